@@ -1,0 +1,147 @@
+//! The command line, as it is typed. What its values mean is decided by the commands, each in its own file.
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::commands;
+use crate::console::Verbosity;
+
+/// The part of `--help` that tells of exit codes.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    an error; stderr says what happened and what to do
+  2    the command line or the configuration file cannot be used
+  3    something stayed unacknowledged; its message ids are listed
+  4    there was less than was asked for: an empty queue, no such key, an idle end before --count
+  130, 143  ended by SIGINT or SIGTERM before the work was done
+
+Data goes to standard output, all else to standard error.";
+
+/// CipherMQ: end-to-end encrypted messages through a broker that cannot read them
+#[derive(Debug, Parser)]
+#[command(name = "ciphermq-cli", version, about, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Tell more: -v a line or more a message, -vv what stands in them, and the SDK's own log
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Tell errors and warnings only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// How much is to be told.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        Verbosity::of(self.quiet, self.verbose)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send messages, one a line, sealed for one receiver
+    Send(commands::send::Args),
+    /// Receive messages into a file, each exactly once
+    Receive(commands::receive::Args),
+    /// Run the whole thing once: certificates, server, receiver, sender, real messages, all throwaway
+    Demo(commands::demo::Args),
+    /// Make a receiver's key pair
+    Keygen(commands::keygen::Args),
+    /// Make a certificate authority, and certificates for the server and for clients
+    Certs(commands::certs::Args),
+    /// Register this client's public key with the server
+    RegisterKey(commands::register_key::Args),
+    /// Show a client's public key, as the server has it
+    GetKey(commands::get_key::Args),
+    /// Take one message of a queue, and show it
+    Fetch(commands::fetch::Args),
+    /// Ack messages that were received, by their ids
+    Ack(commands::ack::Args),
+    /// Ask the server to deliver a message of this sender's again
+    Resend(commands::resend::Args),
+    /// Show the server, the limits in force, and how this client is connected
+    Status(commands::status::Args),
+    /// Print a script that completes these commands in a shell
+    Completions(commands::completions::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_understood() {
+        for line in [
+            "ciphermq-cli send --to receiver_1",
+            "ciphermq-cli send --to receiver_1 --exchange e --routing-key k --file f --batch-size 10 -v",
+            "ciphermq-cli send --to receiver_1 --message a --message b",
+            "ciphermq-cli receive",
+            "ciphermq-cli receive --queue q --exchange e --routing-key k --output - --count 3 --idle-exit 2.5",
+            "ciphermq-cli -q receive --private-key a --private-key b",
+            "ciphermq-cli demo",
+            "ciphermq-cli demo --file f --out d",
+            "ciphermq-cli keygen --out certs",
+            "ciphermq-cli certs --out certs --server-name localhost --client sender_1 --client receiver_1",
+            "ciphermq-cli register-key",
+            "ciphermq-cli get-key receiver_1 --save",
+            "ciphermq-cli fetch --queue q --ack",
+            "ciphermq-cli ack a b c",
+            "ciphermq-cli resend a",
+            "ciphermq-cli status --server localhost:5672 --ca a --cert b --key c --config d",
+            "ciphermq-cli completions bash",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "ciphermq-cli",
+            "ciphermq-cli send",
+            "ciphermq-cli send --to",
+            "ciphermq-cli send --to a --file f --message m",
+            "ciphermq-cli send --to a --batch-size 0",
+            "ciphermq-cli send --to a\u{a0}b",
+            "ciphermq-cli receive --count 0",
+            "ciphermq-cli receive --idle-exit 0",
+            "ciphermq-cli receive --queue ",
+            "ciphermq-cli ack",
+            "ciphermq-cli status --retries 0",
+            "ciphermq-cli -q -v status",
+            "ciphermq-cli completions tcsh",
+            "ciphermq-cli sned",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn verbosity_can_stand_before_and_after_the_command() {
+        assert_eq!(
+            parse("ciphermq-cli -v status").unwrap().verbosity(),
+            Verbosity::Messages
+        );
+        assert_eq!(
+            parse("ciphermq-cli status -vv").unwrap().verbosity(),
+            Verbosity::Payloads
+        );
+        assert_eq!(
+            parse("ciphermq-cli status -q").unwrap().verbosity(),
+            Verbosity::Quiet
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! `ack`: acks messages by their ids.
+
+use ciphermq_client::MessageId;
+
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+
+/// Acknowledges messages that are for this client: they leave the queues for good.
+///
+/// The ids of those that were not acknowledged are listed on standard output, one a line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The messages
+    #[arg(required = true, value_name = "MESSAGE_ID")]
+    message_ids: Vec<MessageId>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    let settings = args
+        .connection
+        .resolve(Identity::Receiver, PrivateKeyArgs::default())?;
+    let client = settings.connect().await?;
+    let results = client.ack(&args.message_ids).await;
+    client.close().await;
+    let (mut acked, mut failed) = (0u64, Vec::new());
+    for (message_id, result) in results {
+        match result {
+            Ok(()) => {
+                acked += 1;
+                console.message(format_args!("Server confirmed ACK for message {message_id}"));
+            }
+            Err(error) => {
+                console.say(format_args!("Message {message_id}: {error}"));
+                sink::print(format!("{message_id}\n"))?;
+                failed.push(error);
+            }
+        }
+    }
+    console.say(format_args!("{acked} acknowledged, {} not", failed.len()));
+    match failed.first() {
+        None => Ok(Exit::Done),
+        Some(first) => {
+            let what = format!(
+                "{} messages were not acknowledged. The first: {first}",
+                failed.len()
+            );
+            let advice = first
+                .advice()
+                .unwrap_or("Check the ids, and that the messages are for this client.");
+            Err(Failure::new(what, advice).with_exit(Exit::Unacknowledged))
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A program that the demo starts: watched, and ended with the demo.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{ChildStderr, Command};
+use tokio::sync::watch;
+
+use crate::exit::Failure;
+
+/// How many of its last lines are shown when a program fails.
+const TAIL: usize = 8;
+
+/// A started program. It is killed when this is dropped.
+pub(super) struct Child {
+    name: &'static str,
+    child: tokio::process::Child,
+    /// What it has written to stderr; `None` where people see it themselves.
+    lines: Option<watch::Receiver<Lines>>,
+    log: String,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    all: Vec<String>,
+    is_complete: bool,
+}
+
+impl Child {
+    /// Starts a program in `folder`. What it writes goes into a log file there.
+    pub(super) fn start(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
+        Self::start_with(name, command, folder, Stdio::piped())
+    }
+
+    /// The same, but people see what it writes to stderr.
+    pub(super) fn start_shown(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
+        Self::start_with(name, command, folder, Stdio::inherit())
+    }
+
+    fn start_with(
+        name: &'static str,
+        mut command: Command,
+        folder: &Path,
+        stderr: Stdio,
+    ) -> Result<Self, Failure> {
+        // The user's own settings are for other servers.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("CIPHERMQ_") {
+                command.env_remove(variable);
+            }
+        }
+        command
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| {
+            Failure::new(
+                format!("{name} cannot be started: {error}."),
+                "Build all programs anew: scripts/demo does.",
+            )
+        })?;
+        let log = format!("{}.log", name.replace(' ', "-"));
+        let lines = child
+            .stderr
+            .take()
+            .map(|stderr| watch_lines(stderr, folder.join(&log)));
+        Ok(Self {
+            name,
+            child,
+            lines,
+            log,
+        })
+    }
+
+    /// Waits for a line with `text` and returns what follows it.
+    pub(super) async fn line_with(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
+        let Some(mut lines) = self.lines.clone() else {
+            return Err(self.failure("is not watched"));
+        };
+        let after = |lines: &Lines| {
+            lines
+                .all
+                .iter()
+                .find_map(|line| line.split_once(text).map(|(_, after)| after.to_owned()))
+        };
+        let wait = async {
+            match lines
+                .wait_for(|lines| lines.is_complete || after(lines).is_some())
+                .await
+            {
+                Ok(lines) => after(&lines),
+                Err(_) => None,
+            }
+        };
+        match tokio::time::timeout(limit, wait).await {
+            Ok(Some(after)) => Ok(after),
+            Ok(None) => Err(self.failure("ended before it was ready")),
+            Err(_) => Err(self.failure(&format!("was not ready within {} s", limit.as_secs()))),
+        }
+    }
+
+    /// Asks it to end.
+    pub(super) fn terminate(&self) -> Result<(), Failure> {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let Some(pid) = pid else {
+            return Err(self.failure("had ended already"));
+        };
+        kill_process(pid, Signal::TERM).map_err(|error| self.failure(&format!("cannot be ended: {error}")))
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(super) async fn ended_well(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
+        let status = self.wait(limit).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(self.failure(&format!("failed ({status})")))
+    }
+
+    async fn wait(&mut self, limit: Option<Duration>) -> Result<ExitStatus, Failure> {
+        let waited = match limit {
+            None => self.child.wait().await,
+            Some(limit) => match tokio::time::timeout(limit, self.child.wait()).await {
+                Ok(waited) => waited,
+                Err(_) => return Err(self.failure(&format!("did not end within {} s", limit.as_secs()))),
+            },
+        };
+        if let Some(lines) = &mut self.lines {
+            // What it wrote last says why it ended.
+            let _ =
+                tokio::time::timeout(Duration::from_secs(2), lines.wait_for(|lines| lines.is_complete)).await;
+        }
+        waited.map_err(|error| self.failure(&format!("cannot be waited for: {error}")))
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        let Some(lines) = &self.lines else {
+            return Failure::new(format!("{} {what}.", self.name), "What it said stands above.");
+        };
+        let lines = lines.borrow();
+        let tail = lines
+            .all
+            .get(lines.all.len().saturating_sub(TAIL)..)
+            .unwrap_or_default();
+        Failure::new(
+            format!("{} {what}.", self.name),
+            format!(
+                "The last lines of {} in the demo's folder:\n{}",
+                self.log,
+                tail.join("\n")
+            ),
+        )
+    }
+}
+
+/// Reads lines as they come, keeps them, and writes them into a file.
+fn watch_lines(stderr: ChildStderr, log: std::path::PathBuf) -> watch::Receiver<Lines> {
+    let (sender, receiver) = watch::channel(Lines::default());
+    tokio::spawn(async move {
+        let mut file = tokio::fs::File::create(&log).await.ok();
+        let mut reader = BufReader::new(stderr);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
+            // The file is for people who look for trouble; without it the demo still works.
+            if let Some(file) = &mut file {
+                let _ = file.write_all(&line).await;
+            }
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            sender.send_modify(|lines| lines.all.push(text));
+        }
+        if let Some(file) = &mut file {
+            let _ = file.flush().await;
+        }
+        sender.send_modify(|lines| lines.is_complete = true);
+    });
+    receiver
+}

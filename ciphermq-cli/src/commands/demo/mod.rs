@@ -1,0 +1,331 @@
+//! `demo`: the main job, once, whole, with the real programs and nothing but throwaway parts.
+//!
+//! ```text
+//!   certs, keygen ─► ciphermq-server ─► ciphermq-cli receive
+//!                          ▲                    │
+//!   the messages ─► ciphermq-cli send     received_messages.jsonl ─► compared with the messages
+//! ```
+
+mod child;
+mod compare;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ciphermq_client::Timestamp;
+use keygen::{CertsArgs, KeysArgs};
+use tokio::process::Command;
+
+use self::child::Child;
+use self::compare::Expected;
+use super::keygen::failure as keygen_failure;
+use crate::console::{Console, Grouped, Verbosity};
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+use crate::signals::Signals;
+
+/// Runs the main job once: makes certificates and keys, starts a server on SQLite, a receiver and a sender, sends real
+/// messages from a file, and compares what was received with what was sent.
+///
+/// Everything is made for this run, in a folder of its own, and stays there to be looked at. The server listens on a
+/// free port of this machine only. Several demos can run at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The messages, one a line [default: the sample readings in tests/data]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The folder to work in; it must be new or empty [default: a new one in the system's temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+/// The sample that comes with the sources.
+const SAMPLE: &str = "tests/data/sensor-readings.jsonl";
+const SENDER: &str = "sender_1";
+const RECEIVER: &str = "receiver_1";
+const OUTPUT: &str = "received_messages.jsonl";
+/// How long the server and the receiver may take to be ready, on a busy machine.
+const READY: Duration = Duration::from_secs(60);
+/// After how many seconds without any message the receiver gives up.
+const IDLE_SECONDS: &str = "60";
+/// How long a program may take to end when asked to.
+const ENDING: Duration = Duration::from_secs(30);
+
+pub(crate) async fn run(args: Args, console: Console, verbosity: Verbosity) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let demo = Demo::prepare(&args, console, verbosity)?;
+    // Dropping what is under way ends the programs that it has started.
+    tokio::select! {
+        done = demo.run() => done,
+        signal = signals.received() => Ok(Exit::Signalled(signal)),
+    }
+}
+
+struct Demo {
+    folder: PathBuf,
+    file: PathBuf,
+    expected: Expected,
+    server_program: PathBuf,
+    own_program: PathBuf,
+    console: Console,
+    verbosity: Verbosity,
+}
+
+/// What the run has measured.
+struct Measured {
+    sending: Duration,
+    whole: Duration,
+}
+
+impl Demo {
+    /// Finds everything that is needed, and makes certificates, keys and the configuration.
+    fn prepare(args: &Args, console: Console, verbosity: Verbosity) -> Result<Self, Failure> {
+        let own_program = std::env::current_exe()
+            .map_err(|error| Failure::plain(format!("This program does not find itself: {error}.")))?;
+        let server_program = own_program.with_file_name("ciphermq-server");
+        if !server_program.is_file() {
+            return Err(Failure::new(
+                format!("The server, {}, is not there.", server_program.display()),
+                "Build it: cargo build --release -p ciphermq-server (scripts/demo builds everything).",
+            ));
+        }
+        let file = match &args.file {
+            Some(file) => file.clone(),
+            None => sample(&own_program)?,
+        };
+        let file = std::path::absolute(&file).unwrap_or(file);
+        let expected = Expected::read(&file)?;
+        if expected.is_empty() {
+            return Err(Failure::new(
+                format!("The file {} holds no messages.", file.display()),
+                "Name a file with one message a line, with --file.",
+            ));
+        }
+        let folder = folder(args.out.as_deref())?;
+        console.say(format_args!(
+            "Making certificates and keys in {}",
+            folder.display()
+        ));
+        let certs = folder.join("certs");
+        let clients = vec![SENDER.to_owned(), RECEIVER.to_owned()];
+        let certs_args = CertsArgs {
+            out: certs.clone(),
+            server_names: vec!["localhost".to_owned()],
+            clients,
+            days: 30,
+            force: false,
+            new_ca: false,
+        };
+        keygen::certs::run(&certs_args, Timestamp::now()).map_err(keygen_failure)?;
+        keygen::keys::run(&KeysArgs {
+            out: certs,
+            force: false,
+        })
+        .map_err(keygen_failure)?;
+        std::fs::write(folder.join("config.toml"), CONFIG).map_err(|error| unwritable(&folder, &error))?;
+        Ok(Self {
+            folder,
+            file,
+            expected,
+            server_program,
+            own_program,
+            console,
+            verbosity,
+        })
+    }
+
+    async fn run(self) -> Result<Exit, Failure> {
+        let (mut server, address) = self.start_server().await?;
+        self.console.say(format_args!("The server listens on {address}"));
+        let mut receiver = self.start_receiver(&address).await?;
+        self.console.say(format_args!(
+            "Sending {} messages of {}",
+            Grouped(self.expected.count()),
+            self.file.display()
+        ));
+        let started = Instant::now();
+        let mut sender = self.start_sender(&address)?;
+        sender.ended_well(None).await?;
+        let sending = started.elapsed();
+        receiver.ended_well(None).await?;
+        let measured = Measured {
+            sending,
+            whole: started.elapsed(),
+        };
+        server.terminate()?;
+        server.ended_well(Some(ENDING)).await?;
+        self.expected.compare(&self.folder.join(OUTPUT))?;
+        sink::print(self.result(&measured))?;
+        Ok(Exit::Done)
+    }
+
+    async fn start_server(&self) -> Result<(Child, String), Failure> {
+        let mut command = Command::new(&self.server_program);
+        command.args(["--config", "config.toml"]);
+        let mut server = Child::start("ciphermq-server", command, &self.folder)?;
+        let address = server.line_with("listening on ", READY).await?;
+        // The port is what counts: the certificate is for localhost.
+        let port = address.rsplit(':').next().unwrap_or_default().trim();
+        Ok((server, format!("localhost:{port}")))
+    }
+
+    async fn start_receiver(&self, address: &str) -> Result<Child, Failure> {
+        let mut command = self.own_command("receive", address, RECEIVER);
+        command.args([
+            "--private-key",
+            "certs/receiver_private.key",
+            "--output",
+            OUTPUT,
+            "--idle-exit",
+            IDLE_SECONDS,
+        ]);
+        command.args(["--count", &self.expected.count().to_string()]);
+        let mut receiver = Child::start("ciphermq-cli receive", command, &self.folder)?;
+        receiver.line_with("Receiving from ", READY).await?;
+        Ok(receiver)
+    }
+
+    fn start_sender(&self, address: &str) -> Result<Child, Failure> {
+        let mut command = self.own_command("send", address, SENDER);
+        command.args(["--to", RECEIVER, "--file"]).arg(&self.file);
+        // At the default verbosity its progress bar is the demo's, too.
+        if self.verbosity == Verbosity::Normal {
+            Child::start_shown("ciphermq-cli send", command, &self.folder)
+        } else {
+            Child::start("ciphermq-cli send", command, &self.folder)
+        }
+    }
+
+    /// This program with a subcommand, as one of the two clients.
+    fn own_command(&self, subcommand: &str, address: &str, client: &str) -> Command {
+        let mut command = Command::new(&self.own_program);
+        command.args([subcommand, "--server", address, "--ca", "certs/ca.crt"]);
+        command.args([
+            "--cert",
+            &format!("certs/{client}/client.crt"),
+            "--key",
+            &format!("certs/{client}/client.key"),
+        ]);
+        command
+    }
+
+    fn result(&self, measured: &Measured) -> String {
+        let count = self.expected.count();
+        let rate = |duration: Duration| {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate for people"
+            )]
+            Grouped((count as f64 / duration.as_secs_f64().max(1e-9)) as u64)
+        };
+        let (sending, whole) = (measured.sending, measured.whole);
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{name:<10} {value}");
+        };
+        line(
+            "sent",
+            format!(
+                "{} messages, all acknowledged, in {:.2} s ({}/s)",
+                Grouped(count),
+                sending.as_secs_f64(),
+                rate(sending)
+            ),
+        );
+        line(
+            "received",
+            format!(
+                "{} messages, end to end in {:.2} s ({}/s)",
+                Grouped(count),
+                whole.as_secs_f64(),
+                rate(whole)
+            ),
+        );
+        line(
+            "compared",
+            "every line arrived exactly once, byte for byte".to_owned(),
+        );
+        line("output", self.folder.join(OUTPUT).display().to_string());
+        line(
+            "folder",
+            format!(
+                "{} (certificates, keys, database, logs; it stays: remove it when you like)",
+                self.folder.display()
+            ),
+        );
+        text
+    }
+}
+
+/// The server's configuration; its relative paths lead into the demo's folder, where it is started.
+const CONFIG: &str = r#"# Made by `ciphermq-cli demo`.
+[server]
+address = "127.0.0.1:0"
+connection_type = "tls"
+
+[tls]
+cert_path = "certs/server.crt"
+key_path = "certs/server.key"
+ca_cert_path = "certs/ca.crt"
+
+[logging]
+level = "info"
+info_file_path = "logs/server_info.log"
+debug_file_path = "logs/server_debug.log"
+error_file_path = "logs/server_error.log"
+rotation = "daily"
+max_size_mb = 100
+
+[database]
+url = "sqlite://data/ciphermq.db"
+
+[encryption]
+algorithm = "aes-256-gcm"
+"#;
+
+/// The sample, from where we stand or from where this program was built.
+fn sample(own_program: &Path) -> Result<PathBuf, Failure> {
+    // <checkout>/target/release/ciphermq-cli
+    let checkout = own_program.ancestors().nth(3);
+    let places = [Some(Path::new("")), checkout];
+    let found = places
+        .into_iter()
+        .flatten()
+        .map(|place| place.join(SAMPLE))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Failure::new(
+            format!("The sample messages, {SAMPLE}, are not there."),
+            "Run the demo in the folder of the sources, or name a file with one message a line, with --file.",
+        )
+    })
+}
+
+fn folder(out: Option<&Path>) -> Result<PathBuf, Failure> {
+    let Some(out) = out else {
+        let made = tempfile::Builder::new().prefix("ciphermq-demo-").tempdir();
+        return made
+            .map(tempfile::TempDir::keep)
+            .map_err(|error| unwritable(&std::env::temp_dir(), &error));
+    };
+    std::fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
+    let mut entries = std::fs::read_dir(out).map_err(|error| unwritable(out, &error))?;
+    if entries.next().is_some() {
+        return Err(Failure::new(
+            format!("The folder {} is not empty.", out.display()),
+            "Name a new or an empty one with --out: a demo starts from nothing.",
+        ));
+    }
+    std::path::absolute(out).map_err(|error| unwritable(out, &error))
+}
+
+fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        format!("The folder {} cannot be used: {error}.", folder.display()),
+        "Name one that is yours to write, with --out.",
+    )
+}

@@ -1,0 +1,91 @@
+//! `fetch`: one message of a queue, opened and shown.
+
+use ciphermq_client::{Envelope, OpenPolicy, Opened, Opener, QueueName, Timestamp};
+
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::sink::{SinkError, Stream};
+use crate::output::{Received, Sink};
+
+/// Takes one message of a queue that is for this client, opens it, and prints it as `receive` would write it.
+///
+/// Without --ack the message stays in the queue. An empty queue is exit code 4.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The queue [default: <this client's id>_queue]
+    #[arg(long)]
+    queue: Option<QueueName>,
+    /// Acknowledge the message once it is printed: it leaves the queue
+    #[arg(long)]
+    ack: bool,
+    /// Also open messages of older clients, which do not prove who sent them
+    #[arg(long)]
+    allow_unverified_senders: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    private_key: PrivateKeyArgs,
+}
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    let settings = args.connection.resolve(Identity::Receiver, args.private_key)?;
+    let keyring = settings.keyring()?;
+    let client = settings.connect().await?;
+    let queue = match args.queue {
+        Some(queue) => queue,
+        None => ciphermq_client::default_queue(client.id()).map_err(|error| {
+            Failure::new(
+                format!("No queue can be named after {}: {error}.", client.id()),
+                "Name it with --queue.",
+            )
+        })?,
+    };
+    let Some(delivery) = client.fetch(&queue).await? else {
+        console.say(format_args!("No messages in {queue} for {}", client.id()));
+        return Ok(Exit::Less);
+    };
+    let policy = OpenPolicy {
+        older_clients: args.allow_unverified_senders,
+        ..OpenPolicy::default()
+    };
+    let mut opener = Opener::new(client.id().clone(), keyring, policy);
+    let opened = Envelope::parse(delivery.envelope)
+        .map_err(|error| error.to_string())
+        .and_then(|envelope| opener.open(&envelope).map_err(|error| error.to_string()))
+        .map_err(|error| {
+            Failure::new(
+                format!("Message {} cannot be opened: {error}.", delivery.message_id),
+                "It stays in the queue. `ciphermq-cli receive` sets such messages aside.",
+            )
+        })?;
+    match Sink::Stream(Stream::Stdout).append(&line(&opened)) {
+        Ok(()) => {}
+        Err(SinkError::ReaderGone) => return Ok(Exit::Done),
+        Err(SinkError::Failed(failure)) => return Err(failure),
+    }
+    if args.ack {
+        for (_, result) in client.ack(std::slice::from_ref(&opened.message_id)).await {
+            result?;
+        }
+        console.say(format_args!(
+            "Server confirmed ACK for message {}",
+            opened.message_id
+        ));
+    }
+    client.close().await;
+    Ok(Exit::Done)
+}
+
+fn line(opened: &Opened) -> Vec<u8> {
+    let mut line = Vec::new();
+    Received {
+        message_id: opened.message_id.as_str(),
+        sender: opened.sender.as_ref().map(AsRef::as_ref),
+        payload: &opened.payload,
+        sent_time: opened.sent_time,
+        received_time: Timestamp::now(),
+    }
+    .write(&mut line);
+    line
+}

@@ -1,0 +1,73 @@
+//! `get-key`: a client's public key, as the server has it.
+
+use ciphermq_client::{ClientId, keys};
+
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+
+/// Prints a client's public key (base64) on standard output, and its key id on standard error.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The client whose key is asked for
+    client: ClientId,
+    /// Keep it in <CLIENT>_public.key beside the certificates, too
+    #[arg(long)]
+    save: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    let settings = args
+        .connection
+        .resolve(Identity::Sender, PrivateKeyArgs::default())?;
+    let client = settings.connect().await?;
+    let key = client.public_key(&args.client).await?;
+    client.close().await;
+    let Some(key) = key else {
+        return Err(no_key(&args.client));
+    };
+    sink::print(key.to_base64() + "\n")?;
+    console.say(format_args!(
+        "Public key of {}, key id {}",
+        args.client,
+        key.key_id()
+    ));
+    if args.save {
+        let path = keys::record_path(settings.certificates_folder(), &args.client).map_err(|error| {
+            Failure::new(
+                format!("The key was not saved: {error}."),
+                "Redirect standard output into a file.",
+            )
+        })?;
+        if path.file_name().is_some_and(|name| name == keys::PUBLIC_KEY_FILE) {
+            let what = format!(
+                "The key was not saved: {} is the place of one's own public key.",
+                path.display()
+            );
+            return Err(Failure::new(what, "Redirect standard output into another file."));
+        }
+        std::fs::write(&path, key.to_base64() + "\n").map_err(|error| {
+            let what = format!(
+                "The key was not saved: {} cannot be written: {error}.",
+                path.display()
+            );
+            Failure::new(
+                what,
+                "Check that the folder is yours to write, or redirect standard output into a file.",
+            )
+        })?;
+        console.say(format_args!("Saved in {}", path.display()));
+    }
+    Ok(Exit::Done)
+}
+
+fn no_key(client: &ClientId) -> Failure {
+    Failure::new(
+        format!("{client} has no public key registered."),
+        format!("Run `ciphermq-cli receive` or `ciphermq-cli register-key` as {client}."),
+    )
+    .with_exit(Exit::Less)
+}

@@ -1,0 +1,33 @@
+//! `keygen`: a receiver's key pair, as the program `keygen` makes it.
+
+use keygen::{KeysArgs, Report};
+
+use crate::connection::sentence;
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+
+/// Makes a receiver's key pair: receiver_private.key and receiver_public.key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    keys: KeysArgs,
+}
+
+pub(crate) fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
+    let report = keygen::keys::run(&args.keys).map_err(failure)?;
+    print(&report, console)
+}
+
+/// The files on standard output, what to do next on standard error.
+pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure> {
+    sink::print(report.lines().map(|line| line + "\n").collect::<String>())?;
+    for next in &report.next {
+        console.say(next);
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn failure(error: keygen::Error) -> Failure {
+    Failure::new(sentence(&error.to_string()), sentence(&error.help()))
+}

@@ -1,0 +1,76 @@
+//! One command, one file: its arguments, what they mean, and what it does.
+
+pub(crate) mod ack;
+pub(crate) mod certs;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod fetch;
+pub(crate) mod get_key;
+pub(crate) mod keygen;
+pub(crate) mod receive;
+pub(crate) mod register_key;
+pub(crate) mod resend;
+pub(crate) mod send;
+pub(crate) mod status;
+
+use std::future::Future;
+
+use ciphermq_client::{Event, Events};
+
+use crate::args::Command;
+use crate::console::{Console, Role, Verbosity};
+use crate::exit::{Exit, Failure};
+
+/// Does what the command line says.
+///
+/// # Errors
+///
+/// [`Failure`] with what happened and what to do.
+pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failure> {
+    let console = |role| Console::new(role, verbosity);
+    match command {
+        Command::Send(args) => block_on(send::run(args, console(Role::Sender))),
+        Command::Receive(args) => block_on(receive::run(args, console(Role::Receiver))),
+        Command::Demo(args) => block_on(demo::run(args, console(Role::Demo), verbosity)),
+        Command::Keygen(args) => keygen::run(args, &console(Role::Client)),
+        Command::Certs(args) => certs::run(args, &console(Role::Client)),
+        Command::RegisterKey(args) => block_on(register_key::run(args, console(Role::Receiver))),
+        Command::GetKey(args) => block_on(get_key::run(args, console(Role::Sender))),
+        Command::Fetch(args) => block_on(fetch::run(args, console(Role::Receiver))),
+        Command::Ack(args) => block_on(ack::run(args, console(Role::Receiver))),
+        Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::plain(format!("The program cannot start its threads: {error}.")))?;
+    let result = runtime.block_on(command);
+    // A thread may still wait for standard input: the process does not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// Tells people what happens to a connection, until it is closed for good.
+fn tell_events(mut events: Events, console: Console) {
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Disconnected { reason } => console.say(format_args!("Connection lost: {reason}")),
+                Event::ConnectFailed { reason } => console.say(format_args!("No connection yet: {reason}")),
+                Event::Reconnecting { after, attempt } => {
+                    console.say(format_args!(
+                        "Trying to connect again in {:.1} s (try {attempt})",
+                        after.as_secs_f64()
+                    ));
+                }
+                Event::Connected => console.say("Connected again"),
+                _ => {}
+            }
+        }
+    });
+}

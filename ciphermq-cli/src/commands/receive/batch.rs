@@ -1,0 +1,82 @@
+//! Messages that are written together: one write and one sync for all of them.
+
+use ciphermq_client::{Message, Timestamp, Unopenable};
+
+use crate::output::file::OutputError;
+use crate::output::sink::SinkError;
+use crate::output::{Received, Sink, Unopened};
+
+/// How many messages are written at once at most, and about how many bytes.
+const MAX_MESSAGES: usize = 4096;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Lines to be written, and the messages that they are of.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    lines: Vec<u8>,
+    messages: Vec<Message>,
+    quarantine: Vec<u8>,
+    unopenable: Vec<Unopenable>,
+}
+
+/// What was written, and must now be acked or rejected.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) messages: Vec<Message>,
+    pub(super) unopenable: Vec<Unopenable>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.unopenable.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.messages.len() + self.unopenable.len() >= MAX_MESSAGES
+            || self.lines.len() + self.quarantine.len() >= MAX_BYTES
+    }
+
+    /// Adds a message's line. Its payload is let go of, as the line holds it.
+    pub(super) fn push(&mut self, mut message: Message) {
+        let payload = message.take_payload();
+        Received {
+            message_id: message.message_id().as_str(),
+            sender: message.sender().map(AsRef::as_ref),
+            payload: &payload,
+            sent_time: message.sent_time(),
+            received_time: Timestamp::now(),
+        }
+        .write(&mut self.lines);
+        self.messages.push(message);
+    }
+
+    /// Adds what cannot be opened, for the quarantine.
+    pub(super) fn push_unopenable(&mut self, unopenable: Unopenable) {
+        Unopened {
+            message_id: unopenable.message_id().as_str(),
+            reason: &unopenable.reason.to_string(),
+            envelope: &unopenable.envelope,
+            received_time: Timestamp::now(),
+        }
+        .write(&mut self.quarantine);
+        self.unopenable.push(unopenable);
+    }
+
+    /// Writes all of it: afterwards it survives any crash.
+    pub(super) fn write(
+        self,
+        sink: &mut Sink,
+        quarantine: impl FnOnce(&[u8]) -> Result<(), OutputError>,
+    ) -> Result<Written, SinkError> {
+        if !self.quarantine.is_empty() {
+            quarantine(&self.quarantine).map_err(|error| SinkError::Failed(error.into()))?;
+        }
+        if !self.lines.is_empty() {
+            sink.append(&self.lines)?;
+        }
+        Ok(Written {
+            messages: self.messages,
+            unopenable: self.unopenable,
+        })
+    }
+}

@@ -1,0 +1,522 @@
+//! `receive`: messages into a file, each exactly once.
+//!
+//! ```text
+//!   consumer ─► gathered lines ─► one write, one sync ─► acks ─► confirmations
+//!                  ▲ meanwhile, the next ones gather │
+//!                  └─────────────────────────────────┘
+//! ```
+
+mod batch;
+mod settle;
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ciphermq_client::dedup::{Deduplication as _, InMemory};
+use ciphermq_client::{
+    Client, ClientId, ConsumeError, Consumer, Event, Events, ExchangeName, Message, QueueName, RoutingKey,
+};
+use indicatif::ProgressBar;
+use tokio::task::JoinHandle;
+
+use self::batch::{Batch, Written};
+use self::settle::Settling;
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::{Console, Grouped};
+use crate::exit::{Exit, Failure};
+use crate::output::sink::SinkError;
+use crate::output::{Sink, file};
+use crate::signals::Signals;
+
+/// Receives messages and writes each of them exactly once, one JSON object a line:
+///
+/// {"message_id":"…","sender":"…","message":…,"sent_time":"…","received_time":"…"}
+///
+/// The message is the JSON value if the payload is JSON, else its text, else base64 in "message_base64". A line is
+/// synced to the disk before its message is acknowledged. What the output holds already is not written again. What
+/// cannot be opened is set aside in the quarantine file, and rejected.
+///
+/// The public key of --private-key is registered, the queue and the exchange are declared and bound. The receiver
+/// runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or by --count or --idle-exit.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The queue to consume [default: <this client's id>_queue]
+    #[arg(long)]
+    queue: Option<QueueName>,
+    /// The exchange to bind the queue to [default: ciphermq_exchange]
+    #[arg(long)]
+    exchange: Option<ExchangeName>,
+    /// The routing key to bind the queue by [default: <this client's id>_key]
+    #[arg(long)]
+    routing_key: Option<RoutingKey>,
+    /// The file to append to; - is standard output
+    #[arg(long, value_name = "FILE", default_value = "data/received_messages.jsonl")]
+    output: PathBuf,
+    /// Where messages are set aside that cannot be opened [default: <--output>.quarantine.jsonl]
+    #[arg(long, value_name = "FILE")]
+    quarantine: Option<PathBuf>,
+    /// End once so many messages have been written
+    #[arg(long, value_name = "N")]
+    count: Option<NonZeroU64>,
+    /// End once no message has come for so long, while connected
+    #[arg(long, value_name = "SECONDS", value_parser = crate::connection::seconds)]
+    idle_exit: Option<Duration>,
+    /// How many messages may be delivered and not yet acknowledged [default: 1024]
+    #[arg(long, value_name = "N")]
+    prefetch: Option<NonZeroU32>,
+    /// Also take messages of older clients, which do not prove who sent them
+    #[arg(long)]
+    allow_unverified_senders: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    private_key: PrivateKeyArgs,
+}
+
+/// What is set aside beside standard output goes where the default output's would.
+const DEFAULT_OUTPUT: &str = "data/received_messages.jsonl";
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    let settings = args
+        .connection
+        .clone()
+        .resolve(Identity::Receiver, args.private_key.clone())?;
+    let keyring = settings.keyring()?;
+    let (sink, dedup) = open_output(&args.output, &console)?;
+    let mut signals = Signals::listen()?;
+    let key_id = keyring.newest().public_key().key_id();
+    let started = async {
+        let client = settings.connect().await?;
+        let route = Route::new(&args, &client)?;
+        let mut builder = client
+            .consumer(&route.queue)
+            .keyring(keyring)
+            .register_key(true)
+            .bind(route.exchange, route.routing_key)
+            .older_clients(args.allow_unverified_senders)
+            .dedup(dedup);
+        if let Some(prefetch) = args.prefetch() {
+            builder = builder.prefetch(prefetch);
+        }
+        Ok::<_, Failure>(builder.start().await?)
+    };
+    let consumer = tokio::select! {
+        consumer = started => consumer?,
+        signal = signals.received() => return Ok(Exit::Signalled(signal)),
+    };
+    super::tell_events(consumer.events(), console.clone());
+    console.message(format_args!("Public key registered, key id {key_id}"));
+    console.say(format_args!(
+        "Receiving from {} as {}, into {}",
+        consumer.queue(),
+        consumer.client_id(),
+        place(&args.output)
+    ));
+
+    let console = console.with_bar(ProgressBar::new_spinner());
+    if !console.bar().is_hidden() {
+        console.bar().enable_steady_tick(Duration::from_millis(100));
+    }
+    let receiver = Receiver {
+        quarantine: args.quarantine_path(),
+        count: args.count.map(NonZeroU64::get),
+        idle: args.idle_exit.map(Idle::new),
+        settling: Settling::new(consumer.acker(), console.clone()),
+        gathered: Batch::default(),
+        sink: Some(sink),
+        writing: None,
+        taken: 0,
+        written: 0,
+        events: consumer.events(),
+        is_connected: true,
+        started: Instant::now(),
+        consumer,
+        console,
+    };
+    receiver.run(&mut signals, &settings, &args.output).await
+}
+
+impl Args {
+    /// No more messages need be under way than are asked for: the others are free for other receivers.
+    fn prefetch(&self) -> Option<NonZeroU32> {
+        let default = NonZeroU32::MIN.saturating_add(1023);
+        let count = self
+            .count
+            .and_then(|count| u32::try_from(count.get()).ok())
+            .and_then(NonZeroU32::new);
+        match (self.prefetch, count) {
+            (Some(prefetch), _) => Some(prefetch),
+            (None, Some(count)) => Some(count.min(default)),
+            (None, None) => None,
+        }
+    }
+
+    fn quarantine_path(&self) -> PathBuf {
+        self.quarantine.clone().unwrap_or_else(|| {
+            let beside = if self.output == Path::new("-") {
+                Path::new(DEFAULT_OUTPUT)
+            } else {
+                &self.output
+            };
+            let mut name = beside.as_os_str().to_owned();
+            name.push(".quarantine.jsonl");
+            name.into()
+        })
+    }
+}
+
+/// Which messages come, by which way.
+struct Route {
+    queue: QueueName,
+    exchange: ExchangeName,
+    routing_key: RoutingKey,
+}
+
+impl Route {
+    fn new(args: &Args, client: &Client) -> Result<Self, Failure> {
+        let unnamable = |error| {
+            Failure::new(
+                format!("No queue can be named after {}: {error}.", client.id()),
+                "Name it yourself, with --queue and --routing-key.",
+            )
+        };
+        let queue = args
+            .queue
+            .clone()
+            .map_or_else(|| ciphermq_client::default_queue(client.id()), Ok);
+        let exchange = args
+            .exchange
+            .clone()
+            .map_or_else(|| ExchangeName::new(ciphermq_client::DEFAULT_EXCHANGE), Ok);
+        let routing_key = args
+            .routing_key
+            .clone()
+            .map_or_else(|| ciphermq_client::default_routing_key(client.id()), Ok);
+        Ok(Self {
+            queue: queue.map_err(unnamable)?,
+            exchange: exchange.map_err(unnamable)?,
+            routing_key: routing_key.map_err(unnamable)?,
+        })
+    }
+}
+
+/// Opens the output, and learns from it what was processed by those before us.
+fn open_output(path: &Path, console: &Console) -> Result<(Sink, InMemory), Failure> {
+    let mut dedup = InMemory::default();
+    let (sink, found) = Sink::open(path, |sender: Option<ClientId>, id| {
+        // In memory, recording cannot fail.
+        let _ = dedup.record(sender.as_ref(), &id);
+    })?;
+    if found.torn_bytes > 0 {
+        console.warn(format_args!(
+            "{} ended with an unfinished line of an earlier receiver, {} bytes: cut off. Its message was never acknowledged and comes again",
+            path.display(),
+            found.torn_bytes
+        ));
+    }
+    if found.other_lines > 0 {
+        console.warn(format_args!(
+            "{} holds {} lines that are no received messages; they stay",
+            path.display(),
+            found.other_lines
+        ));
+    }
+    if found.messages > 0 {
+        console.say(format_args!(
+            "{} holds {} messages already",
+            path.display(),
+            Grouped(found.messages)
+        ));
+    }
+    Ok((sink, dedup))
+}
+
+fn place(output: &Path) -> String {
+    if output == Path::new("-") {
+        "standard output".to_owned()
+    } else {
+        output.display().to_string()
+    }
+}
+
+/// Why the receiver ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All that was asked for is written.
+    Count,
+    /// Nothing came for long enough.
+    Idle,
+    /// A signal came.
+    Signal,
+    /// Nobody reads standard output any more.
+    ReaderGone,
+}
+
+/// When nothing has come for long enough.
+#[derive(Debug)]
+struct Idle {
+    limit: Duration,
+    since: tokio::time::Instant,
+    /// Duplicates that are left out are signs of life, too.
+    duplicates: u64,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            since: tokio::time::Instant::now(),
+            duplicates: 0,
+        }
+    }
+
+    fn restart(&mut self) {
+        self.since = tokio::time::Instant::now();
+    }
+
+    async fn over(idle: Option<&Self>) {
+        match idle {
+            Some(idle) => tokio::time::sleep_until(idle.since + idle.limit).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Receiver {
+    consumer: Consumer,
+    console: Console,
+    quarantine: PathBuf,
+    count: Option<u64>,
+    idle: Option<Idle>,
+    settling: Settling,
+    /// What was opened and waits for the write before it.
+    gathered: Batch,
+    /// Away while a write is under way.
+    sink: Option<Sink>,
+    writing: Option<JoinHandle<(Sink, Result<Written, SinkError>)>>,
+    /// How many messages were taken from the consumer to be written.
+    taken: u64,
+    /// How many of them were written.
+    written: u64,
+    events: Events,
+    is_connected: bool,
+    started: Instant,
+}
+
+impl Receiver {
+    async fn run(
+        mut self,
+        signals: &mut Signals,
+        settings: &crate::connection::Settings,
+        output: &Path,
+    ) -> Result<Exit, Failure> {
+        let end = match self.receive(signals).await {
+            // What is opened is written still: it would only have to be opened again.
+            Ok(end) => self.finish().await.map(|gone| gone.unwrap_or(end)),
+            Err(failure) => Err(failure),
+        };
+        let Self {
+            consumer,
+            console,
+            mut settling,
+            written,
+            count,
+            started,
+            ..
+        } = self;
+        settling.all().await;
+        let duplicates = consumer.duplicates();
+        consumer.close().await;
+        let unconfirmed = settling.ack_once_more(settings).await;
+
+        console.bar().finish_and_clear();
+        let elapsed = started.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = written as f64 / elapsed.max(1e-9);
+        console.say(format_args!(
+            "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside in {elapsed:.3} s ({rate:.0}/s), into {}",
+            settling.confirmed(),
+            settling.rejected(),
+            place(output),
+        ));
+        let end = end?;
+        if let Some(failure) = settling.failure(&unconfirmed) {
+            return Err(failure);
+        }
+        match (end, count) {
+            (End::Idle, Some(count)) if written < count => Ok(Exit::Less),
+            _ => Ok(Exit::Done),
+        }
+    }
+
+    /// Receives until there is a reason to end. What was gathered and not written may be left over.
+    async fn receive(&mut self, signals: &mut Signals) -> Result<End, Failure> {
+        loop {
+            self.write_gathered();
+            if self.is_count_taken() && self.gathered.is_empty() && self.writing.is_none() {
+                return Ok(End::Count);
+            }
+            let takes_more = !self.is_count_taken() && !self.gathered.is_full();
+            let is_quiet = self.is_connected && self.gathered.is_empty() && self.writing.is_none();
+            tokio::select! {
+                item = self.consumer.next(), if takes_more => self.take_all(item)?,
+                written = joined(&mut self.writing), if self.writing.is_some() => {
+                    if let Some(end) = self.settle(written?)? {
+                        return Ok(end);
+                    }
+                }
+                () = self.settling.next(), if !self.settling.is_empty() => {}
+                () = Idle::over(self.idle.as_ref()), if is_quiet => {
+                    if self.is_idle() {
+                        return Ok(End::Idle);
+                    }
+                }
+                Some(event) = self.events.next() => self.note(&event),
+                _ = signals.received() => return Ok(End::Signal),
+            }
+        }
+    }
+
+    fn is_count_taken(&self) -> bool {
+        self.count.is_some_and(|count| self.taken >= count)
+    }
+
+    /// Takes a message, and with it those that are at hand.
+    fn take_all(&mut self, item: Option<Result<Message, ConsumeError>>) -> Result<(), Failure> {
+        let Some(item) = item else {
+            return Err(Failure::new(
+                "The connection was closed for good.",
+                "See the server's log, then run the receiver again.",
+            ));
+        };
+        let mut item = Some(item);
+        while let Some(one) = item.take() {
+            self.take(one);
+            if !self.is_count_taken() && !self.gathered.is_full() {
+                item = self.consumer.try_next();
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, item: Result<Message, ConsumeError>) {
+        if let Some(idle) = &mut self.idle {
+            idle.restart();
+        }
+        match item {
+            Ok(message) => {
+                self.taken += 1;
+                self.tell_opened(&message);
+                self.gathered.push(message);
+            }
+            Err(ConsumeError::Unopenable(unopenable)) => {
+                self.console.warn(format_args!(
+                    "Message {} cannot be opened: {}. It is set aside in {}",
+                    unopenable.message_id(),
+                    unopenable.reason,
+                    self.quarantine.display()
+                ));
+                self.gathered.push_unopenable(unopenable);
+            }
+            Err(error) => self.console.warn(error),
+        }
+    }
+
+    fn tell_opened(&self, message: &Message) {
+        let id = message.message_id();
+        if self.console.tells_payloads() {
+            let text = String::from_utf8_lossy(message.payload());
+            self.console
+                .message(format_args!("Decrypted message {id}: {text}"));
+        } else {
+            self.console.message(format_args!("Decrypted message {id}"));
+        }
+    }
+
+    /// Begins to write what was gathered, unless a write is under way.
+    fn write_gathered(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        if let Some(mut sink) = self.sink.take() {
+            let batch = std::mem::take(&mut self.gathered);
+            let quarantine = self.quarantine.clone();
+            self.writing = Some(tokio::task::spawn_blocking(move || {
+                let written = batch.write(&mut sink, |lines| file::append_shared(&quarantine, lines));
+                (sink, written)
+            }));
+        }
+    }
+
+    /// Acks what was written.
+    fn settle(
+        &mut self,
+        (sink, written): (Sink, Result<Written, SinkError>),
+    ) -> Result<Option<End>, Failure> {
+        self.sink = Some(sink);
+        match written {
+            Ok(written) => {
+                self.written += u64::try_from(written.messages.len()).unwrap_or(u64::MAX);
+                self.console
+                    .bar()
+                    .set_message(format!("{} received", Grouped(self.written)));
+                self.settling.begin(written);
+                Ok(None)
+            }
+            Err(SinkError::ReaderGone) => Ok(Some(End::ReaderGone)),
+            Err(SinkError::Failed(failure)) => Err(failure),
+        }
+    }
+
+    /// Ends the write that is under way, and writes what was gathered meanwhile.
+    async fn finish(&mut self) -> Result<Option<End>, Failure> {
+        loop {
+            if self.writing.is_none() {
+                self.write_gathered();
+            }
+            if self.writing.is_none() {
+                return Ok(None);
+            }
+            let written = joined(&mut self.writing).await?;
+            if let Some(end) = self.settle(written)? {
+                return Ok(Some(end));
+            }
+        }
+    }
+
+    fn is_idle(&mut self) -> bool {
+        let duplicates = self.consumer.duplicates();
+        match &mut self.idle {
+            Some(idle) if idle.duplicates != duplicates => {
+                idle.duplicates = duplicates;
+                idle.restart();
+                false
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// Without a connection nothing can come, so that is no idleness.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Connected => self.is_connected = true,
+            Event::Disconnected { .. } => self.is_connected = false,
+            _ => return,
+        }
+        if let Some(idle) = &mut self.idle {
+            idle.restart();
+        }
+    }
+}
+
+/// The end of the write that is under way. Safe to cancel: it stays under way then.
+async fn joined<T>(writing: &mut Option<JoinHandle<T>>) -> Result<T, Failure> {
+    let Some(handle) = writing.as_mut() else {
+        return std::future::pending().await;
+    };
+    let joined = handle.await;
+    *writing = None;
+    joined.map_err(|error| Failure::plain(format!("The thread that writes the output has failed: {error}.")))
+}

@@ -1,0 +1,159 @@
+//! Acks and rejects of what was written, and their confirmations.
+
+use std::collections::BTreeSet;
+
+use ciphermq_client::error::{AckError, RequestError};
+use ciphermq_client::{Acker, MessageId, Unopenable};
+use tokio::task::JoinSet;
+
+use super::batch::Written;
+use crate::connection::Settings;
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+
+/// What becomes of acks and rejects that are under way. They are bounded by the consumer's prefetch.
+pub(super) struct Settling {
+    acker: Acker,
+    console: Console,
+    under_way: JoinSet<Settled>,
+    confirmed: u64,
+    rejected: u64,
+    /// Written, but not confirmed in any of the tries. The server may deliver them again: they are recognised then.
+    unconfirmed: BTreeSet<MessageId>,
+    reason: Option<AckError>,
+}
+
+enum Settled {
+    Acks(Vec<(MessageId, Result<(), AckError>)>),
+    Reject(MessageId, Result<(), RequestError>),
+}
+
+impl Settling {
+    pub(super) fn new(acker: Acker, console: Console) -> Self {
+        Self {
+            acker,
+            console,
+            under_way: JoinSet::new(),
+            confirmed: 0,
+            rejected: 0,
+            unconfirmed: BTreeSet::new(),
+            reason: None,
+        }
+    }
+
+    /// Acks and rejects what was written.
+    pub(super) fn begin(&mut self, written: Written) {
+        for message in &written.messages {
+            self.console
+                .message(format_args!("Stored message {}, ACK sent", message.message_id()));
+        }
+        if !written.messages.is_empty() {
+            let acker = self.acker.clone();
+            self.under_way
+                .spawn(async move { Settled::Acks(acker.ack_all(written.messages).await) });
+        }
+        for unopenable in written.unopenable {
+            self.under_way.spawn(reject(unopenable));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Waits for some of it to be settled, and tells what became of it. Safe to cancel.
+    pub(super) async fn next(&mut self) {
+        match self.under_way.join_next().await {
+            Some(Ok(Settled::Acks(results))) => {
+                for (message_id, result) in results {
+                    self.note_ack(message_id, result);
+                }
+            }
+            Some(Ok(Settled::Reject(message_id, Ok(())))) => {
+                self.rejected += 1;
+                self.console
+                    .message(format_args!("Server has set message {message_id} aside"));
+            }
+            Some(Ok(Settled::Reject(message_id, Err(error)))) => {
+                self.console.warn(format_args!(
+                    "Message {message_id} was not rejected, and will come again: {error}"
+                ));
+            }
+            Some(Err(error)) => self.console.warn(format_args!("An ack was given up: {error}")),
+            None => {}
+        }
+    }
+
+    /// Waits until everything is settled.
+    pub(super) async fn all(&mut self) {
+        while !self.under_way.is_empty() {
+            self.next().await;
+        }
+    }
+
+    fn note_ack(&mut self, message_id: MessageId, result: Result<(), AckError>) {
+        match result {
+            Ok(()) => {
+                self.confirmed += 1;
+                self.console
+                    .message(format_args!("Server confirmed ACK for message {message_id}"));
+            }
+            Err(error) => {
+                self.console.message(format_args!(
+                    "No confirmation of the ACK for message {message_id}: {error}"
+                ));
+                self.reason = Some(error);
+                self.unconfirmed.insert(message_id);
+            }
+        }
+    }
+
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Acks once more what was not confirmed, on a new connection: while the receiver went on, the server may have
+    /// come back. Returns what is still not confirmed.
+    pub(super) async fn ack_once_more(&mut self, settings: &Settings) -> Vec<MessageId> {
+        let ids: Vec<MessageId> = std::mem::take(&mut self.unconfirmed).into_iter().collect();
+        if ids.is_empty() {
+            return ids;
+        }
+        let Ok(client) = settings.connect().await else {
+            return ids;
+        };
+        for (message_id, result) in client.ack(&ids).await {
+            self.note_ack(message_id, result);
+        }
+        client.close().await;
+        std::mem::take(&mut self.unconfirmed).into_iter().collect()
+    }
+
+    /// What to tell if acks stayed without confirmation.
+    pub(super) fn failure(&self, unconfirmed: &[MessageId]) -> Option<Failure> {
+        let reason = self.reason.as_ref()?;
+        if unconfirmed.is_empty() {
+            return None;
+        }
+        let ids: Vec<&str> = unconfirmed.iter().map(MessageId::as_str).collect();
+        let what = format!(
+            "{} messages were written, but their acknowledgements were not confirmed: {reason}",
+            ids.len()
+        );
+        let advice = format!(
+            "Run the receiver again: it knows what it has written, and only acknowledges it. The messages:\n{}",
+            ids.join("\n")
+        );
+        Some(Failure::new(what, advice).with_exit(Exit::Unacknowledged))
+    }
+}
+
+async fn reject(unopenable: Unopenable) -> Settled {
+    let message_id = unopenable.message_id().clone();
+    let result = unopenable.reject(None).await;
+    Settled::Reject(message_id, result)
+}

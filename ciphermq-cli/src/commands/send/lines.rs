@@ -1,0 +1,257 @@
+//! Messages from a file or standard input, one a line, in bounded memory.
+//!
+//! Lines end with `\n` or `\r\n`; the last one may have no ending. They need not be UTF-8. Empty lines are
+//! counted and left out.
+
+use std::io::{self, BufRead as _, BufReader, Read};
+
+use tokio::sync::mpsc;
+
+/// How many bytes of lines are handed over at once, if so many are at hand.
+const CHUNK_BYTES: usize = 32 * 1024;
+/// How many chunks may wait for the sender.
+const CHUNKS: usize = 4;
+
+/// Lines that were read together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// The lines, without their endings, each with its number from 1.
+    pub(super) lines: Vec<(u64, Vec<u8>)>,
+    /// How many empty lines stood between them.
+    pub(super) empty: u64,
+}
+
+/// Why reading stopped before the end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineError {
+    /// A line that no server would take.
+    #[error("line {line} is longer than {limit} bytes")]
+    TooLong {
+        /// Its number, from 1.
+        line: u64,
+        /// The most that would be taken.
+        limit: usize,
+    },
+    /// The input cannot be read.
+    #[error("line {line} cannot be read: {source}")]
+    Read {
+        /// The number of the line that was being read.
+        line: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Reads `input` on a thread of its own, as reading may wait for long.
+///
+/// The thread ends with the input, an error, or the receiver; if it waits for input then, with the process.
+pub(super) fn read(
+    input: impl Read + Send + 'static,
+    limit: usize,
+) -> mpsc::Receiver<Result<Chunk, LineError>> {
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    std::thread::spawn(move || {
+        let mut lines = Lines::new(input, limit);
+        loop {
+            match lines.chunk() {
+                Ok(None) => return,
+                Ok(Some(chunk)) => {
+                    if sender.blocking_send(Ok(chunk)).is_err() {
+                        return;
+                    }
+                }
+                Err((chunk, error)) => {
+                    let _ = sender
+                        .blocking_send(Ok(chunk))
+                        .and_then(|()| sender.blocking_send(Err(error)));
+                    return;
+                }
+            }
+        }
+    });
+    receiver
+}
+
+struct Lines<R> {
+    reader: BufReader<R>,
+    limit: usize,
+    number: u64,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(input: R, limit: usize) -> Self {
+        Self {
+            reader: BufReader::with_capacity(CHUNK_BYTES, input),
+            limit,
+            number: 0,
+        }
+    }
+
+    /// The lines that are at hand, at least one; `None` at the end. With an error come the lines before it.
+    fn chunk(&mut self) -> Result<Option<Chunk>, (Chunk, LineError)> {
+        let (mut chunk, mut bytes) = (Chunk::default(), 0);
+        loop {
+            match self.line() {
+                Ok(Some(line)) if line.is_empty() => chunk.empty += 1,
+                Ok(Some(line)) => {
+                    bytes += line.len();
+                    chunk.lines.push((self.number, line));
+                }
+                Ok(None) => return Ok((chunk != Chunk::default()).then_some(chunk)),
+                Err(error) => return Err((chunk, error)),
+            }
+            // Whoever types messages must not wait for others to fill the chunk.
+            if bytes >= CHUNK_BYTES || !self.reader.buffer().contains(&b'\n') {
+                return Ok(Some(chunk));
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<Option<Vec<u8>>, LineError> {
+        self.number += 1;
+        let (line, limit) = (self.number, self.limit);
+        let mut text = Vec::new();
+        // Room for the ending besides.
+        let bounded = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
+        io::Read::take(&mut self.reader, bounded)
+            .read_until(b'\n', &mut text)
+            .map_err(|source| LineError::Read { line, source })?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if text.ends_with(b"\n") {
+            text.pop();
+            if text.ends_with(b"\r") {
+                text.pop();
+            }
+        }
+        if text.len() > limit {
+            Err(LineError::TooLong { line, limit })
+        } else {
+            Ok(Some(text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out the pieces one by one, as a pipe would.
+    struct Pieces(std::collections::VecDeque<&'static [u8]>);
+
+    impl Read for Pieces {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.pop_front() else {
+                return Ok(0);
+            };
+            out[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    /// All lines, how many were empty, and what ended the reading early.
+    type All = (Vec<(u64, Vec<u8>)>, u64, Option<LineError>);
+
+    fn all(input: impl Read, limit: usize) -> All {
+        let mut lines = Lines::new(input, limit);
+        let (mut out, mut empty) = (Vec::new(), 0);
+        loop {
+            match lines.chunk() {
+                Ok(None) => return (out, empty, None),
+                Ok(Some(chunk)) => {
+                    out.extend(chunk.lines);
+                    empty += chunk.empty;
+                }
+                Err((chunk, error)) => {
+                    out.extend(chunk.lines);
+                    return (out, empty + chunk.empty, Some(error));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn endings_are_taken_off_and_nothing_else() {
+        let (lines, empty, error) = all(&b"a\n b \r\n\n\r\n\xff\x00\r\r\nlast"[..], 100);
+        let texts: Vec<_> = lines
+            .iter()
+            .map(|(number, line)| (*number, line.as_slice()))
+            .collect();
+        assert_eq!(
+            texts,
+            [(1, &b"a"[..]), (2, b" b "), (5, b"\xff\x00\r"), (6, b"last")]
+        );
+        assert_eq!(empty, 2);
+        assert!(error.is_none());
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_after_the_limit_and_what_stood_before_it_comes() {
+        let endless = b"one\ntwo\n".chain(io::repeat(b'x'));
+        let (lines, _, error) = all(endless, 1000);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            matches!(error, Some(LineError::TooLong { line: 3, limit: 1000 })),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn the_limit_counts_the_line_without_its_ending() {
+        for ending in ["", "\n", "\r\n"] {
+            let fits = "x".repeat(10) + ending;
+            assert_eq!(all(fits.as_bytes(), 10).0.len(), 1, "{ending:?}");
+            let too_long = "x".repeat(11) + ending;
+            assert!(
+                matches!(
+                    all(too_long.as_bytes(), 10).2,
+                    Some(LineError::TooLong { line: 1, .. })
+                ),
+                "{ending:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_complete_does_not_wait_for_the_next() {
+        let mut lines = Lines::new(Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()), 100);
+        let sizes: Vec<usize> = std::iter::from_fn(|| lines.chunk().unwrap())
+            .map(|chunk| chunk.lines.len())
+            .collect();
+        assert_eq!(sizes, [1, 1, 2]);
+    }
+
+    #[test]
+    fn many_lines_come_in_chunks_of_bounded_size() {
+        let text = "0123456789abcdef\n".repeat(100_000);
+        let mut lines = Lines::new(text.as_bytes(), 100);
+        let mut count = 0;
+        while let Some(chunk) = lines.chunk().unwrap() {
+            assert!(chunk.lines.len() * 16 <= CHUNK_BYTES + 16);
+            count += chunk.lines.len();
+        }
+        assert_eq!(count, 100_000);
+    }
+
+    #[test]
+    fn a_failing_disk_is_told_with_the_line() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::IsADirectory.into())
+            }
+        }
+        let (lines, _, error) = all(b"one\n".chain(Failing), 100);
+        assert_eq!(lines.len(), 1);
+        assert!(matches!(error, Some(LineError::Read { line: 2, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_nobody_listens_to_ends() {
+        let mut chunks = read(io::repeat(b'\n'), 10);
+        assert!(chunks.recv().await.is_some());
+        chunks.close();
+        while chunks.recv().await.is_some() {}
+    }
+}

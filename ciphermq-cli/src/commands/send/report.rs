@@ -1,0 +1,255 @@
+//! What becomes of messages, told as it happens: lines, progress, the ids of what failed, the summary.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ciphermq_client::error::{PublishError, PublishErrorKind};
+use ciphermq_client::{ClientId, MessageId, Outcome, Summary};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{PROGRESS, Settled};
+use crate::console::{Console, Grouped};
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+
+/// Counts and tells. It is filled by the connection's task through an observer, and emptied by the task that sends: as
+/// that one empties it before it sends the next message, what waits in it is bounded by the publisher's window.
+pub(super) struct Report {
+    console: Console,
+    settled: Settled,
+    acknowledged: Arc<AtomicU64>,
+    sent: u64,
+    bytes: u64,
+    empty_lines: u64,
+    /// How often each kind of failure came, and the first of its kind.
+    failures: BTreeMap<&'static str, (u64, PublishError)>,
+    must_stop: bool,
+    redraw: tokio::time::Interval,
+}
+
+impl Report {
+    /// A report, and the observer that feeds it. `total` bytes are to be sent, if that is known.
+    pub(super) fn new(
+        console: Console,
+        total: Option<u64>,
+    ) -> (Self, impl Fn(Outcome<'_>) + Send + Sync + 'static) {
+        let (sender, settled) = tokio::sync::mpsc::unbounded_channel();
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let (counter, tells) = (acknowledged.clone(), console.tells_messages());
+        let observer = move |outcome: Outcome<'_>| {
+            if outcome.result.is_ok() {
+                counter.fetch_add(1, Ordering::Relaxed);
+                if !tells {
+                    return;
+                }
+            }
+            let error = outcome.result.err().cloned();
+            // Nobody listens any more only once everything is settled.
+            let _ = sender.send((outcome.message_id.clone(), error));
+        };
+        let bar = match total {
+            Some(total) => ProgressBar::new(total).with_style(style("{bar:30} {percent:>3}% {msg}")),
+            None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
+        };
+        let mut redraw = tokio::time::interval(PROGRESS);
+        redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let report = Self {
+            console: console.with_bar(bar),
+            settled,
+            acknowledged,
+            sent: 0,
+            bytes: 0,
+            empty_lines: 0,
+            failures: BTreeMap::new(),
+            must_stop: false,
+            redraw,
+        };
+        (report, observer)
+    }
+
+    /// A message was sealed and handed over.
+    pub(super) fn sent(&mut self, message_id: &MessageId, receiver: &ClientId, payload: &[u8]) {
+        self.sent += 1;
+        self.bytes += u64::try_from(payload.len() + 1).unwrap_or(u64::MAX);
+        if self.console.tells_payloads() {
+            let text = String::from_utf8_lossy(payload);
+            self.console.message(format_args!(
+                "Encrypted message {message_id} for {receiver}: {text}"
+            ));
+        } else {
+            self.console
+                .message(format_args!("Encrypted message {message_id} for {receiver}"));
+        }
+    }
+
+    /// Empty lines were left out.
+    pub(super) fn empty_lines(&mut self, count: u64) {
+        self.empty_lines += count;
+        self.bytes += count;
+    }
+
+    /// Waits for `future`, and tells meanwhile what became of messages. Cancelling it cancels the future.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the ids of what failed cannot be written.
+    pub(super) async fn until<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut future => return Ok(done),
+                Some((message_id, error)) = self.settled.recv() => self.tell(&message_id, error)?,
+                _ = self.redraw.tick() => self.draw(),
+            }
+        }
+    }
+
+    /// Tells what has become of messages; whether something came that would befall all that follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Report::until`].
+    pub(super) fn drain(&mut self) -> Result<bool, Failure> {
+        while let Ok((message_id, error)) = self.settled.try_recv() {
+            self.tell(&message_id, error)?;
+        }
+        Ok(self.must_stop)
+    }
+
+    fn tell(&mut self, message_id: &MessageId, error: Option<PublishError>) -> Result<(), Failure> {
+        let Some(error) = error else {
+            self.console
+                .message(format_args!("Server ACK received for message {message_id}"));
+            return Ok(());
+        };
+        self.console
+            .message(format_args!("Message {message_id} was not acknowledged: {error}"));
+        self.must_stop |= !is_about_one_message(error.kind());
+        let entry = self.failures.entry(name(error.kind())).or_insert((0, error));
+        entry.0 += 1;
+        let console = self.console.clone();
+        console.bar().suspend(|| sink::print(format!("{message_id}\n")))
+    }
+
+    fn draw(&self) {
+        let bar = self.console.bar();
+        if bar.is_hidden() {
+            return;
+        }
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        bar.set_position(self.bytes);
+        bar.set_message(format!(
+            "{} acknowledged, {} not yet, {:.0}/s",
+            Grouped(acknowledged),
+            Grouped(self.sent.saturating_sub(acknowledged)),
+            per_second(acknowledged, bar.elapsed()),
+        ));
+    }
+
+    /// The summary line.
+    pub(super) fn summary(&self, summary: &Summary, elapsed: Duration) {
+        self.console.bar().finish_and_clear();
+        let (acknowledged, unacknowledged) = (summary.acknowledged, summary.unacknowledged);
+        let mut line = format!(
+            "{} sent, {acknowledged} acknowledged, {unacknowledged} unacknowledged in {:.3} s ({:.0}/s)",
+            self.sent,
+            elapsed.as_secs_f64(),
+            per_second(acknowledged, elapsed),
+        );
+        if self.empty_lines > 0 {
+            line += &format!(", {} empty lines left out", self.empty_lines);
+        }
+        self.console.say(line);
+    }
+
+    /// What to tell at the end when `count` messages stayed unacknowledged.
+    pub(super) fn failure(&self, count: u64) -> Failure {
+        let reasons: Vec<String> = self
+            .failures
+            .values()
+            .map(|(count, error)| format!("{count} of them: {error}"))
+            .collect();
+        let mut advice: Vec<&str> = self
+            .failures
+            .values()
+            .filter_map(|(_, error)| error.advice())
+            .collect();
+        if advice.is_empty() {
+            advice.push("See the server's log, then send again what is listed.");
+        }
+        let messages = if count == 1 {
+            "1 message was"
+        } else {
+            &format!("{count} messages were")
+        };
+        let what = format!(
+            "{messages} not acknowledged; their ids are listed on standard output. {}",
+            reasons.join(" ")
+        );
+        Failure::new(what.trim_end(), advice.join("\n")).with_exit(Exit::Unacknowledged)
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are ours: a broken one shows as the default style.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64().max(1e-9)
+}
+
+/// Whether the next message may well fare better. If not, sending on would only make the list longer.
+fn is_about_one_message(kind: PublishErrorKind) -> bool {
+    matches!(
+        kind,
+        PublishErrorKind::TooLarge
+            | PublishErrorKind::IdInUse
+            | PublishErrorKind::StorageRefused
+            | PublishErrorKind::Sealing
+    )
+}
+
+fn name(kind: PublishErrorKind) -> &'static str {
+    match kind {
+        PublishErrorKind::NoRoute => "no route",
+        PublishErrorKind::NotFound => "not found",
+        PublishErrorKind::TooLarge => "too large",
+        PublishErrorKind::IdInUse => "id in use",
+        PublishErrorKind::StorageFull => "storage full",
+        PublishErrorKind::StorageRefused => "storage refused",
+        PublishErrorKind::Unavailable => "unavailable",
+        PublishErrorKind::TimedOut => "timed out",
+        PublishErrorKind::Disconnected => "disconnected",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_concerns_one_message_lets_the_others_follow() {
+        assert!(is_about_one_message(PublishErrorKind::TooLarge));
+        for kind in [
+            PublishErrorKind::NoRoute,
+            PublishErrorKind::Disconnected,
+            PublishErrorKind::TimedOut,
+            PublishErrorKind::StorageFull,
+        ] {
+            assert!(!is_about_one_message(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_finite() {
+        assert!(per_second(5, Duration::ZERO).is_finite());
+        assert!((per_second(5, Duration::from_secs(2)) - 2.5).abs() < 1e-9);
+    }
+}

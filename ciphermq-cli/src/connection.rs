@@ -1,0 +1,364 @@
+//! How to reach the server, and who this client is: flags, environment, configuration file, defaults.
+//!
+//! A flag wins over the environment variable, the variable over the file that `--config` names, the file over
+//! the default. Defaults fit what `keygen` writes, so that a walk through the README needs none of them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ciphermq_client::{Client, Keyring, PrivateKey, keys};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::exit::Failure;
+
+/// The default of `--server`.
+const SERVER: &str = "localhost:5672";
+/// The default of `--ca`.
+const CA: &str = "certs/ca.crt";
+/// The default of `--private-key`.
+const PRIVATE_KEY: &str = "certs/receiver_private.key";
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// As which of the README's two clients a command runs by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// `certs/sender_1`
+    Sender,
+    /// `certs/receiver_1`
+    Receiver,
+}
+
+impl Identity {
+    fn certificate(self) -> &'static str {
+        match self {
+            Self::Sender => "certs/sender_1/client.crt",
+            Self::Receiver => "certs/receiver_1/client.crt",
+        }
+    }
+}
+
+/// The connection options, as given on the command line.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    next_help_heading = "Connection options (flag, then environment variable, then --config file, then default)"
+)]
+pub(crate) struct ConnectionArgs {
+    /// The server [env: CIPHERMQ_SERVER] [default: localhost:5672]
+    #[arg(long, value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// The name that the server's certificate must be for [default: the host of --server]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// The certificate of the authority that issued the server's [env: CIPHERMQ_CA] [default: certs/ca.crt]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// This client's certificate; its Common Name is the client id [env: CIPHERMQ_CERT] [default: that of
+    /// sender_1 or receiver_1 under certs/]
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The certificate's private key [env: CIPHERMQ_KEY] [default: the .key beside --cert]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// How long connecting may take [env: CIPHERMQ_CONNECT_TIMEOUT] [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    connect_timeout: Option<Duration>,
+    /// How many times a publish or an ack is tried [env: CIPHERMQ_RETRIES] [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    retries: Option<u32>,
+    /// How long one try may stay without an answer [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    retry_timeout: Option<Duration>,
+    /// A TOML file with these options, named as here: server = "...", ca = "...", private-key = "..."
+    /// [env: CIPHERMQ_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The private keys, as given on the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PrivateKeyArgs {
+    /// The private key that opens messages. May be repeated: the first one's public key is registered, the
+    /// others open what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
+    /// certs/receiver_private.key]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Connection options (flag, then environment variable, then --config file, then default)"
+    )]
+    private_key: Vec<PathBuf>,
+}
+
+/// The client's configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    server: Option<String>,
+    #[serde(alias = "server_name")]
+    server_name: Option<String>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    #[serde(alias = "private_key")]
+    private_key: Option<OneOrMore>,
+    #[serde(alias = "connect_timeout")]
+    connect_timeout: Option<f64>,
+    retries: Option<u32>,
+    #[serde(alias = "retry_timeout")]
+    retry_timeout: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a path, or a list of paths")]
+enum OneOrMore {
+    One(PathBuf),
+    More(Vec<PathBuf>),
+}
+
+/// The connection options, decided and valid.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    server: String,
+    server_name: Option<String>,
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+    /// The current one, and older ones.
+    private_keys: (PathBuf, Vec<PathBuf>),
+    connect_timeout: Option<Duration>,
+    retries: Option<u32>,
+    retry_timeout: Option<Duration>,
+}
+
+impl ConnectionArgs {
+    /// Decides on every option.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the configuration file or a variable cannot be used.
+    pub(crate) fn resolve(
+        self,
+        identity: Identity,
+        private_key: PrivateKeyArgs,
+    ) -> Result<Settings, Failure> {
+        self.resolve_with(identity, private_key, |name| std::env::var_os(name))
+    }
+
+    fn resolve_with(
+        self,
+        identity: Identity,
+        private_key: PrivateKeyArgs,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Settings, Failure> {
+        // An empty variable counts as not set, as container tools hand over what nobody has filled in.
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let path = |name: &str| env(name).map(PathBuf::from);
+        let file = match self.config.or_else(|| path("CIPHERMQ_CONFIG")) {
+            Some(path) => File::read(&path)?,
+            None => File::default(),
+        };
+        let cert = self.cert.or_else(|| path("CIPHERMQ_CERT")).or(file.cert);
+        let cert = cert.unwrap_or_else(|| identity.certificate().into());
+        let key = self.key.or_else(|| path("CIPHERMQ_KEY")).or(file.key);
+        let key = key.unwrap_or_else(|| cert.with_extension("key"));
+        let duration = |value: Option<f64>, name: &str| {
+            value
+                .map(|value| seconds(&value.to_string()))
+                .transpose()
+                .map_err(|error| bad_value(name, "the configuration file", &error))
+        };
+        let connect_timeout = parsed(&env, "CIPHERMQ_CONNECT_TIMEOUT", seconds)?;
+        let retry_timeout = parsed(&env, "CIPHERMQ_RETRY_TIMEOUT", seconds)?;
+        let retries = parsed(&env, "CIPHERMQ_RETRIES", at_least_one)?;
+        if file.retries == Some(0) {
+            return Err(bad_value("retries", "the configuration file", "0 is less than 1"));
+        }
+        let in_file = match file.private_key {
+            Some(OneOrMore::One(path)) => vec![path],
+            Some(OneOrMore::More(paths)) => paths,
+            None => Vec::new(),
+        };
+        let in_env = path("CIPHERMQ_PRIVATE_KEY").into_iter().collect();
+        let layers = [private_key.private_key, in_env, in_file];
+        let mut keys = layers
+            .into_iter()
+            .find(|paths| !paths.is_empty())
+            .unwrap_or_default()
+            .into_iter();
+        let private_keys = (keys.next().unwrap_or_else(|| PRIVATE_KEY.into()), keys.collect());
+        Ok(Settings {
+            server: self
+                .server
+                .or(text(&env, "CIPHERMQ_SERVER")?)
+                .or(file.server)
+                .unwrap_or_else(|| SERVER.to_owned()),
+            server_name: self.server_name.or(file.server_name),
+            ca: self
+                .ca
+                .or_else(|| path("CIPHERMQ_CA"))
+                .or(file.ca)
+                .unwrap_or_else(|| CA.into()),
+            cert,
+            key,
+            private_keys,
+            connect_timeout: self
+                .connect_timeout
+                .or(connect_timeout)
+                .or(duration(file.connect_timeout, "connect-timeout")?),
+            retries: self.retries.or(retries).or(file.retries),
+            retry_timeout: self
+                .retry_timeout
+                .or(retry_timeout)
+                .or(duration(file.retry_timeout, "retry-timeout")?),
+        })
+    }
+}
+
+impl Settings {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with the SDK's two parts.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let mut builder = Client::builder(&self.server)
+            .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
+            .ca_file(&self.ca)
+            .identity_files(&self.cert, &self.key);
+        if let Some(name) = &self.server_name {
+            builder = builder.server_name(name);
+        }
+        if let Some(timeout) = self.connect_timeout {
+            builder = builder.connect_timeout(timeout);
+        }
+        if let Some(retries) = self.retries {
+            builder = builder.retries(retries);
+        }
+        if let Some(timeout) = self.retry_timeout {
+            builder = builder.retry_timeout(timeout);
+        }
+        Ok(builder.connect().await?)
+    }
+
+    /// Reads the private keys. The first one is the current one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if a file cannot be read, is not private, or holds no key.
+    pub(crate) fn keyring(&self) -> Result<Keyring, Failure> {
+        let (newest, older) = &self.private_keys;
+        let keyring = Keyring::new(read_private_key(newest)?);
+        older.iter().try_fold(keyring, |keyring, path| {
+            Ok(keyring.with_older(read_private_key(path)?))
+        })
+    }
+
+    /// Where the certificates are, and where a record of receivers' public keys belongs.
+    pub(crate) fn certificates_folder(&self) -> &Path {
+        self.ca
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+    }
+}
+
+fn read_private_key(path: &Path) -> Result<PrivateKey, Failure> {
+    keys::read_private(path).map_err(key_file_failure)
+}
+
+/// A key file's error in our two parts.
+pub(crate) fn key_file_failure(error: keys::KeyFileError) -> Failure {
+    Failure::new(sentence(&error.to_string()), sentence(&error.help()))
+}
+
+/// A library's lower-case text as a sentence of ours.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut sentence: String = chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default();
+    if !sentence.ends_with(['.', '!', '?', ':', '`']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Failure::usage(
+                format!(
+                    "The configuration file {} cannot be read: {error}.",
+                    path.display()
+                ),
+                "Check its path and that it is a readable text file.",
+            )
+        };
+        let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_CONFIG_BYTES), &mut text)
+            .map_err(|error| unreadable(&error))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1);
+            Failure::usage(
+                format!("The configuration file {}, line {line}: {}.", path.display(), error.message()),
+                "It holds connection options of `ciphermq-cli`, named as the flags are: server, server-name, ca, cert, key, private-key, connect-timeout, retries, retry-timeout.",
+            )
+        })
+    }
+}
+
+fn text(env: &impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, Failure> {
+    let text = env(name).map(OsString::into_string).transpose();
+    text.map_err(|_| bad_value(name, "the environment", "it is no UTF-8 text"))
+}
+
+fn parsed<T>(
+    env: &impl Fn(&str) -> Option<OsString>,
+    name: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, Failure> {
+    text(env, name)?
+        .map(|value| parse(&value))
+        .transpose()
+        .map_err(|error| bad_value(name, "the environment", &error))
+}
+
+fn bad_value(name: &str, place: &str, error: &str) -> Failure {
+    Failure::usage(
+        format!("{name} in {place} cannot be used: {error}."),
+        "Correct it, or give the option as a flag.",
+    )
+}
+
+fn at_least_one(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|&number| number > 0)
+        .ok_or_else(|| format!("{text:?} is no whole number from 1 on"))
+}
+
+/// Reads a duration: seconds, with a fraction if need be.
+///
+/// # Errors
+///
+/// A text for people if it is none, or none that is longer than zero.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of seconds"))?;
+    // Longer than a year is a slip of the hand, and more than timers count.
+    match Duration::try_from_secs_f64(value) {
+        Ok(duration) if !duration.is_zero() && value <= 31_536_000.0 => Ok(duration),
+        _ => Err(format!(
+            "{text:?} is no number of seconds above zero and within a year"
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,140 @@
+use tempfile::NamedTempFile;
+
+use super::*;
+
+fn resolve(args: ConnectionArgs, env: &[(&str, &str)]) -> Result<Settings, Failure> {
+    let env = env.to_vec();
+    args.resolve_with(Identity::Sender, PrivateKeyArgs::default(), move |name| {
+        env.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.into())
+    })
+}
+
+fn file(text: &str) -> (NamedTempFile, ConnectionArgs) {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let args = ConnectionArgs {
+        config: Some(file.path().into()),
+        ..ConnectionArgs::default()
+    };
+    (file, args)
+}
+
+#[test]
+fn defaults_fit_what_keygen_writes() {
+    let sender = resolve(ConnectionArgs::default(), &[]).unwrap();
+    assert_eq!(sender.server, "localhost:5672");
+    assert_eq!(sender.ca, Path::new("certs/ca.crt"));
+    assert_eq!(sender.cert, Path::new("certs/sender_1/client.crt"));
+    assert_eq!(sender.key, Path::new("certs/sender_1/client.key"));
+    assert_eq!(sender.private_keys, ("certs/receiver_private.key".into(), vec![]));
+    assert_eq!(sender.certificates_folder(), Path::new("certs"));
+    let receiver = ConnectionArgs::default()
+        .resolve_with(Identity::Receiver, PrivateKeyArgs::default(), |_| None)
+        .unwrap();
+    assert_eq!(receiver.cert, Path::new("certs/receiver_1/client.crt"));
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
+    let (_file, args) = file("server = \"file:1\"\nca = \"file.crt\"\nretries = 5\nretry-timeout = 2.5\n");
+    let settings = resolve(args.clone(), &[]).unwrap();
+    assert_eq!(
+        (settings.server.as_str(), settings.ca.as_path()),
+        ("file:1", Path::new("file.crt"))
+    );
+    assert_eq!(
+        (settings.retries, settings.retry_timeout),
+        (Some(5), Some(Duration::from_millis(2500)))
+    );
+
+    let env = [
+        ("CIPHERMQ_SERVER", "env:2"),
+        ("CIPHERMQ_RETRIES", "7"),
+        ("CIPHERMQ_CA", ""),
+    ];
+    let settings = resolve(args.clone(), &env).unwrap();
+    assert_eq!((settings.server.as_str(), settings.retries), ("env:2", Some(7)));
+    assert_eq!(settings.ca, Path::new("file.crt"), "an empty variable is none");
+
+    let flags = ConnectionArgs {
+        server: Some("flag:3".to_owned()),
+        retries: Some(1),
+        ..args
+    };
+    let settings = resolve(flags, &env).unwrap();
+    assert_eq!((settings.server.as_str(), settings.retries), ("flag:3", Some(1)));
+}
+
+#[test]
+fn the_environment_can_name_the_file() {
+    let (file, _) = file("cert = \"x/me.pem\"\nprivate_key = [\"a.key\", \"b.key\"]\n");
+    let path = file.path().to_str().unwrap();
+    let settings = resolve(ConnectionArgs::default(), &[("CIPHERMQ_CONFIG", path)]).unwrap();
+    assert_eq!(
+        settings.key,
+        Path::new("x/me.key"),
+        "the key is looked for beside the certificate"
+    );
+    assert_eq!(settings.private_keys, ("a.key".into(), vec!["b.key".into()]));
+    let env = [
+        ("CIPHERMQ_CONFIG", path),
+        ("CIPHERMQ_PRIVATE_KEY", "env.key"),
+        ("CIPHERMQ_KEY", "other.key"),
+    ];
+    let settings = resolve(ConnectionArgs::default(), &env).unwrap();
+    assert_eq!(settings.private_keys, ("env.key".into(), vec![]));
+    assert_eq!(settings.key, Path::new("other.key"));
+}
+
+#[test]
+fn what_cannot_be_used_is_a_usage_error_that_names_it() {
+    for (text, names) in [
+        ("sever = \"x\"\n", "sever"),
+        ("\nretries = \"many\"\n", "line 2"),
+        ("retries = 0", "retries"),
+        ("retry-timeout = -1", "retry-timeout"),
+        ("[[[", "line 1"),
+        ("private-key = 7", "a path"),
+    ] {
+        let (_file, args) = file(text);
+        let failure = resolve(args, &[]).unwrap_err();
+        assert!(failure.to_string().contains(names), "{failure}");
+        assert_eq!(failure.exit().code(), 2);
+        assert!(failure.to_string().lines().count() > 1, "{failure}");
+    }
+    let failure = resolve(ConnectionArgs::default(), &[("CIPHERMQ_RETRIES", "0")]).unwrap_err();
+    assert!(
+        failure
+            .to_string()
+            .starts_with("CIPHERMQ_RETRIES in the environment"),
+        "{failure}"
+    );
+    let missing = ConnectionArgs {
+        config: Some("/no/such/file".into()),
+        ..ConnectionArgs::default()
+    };
+    assert!(
+        resolve(missing, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("/no/such/file")
+    );
+}
+
+#[test]
+fn seconds_are_positive_and_finite() {
+    assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+    assert_eq!(seconds("10s"), Ok(Duration::from_secs(10)));
+    for text in ["", "0", "-1", "inf", "NaN", "1e300", "ten", "99999999999"] {
+        assert!(seconds(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn texts_of_libraries_become_sentences() {
+    assert_eq!(sentence("there is no key file x"), "There is no key file x.");
+    assert_eq!(sentence("run: `x`"), "Run: `x`");
+    assert_eq!(sentence(""), ".");
+}

@@ -1,0 +1,230 @@
+//! What people read while the program works, all of it on stderr.
+//!
+//! ```text
+//! [2025-09-08 07:03:00] [SENDER] Server ACK received for message 0198...
+//! ```
+//!
+//! Times are UTC. On a terminal, and without `-v`, a progress bar stands below the lines.
+
+use std::fmt;
+use std::io::{IsTerminal as _, Write as _, stderr};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use jiff::Timestamp;
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// `[SENDER]`
+    Sender,
+    /// `[RECEIVER]`
+    Receiver,
+    /// `[CLIENT]`: commands that are neither.
+    Client,
+    /// `[DEMO]`
+    Demo,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sender => "SENDER",
+            Self::Receiver => "RECEIVER",
+            Self::Client => "CLIENT",
+            Self::Demo => "DEMO",
+        })
+    }
+}
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// What happens to the whole.
+    Normal,
+    /// And a line or more a message.
+    Messages,
+    /// And what stands in them, and what the SDK logs.
+    Payloads,
+    /// And all that the SDK logs.
+    Trace,
+}
+
+impl Verbosity {
+    /// Of `--quiet` and the number of `-v`.
+    pub(crate) fn of(quiet: bool, verbose: u8) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (false, 0) => Self::Normal,
+            (false, 1) => Self::Messages,
+            (false, 2) => Self::Payloads,
+            (false, _) => Self::Trace,
+        }
+    }
+}
+
+/// One speaker's way to stderr. Clones share the progress bar.
+#[derive(Debug, Clone)]
+pub(crate) struct Console {
+    role: Role,
+    verbosity: Verbosity,
+    bar: ProgressBar,
+}
+
+impl Console {
+    /// A console without a progress bar.
+    pub(crate) fn new(role: Role, verbosity: Verbosity) -> Self {
+        Self {
+            role,
+            verbosity,
+            bar: ProgressBar::hidden(),
+        }
+    }
+
+    /// Shows `bar` below the lines if stderr is a terminal and the lines leave it room.
+    pub(crate) fn with_bar(mut self, bar: ProgressBar) -> Self {
+        if self.verbosity == Verbosity::Normal && stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            self.bar = bar;
+        }
+        self
+    }
+
+    /// The progress bar; setting a hidden one does nothing.
+    pub(crate) fn bar(&self) -> &ProgressBar {
+        &self.bar
+    }
+
+    /// Whether lines a message are wanted: where they aren't, none need be made.
+    pub(crate) fn tells_messages(&self) -> bool {
+        self.verbosity >= Verbosity::Messages
+    }
+
+    /// Whether payloads may be shown.
+    pub(crate) fn tells_payloads(&self) -> bool {
+        self.verbosity >= Verbosity::Payloads
+    }
+
+    /// Something about the whole, told unless quiet.
+    pub(crate) fn say(&self, text: impl fmt::Display) {
+        if self.verbosity >= Verbosity::Normal {
+            self.line(&text);
+        }
+    }
+
+    /// Something about one message, told with `-v`.
+    pub(crate) fn message(&self, text: impl fmt::Display) {
+        if self.tells_messages() {
+            self.line(&text);
+        }
+    }
+
+    /// Something that went wrong without ending the work; told even when quiet.
+    pub(crate) fn warn(&self, text: impl fmt::Display) {
+        self.line(&format_args!("Warning: {text}"));
+    }
+
+    fn line(&self, text: &dyn fmt::Display) {
+        let line = stamped(Timestamp::now(), self.role, text);
+        // A closed stderr ends nothing: the work is what counts.
+        self.bar.suspend(|| {
+            let _ = stderr().lock().write_all(line.as_bytes());
+        });
+    }
+}
+
+fn stamped(now: Timestamp, role: Role, text: &dyn fmt::Display) -> String {
+    format!(
+        "[{}] [{role}] {}\n",
+        now.strftime("%Y-%m-%d %H:%M:%S"),
+        OneLine(text)
+    )
+}
+
+/// A text with its control characters escaped: what comes from elsewhere must neither break lines nor steer
+/// the terminal.
+struct OneLine<'a>(&'a dyn fmt::Display);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(char::is_control) {
+            let (before, from) = rest.split_at(at);
+            let mut chars = from.chars();
+            let escaped = chars.next().map(char::escape_default);
+            f.write_str(before)?;
+            escaped.map_or(Ok(()), |escaped| write!(f, "{escaped}"))?;
+            rest = chars.as_str();
+        }
+        f.write_str(rest)
+    }
+}
+
+/// A number with thin groups of three, as people read it: `17,518`.
+pub(crate) struct Grouped(pub(crate) u64);
+
+impl fmt::Display for Grouped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        let mut text = String::with_capacity(digits.len() * 4 / 3);
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                text.push(',');
+            }
+            text.push(digit);
+        }
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_the_documented_form() {
+        let at = "2025-09-08T07:03:00.9Z".parse().unwrap();
+        assert_eq!(
+            stamped(at, Role::Sender, &"Server ACK received for message m-1"),
+            "[2025-09-08 07:03:00] [SENDER] Server ACK received for message m-1\n"
+        );
+        assert_eq!(
+            stamped(at, Role::Receiver, &"Server confirmed ACK"),
+            "[2025-09-08 07:03:00] [RECEIVER] Server confirmed ACK\n"
+        );
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_stays_in_its_line() {
+        let at = Timestamp::UNIX_EPOCH;
+        let line = stamped(at, Role::Receiver, &"a\n[fake] \x1b[31mZürich\u{7f}");
+        assert_eq!(
+            line,
+            "[1970-01-01 00:00:00] [RECEIVER] a\\n[fake] \\u{1b}[31mZürich\\u{7f}\n"
+        );
+    }
+
+    #[test]
+    fn verbosity_grows_with_each_v_and_quiet_wins() {
+        let levels: Vec<_> = (0..5).map(|verbose| Verbosity::of(false, verbose)).collect();
+        assert!(levels.is_sorted());
+        assert_eq!(levels[0], Verbosity::Normal);
+        assert_eq!(Verbosity::of(true, 3), Verbosity::Quiet);
+    }
+
+    #[test]
+    fn numbers_are_grouped_in_threes() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (17_518, "17,518"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(Grouped(number).to_string(), text);
+        }
+        assert_eq!(format!("{:>6}", Grouped(10)), "    10");
+    }
+}

@@ -1,0 +1,173 @@
+//! How the program ends: exit codes, and errors in two parts.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | an error; stderr says what happened and what to do |
+//! | 2 | the command line or the configuration file cannot be used |
+//! | 3 | something stayed unacknowledged; its message ids are listed |
+//! | 4 | there was less than was asked for: an empty queue, no such key, an idle end before `--count` |
+//! | 130, 143 | ended by SIGINT or SIGTERM before the work was done |
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use ciphermq_client::error::Kind;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All done.
+    Done,
+    /// An error that has been, or will be, reported.
+    Error,
+    /// The command line or the configuration file cannot be used. clap ends with the same code.
+    Usage,
+    /// Something stayed unacknowledged.
+    Unacknowledged,
+    /// There was less than was asked for.
+    Less,
+    /// A signal came before the work was done.
+    Signalled(Signal),
+}
+
+/// The signals that ask a program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// SIGINT, Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::Unacknowledged => 3,
+            Self::Less => 4,
+            Self::Signalled(Signal::Interrupt) => 130,
+            Self::Signalled(Signal::Terminate) => 143,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// An error as a person needs it: what happened, what to do, and the code to end with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    advice: Option<String>,
+    exit: Exit,
+}
+
+impl Failure {
+    /// What happened and what to do.
+    pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            advice: Some(advice.into()),
+            exit: Exit::Error,
+        }
+    }
+
+    /// What happened, where nobody can do anything about it but try again.
+    pub(crate) fn plain(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            advice: None,
+            exit: Exit::Error,
+        }
+    }
+
+    /// A mistake on the command line or in the configuration file.
+    pub(crate) fn usage(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            ..Self::new(what, advice)
+        }
+    }
+
+    /// The same failure with another exit code.
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// A failure to write to stdout; nothing if its reader has gone, which is no error: it had enough.
+    pub(crate) fn stdout(error: &io::Error) -> Option<Self> {
+        (error.kind() != io::ErrorKind::BrokenPipe).then(|| {
+            Self::new(
+                format!("Standard output cannot be written: {error}"),
+                "Check where it leads, and that there is room.",
+            )
+        })
+    }
+
+    /// The code to end with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+/// Both parts, as they are printed after `error: `.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        for line in self.advice.iter().flat_map(|advice| advice.lines()) {
+            write!(f, "\n       {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The SDK's errors have two parts already.
+impl<K: Kind> From<ciphermq_client::error::Error<K>> for Failure {
+    fn from(error: ciphermq_client::error::Error<K>) -> Self {
+        Self {
+            what: error.to_string(),
+            advice: error.advice().map(str::to_owned),
+            exit: Exit::Error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_happened_and_below_it_what_to_do() {
+        let failure = Failure::new("It broke.", "Mend it.\nThen run it again.");
+        assert_eq!(
+            failure.to_string(),
+            "It broke.\n       Mend it.\n       Then run it again."
+        );
+        assert_eq!(failure.exit().code(), 1);
+        assert_eq!(Failure::usage("a", "b").exit().code(), 2);
+        assert_eq!(Failure::plain("It broke.").to_string(), "It broke.");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure() {
+        assert!(Failure::stdout(&io::ErrorKind::BrokenPipe.into()).is_none());
+        assert!(Failure::stdout(&io::ErrorKind::StorageFull.into()).is_some());
+    }
+}

@@ -1,0 +1,118 @@
+//! A file, or standard output.
+
+use std::io::{self, Write as _, stdout};
+use std::path::{Path, PathBuf};
+
+use ciphermq_client::{ClientId, MessageId};
+
+use super::file::{Found, OutputError, OutputFile};
+use crate::exit::Failure;
+
+/// Where the lines of received messages go.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// A file of its own: synced, locked, and read for what was processed before.
+    File(OutputFile),
+    /// Standard output, or what is no regular file: a pipe, a terminal, a device. Written once, never read.
+    Stream(Stream),
+}
+
+/// What is written and never read.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Standard output.
+    Stdout,
+    /// A named pipe or device.
+    Device(std::fs::File, PathBuf),
+}
+
+/// Why lines were not written.
+#[derive(Debug)]
+pub(crate) enum SinkError {
+    /// Whoever read standard output has had enough. No error, but nothing more can be written.
+    ReaderGone,
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        Self::new(format!("{error}."), error.advice())
+    }
+}
+
+impl Sink {
+    /// Opens an output; `-` is standard output. A file tells `processed` of every message in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]: see [`OutputError`].
+    pub(crate) fn open(
+        path: &Path,
+        processed: impl FnMut(Option<ClientId>, MessageId),
+    ) -> Result<(Self, Found), Failure> {
+        if path == Path::new("-") {
+            return Ok((Self::Stream(Stream::Stdout), Found::default()));
+        }
+        let is_device = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+        if is_device {
+            let file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(path)
+                .map_err(|source| OutputError::Open {
+                    path: path.to_owned(),
+                    source,
+                })?;
+            return Ok((
+                Self::Stream(Stream::Device(file, path.to_owned())),
+                Found::default(),
+            ));
+        }
+        let (file, found) = OutputFile::open(path, processed)?;
+        Ok((Self::File(file), found))
+    }
+
+    /// Writes whole lines. Those in a file survive any crash afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError`]: then none of them counts as written.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), SinkError> {
+        let (written, path) = match self {
+            Self::File(file) => {
+                return file
+                    .append(lines)
+                    .map_err(|error| SinkError::Failed(error.into()));
+            }
+            Self::Stream(Stream::Stdout) => {
+                let mut out = stdout().lock();
+                (out.write_all(lines).and_then(|()| out.flush()), Path::new("-"))
+            }
+            Self::Stream(Stream::Device(file, path)) => (file.write_all(lines), path.as_path()),
+        };
+        written.map_err(|error| match (error.kind(), path == Path::new("-")) {
+            (io::ErrorKind::BrokenPipe, _) => SinkError::ReaderGone,
+            (_, true) => Failure::stdout(&error).map_or(SinkError::ReaderGone, SinkError::Failed),
+            (_, false) => SinkError::Failed(
+                OutputError::Write {
+                    path: path.to_owned(),
+                    source: error,
+                }
+                .into(),
+            ),
+        })
+    }
+}
+
+/// Prints data on standard output.
+///
+/// # Errors
+///
+/// [`Failure`] if it cannot be written; a reader that has gone is none.
+pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) => Failure::stdout(&error).map_or(Ok(()), Err),
+    }
+}

@@ -1,0 +1,226 @@
+//! How to reach the server, and who this client is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::client::Client;
+use crate::connector::{Connector, Pem, tls};
+use crate::driver::{Retry, Settings};
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// The port that is taken when an address names none.
+pub const DEFAULT_PORT: u16 = 5672;
+
+/// Gathers what a connection needs. Made by [`Client::builder`].
+///
+/// | setting | default |
+/// |---|---|
+/// | [`connect_timeout`](Self::connect_timeout) | 10 s |
+/// | [`ping_interval`](Self::ping_interval) | 10 s |
+/// | [`reconnect`](Self::reconnect) | pauses from 100 ms to 10 s |
+/// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 tries of 10 s |
+/// | [`key_ttl`](Self::key_ttl) | 5 minutes |
+/// | [`max_reply_bytes`](Self::max_reply_bytes) | 64 MiB |
+#[derive(Debug, Clone)]
+pub struct ClientBuilder {
+    address: String,
+    server_name: Option<String>,
+    ca: Option<Pem>,
+    identity: Option<(Pem, Pem)>,
+    program: String,
+    connect_timeout: Duration,
+    key_ttl: Duration,
+    ping_interval: Duration,
+    backoff: Backoff,
+    retry: Retry,
+    max_reply_bytes: usize,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            server_name: None,
+            ca: None,
+            identity: None,
+            program: concat!("ciphermq-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            key_ttl: Duration::from_secs(5 * 60),
+            ping_interval: Duration::from_secs(10),
+            backoff: Backoff::default(),
+            retry: Retry::default(),
+            max_reply_bytes: 64 * 1024 * 1024,
+        }
+    }
+
+    /// The certificate authority that must have issued the server's certificate: a PEM file. Required.
+    #[must_use]
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        Self {
+            ca: Some(Pem::File(path.into())),
+            ..self
+        }
+    }
+
+    /// The same, as the PEM text itself.
+    #[must_use]
+    pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
+        Self {
+            ca: Some(Pem::Text(pem.into())),
+            ..self
+        }
+    }
+
+    /// This client's certificate, with its chain, and the private key: PEM files. Required.
+    #[must_use]
+    pub fn identity_files(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            identity: Some((Pem::File(certificate.into()), Pem::File(key.into()))),
+            ..self
+        }
+    }
+
+    /// The same, as the PEM texts themselves.
+    #[must_use]
+    pub fn identity_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        Self {
+            identity: Some((Pem::Text(certificate.into()), Pem::Text(key.into()))),
+            ..self
+        }
+    }
+
+    /// The name that the server's certificate must be for. By default it is the address's host.
+    #[must_use]
+    pub fn server_name(self, name: impl Into<String>) -> Self {
+        Self {
+            server_name: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// What the server's log calls this program: a name and a version.
+    #[must_use]
+    pub fn program(self, program: impl Into<String>) -> Self {
+        Self {
+            program: program.into(),
+            ..self
+        }
+    }
+
+    /// How long connecting may take, from the TCP handshake to the server's first reply.
+    #[must_use]
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        Self {
+            connect_timeout: timeout,
+            ..self
+        }
+    }
+
+    /// After how much of its own silence the client sends a ping. A connection on which nothing at all has
+    /// come for this long and one [`retry_timeout`](Self::retry_timeout) more is given up. The server takes
+    /// back what it has delivered after its `redelivery_timeout` of silence (30 s by default): stay well
+    /// below it.
+    #[must_use]
+    pub fn ping_interval(self, interval: Duration) -> Self {
+        Self {
+            ping_interval: interval,
+            ..self
+        }
+    }
+
+    /// The pauses between tries to connect again after a loss.
+    #[must_use]
+    pub fn reconnect(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// How many times a command is tried, at least 1, before it fails.
+    #[must_use]
+    pub fn retries(self, tries: u32) -> Self {
+        Self {
+            retry: Retry {
+                tries: tries.max(1),
+                ..self.retry
+            },
+            ..self
+        }
+    }
+
+    /// How long one try may go without an answer, with a connection or without one.
+    #[must_use]
+    pub fn retry_timeout(self, timeout: Duration) -> Self {
+        Self {
+            retry: Retry {
+                timeout,
+                ..self.retry
+            },
+            ..self
+        }
+    }
+
+    /// How long a receiver's public key is believed before the server is asked again.
+    #[must_use]
+    pub fn key_ttl(self, ttl: Duration) -> Self {
+        Self { key_ttl: ttl, ..self }
+    }
+
+    /// The longest line that is taken from the server, in bytes: a bound on the memory that a server can
+    /// make this client spend on one message.
+    #[must_use]
+    pub fn max_reply_bytes(self, bytes: usize) -> Self {
+        Self {
+            max_reply_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// Connects. Trouble with the first connection is reported at once; later losses mend themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], with what to do: files that cannot be read or do not fit, no server, a
+    /// certificate that one side refuses, a server that speaks something else.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let bad =
+            |what: &str, advice: &str| ConnectError::new(ConnectErrorKind::BadSetting, what).advise(advice);
+        if self.ping_interval.is_zero() || self.retry.timeout.is_zero() || self.connect_timeout.is_zero() {
+            return Err(bad(
+                "A time-out or interval of zero was set.",
+                "Set durations longer than zero.",
+            ));
+        }
+        let ca = self.ca.ok_or_else(|| {
+            bad(
+                "No certificate authority was given.",
+                "Name the CA's certificate, ca.crt, with `ca_file`.",
+            )
+        })?;
+        let (certificate, key) = self.identity.ok_or_else(|| {
+            bad(
+                "No client certificate was given.",
+                "Name this client's certificate and private key with `identity_files`.",
+            )
+        })?;
+        // Certificates are few and small, but a file may stand on a disk that is far away.
+        let tls = tokio::task::spawn_blocking(move || tls::client_config(&ca, &certificate, &key))
+            .await
+            .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
+        let connector = Connector::new(
+            &self.address,
+            self.server_name.as_deref(),
+            DEFAULT_PORT,
+            Arc::new(tls),
+            self.connect_timeout,
+        )?;
+        let settings = Settings {
+            retry: self.retry,
+            ping_interval: self.ping_interval,
+            backoff: self.backoff,
+            max_reply_bytes: self.max_reply_bytes,
+            program: self.program,
+        };
+        Client::start(Arc::new(connector), settings, self.key_ttl).await
+    }
+}

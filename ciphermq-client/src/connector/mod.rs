@@ -1,0 +1,221 @@
+//! TCP and TLS: from an address to a stream of bytes that both sides have proved their names on.
+
+pub(crate) mod tls;
+mod trouble;
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub(crate) use tls::Pem;
+pub(crate) use trouble::Stage;
+
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// A peer that does not acknowledge what was sent for so long is taken for gone, on systems that can say so.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Makes connections to one server.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    host: String,
+    port: u16,
+    server_name: ServerName<'static>,
+    tls: TlsSettings,
+    pub(crate) timeout: Duration,
+}
+
+struct TlsSettings(TlsConnector);
+
+impl std::fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsSettings(..)")
+    }
+}
+
+/// What was agreed on with the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsDetails {
+    pub(crate) address: String,
+    pub(crate) version: String,
+    pub(crate) cipher_suite: String,
+    pub(crate) key_exchange: String,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        address: &str,
+        server_name: Option<&str>,
+        default_port: u16,
+        tls: Arc<ClientConfig>,
+        timeout: Duration,
+    ) -> Result<Self, ConnectError> {
+        let (host, port) = split_address(address, default_port).ok_or_else(|| {
+            ConnectError::new(
+                ConnectErrorKind::BadSetting,
+                format!("`{address}` is no address of a server."),
+            )
+            .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
+        })?;
+        let name = server_name.unwrap_or(&host);
+        let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
+            ConnectError::new(
+                ConnectErrorKind::BadSetting,
+                format!("`{name}` can be no server's name."),
+            )
+            .advise("Give a DNS name or an IP address that stands in the server's certificate.")
+            .caused_by(error)
+        })?;
+        Ok(Self {
+            host,
+            port,
+            server_name,
+            tls: TlsSettings(TlsConnector::from(tls)),
+            timeout,
+        })
+    }
+
+    /// The server's address, for people.
+    pub(crate) fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Connects. The time limit is the caller's.
+    pub(crate) async fn connect(&self) -> Result<(TlsStream<TcpStream>, TlsDetails), ConnectError> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| self.trouble(Stage::Tcp, error))?;
+        tune(&tcp).map_err(|error| self.trouble(Stage::Tcp, error))?;
+        let peer = tcp
+            .peer_addr()
+            .map_or_else(|_| self.address(), |address| address.to_string());
+        let stream = self
+            .tls
+            .0
+            .connect(self.server_name.clone(), tcp)
+            .await
+            .map_err(|error| self.trouble(Stage::Handshake, error))?;
+        let session = stream.get_ref().1;
+        let unknown = || "unknown".to_owned();
+        let details = TlsDetails {
+            address: peer,
+            version: session
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .map_or_else(unknown, |version| version.replace("TLSv1_", "TLSv1.")),
+            cipher_suite: session
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .map_or_else(unknown, str::to_owned),
+            key_exchange: session
+                .negotiated_key_exchange_group()
+                .map_or_else(unknown, |group| format!("{:?}", group.name())),
+        };
+        Ok((stream, details))
+    }
+
+    /// What an input or output error at this stage means, and what to do.
+    pub(crate) fn trouble(&self, stage: Stage, error: io::Error) -> ConnectError {
+        trouble::explain(&self.address(), &self.server_name.to_str(), stage, error)
+    }
+}
+
+/// Small commands go out at once, and a peer that is gone is noticed.
+fn tune(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5));
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}
+
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+fn split_address(address: &str, default_port: u16) -> Option<(String, u16)> {
+    let (host, port) = if address.parse::<IpAddr>().is_ok() {
+        (address, None)
+    } else if let Some(rest) = address.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        (
+            host,
+            if port.is_empty() {
+                None
+            } else {
+                Some(port.strip_prefix(':')?)
+            },
+        )
+    } else {
+        match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        }
+    };
+    let port = match port {
+        // Not `parse` alone: it takes a plus sign, too.
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            port.parse().ok().filter(|&port| port != 0)?
+        }
+        Some(_) => return None,
+        None => default_port,
+    };
+    let is_host = !host.is_empty()
+        && !host
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == '/');
+    is_host.then(|| (host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_or_without_a_port() {
+        for (address, host, port) in [
+            ("localhost:5672", "localhost", 5672),
+            ("localhost", "localhost", 1),
+            ("127.0.0.1:65535", "127.0.0.1", 65535),
+            ("[::1]:80", "::1", 80),
+            ("[::1]", "::1", 1),
+            ("::1", "::1", 1),
+        ] {
+            assert_eq!(
+                split_address(address, 1),
+                Some((host.to_owned(), port)),
+                "{address}"
+            );
+        }
+        for address in [
+            "",
+            ":5672",
+            "host:",
+            "host:0",
+            "host:+1",
+            "host:65536",
+            "a:b:c",
+            "[::1",
+            "[host]:1",
+            "[::1]1",
+            "tls://host",
+            "a b:1",
+        ] {
+            assert_eq!(split_address(address, 1), None, "{address}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Certificates and keys, from PEM files or texts to a TLS configuration.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// Where a PEM text is.
+#[derive(Clone)]
+pub(crate) enum Pem {
+    File(PathBuf),
+    Text(Vec<u8>),
+}
+
+/// Never prints a text: it may be a private key.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => fmt::Debug::fmt(path, f),
+            Self::Text(_) => f.write_str("Text(..)"),
+        }
+    }
+}
+
+impl Pem {
+    /// Reads it, and tells how to call it in errors.
+    fn read(&self, what: &str) -> Result<(Vec<u8>, String), ConnectError> {
+        match self {
+            Self::Text(text) => Ok((text.clone(), what.to_owned())),
+            Self::File(path) => match std::fs::read(path) {
+                Ok(text) => Ok((text, format!("{what} `{}`", path.display()))),
+                Err(error) => Err(unreadable(what, path, error)),
+            },
+        }
+    }
+}
+
+fn unreadable(what: &str, path: &Path, error: std::io::Error) -> ConnectError {
+    let shown = path.display();
+    let (reason, advice) = match error.kind() {
+        std::io::ErrorKind::NotFound => (
+            "there is no such file".to_owned(),
+            "Name the right file, or make certificates with `ciphermq-cli certs`.".to_owned(),
+        ),
+        std::io::ErrorKind::PermissionDenied => (
+            "this user may not read it".to_owned(),
+            format!("Let this user read it (chown or chmod), or name another file than `{shown}`."),
+        ),
+        _ => (error.to_string(), "See that the file can be read.".to_owned()),
+    };
+    ConnectError::new(
+        ConnectErrorKind::FileUnreadable,
+        format!("Cannot read {what} `{shown}`: {reason}."),
+    )
+    .advise(advice)
+    .caused_by(error)
+}
+
+fn broken(what: &str, reason: &str) -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::BadCertificate,
+        format!("There is {reason} in {what}."),
+    )
+    .advise("It must be PEM, as `ciphermq-cli certs` and OpenSSL write it.")
+}
+
+fn certificates(pem: &Pem, what: &str) -> Result<(Vec<CertificateDer<'static>>, String), ConnectError> {
+    let (text, what) = pem.read(what)?;
+    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(broken(&what, "no certificate")),
+        Ok(found) => Ok((found, what)),
+        Err(error) => Err(broken(&what, "a broken certificate").caused_by(error)),
+    }
+}
+
+fn private_key(pem: &Pem) -> Result<(PrivateKeyDer<'static>, String), ConnectError> {
+    let (text, what) = pem.read("the client's private key")?;
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Ok((key, what)),
+        Err(pem::Error::NoItemsFound) => Err(broken(&what, "no unencrypted private key")),
+        Err(error) => Err(broken(&what, "a broken private key").caused_by(error)),
+    }
+}
+
+/// TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange X25519MLKEM768 first; the server's certificate must
+/// come from this CA and no other.
+pub(crate) fn client_config(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<ClientConfig, ConnectError> {
+    let (authorities, ca_name) = certificates(ca, "the CA's certificate")?;
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots
+            .add(authority)
+            .map_err(|error| broken(&ca_name, "a certificate that cannot be used").caused_by(error))?;
+    }
+    let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
+    let (key, key_name) = private_key(key)?;
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| ConnectError::new(ConnectErrorKind::BadSetting, error.to_string()).caused_by(error))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ConnectError::new(
+                ConnectErrorKind::KeyMismatch,
+                format!(
+                    "{} and {key_name} do not belong together.",
+                    upper_first(&chain_name)
+                ),
+            )
+            .advise("Name the certificate and the private key that were made together.")
+            .caused_by(error),
+            error => ConnectError::new(
+                ConnectErrorKind::BadCertificate,
+                format!(
+                    "{} cannot be used with {key_name}: {error}.",
+                    upper_first(&chain_name)
+                ),
+            )
+            .advise("Use ECDSA, Ed25519 or RSA keys, as `ciphermq-cli certs` and OpenSSL make them.")
+            .caused_by(error),
+        })?;
+    // Every connection proves both names anew: a certificate that has expired must not live on in a ticket.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn upper_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn text(text: &str) -> Pem {
+        Pem::Text(text.as_bytes().to_vec())
+    }
+
+    fn error(ca: &Pem, certificate: &Pem, key: &Pem) -> ConnectError {
+        client_config(ca, certificate, key).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn what_belongs_together_is_taken() {
+        let (certificate, key) = pair();
+        let config = client_config(&text(&certificate), &text(&certificate), &text(&key)).unwrap();
+        let groups: Vec<_> = config
+            .crypto_provider()
+            .kx_groups
+            .iter()
+            .map(|group| group.name())
+            .collect();
+        assert_eq!(groups.first(), Some(&rustls::NamedGroup::X25519MLKEM768));
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let ((certificate, key), (_, other_key)) = (pair(), pair());
+        let (certificate, key) = (text(&certificate), text(&key));
+        let mismatch = error(&certificate, &certificate, &text(&other_key));
+        assert_eq!(mismatch.kind(), ConnectErrorKind::KeyMismatch);
+        assert!(mismatch.advice().unwrap().contains("made together"));
+
+        let missing = error(&Pem::File("no/such/ca.crt".into()), &certificate, &key);
+        assert_eq!(missing.kind(), ConnectErrorKind::FileUnreadable);
+        assert!(missing.to_string().contains("no/such/ca.crt"), "{missing}");
+
+        assert_eq!(
+            error(&text("not PEM"), &certificate, &key).kind(),
+            ConnectErrorKind::BadCertificate
+        );
+        assert_eq!(
+            error(&certificate, &key, &key).to_string(),
+            "There is no certificate in the client's certificate."
+        );
+        assert_eq!(
+            error(&certificate, &certificate, &certificate).kind(),
+            ConnectErrorKind::BadCertificate
+        );
+        let cut = text("-----BEGIN CERTIFICATE-----\nMIIB\n");
+        assert_eq!(
+            error(&cut, &certificate, &key).kind(),
+            ConnectErrorKind::BadCertificate
+        );
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        assert_eq!(format!("{:?}", text("secret")), "Text(..)");
+    }
+}

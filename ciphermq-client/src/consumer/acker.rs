@@ -1,0 +1,140 @@
+//! Acks, one by one and in groups.
+
+use std::sync::Arc;
+
+use ciphermq_protocol::MessageId;
+use tokio::sync::oneshot;
+
+use super::{Message, Shared};
+use crate::driver::{AckItem, Op};
+use crate::error::{AckError, AckErrorKind};
+
+/// How many failed acks an [`AckSummary`] names.
+const MAX_FAILURES: usize = 10_000;
+
+/// Acks messages of a consumer from any task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Acker {
+    shared: Arc<Shared>,
+}
+
+impl Acker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in order. The
+    /// group is recorded as processed, and the record made durable, before anything is acked.
+    pub async fn ack_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Vec<(MessageId, Result<(), AckError>)> {
+        ack_group(&self.shared, messages.into_iter().collect()).await
+    }
+
+    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what became of
+    /// it since the last call.
+    pub async fn flush(&self) -> AckSummary {
+        let (done, summary) = oneshot::channel();
+        if self.shared.handle.send(Op::FlushAcks(done)).await.is_err() {
+            return AckSummary::default();
+        }
+        summary.await.unwrap_or_default()
+    }
+}
+
+/// What became of acks that nobody waited for.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct AckSummary {
+    /// How many the server has confirmed.
+    pub confirmed: u64,
+    /// How many it has not.
+    pub unconfirmed: u64,
+    /// Which ones; at most 10,000 of them.
+    pub failures: Vec<(MessageId, AckError)>,
+}
+
+/// Counts confirmations as they come.
+#[derive(Debug, Default)]
+pub(crate) struct AckTally(pub(crate) AckSummary);
+
+impl AckTally {
+    pub(crate) fn count(&mut self, message_id: MessageId, result: Result<(), AckError>) {
+        match result {
+            Ok(()) => self.0.confirmed += 1,
+            Err(error) => {
+                self.0.unconfirmed += 1;
+                if self.0.failures.len() < MAX_FAILURES {
+                    self.0.failures.push((message_id, error));
+                }
+            }
+        }
+    }
+}
+
+/// Records the messages as processed, all or none as far as anybody waits for it.
+fn record(shared: &Shared, messages: &[Message]) -> Result<(), AckError> {
+    let mut dedup = shared.lock_dedup();
+    for message in messages {
+        let hold = message.hold();
+        dedup
+            .record(hold.sender.as_ref(), &hold.message_id)
+            .map_err(unrecorded)?;
+    }
+    dedup.sync().map_err(unrecorded)
+}
+
+fn unrecorded(error: crate::dedup::RecordError) -> AckError {
+    AckError::new(
+        AckErrorKind::Record,
+        format!("The record of processed messages could not be written: {error}."),
+    )
+    .caused_by(error)
+}
+
+fn closed() -> AckError {
+    AckError::new(AckErrorKind::Closed, "The consumer was closed.")
+}
+
+pub(crate) async fn ack_group(
+    shared: &Arc<Shared>,
+    messages: Vec<Message>,
+) -> Vec<(MessageId, Result<(), AckError>)> {
+    let ids = |messages: &[Message], result: &Result<(), AckError>| {
+        messages
+            .iter()
+            .map(|message| (message.message_id().clone(), result.clone()))
+            .collect()
+    };
+    if let Err(error) = record(shared, &messages) {
+        return ids(&messages, &Err(error));
+    }
+    let (items, waiting): (Vec<_>, Vec<_>) = messages
+        .iter()
+        .map(|message| AckItem::awaited(message.message_id().clone()))
+        .unzip();
+    if shared.handle.push_acks(items).is_err() {
+        return ids(&messages, &Err(closed()));
+    }
+    let ids: Vec<MessageId> = messages
+        .iter()
+        .map(|message| message.message_id().clone())
+        .collect();
+    // What was recorded needs no holding back any more: if it comes again, it is left out.
+    drop(messages);
+    let mut results = Vec::with_capacity(ids.len());
+    for (message_id, settled) in ids.into_iter().zip(waiting) {
+        results.push((message_id, settled.await.unwrap_or_else(|_| Err(closed()))));
+    }
+    results
+}
+
+pub(crate) fn ack_later(message: Message) -> Result<(), AckError> {
+    let shared = message.hold().shared.clone();
+    record(&shared, std::slice::from_ref(&message))?;
+    shared
+        .handle
+        .push_acks([AckItem::later(message.message_id().clone())])
+        .map_err(|()| closed())
+}

@@ -1,0 +1,174 @@
+//! What a consumer may be told.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use ciphermq_crypto::{Keyring, OpenPolicy, Opener};
+use ciphermq_protocol::{Command, ExchangeName, QueueName, RoutingKey};
+
+use super::{Consumer, Inbox};
+use crate::client::Client;
+use crate::dedup::{Deduplication, InMemory};
+use crate::driver::{self, Setup};
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// Describes a consumer. Made by [`Client::consumer`].
+pub struct ConsumerBuilder {
+    client: Client,
+    queue: QueueName,
+    keyring: Option<Keyring>,
+    register: bool,
+    prefetch: NonZeroU32,
+    bindings: Vec<(ExchangeName, RoutingKey)>,
+    policy: OpenPolicy,
+    dedup: Box<dyn Deduplication>,
+}
+
+/// How many messages may be delivered and not acked, unless said otherwise: enough that a receiver that syncs
+/// a file once for many messages never waits for the network, and small enough that the messages that come
+/// again after a crash are few.
+const PREFETCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
+
+impl ConsumerBuilder {
+    pub(crate) fn new(client: Client, queue: QueueName) -> Self {
+        Self {
+            client,
+            queue,
+            keyring: None,
+            register: false,
+            prefetch: PREFETCH,
+            bindings: Vec::new(),
+            policy: OpenPolicy::default(),
+            dedup: Box::new(InMemory::default()),
+        }
+    }
+
+    /// The private keys that open the messages. Required.
+    #[must_use]
+    pub fn keyring(self, keyring: Keyring) -> Self {
+        Self {
+            keyring: Some(keyring),
+            ..self
+        }
+    }
+
+    /// Registers the keyring's newest public key whenever the consumer connects. Default: no.
+    #[must_use]
+    pub fn register_key(self, register: bool) -> Self {
+        Self { register, ..self }
+    }
+
+    /// Declares the queue and the exchange and binds them whenever the consumer connects. May be called
+    /// several times.
+    #[must_use]
+    pub fn bind(mut self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
+        self.bindings.push((exchange, routing_key));
+        self
+    }
+
+    /// How many messages may be delivered and not acked. Default: 1,024. The server may allow less.
+    #[must_use]
+    pub fn prefetch(self, prefetch: NonZeroU32) -> Self {
+        Self { prefetch, ..self }
+    }
+
+    /// Refuses messages that their senders published by another route than this. Default: any.
+    #[must_use]
+    pub fn expect_route(self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
+        let policy = OpenPolicy {
+            exchange: Some(exchange),
+            routing_key: Some(routing_key),
+            ..self.policy
+        };
+        Self { policy, ..self }
+    }
+
+    /// Whether messages of older clients are opened, although nothing but their payload is authenticated.
+    /// Default: no.
+    #[must_use]
+    pub fn older_clients(self, admit: bool) -> Self {
+        Self {
+            policy: OpenPolicy {
+                older_clients: admit,
+                ..self.policy
+            },
+            ..self
+        }
+    }
+
+    /// What was processed before. Default: a new [`InMemory`].
+    #[must_use]
+    pub fn dedup(self, dedup: impl Deduplication + 'static) -> Self {
+        Self {
+            dedup: Box::new(dedup),
+            ..self
+        }
+    }
+
+    /// Connects and begins to consume. Trouble with the first connection is reported at once; later losses
+    /// mend themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]: as [`ClientBuilder::connect`](crate::ClientBuilder::connect); `Rejected` or
+    /// `Unavailable` if the server refused one of the commands that set the consumer up.
+    pub async fn start(self) -> Result<Consumer, ConnectError> {
+        let keyring = self.keyring.ok_or_else(|| {
+            ConnectError::new(
+                ConnectErrorKind::BadSetting,
+                "The consumer was given no private key.",
+            )
+            .advise("Give it one with `keyring`: `keygen` makes one.")
+        })?;
+        let mut commands = Vec::new();
+        if self.register {
+            let key = keyring.newest().public_key().to_base64();
+            commands.push(Command::RegisterPublicKey { client_id: None, key });
+        }
+        if !self.bindings.is_empty() {
+            commands.push(Command::DeclareQueue {
+                queue: self.queue.clone(),
+            });
+        }
+        for (exchange, routing_key) in self.bindings {
+            commands.push(Command::DeclareExchange {
+                exchange: exchange.clone(),
+            });
+            commands.push(Command::Bind {
+                queue: self.queue.clone(),
+                exchange,
+                routing_key,
+            });
+        }
+        commands.push(Command::Consume {
+            queue: self.queue.clone(),
+            prefetch: Some(self.prefetch),
+        });
+        let setup = Setup {
+            consumer: Some(uuid::Uuid::new_v4().to_string()),
+            commands,
+        };
+        let inbox = Arc::new(Inbox::new(self.prefetch.get()));
+        let inner = self.client.inner();
+        let handle = driver::start(
+            inner.connector.clone(),
+            inner.settings.clone(),
+            setup,
+            Some(inbox.clone()),
+        )
+        .await?;
+        let opener = Opener::new(handle.connection().server.client_id.clone(), keyring, self.policy);
+        Ok(Consumer::new(self.queue, opener, handle, inbox, self.dedup))
+    }
+}
+
+impl std::fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("queue", &self.queue)
+            .field("prefetch", &self.prefetch)
+            .field("bindings", &self.bindings)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,267 @@
+//! The other end of the driver's channel.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ciphermq_protocol::{Command, ErrorReply, MessageId, Reply};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{AckItem, Op, Request, Retry};
+use crate::client::Connection;
+use crate::error::kinds::OperationKind as _;
+use crate::error::{AckError, AckErrorKind, ConnectError, RequestError, RequestErrorKind};
+use crate::event::{Event, Events};
+
+/// How many requests may be under way at once; more wait.
+const MAX_REQUESTS: usize = 256;
+
+/// How long a request waits after the server said that its store does not answer, or that it is stopping.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Speaks to a driver. The driver ends when its last handle is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    ops: mpsc::Sender<Op>,
+    requests: Arc<Semaphore>,
+    retry: Retry,
+    shared: Arc<Shared>,
+}
+
+/// What the driver and its handles both touch.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    connection: Mutex<Arc<Connection>>,
+    /// Why there is no connection now.
+    loss: Mutex<Option<ConnectError>>,
+    /// Acks on their way to the driver. There are no more of them than messages that were delivered.
+    acks: Mutex<AckQueue>,
+    /// The driver should look: there are acks, or the end is wanted.
+    pub(crate) wake: Notify,
+    is_ending: AtomicBool,
+    /// Never read; new listeners are made from it.
+    events: broadcast::Receiver<Event>,
+}
+
+#[derive(Debug, Default)]
+struct AckQueue {
+    items: Vec<AckItem>,
+    is_closed: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(connection: Connection, events: broadcast::Receiver<Event>) -> Self {
+        Self {
+            connection: Mutex::new(Arc::new(connection)),
+            loss: Mutex::default(),
+            acks: Mutex::default(),
+            wake: Notify::new(),
+            is_ending: AtomicBool::new(false),
+            events,
+        }
+    }
+
+    pub(crate) fn connected(&self, connection: Connection) {
+        *lock(&self.connection) = Arc::new(connection);
+        *lock(&self.loss) = None;
+    }
+
+    pub(crate) fn lost(&self, reason: ConnectError) {
+        *lock(&self.loss) = Some(reason);
+    }
+
+    pub(crate) fn take_acks(&self) -> Vec<AckItem> {
+        std::mem::take(&mut lock(&self.acks).items)
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// No more acks are taken; those that were come back.
+    pub(crate) fn close(&self) -> Vec<AckItem> {
+        let mut acks = lock(&self.acks);
+        acks.is_closed = true;
+        std::mem::take(&mut acks.items)
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(ops: mpsc::Sender<Op>, retry: Retry, shared: Arc<Shared>) -> Self {
+        Self {
+            ops,
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            retry,
+            shared,
+        }
+    }
+
+    pub(crate) fn connection(&self) -> Arc<Connection> {
+        lock(&self.shared.connection).clone()
+    }
+
+    pub(crate) fn events(&self) -> Events {
+        Events(self.shared.events.resubscribe())
+    }
+
+    /// Hands something over; fails if the driver has ended.
+    pub(crate) async fn send(&self, op: Op) -> Result<(), ()> {
+        self.ops.send(op).await.map_err(|_| ())
+    }
+
+    /// A place for one [`Op`], so that handing it over cannot be interrupted; `None` if the driver has ended.
+    pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Op>> {
+        self.ops.reserve().await.ok()
+    }
+
+    /// Hands acks over; fails if the driver has ended.
+    pub(crate) fn push_acks(&self, items: impl IntoIterator<Item = AckItem>) -> Result<(), ()> {
+        let mut acks = lock(&self.shared.acks);
+        if acks.is_closed {
+            return Err(());
+        }
+        acks.items.extend(items);
+        drop(acks);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Lets the driver end once everything is settled, without waiting for it.
+    pub(crate) fn end(&self) {
+        self.shared.is_ending.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+    }
+
+    /// Lets the driver end once everything is settled, and waits for it.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.send(Op::Close(done)).await.is_ok() {
+            // A driver that ends without answering has ended all the same.
+            let _ = closed.await;
+        }
+    }
+
+    pub(crate) async fn ack(&self, message_ids: &[MessageId]) -> Vec<(MessageId, Result<(), AckError>)> {
+        let closed = || AckError::new(AckErrorKind::Closed, "The client was closed.");
+        let (items, waiting): (Vec<_>, Vec<_>) = message_ids.iter().cloned().map(AckItem::awaited).unzip();
+        // If this fails the items are gone, and all the answers say so.
+        let _ = self.push_acks(items);
+        let mut results = Vec::with_capacity(message_ids.len());
+        for (message_id, settled) in message_ids.iter().zip(waiting) {
+            results.push((
+                message_id.clone(),
+                settled.await.unwrap_or_else(|_| Err(closed())),
+            ));
+        }
+        results
+    }
+
+    pub(crate) async fn reject(&self, message_id: &MessageId, reason: &str) -> Result<(), RequestError> {
+        let command = Command::Reject {
+            message_id: message_id.clone(),
+            reason: reason.to_owned(),
+        };
+        self.expect(command, |reply| matches!(reply, Reply::Rejected(_)).then_some(()))
+            .await
+    }
+
+    /// Sends a command and reads its reply; `read` says whether it is one that belongs to the command.
+    pub(crate) async fn expect<T>(
+        &self,
+        command: Command,
+        read: impl FnOnce(Reply) -> Option<T>,
+    ) -> Result<T, RequestError> {
+        let deadline = Instant::now() + self.retry.total();
+        let word = self.check_length(&command)?;
+        loop {
+            match self.request(command.clone(), deadline).await? {
+                Reply::Error(error) => {
+                    let error = refused(&word, &error);
+                    if !error.is_retryable() || Instant::now() + PAUSE >= deadline {
+                        return Err(error);
+                    }
+                    sleep(PAUSE).await;
+                }
+                Reply::UnknownCommand => {
+                    let what = format!("The server does not know the command `{word}`.");
+                    return Err(
+                        RequestError::new(RequestErrorKind::Unsupported, what).advise("Use a newer server.")
+                    );
+                }
+                Reply::Missing(missing) => {
+                    let what = format!("The server refused `{word}`: {missing}.");
+                    return Err(RequestError::new(RequestErrorKind::BadArgument, what));
+                }
+                reply => {
+                    return read(reply).ok_or_else(|| {
+                        let what = format!("The server answered `{word}` as if it were another command.");
+                        RequestError::new(RequestErrorKind::Unsupported, what)
+                            .advise("Use a client and a server that fit each other.")
+                    });
+                }
+            }
+        }
+    }
+
+    async fn request(&self, command: Command, deadline: Instant) -> Result<Reply, RequestError> {
+        let closed = || RequestError::new(RequestErrorKind::CLOSED, "The client was closed.");
+        let exchange = async {
+            let _place = self.requests.acquire().await.map_err(|_| closed())?;
+            let (answer, reply) = oneshot::channel();
+            self.send(Op::Request(Request { command, answer }))
+                .await
+                .map_err(|()| closed())?;
+            reply.await.map_err(|_| closed())
+        };
+        timeout_at(deadline, exchange)
+            .await
+            .unwrap_or_else(|_| Err(self.unanswered()))
+    }
+
+    fn unanswered(&self) -> RequestError {
+        match lock(&self.shared.loss).clone() {
+            Some(loss) => {
+                let what = format!("The server did not answer, for there is no connection: {loss}");
+                let advice = loss.advice().map(str::to_owned);
+                RequestError::new(RequestErrorKind::DISCONNECTED, what)
+                    .advise_if(advice)
+                    .caused_by(loss)
+            }
+            None => {
+                let what = format!("The server did not answer within {:?}.", self.retry.total());
+                RequestError::new(RequestErrorKind::TIMED_OUT, what).advise("See the server's log.")
+            }
+        }
+    }
+
+    /// Refuses a command that is longer than the server takes; otherwise, what the command is called.
+    fn check_length(&self, command: &Command) -> Result<String, RequestError> {
+        let mut line = BytesMut::new();
+        command.encode(&mut line);
+        let limit = self.connection().server.limits.max_line_bytes;
+        if line.len() > limit.saturating_add(1) {
+            let what = format!(
+                "The command has {} bytes, and the server takes {limit}.",
+                line.len()
+            );
+            return Err(RequestError::new(RequestErrorKind::TooLarge, what));
+        }
+        let word: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_graphic).collect();
+        Ok(String::from_utf8_lossy(&word).into_owned())
+    }
+}
+
+fn refused(word: &str, error: &ErrorReply) -> RequestError {
+    let kind = RequestErrorKind::of_code(error.code);
+    let refused = RequestError::new(kind, format!("The server refused `{word}`: {error}."));
+    match kind {
+        RequestErrorKind::Unavailable => refused.advise("See the server's log; then try again."),
+        _ => refused,
+    }
+}

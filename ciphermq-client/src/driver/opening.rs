@@ -1,0 +1,201 @@
+//! The first exchange on a new connection: hello, and what sets it up. All of it goes in one write.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use ciphermq_protocol::hello::{HelloReply, HelloRequest};
+use ciphermq_protocol::{Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, LineDecoder, Reply};
+
+use super::Setup;
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// The version of the protocol that this client speaks.
+const PROTOCOL: u32 = 1;
+
+/// Waits for the replies to hello and to the set-up commands.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    decoder: LineDecoder,
+    hello: Option<HelloReply>,
+    /// The commands without a reply yet, as they were written.
+    waiting: VecDeque<String>,
+}
+
+impl Opening {
+    /// Writes hello and the set-up commands to `out`.
+    pub(crate) fn new(setup: &Setup, program: &str, out: &mut BytesMut) -> Result<Self, ConnectError> {
+        let request = HelloRequest {
+            consumer: setup.consumer.clone(),
+            client: Some(program.to_owned()),
+        };
+        let json = serde_json::to_string(&request).map_err(|error| {
+            ConnectError::new(ConnectErrorKind::Protocol, error.to_string()).caused_by(error)
+        })?;
+        Command::Hello { json }.encode(out);
+        let mut waiting = VecDeque::new();
+        for command in &setup.commands {
+            let start = out.len();
+            command.encode(out);
+            let line = out.get(start..).unwrap_or_default();
+            waiting.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
+        }
+        // Set-up replies are short, but the first delivery may already be behind them.
+        Ok(Self {
+            decoder: LineDecoder::new(DEFAULT_MAX_LINE_BYTES),
+            hello: None,
+            waiting,
+        })
+    }
+
+    /// Reads replies off the front of `buffer`. Once all have come, what the server said of itself; what is
+    /// behind them stays in the buffer.
+    pub(crate) fn receive(&mut self, buffer: &mut BytesMut) -> Result<Option<HelloReply>, ConnectError> {
+        loop {
+            let line = self
+                .decoder
+                .decode(buffer)
+                .map_err(|error| protocol(&error.to_string()).caused_by(error))?;
+            let Some(line) = line else { return Ok(None) };
+            let reply = Reply::parse(&line).map_err(|error| protocol(&error.to_string()).caused_by(error))?;
+            if self.hello.is_none() {
+                self.hello = Some(read_hello(reply)?);
+            } else if let Some(command) = self.waiting.pop_front() {
+                check(&command, &reply)?;
+            }
+            if self.waiting.is_empty() && self.hello.is_some() {
+                return Ok(self.hello.take());
+            }
+        }
+    }
+}
+
+fn read_hello(reply: Reply) -> Result<HelloReply, ConnectError> {
+    let json = match reply {
+        Reply::Hello(json) => json,
+        Reply::UnknownCommand => return Err(protocol("it does not know the command `hello`")),
+        Reply::Error(error) => return Err(refused("hello", error.code, &error.to_string())),
+        other => return Err(protocol(&format!("it answers `hello` with {other:?}"))),
+    };
+    let hello: HelloReply = serde_json::from_str(&json)
+        .map_err(|error| protocol(&format!("its hello cannot be read: {error}")).caused_by(error))?;
+    if hello.protocol != PROTOCOL {
+        return Err(protocol(&format!(
+            "it speaks version {} of the protocol, this client version {PROTOCOL}",
+            hello.protocol
+        )));
+    }
+    Ok(hello)
+}
+
+fn check(command: &str, reply: &Reply) -> Result<(), ConnectError> {
+    match reply {
+        Reply::QueueDeclared
+        | Reply::ExchangeDeclared
+        | Reply::QueueBound
+        | Reply::PublicKeyRegistered
+        | Reply::Subscribed => Ok(()),
+        Reply::Error(error) => Err(refused(command, error.code, &error.to_string())),
+        other => Err(refused(command, None, &format!("{other:?}"))),
+    }
+}
+
+fn protocol(what: &str) -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Protocol,
+        format!("The server speaks TLS, but not this protocol: {what}."),
+    )
+    .advise("Name the address of a CipherMQ server, and use a client and a server that fit each other.")
+}
+
+fn refused(command: &str, code: Option<ErrorCode>, reply: &str) -> ConnectError {
+    let kind = match code {
+        Some(
+            ErrorCode::StorageUnavailable
+            | ErrorCode::StorageFull
+            | ErrorCode::Overloaded
+            | ErrorCode::ShuttingDown,
+        ) => ConnectErrorKind::Unavailable,
+        _ => ConnectErrorKind::Rejected,
+    };
+    ConnectError::new(kind, format!("The server refused `{command}`: {reply}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ciphermq_protocol::QueueName;
+
+    const HELLO: &str = r#"Hello: {"server":"s","version":"1","protocol":1,"client_id":"c","limits":{"max_line_bytes":100,"max_prefetch":5,"redelivery_timeout_ms":1,"storage_wait_ms":1}}"#;
+
+    fn opening(commands: Vec<Command>) -> (Opening, String) {
+        let mut out = BytesMut::new();
+        let setup = Setup {
+            consumer: Some("u".to_owned()),
+            commands,
+        };
+        let opening = Opening::new(&setup, "p 1", &mut out).unwrap();
+        (opening, String::from_utf8(out.to_vec()).unwrap())
+    }
+
+    fn consume() -> Vec<Command> {
+        let queue = QueueName::new("q").unwrap();
+        vec![
+            Command::DeclareQueue { queue: queue.clone() },
+            Command::Consume {
+                queue,
+                prefetch: None,
+            },
+        ]
+    }
+
+    #[test]
+    fn everything_goes_at_once_and_what_comes_behind_the_replies_is_left() {
+        let (mut opening, sent) = opening(consume());
+        assert_eq!(
+            sent,
+            "hello {\"consumer\":\"u\",\"client\":\"p 1\"}\ndeclare_queue q\nconsume q\n"
+        );
+        let replies = format!("{HELLO}\nQueue declared\nSubscribed to queue\nMessage: m {{}}\n");
+        let mut buffer = BytesMut::new();
+        for (index, byte) in replies.bytes().enumerate() {
+            buffer.extend_from_slice(&[byte]);
+            let done = opening.receive(&mut buffer).unwrap();
+            if let Some(hello) = done {
+                assert_eq!(hello.limits.max_line_bytes, 100);
+                buffer.extend_from_slice(&replies.as_bytes()[index + 1..]);
+                break;
+            }
+        }
+        assert_eq!(buffer, "Message: m {}\n");
+    }
+
+    #[test]
+    fn what_is_no_server_of_ours_is_told_as_such() {
+        for (reply, kind) in [
+            ("HTTP/1.1 400 Bad Request", ConnectErrorKind::Protocol),
+            ("Unknown command", ConnectErrorKind::Protocol),
+            ("Hello: {}", ConnectErrorKind::Protocol),
+            ("Error: shutting_down: bye", ConnectErrorKind::Unavailable),
+            (
+                &HELLO.replace("\"protocol\":1", "\"protocol\":2"),
+                ConnectErrorKind::Protocol,
+            ),
+        ] {
+            let mut buffer = BytesMut::from(format!("{reply}\n").as_bytes());
+            assert_eq!(
+                opening(Vec::new()).0.receive(&mut buffer).unwrap_err().kind(),
+                kind,
+                "{reply}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_command_is_named() {
+        let mut buffer =
+            BytesMut::from(format!("{HELLO}\nQueue declared\nError: storage_unavailable: no\n").as_bytes());
+        let error = opening(consume()).0.receive(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), ConnectErrorKind::Unavailable);
+        assert!(error.to_string().contains("`consume q`"), "{error}");
+    }
+}

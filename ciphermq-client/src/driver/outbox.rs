@@ -1,0 +1,368 @@
+//! What must be sent until it is answered.
+//!
+//! ```text
+//!   first              cursor           tried              end
+//!     │ sent, no answer  │ to be sent again │ never sent yet  │
+//!     ▼                  ▼                  ▼                 ▼
+//!   ──●──────○──●──●─────●──────────●───────●────●────●───────
+//!            └ settled: kept until everything before it is, too
+//! ```
+//!
+//! Items have numbers in the order in which they came. A new connection moves the cursor back to the first:
+//! everything without an answer is sent again, in order. On a connection that stands, an item whose try has
+//! ended without an answer is sent again between the others. The room that an item takes is given back when
+//! everything before it is settled, so that nothing can overtake an item by more than a window.
+//!
+//! A *try* lasts for the time-out, from the first sending on, whether there is a connection or not; sending
+//! again on a new connection starts no new one. After the last try the item has failed.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use ciphermq_protocol::ErrorReply;
+use tokio::time::Instant;
+
+use super::Retry;
+use crate::publisher::BatchLimits;
+
+#[derive(Debug)]
+pub(crate) struct Outbox<T> {
+    limits: BatchLimits,
+    retry: Retry,
+    entries: VecDeque<Entry<T>>,
+    /// The number of the first entry.
+    first: u64,
+    /// Everything from here on has not been sent on this connection.
+    cursor: u64,
+    /// Everything from here on has never been sent.
+    tried: u64,
+    /// Bytes of what has never been sent.
+    untried_bytes: usize,
+    /// Before the cursor, and to be sent again.
+    again: BTreeSet<u64>,
+    /// The tries under way, in the order of their ends.
+    tries: VecDeque<Try>,
+    /// Lines on this connection that have no answer yet.
+    lines_out: usize,
+    /// Everything before this goes without waiting for company.
+    flush_to: u64,
+    offline_since: Option<Instant>,
+    freed: Freed,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    /// `None` once it is settled.
+    item: Option<T>,
+    /// Bytes in a line.
+    bytes: usize,
+    /// What is given back when it is let go.
+    weight: u32,
+    queued: Instant,
+    tries: u32,
+    /// The last error that left open what happened.
+    trouble: Option<Box<ErrorReply>>,
+}
+
+#[derive(Debug)]
+struct Try {
+    end: Instant,
+    numbers: Vec<u64>,
+}
+
+/// Room that was let go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) items: usize,
+    pub(crate) weight: u64,
+}
+
+/// An item whose last try has ended.
+#[derive(Debug)]
+pub(crate) struct Expired<T> {
+    pub(crate) item: T,
+    /// What the server said in between, if anything.
+    pub(crate) trouble: Option<Box<ErrorReply>>,
+}
+
+impl<T> Outbox<T> {
+    /// An empty outbox; there is no connection yet.
+    pub(crate) fn new(limits: BatchLimits, retry: Retry, now: Instant) -> Self {
+        Self {
+            limits,
+            retry,
+            entries: VecDeque::new(),
+            first: 0,
+            cursor: 0,
+            tried: 0,
+            untried_bytes: 0,
+            again: BTreeSet::new(),
+            tries: VecDeque::new(),
+            lines_out: 0,
+            flush_to: 0,
+            offline_since: Some(now),
+            freed: Freed::default(),
+        }
+    }
+
+    /// Puts an item at the end, which takes `bytes` in a line.
+    pub(crate) fn push(&mut self, now: Instant, item: T, bytes: usize, weight: u32) {
+        self.untried_bytes += bytes;
+        self.entries.push_back(Entry {
+            item: Some(item),
+            bytes,
+            weight,
+            queued: now,
+            tries: 0,
+            trouble: None,
+        });
+    }
+
+    /// The number that the next item will get.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Everything before this number is settled.
+    pub(crate) fn settled_to(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Everything that is here goes without waiting for company.
+    pub(crate) fn flush(&mut self) {
+        self.flush_to = self.end();
+    }
+
+    /// The item with this number, unless it is settled.
+    pub(crate) fn item(&self, number: u64) -> Option<&T> {
+        self.entry(number)?.item.as_ref()
+    }
+
+    /// How many bytes the item with this number takes in a line.
+    pub(crate) fn bytes(&self, number: u64) -> usize {
+        self.entry(number).map_or(0, |entry| entry.bytes)
+    }
+
+    fn entry(&self, number: u64) -> Option<&Entry<T>> {
+        self.entries.get(self.index(number)?)
+    }
+
+    fn entry_mut(&mut self, number: u64) -> Option<&mut Entry<T>> {
+        let index = self.index(number)?;
+        self.entries.get_mut(index)
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    /// The next line's items, in order: at least one, and as many as the limits allow and `max_bytes` has room
+    /// for. `None` if nothing is to be sent now.
+    pub(crate) fn take_line(&mut self, now: Instant, max_bytes: usize) -> Option<Vec<u64>> {
+        if !self.is_ready(now) {
+            return None;
+        }
+        let max_bytes = self.limits.bytes.min(max_bytes);
+        let mut numbers = Vec::with_capacity(self.limits.messages.min(self.entries.len()));
+        let mut bytes = 0usize;
+        while numbers.len() < self.limits.messages {
+            let Some(number) = self.next_to_send() else { break };
+            let with_this = bytes.saturating_add(self.bytes(number));
+            if with_this > max_bytes && !numbers.is_empty() {
+                break;
+            }
+            bytes = with_this;
+            numbers.push(number);
+            if !self.again.remove(&number) {
+                self.cursor = number + 1;
+            }
+        }
+        self.begin_tries(now, &numbers);
+        self.lines_out += 1;
+        Some(numbers)
+    }
+
+    /// Whether a line is to be sent now.
+    fn is_ready(&mut self, now: Instant) -> bool {
+        if self.offline_since.is_some() {
+            return false;
+        }
+        let Some(next) = self.next_to_send() else {
+            return false;
+        };
+        next < self.tried
+            || next < self.flush_to
+            || self.lines_out == 0
+            || self.untried_bytes >= self.limits.bytes
+            || self.end() - self.tried >= u64::try_from(self.limits.messages).unwrap_or(u64::MAX)
+            || self
+                .entry(next)
+                .is_some_and(|entry| entry.queued + self.limits.time <= now)
+    }
+
+    /// What is sent next: what is tried again before what comes at the cursor. Skips what is settled.
+    fn next_to_send(&mut self) -> Option<u64> {
+        if let Some(&number) = self.again.first() {
+            return Some(number);
+        }
+        while self.cursor < self.end() && self.item(self.cursor).is_none() {
+            self.cursor += 1;
+        }
+        (self.cursor < self.end()).then_some(self.cursor)
+    }
+
+    /// The first try of what was never sent before begins.
+    fn begin_tries(&mut self, now: Instant, numbers: &[u64]) {
+        let new: Vec<u64> = numbers
+            .iter()
+            .copied()
+            .filter(|&number| number >= self.tried)
+            .collect();
+        let Some(&last) = new.last() else { return };
+        for &number in &new {
+            if let Some(entry) = self.entry_mut(number) {
+                entry.tries = 1;
+            }
+        }
+        for number in self.tried..=last {
+            self.untried_bytes = self.untried_bytes.saturating_sub(self.bytes(number));
+        }
+        self.tried = last + 1;
+        self.tries.push_back(Try {
+            end: now + self.retry.timeout,
+            numbers: new,
+        });
+    }
+
+    /// A line was answered, whatever the answers were.
+    pub(crate) fn line_answered(&mut self) {
+        self.lines_out = self.lines_out.saturating_sub(1);
+    }
+
+    /// Takes an item out; `None` if it was settled before.
+    pub(crate) fn settle(&mut self, number: u64) -> Option<T> {
+        let item = self.entry_mut(number)?.item.take()?;
+        self.again.remove(&number);
+        while self.entries.front().is_some_and(|entry| entry.item.is_none()) {
+            if let Some(entry) = self.entries.pop_front() {
+                self.freed.items += 1;
+                self.freed.weight += u64::from(entry.weight);
+            }
+            self.first += 1;
+        }
+        self.cursor = self.cursor.max(self.first);
+        self.tried = self.tried.max(self.first);
+        // Tries that have nothing to end any more need no timer.
+        while self
+            .tries
+            .front()
+            .is_some_and(|current| current.numbers.last().is_none_or(|&last| last < self.first))
+        {
+            self.tries.pop_front();
+        }
+        Some(item)
+    }
+
+    /// The server could not say what happened to an item: it waits for the end of its try.
+    pub(crate) fn leave_open(&mut self, number: u64, trouble: ErrorReply) {
+        if let Some(entry) = self.entry_mut(number) {
+            entry.trouble = Some(Box::new(trouble));
+        }
+    }
+
+    /// What was let go since the last call.
+    pub(crate) fn take_freed(&mut self) -> Freed {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// A connection stands: everything without an answer is sent again, in order.
+    pub(crate) fn connected(&mut self) {
+        self.offline_since = None;
+        self.lines_out = 0;
+        self.again.clear();
+        self.cursor = self.first;
+    }
+
+    /// The connection is lost.
+    pub(crate) fn disconnected(&mut self, now: Instant) {
+        self.offline_since.get_or_insert(now);
+        self.lines_out = 0;
+        self.again.clear();
+    }
+
+    /// Ends the tries whose time is over; the items whose last one it was are taken out.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Expired<T>> {
+        let mut expired = Vec::new();
+        while self.tries.front().is_some_and(|current| current.end <= now) {
+            let Some(ended) = self.tries.pop_front() else {
+                break;
+            };
+            let mut next = Vec::new();
+            for number in ended.numbers {
+                let retries = self.retry.tries;
+                let Some(entry) = self.entry_mut(number).filter(|entry| entry.item.is_some()) else {
+                    continue;
+                };
+                if entry.tries >= retries {
+                    let trouble = entry.trouble.take();
+                    expired.extend(self.settle(number).map(|item| Expired { item, trouble }));
+                } else {
+                    entry.tries += 1;
+                    next.push(number);
+                    // What is behind the cursor is sent anyway.
+                    if number < self.cursor && self.offline_since.is_none() {
+                        self.again.insert(number);
+                    }
+                }
+            }
+            if !next.is_empty() {
+                self.tries.push_back(Try {
+                    end: now + self.retry.timeout,
+                    numbers: next,
+                });
+            }
+        }
+        while self.offline_end().is_some_and(|end| end <= now) {
+            let number = self.tried;
+            self.untried_bytes = self.untried_bytes.saturating_sub(self.bytes(number));
+            self.tried += 1;
+            expired.extend(self.settle(number).map(|item| Expired { item, trouble: None }));
+        }
+        expired
+    }
+
+    /// When the first item that was never sent fails for want of a connection.
+    fn offline_end(&self) -> Option<Instant> {
+        let entry = self.entry(self.tried)?;
+        Some(self.offline_since?.max(entry.queued) + self.retry.total())
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&mut self) -> Vec<T> {
+        let items = (self.first..self.end())
+            .filter_map(|number| self.settle(number))
+            .collect();
+        self.tries.clear();
+        self.untried_bytes = 0;
+        items
+    }
+
+    /// When something is to be done next if nothing happens: a try ends, or, if lines `can_be_sent`, items have
+    /// waited long enough for company.
+    pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
+        let try_end = self.tries.front().map(|current| current.end);
+        let offline_end = self.offline_end();
+        let batch_end = self
+            .entry(self.tried)
+            .filter(|_| can_be_sent && self.offline_since.is_none())
+            .map(|entry| entry.queued + self.limits.time);
+        [try_end, offline_end, batch_end].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -1,0 +1,327 @@
+use std::time::Duration;
+
+use ciphermq_protocol::ErrorCode;
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const RETRY: Retry = Retry {
+    tries: 3,
+    timeout: Duration::from_secs(10),
+};
+
+fn limits(messages: usize, bytes: usize) -> BatchLimits {
+    BatchLimits {
+        messages,
+        bytes,
+        time: Duration::from_millis(5),
+    }
+}
+
+/// An outbox of numbers with a connection, each item 10 bytes long.
+fn outbox(messages: usize, count: u64, now: Instant) -> Outbox<u64> {
+    let mut outbox = Outbox::new(limits(messages, 1000), RETRY, now);
+    outbox.connected();
+    push(&mut outbox, 0..count, now);
+    outbox
+}
+
+fn push(outbox: &mut Outbox<u64>, items: std::ops::Range<u64>, now: Instant) {
+    for item in items {
+        outbox.push(now, item, 10, 1);
+    }
+}
+
+fn lines(outbox: &mut Outbox<u64>, now: Instant) -> Vec<Vec<u64>> {
+    std::iter::from_fn(|| outbox.take_line(now, 1000)).collect()
+}
+
+fn expired(outbox: &mut Outbox<u64>, now: Instant) -> Vec<u64> {
+    outbox
+        .expire(now)
+        .into_iter()
+        .map(|expired| expired.item)
+        .collect()
+}
+
+#[test]
+fn one_item_goes_at_once_and_the_next_wait_for_company_while_it_is_under_way() {
+    let now = Instant::now();
+    let mut outbox = outbox(3, 1, now);
+    assert_eq!(lines(&mut outbox, now), [[0]]);
+    push(&mut outbox, 1..3, now);
+    assert_eq!(lines(&mut outbox, now), [[0; 0]; 0]);
+    assert_eq!(outbox.deadline(true), Some(now + Duration::from_millis(5)));
+    assert_eq!(
+        outbox.deadline(false),
+        Some(now + 10 * SECOND),
+        "nothing can be sent: only the try's end counts"
+    );
+    push(&mut outbox, 3..4, now);
+    assert_eq!(lines(&mut outbox, now), [[1, 2, 3]], "a full batch goes");
+    push(&mut outbox, 4..5, now);
+    assert_eq!(
+        lines(&mut outbox, now + Duration::from_millis(5)),
+        [[4]],
+        "and what has waited long enough"
+    );
+    push(&mut outbox, 5..6, now);
+    outbox.flush();
+    assert_eq!(lines(&mut outbox, now), [[5]], "and what is flushed");
+    push(&mut outbox, 6..7, now);
+    for _ in 0..4 {
+        assert_eq!(lines(&mut outbox, now), [[0; 0]; 0]);
+        outbox.line_answered();
+    }
+    assert_eq!(
+        lines(&mut outbox, now),
+        [[6]],
+        "and what is there when nothing is under way any more"
+    );
+}
+
+#[test]
+fn batches_keep_to_the_bytes_but_a_giant_goes_alone() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(limits(100, 35), RETRY, now);
+    outbox.connected();
+    push(&mut outbox, 0..4, now);
+    outbox.push(now, 4, 500, 1);
+    push(&mut outbox, 5..6, now);
+    outbox.flush();
+    assert_eq!(
+        lines(&mut outbox, now),
+        [vec![0, 1, 2], vec![3], vec![4], vec![5]]
+    );
+    assert_eq!(outbox.bytes(4), 500);
+}
+
+#[test]
+fn a_line_never_holds_more_than_the_connection_takes() {
+    let now = Instant::now();
+    let mut outbox = outbox(100, 5, now);
+    outbox.flush();
+    let mut taken = Vec::new();
+    while let Some(line) = outbox.take_line(now, 20) {
+        taken.push(line);
+    }
+    assert_eq!(taken, [vec![0, 1], vec![2, 3], vec![4]]);
+}
+
+#[test]
+fn after_a_loss_everything_unanswered_goes_again_in_order() {
+    let now = Instant::now();
+    let mut outbox = outbox(2, 6, now);
+    assert_eq!(lines(&mut outbox, now), [[0, 1], [2, 3], [4, 5]]);
+    assert_eq!(outbox.settle(1), Some(1));
+    assert_eq!(outbox.settle(2), Some(2));
+    outbox.disconnected(now);
+    push(&mut outbox, 6..7, now);
+    assert_eq!(
+        lines(&mut outbox, now),
+        [[0; 0]; 0],
+        "without a connection nothing is sent"
+    );
+    outbox.connected();
+    assert_eq!(
+        lines(&mut outbox, now),
+        [vec![0, 3], vec![4, 5]],
+        "the new one waits for company"
+    );
+    assert_eq!(lines(&mut outbox, now + Duration::from_millis(5)), [[6]]);
+}
+
+#[test]
+fn room_is_given_back_when_everything_before_is_settled() {
+    let now = Instant::now();
+    let mut outbox = outbox(3, 3, now);
+    lines(&mut outbox, now);
+    outbox.settle(1);
+    outbox.settle(2);
+    assert_eq!(outbox.take_freed(), Freed::default());
+    assert_eq!(
+        (outbox.settle(0), outbox.settle(0), outbox.settled_to()),
+        (Some(0), None, 3)
+    );
+    assert_eq!(outbox.take_freed(), Freed { items: 3, weight: 3 });
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.deadline(true), None, "nothing is left to wait for");
+}
+
+#[test]
+fn three_tries_of_ten_seconds() {
+    let now = Instant::now();
+    let mut outbox = outbox(10, 2, now);
+    assert_eq!(lines(&mut outbox, now), [[0, 1]]);
+    assert_eq!(outbox.deadline(true), Some(now + 10 * SECOND));
+    assert_eq!(expired(&mut outbox, now + 9 * SECOND), [0u64; 0]);
+    assert_eq!(lines(&mut outbox, now + 9 * SECOND), [[0; 0]; 0]);
+    for second in [10, 20] {
+        let now = now + second * SECOND;
+        assert_eq!(expired(&mut outbox, now), [0u64; 0]);
+        assert_eq!(lines(&mut outbox, now), [[0, 1]], "sent again after {second} s");
+        assert_eq!(lines(&mut outbox, now), [[0; 0]; 0]);
+    }
+    assert_eq!(expired(&mut outbox, now + 30 * SECOND), [0, 1]);
+    assert!(outbox.is_empty());
+}
+
+#[test]
+fn what_is_tried_again_goes_before_what_is_new_and_leaves_out_what_was_answered() {
+    let now = Instant::now();
+    let mut outbox = outbox(3, 3, now);
+    lines(&mut outbox, now);
+    outbox.settle(1);
+    push(&mut outbox, 3..4, now + 10 * SECOND);
+    outbox.expire(now + 10 * SECOND);
+    assert_eq!(lines(&mut outbox, now + 10 * SECOND), [[0, 2, 3]]);
+}
+
+#[test]
+fn a_loss_neither_ends_a_try_nor_begins_one() {
+    let now = Instant::now();
+    let mut outbox = outbox(10, 1, now);
+    for second in 0..30 {
+        let now = now + second * SECOND;
+        assert_eq!(expired(&mut outbox, now), [0u64; 0], "{second} s");
+        outbox.disconnected(now);
+        outbox.connected();
+        assert_eq!(lines(&mut outbox, now), [[0]]);
+    }
+    assert_eq!(expired(&mut outbox, now + 30 * SECOND), [0]);
+}
+
+#[test]
+fn without_a_connection_nothing_waits_longer_than_all_tries_take() {
+    let start = Instant::now();
+    let mut outbox = outbox(1, 1, start);
+    assert_eq!(lines(&mut outbox, start), [[0]]);
+    outbox.disconnected(start + 5 * SECOND);
+    push(&mut outbox, 1..2, start + SECOND);
+    push(&mut outbox, 2..3, start + 20 * SECOND);
+    for second in [10, 20] {
+        assert_eq!(expired(&mut outbox, start + second * SECOND), [0u64; 0]);
+    }
+    assert_eq!(expired(&mut outbox, start + 29 * SECOND), [0u64; 0]);
+    assert_eq!(
+        expired(&mut outbox, start + 30 * SECOND),
+        [0],
+        "it was sent at 0 s"
+    );
+    assert_eq!(outbox.deadline(true), Some(start + 35 * SECOND));
+    assert_eq!(
+        expired(&mut outbox, start + 35 * SECOND),
+        [1],
+        "the connection was lost at 5 s"
+    );
+    assert_eq!(expired(&mut outbox, start + 49 * SECOND), [0u64; 0]);
+    assert_eq!(expired(&mut outbox, start + 50 * SECOND), [2], "it came at 20 s");
+    push(&mut outbox, 3..4, start + 60 * SECOND);
+    outbox.connected();
+    assert_eq!(lines(&mut outbox, start + 60 * SECOND), [[3]]);
+    assert_eq!(outbox.deadline(true), Some(start + 70 * SECOND));
+}
+
+#[test]
+fn an_open_outcome_waits_for_the_end_of_its_try_and_is_remembered() {
+    let now = Instant::now();
+    let mut outbox = outbox(10, 1, now);
+    lines(&mut outbox, now);
+    outbox.leave_open(
+        0,
+        ErrorReply::new(ErrorCode::StorageUnavailable, "the store is away"),
+    );
+    outbox.line_answered();
+    assert_eq!(lines(&mut outbox, now + 9 * SECOND), [[0; 0]; 0]);
+    outbox.expire(now + 10 * SECOND);
+    assert_eq!(lines(&mut outbox, now + 10 * SECOND), [[0]]);
+    outbox.expire(now + 20 * SECOND);
+    let failed = outbox.expire(now + 30 * SECOND);
+    assert_eq!(
+        failed[0].trouble.as_ref().unwrap().code,
+        Some(ErrorCode::StorageUnavailable)
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(u8),
+    Send,
+    Answer(u8),
+    Lose,
+    Connect,
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u8..6).prop_map(Step::Push),
+        Just(Step::Send),
+        (0u8..20).prop_map(Step::Answer),
+        Just(Step::Lose),
+        Just(Step::Connect),
+        (1u8..15).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: every item is settled exactly once, by an answer or by its last try, and all its room
+    /// comes back; on one connection nothing is sent for the first time before what came earlier.
+    #[test]
+    fn nothing_is_lost_and_nothing_is_settled_twice(steps in proptest::collection::vec(step(), 0..120)) {
+        let mut now = Instant::now();
+        let mut outbox = Outbox::new(limits(3, 1000), RETRY, now);
+        let (mut pushed, mut settled, mut freed) = (0u64, std::collections::BTreeSet::new(), 0);
+        let mut newest = None;
+        for step in steps {
+            match step {
+                Step::Push(count) => {
+                    push(&mut outbox, pushed..pushed + u64::from(count), now);
+                    pushed += u64::from(count);
+                }
+                Step::Send => for line in lines(&mut outbox, now) {
+                    prop_assert!(!line.is_empty() && line.len() <= 3);
+                    for number in line {
+                        prop_assert!(!settled.contains(&number), "{} was sent after it was settled", number);
+                        if newest.is_none_or(|newest| number > newest) {
+                            prop_assert!(newest.is_none_or(|newest| (newest + 1..number).all(|skipped| settled.contains(&skipped))));
+                            newest = Some(number);
+                        }
+                    }
+                },
+                Step::Answer(number) => {
+                    if let Some(item) = outbox.settle(u64::from(number)) {
+                        prop_assert!(settled.insert(item));
+                    }
+                    outbox.line_answered();
+                }
+                Step::Lose => outbox.disconnected(now),
+                Step::Connect => {
+                    outbox.connected();
+                    newest = None;
+                }
+                Step::Wait(seconds) => {
+                    now += u32::from(seconds) * SECOND;
+                    for item in expired(&mut outbox, now) {
+                        prop_assert!(settled.insert(item));
+                    }
+                }
+            }
+            freed += outbox.take_freed().items;
+            prop_assert!(outbox.deadline(false).is_none_or(|deadline| deadline > now));
+        }
+        // Left alone, everything comes to an end.
+        outbox.disconnected(now);
+        for _ in 0..40 {
+            now += SECOND;
+            for item in expired(&mut outbox, now) {
+                prop_assert!(settled.insert(item));
+            }
+        }
+        freed += outbox.take_freed().items;
+        prop_assert!(outbox.is_empty());
+        prop_assert_eq!(settled.len(), usize::try_from(pushed).unwrap());
+        prop_assert_eq!(freed, settled.len());
+    }
+}

@@ -1,0 +1,219 @@
+//! Which reply belongs to which command of this connection.
+//!
+//! Replies come in the order of the commands, so a queue of what is expected tells whose each line is. A
+//! command for several messages is answered by as many lines, unless it is refused as a whole, by one.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use ciphermq_protocol::{Delivery, LineDecoder, MessageId, Reply};
+
+use super::{PublisherId, Request};
+
+/// The replies that one connection owes us.
+#[derive(Debug)]
+pub(crate) struct Session {
+    decoder: LineDecoder,
+    expected: VecDeque<Expected>,
+    /// `Message:` lines are deliveries, not replies to `fetch`.
+    is_consuming: bool,
+}
+
+/// What is expected next, and for whom.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// One line for a request.
+    Request(Request),
+    /// A line for each of these messages of the publisher.
+    Published(PublisherId, Line),
+    /// A line for each of these acks.
+    Acked(Line),
+    /// `PONG`.
+    Pong,
+}
+
+/// The items of one line that was sent, and how many of them are answered.
+#[derive(Debug)]
+pub(crate) struct Line {
+    numbers: Vec<u64>,
+    answered: usize,
+}
+
+impl Line {
+    pub(crate) fn new(numbers: Vec<u64>) -> Self {
+        Self { numbers, answered: 0 }
+    }
+}
+
+/// What a line means.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A message for the consumer.
+    Delivery(Delivery),
+    /// The reply to a request.
+    Request(Request, Reply),
+    /// What became of a message.
+    Published(PublisherId, ItemAnswer),
+    /// What became of an ack.
+    Acked(ItemAnswer),
+    /// A sign of life.
+    Pong,
+}
+
+/// What became of an item of a line.
+#[derive(Debug)]
+pub(crate) struct ItemAnswer {
+    pub(crate) about: About,
+    pub(crate) reply: Reply,
+    /// Nothing more is owed for this line.
+    pub(crate) is_last: bool,
+}
+
+/// Whom a reply is about.
+#[derive(Debug)]
+pub(crate) enum About {
+    /// One item, which the server calls by this id.
+    One(u64, MessageId),
+    /// All of the line: it was refused as a whole.
+    All(Vec<u64>),
+}
+
+/// The server sent what no server of this protocol sends, or what it sent was not asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Violation(pub(crate) String);
+
+impl Session {
+    pub(crate) fn new(max_reply_bytes: usize, is_consuming: bool) -> Self {
+        Self {
+            decoder: LineDecoder::new(max_reply_bytes),
+            expected: VecDeque::new(),
+            is_consuming,
+        }
+    }
+
+    /// A command was written; this is owed for it.
+    pub(crate) fn expect(&mut self, expected: Expected) {
+        self.expected.push_back(expected);
+    }
+
+    /// Reads the next line off the front of `buffer`, if it holds a whole one.
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Answer>, Violation> {
+        let line = self
+            .decoder
+            .decode(buffer)
+            .map_err(|error| Violation(format!("what came is no reply: {error}")))?;
+        let Some(line) = line else { return Ok(None) };
+        let reply = Reply::parse(&line).map_err(|error| Violation(error.to_string()))?;
+        match reply {
+            Reply::Message(delivery) if self.is_consuming => Ok(Some(Answer::Delivery(delivery))),
+            reply => self.answer(reply).map(Some),
+        }
+    }
+
+    fn answer(&mut self, reply: Reply) -> Result<Answer, Violation> {
+        match self.expected.pop_front() {
+            None => Err(unasked(&reply)),
+            Some(Expected::Request(request)) => Ok(Answer::Request(request, reply)),
+            Some(Expected::Pong) if matches!(reply, Reply::Pong) => Ok(Answer::Pong),
+            Some(Expected::Pong) => Err(unasked(&reply)),
+            Some(Expected::Published(publisher, line)) => {
+                let id = match &reply {
+                    Reply::Ack(id) => Some(id.clone()),
+                    Reply::Error(error) => error.message_id.clone(),
+                    _ => None,
+                };
+                let (answer, rest) = item_answer(line, id, reply)?;
+                if let Some(rest) = rest {
+                    self.expected.push_front(Expected::Published(publisher, rest));
+                }
+                Ok(Answer::Published(publisher, answer))
+            }
+            Some(Expected::Acked(line)) => {
+                let id = match &reply {
+                    Reply::AckConfirmed(id) => Some(id.clone()),
+                    Reply::Error(error) => error.message_id.clone(),
+                    _ => None,
+                };
+                let (answer, rest) = item_answer(line, id, reply)?;
+                if let Some(rest) = rest {
+                    self.expected.push_front(Expected::Acked(rest));
+                }
+                Ok(Answer::Acked(answer))
+            }
+        }
+    }
+
+    /// Whether a request or a line has no answer yet. Pings don't count.
+    pub(crate) fn owes(&self) -> bool {
+        self.expected
+            .iter()
+            .any(|expected| !matches!(expected, Expected::Pong))
+    }
+
+    /// The requests that got no answer, in order.
+    pub(crate) fn into_requests(self) -> impl DoubleEndedIterator<Item = Request> {
+        self.expected.into_iter().filter_map(|expected| match expected {
+            Expected::Request(request) => Some(request),
+            _ => None,
+        })
+    }
+}
+
+/// What a reply says of a line's items, and what is still owed for it. `id` is the message that the reply names.
+fn item_answer(
+    mut line: Line,
+    id: Option<MessageId>,
+    reply: Reply,
+) -> Result<(ItemAnswer, Option<Line>), Violation> {
+    let Some(id) = id else {
+        // A refusal of the whole is one line, and the first.
+        let is_refusal = matches!(
+            reply,
+            Reply::Error(_)
+                | Reply::InvalidBatchFormat(_)
+                | Reply::InvalidMessageFormat(_)
+                | Reply::Missing(_)
+                | Reply::UnknownCommand
+        );
+        if !is_refusal || line.answered > 0 {
+            return Err(unasked(&reply));
+        }
+        return Ok((
+            ItemAnswer {
+                about: About::All(line.numbers),
+                reply,
+                is_last: true,
+            },
+            None,
+        ));
+    };
+    let Some(&number) = line.numbers.get(line.answered) else {
+        return Err(unasked(&reply));
+    };
+    line.answered += 1;
+    let is_last = line.answered == line.numbers.len();
+    Ok((
+        ItemAnswer {
+            about: About::One(number, id),
+            reply,
+            is_last,
+        },
+        (!is_last).then_some(line),
+    ))
+}
+
+fn unasked(reply: &Reply) -> Violation {
+    let mut text = BytesMut::new();
+    reply.encode(&mut text);
+    let start: String = String::from_utf8_lossy(&text)
+        .trim_end()
+        .chars()
+        .take(120)
+        .collect();
+    Violation(format!("a reply came that was not asked for: {start:?}"))
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+use ciphermq_protocol::{ClientId, Command};
+use tokio::sync::oneshot;
+
+use super::*;
+
+fn session(is_consuming: bool, expected: impl IntoIterator<Item = Expected>) -> Session {
+    let mut session = Session::new(1000, is_consuming);
+    expected.into_iter().for_each(|expected| session.expect(expected));
+    session
+}
+
+fn request(client: &str) -> Expected {
+    let command = Command::GetPublicKey {
+        client_id: ClientId::new(client).unwrap(),
+    };
+    Expected::Request(Request {
+        command,
+        answer: oneshot::channel().0,
+    })
+}
+
+fn published(numbers: &[u64]) -> Expected {
+    Expected::Published(PublisherId(7), Line::new(numbers.to_vec()))
+}
+
+/// What each line of `text` means, as a short text; the first violation ends it.
+fn read(session: &mut Session, text: &str) -> Vec<String> {
+    let mut buffer = BytesMut::from(text.as_bytes());
+    let mut meanings = Vec::new();
+    loop {
+        match session.next(&mut buffer) {
+            Ok(None) => return meanings,
+            Ok(Some(answer)) => meanings.push(meaning(answer)),
+            Err(violation) => {
+                meanings.push(format!("violation: {violation}"));
+                return meanings;
+            }
+        }
+    }
+}
+
+fn meaning(answer: Answer) -> String {
+    let item = |answer: ItemAnswer| {
+        let end = if answer.is_last { ", last" } else { "" };
+        match answer.about {
+            About::One(number, id) => format!("{number} {id}{end}"),
+            About::All(numbers) => format!("{numbers:?}{end}"),
+        }
+    };
+    match answer {
+        Answer::Delivery(delivery) => format!("delivery {}", delivery.message_id),
+        Answer::Request(request, _) => match request.command {
+            Command::GetPublicKey { client_id } => format!("reply to {client_id}"),
+            other => format!("reply to {other:?}"),
+        },
+        Answer::Published(_, answer) => format!("published {}", item(answer)),
+        Answer::Acked(answer) => format!("acked {}", item(answer)),
+        Answer::Pong => "pong".to_owned(),
+    }
+}
+
+#[test]
+fn replies_belong_to_the_commands_in_their_order() {
+    let acks = Expected::Acked(Line::new(vec![5, 6]));
+    let mut session = session(
+        false,
+        [
+            request("a"),
+            published(&[1, 2]),
+            Expected::Pong,
+            acks,
+            request("b"),
+        ],
+    );
+    assert!(session.owes());
+    let text = "Public key: x\nACK m1\nError: no_route: no queue for message m2\nPONG\n\
+                ACK_CONFIRMED m5\nError: not_found: unknown for message m6\nPublic key not found\n";
+    assert_eq!(
+        read(&mut session, text),
+        [
+            "reply to a",
+            "published 1 m1",
+            "published 2 m2, last",
+            "pong",
+            "acked 5 m5",
+            "acked 6 m6, last",
+            "reply to b"
+        ]
+    );
+    assert!(!session.owes());
+}
+
+#[test]
+fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
+    let acks = || Expected::Acked(Line::new(vec![1, 2]));
+    let text = "Message: d1 {}\nACK_CONFIRMED m1\nMessage: d2 {}\nACK_CONFIRMED m2\n";
+    assert_eq!(
+        read(&mut session(true, [acks()]), text),
+        ["delivery d1", "acked 1 m1", "delivery d2", "acked 2 m2, last"]
+    );
+    assert_eq!(
+        read(&mut session(false, [request("a")]), "Message: d1 {}\n"),
+        ["reply to a"]
+    );
+    assert!(read(&mut session(false, [acks()]), text)[0].starts_with("violation"));
+}
+
+#[test]
+fn a_batch_is_refused_as_a_whole_by_one_line() {
+    for reply in [
+        "Invalid batch format: broken",
+        "Missing parameters",
+        "Unknown command",
+        "Error: storage_full: no room",
+        "Error: something_new: what is it",
+    ] {
+        let mut session = session(false, [published(&[1, 2, 3]), Expected::Pong]);
+        assert_eq!(
+            read(&mut session, &format!("{reply}\nPONG\n")),
+            ["published [1, 2, 3], last", "pong"],
+            "{reply}"
+        );
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_a_violation() {
+    for (expected, text) in [
+        (None, "PONG\n"),
+        (None, "Error: overloaded: too much\n"),
+        (Some(Expected::Pong), "ACK m1\n"),
+        (Some(published(&[1])), "PONG\n"),
+        (Some(published(&[1])), "ACK_CONFIRMED m1\n"),
+        (
+            Some(published(&[1, 2])),
+            "ACK m1\nInvalid batch format: too late\n",
+        ),
+        (
+            Some(published(&[1, 2])),
+            "ACK m1\nError: no_route: about nobody\n",
+        ),
+        (Some(Expected::Acked(Line::new(vec![1]))), "ACK m1\n"),
+        (Some(Expected::Pong), "what is this\n"),
+        (Some(Expected::Pong), "\n"),
+    ] {
+        let read = read(&mut session(false, expected), text);
+        assert!(
+            read.last().unwrap().starts_with("violation"),
+            "{text:?}: {read:?}"
+        );
+    }
+}
+
+#[test]
+fn lines_may_come_in_any_pieces() {
+    let text = "ACK m1\r\nMessage: d1 {\"a\": 1}\nACK m2\n";
+    for cut in 0..text.len() {
+        let mut session = session(true, [published(&[1, 2])]);
+        let (mut buffer, mut meanings) = (BytesMut::new(), Vec::new());
+        for piece in [&text[..cut], &text[cut..]] {
+            buffer.extend_from_slice(piece.as_bytes());
+            while let Some(answer) = session.next(&mut buffer).unwrap() {
+                meanings.push(meaning(answer));
+            }
+        }
+        assert_eq!(
+            meanings,
+            ["published 1 m1", "delivery d1", "published 2 m2, last"],
+            "cut at {cut}"
+        );
+    }
+}
+
+#[test]
+fn a_line_without_end_is_a_violation_before_it_fills_the_memory() {
+    let text = "x".repeat(1001);
+    assert!(read(&mut session(false, [Expected::Pong]), &text)[0].starts_with("violation"));
+}

@@ -1,0 +1,374 @@
+//! Sockets, clock, reconnecting: everything about a connection that cannot be tested without them.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use ciphermq_protocol::hello::HelloReply;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::client::TlsStream;
+
+use super::handle::Shared;
+use super::machine::{Broken, Machine};
+use super::opening::Opening;
+use super::{Handle, Op, Settings, Setup};
+use crate::client::Connection;
+use crate::connector::{Connector, Stage};
+use crate::consumer::Inbox;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::event::{self, Event};
+
+/// How many ops wait for the driver at most, and how many it takes at once.
+const OPS: usize = 1024;
+const OPS_AT_ONCE: usize = 256;
+
+/// How much is read from the socket at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A connection on which hello and the set-up were answered.
+struct Established {
+    stream: TlsStream<TcpStream>,
+    /// What came behind the replies to them.
+    buffer: BytesMut,
+    connection: Connection,
+}
+
+/// Connects, and starts the task that owns the connection.
+///
+/// # Errors
+///
+/// [`ConnectError`] if the first connection fails; later ones are tried again by the task.
+pub(crate) async fn start(
+    connector: Arc<Connector>,
+    settings: Settings,
+    setup: Setup,
+    inbox: Option<Arc<Inbox>>,
+) -> Result<Handle, ConnectError> {
+    let first = establish(&connector, &settings, &setup).await?;
+    let (events, listener) = broadcast::channel(event::BACKLOG);
+    let (sender, ops) = mpsc::channel(OPS);
+    let shared = Arc::new(Shared::new(first.connection.clone(), listener));
+    let handle = Handle::new(sender, settings.retry, shared.clone());
+    let machine = Machine::new(&settings, inbox, Instant::now());
+    let task = Task {
+        connector,
+        settings: Arc::new(settings),
+        setup: Arc::new(setup),
+        machine,
+        ops,
+        ops_closed: false,
+        batch: Vec::with_capacity(OPS_AT_ONCE),
+        shared,
+        events,
+    };
+    tokio::spawn(task.run(first));
+    Ok(handle)
+}
+
+async fn establish(
+    connector: &Connector,
+    settings: &Settings,
+    setup: &Setup,
+) -> Result<Established, ConnectError> {
+    timeout(connector.timeout, open(connector, settings, setup))
+        .await
+        .unwrap_or_else(|_| {
+            let what = format!(
+                "{} did not answer within {:?}.",
+                connector.address(),
+                connector.timeout
+            );
+            Err(ConnectError::new(ConnectErrorKind::TimedOut, what)
+                .advise("Check the address, the network and firewalls on the way, and the server's log."))
+        })
+}
+
+async fn open(
+    connector: &Connector,
+    settings: &Settings,
+    setup: &Setup,
+) -> Result<Established, ConnectError> {
+    let (mut stream, tls) = connector.connect().await?;
+    let mut out = BytesMut::new();
+    let mut opening = Opening::new(setup, &settings.program, &mut out)?;
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    // A server that has refused our certificate may have closed its side already. Why, it has said before:
+    // so reading goes on where writing fails.
+    let written = async {
+        stream.write_all(&out).await?;
+        stream.flush().await
+    }
+    .await;
+    loop {
+        let read = match stream.read_buf(&mut buffer).await {
+            Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            other => other,
+        };
+        if let Err(error) = read {
+            let said_nothing = error.get_ref().is_none();
+            let error = if said_nothing {
+                written.err().unwrap_or(error)
+            } else {
+                error
+            };
+            return Err(connector.trouble(Stage::FirstReply, error));
+        }
+        if let Some(server) = opening.receive(&mut buffer)? {
+            return Ok(Established {
+                stream,
+                buffer,
+                connection: Connection::new(server, tls),
+            });
+        }
+    }
+}
+
+struct Task {
+    connector: Arc<Connector>,
+    settings: Arc<Settings>,
+    setup: Arc<Setup>,
+    machine: Machine,
+    ops: mpsc::Receiver<Op>,
+    ops_closed: bool,
+    batch: Vec<Op>,
+    shared: Arc<Shared>,
+    events: broadcast::Sender<Event>,
+}
+
+/// How serving a connection ended.
+enum End {
+    /// Everything is settled, and the end was asked for.
+    Done,
+    Lost(ConnectError),
+}
+
+impl Task {
+    async fn run(mut self, first: Established) {
+        let mut next = Some(first);
+        let mut attempt = 0;
+        while let Some(established) = next {
+            let began = Instant::now();
+            match self.serve(established).await {
+                End::Done => break,
+                End::Lost(reason) => self.lost(reason),
+            }
+            // A server that drops us again and again must not be met at full speed.
+            if began.elapsed() >= self.settings.backoff.longest() {
+                attempt = 0;
+            }
+            next = self.reconnect(&mut attempt).await;
+        }
+        self.ops.close();
+        while let Ok(op) = self.ops.try_recv() {
+            self.machine.apply(Instant::now(), op);
+        }
+        self.machine.push_acks(Instant::now(), self.shared.close());
+        self.machine.close();
+        self.tell(Event::Closed);
+    }
+
+    fn tell(&self, event: Event) {
+        // Fails if nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    fn lost(&mut self, reason: ConnectError) {
+        tracing::warn!(server = %self.connector.address(), %reason, "connection lost");
+        self.machine.disconnected(Instant::now(), reason.to_string());
+        self.shared.lost(reason.clone());
+        self.tell(Event::Disconnected { reason });
+    }
+
+    /// Tries until a connection stands; `None` if there is nothing to connect for any more.
+    async fn reconnect(&mut self, attempt: &mut u32) -> Option<Established> {
+        loop {
+            let pause = self.settings.backoff.pause(*attempt, rand::random());
+            *attempt = attempt.saturating_add(1);
+            self.tell(Event::Reconnecting {
+                after: pause,
+                attempt: *attempt,
+            });
+            let (connector, settings, setup) =
+                (self.connector.clone(), self.settings.clone(), self.setup.clone());
+            let connecting = async move {
+                sleep(pause).await;
+                establish(&connector, &settings, &setup).await
+            };
+            match self.meanwhile(connecting).await? {
+                Ok(established) => return Some(established),
+                Err(reason) => {
+                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "cannot connect");
+                    self.machine.disconnected(Instant::now(), reason.to_string());
+                    self.shared.lost(reason.clone());
+                    self.tell(Event::ConnectFailed { reason });
+                }
+            }
+        }
+    }
+
+    /// Takes ops and ends tries while `future` runs; `None` if the end was asked for and everything is settled.
+    async fn meanwhile<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        loop {
+            self.look_around();
+            // Without a connection nothing can be broken.
+            let _ = self.machine.tick(Instant::now());
+            if self.machine.is_done() {
+                return None;
+            }
+            let deadline = self.machine.deadline(0);
+            tokio::select! {
+                output = &mut future => return Some(output),
+                () = self.shared.wake.notified() => {}
+                count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => self.take_ops(count),
+                () = until(deadline) => {}
+            }
+        }
+    }
+
+    /// Takes what handles leave without sending it.
+    fn look_around(&mut self) {
+        let acks = self.shared.take_acks();
+        self.machine.push_acks(Instant::now(), acks);
+        if self.shared.is_ending() || self.ops_closed {
+            self.machine.close_when_drained();
+        }
+    }
+
+    fn take_ops(&mut self, count: usize) {
+        let now = Instant::now();
+        self.ops_closed = count == 0;
+        for op in self.batch.drain(..) {
+            self.machine.apply(now, op);
+        }
+    }
+
+    async fn serve(&mut self, established: Established) -> End {
+        let Established {
+            stream,
+            mut buffer,
+            connection,
+        } = established;
+        let hello: HelloReply = connection.server.clone();
+        tracing::info!(server = %connection.address, client = %hello.client_id, "connected");
+        self.shared.connected(connection);
+        self.machine.connected(Instant::now(), &hello);
+        self.tell(Event::Connected);
+
+        let (mut reader, mut writer) = split(stream);
+        let mut out = BytesMut::new();
+        let mut needs_flush = false;
+        if let Err(broken) = self.machine.receive(Instant::now(), &mut buffer) {
+            return End::Lost(self.broken(broken));
+        }
+        loop {
+            self.look_around();
+            let now = Instant::now();
+            if let Err(broken) = self.machine.tick(now) {
+                return End::Lost(self.broken(broken));
+            }
+            self.machine.produce(now, &mut out);
+            needs_flush |= !out.is_empty();
+            if self.machine.is_done() && !needs_flush {
+                // The server sees the end either way; this one is polite.
+                let _ = timeout(self.connector.timeout, writer.shutdown()).await;
+                return End::Done;
+            }
+            if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
+                buffer.reserve(READ_BYTES);
+            }
+            let deadline = self.machine.deadline(out.len());
+            let result = tokio::select! {
+                read = reader.read_buf(&mut buffer) => match read {
+                    Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it").into()),
+                    Ok(_) => self.machine.receive(Instant::now(), &mut buffer).map_err(Trouble::Broken),
+                    Err(error) => Err(error.into()),
+                },
+                written = write(&mut writer, &mut out), if needs_flush => match written {
+                    Ok(flushed) => { needs_flush = !flushed; Ok(()) }
+                    // Why the server went, it may have said before: read that first.
+                    Err(error) => Err(last_words(&mut reader, &mut buffer).await.unwrap_or(error).into()),
+                },
+                () = self.shared.wake.notified() => Ok(()),
+                count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {
+                    self.take_ops(count);
+                    Ok(())
+                }
+                () = until(deadline) => Ok(()),
+            };
+            match result {
+                Ok(()) => {}
+                Err(Trouble::Broken(broken)) => return End::Lost(self.broken(broken)),
+                Err(Trouble::Io(error)) => return End::Lost(self.connector.trouble(Stage::Running, error)),
+            }
+        }
+    }
+
+    fn broken(&self, broken: Broken) -> ConnectError {
+        let kind = match broken {
+            Broken::Violation(_) => ConnectErrorKind::Protocol,
+            Broken::Silent(_) => ConnectErrorKind::TimedOut,
+        };
+        ConnectError::new(
+            kind,
+            format!(
+                "The connection to {} was given up: {broken}.",
+                self.connector.address()
+            ),
+        )
+        .caused_by(broken)
+    }
+}
+
+enum Trouble {
+    Io(io::Error),
+    Broken(Broken),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Writes a part of `out`, or flushes once nothing is left; whether it flushed. May be cancelled without loss.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io::Result<bool> {
+    if out.is_empty() {
+        writer.flush().await?;
+        return Ok(true);
+    }
+    if writer.write_buf(out).await? == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(false)
+}
+
+/// The error that reading ends with, if the other side has already sent one.
+async fn last_words(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Option<io::Error> {
+    let reading = async {
+        loop {
+            buffer.clear();
+            match reader.read_buf(buffer).await {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    timeout(std::time::Duration::from_millis(100), reading)
+        .await
+        .ok()
+        .flatten()
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,169 @@
+//! Errors: a kind for every operation, who is to blame, and what to do.
+//!
+//! Every operation has a kind of its own, so that a `match` lists what can really happen:
+//! [`ConnectError`], [`RequestError`], [`PublishError`] and [`AckError`] are one type, [`Error`], with
+//! different [`Kind`]s. Its text says what happened; [`Error::advice`] says what to do, where there is
+//! something to be done.
+
+pub(crate) mod kinds;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+pub use kinds::{AckErrorKind, ConnectErrorKind, PublishErrorKind, RequestErrorKind};
+
+/// Why a connection was not made.
+pub type ConnectError = Error<ConnectErrorKind>;
+/// Why a request was not carried out.
+pub type RequestError = Error<RequestErrorKind>;
+/// Why a message was not published, or why nobody knows whether it was.
+pub type PublishError = Error<PublishErrorKind>;
+/// Why an ack or reject was not confirmed.
+pub type AckError = Error<AckErrorKind>;
+
+/// Who must do something about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Blame {
+    /// The caller: wrong names, files, keys, settings.
+    Caller,
+    /// The server or another client broke the protocol or the rules of the cryptography.
+    Peer,
+    /// The way between the two.
+    Network,
+    /// Where things are stored: the server's database, or a record of processed messages.
+    Storage,
+}
+
+/// What an error can be about, for one operation.
+pub trait Kind: fmt::Debug + Copy + Eq + Send + Sync + 'static {
+    /// Who must do something about it.
+    fn blame(self) -> Blame;
+    /// Whether the same call may succeed later, without anything being changed by the caller.
+    fn is_retryable(self) -> bool;
+}
+
+/// An error with its kind. Cloning is cheap: one loss of a connection may end many operations.
+///
+/// `Display` tells what happened, in one line; [`Error::advice`] tells what to do.
+#[derive(Clone)]
+pub struct Error<K> {
+    kind: K,
+    detail: Arc<Detail>,
+}
+
+struct Detail {
+    what: String,
+    advice: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl<K: Kind> Error<K> {
+    pub(crate) fn new(kind: K, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: Arc::new(Detail {
+                what: what.into(),
+                advice: None,
+                source: None,
+            }),
+        }
+    }
+
+    /// With what to do. For errors that are just being made: a shared one stays as it is.
+    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
+        if let Some(detail) = Arc::get_mut(&mut self.detail) {
+            detail.advice = Some(advice.into());
+        }
+        self
+    }
+
+    /// With what caused it. For errors that are just being made: a shared one stays as it is.
+    pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        if let Some(detail) = Arc::get_mut(&mut self.detail) {
+            detail.source = Some(source.into());
+        }
+        self
+    }
+
+    /// With what to do, if there is something.
+    pub(crate) fn advise_if(self, advice: Option<impl Into<String>>) -> Self {
+        match advice {
+            Some(advice) => self.advise(advice),
+            None => self,
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn kind(&self) -> K {
+        self.kind
+    }
+
+    /// Who must do something about it.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        self.kind.blame()
+    }
+
+    /// Whether the same call may succeed later, without anything being changed by the caller.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind.is_retryable()
+    }
+
+    /// What to do, where the caller can do something.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.detail.advice.as_deref()
+    }
+}
+
+impl<K: Kind> fmt::Debug for Error<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("what", &self.detail.what)
+            .field("advice", &self.detail.advice)
+            .field("source", &self.detail.source)
+            .finish()
+    }
+}
+
+impl<K> fmt::Display for Error<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail.what)
+    }
+}
+
+impl<K: Kind> StdError for Error<K> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.detail
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_both_its_parts_and_its_source() {
+        let error = ConnectError::new(ConnectErrorKind::Refused, "no server listens")
+            .advise("start it")
+            .caused_by(std::io::Error::other("refused"));
+        let copy = error.clone();
+        assert_eq!(
+            (copy.to_string().as_str(), copy.advice()),
+            ("no server listens", Some("start it"))
+        );
+        assert_eq!(
+            StdError::source(&copy).map(ToString::to_string).as_deref(),
+            Some("refused")
+        );
+        assert_eq!((error.blame(), error.is_retryable()), (Blame::Network, true));
+    }
+}

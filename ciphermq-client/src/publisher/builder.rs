@@ -1,0 +1,222 @@
+//! What a publisher may be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciphermq_crypto::{PublicKey, stream};
+use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey, StreamId};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::sealer::Sealer;
+use super::{Observer, Outcome, Publisher, Window, closed};
+use crate::client::Client;
+use crate::driver::{Op, PublisherId, PublisherSetup};
+use crate::error::{PublishError, PublishErrorKind};
+use crate::keys;
+
+/// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// The most messages in one batch, at least 1. Default: 250.
+    pub messages: usize,
+    /// The most bytes in one batch; a message that is larger goes alone. The server's limit on lines holds
+    /// besides. Default: 256 KiB.
+    pub bytes: usize,
+    /// How long a message may wait for others while earlier batches are under way. Default: 5 ms.
+    pub time: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            messages: 250,
+            bytes: 256 * 1024,
+            time: Duration::from_millis(5),
+        }
+    }
+}
+
+/// Describes a publisher. Made by [`Client::publisher`].
+#[derive(Debug)]
+pub struct PublisherBuilder {
+    client: Client,
+    receiver: ClientId,
+    exchange: Option<ExchangeName>,
+    routing_key: Option<RoutingKey>,
+    limits: BatchLimits,
+    window: (usize, usize),
+    stream: Option<StreamId>,
+    position: u64,
+    key: Option<PublicKey>,
+    observer: Observer,
+}
+
+impl PublisherBuilder {
+    pub(crate) fn new(client: Client, receiver: ClientId) -> Self {
+        Self {
+            client,
+            receiver,
+            exchange: None,
+            routing_key: None,
+            limits: BatchLimits::default(),
+            window: (16_384, 16 * 1024 * 1024),
+            stream: None,
+            position: 0,
+            key: None,
+            observer: Observer::default(),
+        }
+    }
+
+    /// The exchange to publish to. Default: `ciphermq_exchange`.
+    #[must_use]
+    pub fn exchange(self, exchange: ExchangeName) -> Self {
+        Self {
+            exchange: Some(exchange),
+            ..self
+        }
+    }
+
+    /// The routing key to publish by. Default: `<receiver>_key`.
+    #[must_use]
+    pub fn routing_key(self, routing_key: RoutingKey) -> Self {
+        Self {
+            routing_key: Some(routing_key),
+            ..self
+        }
+    }
+
+    /// When batches are sent.
+    #[must_use]
+    pub fn batch(self, limits: BatchLimits) -> Self {
+        Self {
+            limits: BatchLimits {
+                messages: limits.messages.max(1),
+                ..limits
+            },
+            ..self
+        }
+    }
+
+    /// How much may be sent and not settled: messages, and bytes of sealed messages. Default: 16,384 and
+    /// 16 MiB. Beyond that, [`Publisher::send`] waits.
+    #[must_use]
+    pub fn window(self, messages: usize, bytes: usize) -> Self {
+        Self {
+            window: (messages, bytes),
+            ..self
+        }
+    }
+
+    /// The stream whose ids the messages get: the same stream and positions make the same ids, and the
+    /// server recognises them. Default: a new stream.
+    #[must_use]
+    pub fn stream(self, stream: StreamId) -> Self {
+        Self {
+            stream: Some(stream),
+            ..self
+        }
+    }
+
+    /// The first message's position in the stream. Default: 0.
+    #[must_use]
+    pub fn start_at(self, position: u64) -> Self {
+        Self { position, ..self }
+    }
+
+    /// The receiver's key. Default: the one that the server has, asked for again when a session ends and
+    /// [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
+    #[must_use]
+    pub fn receiver_key(self, key: PublicKey) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
+    }
+
+    /// Called for every message that is settled, in the order in which that happens: for progress bars,
+    /// counters and logs. It runs on the connection's task: it must be quick and must not block.
+    #[must_use]
+    pub fn on_outcome(self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
+        Self {
+            observer: Observer(Some(Arc::new(observer))),
+            ..self
+        }
+    }
+
+    /// Fetches the receiver's key and starts the publisher.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]: `NoReceiverKey` if the receiver has registered none, `KeyUnavailable` if the server
+    /// did not answer, `Sealing` if there is no randomness for a new stream.
+    pub async fn start(self) -> Result<Publisher, PublishError> {
+        let Self {
+            client,
+            receiver,
+            limits,
+            window,
+            position,
+            observer,
+            ..
+        } = self;
+        let name = |error: &dyn std::fmt::Display| {
+            PublishError::new(
+                PublishErrorKind::Refused,
+                format!("No route can be named after `{receiver}`: {error}."),
+            )
+            .advise("Name the routing key yourself.")
+        };
+        let exchange = match self.exchange {
+            Some(exchange) => exchange,
+            None => ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| name(&error))?,
+        };
+        let routing_key = match self.routing_key {
+            Some(routing_key) => routing_key,
+            None => crate::default_routing_key(&receiver).map_err(|error| name(&error))?,
+        };
+        let stream = match self.stream {
+            Some(stream) => stream,
+            None => stream::start(Timestamp::now())
+                .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))?,
+        };
+        let key = match self.key {
+            Some(key) => key,
+            None => keys::receiver_key(&client, &receiver).await?,
+        };
+        let window = Arc::new(Window::new(window.0, window.1));
+        let id = PublisherId::next();
+        let setup = PublisherSetup {
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+            limits,
+            window: window.clone(),
+            observer,
+        };
+        client
+            .inner()
+            .handle
+            .send(Op::OpenPublisher(id, setup))
+            .await
+            .map_err(|()| closed())?;
+        let sealer = Sealer {
+            sender: client.id().clone(),
+            receiver: receiver.clone(),
+            exchange,
+            routing_key,
+            stream,
+            next: position,
+            key,
+            key_is_given: self.key.is_some(),
+            session: None,
+        };
+        Ok(Publisher {
+            client,
+            id,
+            window,
+            stream,
+            receiver,
+            sealer: Mutex::new(sealer),
+        })
+    }
+}

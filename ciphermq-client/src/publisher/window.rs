@@ -1,0 +1,112 @@
+//! How much may be under way: a bound in messages and one in bytes.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// A bound on what was sent and is not settled. The publisher takes room, the driver gives it back.
+#[derive(Debug)]
+pub(crate) struct Window {
+    messages: Semaphore,
+    bytes: Semaphore,
+    max_bytes: u32,
+}
+
+/// Room that was taken. Dropped, it is given back; [`Room::keep`] leaves that to the driver.
+pub(crate) struct Room<'a> {
+    message: SemaphorePermit<'a>,
+    bytes: SemaphorePermit<'a>,
+    weight: u32,
+}
+
+impl Room<'_> {
+    pub(crate) fn keep(self) -> u32 {
+        self.message.forget();
+        self.bytes.forget();
+        self.weight
+    }
+}
+
+impl Window {
+    pub(crate) fn new(messages: usize, bytes: usize) -> Self {
+        let messages = messages.clamp(1, Semaphore::MAX_PERMITS);
+        let max_bytes = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
+        let bytes = usize::try_from(max_bytes)
+            .unwrap_or(usize::MAX)
+            .min(Semaphore::MAX_PERMITS);
+        Self {
+            messages: Semaphore::new(messages),
+            bytes: Semaphore::new(bytes),
+            max_bytes,
+        }
+    }
+
+    /// Waits for room for one message of about `bytes`; `None` if the window was closed. A message that is
+    /// larger than the whole window takes all of it.
+    pub(crate) async fn acquire(&self, bytes: usize) -> Option<Room<'_>> {
+        let weight = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
+        let message = self.messages.acquire().await.ok()?;
+        let bytes = self.bytes.acquire_many(weight).await.ok()?;
+        Some(Room {
+            message,
+            bytes,
+            weight,
+        })
+    }
+
+    /// Gives back the room of `messages` that weigh `bytes` together.
+    pub(crate) fn release(&self, messages: usize, bytes: u64) {
+        self.messages.add_permits(messages);
+        self.bytes
+            .add_permits(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
+    /// Lets nobody in any more.
+    pub(crate) fn close(&self) {
+        self.messages.close();
+        self.bytes.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[test]
+    fn whoever_finds_no_room_waits_until_some_is_given_back() {
+        let window = Window::new(2, 100);
+        let first = window.acquire(60).now_or_never().flatten().unwrap();
+        assert!(
+            window.acquire(60).now_or_never().is_none(),
+            "60 + 60 bytes in a window of 100"
+        );
+        let second = window.acquire(40).now_or_never().flatten().unwrap();
+        assert!(
+            window.acquire(0).now_or_never().is_none(),
+            "a third message in a window of 2"
+        );
+        drop(second);
+        assert_eq!(window.acquire(10).now_or_never().flatten().unwrap().keep(), 10);
+        let weight = first.keep();
+        assert!(window.acquire(50).now_or_never().is_none());
+        window.release(1, u64::from(weight));
+        assert!(window.acquire(50).now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn a_message_larger_than_the_window_goes_alone() {
+        let window = Window::new(10, 100);
+        assert_eq!(
+            window.acquire(1_000_000).now_or_never().flatten().unwrap().keep(),
+            100
+        );
+        assert!(window.acquire(1).now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_closed_window_turns_everybody_away() {
+        let window = Window::new(1, 1);
+        let _room = window.acquire(1).now_or_never().flatten().unwrap();
+        window.close();
+        assert!(window.acquire(1).now_or_never().unwrap().is_none());
+    }
+}

@@ -1,0 +1,114 @@
+//! Base64, times and length-prefixed fields: the spellings that are authenticated.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+/// Decodes base64 in its one canonical spelling (RFC 4648, section 4: padded, no stray bits, no white space).
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Decodes base64 of exactly `N` bytes.
+pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+    decode(text)?.try_into().ok()
+}
+
+/// Base64 with padding.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Appends base64 with padding.
+pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The slice has exactly the length of the result, so this cannot fail.
+    if let Some(space) = out.get_mut(start..) {
+        let written = STANDARD.encode_slice(bytes, space);
+        debug_assert_eq!(written.ok(), Some(bytes.len().div_ceil(3) * 4));
+    }
+}
+
+/// Appends a text as a JSON string, with its quotation marks.
+pub(crate) fn put_json(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory and serialising a text do not fail.
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok());
+}
+
+/// Appends a field with its length before it, 32 bits, big-endian.
+pub(crate) fn put_field(out: &mut Vec<u8>, field: &[u8]) {
+    // Fields are names, times, media types and hashes, far below the limit. A longer one could not be
+    // told from a shorter one by its length, so it gets a length that fits no field.
+    let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(field);
+}
+
+/// The time as text: RFC 3339, UTC, three digits of milliseconds: `2025-09-08T07:03:00.000Z`.
+pub(crate) fn time_text(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// Reads what [`time_text`] writes, and nothing else.
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    let time: Timestamp = text.parse().ok()?;
+    (time_text(time) == text).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_has_one_spelling() {
+        assert_eq!(decode("YQ=="), Some(b"a".to_vec()));
+        for text in ["YQ", "YQ=", "YR==", "YQ==\n", " YQ==", "Y-==", "YQ==YQ=="] {
+            assert_eq!(decode(text), None, "{text:?}");
+        }
+        let mut out = b"x".to_vec();
+        put_base64(&mut out, b"a");
+        put_base64(&mut out, b"");
+        put_base64(&mut out, b"abcd");
+        assert_eq!(out, b"xYQ==YWJjZA==");
+    }
+
+    #[test]
+    fn times_have_one_spelling() {
+        let time = Timestamp::from_millisecond(1_757_314_980_007).unwrap();
+        assert_eq!(time_text(time), "2025-09-08T07:03:00.007Z");
+        assert_eq!(time_text(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+        // Cut, not rounded: a message is never sealed later than now.
+        assert_eq!(
+            time_text(Timestamp::from_nanosecond(1_999_999).unwrap()),
+            "1970-01-01T00:00:00.001Z"
+        );
+        assert_eq!(parse_time("2025-09-08T07:03:00.007Z"), Some(time));
+        for text in [
+            "2025-09-08T07:03:00Z",
+            "2025-09-08T07:03:00.0070Z",
+            "2025-09-08t07:03:00.007z",
+            "2025-09-08 07:03:00.007Z",
+            "2025-09-08T07:03:00.007+00:00",
+            "2025-09-08T09:03:00.007+02:00",
+            "2025-09-08T07:03:00,007Z",
+            "2025-13-08T07:03:00.007Z",
+            "",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_cannot_run_into_each_other() {
+        let mut one = Vec::new();
+        put_field(&mut one, b"ab");
+        put_field(&mut one, b"c");
+        let mut other = Vec::new();
+        put_field(&mut other, b"a");
+        put_field(&mut other, b"bc");
+        assert_eq!(one, b"\0\0\0\x02ab\0\0\0\x01c");
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong with keys, sealing and opening. Files have their own: [`crate::KeyFileError`].
+
+use ciphermq_protocol::envelope::EnvelopeError;
+use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
+
+use crate::keys::KeyId;
+
+/// The operating system gave no random bytes.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the operating system gave no random bytes: {0}")]
+pub struct RandomError(#[from] pub(crate) rand::rngs::SysError);
+
+/// Why a text is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It is not base64 in its one canonical spelling (RFC 4648, section 4, with padding).
+    #[error("a key is base64 with padding, this is not")]
+    NotBase64,
+    /// It has not the length of a key.
+    #[error("a key has 32 bytes, this one has {0}")]
+    Length(usize),
+}
+
+/// Why a message was not sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The receiver's public key is one with which no secret can be agreed (RFC 7748, section 6.1).
+    #[error("the receiver's public key is unusable: no secret can be agreed with it")]
+    ReceiverKey,
+    /// The session has sealed its last message, or is too old, or the clock was set back before its start:
+    /// start a new one.
+    #[error("the session is used up; a new one must be started")]
+    SessionExhausted,
+    /// The payload is longer than AES-GCM can seal under one nonce (64 GiB).
+    #[error("the payload is too long to be sealed")]
+    PayloadTooLong,
+    /// There is no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The envelope that was written is none: a fault in this crate.
+    #[error("the sealed message is no envelope: {0}")]
+    Envelope(#[from] EnvelopeError),
+}
+
+/// Why a message was not opened.
+///
+/// Whatever was altered, the error is [`OpenError::NotAuthentic`]: who alters messages learns nothing from
+/// the difference. The other kinds are known before anything is decrypted, or hold for authentic messages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The message was altered, or was never sealed for this receiver.
+    #[error("the message was altered on its way, or was not sealed for this receiver")]
+    NotAuthentic,
+    /// The envelope names another receiver.
+    #[error("the message is for `{0}`, not for this receiver")]
+    OtherReceiver(ClientId),
+    /// The envelope was sealed for a key that is not in the keyring.
+    #[error("there is no private key with the id `{0}`")]
+    NoPrivateKey(KeyId),
+    /// The envelope names a suite that this version does not know.
+    #[error("the suite `{0}` is unknown")]
+    UnknownSuite(String),
+    /// The envelope names no suite, and messages of older clients are not admitted.
+    #[error("the message comes from an older client, which does not say who sent it")]
+    OlderClient,
+    /// An authentic message that its sender published to another exchange than the one that is expected.
+    #[error("the message was published to the exchange `{0}`, which is not the one expected")]
+    OtherExchange(ExchangeName),
+    /// An authentic message that its sender published by another routing key than the one that is expected.
+    #[error("the message was published by the routing key `{0}`, which is not the one expected")]
+    OtherRoutingKey(RoutingKey),
+    /// An authentic message that its sender sealed outside of its session's limits.
+    #[error("the message was sealed outside of its session's limits")]
+    OutsideSession,
+}

@@ -1,0 +1,115 @@
+//! The payload's cipher, and the header that it authenticates.
+//!
+//! ```text
+//!   ciphertext, tag = AES-256-GCM(session key, nonce, payload, AAD)       NIST SP 800-38D
+//!   AAD             = each of these fields, its length before it (32 bits, big-endian):
+//!                     "CipherMQ message 1", suite, message_id, sender_client_id, receiver_client_id,
+//!                     receiver_key_id, exchange, routing_key, sent_time,
+//!                     SHA-256 of the bytes of enc_session_key, content_type, session_time
+//! ```
+//!
+//! Every field stands in the envelope and is authenticated as the text that stands there. The envelope
+//! itself, a JSON object, is never written anew to be checked.
+
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
+use ciphermq_protocol::{ExchangeName, MessageId, RoutingKey};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::encoding::put_field;
+use crate::suite::SessionKey;
+
+pub(crate) const NONCE_BYTES: usize = 12;
+pub(crate) const TAG_BYTES: usize = 16;
+
+const DOMAIN: &[u8] = b"CipherMQ message 1";
+
+/// What the sender says of one message. All of it is authenticated, nothing of it is secret.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    /// What tells the message from all others.
+    pub message_id: &'a MessageId,
+    /// The exchange that it is published to.
+    pub exchange: &'a ExchangeName,
+    /// The routing key that it is published by.
+    pub routing_key: &'a RoutingKey,
+    /// What the payload is, a media type, for example `text/plain` or `application/json`.
+    pub content_type: &'a str,
+    /// When it is sealed, by the sender's clock; written with milliseconds.
+    pub sent_time: Timestamp,
+}
+
+/// The authenticated fields, as the texts that stand in the envelope.
+pub(crate) struct Authenticated<'a> {
+    pub(crate) suite: &'a str,
+    pub(crate) message_id: &'a str,
+    pub(crate) sender: &'a str,
+    pub(crate) receiver: &'a str,
+    pub(crate) receiver_key_id: &'a str,
+    pub(crate) exchange: &'a str,
+    pub(crate) routing_key: &'a str,
+    pub(crate) sent_time: &'a str,
+    pub(crate) enc_session_key_hash: &'a [u8; 32],
+    pub(crate) content_type: &'a str,
+    pub(crate) session_time: &'a str,
+}
+
+impl Authenticated<'_> {
+    /// Writes the additional data over what is in `out`.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.clear();
+        put_field(out, DOMAIN);
+        put_field(out, self.suite.as_bytes());
+        put_field(out, self.message_id.as_bytes());
+        put_field(out, self.sender.as_bytes());
+        put_field(out, self.receiver.as_bytes());
+        put_field(out, self.receiver_key_id.as_bytes());
+        put_field(out, self.exchange.as_bytes());
+        put_field(out, self.routing_key.as_bytes());
+        put_field(out, self.sent_time.as_bytes());
+        put_field(out, self.enc_session_key_hash);
+        put_field(out, self.content_type.as_bytes());
+        put_field(out, self.session_time.as_bytes());
+    }
+}
+
+pub(crate) fn hash(enc_session_key: &[u8]) -> [u8; 32] {
+    Sha256::digest(enc_session_key).into()
+}
+
+/// AES-256-GCM under one session key. The key is wiped when it is dropped.
+pub(crate) struct PayloadCipher(Aes256Gcm);
+
+impl PayloadCipher {
+    pub(crate) fn new(key: &SessionKey) -> Self {
+        Self(Aes256Gcm::new((&**key).into()))
+    }
+
+    /// Seals `payload` in its place. `None` if it is longer than the cipher allows.
+    pub(crate) fn seal(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        aad: &[u8],
+        payload: &mut [u8],
+    ) -> Option<[u8; TAG_BYTES]> {
+        self.0
+            .encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(payload))
+            .ok()
+            .map(Into::into)
+    }
+
+    /// Opens `payload` in its place. `None` if anything was altered; then `payload` is as it was.
+    pub(crate) fn open(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        aad: &[u8],
+        payload: &mut [u8],
+        tag: [u8; TAG_BYTES],
+    ) -> Option<()> {
+        self.0
+            .decrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(payload), &tag.into())
+            .ok()
+    }
+}

@@ -1,0 +1,313 @@
+//! The sender's side: a session with one receiver, and the envelopes that it seals.
+
+use std::fmt;
+
+use bytes::Bytes;
+use ciphermq_protocol::{ClientId, Envelope};
+use jiff::Timestamp;
+use rand::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::encoding::{put_base64, put_json, time_text};
+use crate::error::SealError;
+use crate::keys::PublicKey;
+use crate::payload::{Authenticated, Header, NONCE_BYTES, PayloadCipher, hash};
+use crate::random;
+use crate::session::{MAX_MESSAGES, info_of, is_within_age};
+use crate::suite::{SESSION_KEY_BYTES, SessionKey, Suite};
+
+/// A session key and what every envelope of the session has in common. Its key is wiped when it is dropped.
+pub struct SendingSession {
+    suite: Suite,
+    sender: ClientId,
+    receiver: ClientId,
+    receiver_key_id: String,
+    start: Timestamp,
+    session_time: String,
+    enc_session_key_hash: [u8; 32],
+    cipher: PayloadCipher,
+    sealed: u32,
+    fragments: Fragments,
+    aad: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+/// The parts of the JSON object that are the same for all the session's envelopes.
+struct Fragments {
+    /// After the message id, up to the nonce.
+    receiver: Vec<u8>,
+    /// After the tag, up to the exchange.
+    sender: Vec<u8>,
+    /// After the content type, up to the end.
+    end: Vec<u8>,
+}
+
+impl SendingSession {
+    /// Starts a session: a fresh session key from the operating system, sealed for the receiver's key.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::ReceiverKey`] if no secret can be agreed with that key, [`SealError::Random`].
+    pub fn start(
+        sender: &ClientId,
+        receiver: &ClientId,
+        key: &PublicKey,
+        now: Timestamp,
+    ) -> Result<Self, SealError> {
+        let mut session_key = Zeroizing::new([0; SESSION_KEY_BYTES]);
+        random::fill(&mut *session_key)?;
+        Self::with_key(
+            Suite::X25519Aes256Gcm,
+            sender,
+            receiver,
+            key,
+            now,
+            &session_key,
+            &mut random::generator()?,
+        )
+    }
+
+    /// A session with a given key and given randomness, for reproducible test vectors.
+    pub(crate) fn with_key(
+        suite: Suite,
+        sender: &ClientId,
+        receiver: &ClientId,
+        key: &PublicKey,
+        now: Timestamp,
+        session_key: &SessionKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, SealError> {
+        let info = info_of(suite, sender, receiver, key.key_id(), now);
+        let enc_session_key = suite
+            .seal_session_key(key, &info, session_key, rng)
+            .map_err(|_| SealError::ReceiverKey)?;
+        let receiver_key_id = key.key_id().to_string();
+        let session_time = time_text(now);
+        Ok(Self {
+            suite,
+            fragments: Fragments::new(
+                suite,
+                sender,
+                receiver,
+                &receiver_key_id,
+                &session_time,
+                &enc_session_key,
+            ),
+            sender: sender.clone(),
+            receiver: receiver.clone(),
+            receiver_key_id,
+            start: now,
+            session_time,
+            enc_session_key_hash: hash(&enc_session_key),
+            cipher: PayloadCipher::new(session_key),
+            sealed: 0,
+            aad: Vec::with_capacity(512),
+            ciphertext: Vec::new(),
+        })
+    }
+
+    /// Whether the session can seal no message at `now`, and a new one must be started.
+    #[must_use]
+    pub fn is_exhausted(&self, now: Timestamp) -> bool {
+        self.sealed >= MAX_MESSAGES || !is_within_age(self.start, now)
+    }
+
+    /// Seals a payload into an envelope, under a fresh nonce from the operating system.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::SessionExhausted`] if [`SendingSession::is_exhausted`] at the header's `sent_time`,
+    /// [`SealError::PayloadTooLong`], [`SealError::Random`].
+    pub fn seal(&mut self, header: &Header<'_>, payload: &[u8]) -> Result<Envelope, SealError> {
+        if self.is_exhausted(header.sent_time) {
+            return Err(SealError::SessionExhausted);
+        }
+        self.sealed += 1;
+        let mut nonce = [0; NONCE_BYTES];
+        random::fill(&mut nonce)?;
+        self.seal_with_nonce(header, payload, nonce)
+    }
+
+    /// [`SendingSession::seal`] with a given nonce and without limits, for reproducible test vectors: a nonce
+    /// must never meet the same session key twice.
+    pub(crate) fn seal_with_nonce(
+        &mut self,
+        header: &Header<'_>,
+        payload: &[u8],
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<Envelope, SealError> {
+        let sent_time = time_text(header.sent_time);
+        self.write_aad(header, &sent_time);
+        self.ciphertext.clear();
+        self.ciphertext.extend_from_slice(payload);
+        let tag = self
+            .cipher
+            .seal(nonce, &self.aad, &mut self.ciphertext)
+            .ok_or(SealError::PayloadTooLong)?;
+
+        // The fields in the order of the protocol's `Fields`, and no white space.
+        let mut out = Vec::with_capacity(768 + payload.len().div_ceil(3) * 4);
+        out.extend_from_slice(b"{\"message_id\":");
+        put_json(&mut out, header.message_id.as_str());
+        out.extend_from_slice(&self.fragments.receiver);
+        put_base64(&mut out, &nonce);
+        out.extend_from_slice(b"\",\"ciphertext\":\"");
+        put_base64(&mut out, &self.ciphertext);
+        out.extend_from_slice(b"\",\"tag\":\"");
+        put_base64(&mut out, &tag);
+        out.extend_from_slice(&self.fragments.sender);
+        put_json(&mut out, header.exchange.as_str());
+        out.extend_from_slice(b",\"routing_key\":");
+        put_json(&mut out, header.routing_key.as_str());
+        out.extend_from_slice(b",\"sent_time\":\"");
+        out.extend_from_slice(sent_time.as_bytes());
+        out.extend_from_slice(b"\",\"content_type\":");
+        put_json(&mut out, header.content_type);
+        out.extend_from_slice(&self.fragments.end);
+        Ok(Envelope::parse(Bytes::from(out))?)
+    }
+
+    pub(crate) fn write_aad(&mut self, header: &Header<'_>, sent_time: &str) {
+        Authenticated {
+            suite: self.suite.as_str(),
+            message_id: header.message_id.as_str(),
+            sender: self.sender.as_str(),
+            receiver: self.receiver.as_str(),
+            receiver_key_id: &self.receiver_key_id,
+            exchange: header.exchange.as_str(),
+            routing_key: header.routing_key.as_str(),
+            sent_time,
+            enc_session_key_hash: &self.enc_session_key_hash,
+            content_type: header.content_type,
+            session_time: &self.session_time,
+        }
+        .write(&mut self.aad);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn last_aad(&self) -> &[u8] {
+        &self.aad
+    }
+}
+
+impl Fragments {
+    fn new(
+        suite: Suite,
+        sender: &ClientId,
+        receiver: &ClientId,
+        receiver_key_id: &str,
+        session_time: &str,
+        enc_session_key: &[u8],
+    ) -> Self {
+        let mut before_nonce = b",\"receiver_client_id\":".to_vec();
+        put_json(&mut before_nonce, receiver.as_str());
+        before_nonce.extend_from_slice(b",\"enc_session_key\":\"");
+        put_base64(&mut before_nonce, enc_session_key);
+        before_nonce.extend_from_slice(b"\",\"nonce\":\"");
+
+        let mut after_tag = b"\",\"suite\":".to_vec();
+        put_json(&mut after_tag, suite.as_str());
+        after_tag.extend_from_slice(b",\"sender_client_id\":");
+        put_json(&mut after_tag, sender.as_str());
+        after_tag.extend_from_slice(b",\"receiver_key_id\":");
+        put_json(&mut after_tag, receiver_key_id);
+        after_tag.extend_from_slice(b",\"exchange\":");
+
+        let mut end = b",\"session_time\":".to_vec();
+        put_json(&mut end, session_time);
+        end.push(b'}');
+        Self {
+            receiver: before_nonce,
+            sender: after_tag,
+            end,
+        }
+    }
+}
+
+impl fmt::Debug for SendingSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendingSession")
+            .field("suite", &self.suite)
+            .field("sender", &self.sender)
+            .field("receiver", &self.receiver)
+            .field("receiver_key_id", &self.receiver_key_id)
+            .field("session_time", &self.session_time)
+            .field("sealed", &self.sealed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::PrivateKey;
+    use crate::vector_tests::{header, name};
+    use std::time::Duration;
+
+    fn session(start: Timestamp) -> SendingSession {
+        let key = PrivateKey::generate().unwrap();
+        SendingSession::start(&name("sender_1"), &name("receiver_1"), key.public_key(), start).unwrap()
+    }
+
+    #[test]
+    fn a_session_seals_its_number_of_messages() {
+        let start = Timestamp::from_second(1_757_314_980).unwrap();
+        let mut session = session(start);
+        let message_id = name("m-1");
+        for _ in 0..MAX_MESSAGES {
+            assert!(!session.is_exhausted(start));
+            session.seal(&header(&message_id, start), b"").unwrap();
+        }
+        assert!(session.is_exhausted(start));
+        assert!(matches!(
+            session.seal(&header(&message_id, start), b""),
+            Err(SealError::SessionExhausted)
+        ));
+    }
+
+    #[test]
+    fn a_session_ends_with_its_time() {
+        let start = Timestamp::from_second(1_757_314_980).unwrap();
+        let mut session = session(start);
+        let message_id = name("m-1");
+        let end = start + Duration::from_secs(600);
+        session.seal(&header(&message_id, end), b"").unwrap();
+        for outside in [end + Duration::from_millis(1), start - Duration::from_millis(1)] {
+            assert!(session.is_exhausted(outside));
+            let sealed = session.seal(&header(&message_id, outside), b"");
+            assert!(matches!(sealed, Err(SealError::SessionExhausted)));
+        }
+    }
+
+    #[test]
+    fn nothing_repeats() {
+        let start = Timestamp::from_second(1_757_314_980).unwrap();
+        let mut session = session(start);
+        let message_id = name("m-1");
+        let [one, other] = [(); 2].map(|()| session.seal(&header(&message_id, start), b"the same").unwrap());
+        let (one, other) = (one.fields().unwrap(), other.fields().unwrap());
+        assert_ne!(one.nonce, other.nonce);
+        assert_ne!(one.ciphertext, other.ciphertext);
+        assert_eq!(one.enc_session_key, other.enc_session_key);
+        let next = super::tests::session(start)
+            .seal(&header(&message_id, start), b"the same")
+            .unwrap();
+        assert_ne!(next.fields().unwrap().enc_session_key, one.enc_session_key);
+    }
+
+    #[test]
+    fn a_receivers_key_that_agrees_on_zeros_is_refused() {
+        let zeros = PublicKey::from_bytes([0; 32]);
+        let started = SendingSession::start(&name("s"), &name("r"), &zeros, Timestamp::UNIX_EPOCH);
+        assert!(matches!(started, Err(SealError::ReceiverKey)));
+    }
+
+    #[test]
+    fn sessions_are_not_printed() {
+        let printed = format!("{:?}", session(Timestamp::UNIX_EPOCH));
+        assert!(
+            printed.contains("sender_1") && printed.ends_with(".. }"),
+            "{printed}"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! How long a session key is used.
+//!
+//! Sealing a session key costs a key agreement, so it is used for many messages: at most
+//! [`MAX_MESSAGES`] or [`MAX_AGE`], whichever comes first, and never across a process start. Nonces are 96
+//! random bits; with 2^16 messages a key, two meet with a probability below 2^-64.
+//!
+//! The sender keeps both limits. The receiver can check the age, which every message states and
+//! authenticates; it does not count, since the same message may rightly come to it more than once.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
+
+use crate::encoding::{put_field, time_text};
+use crate::keys::KeyId;
+use crate::payload::PayloadCipher;
+use crate::suite::Suite;
+
+/// How many messages one session key seals at most.
+pub const MAX_MESSAGES: u32 = 65_536;
+
+/// How old a session is at most when it seals a message.
+pub const MAX_AGE: Duration = Duration::from_secs(600);
+
+const DOMAIN: &[u8] = b"CipherMQ session 1";
+
+/// What a session key is sealed for, HPKE's `info`: fields with their lengths before them.
+pub(crate) fn info(
+    suite: &str,
+    sender: &str,
+    receiver: &str,
+    receiver_key_id: &str,
+    session_time: &str,
+) -> Vec<u8> {
+    let mut info = Vec::with_capacity(192);
+    put_field(&mut info, DOMAIN);
+    put_field(&mut info, suite.as_bytes());
+    put_field(&mut info, sender.as_bytes());
+    put_field(&mut info, receiver.as_bytes());
+    put_field(&mut info, receiver_key_id.as_bytes());
+    put_field(&mut info, session_time.as_bytes());
+    info
+}
+
+/// [`info`] of a session that begins now.
+pub(crate) fn info_of(
+    suite: Suite,
+    sender: &ClientId,
+    receiver: &ClientId,
+    key: KeyId,
+    start: Timestamp,
+) -> Vec<u8> {
+    info(
+        suite.as_str(),
+        sender.as_str(),
+        receiver.as_str(),
+        &key.to_string(),
+        &time_text(start),
+    )
+}
+
+/// Whether a message sealed at `sent` lies inside a session that started at `start`, to the millisecond.
+pub(crate) fn is_within_age(start: Timestamp, sent: Timestamp) -> bool {
+    let age = sent.as_millisecond().checked_sub(start.as_millisecond());
+    age.and_then(|age| u64::try_from(age).ok())
+        .is_some_and(|age| Duration::from_millis(age) <= MAX_AGE)
+}
+
+/// The session keys that a receiver has opened, the most recently used ones.
+pub(crate) struct SessionCache {
+    capacity: usize,
+    sessions: HashMap<Vec<u8>, Session>,
+    clock: u64,
+}
+
+/// An opened session.
+pub(crate) struct Session {
+    pub(crate) cipher: PayloadCipher,
+    pub(crate) enc_session_key_hash: [u8; 32],
+    last_used: u64,
+}
+
+impl Session {
+    pub(crate) fn new(cipher: PayloadCipher, enc_session_key_hash: [u8; 32]) -> Self {
+        Self {
+            cipher,
+            enc_session_key_hash,
+            last_used: 0,
+        }
+    }
+}
+
+impl SessionCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            sessions: HashMap::new(),
+            clock: 0,
+        }
+    }
+
+    /// The session under this name, opened with `open` if it is not known. The name holds everything that
+    /// the session key was sealed for, and the sealed key itself.
+    pub(crate) fn find_or_open(
+        &mut self,
+        name: &[u8],
+        open: impl FnOnce() -> Option<Session>,
+    ) -> Option<&Session> {
+        self.clock += 1;
+        if !self.sessions.contains_key(name) {
+            let session = open()?;
+            if self.sessions.len() >= self.capacity {
+                self.forget_oldest();
+            }
+            self.sessions.insert(name.to_owned(), session);
+        }
+        let session = self.sessions.get_mut(name)?;
+        session.last_used = self.clock;
+        Some(session)
+    }
+
+    /// Looks at every session. That is cheap beside the key agreement which has just been done.
+    fn forget_oldest(&mut self) {
+        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
+        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+            self.sessions.remove(&name);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn the_age_counts_whole_milliseconds() {
+        let at = |millis: i64| Timestamp::from_millisecond(1_757_314_980_000 + millis).unwrap();
+        assert!(is_within_age(at(0), at(0)));
+        assert!(is_within_age(at(0), at(600_000)));
+        assert!(!is_within_age(at(0), at(600_001)));
+        assert!(!is_within_age(at(0), at(-1)));
+        assert!(!is_within_age(Timestamp::MIN, Timestamp::MAX));
+    }
+
+    #[test]
+    fn keeps_the_sessions_that_were_used_last() {
+        let mut cache = SessionCache::new(2);
+        let mut opened = Vec::new();
+        for name in ["a", "b", "a", "c", "a", "b"] {
+            cache
+                .find_or_open(name.as_bytes(), || {
+                    opened.push(name);
+                    Some(Session::new(
+                        PayloadCipher::new(&Zeroizing::new([0; 32])),
+                        [0; 32],
+                    ))
+                })
+                .unwrap();
+            assert!(cache.len() <= 2);
+        }
+        assert_eq!(opened, ["a", "b", "c", "b"]);
+        assert!(cache.find_or_open(b"d", || None).is_none());
+        assert_eq!(cache.len(), 2, "what does not open displaces nothing");
+    }
+}

@@ -1,0 +1,256 @@
+//! Whatever is altered in an envelope, it does not open, and the error does not tell what it was.
+
+use ciphermq_protocol::envelope::Fields;
+use ciphermq_protocol::{ClientId, Envelope, MessageId};
+use jiff::Timestamp;
+
+use crate::encoding::{decode, encode};
+use crate::vector_tests::{header, name};
+use crate::{Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SendingSession};
+
+struct Case {
+    envelope: Envelope,
+    keyring: Keyring,
+}
+
+impl Case {
+    fn new(payload: &[u8]) -> Self {
+        let [key, other] = [(); 2].map(|()| PrivateKey::generate().unwrap());
+        let now = Timestamp::from_second(1_757_314_980).unwrap();
+        let (sender, receiver): (ClientId, ClientId) = (name("sender_1"), name("receiver_1"));
+        let mut session = SendingSession::start(&sender, &receiver, key.public_key(), now).unwrap();
+        let message_id: MessageId = name("01992a3b-4c5d-8fff-bfff-ff0000000000");
+        let envelope = session.seal(&header(&message_id, now), payload).unwrap();
+        Self {
+            envelope,
+            keyring: Keyring::new(key).with_older(other),
+        }
+    }
+
+    fn opener(&self, receiver: &str) -> Opener {
+        let policy = OpenPolicy {
+            older_clients: true,
+            ..OpenPolicy::default()
+        };
+        Opener::new(name(receiver), self.keyring.clone(), policy)
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        self.envelope.fields().unwrap()
+    }
+
+    /// Opens the altered envelope: with the session unknown, and with the session known.
+    fn open_altered(&self, alter: impl FnOnce(&mut Fields<'_>)) -> [Result<Vec<u8>, OpenError>; 2] {
+        let mut fields = self.fields();
+        alter(&mut fields);
+        assert_ne!(fields, self.fields(), "nothing was altered");
+        let altered = Envelope::build(&fields).unwrap();
+        let mut warm = self.opener("receiver_1");
+        warm.open(&self.envelope).unwrap();
+        [self.opener("receiver_1"), warm].map(|mut opener| opener.open(&altered).map(|opened| opened.payload))
+    }
+
+    fn assert_not_authentic(&self, what: &str, alter: impl FnOnce(&mut Fields<'_>)) {
+        for opened in self.open_altered(alter) {
+            assert_eq!(opened, Err(OpenError::NotAuthentic), "{what}");
+        }
+    }
+}
+
+/// A part of an envelope by name, so that tests can go through all of them.
+type Part = for<'a, 'b> fn(&'b mut Fields<'a>) -> &'b mut std::borrow::Cow<'a, str>;
+
+#[test]
+fn every_bit_of_every_sealed_part() {
+    let case = Case::new(b"a payload of 24 bytes...");
+    let parts: [(&str, Part); 4] = [
+        ("enc_session_key", |f| &mut f.enc_session_key),
+        ("nonce", |f| &mut f.nonce),
+        ("ciphertext", |f| &mut f.ciphertext),
+        ("tag", |f| f.tag.as_mut().unwrap()),
+    ];
+    let mut bits = 0;
+    for (name, part) in parts {
+        let bytes = decode(part(&mut case.fields())).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let altered = encode(&bytes);
+            case.assert_not_authentic(&format!("bit {bit} of {name}"), |f| *part(f) = altered.into());
+            bits += 1;
+        }
+    }
+    assert_eq!(bits, (80 + 12 + 24 + 16) * 8);
+}
+
+#[test]
+fn every_length_of_every_sealed_part() {
+    let case = Case::new(b"a payload of 24 bytes...");
+    for length in [0, 1, 31, 32, 47, 79, 81, 160] {
+        let mut bytes = decode(&case.fields().enc_session_key).unwrap();
+        bytes.resize(length, 0);
+        case.assert_not_authentic("enc_session_key", |f| f.enc_session_key = encode(&bytes).into());
+    }
+    for length in [0, 11, 13, 16] {
+        let mut bytes = decode(&case.fields().nonce).unwrap();
+        bytes.resize(length, 0);
+        case.assert_not_authentic("nonce", |f| f.nonce = encode(&bytes).into());
+    }
+    for length in [0, 23, 25] {
+        let mut bytes = decode(&case.fields().ciphertext).unwrap();
+        bytes.resize(length, 0);
+        case.assert_not_authentic("ciphertext", |f| f.ciphertext = encode(&bytes).into());
+    }
+    for length in [0, 4, 8, 12, 15, 17] {
+        let mut bytes = decode(case.fields().tag.as_deref().unwrap()).unwrap();
+        bytes.resize(length, 0);
+        case.assert_not_authentic("tag", |f| f.tag = Some(encode(&bytes).into()));
+    }
+}
+
+#[test]
+fn every_field_of_the_header() {
+    let case = Case::new(b"payload");
+    let other_key = case
+        .keyring
+        .keys()
+        .nth(1)
+        .unwrap()
+        .public_key()
+        .key_id()
+        .to_string();
+    case.assert_not_authentic("message_id", |f| {
+        f.message_id = "01992a3b-4c5d-8fff-bfff-ff0000000001".into();
+    });
+    case.assert_not_authentic("sender_client_id", |f| {
+        f.sender_client_id = Some("sender_2".into());
+    });
+    case.assert_not_authentic("receiver_key_id", |f| f.receiver_key_id = Some(other_key.into()));
+    case.assert_not_authentic("exchange", |f| f.exchange = Some("x".into()));
+    case.assert_not_authentic("routing_key", |f| f.routing_key = Some("x".into()));
+    case.assert_not_authentic("sent_time", |f| {
+        f.sent_time = Some("2025-09-08T07:03:00.001Z".into());
+    });
+    case.assert_not_authentic("content_type", |f| f.content_type = Some("text/plain ".into()));
+    case.assert_not_authentic("session_time", |f| {
+        f.session_time = Some("2025-09-08T07:02:59.999Z".into());
+    });
+    case.assert_not_authentic("exchange and routing key exchanged", |f| {
+        std::mem::swap(&mut f.exchange, &mut f.routing_key);
+    });
+    // A text that moves from one field into the next leaves the same characters.
+    case.assert_not_authentic("the border between exchange and routing key", |f| {
+        f.exchange = Some("ciphermq_exchang".into());
+        f.routing_key = Some("ereceiver_1_key".into());
+    });
+
+    // For another receiver who has the same key: not even he can be made to take it for his.
+    let mut fields = case.fields();
+    fields.receiver_client_id = "receiver_2".into();
+    let envelope = Envelope::build(&fields).unwrap();
+    let opened = case.opener("receiver_2").open(&envelope);
+    assert_eq!(opened, Err(OpenError::NotAuthentic));
+}
+
+#[test]
+fn every_field_taken_away() {
+    let case = Case::new(b"payload");
+    case.assert_not_authentic("tag", |f| f.tag = None);
+    case.assert_not_authentic("sender_client_id", |f| f.sender_client_id = None);
+    case.assert_not_authentic("receiver_key_id", |f| f.receiver_key_id = None);
+    case.assert_not_authentic("exchange", |f| f.exchange = None);
+    case.assert_not_authentic("routing_key", |f| f.routing_key = None);
+    case.assert_not_authentic("sent_time", |f| f.sent_time = None);
+    case.assert_not_authentic("content_type", |f| f.content_type = None);
+    case.assert_not_authentic("session_time", |f| f.session_time = None);
+    // Without a suite it passes for an older client's, and does not open as one either.
+    case.assert_not_authentic("suite", |f| f.suite = None);
+}
+
+#[test]
+fn what_is_known_before_opening_is_said() {
+    let case = Case::new(b"payload");
+    let unknown = case.open_altered(|f| f.suite = Some("XYZ".into()));
+    assert_eq!(
+        unknown,
+        [(); 2].map(|()| Err(OpenError::UnknownSuite("XYZ".to_owned())))
+    );
+    let no_key = case.open_altered(|f| f.receiver_key_id = Some("0123456789abcdef".into()));
+    assert_eq!(
+        no_key,
+        [(); 2].map(|()| Err(OpenError::NoPrivateKey("0123456789abcdef".parse().unwrap())))
+    );
+    let opened = case.opener("receiver_2").open(&case.envelope);
+    assert_eq!(opened, Err(OpenError::OtherReceiver(name("receiver_1"))));
+}
+
+#[test]
+fn parts_of_two_messages_do_not_fit_together() {
+    let [case, other] = [Case::new(b"payload"), Case::new(b"payload")];
+    let other = other.fields();
+    case.assert_not_authentic("enc_session_key", |f| {
+        f.enc_session_key = other.enc_session_key.to_string().into();
+    });
+    case.assert_not_authentic("ciphertext and tag", |f| {
+        f.ciphertext = other.ciphertext.to_string().into();
+        f.tag = other.tag.as_ref().map(|tag| tag.to_string().into());
+    });
+}
+
+#[test]
+fn another_exchange_or_routing_key_than_expected_is_refused() {
+    let case = Case::new(b"payload");
+    let open = |policy| Opener::new(name("receiver_1"), case.keyring.clone(), policy).open(&case.envelope);
+    let policy = OpenPolicy::default;
+    let fitting = OpenPolicy {
+        exchange: Some(name("ciphermq_exchange")),
+        routing_key: Some(name("receiver_1_key")),
+        ..policy()
+    };
+    assert_eq!(open(fitting).unwrap().payload, b"payload");
+    assert_eq!(
+        open(OpenPolicy {
+            exchange: Some(name("x")),
+            ..policy()
+        }),
+        Err(OpenError::OtherExchange(name("ciphermq_exchange")))
+    );
+    assert_eq!(
+        open(OpenPolicy {
+            routing_key: Some(name("x")),
+            ..policy()
+        }),
+        Err(OpenError::OtherRoutingKey(name("receiver_1_key")))
+    );
+}
+
+#[test]
+fn a_key_that_is_no_longer_the_newest_still_opens() {
+    let case = Case::new(b"payload");
+    let newest = PrivateKey::generate().unwrap();
+    let keyring = Keyring::new(newest.clone()).with_older(case.keyring.newest().clone());
+    let opened = Opener::new(name("receiver_1"), keyring, OpenPolicy::default())
+        .open(&case.envelope)
+        .unwrap();
+    assert_eq!(opened.payload, b"payload");
+    let error =
+        Opener::new(name("receiver_1"), Keyring::new(newest), OpenPolicy::default()).open(&case.envelope);
+    assert_eq!(
+        error,
+        Err(OpenError::NoPrivateKey(
+            case.keyring.newest().public_key().key_id()
+        ))
+    );
+}
+
+#[test]
+fn payloads_are_not_printed() {
+    let case = Case::new(b"payload in words");
+    let opened = case.opener("receiver_1").open(&case.envelope).unwrap();
+    let printed = format!("{opened:?} {:?}", case.opener("receiver_1"));
+    assert!(
+        printed.contains("sender_1") && !printed.contains("words"),
+        "{printed}"
+    );
+    assert!(!printed.contains(&format!("{:?}", opened.payload)));
+}

@@ -1,0 +1,492 @@
+//! What a client says: one line, a word and its arguments.
+//!
+//! Words and arguments are separated by single spaces; the last argument runs to the end of the line.
+
+use std::num::NonZeroU32;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::value::RawValue;
+
+use crate::envelope::{Envelope, EnvelopeError};
+use crate::error_code::ErrorCode;
+use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
+use crate::reply::{ErrorReply, Missing, Reply};
+
+/// A command. [`Command::parse`] reads it, [`Command::encode`] writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `declare_queue <queue>`: makes the queue unless it exists.
+    DeclareQueue {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// `declare_exchange <exchange>`: makes the exchange unless it exists.
+    DeclareExchange {
+        /// The exchange.
+        exchange: ExchangeName,
+    },
+    /// `bind <queue> <exchange> <routing_key>`: messages of the exchange with this key go to the queue, too.
+    Bind {
+        /// The queue.
+        queue: QueueName,
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The routing key.
+        routing_key: RoutingKey,
+    },
+    /// `publish <exchange> <routing_key> <json>`: one envelope.
+    Publish {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The routing key.
+        routing_key: RoutingKey,
+        /// The envelope.
+        envelope: Envelope,
+    },
+    /// `publish_batch <exchange> <routing_key> <json array>`: envelopes, answered one line each.
+    PublishBatch {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The routing key.
+        routing_key: RoutingKey,
+        /// The envelopes, at least one.
+        envelopes: Vec<Envelope>,
+    },
+    /// `consume <queue> [prefetch]`: deliver the queue's messages for this client.
+    Consume {
+        /// The queue.
+        queue: QueueName,
+        /// How many messages may be delivered and not yet acked. Left out: 1.
+        prefetch: Option<NonZeroU32>,
+    },
+    /// `fetch <queue>`: one message, now or not at all.
+    Fetch {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// `ack <message_id> [<message_id> ...]`: the messages were processed, answered one line each.
+    Ack {
+        /// The messages, at least one.
+        message_ids: Vec<MessageId>,
+    },
+    /// `reject <message_id> <reason>`: the receiver cannot use the message; set it aside.
+    Reject {
+        /// The message.
+        message_id: MessageId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// `resend <message_id>`: the sender asks to deliver an unacknowledged message again.
+    Resend {
+        /// The message.
+        message_id: MessageId,
+    },
+    /// `register_public_key <base64 key>`, or `register_key <client_id> <base64 key>`: the client's X25519 key.
+    RegisterPublicKey {
+        /// Whose key it says to be; it must be the caller's own.
+        client_id: Option<ClientId>,
+        /// Base64 of 32 bytes.
+        key: String,
+    },
+    /// `get_public_key <client_id>` or `get_key <client_id>`.
+    GetPublicKey {
+        /// Whose key.
+        client_id: ClientId,
+    },
+    /// `register_signed_key <signed key>`: the client's signed keys, a compact JWS.
+    RegisterSignedKey {
+        /// The signed key; it holds no space.
+        signed_key: String,
+    },
+    /// `get_signed_key <client_id>`.
+    GetSignedKey {
+        /// Whose signed key.
+        client_id: ClientId,
+    },
+    /// `get_certificate <client_id> [<sha256 fingerprint>]`: a chain that the client has connected with.
+    GetCertificate {
+        /// Whose certificate.
+        client_id: ClientId,
+        /// SHA-256 of the certificate's DER, 64 lower-case hexadecimal digits. Left out: the last one.
+        fingerprint: Option<String>,
+    },
+    /// `hello <json>`: versions and limits, and who this connection is.
+    Hello {
+        /// A JSON object, [`crate::hello::HelloRequest`]; left out, `{}`.
+        json: String,
+    },
+    /// `ping`.
+    Ping,
+}
+
+/// Why a line is no command.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The first word is none of the commands.
+    #[error("unknown command")]
+    Unknown,
+    /// An argument is missing.
+    #[error("{0}")]
+    Missing(Missing),
+    /// The line is not UTF-8.
+    #[error("a line must be UTF-8")]
+    NotUtf8,
+    /// An argument that must be a name is none.
+    #[error("{what}: {source}")]
+    BadName {
+        /// Which argument.
+        what: &'static str,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// An argument is not of its form.
+    #[error("{0}")]
+    BadArgument(String),
+    /// The envelope of a `publish` is none.
+    #[error("{0}")]
+    InvalidMessage(EnvelopeError),
+    /// The array of a `publish_batch` is none, is empty, or holds something that is no envelope.
+    #[error("{0}")]
+    InvalidBatch(String),
+}
+
+impl CommandError {
+    /// How a server answers such a line.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::Unknown => Reply::UnknownCommand,
+            Self::Missing(missing) => Reply::Missing(*missing),
+            Self::InvalidMessage(error) => Reply::InvalidMessageFormat(error.to_string()),
+            Self::InvalidBatch(error) => Reply::InvalidBatchFormat(error.clone()),
+            Self::NotUtf8 => ErrorReply::new(ErrorCode::NotUtf8, self.to_string()).into(),
+            Self::BadName { .. } => ErrorReply::new(ErrorCode::BadName, self.to_string()).into(),
+            Self::BadArgument(_) => ErrorReply::new(ErrorCode::BadArgument, self.to_string()).into(),
+        }
+    }
+}
+
+impl Command {
+    /// Reads a line, without its ending. Envelopes share the line's memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], which knows its reply.
+    pub fn parse(line: &Bytes) -> Result<Self, CommandError> {
+        let text = std::str::from_utf8(line).map_err(|_| CommandError::NotUtf8)?;
+        let (word, rest) = split(text);
+        match word {
+            "declare_queue" => Ok(Self::DeclareQueue { queue: queue(rest)? }),
+            "declare_exchange" => Ok(Self::DeclareExchange {
+                exchange: exchange(rest, Missing::ExchangeName)?,
+            }),
+            "bind" => {
+                let (queue_name, rest) = split(rest);
+                let (exchange_name, routing_key_name) = split(rest);
+                required(routing_key_name, Missing::Parameters)?;
+                Ok(Self::Bind {
+                    queue: queue(queue_name)?,
+                    exchange: exchange(exchange_name, Missing::Parameters)?,
+                    routing_key: routing_key(routing_key_name)?,
+                })
+            }
+            "publish" => {
+                let (exchange, routing_key, json) = route(rest)?;
+                let raw = line.slice_ref(json.as_bytes());
+                let envelope = Envelope::parse(raw).map_err(CommandError::InvalidMessage)?;
+                Ok(Self::Publish {
+                    exchange,
+                    routing_key,
+                    envelope,
+                })
+            }
+            "publish_batch" => {
+                let (exchange, routing_key, json) = route(rest)?;
+                Ok(Self::PublishBatch {
+                    exchange,
+                    routing_key,
+                    envelopes: batch(line, json)?,
+                })
+            }
+            "consume" => {
+                let (queue_name, prefetch) = split(rest);
+                let prefetch = if prefetch.is_empty() {
+                    None
+                } else {
+                    Some(parse_prefetch(prefetch)?)
+                };
+                Ok(Self::Consume {
+                    queue: queue(queue_name)?,
+                    prefetch,
+                })
+            }
+            "fetch" => Ok(Self::Fetch { queue: queue(rest)? }),
+            "ack" => {
+                required(rest, Missing::MessageId)?;
+                let message_ids = rest.split(' ').map(message_id).collect::<Result<_, _>>()?;
+                Ok(Self::Ack { message_ids })
+            }
+            "reject" => {
+                let (id, reason) = split(rest);
+                Ok(Self::Reject {
+                    message_id: message_id(id)?,
+                    reason: reason.to_owned(),
+                })
+            }
+            "resend" => Ok(Self::Resend {
+                message_id: message_id(rest)?,
+            }),
+            "register_public_key" => Ok(Self::RegisterPublicKey {
+                client_id: None,
+                key: required(rest, Missing::PublicKey)?.to_owned(),
+            }),
+            "register_key" => {
+                let (client, key) = split(rest);
+                let client_id = Some(client_id(client)?);
+                Ok(Self::RegisterPublicKey {
+                    client_id,
+                    key: required(key, Missing::PublicKey)?.to_owned(),
+                })
+            }
+            "get_public_key" | "get_key" => Ok(Self::GetPublicKey {
+                client_id: client_id(rest)?,
+            }),
+            "register_signed_key" => Ok(Self::RegisterSignedKey {
+                signed_key: required(rest, Missing::PublicKey)?.to_owned(),
+            }),
+            "get_signed_key" => Ok(Self::GetSignedKey {
+                client_id: client_id(rest)?,
+            }),
+            "get_certificate" => {
+                let (client, fingerprint) = split(rest);
+                let fingerprint = if fingerprint.is_empty() {
+                    None
+                } else {
+                    Some(parse_fingerprint(fingerprint)?)
+                };
+                Ok(Self::GetCertificate {
+                    client_id: client_id(client)?,
+                    fingerprint,
+                })
+            }
+            "hello" => Ok(Self::Hello {
+                json: if rest.is_empty() { "{}" } else { rest }.to_owned(),
+            }),
+            "ping" => Ok(Self::Ping),
+            _ => Err(CommandError::Unknown),
+        }
+    }
+
+    /// Appends the command to `out`, with its line ending.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::DeclareQueue { queue } => put(out, &["declare_queue ", queue.as_str()]),
+            Self::DeclareExchange { exchange } => put(out, &["declare_exchange ", exchange.as_str()]),
+            Self::Bind {
+                queue,
+                exchange,
+                routing_key,
+            } => {
+                put(
+                    out,
+                    &[
+                        "bind ",
+                        queue.as_str(),
+                        " ",
+                        exchange.as_str(),
+                        " ",
+                        routing_key.as_str(),
+                    ],
+                );
+            }
+            Self::Publish {
+                exchange,
+                routing_key,
+                envelope,
+            } => {
+                put(
+                    out,
+                    &["publish ", exchange.as_str(), " ", routing_key.as_str(), " "],
+                );
+                out.put_slice(envelope.raw());
+            }
+            Self::PublishBatch {
+                exchange,
+                routing_key,
+                envelopes,
+            } => {
+                put(
+                    out,
+                    &[
+                        "publish_batch ",
+                        exchange.as_str(),
+                        " ",
+                        routing_key.as_str(),
+                        " ",
+                    ],
+                );
+                let mut before = b'[';
+                for envelope in envelopes {
+                    out.put_u8(before);
+                    out.put_slice(envelope.raw());
+                    before = b',';
+                }
+                out.put_u8(b']');
+            }
+            Self::Consume {
+                queue,
+                prefetch: None,
+            } => put(out, &["consume ", queue.as_str()]),
+            Self::Consume {
+                queue,
+                prefetch: Some(prefetch),
+            } => {
+                put(out, &["consume ", queue.as_str(), " ", &prefetch.to_string()]);
+            }
+            Self::Fetch { queue } => put(out, &["fetch ", queue.as_str()]),
+            Self::Ack { message_ids } => {
+                put(out, &["ack"]);
+                for id in message_ids {
+                    put(out, &[" ", id.as_str()]);
+                }
+            }
+            Self::Reject { message_id, reason } => put(out, &["reject ", message_id.as_str(), " ", reason]),
+            Self::Resend { message_id } => put(out, &["resend ", message_id.as_str()]),
+            Self::RegisterPublicKey { client_id: None, key } => put(out, &["register_public_key ", key]),
+            Self::RegisterPublicKey {
+                client_id: Some(client_id),
+                key,
+            } => {
+                put(out, &["register_key ", client_id.as_str(), " ", key]);
+            }
+            Self::GetPublicKey { client_id } => put(out, &["get_public_key ", client_id.as_str()]),
+            Self::RegisterSignedKey { signed_key } => put(out, &["register_signed_key ", signed_key]),
+            Self::GetSignedKey { client_id } => put(out, &["get_signed_key ", client_id.as_str()]),
+            Self::GetCertificate {
+                client_id,
+                fingerprint: None,
+            } => put(out, &["get_certificate ", client_id.as_str()]),
+            Self::GetCertificate {
+                client_id,
+                fingerprint: Some(fingerprint),
+            } => {
+                put(out, &["get_certificate ", client_id.as_str(), " ", fingerprint]);
+            }
+            Self::Hello { json } => put(out, &["hello ", json]),
+            Self::Ping => put(out, &["ping"]),
+        }
+        out.put_u8(b'\n');
+    }
+
+    /// How many lines answer the command when it is carried out. A refusal of the whole is always one line.
+    #[must_use]
+    pub fn reply_lines(&self) -> usize {
+        match self {
+            Self::PublishBatch { envelopes, .. } => envelopes.len(),
+            Self::Ack { message_ids } => message_ids.len(),
+            _ => 1,
+        }
+    }
+}
+
+fn put(out: &mut BytesMut, parts: &[&str]) {
+    for part in parts {
+        // What ends a line never stands inside one; names and JSON hold none, reasons may.
+        if part.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            out.extend(
+                part.bytes()
+                    .map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }),
+            );
+        } else {
+            out.put_slice(part.as_bytes());
+        }
+    }
+}
+
+/// The text up to the first space, and what comes after it.
+fn split(text: &str) -> (&str, &str) {
+    text.split_once(' ').unwrap_or((text, ""))
+}
+
+fn required(text: &str, missing: Missing) -> Result<&str, CommandError> {
+    if text.is_empty() {
+        Err(CommandError::Missing(missing))
+    } else {
+        Ok(text)
+    }
+}
+
+fn name<T>(
+    text: &str,
+    missing: Missing,
+    what: &'static str,
+    new: fn(&str) -> Result<T, NameError>,
+) -> Result<T, CommandError> {
+    new(required(text, missing)?).map_err(|source| CommandError::BadName { what, source })
+}
+
+fn queue(text: &str) -> Result<QueueName, CommandError> {
+    name(text, Missing::QueueName, "queue", QueueName::new)
+}
+
+fn exchange(text: &str, missing: Missing) -> Result<ExchangeName, CommandError> {
+    name(text, missing, "exchange", ExchangeName::new)
+}
+
+fn routing_key(text: &str) -> Result<RoutingKey, CommandError> {
+    name(text, Missing::Parameters, "routing key", RoutingKey::new)
+}
+
+fn message_id(text: &str) -> Result<MessageId, CommandError> {
+    name(text, Missing::MessageId, "message id", MessageId::new)
+}
+
+fn client_id(text: &str) -> Result<ClientId, CommandError> {
+    name(text, Missing::ClientId, "client id", ClientId::new)
+}
+
+fn route(rest: &str) -> Result<(ExchangeName, RoutingKey, &str), CommandError> {
+    let (exchange_name, rest) = split(rest);
+    let (routing_key_name, json) = split(rest);
+    let json = required(json.trim_ascii(), Missing::Parameters)?;
+    Ok((
+        exchange(exchange_name, Missing::Parameters)?,
+        routing_key(routing_key_name)?,
+        json,
+    ))
+}
+
+fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(json).map_err(|error| CommandError::InvalidBatch(error.to_string()))?;
+    if elements.is_empty() {
+        return Err(CommandError::InvalidBatch(
+            "a batch holds at least one message".to_owned(),
+        ));
+    }
+    let envelope = |(index, element): (usize, &&RawValue)| {
+        Envelope::parse(line.slice_ref(element.get().as_bytes())).map_err(|error| {
+            CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
+        })
+    };
+    elements.iter().enumerate().map(envelope).collect()
+}
+
+fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
+    text.parse()
+        .map_err(|_| CommandError::BadArgument("prefetch must be a number from 1 to 4294967295".to_owned()))
+}
+
+fn parse_fingerprint(text: &str) -> Result<String, CommandError> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(CommandError::BadArgument(
+            "a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned(),
+        ))
+    }
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -1,0 +1,259 @@
+use super::*;
+use proptest::prelude::*;
+
+const ENVELOPE: &str = r#"{"message_id":"m-1","receiver_client_id":"r","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"Yw=="}"#;
+
+fn parse(line: &str) -> Result<Command, CommandError> {
+    Command::parse(&Bytes::copy_from_slice(line.as_bytes()))
+}
+
+fn reply_to(line: &str) -> String {
+    let mut out = BytesMut::new();
+    parse(line).unwrap_err().reply().encode(&mut out);
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+fn encode(command: &Command) -> String {
+    let mut out = BytesMut::new();
+    command.encode(&mut out);
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+/// Every command in every form, as it stands on the wire.
+fn lines() -> Vec<String> {
+    let fingerprint = "0123456789abcdef".repeat(4);
+    vec![
+        "declare_queue q".into(),
+        "declare_exchange e".into(),
+        "bind q e k".into(),
+        format!("publish e k {ENVELOPE}"),
+        format!(
+            "publish_batch e k [{ENVELOPE},{}]",
+            ENVELOPE.replace("m-1", "m-2")
+        ),
+        "consume q".into(),
+        "consume q 4294967295".into(),
+        "fetch q".into(),
+        "ack m-1".into(),
+        "ack m-1 m-2 m-3".into(),
+        "reject m-1 cannot be opened: wrong key".into(),
+        "reject m-1 ".into(),
+        "resend m-1".into(),
+        "register_public_key AAAA".into(),
+        "register_key r AAAA".into(),
+        "get_public_key r".into(),
+        "register_signed_key a.b.c".into(),
+        "get_signed_key r".into(),
+        "get_certificate r".into(),
+        format!("get_certificate r {fingerprint}"),
+        r#"hello {"consumer":"c"}"#.into(),
+        "ping".into(),
+    ]
+}
+
+#[test]
+fn every_command_is_written_as_it_was_read() {
+    for line in lines() {
+        assert_eq!(encode(&parse(&line).unwrap()), format!("{line}\n"));
+    }
+}
+
+#[test]
+fn the_older_spellings_mean_the_same() {
+    assert_eq!(parse("get_key r").unwrap(), parse("get_public_key r").unwrap());
+    assert_eq!(parse("hello").unwrap(), parse("hello {}").unwrap());
+}
+
+#[test]
+fn missing_arguments_are_answered_to_the_letter() {
+    for (line, reply) in [
+        ("declare_queue", "Missing queue name\n"),
+        ("declare_queue ", "Missing queue name\n"),
+        ("declare_exchange", "Missing exchange name\n"),
+        ("bind", "Missing parameters\n"),
+        ("bind q", "Missing parameters\n"),
+        ("bind q e", "Missing parameters\n"),
+        ("bind q e ", "Missing parameters\n"),
+        ("publish", "Missing parameters\n"),
+        ("publish e", "Missing parameters\n"),
+        ("publish e k", "Missing parameters\n"),
+        ("publish_batch e k ", "Missing parameters\n"),
+        ("consume", "Missing queue name\n"),
+        ("fetch", "Missing queue name\n"),
+        ("ack", "Missing message ID\n"),
+        ("reject", "Missing message ID\n"),
+        ("resend", "Missing message ID\n"),
+        ("register_public_key", "Missing public key\n"),
+        ("register_key", "Missing client ID\n"),
+        ("register_key r", "Missing public key\n"),
+        ("get_public_key", "Missing client ID\n"),
+        ("get_key", "Missing client ID\n"),
+        ("get_signed_key", "Missing client ID\n"),
+        ("get_certificate", "Missing client ID\n"),
+        ("register_signed_key", "Missing public key\n"),
+    ] {
+        assert_eq!(reply_to(line), reply, "{line:?}");
+    }
+}
+
+#[test]
+fn what_is_no_command_is_unknown() {
+    for line in [
+        "",
+        " ",
+        "publishe k",
+        " ping",
+        "Ping",
+        "\u{feff}ping",
+        "GET / HTTP/1.1",
+        "{}",
+    ] {
+        assert_eq!(reply_to(line), "Unknown command\n", "{line:?}");
+    }
+}
+
+#[test]
+fn names_that_break_the_rule_are_refused_with_a_code() {
+    for line in [
+        "declare_queue a b",
+        "declare_queue a\u{7}",
+        "bind q e k x",
+        "ack m-1  m-2",
+        "get_key a\tb",
+    ] {
+        let reply = reply_to(line);
+        assert!(
+            reply.starts_with("Error: bad_name: ") || reply == "Missing message ID\n",
+            "{line:?}: {reply}"
+        );
+        assert_eq!(reply.matches(char::is_control).count(), 1, "{reply:?}");
+    }
+    assert!(reply_to(&format!("declare_queue {}", "x".repeat(256))).starts_with("Error: bad_name: queue: "));
+}
+
+#[test]
+fn arguments_of_the_wrong_form_are_refused_with_a_code() {
+    for line in [
+        "consume q 0",
+        "consume q -1",
+        "consume q x",
+        "consume q 4294967296",
+        "get_certificate r 00",
+        "get_certificate r x y",
+    ] {
+        assert!(reply_to(line).starts_with("Error: bad_argument: "), "{line:?}");
+    }
+    let mut out = BytesMut::new();
+    Command::parse(&Bytes::from_static(b"declare_queue \xff"))
+        .unwrap_err()
+        .reply()
+        .encode(&mut out);
+    assert!(out.starts_with(b"Error: not_utf8: "));
+}
+
+#[test]
+fn envelopes_that_are_none_are_answered_to_the_letter() {
+    for json in ["x", "[]", "{}", "null", r#"{"message_id":"m"}"#] {
+        assert!(
+            reply_to(&format!("publish e k {json}")).starts_with("Invalid message format: "),
+            "{json}"
+        );
+    }
+    for json in [
+        "x",
+        "[]",
+        "{}",
+        "[1]",
+        "[{}]",
+        &format!("[{ENVELOPE},{{}}]"),
+        &format!("[{ENVELOPE}] x"),
+        ENVELOPE,
+    ] {
+        assert!(
+            reply_to(&format!("publish_batch e k {json}")).starts_with("Invalid batch format: "),
+            "{json}"
+        );
+    }
+}
+
+#[test]
+fn the_envelopes_of_a_batch_are_kept_byte_for_byte_and_share_its_memory() {
+    let spaced = ENVELOPE.replace(',', " ,  ");
+    let line = Bytes::from(format!("publish_batch e k  [ {ENVELOPE} , {spaced} ] "));
+    let Command::PublishBatch { envelopes, .. } = Command::parse(&line).unwrap() else {
+        panic!("no batch")
+    };
+    assert_eq!(envelopes[0].raw(), ENVELOPE);
+    assert_eq!(envelopes[1].raw(), &spaced);
+    let memory = line.as_ptr_range();
+    assert!(
+        envelopes
+            .iter()
+            .all(|envelope| memory.contains(&envelope.raw().as_ptr()))
+    );
+}
+
+#[test]
+fn every_truncation_is_answered_and_none_is_taken_for_a_publish() {
+    for line in lines() {
+        for end in 0..line.len() {
+            match parse(&line[..end]) {
+                Ok(command) => assert!(
+                    !matches!(command, Command::Publish { .. } | Command::PublishBatch { .. }),
+                    "{end} of {line}"
+                ),
+                Err(error) => {
+                    let mut out = BytesMut::new();
+                    error.reply().encode(&mut out);
+                    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reason_with_a_line_ending_stays_one_line() {
+    let reject = Command::Reject {
+        message_id: MessageId::new("m").unwrap(),
+        reason: "a\nping\r\n".into(),
+    };
+    assert_eq!(encode(&reject), "reject m a ping  \n");
+}
+
+#[test]
+fn reply_lines_are_counted() {
+    let counts: Vec<usize> = lines()
+        .iter()
+        .map(|line| parse(line).unwrap().reply_lines())
+        .collect();
+    assert_eq!(
+        counts.iter().filter(|count| **count == 1).count(),
+        lines().len() - 2
+    );
+    assert_eq!((counts[4], counts[9]), (2, 3));
+}
+
+proptest! {
+    #[test]
+    fn no_line_panics_and_what_is_read_is_written_back(line in "\\PC*|(publish|ack|bind|consume|hello|reject|get_certificate) \\PC*") {
+        if let Ok(command) = parse(&line) {
+            prop_assert_eq!(parse(encode(&command).trim_end_matches('\n')).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(line: Vec<u8>) {
+        let _ = Command::parse(&Bytes::from(line));
+    }
+
+    #[test]
+    fn names_go_round(queue in "[!-~]{1,255}", exchange in "[a-zÀ-ž温]{1,40}", key in "[!-~]{1,50}") {
+        let bind = Command::Bind {
+            queue: QueueName::new(&queue).unwrap(),
+            exchange: ExchangeName::new(&exchange).unwrap(),
+            routing_key: RoutingKey::new(&key).unwrap(),
+        };
+        prop_assert_eq!(parse(encode(&bind).trim_end_matches('\n')).unwrap(), bind);
+    }
+}

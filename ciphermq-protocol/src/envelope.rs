@@ -1,0 +1,384 @@
+//! The JSON object that carries a sealed payload.
+//!
+//! The broker reads a few fields of an envelope and keeps the object byte for byte as it came, fields that
+//! it does not know included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a view of them.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::name::{ClientId, ExchangeName, MessageId, NameError, RoutingKey};
+
+/// Why a JSON text is no envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// No JSON object, a field that is missing, stands twice or is no text.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// A field that must be a name is none.
+    #[error("{field}: {source}")]
+    Name {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        source: NameError,
+    },
+}
+
+macro_rules! fields {
+    (
+        required { $($(#[$rdoc:meta])* $required:ident,)* }
+        optional { $($(#[$odoc:meta])* $optional:ident,)* }
+    ) => {
+        /// Every field of an envelope that CipherMQ knows, as text, unescaped but not decoded.
+        ///
+        /// Serialising writes the fields in this order and leaves out what is `None`.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+        pub struct Fields<'a> {
+            $($(#[$rdoc])* pub $required: Cow<'a, str>,)*
+            $($(#[$odoc])* #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<Cow<'a, str>>,)*
+        }
+
+        impl<'a> Visitor<'a> for FieldsVisitor {
+            type Value = Fields<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an envelope, a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
+                $(let mut $required: Option<Cow<'a, str>> = None;)*
+                $(let mut $optional: Option<Option<Cow<'a, str>>> = None;)*
+                let mut others = HashSet::new();
+                while let Some(Text(key)) = map.next_key()? {
+                    match &*key {
+                        $(stringify!($required) => {
+                            let twice = $required.replace(map.next_value::<Text<'a>>()?.0).is_some();
+                            if twice {
+                                return Err(A::Error::duplicate_field(stringify!($required)));
+                            }
+                        })*
+                        $(stringify!($optional) => {
+                            let value = map.next_value::<Option<Text<'a>>>()?.map(|text| text.0);
+                            if $optional.replace(value).is_some() {
+                                return Err(A::Error::duplicate_field(stringify!($optional)));
+                            }
+                        })*
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            if let Some(twice) = others.replace(key) {
+                                return Err(A::Error::custom(format_args!("duplicate field `{}`", twice.escape_debug())));
+                            }
+                        }
+                    }
+                }
+                Ok(Fields {
+                    $($required: $required.ok_or_else(|| A::Error::missing_field(stringify!($required)))?,)*
+                    $($optional: $optional.flatten(),)*
+                })
+            }
+        }
+    };
+}
+
+fields! {
+    required {
+        /// What tells the message from all others.
+        message_id,
+        /// Whom the message is for.
+        receiver_client_id,
+        /// Base64: the session key, sealed for the receiver. Its form is the suite's.
+        enc_session_key,
+        /// Base64: 12 bytes.
+        nonce,
+        /// Base64: the sealed payload, and at the end of it the tag where `tag` is left out.
+        ciphertext,
+    }
+    optional {
+        /// Base64: 16 bytes. Some older clients append it to the ciphertext instead.
+        tag,
+        /// How the message is sealed. An envelope without it comes from an older client.
+        suite,
+        /// Who says to have sent it. The broker refuses what is not the certificate's.
+        sender_client_id,
+        /// The first 8 bytes of SHA-256 of the receiver's public key, in hexadecimal.
+        receiver_key_id,
+        /// The exchange that it was published to.
+        exchange,
+        /// The routing key that it was published by.
+        routing_key,
+        /// When it was sealed, RFC 3339, by the sender's clock.
+        sent_time,
+        /// What the payload is, a media type.
+        content_type,
+        /// When the session began, RFC 3339, by the sender's clock.
+        session_time,
+        /// SHA-256 of the sender's certificate (DER), in hexadecimal.
+        sender_certificate,
+        /// Base64: the sender's signature over the session.
+        sender_signature,
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'a> Deserialize<'a> for Fields<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// Reads an envelope's fields. They borrow from `json` where nothing is escaped.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError`] if `json` is no object, lacks a required field, has a field twice, or holds
+    /// something else than a text in a field that is known.
+    pub fn parse(json: &'a str) -> Result<Self, EnvelopeError> {
+        Ok(serde_json::from_str(json)?)
+    }
+}
+
+/// A text that borrows from the input where it can.
+#[derive(PartialEq, Eq, Hash)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Deserialize<'a> for Text<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl<'a> Visitor<'a> for TextVisitor {
+            type Value = Text<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Text<'a>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'a>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// An envelope as it came, with the names in it read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    raw: Bytes,
+    /// What tells the message from all others.
+    pub message_id: MessageId,
+    /// Whom the message is for.
+    pub receiver_client_id: ClientId,
+    /// Who says to have sent it.
+    pub sender_client_id: Option<ClientId>,
+    /// The exchange that it says to be published to.
+    pub exchange: Option<ExchangeName>,
+    /// The routing key that it says to be published by.
+    pub routing_key: Option<RoutingKey>,
+    /// Whether it names a suite. Envelopes of older clients do not.
+    pub has_suite: bool,
+}
+
+impl Envelope {
+    /// Reads an envelope and keeps its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError`]: see [`Fields::parse`]; or one of its names is no name.
+    pub fn parse(raw: Bytes) -> Result<Self, EnvelopeError> {
+        let text = std::str::from_utf8(&raw).map_err(serde_json::Error::custom)?;
+        let fields = Fields::parse(text)?;
+        let message_id = named("message_id", MessageId::new(&fields.message_id))?;
+        let receiver_client_id = named("receiver_client_id", ClientId::new(&fields.receiver_client_id))?;
+        let sender_client_id = optional("sender_client_id", fields.sender_client_id, ClientId::new)?;
+        let exchange = optional("exchange", fields.exchange, ExchangeName::new)?;
+        let routing_key = optional("routing_key", fields.routing_key, RoutingKey::new)?;
+        let has_suite = fields.suite.is_some();
+        Ok(Self {
+            message_id,
+            receiver_client_id,
+            sender_client_id,
+            exchange,
+            routing_key,
+            has_suite,
+            raw,
+        })
+    }
+
+    /// Writes an envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::Name`] if one of its names is no name.
+    pub fn build(fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
+        let length = fields.enc_session_key.len() + fields.ciphertext.len() + 768;
+        let mut raw = BytesMut::with_capacity(length).writer();
+        serde_json::to_writer(&mut raw, fields)?;
+        Self::parse(raw.into_inner().freeze())
+    }
+
+    /// The envelope's bytes, as they came: a JSON object without white space around it.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// All the fields.
+    ///
+    /// # Errors
+    ///
+    /// None for an envelope that was parsed; the type says so because parsing is done anew.
+    pub fn fields(&self) -> Result<Fields<'_>, EnvelopeError> {
+        Fields::parse(std::str::from_utf8(&self.raw).map_err(serde_json::Error::custom)?)
+    }
+}
+
+fn named<T>(field: &'static str, name: Result<T, NameError>) -> Result<T, EnvelopeError> {
+    name.map_err(|source| EnvelopeError::Name { field, source })
+}
+
+fn optional<T>(
+    field: &'static str,
+    text: Option<Cow<'_, str>>,
+    name: fn(&str) -> Result<T, NameError>,
+) -> Result<Option<T>, EnvelopeError> {
+    text.map(|text| named(field, name(&text))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = r#"{"message_id":"m-1","receiver_client_id":"receiver_1","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"Yw==","sent_time":"2025-09-08T07:03:00Z","extra":{"a":[1,2]}}"#;
+
+    fn parse(text: &str) -> Result<Envelope, EnvelopeError> {
+        Envelope::parse(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn keeps_every_byte() {
+        let spaced = OLD.replace(':', " : ");
+        assert_eq!(parse(&spaced).unwrap().raw(), spaced.as_bytes());
+    }
+
+    #[test]
+    fn reads_what_an_older_client_writes() {
+        let envelope = parse(OLD).unwrap();
+        assert_eq!(envelope.message_id.as_str(), "m-1");
+        assert_eq!(envelope.receiver_client_id.as_str(), "receiver_1");
+        assert_eq!(
+            (envelope.sender_client_id.clone(), envelope.has_suite),
+            (None, false)
+        );
+        assert_eq!(
+            envelope.fields().unwrap().sent_time.as_deref(),
+            Some("2025-09-08T07:03:00Z")
+        );
+    }
+
+    #[test]
+    fn a_null_is_a_field_left_out() {
+        let envelope = parse(&OLD.replace("\"extra\"", "\"tag\":null,\"extra\"")).unwrap();
+        assert_eq!(envelope.fields().unwrap().tag, None);
+    }
+
+    #[test]
+    fn each_required_field_is_missed_by_name() {
+        for field in [
+            "message_id",
+            "receiver_client_id",
+            "enc_session_key",
+            "nonce",
+            "ciphertext",
+        ] {
+            let text = OLD.replace(&format!("\"{field}\""), "\"other\"");
+            assert!(
+                parse(&text)
+                    .unwrap_err()
+                    .to_string()
+                    .contains(&format!("missing field `{field}`")),
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_reads_two_ways() {
+        for (twice, field) in [
+            ("\"nonce\":\"x\",", "nonce"),
+            ("\"extra\":1,", "extra"),
+            ("\"n\\u006fnce\":\"x\",", "nonce"),
+        ] {
+            let text = OLD.replacen('{', &format!("{{{twice}"), 1);
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(
+                error.contains("duplicate field") && error.contains(field),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_envelope() {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "{",
+            "\"x\"",
+            "1",
+            "{} {}",
+            "{\"message_id\":1}",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse(&OLD.replace("\"m-1\"", "7")).is_err());
+        assert!(
+            parse(&OLD.replace("m-1", "m 1"))
+                .unwrap_err()
+                .to_string()
+                .starts_with("message_id:")
+        );
+        assert!(
+            parse(&OLD.replace("receiver_1", ""))
+                .unwrap_err()
+                .to_string()
+                .starts_with("receiver_client_id:")
+        );
+        assert!(Envelope::parse(Bytes::from_static(b"{\"a\":\"\xff\"}")).is_err());
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        for end in 0..OLD.len() {
+            assert!(parse(&OLD[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn writes_the_fields_in_order_and_reads_them_back() {
+        let old = parse(OLD).unwrap();
+        let mut fields = old.fields().unwrap();
+        fields.suite = Some("X25519-AES256GCM".into());
+        fields.sender_client_id = Some("sender_1".into());
+        let envelope = Envelope::build(&fields).unwrap();
+        assert_eq!(
+            envelope.raw(),
+            &br#"{"message_id":"m-1","receiver_client_id":"receiver_1","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"Yw==","suite":"X25519-AES256GCM","sender_client_id":"sender_1","sent_time":"2025-09-08T07:03:00Z"}"#[..]
+        );
+        assert_eq!(envelope.fields().unwrap(), fields);
+        assert!(envelope.has_suite);
+    }
+}

@@ -1,0 +1,45 @@
+//! The two JSON objects of `hello`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::ClientId;
+
+/// What a client says of itself. Unknown fields are ignored, so that newer clients can say more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloRequest {
+    /// Names one consumer across its connections: an older connection of the same client with the same
+    /// consumer id is ended first, and its leases return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+    /// The client's program and version, for logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+}
+
+/// What a server says of itself. Unknown fields are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloReply {
+    /// The server's program.
+    pub server: String,
+    /// The server's version.
+    pub version: String,
+    /// The protocol's version: 1.
+    pub protocol: u32,
+    /// Who the server takes this connection for.
+    pub client_id: ClientId,
+    /// The limits in force.
+    pub limits: HelloLimits,
+}
+
+/// The limits that a client should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloLimits {
+    /// The longest line, in bytes, without its ending.
+    pub max_line_bytes: usize,
+    /// The largest prefetch; larger ones are cut to it.
+    pub max_prefetch: u32,
+    /// After how many milliseconds of silence a connection loses its leases.
+    pub redelivery_timeout_ms: u64,
+    /// How many milliseconds a publish waits for the store before it is answered `storage_unavailable`.
+    pub storage_wait_ms: u64,
+}

@@ -1,0 +1,122 @@
+//! Bytes to lines.
+
+use bytes::{Bytes, BytesMut};
+
+/// A line is longer than the limit. What follows cannot be read any more: close the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a line is longer than {limit} bytes")]
+pub struct LineTooLong {
+    /// The limit, in bytes, without the line ending.
+    pub limit: usize,
+}
+
+/// Splits a growing buffer into lines, looking at every byte once.
+///
+/// Lines end with `\n`; a `\r` before it belongs to the ending. The buffer is the caller's, so that it can
+/// read from a socket right into it.
+#[derive(Debug, Clone)]
+pub struct LineDecoder {
+    limit: usize,
+    /// How much of the buffer is known to hold no `\n`.
+    searched: usize,
+}
+
+impl LineDecoder {
+    /// A decoder for lines of at most `limit` bytes, line ending not counted.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, searched: 0 }
+    }
+
+    /// Takes the next whole line off the front of `buffer`, without its ending; `None` if it holds none yet.
+    ///
+    /// The line shares the buffer's memory.
+    ///
+    /// # Errors
+    ///
+    /// [`LineTooLong`] as soon as a line cannot end within the limit any more, however little of it has come.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, LineTooLong> {
+        let unsearched = buffer.get(self.searched..).unwrap_or_default();
+        let Some(offset) = memchr::memchr(b'\n', unsearched) else {
+            self.searched = buffer.len();
+            // One byte past the limit may still be the `\r` of an ending.
+            let longest = self.limit + usize::from(buffer.last() == Some(&b'\r'));
+            return if buffer.len() > longest {
+                Err(LineTooLong { limit: self.limit })
+            } else {
+                Ok(None)
+            };
+        };
+        let end = self.searched + offset;
+        self.searched = 0;
+        let mut line = buffer.split_to(end + 1);
+        line.truncate(end);
+        if line.last() == Some(&b'\r') {
+            line.truncate(end - 1);
+        }
+        if line.len() > self.limit {
+            Err(LineTooLong { limit: self.limit })
+        } else {
+            Ok(Some(line.freeze()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds `pieces` one after the other and collects the lines.
+    fn lines_of(limit: usize, pieces: &[&[u8]]) -> Result<Vec<Vec<u8>>, LineTooLong> {
+        let mut decoder = LineDecoder::new(limit);
+        let mut buffer = BytesMut::new();
+        let mut lines = Vec::new();
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            while let Some(line) = decoder.decode(&mut buffer)? {
+                lines.push(line.to_vec());
+            }
+        }
+        Ok(lines)
+    }
+
+    #[test]
+    fn both_endings_and_empty_lines() {
+        let lines = lines_of(10, &[b"a\r\n\nb", b"c\n\r", b"\n", b"rest"]).unwrap();
+        assert_eq!(lines, [&b"a"[..], b"", b"bc", b""]);
+    }
+
+    #[test]
+    fn the_limit_counts_the_line_without_its_ending() {
+        assert_eq!(lines_of(3, &[b"abc\r\n"]).unwrap(), [b"abc"]);
+        assert_eq!(lines_of(3, &[b"abc\r", b"\n"]).unwrap(), [b"abc"]);
+        assert_eq!(lines_of(3, &[b"abcd\n"]), Err(LineTooLong { limit: 3 }));
+        assert_eq!(lines_of(3, &[b"ab", b"cd"]), Err(LineTooLong { limit: 3 }));
+        assert_eq!(lines_of(3, &[b"abc\r", b"x\n"]), Err(LineTooLong { limit: 3 }));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(
+            lines in proptest::collection::vec(proptest::collection::vec(any::<u8>().prop_filter("ending", |b| !b"\r\n".contains(b)), 0..40), 0..20),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
+        ) {
+            let mut whole = Vec::new();
+            for line in &lines {
+                whole.extend_from_slice(line);
+                whole.push(b'\n');
+            }
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(whole.len() + 1)).collect();
+            ends.push(whole.len());
+            ends.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut start = 0;
+            for end in ends {
+                pieces.push(&whole[start..end]);
+                start = end;
+            }
+            prop_assert_eq!(lines_of(40, &pieces).unwrap(), lines);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Our own message ids: UUIDv8 (RFC 9562, section 5.8) that grow with time and name their stream.
+//!
+//! ```text
+//!   48 bits  Unix milliseconds of the stream's start
+//!    4 bits  version, 8
+//!   12 bits  random, of the stream
+//!    2 bits  variant, binary 10
+//!   22 bits  random, of the stream
+//!   40 bits  position in the stream, from 0
+//! ```
+//!
+//! Ids of one stream differ in their position alone. So they sort in the order of sending, a sender that
+//! starts again can make them again, and a set of them is a few intervals.
+
+use std::fmt;
+
+use crate::name::MessageId;
+
+/// Positions in a stream are below this: 2^40.
+pub const POSITIONS: u64 = 1 << 40;
+
+const VERSION: u128 = 8 << 76;
+const VERSION_MASK: u128 = 0xf << 76;
+const VARIANT: u128 = 0b10 << 62;
+const VARIANT_MASK: u128 = 0b11 << 62;
+const POSITION_MASK: u128 = (POSITIONS - 1) as u128;
+
+/// A stream of messages: everything of a message id but the position.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(u128);
+
+impl StreamId {
+    /// A stream that starts at `unix_millis` (48 bits count), told from others of the same millisecond by
+    /// 34 bits of `random`.
+    #[must_use]
+    pub fn new(unix_millis: u64, random: u64) -> Self {
+        let time = u128::from(unix_millis & ((1 << 48) - 1)) << 80;
+        let high = u128::from(random >> 22 & 0xfff) << 64;
+        let low = u128::from(random & 0x3f_ffff) << 40;
+        Self(time | VERSION | high | VARIANT | low)
+    }
+
+    /// The id of the message at `position`; `None` at [`POSITIONS`] and beyond, where the stream has ended.
+    #[must_use]
+    pub fn message_id(self, position: u64) -> Option<MessageId> {
+        (position < POSITIONS)
+            .then(|| text(self.0 | u128::from(position)))
+            .and_then(|id| MessageId::new(&id).ok())
+    }
+
+    /// The stream and the position of an id that this module made; `None` for other clients' ids.
+    #[must_use]
+    pub fn split(id: &MessageId) -> Option<(Self, u64)> {
+        let value = parse(id.as_str())?;
+        let ours = value & VERSION_MASK == VERSION && value & VARIANT_MASK == VARIANT;
+        let position = u64::try_from(value & POSITION_MASK).ok()?;
+        ours.then_some((Self(value & !POSITION_MASK), position))
+    }
+
+    /// When the stream started, in Unix milliseconds by its sender's clock.
+    #[must_use]
+    pub fn started_millis(self) -> u64 {
+        u64::try_from(self.0 >> 80).unwrap_or_default()
+    }
+
+    /// The stream as a number: the message id at position 0, big-endian.
+    #[must_use]
+    pub fn to_u128(self) -> u128 {
+        self.0
+    }
+
+    /// The stream of a number that [`StreamId::to_u128`] gave; `None` for any other.
+    #[must_use]
+    pub fn from_u128(value: u128) -> Option<Self> {
+        let ours =
+            value & VERSION_MASK == VERSION && value & VARIANT_MASK == VARIANT && value & POSITION_MASK == 0;
+        ours.then_some(Self(value))
+    }
+}
+
+/// The id at position 0.
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&text(self.0))
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamId({self})")
+    }
+}
+
+/// The canonical text of a UUID: lower-case hexadecimal, 8-4-4-4-12 (RFC 9562, section 4).
+fn text(value: u128) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = String::with_capacity(36);
+    for nibble in 0..32u32 {
+        if matches!(nibble, 8 | 12 | 16 | 20) {
+            out.push('-');
+        }
+        let digit = usize::try_from(value >> (124 - 4 * nibble) & 0xf).unwrap_or_default();
+        out.push(DIGITS.get(digit).copied().map_or('0', char::from));
+    }
+    out
+}
+
+/// Reads the canonical text only: an id has one spelling, or a replay could pass under another.
+fn parse(text: &str) -> Option<u128> {
+    if text.len() != 36 {
+        return None;
+    }
+    let mut value = 0u128;
+    for (index, byte) in text.bytes().enumerate() {
+        let digit = match byte {
+            b'-' if matches!(index, 8 | 13 | 18 | 23) => continue,
+            _ if matches!(index, 8 | 13 | 18 | 23) => return None,
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        value = value << 4 | u128::from(digit);
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_layout_is_rfc_9562s() {
+        let stream = StreamId::new(0x0199_2a3b_4c5d, 0x3_ffff_ffff);
+        assert_eq!(
+            stream.message_id(0).unwrap().as_str(),
+            "01992a3b-4c5d-8fff-bfff-ff0000000000"
+        );
+        assert_eq!(
+            stream.message_id(0x12_3456_789a).unwrap().as_str(),
+            "01992a3b-4c5d-8fff-bfff-ff123456789a"
+        );
+        assert_eq!(
+            StreamId::new(0, 0).message_id(1).unwrap().as_str(),
+            "00000000-0000-8000-8000-000000000001"
+        );
+        assert_eq!(stream.message_id(POSITIONS), None);
+    }
+
+    #[test]
+    fn other_ids_are_not_ours() {
+        for id in [
+            "bf9c702b-0b6d-4e49-b4ac-f77efb0be277",
+            "sender_1-1a2b3c4d-receiver_1",
+            "01992A3B-4C5D-8FFF-BFFF-FF0000000000",
+            "01992a3b-4c5d-8fff-ffff-ff0000000000",
+            "01992a3b4c5d8fffbfffff0000000000",
+            "01992a3b-4c5d-8fff-bfffff-0000000000",
+        ] {
+            assert_eq!(StreamId::split(&MessageId::new(id).unwrap()), None, "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn splits_what_it_made(millis in 0u64..1 << 48, random: u64, position in 0..POSITIONS) {
+            let stream = StreamId::new(millis, random);
+            let id = stream.message_id(position).unwrap();
+            prop_assert_eq!(StreamId::split(&id), Some((stream, position)));
+            prop_assert_eq!(stream.started_millis(), millis);
+            prop_assert_eq!(StreamId::from_u128(stream.to_u128()), Some(stream));
+        }
+
+        #[test]
+        fn ids_sort_as_they_were_sent(millis in 0u64..1 << 48, random: u64, a in 0..POSITIONS, b in 0..POSITIONS) {
+            let stream = StreamId::new(millis, random);
+            prop_assert_eq!(stream.message_id(a).cmp(&stream.message_id(b)), a.cmp(&b));
+        }
+    }
+}

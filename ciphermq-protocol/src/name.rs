@@ -1,0 +1,190 @@
+//! Names: what queues, exchanges, routing keys, clients and messages may be called.
+//!
+//! All five follow one rule: 1 to 255 bytes of printable UTF-8 without spaces or control characters. Each
+//! has a type of its own, so that a queue's name cannot be taken for a routing key. Cloning is cheap.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest name, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Why a text is no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The text is empty.
+    #[error("a name must not be empty")]
+    Empty,
+    /// The text is longer than [`MAX_NAME_BYTES`].
+    #[error("a name has at most {MAX_NAME_BYTES} bytes, this one has {0}")]
+    TooLong(usize),
+    /// The text holds white space, a control character or an invisible format character.
+    #[error("a name holds no spaces and no control characters, this one has {0:?}")]
+    Unprintable(char),
+}
+
+/// Checks the rule that all names follow.
+///
+/// # Errors
+///
+/// [`NameError`] says which part of the rule is broken.
+pub fn check(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong(text.len()));
+    }
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    match text.chars().find(|&c| is_unprintable(c)) {
+        Some(c) => Err(NameError::Unprintable(c)),
+        None => Ok(()),
+    }
+}
+
+/// Spaces, controls, line and paragraph separators, and the marks that change reading direction or hide
+/// in text: two names that look alike to a person must not differ by them.
+fn is_unprintable(c: char) -> bool {
+    c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}')
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes a text that follows the rule for names.
+            ///
+            /// # Errors
+            ///
+            /// [`NameError`] if it does not.
+            pub fn new(text: &str) -> Result<Self, NameError> {
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// Who a client is: the Common Name of its certificate.
+    ClientId
+);
+name_type!(
+    /// What a queue is called.
+    QueueName
+);
+name_type!(
+    /// What an exchange is called.
+    ExchangeName
+);
+name_type!(
+    /// By what an exchange chooses the queues of a message.
+    RoutingKey
+);
+name_type!(
+    /// What tells a message from all others. Ours are made by [`crate::StreamId`]; older clients send
+    /// other texts.
+    MessageId
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_people_call_things() {
+        for text in [
+            "q",
+            "my_queue",
+            "sensor.readings/2010",
+            "Zürich→Bern",
+            "温度",
+            &"x".repeat(255),
+        ] {
+            assert_eq!(QueueName::new(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_would_break_a_line_or_a_log() {
+        assert_eq!(QueueName::new(""), Err(NameError::Empty));
+        assert_eq!(QueueName::new(&"x".repeat(256)), Err(NameError::TooLong(256)));
+        for c in [
+            ' ', '\n', '\r', '\t', '\0', '\x7f', '\u{85}', '\u{a0}', '\u{2028}', '\u{202e}', '\u{feff}',
+        ] {
+            assert_eq!(
+                QueueName::new(&format!("a{c}b")),
+                Err(NameError::Unprintable(c)),
+                "{c:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn reads_and_writes_json() {
+        let name: ClientId = serde_json::from_str("\"sender\\u005f1\"").unwrap();
+        assert_eq!(name.as_str(), "sender_1");
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"sender_1\"");
+        assert!(serde_json::from_str::<ClientId>("\"a b\"").is_err());
+    }
+}

@@ -1,0 +1,366 @@
+//! What the server answers, one line each. The texts are fixed to the letter: older clients compare them.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::envelope::{Envelope, EnvelopeError};
+use crate::error_code::ErrorCode;
+use crate::name::MessageId;
+
+/// A reply, or a delivery. [`Reply::encode`] writes it, [`Reply::parse`] reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// `Queue declared`
+    QueueDeclared,
+    /// `Exchange declared`
+    ExchangeDeclared,
+    /// `Queue bound`
+    QueueBound,
+    /// `ACK <message_id>`: the message is durable.
+    Ack(MessageId),
+    /// `Subscribed to queue`
+    Subscribed,
+    /// `No messages`
+    NoMessages,
+    /// `Message: <message_id> <json>`: a delivery, or the reply to `fetch`.
+    Message(Delivery),
+    /// `ACK_CONFIRMED <message_id>`: the message will never be delivered again.
+    AckConfirmed(MessageId),
+    /// `Rejected <message_id>`
+    Rejected(MessageId),
+    /// `Resend requested`
+    ResendRequested,
+    /// `Unauthorized resend request`
+    UnauthorizedResend,
+    /// `Message ID not found`
+    MessageIdNotFound,
+    /// `Public key registered`
+    PublicKeyRegistered,
+    /// `Public key: <base64>`
+    PublicKey(String),
+    /// `Public key not found`
+    PublicKeyNotFound,
+    /// `Signed key: <signed key>`
+    SignedKey(String),
+    /// `Certificate: <base64 DER>[,<base64 DER> ...]`, the client's own certificate first.
+    Certificate(Vec<String>),
+    /// `Certificate not found`
+    CertificateNotFound,
+    /// `Hello: <json>`, [`crate::hello::HelloReply`].
+    Hello(String),
+    /// `PONG`
+    Pong,
+    /// `Unknown command`
+    UnknownCommand,
+    /// `Missing queue name` and the like.
+    Missing(Missing),
+    /// `Invalid message format: <text>`
+    InvalidMessageFormat(String),
+    /// `Invalid batch format: <text>`: nothing of the batch is stored.
+    InvalidBatchFormat(String),
+    /// `Error: <code>: <text>[ for message <message_id>]`
+    Error(ErrorReply),
+}
+
+/// A message on its way to a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Which message.
+    pub message_id: MessageId,
+    /// The envelope's bytes, as they came.
+    pub envelope: Bytes,
+}
+
+impl Delivery {
+    /// Reads the envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError`] if what the server delivered is none.
+    pub fn parse_envelope(&self) -> Result<Envelope, EnvelopeError> {
+        Envelope::parse(self.envelope.clone())
+    }
+
+    /// Appends the delivery to `out`, with its line ending.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.reserve(self.envelope.len() + self.message_id.as_str().len() + 11);
+        put(out, &["Message: ", self.message_id.as_str(), " "]);
+        out.put_slice(&self.envelope);
+        out.put_u8(b'\n');
+    }
+}
+
+/// Which argument is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// `Missing queue name`
+    QueueName,
+    /// `Missing exchange name`
+    ExchangeName,
+    /// `Missing parameters`
+    Parameters,
+    /// `Missing message ID`
+    MessageId,
+    /// `Missing public key`
+    PublicKey,
+    /// `Missing client ID`
+    ClientId,
+}
+
+impl Missing {
+    const ALL: [Self; 6] = [
+        Self::QueueName,
+        Self::ExchangeName,
+        Self::Parameters,
+        Self::MessageId,
+        Self::PublicKey,
+        Self::ClientId,
+    ];
+
+    /// The reply's text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueName => "Missing queue name",
+            Self::ExchangeName => "Missing exchange name",
+            Self::Parameters => "Missing parameters",
+            Self::MessageId => "Missing message ID",
+            Self::PublicKey => "Missing public key",
+            Self::ClientId => "Missing client ID",
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `Error: <code>: <text>[ for message <message_id>]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// The code; `None` if this version does not know it, and then the outcome is unknown.
+    pub code: Option<ErrorCode>,
+    /// What happened, for people. Where the code is not known, it stands at the text's beginning.
+    pub text: String,
+    /// Which message of a batch it is about.
+    pub message_id: Option<MessageId>,
+}
+
+impl ErrorReply {
+    /// An error about the whole command.
+    #[must_use]
+    pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self {
+            code: Some(code),
+            text: text.into(),
+            message_id: None,
+        }
+    }
+
+    /// The same error about one message of a batch.
+    #[must_use]
+    pub fn for_message(self, message_id: MessageId) -> Self {
+        Self {
+            message_id: Some(message_id),
+            ..self
+        }
+    }
+
+    /// Whether the command had no effect for certain.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        self.code.is_some_and(ErrorCode::is_definite)
+    }
+
+    fn parse(rest: &str) -> Self {
+        let (rest, message_id) = match rest.rsplit_once(" for message ") {
+            Some((before, id)) => match MessageId::new(id) {
+                Ok(id) => (before, Some(id)),
+                Err(_) => (rest, None),
+            },
+            None => (rest, None),
+        };
+        let coded = rest
+            .split_once(": ")
+            .and_then(|(code, text)| Some((code.parse().ok()?, text)));
+        match coded {
+            Some((code, text)) => Self {
+                code: Some(code),
+                text: text.to_owned(),
+                message_id,
+            },
+            None => Self {
+                code: None,
+                text: rest.to_owned(),
+                message_id,
+            },
+        }
+    }
+}
+
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(code) = self.code {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&self.text)?;
+        match &self.message_id {
+            Some(id) => write!(f, " for message {id}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<ErrorReply> for Reply {
+    fn from(error: ErrorReply) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A line that no server of this protocol sends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no reply of the protocol: {line:?}")]
+pub struct ReplyError {
+    /// The beginning of the line.
+    pub line: String,
+}
+
+impl Reply {
+    /// Reads a line, without its ending. A delivery's envelope shares the line's memory and is not looked into.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError`] if it is no reply.
+    pub fn parse(line: &Bytes) -> Result<Self, ReplyError> {
+        // A delivery is the one long reply: its envelope is not checked here, only its id.
+        if let Some(rest) = line.strip_prefix(b"Message: ") {
+            return parse_delivery(line, rest).ok_or_else(|| no_reply(line));
+        }
+        let text = std::str::from_utf8(line).map_err(|_| no_reply(line))?;
+        parse_text(text).ok_or_else(|| no_reply(line))
+    }
+
+    /// Appends the reply to `out`, with its line ending. Line endings inside of texts become spaces.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Message(delivery) => return delivery.encode(out),
+            Self::Ack(id) => put(out, &["ACK ", id.as_str()]),
+            Self::AckConfirmed(id) => put(out, &["ACK_CONFIRMED ", id.as_str()]),
+            Self::Rejected(id) => put(out, &["Rejected ", id.as_str()]),
+            Self::PublicKey(key) => put(out, &["Public key: ", key]),
+            Self::SignedKey(key) => put(out, &["Signed key: ", key]),
+            Self::Certificate(chain) => {
+                put(out, &["Certificate: "]);
+                for (index, certificate) in chain.iter().enumerate() {
+                    put(out, &[if index == 0 { "" } else { "," }, certificate]);
+                }
+            }
+            Self::Hello(json) => put(out, &["Hello: ", json]),
+            Self::Missing(missing) => put(out, &[missing.as_str()]),
+            Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
+            Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
+            Self::Error(error) => put_text(out, "Error: ", &error.to_string()),
+            fixed => put(out, &[fixed.fixed_text().unwrap_or_default()]),
+        }
+        out.put_u8(b'\n');
+    }
+
+    fn fixed_text(&self) -> Option<&'static str> {
+        FIXED
+            .iter()
+            .find(|(reply, _)| reply == self)
+            .map(|(_, text)| *text)
+    }
+}
+
+/// The replies that are always the same.
+const FIXED: &[(Reply, &str)] = &[
+    (Reply::QueueDeclared, "Queue declared"),
+    (Reply::ExchangeDeclared, "Exchange declared"),
+    (Reply::QueueBound, "Queue bound"),
+    (Reply::Subscribed, "Subscribed to queue"),
+    (Reply::NoMessages, "No messages"),
+    (Reply::ResendRequested, "Resend requested"),
+    (Reply::UnauthorizedResend, "Unauthorized resend request"),
+    (Reply::MessageIdNotFound, "Message ID not found"),
+    (Reply::PublicKeyRegistered, "Public key registered"),
+    (Reply::PublicKeyNotFound, "Public key not found"),
+    (Reply::CertificateNotFound, "Certificate not found"),
+    (Reply::Pong, "PONG"),
+    (Reply::UnknownCommand, "Unknown command"),
+];
+
+fn parse_delivery(line: &Bytes, rest: &[u8]) -> Option<Reply> {
+    let end = memchr::memchr(b' ', rest)?;
+    let (id, envelope) = rest.split_at_checked(end)?;
+    let message_id = MessageId::new(std::str::from_utf8(id).ok()?).ok()?;
+    let envelope = line.slice_ref(envelope.get(1..)?);
+    (!envelope.is_empty()).then_some(Reply::Message(Delivery { message_id, envelope }))
+}
+
+fn parse_text(text: &str) -> Option<Reply> {
+    let id = |id: &str| MessageId::new(id).ok();
+    if let Some(rest) = text.strip_prefix("ACK ") {
+        return Some(Reply::Ack(id(rest)?));
+    }
+    if let Some(rest) = text.strip_prefix("ACK_CONFIRMED ") {
+        return Some(Reply::AckConfirmed(id(rest)?));
+    }
+    if let Some((fixed, _)) = FIXED.iter().find(|(_, fixed)| *fixed == text) {
+        return Some(fixed.clone());
+    }
+    if let Some(missing) = Missing::ALL.into_iter().find(|missing| missing.as_str() == text) {
+        return Some(Reply::Missing(missing));
+    }
+    if let Some(rest) = text.strip_prefix("Error: ") {
+        return Some(Reply::Error(ErrorReply::parse(rest)));
+    }
+    if let Some(rest) = text.strip_prefix("Rejected ") {
+        return Some(Reply::Rejected(id(rest)?));
+    }
+    let after = |prefix: &str| text.strip_prefix(prefix).map(str::to_owned);
+    let reply = after("Public key: ").map(Reply::PublicKey);
+    let reply = reply.or_else(|| after("Signed key: ").map(Reply::SignedKey));
+    let reply = reply.or_else(|| after("Hello: ").map(Reply::Hello));
+    let reply = reply.or_else(|| after("Invalid message format: ").map(Reply::InvalidMessageFormat));
+    let reply = reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat));
+    if reply.is_some() {
+        return reply;
+    }
+    let chain = text.strip_prefix("Certificate: ")?;
+    Some(Reply::Certificate(chain.split(',').map(str::to_owned).collect()))
+}
+
+fn no_reply(line: &Bytes) -> ReplyError {
+    let start = line.get(..line.len().min(120)).unwrap_or_default();
+    ReplyError {
+        line: String::from_utf8_lossy(start).into_owned(),
+    }
+}
+
+fn put(out: &mut BytesMut, parts: &[&str]) {
+    for part in parts {
+        out.put_slice(part.as_bytes());
+    }
+}
+
+/// A text for people that may quote what a client sent.
+fn put_text(out: &mut BytesMut, prefix: &str, text: &str) {
+    out.put_slice(prefix.as_bytes());
+    if text.chars().any(char::is_control) {
+        let clean: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        out.put_slice(clean.as_bytes());
+    } else {
+        out.put_slice(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

@@ -1,0 +1,152 @@
+use super::*;
+use proptest::prelude::*;
+
+fn id(text: &str) -> MessageId {
+    MessageId::new(text).unwrap()
+}
+
+fn encode(reply: &Reply) -> String {
+    let mut out = BytesMut::new();
+    reply.encode(&mut out);
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+fn parse(line: &str) -> Result<Reply, ReplyError> {
+    Reply::parse(&Bytes::copy_from_slice(line.as_bytes()))
+}
+
+/// Every reply and its exact text: older clients compare them.
+fn texts() -> Vec<(Reply, &'static str)> {
+    let coded = ErrorReply::new(ErrorCode::NoRoute, "exchange 'e' has no queue bound by 'k'");
+    vec![
+        (Reply::QueueDeclared, "Queue declared\n"),
+        (Reply::ExchangeDeclared, "Exchange declared\n"),
+        (Reply::QueueBound, "Queue bound\n"),
+        (Reply::Ack(id("m-1")), "ACK m-1\n"),
+        (Reply::Subscribed, "Subscribed to queue\n"),
+        (Reply::NoMessages, "No messages\n"),
+        (
+            Reply::Message(Delivery {
+                message_id: id("m-1"),
+                envelope: Bytes::from_static(b"{\"a\": 1}"),
+            }),
+            "Message: m-1 {\"a\": 1}\n",
+        ),
+        (Reply::AckConfirmed(id("m-1")), "ACK_CONFIRMED m-1\n"),
+        (Reply::Rejected(id("m-1")), "Rejected m-1\n"),
+        (Reply::ResendRequested, "Resend requested\n"),
+        (Reply::UnauthorizedResend, "Unauthorized resend request\n"),
+        (Reply::MessageIdNotFound, "Message ID not found\n"),
+        (Reply::PublicKeyRegistered, "Public key registered\n"),
+        (Reply::PublicKey("AAAA".into()), "Public key: AAAA\n"),
+        (Reply::PublicKeyNotFound, "Public key not found\n"),
+        (Reply::SignedKey("a.b.c".into()), "Signed key: a.b.c\n"),
+        (
+            Reply::Certificate(vec!["AA==".into(), "AQ==".into()]),
+            "Certificate: AA==,AQ==\n",
+        ),
+        (Reply::CertificateNotFound, "Certificate not found\n"),
+        (Reply::Hello("{}".into()), "Hello: {}\n"),
+        (Reply::Pong, "PONG\n"),
+        (Reply::UnknownCommand, "Unknown command\n"),
+        (Reply::Missing(Missing::QueueName), "Missing queue name\n"),
+        (Reply::Missing(Missing::ExchangeName), "Missing exchange name\n"),
+        (Reply::Missing(Missing::Parameters), "Missing parameters\n"),
+        (Reply::Missing(Missing::MessageId), "Missing message ID\n"),
+        (Reply::Missing(Missing::PublicKey), "Missing public key\n"),
+        (Reply::Missing(Missing::ClientId), "Missing client ID\n"),
+        (
+            Reply::InvalidMessageFormat("no object".into()),
+            "Invalid message format: no object\n",
+        ),
+        (
+            Reply::InvalidBatchFormat("empty".into()),
+            "Invalid batch format: empty\n",
+        ),
+        (
+            coded.clone().into(),
+            "Error: no_route: exchange 'e' has no queue bound by 'k'\n",
+        ),
+        (
+            coded.for_message(id("m-1")).into(),
+            "Error: no_route: exchange 'e' has no queue bound by 'k' for message m-1\n",
+        ),
+        (
+            Reply::Error(ErrorReply {
+                code: None,
+                text: "of a later version: who knows".into(),
+                message_id: None,
+            }),
+            "Error: of a later version: who knows\n",
+        ),
+    ]
+}
+
+#[test]
+fn every_reply_has_its_text_and_is_read_back() {
+    for (reply, text) in texts() {
+        assert_eq!(encode(&reply), text);
+        assert_eq!(parse(text.trim_end_matches('\n')).unwrap(), reply);
+    }
+}
+
+#[test]
+fn the_truncation_of_a_reply_is_never_that_reply() {
+    for (reply, text) in texts() {
+        let line = text.trim_end_matches('\n');
+        for (end, _) in line.char_indices() {
+            assert_ne!(parse(&line[..end]).ok(), Some(reply.clone()), "{end} of {line}");
+        }
+    }
+}
+
+#[test]
+fn what_no_server_sends_is_refused() {
+    for line in [
+        "",
+        "ACK",
+        "ACK ",
+        "ACK a b",
+        "Message: ",
+        "Message: m-1",
+        "Message: m-1 ",
+        "Message:  {}",
+        "OK",
+        "Queue  declared",
+    ] {
+        assert!(parse(line).is_err(), "{line:?}");
+    }
+    assert!(Reply::parse(&Bytes::from_static(b"\xff")).is_err());
+    assert!(Reply::parse(&Bytes::from_static(b"Message: \xff {}")).is_err());
+}
+
+#[test]
+fn only_a_known_definite_code_is_definite() {
+    let error = |text: &str| ErrorReply::parse(text);
+    assert!(error("no_route: x").is_definite());
+    assert!(!error("storage_unavailable: x").is_definite());
+    assert!(!error("brand_new: x").is_definite());
+}
+
+#[test]
+fn a_reply_stays_one_line_whatever_it_quotes() {
+    let text = encode(&Reply::InvalidMessageFormat("a\nACK m-1\r\u{1b}[31m".into()));
+    assert_eq!(text, "Invalid message format: a ACK m-1  [31m\n");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_and_what_is_read_is_written_back(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public key:) \\PC*") {
+        if let Ok(reply) = parse(&line) {
+            prop_assert_eq!(parse(encode(&reply).trim_end_matches('\n')).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn a_delivery_shares_the_lines_memory(id in "[!-~]{1,255}", envelope in "\\{[ -~]{0,200}\\}") {
+        let line = Bytes::from(format!("Message: {id} {envelope}"));
+        let Ok(Reply::Message(delivery)) = Reply::parse(&line) else { panic!("no delivery") };
+        prop_assert_eq!(&delivery.envelope[..], envelope.as_bytes());
+        prop_assert!(line.as_ptr_range().contains(&delivery.envelope.as_ptr()));
+    }
+}

@@ -1,0 +1,346 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BOTH: [Algorithm; 2] = [Algorithm::Aes256Gcm, Algorithm::ChaCha20Poly1305];
+
+fn key(fill: u8) -> AtRestKey {
+    AtRestKey::from_base64(&BASE64_STANDARD.encode([fill; 32])).unwrap()
+}
+
+/// Seals as older servers did: AES-256-GCM, no associated data, no algorithm in the row.
+fn legacy_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
+    let nonce = [7; NONCE_BYTES];
+    let sealed = Aes256Gcm::new(key.bytes().into())
+        .encrypt(&nonce.into(), content)
+        .unwrap();
+    let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().unwrap();
+    SealedKey {
+        algorithm: None,
+        ciphertext: BASE64_STANDARD.encode(ciphertext),
+        nonce: BASE64_STANDARD.encode(nonce),
+        tag: BASE64_STANDARD.encode(tag),
+    }
+}
+
+/// The row with one bit of the column's bytes turned.
+fn flip(column: &str, bit: usize) -> String {
+    let mut bytes = BASE64_STANDARD.decode(column).unwrap();
+    let index = (bit / 8) % bytes.len();
+    bytes[index] ^= 1 << (bit % 8);
+    BASE64_STANDARD.encode(bytes)
+}
+
+#[test]
+fn what_is_sealed_opens_whatever_the_setting_is_now() {
+    for sealed_with in BOTH {
+        for configured in BOTH {
+            let row = Sealer::new(key(1), sealed_with)
+                .seal("receiver_1", &[9; 32])
+                .unwrap();
+            assert_eq!(row.algorithm.as_deref(), Some(sealed_with.name()));
+            let opened = Sealer::new(key(1), configured).open("receiver_1", &row).unwrap();
+            assert_eq!(
+                opened,
+                Opened {
+                    bytes: vec![9; 32],
+                    legacy: false
+                }
+            );
+        }
+    }
+}
+
+#[test]
+fn columns_have_the_lengths_of_older_rows() {
+    let row = Sealer::new(key(1), Algorithm::Aes256Gcm)
+        .seal("receiver_1", &[9; 32])
+        .unwrap();
+    assert_eq!(BASE64_STANDARD.decode(&row.ciphertext).unwrap().len(), 32);
+    assert_eq!(BASE64_STANDARD.decode(&row.nonce).unwrap().len(), 12);
+    assert_eq!(BASE64_STANDARD.decode(&row.tag).unwrap().len(), 16);
+}
+
+#[test]
+fn sealing_twice_gives_other_bytes() {
+    let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
+    let (one, two) = (
+        sealer.seal("a", b"key").unwrap(),
+        sealer.seal("a", b"key").unwrap(),
+    );
+    assert_ne!(one.nonce, two.nonce);
+    assert_ne!(one.ciphertext, two.ciphertext);
+}
+
+#[test]
+fn rows_cannot_be_swapped_between_clients() {
+    for algorithm in BOTH {
+        let sealer = Sealer::new(key(1), algorithm);
+        let row = sealer.seal("alice", &[9; 32]).unwrap();
+        assert!(matches!(sealer.open("bob", &row), Err(Error::Refused { client_id }) if client_id == "bob"));
+    }
+}
+
+#[test]
+fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
+    for (algorithm, other) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
+        let sealer = Sealer::new(key(1), algorithm);
+        let row = sealer.seal("alice", &[9; 32]).unwrap();
+        let relabelled = SealedKey {
+            algorithm: Some(other.name().to_owned()),
+            ..row.clone()
+        };
+        assert!(matches!(
+            sealer.open("alice", &relabelled),
+            Err(Error::Refused { .. })
+        ));
+        let stripped = SealedKey {
+            algorithm: None,
+            ..row
+        };
+        assert!(matches!(
+            sealer.open("alice", &stripped),
+            Err(Error::Refused { .. })
+        ));
+    }
+}
+
+#[test]
+fn the_wrong_key_is_told_as_such() {
+    let row = Sealer::new(key(1), Algorithm::Aes256Gcm)
+        .seal("alice", &[9; 32])
+        .unwrap();
+    for row in [row, legacy_row(&key(1), &[9; 32])] {
+        let error = Sealer::new(key(2), Algorithm::Aes256Gcm)
+            .open("alice", &row)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("'alice' does not fit the key configured"),
+            "{error}"
+        );
+        assert!(error.contains("aes_key_file"), "{error}");
+    }
+}
+
+#[test]
+fn legacy_rows_open_whether_bytes_or_text_were_sealed() {
+    let public = [0x5a; 32];
+    let text = BASE64_STANDARD.encode(public);
+    for content in [
+        public.to_vec(),
+        text.clone().into_bytes(),
+        format!("{text}\n").into_bytes(),
+    ] {
+        for algorithm in BOTH {
+            let row = legacy_row(&key(3), &content);
+            let opened = Sealer::new(key(3), algorithm).open("anyone", &row).unwrap();
+            assert_eq!(
+                opened,
+                Opened {
+                    bytes: public.to_vec(),
+                    legacy: true
+                }
+            );
+        }
+    }
+}
+
+#[test]
+fn a_legacy_row_that_holds_no_key_is_refused() {
+    for content in [&b"short"[..], &[1; 33], &[0xff; 44], b""] {
+        let row = legacy_row(&key(3), content);
+        let opened = Sealer::new(key(3), Algorithm::Aes256Gcm).open("anyone", &row);
+        assert!(matches!(opened, Err(Error::NoKey { .. })), "{content:?}");
+    }
+}
+
+#[test]
+fn damaged_columns_are_named() {
+    let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
+    let row = sealer.seal("a", &[9; 32]).unwrap();
+    let short = BASE64_STANDARD.encode([0; 3]);
+    for (row, wanted) in [
+        (
+            SealedKey {
+                nonce: String::from("???"),
+                ..row.clone()
+            },
+            "nonce",
+        ),
+        (
+            SealedKey {
+                nonce: short.clone(),
+                ..row.clone()
+            },
+            "nonce",
+        ),
+        (
+            SealedKey {
+                tag: short,
+                ..row.clone()
+            },
+            "tag",
+        ),
+        (
+            SealedKey {
+                ciphertext: String::from("*"),
+                ..row.clone()
+            },
+            "public_key_ciphertext",
+        ),
+    ] {
+        assert!(matches!(sealer.open("a", &row), Err(Error::Damaged { column, .. }) if column == wanted));
+    }
+    let unknown = SealedKey {
+        algorithm: Some(String::from("rot13")),
+        ..row
+    };
+    assert!(matches!(
+        sealer.open("a", &unknown),
+        Err(Error::UnknownAlgorithm { .. })
+    ));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..2000), client in "\\PC{1,40}") {
+        for algorithm in BOTH {
+            let sealer = Sealer::new(key(1), algorithm);
+            let row = sealer.seal(&client, &bytes).unwrap();
+            prop_assert_eq!(&sealer.open(&client, &row).unwrap().bytes, &bytes);
+        }
+    }
+
+    #[test]
+    fn any_turned_bit_is_noticed(bit in 0_usize..10_000) {
+        for algorithm in BOTH {
+            let sealer = Sealer::new(key(1), algorithm);
+            let row = sealer.seal("a", &[9; 32]).unwrap();
+            for changed in [
+                SealedKey { ciphertext: flip(&row.ciphertext, bit), ..row.clone() },
+                SealedKey { nonce: flip(&row.nonce, bit), ..row.clone() },
+                SealedKey { tag: flip(&row.tag, bit), ..row.clone() },
+            ] {
+                prop_assert!(sealer.open("a", &changed).is_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let sealer = Sealer::new(key(0x41), Algorithm::Aes256Gcm);
+    let shown = format!("{sealer:?} {:?}", KeySource::Given(key(0x41)));
+    assert!(
+        !shown.contains("65") && !shown.contains("QUFB") && shown.contains("[secret]"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_key_file_is_made_once_and_only_for_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data/deep/at-rest.key");
+    let source = KeySource::File {
+        path: path.clone(),
+        make: true,
+    };
+    let first = source.load().unwrap();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+        0o600
+    );
+    let second = KeySource::File {
+        path: path.clone(),
+        make: false,
+    }
+    .load()
+    .unwrap();
+    assert_eq!(first.bytes(), second.bytes());
+    assert_ne!(first.bytes(), &[0; 32]);
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(files, 1, "no draft is left behind");
+}
+
+#[test]
+fn servers_that_start_together_agree_on_one_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = KeySource::File {
+        path: folder.path().join("at-rest.key"),
+        make: true,
+    };
+    let barrier = std::sync::Barrier::new(8);
+    let keys: Vec<AtRestKey> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    source.load().unwrap()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(keys.iter().all(|other| other.bytes() == keys[0].bytes()));
+}
+
+#[test]
+fn a_named_key_file_that_is_missing_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("named.key");
+    let error = KeySource::File {
+        path: path.clone(),
+        make: false,
+    }
+    .load()
+    .unwrap_err();
+    assert!(error.to_string().contains(MAKE_KEY), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn key_files_that_are_open_to_others_or_hold_no_key_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("at-rest.key");
+    let good = BASE64_STANDARD.encode([4; 32]);
+    let load = |content: &[u8], mode| {
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        KeySource::File {
+            path: path.clone(),
+            make: true,
+        }
+        .load()
+    };
+    assert_eq!(
+        load(format!("  {good}\n").as_bytes(), 0o600).unwrap().bytes(),
+        &[4; 32]
+    );
+    assert_eq!(load(good.as_bytes(), 0o400).unwrap().bytes(), &[4; 32]);
+    for mode in [0o640, 0o604, 0o620, 0o602] {
+        let error = load(good.as_bytes(), mode).unwrap_err();
+        assert!(matches!(error, KeyError::Exposed { .. }), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+    let wrong_length = BASE64_STANDARD.encode([4; 31]);
+    let endless = vec![b'A'; 100_000];
+    for content in [
+        &b""[..],
+        b"not base64!",
+        &[0xff, 0xfe],
+        wrong_length.as_bytes(),
+        &endless,
+    ] {
+        let error = load(content, 0o600).unwrap_err();
+        assert!(matches!(error, KeyError::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains(MAKE_KEY), "{error}");
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            content,
+            "what is there is never overwritten"
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! From committed messages to the connections that want them: the inboxes and their outlets.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ciphermq_protocol::{ClientId, Delivery, MessageId};
+use dashmap::DashMap;
+use tokio::sync::{Notify, mpsc};
+
+use super::Topology;
+use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, Load, Policy, What};
+use crate::store::writer::CommitObserver;
+use crate::store::{self, Ack, AckOutcome, LaneKey, Page, Publish, Reader, Seq, Time};
+
+/// Between two tries to read from a store that does not answer.
+const READ_RETRY: Duration = Duration::from_millis(200);
+
+/// Where a connection's deliveries go, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) client_id: ClientId,
+    pub(super) mailbox: mpsc::UnboundedSender<Vec<Delivery>>,
+    /// Ends the connection.
+    pub(super) close: Arc<Notify>,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+/// When something was last received on a connection.
+#[derive(Debug)]
+pub struct Pulse {
+    start: Instant,
+    millis: AtomicU64,
+    silent: AtomicBool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self { start: Instant::now(), millis: AtomicU64::new(0), silent: AtomicBool::new(false) }
+    }
+
+    /// Something was received. Returns whether the connection had been taken for silent.
+    pub fn beat(&self) -> bool {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+        self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed)
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+}
+
+/// All inboxes, by receiver, and all outlets, by connection.
+pub struct Deliveries {
+    inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
+    pub(super) outlets: DashMap<ConnectionId, Outlet>,
+    next_connection: AtomicU64,
+    topology: Arc<Topology>,
+    reader: Arc<dyn Reader>,
+    policy: Policy,
+    budget: Budget,
+    /// Woken whenever a page has come from the store.
+    loaded: Notify,
+}
+
+impl Deliveries {
+    /// Nothing in memory yet: everything is found in the store when it is wanted.
+    #[must_use]
+    pub fn new(topology: Arc<Topology>, reader: Arc<dyn Reader>, policy: Policy, budget: Budget) -> Arc<Self> {
+        Arc::new(Self {
+            inboxes: DashMap::new(),
+            outlets: DashMap::new(),
+            next_connection: AtomicU64::new(1),
+            topology,
+            reader,
+            policy,
+            budget,
+            loaded: Notify::new(),
+        })
+    }
+
+    /// Opens an outlet. The receiver gets the deliveries of the connection's consumers.
+    pub(super) fn connect(&self, client_id: ClientId) -> (ConnectionId, Connected) {
+        let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        let (mailbox, deliveries) = mpsc::unbounded_channel();
+        let (close, pulse) = (Arc::new(Notify::new()), Arc::new(Pulse::new()));
+        let outlet = Outlet { client_id, mailbox, close: Arc::clone(&close), pulse: Arc::clone(&pulse) };
+        self.outlets.insert(connection, outlet);
+        (connection, Connected { deliveries, close, pulse })
+    }
+
+    /// Closes the outlet; what was leased to it returns to its lanes.
+    pub(super) fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
+        if let Some((_, outlet)) = self.outlets.remove(&connection) {
+            outlet.close.notify_one();
+            if self.inboxes.contains_key(&outlet.client_id) {
+                self.stir(&outlet.client_id, |inbox, now| inbox.disconnect(connection, now));
+            }
+        }
+    }
+
+    /// Does something to an inbox, and then whatever that makes possible.
+    pub(super) fn stir<T>(self: &Arc<Self>, receiver: &ClientId, act: impl FnOnce(&mut Inbox, Instant) -> T) -> T {
+        let inbox = self.inbox(receiver);
+        let clock = (Instant::now(), Time::now());
+        let mut inbox = lock(&inbox);
+        let result = act(&mut inbox, clock.0);
+        let pumped = inbox.pump(clock);
+        // Sent while the inbox is locked, so that no later delivery of a lane can overtake. An outlet that is
+        // gone has its leases returned by `disconnect`.
+        for dispatch in pumped.dispatches {
+            if let Some(outlet) = self.outlets.get(&dispatch.connection) {
+                let _ = outlet.mailbox.send(dispatch.deliveries);
+            }
+        }
+        drop(inbox);
+        for load in pumped.loads {
+            self.spawn_load(receiver.clone(), load);
+        }
+        result
+    }
+
+    /// Takes one message of the lane for a connection that does not consume.
+    ///
+    /// # Errors
+    ///
+    /// None; it waits for the store as long as it takes. Give it a time limit.
+    pub(super) async fn fetch(self: &Arc<Self>, lane: &LaneKey, connection: ConnectionId) -> Option<Delivery> {
+        loop {
+            let loaded = self.loaded.notified();
+            let fetched = {
+                let inbox = self.inbox(&lane.receiver);
+                let mut inbox = lock(&inbox);
+                inbox.fetch(lane.queue, connection, (Instant::now(), Time::now()))
+            };
+            match fetched {
+                Fetched::Message(delivery) => return Some(delivery),
+                Fetched::Nothing => return None,
+                Fetched::Load(load) => self.spawn_load(lane.receiver.clone(), load),
+                Fetched::Loading => {}
+            }
+            loaded.await;
+        }
+    }
+
+    /// Ends leases of silent connections, lets parked messages return, and forgets what is idle. Returns the
+    /// deliveries whose time is to be recorded: those that were made before `recorded_before` and are not acked.
+    pub(super) fn sweep(self: &Arc<Self>, recorded_before: Instant) -> Vec<(MessageId, Time)> {
+        let mut unrecorded = Vec::new();
+        let receivers: Vec<ClientId> = self.inboxes.iter().map(|entry| entry.key().clone()).collect();
+        for receiver in receivers {
+            let silent = self.stir(&receiver, |inbox, now| {
+                inbox.wake(now);
+                unrecorded.extend(inbox.unrecorded(recorded_before));
+                inbox.expire(now, |connection| self.outlets.get(&connection).map(|outlet| outlet.pulse.last()))
+            });
+            for connection in silent {
+                if let Some(outlet) = self.outlets.get(&connection) {
+                    tracing::warn!(client_id = %receiver, "Connection is silent, its messages are delivered again");
+                    outlet.pulse.silent.store(true, Ordering::Relaxed);
+                }
+            }
+            self.inboxes.remove_if(&receiver, |_, inbox| Arc::strong_count(inbox) == 1 && lock(inbox).tidy());
+        }
+        unrecorded
+    }
+
+    /// How many bytes of messages are held ready.
+    #[must_use]
+    pub fn ready_bytes(&self) -> usize {
+        self.budget.used()
+    }
+
+    fn inbox(&self, receiver: &ClientId) -> Arc<Mutex<Inbox>> {
+        if let Some(inbox) = self.inboxes.get(receiver) {
+            return Arc::clone(&inbox);
+        }
+        let new = || Arc::new(Mutex::new(Inbox::new(self.policy.clone(), self.budget.clone())));
+        Arc::clone(&self.inboxes.entry(receiver.clone()).or_insert_with(new))
+    }
+
+    /// Reads in a task of its own: a lane whose read is under way waits for it, so it must come to an end even
+    /// when the connection that began it does not.
+    fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: Load) {
+        let deliveries = Arc::clone(self);
+        tokio::spawn(async move {
+            let lane = LaneKey { queue: load.queue, receiver };
+            let page = loop {
+                match deliveries.read(&lane, &load.what).await {
+                    Ok(page) => break page,
+                    Err(error) => {
+                        tracing::error!(error = %error, "Cannot read waiting messages, trying again");
+                        tokio::time::sleep(READ_RETRY).await;
+                    }
+                }
+            };
+            deliveries.stir(&lane.receiver, |inbox, _| inbox.loaded(load, page));
+            deliveries.loaded.notify_waiters();
+        });
+    }
+
+    async fn read(&self, lane: &LaneKey, what: &What) -> Result<Page, store::Error> {
+        match what {
+            What::After(seq, limit) => self.reader.lane(lane, *seq, *limit).await,
+            What::Again(seqs, bytes) => self.reader.messages(seqs, *bytes).await,
+        }
+    }
+
+    /// The mission's log lines: one for each message and queue, one for each acknowledgement.
+    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        for (publish, _) in publishes {
+            let message_id = &publish.envelope.message_id;
+            for queue in &*publish.queues {
+                let queue = self.topology.queue_name(*queue);
+                let queue = queue.as_ref().map_or("", |name| name.as_str());
+                tracing::info!("Published message {message_id} to queue '{queue}' via exchange '{}'", publish.exchange);
+            }
+        }
+        for (ack, outcome) in acks {
+            if matches!(outcome, AckOutcome::Done(_)) {
+                tracing::info!("Message {} acknowledged by client, removed from queues and status", ack.message_id);
+            }
+        }
+    }
+}
+
+/// What a new connection gets.
+pub(super) struct Connected {
+    pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
+    pub(super) close: Arc<Notify>,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+/// What is committed is delivered; what is acked is forgotten.
+pub(super) struct Observer(pub(super) Arc<Deliveries>);
+
+impl CommitObserver for Observer {
+    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]) {
+        let Self(deliveries) = self;
+        deliveries.log(publishes, acks);
+        let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
+        for publish in publishes {
+            by_receiver.entry(&publish.0.envelope.receiver_client_id).or_default().0.push(publish);
+        }
+        for ack in acks {
+            by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
+        }
+        for (receiver, (publishes, acks)) in by_receiver {
+            // A receiver of whom nothing is in memory finds its messages in the store.
+            if !deliveries.inboxes.contains_key(receiver) {
+                continue;
+            }
+            deliveries.stir(receiver, |inbox, now| {
+                for (publish, first) in publishes {
+                    for (seq, queue) in (first.0..).zip(&*publish.queues) {
+                        inbox.committed(*queue, Seq(seq), &publish.envelope.message_id, publish.envelope.raw());
+                    }
+                }
+                for (ack, outcome) in acks {
+                    inbox.ack_committed(&ack.message_id, outcome, now);
+                }
+            });
+        }
+    }
+}
+
+/// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its operations.
+fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
+    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+}

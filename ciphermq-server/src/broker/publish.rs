@@ -1,0 +1,146 @@
+//! `publish` and `publish_batch`: from envelopes to rows, and back to replies.
+
+use std::sync::Arc;
+
+use ciphermq_protocol::{Envelope, ErrorCode, ErrorReply, ExchangeName, MessageId, Reply, RoutingKey};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, timeout_at};
+
+use super::topology::NoRoute;
+use super::{Session, write_error};
+use crate::store::writer::{Pending, WriteError};
+use crate::store::{Publish, PublishOutcome, QueueId, Time};
+
+/// What comes back from the store, one for each message handed to it.
+type Outcomes = Pending<Vec<Result<PublishOutcome, WriteError>>>;
+
+/// Messages on their way into the store.
+pub struct Publishing {
+    /// Each message, and why it was refused if it was not handed to the store.
+    messages: Vec<(MessageId, Option<ErrorReply>)>,
+    /// `None` if none was handed to it.
+    outcomes: Option<Outcomes>,
+    deadline: Instant,
+    /// A batch's errors name their message.
+    is_batch: bool,
+}
+
+impl Session {
+    /// Hands messages to the store. It waits while the store has as much to do as it may; then, and until the
+    /// answer, at most the time of `limits.storage_wait`.
+    pub async fn publish(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+        envelopes: Vec<Envelope>,
+        is_batch: bool,
+    ) -> Publishing {
+        let deadline = Instant::now() + self.broker.limits.storage_wait;
+        let sent_time = Time::now();
+        let route = self.broker.topology.route(exchange, routing_key).map_err(|no| no_route(no, exchange, routing_key));
+        let mut messages = Vec::with_capacity(envelopes.len());
+        let mut publishes = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            let message_id = envelope.message_id.clone();
+            match self.check(exchange, routing_key, &envelope).and_then(|()| route.clone()) {
+                Ok(queues) => {
+                    messages.push((message_id, None));
+                    publishes.push(Arc::new(self.row(exchange, routing_key, queues, envelope, sent_time)));
+                }
+                Err(error) => messages.push((message_id, Some(error))),
+            }
+        }
+        let outcomes = match publishes.is_empty() {
+            true => None,
+            false => Some(self.broker.writer.publish(publishes, deadline).await),
+        };
+        Publishing { messages, outcomes, deadline, is_batch }
+    }
+
+    /// What an envelope says of itself must agree with the certificate and the command.
+    fn check(&self, exchange: &ExchangeName, routing_key: &RoutingKey, envelope: &Envelope) -> Result<(), ErrorReply> {
+        if let Some(sender) = envelope.sender_client_id.as_ref().filter(|sender| **sender != self.client_id) {
+            let text = format!("the envelope names {sender} as its sender, the certificate {}", self.client_id);
+            return Err(ErrorReply::new(ErrorCode::SenderMismatch, text));
+        }
+        if let Some(named) = envelope.exchange.as_ref().filter(|named| *named != exchange) {
+            let text = format!("the envelope names the exchange {named}, the command {exchange}");
+            return Err(ErrorReply::new(ErrorCode::RouteMismatch, text));
+        }
+        if let Some(named) = envelope.routing_key.as_ref().filter(|named| *named != routing_key) {
+            let text = format!("the envelope names the routing key {named}, the command {routing_key}");
+            return Err(ErrorReply::new(ErrorCode::RouteMismatch, text));
+        }
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+        queues: Arc<[QueueId]>,
+        envelope: Envelope,
+        sent_time: Time,
+    ) -> Publish {
+        Publish {
+            sender: self.client_id.clone(),
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+            queues,
+            digest: Sha256::digest(envelope.raw()).into(),
+            envelope,
+            sent_time,
+        }
+    }
+}
+
+impl Publishing {
+    /// Waits for the store, and tells the replies, one a message, in order. May be dropped and awaited again.
+    pub async fn replies(&mut self) -> Vec<Reply> {
+        // The writer answers at the deadline by itself; the time limit here is for its being held up.
+        let stored = match &mut self.outcomes {
+            Some(outcomes) => timeout_at(self.deadline, outcomes).await.unwrap_or(Err(WriteError::Unavailable)),
+            None => Ok(Vec::new()),
+        };
+        let mut stored = stored.map(Vec::into_iter);
+        let mut replies = Vec::with_capacity(self.messages.len());
+        for (message_id, refused) in std::mem::take(&mut self.messages) {
+            let result = match refused {
+                Some(error) => Err(error),
+                None => match &mut stored {
+                    Ok(stored) => stored.next().unwrap_or(Err(WriteError::Unavailable)),
+                    Err(error) => Err(error.clone()),
+                }
+                .map_err(|error| write_error(&error))
+                .and_then(acknowledged),
+            };
+            replies.push(match result {
+                Ok(()) => Reply::Ack(message_id),
+                Err(error) if self.is_batch => error.for_message(message_id).into(),
+                Err(error) => error.into(),
+            });
+        }
+        replies
+    }
+}
+
+fn acknowledged(outcome: PublishOutcome) -> Result<(), ErrorReply> {
+    match outcome {
+        PublishOutcome::Stored { .. } | PublishOutcome::Duplicate => Ok(()),
+        PublishOutcome::IdInUse => {
+            Err(ErrorReply::new(ErrorCode::IdInUse, "another message has this id; give this one a new id"))
+        }
+    }
+}
+
+fn no_route(no: NoRoute, exchange: &ExchangeName, routing_key: &RoutingKey) -> ErrorReply {
+    match no {
+        NoRoute::NoExchange => {
+            ErrorReply::new(ErrorCode::NotFound, format!("exchange '{exchange}' does not exist; declare it first"))
+        }
+        NoRoute::NoBinding => {
+            let text = format!("exchange '{exchange}' has no queue bound by '{routing_key}'; bind one first");
+            ErrorReply::new(ErrorCode::NoRoute, text)
+        }
+    }
+}

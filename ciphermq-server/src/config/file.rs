@@ -1,0 +1,277 @@
+//! The low-level form: what stands in the file and the environment, each value with its place.
+//!
+//! The macro call below is the one list of all fields. From it come the TOML reader, the names of the
+//! environment variables, and the test that the documentation leaves out none of them.
+
+use std::{fmt, path::Path};
+
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+use super::{Error, Secret, error};
+
+/// What all our environment variables begin with.
+pub(super) const PREFIX: &str = "CIPHERMQ_";
+
+/// A value as it was written, and where.
+#[derive(Debug, Clone)]
+pub(super) struct Setting<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the file, at this byte.
+    Offset(usize),
+    /// In this environment variable.
+    Variable(String),
+}
+
+impl<T> Setting<T> {
+    /// Whether an environment variable made this setting.
+    pub(super) fn is_variable(&self) -> bool {
+        matches!(self.place, Place::Variable(_))
+    }
+}
+
+/// A text in quotes.
+#[derive(Debug, Clone)]
+pub(super) struct Text(pub(super) String);
+
+/// A number, or a text such as `64MiB` or `30s`: kept as text, so that the file and the environment are
+/// checked by the same code.
+#[derive(Debug, Clone)]
+pub(super) struct Quantity(pub(super) String);
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<String> for Quantity {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+macro_rules! sections {
+    ($($section:ident: $Section:ident { $($field:ident: $Kind:ty,)* })*) => {
+        /// The whole file.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(super) struct File { $(pub(super) $section: $Section,)* }
+
+        $(
+            #[derive(Debug, Default, Deserialize)]
+            #[serde(default, deny_unknown_fields, expecting = "a section: its name in brackets, its fields below")]
+            pub(super) struct $Section { $(pub(super) $field: Option<Setting<$Kind>>,)* }
+        )*
+
+        /// Every section, with every one of its fields.
+        pub(super) const SECTIONS: &[(&str, &[&str])] =
+            &[$((stringify!($section), &[$(stringify!($field)),*]),)*];
+
+        impl File {
+            /// Sets a field to what an environment variable says. `false`: there is no such field.
+            fn set(&mut self, section: &str, field: &str, value: String, variable: &str) -> bool {
+                let place = Place::Variable(variable.to_owned());
+                match (section, field) {
+                    $($((stringify!($section), stringify!($field)) => {
+                        self.$section.$field = Some(Setting { value: <$Kind>::from(value), place });
+                    })*)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+}
+
+sections! {
+    server: Server {
+        address: Text,
+        connection_type: Text,
+    }
+    tls: Tls {
+        cert_path: Text,
+        key_path: Text,
+        ca_cert_path: Text,
+    }
+    logging: Logging {
+        level: Text,
+        info_file_path: Text,
+        debug_file_path: Text,
+        error_file_path: Text,
+        rotation: Text,
+        max_size_mb: Quantity,
+    }
+    database: Database {
+        url: Secret,
+        host: Text,
+        port: Quantity,
+        user: Text,
+        password: Secret,
+        dbname: Text,
+        sslmode: Text,
+        sslrootcert: Text,
+    }
+    encryption: Encryption {
+        algorithm: Text,
+        aes_key: Secret,
+        aes_key_file: Text,
+    }
+    limits: Limits {
+        max_line_bytes: Quantity,
+        redelivery_timeout: Quantity,
+        storage_wait: Quantity,
+        disk_reserve: Quantity,
+        handshake_timeout: Quantity,
+        max_connections: Quantity,
+        max_buffered_bytes: Quantity,
+        max_pending_bytes: Quantity,
+        max_ready_bytes: Quantity,
+        max_prefetch: Quantity,
+        shutdown_timeout: Quantity,
+        max_redeliveries: Quantity,
+        metadata_retention: Quantity,
+    }
+}
+
+impl File {
+    /// Reads the TOML text; `path` only stands in errors.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| error::syntax(&error, text, path))
+    }
+
+    /// Lays environment variables over the file: `CIPHERMQ_<SECTION>_<FIELD>`.
+    ///
+    /// An empty variable counts as not set, as container tools hand over what nobody has filled in.
+    pub(super) fn overlay(&mut self, env: impl Iterator<Item = (String, String)>) -> Result<(), Error> {
+        for (name, value) in env {
+            let Some((section, field)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'))
+            else {
+                continue;
+            };
+            let (section, field) = (section.to_ascii_lowercase(), field.to_ascii_lowercase());
+            let Some((_, fields)) = SECTIONS.iter().find(|(known, _)| **known == section) else {
+                continue;
+            };
+            if !fields.contains(&field.as_str()) {
+                let known: Vec<String> = fields.iter().map(|field| variable(&section, field)).collect();
+                let mend = format!("Unset it, or correct its name: {}.", known.join(", "));
+                return Err(Error::UnknownVariable { name, mend });
+            }
+            if value.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(Error::VariableNotText { name });
+            }
+            if !value.is_empty() {
+                self.set(&section, &field, value, &name);
+            }
+        }
+        self.database.settle();
+        Ok(())
+    }
+}
+
+impl Database {
+    /// `url` on one side, the five fields on the other: where the environment names one side, what the file
+    /// says on the other is overridden with it. Both on the same side of the file is left for validation.
+    fn settle(&mut self) {
+        let url_set = self.url.as_ref().is_some_and(Setting::is_variable);
+        let field_set = [
+            self.host.as_ref().map(Setting::is_variable),
+            self.port.as_ref().map(Setting::is_variable),
+            self.user.as_ref().map(Setting::is_variable),
+            self.password.as_ref().map(Setting::is_variable),
+            self.dbname.as_ref().map(Setting::is_variable),
+        ]
+        .contains(&Some(true));
+        match (url_set, field_set) {
+            (true, false) => {
+                self.host = None;
+                self.port = None;
+                self.user = None;
+                self.password = None;
+                self.dbname = None;
+            }
+            (false, true) => self.url = None,
+            // None: nothing to override. Both: a contradiction, which validation refuses.
+            (false, false) | (true, true) => {}
+        }
+    }
+}
+
+/// The environment variable of a field.
+pub(super) fn variable(section: &str, field: &str) -> String {
+    format!(
+        "{PREFIX}{}_{}",
+        section.to_ascii_uppercase(),
+        field.to_ascii_uppercase()
+    )
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<T>::deserialize(deserializer)?;
+        let place = Place::Offset(spanned.span().start);
+        Ok(Self {
+            value: spanned.into_inner(),
+            place,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Words { numbers: false }).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_str(Words { numbers: false })
+            .map(Self::from)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Words { numbers: true }).map(Self)
+    }
+}
+
+/// Takes a string and, if wanted, a whole number.
+struct Words {
+    numbers: bool,
+}
+
+impl de::Visitor<'_> for Words {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.numbers {
+            "a whole number, or a text in double quotes"
+        } else {
+            "a text in double quotes"
+        })
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<String, E> {
+        Ok(text)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+        if self.numbers {
+            return Ok(number.to_string());
+        }
+        Err(E::invalid_type(de::Unexpected::Signed(number), &self))
+    }
+}

@@ -1,0 +1,28 @@
+//! Text that must not be seen: passwords, keys, and URLs that may hold a password.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// A secret text. `Debug` shows nothing of it, there is no `Display`, and its memory is wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The secret itself. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}

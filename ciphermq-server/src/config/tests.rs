@@ -1,0 +1,625 @@
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Error> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, env: &[(&str, &str)]) -> Result<Config, Error> {
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::parse(text, Path::new("config.toml"), env)
+}
+
+/// The text of the error, which must hold every part of `parts`.
+fn refused(text: &str, env: &[(&str, &str)], parts: &[&str]) -> String {
+    let error = match parse_with(text, env) {
+        Ok(config) => panic!("{text} is accepted as {config:?}"),
+        Err(error) => error.to_string(),
+    };
+    for part in parts {
+        assert!(error.contains(part), "no {part:?} in: {error}");
+    }
+    assert!(
+        error.lines().count() == 2,
+        "what is wrong, and what to do: {error}"
+    );
+    error
+}
+
+fn repository(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)).unwrap()
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    let config = parse("").unwrap();
+    assert_eq!(config.server.address, "127.0.0.1:5672");
+    assert_eq!(config.tls.ca_cert_path, Path::new("certs/ca.crt"));
+    assert_eq!(config.logging.level, tracing::Level::INFO);
+    assert_eq!(config.logging.rotation, Rotation::Daily);
+    assert_eq!(config.logging.max_size_bytes, Some(100 << 20));
+    assert!(matches!(&config.database, Database::Sqlite { path } if path == Path::new("data/ciphermq.db")));
+    assert_eq!(config.encryption.algorithm, Algorithm::Aes256Gcm);
+    assert!(
+        matches!(&config.encryption.key, KeySource::File { path, make: true } if path == Path::new("data/at-rest.key"))
+    );
+    assert_eq!(config.limits, Limits::default());
+}
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let shipped = parse(&repository("config.toml")).unwrap();
+    assert_eq!(format!("{shipped:#?}"), format!("{:#?}", parse("").unwrap()));
+}
+
+#[test]
+fn the_shipped_file_shows_every_field_under_its_section() {
+    let text = repository("config.toml");
+    for (section, fields) in file::SECTIONS {
+        let (_, body) = text.split_once(&format!("[{section}]\n")).unwrap();
+        let body = body.split("\n[").next().unwrap();
+        for field in *fields {
+            let shown = body.lines().any(|line| {
+                line.trim_start_matches("# ")
+                    .strip_prefix(field)
+                    .is_some_and(|rest| rest.starts_with(" = "))
+            });
+            assert!(shown, "[{section}] {field}");
+        }
+    }
+}
+
+#[test]
+fn every_field_and_variable_is_documented() {
+    let text = repository("docs/configuration.md");
+    for (section, fields) in file::SECTIONS {
+        let (_, body) = text.split_once(&format!("## `[{section}]`\n")).unwrap();
+        let body = body.split("\n## ").next().unwrap();
+        for field in *fields {
+            let row = body
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{field}` |")));
+            let row = row.unwrap_or_else(|| panic!("[{section}] {field} is not documented"));
+            let variable = format!("| `{}` |", file::variable(section, field));
+            assert!(row.ends_with(&variable), "{row} lacks {variable}");
+        }
+    }
+}
+
+#[test]
+fn an_older_servers_file_is_accepted_unchanged() {
+    let config = parse(
+        r#"
+        [server]
+        address = "127.0.0.1:5672"
+        connection_type = "tls"
+        [tls]
+        cert_path = "certs/server.crt"
+        key_path = "certs/server.key"
+        ca_cert_path = "certs/ca.crt"
+        [logging]
+        level = "INFO"
+        rotation = "Daily"
+        max_size_mb = 100
+        [database]
+        host = "localhost"
+        port = 5432
+        user = "mq_user"
+        password = "p@ss/w:rd#?%41"
+        dbname = "mq"
+        [encryption]
+        algorithm = "x25519_chacha20_poly1305"
+        aes_key = "YzJhMTdlZjE5N2I0NDZjNmE0NWU4YmRhN2Q0MGYxMmI="
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.encryption.algorithm, Algorithm::Aes256Gcm);
+    assert!(matches!(config.encryption.key, KeySource::Given(_)));
+    let Database::Postgres(Postgres {
+        target:
+            Target::Fields {
+                host,
+                port,
+                user,
+                password,
+                dbname,
+            },
+        sslmode,
+        ..
+    }) = &config.database
+    else {
+        panic!("{:?}", config.database);
+    };
+    assert_eq!(
+        (host.as_str(), *port, user.as_str(), dbname.as_str()),
+        ("localhost", 5432, "mq_user", "mq")
+    );
+    assert_eq!(password.as_ref().unwrap().expose(), "p@ss/w:rd#?%41");
+    assert_eq!(*sslmode, None);
+    assert_eq!(
+        config.database.to_string(),
+        "PostgreSQL mq_user@localhost:5432/mq"
+    );
+}
+
+#[test]
+fn every_field_has_its_variable() {
+    for (section, fields) in file::SECTIONS {
+        for field in *fields {
+            let name = file::variable(section, field);
+            let base = match (*section, *field) {
+                ("database", "url") | ("server" | "tls" | "logging" | "encryption" | "limits", _) => "",
+                _ => "[database]\nuser = \"u\"\ndbname = \"d\"\nsslmode = \"verify-full\"\n",
+            };
+            // Nonsense, so that a check names the variable; a text without a check changes the configuration.
+            match parse_with(base, &[(&name, "\u{1}")]) {
+                Ok(config) => assert_ne!(
+                    format!("{config:?}"),
+                    format!("{:?}", parse(base).unwrap()),
+                    "{name}"
+                ),
+                Err(error) => assert!(error.to_string().contains(&name), "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn variables_override_the_file_and_empty_ones_do_not() {
+    let text = "[server]\naddress = \"127.0.0.1:1\"\n[limits]\nmax_prefetch = 7\n";
+    let env = [
+        ("CIPHERMQ_SERVER_ADDRESS", "[::1]:0"),
+        ("CIPHERMQ_LIMITS_MAX_PREFETCH", ""),
+        ("CIPHERMQ_LIMITS_STORAGE_WAIT", "250ms"),
+        ("CIPHERMQ_LIMITS_DISK_RESERVE", "0"),
+        ("CIPHERMQ_SERVER", "not ours: no field"),
+        ("CIPHERMQ_OTHER_THING", "not ours: no section"),
+        ("PATH", "/bin"),
+    ];
+    let config = parse_with(text, &env).unwrap();
+    assert_eq!(config.server.address, "[::1]:0");
+    assert_eq!(config.limits.max_prefetch, 7);
+    assert_eq!(config.limits.storage_wait.as_millis(), 250);
+    assert_eq!(config.limits.disk_reserve, 0);
+}
+
+#[test]
+fn unknown_and_broken_variables_are_named() {
+    refused(
+        "",
+        &[("CIPHERMQ_LIMITS_MAX_LINE", "1")],
+        &[
+            "CIPHERMQ_LIMITS_MAX_LINE is unknown",
+            "CIPHERMQ_LIMITS_MAX_LINE_BYTES",
+        ],
+    );
+    refused(
+        "",
+        &[("CIPHERMQ_DATABASE_PASSWORD", "a\u{fffd}b")],
+        &["CIPHERMQ_DATABASE_PASSWORD is not UTF-8"],
+    );
+    let error = refused(
+        "",
+        &[("CIPHERMQ_LIMITS_MAX_PREFETCH", "0")],
+        &["environment variable CIPHERMQ_LIMITS_MAX_PREFETCH"],
+    );
+    assert!(
+        error.contains("[limits] max_prefetch: `0` is too small"),
+        "{error}"
+    );
+}
+
+#[test]
+fn url_and_fields_override_each_other_from_the_environment() {
+    let fields = "[database]\nuser = \"u\"\npassword = \"p\"\ndbname = \"d\"\nsslmode = \"require\"\n";
+    let config = parse_with(fields, &[("CIPHERMQ_DATABASE_URL", "sqlite://x.db")]).unwrap();
+    assert!(matches!(config.database, Database::Sqlite { path } if path == Path::new("x.db")));
+    let config = parse_with(fields, &[("CIPHERMQ_DATABASE_URL", "postgres://a@b/c")]).unwrap();
+    assert!(matches!(
+        config.database,
+        Database::Postgres(Postgres {
+            target: Target::Url(_),
+            sslmode: Some(SslMode::Require),
+            ..
+        })
+    ));
+
+    let url = "[database]\nurl = \"sqlite://data/ciphermq.db\"\n";
+    let env = [
+        ("CIPHERMQ_DATABASE_USER", "u"),
+        ("CIPHERMQ_DATABASE_DBNAME", "d"),
+        ("CIPHERMQ_DATABASE_PASSWORD", "p"),
+    ];
+    let config = parse_with(url, &env).unwrap();
+    assert_eq!(config.database.to_string(), "PostgreSQL u@localhost:5432/d");
+
+    refused(
+        &format!("{url}host = \"h\"\n"),
+        &[],
+        &["config.toml, line 3: [database] host", "Keep either url"],
+    );
+    refused(
+        "",
+        &[
+            ("CIPHERMQ_DATABASE_URL", "sqlite://x"),
+            ("CIPHERMQ_DATABASE_HOST", "h"),
+        ],
+        &["[database] host"],
+    );
+}
+
+#[test]
+fn urls_are_understood_or_refused_and_never_shown() {
+    for (url, path) in [
+        ("sqlite://data/x.db", "data/x.db"),
+        ("sqlite:data/x.db", "data/x.db"),
+        ("sqlite:///var/lib/x.db", "/var/lib/x.db"),
+        ("sqlite://x.db?mode=rwc", "x.db"),
+    ] {
+        let config = parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
+        assert!(
+            matches!(config.database, Database::Sqlite { path: found } if found == Path::new(path)),
+            "{url}"
+        );
+    }
+    for (url, shown) in [
+        (
+            "postgres://me:hunter2@db.example:5433/mq?password=hunter2",
+            "PostgreSQL me@db.example:5433/mq",
+        ),
+        ("postgresql://me:hunter2%40%2F@db/mq", "PostgreSQL me@db/mq"),
+        ("postgres:///mq?host=/run/postgresql", "PostgreSQL /mq"),
+    ] {
+        let config = parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
+        assert_eq!(config.database.to_string(), shown);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+    for url in [
+        "sqlite://",
+        "sqlite::memory:",
+        "sqlite://x.db?mode=ro",
+        "mysql://u:hunter2@h/d",
+        "hunter2",
+        "",
+        "postgres://u:hun/ter2@h/d",
+        "postgres://u:12/hunter2@h/d",
+        "postgres://u:1?hunter2@h/d",
+        "postgres://u:1#hunter2@h/d",
+        "postgres://u:hunter2@[h/d",
+    ] {
+        let error = refused(
+            &format!("[database]\nurl = \"{url}\""),
+            &[],
+            &["line 2: [database] url"],
+        );
+        assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+    }
+}
+
+#[test]
+fn tls_to_the_database_is_never_ignored_in_silence() {
+    let fields = "[database]\nuser = \"u\"\ndbname = \"d\"\n";
+    for (word, mode) in [
+        ("disable", SslMode::Disable),
+        ("PREFER", SslMode::Prefer),
+        ("verify-full", SslMode::VerifyFull),
+    ] {
+        let config = parse(&format!("{fields}sslmode = \"{word}\"")).unwrap();
+        assert!(
+            matches!(config.database, Database::Postgres(Postgres { sslmode: Some(found), .. }) if found == mode)
+        );
+    }
+    refused(
+        &format!("{fields}sslmode = \"on\""),
+        &[],
+        &["line 4: [database] sslmode", "verify-full"],
+    );
+    refused(
+        &format!("{fields}sslrootcert = \"ca.crt\""),
+        &[],
+        &["[database] sslrootcert", "sslmode = \"verify-full\""],
+    );
+    refused(
+        &format!("{fields}sslmode = \"require\"\nsslrootcert = \"ca.crt\""),
+        &[],
+        &["[database] sslrootcert"],
+    );
+    refused(
+        "[database]\nsslmode = \"require\"",
+        &[],
+        &["the database is SQLite"],
+    );
+    refused(
+        "[database]\nurl = \"postgres://a/b?sslmode=require\"\nsslmode = \"disable\"",
+        &[],
+        &["the url says sslmode too"],
+    );
+}
+
+#[test]
+fn what_is_missing_of_postgres_is_named() {
+    refused(
+        "[database]\nhost = \"h\"\ndbname = \"d\"",
+        &[],
+        &["[database] user: it is missing"],
+    );
+    refused(
+        "[database]\nhost = \"h\"\nuser = \"u\"",
+        &[],
+        &["[database] dbname: it is missing"],
+    );
+    refused(
+        "[database]\nuser = \" \"\ndbname = \"d\"",
+        &[],
+        &["[database] user: it is empty"],
+    );
+    for port in ["0", "65536", "-1", "\"x\""] {
+        refused(
+            &format!("[database]\nport = {port}"),
+            &[],
+            &["line 2: [database] port", "from 1 to 65535"],
+        );
+    }
+}
+
+#[test]
+fn unknown_names_and_wrong_kinds_are_named_with_their_line() {
+    refused(
+        "[server]\n\nadress = \"x\"",
+        &[],
+        &["config.toml, line 3", "`adress`", "`address`"],
+    );
+    refused(
+        "[servers]\n",
+        &[],
+        &["config.toml, line 1", "`servers`", "`server`"],
+    );
+    refused(
+        "[limits]\nmax_prefetch = [1]",
+        &[],
+        &["line 2", "max_prefetch", "a whole number"],
+    );
+    refused(
+        "[limits]\nmax_prefetch = 1.5",
+        &[],
+        &["line 2", "max_prefetch", "a whole number"],
+    );
+    refused(
+        "[logging]\nlevel = 3",
+        &[],
+        &["line 2", "level", "text in double quotes"],
+    );
+    refused("logging = 3", &[], &["line 1", "logging", "a section"]);
+    refused("[logging]\nlevel = \"info\"\nlevel = \"info\"", &[], &["line 3"]);
+    refused("[logging\n", &[], &["line 1"]);
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    for text in [
+        "[database]\npassword = 12345678",
+        "[database]\npassword = hunter2",
+        "[database]\npassword = \"hunter2",
+        "[database]\npassword = [\"hunter2\"]",
+        "[database]\npassword = {a = \"hunter2\"}",
+        "database = \"postgres://u:hunter2@h/d\"",
+        "database = \"hunter2, expected hunter2\"",
+        "[encryption]\naes_key = \"hunter2\"",
+        "[encryption]\naes_key = 12345678",
+    ] {
+        let error = match parse(text) {
+            Ok(config) => panic!("{config:?}"),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        assert!(
+            !error.contains("hunter2") && !error.contains("12345678"),
+            "{text}: {error}"
+        );
+    }
+}
+
+#[test]
+fn only_tls_is_served() {
+    assert!(parse("[server]\nconnection_type = \"TLS\"").is_ok());
+    for kind in ["tcp", "plain", ""] {
+        let text = format!("[server]\nconnection_type = \"{kind}\"");
+        refused(&text, &[], &["line 2: [server] connection_type", "certificates"]);
+    }
+}
+
+#[test]
+fn addresses_have_host_and_port() {
+    for address in [
+        "127.0.0.1:5672",
+        "0.0.0.0:0",
+        "[::]:5672",
+        "[::1]:65535",
+        "localhost:5672",
+        "mq.example.org:1",
+    ] {
+        assert_eq!(
+            parse(&format!("[server]\naddress = \"{address}\""))
+                .unwrap()
+                .server
+                .address,
+            address
+        );
+    }
+    for address in [
+        "",
+        "5672",
+        ":5672",
+        "localhost",
+        "localhost:",
+        "h:65536",
+        "::1:5672",
+        "[::1]",
+        "[x]:1",
+        "a b:1",
+        "h:+1",
+        "tls://h:1",
+    ] {
+        refused(
+            &format!("[server]\naddress = \"{address}\""),
+            &[],
+            &["line 2: [server] address", "host:port"],
+        );
+    }
+}
+
+#[test]
+fn logging_is_checked() {
+    for (word, level) in [
+        ("Error", tracing::Level::ERROR),
+        ("WARNING", tracing::Level::WARN),
+        ("trace", tracing::Level::TRACE),
+    ] {
+        assert_eq!(
+            parse(&format!("[logging]\nlevel = \"{word}\""))
+                .unwrap()
+                .logging
+                .level,
+            level
+        );
+    }
+    refused(
+        "[logging]\nlevel = \"loud\"",
+        &[],
+        &["line 2: [logging] level", "trace"],
+    );
+    refused(
+        "[logging]\nrotation = \"weekly\"",
+        &[],
+        &["line 2: [logging] rotation", "hourly, daily or never"],
+    );
+    refused(
+        "[logging]\ninfo_file_path = \"\"",
+        &[],
+        &["[logging] info_file_path: it is empty"],
+    );
+    refused(
+        "[logging]\ninfo_file_path = \"a\"\nerror_file_path = \"a\"",
+        &[],
+        &["line 3: [logging] error_file_path"],
+    );
+    refused("[logging]\nmax_size_mb = -1", &[], &["[logging] max_size_mb"]);
+    assert_eq!(
+        parse("[logging]\nmax_size_mb = 0")
+            .unwrap()
+            .logging
+            .max_size_bytes,
+        None
+    );
+}
+
+#[test]
+fn limits_have_ranges_and_fit_together() {
+    for (field, value, word) in [
+        ("max_line_bytes", "1023", "too small"),
+        ("max_line_bytes", "\"257MiB\"", "too large"),
+        ("max_line_bytes", "\"much\"", "cannot be read"),
+        ("redelivery_timeout", "30", "cannot be read"),
+        ("storage_wait", "\"0s\"", "too small"),
+        ("handshake_timeout", "\"11min\"", "too large"),
+        ("max_connections", "0", "too small"),
+        ("max_prefetch", "65536", "too large"),
+        ("max_redeliveries", "-1", "cannot be read"),
+        ("metadata_retention", "\"59s\"", "too small"),
+        ("metadata_retention", "\"soon\"", "Or write \"forever\""),
+        ("max_buffered_bytes", "\"15MiB\"", "does not fit"),
+        ("max_pending_bytes", "\"15MiB\"", "does not fit"),
+        ("max_ready_bytes", "\"15MiB\"", "does not fit"),
+        ("max_line_bytes", "\"65MiB\"", "does not fit"),
+    ] {
+        let error = refused(
+            &format!("[limits]\n{field} = {value}"),
+            &[],
+            &["config.toml, line 2", field, word],
+        );
+        assert!(error.contains(&format!("[limits] {field}: ")), "{error}");
+    }
+    let config = parse(
+        "[limits]\nmax_line_bytes = \"1MiB\"\nmax_ready_bytes = 1048576\nmetadata_retention = \"30days\"\nshutdown_timeout = \"0s\"",
+    )
+    .unwrap();
+    assert_eq!(config.limits.max_line_bytes, 1 << 20);
+    assert_eq!(config.limits.metadata_retention.unwrap().as_secs(), 30 * 86_400);
+}
+
+#[test]
+fn the_at_rest_key_is_checked() {
+    let good = "[encryption]\naes_key = \"YzJhMTdlZjE5N2I0NDZjNmE0NWU4YmRhN2Q0MGYxMmI=\"\n";
+    for (word, algorithm) in [
+        ("aes-256-gcm", Algorithm::Aes256Gcm),
+        ("AES-256-GCM", Algorithm::Aes256Gcm),
+        ("chacha20-poly1305", Algorithm::ChaCha20Poly1305),
+    ] {
+        assert_eq!(
+            parse(&format!("{good}algorithm = \"{word}\""))
+                .unwrap()
+                .encryption
+                .algorithm,
+            algorithm
+        );
+    }
+    refused(
+        "[encryption]\nalgorithm = \"rot13\"",
+        &[],
+        &["line 2: [encryption] algorithm", "chacha20-poly1305"],
+    );
+    for key in ["", "????", "c2hvcnQ="] {
+        let text = format!("[encryption]\naes_key = \"{key}\"");
+        refused(
+            &text,
+            &[],
+            &["line 2: [encryption] aes_key", "openssl rand -base64 32"],
+        );
+    }
+    refused(
+        &format!("{good}aes_key_file = \"k\""),
+        &[],
+        &["line 3: [encryption] aes_key_file", "Keep one"],
+    );
+
+    let named = parse("[encryption]\naes_key_file = \"data/at-rest.key\"").unwrap();
+    assert!(
+        matches!(named.encryption.key, KeySource::File { make: false, .. }),
+        "a named file is not made"
+    );
+    let config = parse_with(good, &[("CIPHERMQ_ENCRYPTION_AES_KEY_FILE", "k")]).unwrap();
+    assert!(matches!(config.encryption.key, KeySource::File { path, make: false } if path == Path::new("k")));
+    let key = "YzJhMTdlZjE5N2I0NDZjNmE0NWU4YmRhN2Q0MGYxMmI=";
+    let config = parse_with(
+        "[encryption]\naes_key_file = \"k\"",
+        &[("CIPHERMQ_ENCRYPTION_AES_KEY", key)],
+    )
+    .unwrap();
+    assert!(matches!(config.encryption.key, KeySource::Given(_)));
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |path: &Path| Config::load(path, std::iter::empty()).unwrap_err();
+    let path = folder.path().join("config.toml");
+    assert!(matches!(load(&path), Error::Read { .. }));
+    assert!(matches!(load(folder.path()), Error::Read { .. }));
+    assert!(matches!(load(Path::new("/dev/zero")), Error::TooLong { .. }));
+    std::fs::write(&path, b"[server]\n# \xff\n").unwrap();
+    assert!(matches!(load(&path), Error::NotText { line: 2, .. }));
+    std::fs::write(&path, "[logging]\nlevel = \"warn\"\n").unwrap();
+    let config = Config::load(&path, std::iter::empty()).unwrap();
+    assert_eq!(config.logging.level, tracing::Level::WARN);
+}
+
+#[test]
+fn paths_that_are_not_ascii_are_taken_as_they_are() {
+    let config = parse("[tls]\ncert_path = \"zertifikate/schl\u{fc}ssel.crt\"").unwrap();
+    assert_eq!(
+        config.tls.cert_path.as_os_str().as_bytes(),
+        "zertifikate/schl\u{fc}ssel.crt".as_bytes()
+    );
+}

@@ -1,0 +1,323 @@
+//! From the low-level form to the high-level one: defaults, units, ranges and relations.
+
+use std::{ops::RangeInclusive, path::Path, path::PathBuf, time::Duration};
+
+use super::{
+    Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
+    error::line_at,
+    file::{self, Place, Quantity, Setting, Text},
+    limits, units,
+};
+
+/// A section and a field of it.
+pub(super) type Name = (&'static str, &'static str);
+
+/// Checks the whole configuration.
+pub(super) fn config(file: file::File, check: &Check<'_>) -> Result<Config, Error> {
+    Ok(Config {
+        server: server(&file.server, check)?,
+        tls: Tls {
+            cert_path: check.path(
+                ("tls", "cert_path"),
+                file.tls.cert_path.as_ref(),
+                "certs/server.crt",
+            )?,
+            key_path: check.path(
+                ("tls", "key_path"),
+                file.tls.key_path.as_ref(),
+                "certs/server.key",
+            )?,
+            ca_cert_path: check.path(
+                ("tls", "ca_cert_path"),
+                file.tls.ca_cert_path.as_ref(),
+                "certs/ca.crt",
+            )?,
+        },
+        logging: logging(&file.logging, check)?,
+        database: database::validate(file.database, check)?,
+        encryption: encryption::validate(file.encryption, check)?,
+        limits: limits::validate(&file.limits, check)?,
+    })
+}
+
+fn server(section: &file::Server, check: &Check<'_>) -> Result<Server, Error> {
+    if let Some(kind) = &section.connection_type
+        && !kind.value.0.eq_ignore_ascii_case("tls")
+    {
+        return Err(check.wrong(
+            ("server", "connection_type"),
+            Some(&kind.place),
+            format!(
+                "`{}` is not supported: clients are known by their certificates",
+                kind.value.0
+            ),
+            "Write connection_type = \"tls\", or leave the line out.",
+        ));
+    }
+    let address = match &section.address {
+        None => String::from("127.0.0.1:5672"),
+        Some(address) if is_address(&address.value.0) => address.value.0.clone(),
+        Some(address) => {
+            return Err(check.wrong(
+                ("server", "address"),
+                Some(&address.place),
+                format!("`{}` is no host and port", address.value.0),
+                "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.",
+            ));
+        }
+    };
+    Ok(Server { address })
+}
+
+/// Whether `text` is `host:port`. The host is not looked up: that is the listener's part.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace()),
+    };
+    host_fits && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
+fn logging(section: &file::Logging, check: &Check<'_>) -> Result<Logging, Error> {
+    let level = check.choice(
+        ("logging", "level"),
+        section.level.as_ref(),
+        tracing::Level::INFO,
+        |text| {
+            Some(match text {
+                "error" => tracing::Level::ERROR,
+                "warn" | "warning" => tracing::Level::WARN,
+                "info" => tracing::Level::INFO,
+                "debug" => tracing::Level::DEBUG,
+                "trace" => tracing::Level::TRACE,
+                _ => return None,
+            })
+        },
+        "error, warn, info, debug or trace",
+    )?;
+    let rotation = check.choice(
+        ("logging", "rotation"),
+        section.rotation.as_ref(),
+        Rotation::Daily,
+        |text| {
+            Some(match text {
+                "hourly" => Rotation::Hourly,
+                "daily" => Rotation::Daily,
+                "never" => Rotation::Never,
+                _ => return None,
+            })
+        },
+        "hourly, daily or never",
+    )?;
+    let info = ("logging", "info_file_path");
+    let debug = ("logging", "debug_file_path");
+    let error = ("logging", "error_file_path");
+    let info_file_path = check.path(info, section.info_file_path.as_ref(), "logs/server_info.log")?;
+    let debug_file_path = check.path(debug, section.debug_file_path.as_ref(), "logs/server_debug.log")?;
+    let error_file_path = check.path(error, section.error_file_path.as_ref(), "logs/server_error.log")?;
+    // Two rotating writers on one file would each rename it under the other.
+    let clash = if debug_file_path == info_file_path {
+        Some((debug, section.debug_file_path.as_ref(), "info_file_path"))
+    } else if error_file_path == info_file_path {
+        Some((error, section.error_file_path.as_ref(), "info_file_path"))
+    } else if error_file_path == debug_file_path {
+        Some((error, section.error_file_path.as_ref(), "debug_file_path"))
+    } else {
+        None
+    };
+    if let Some((name, setting, other)) = clash {
+        return Err(check.wrong(
+            name,
+            setting.map(|setting| &setting.place),
+            format!("it is the same file as {other}"),
+            "Give each of the three log files a path of its own.",
+        ));
+    }
+    let megabytes = check.number(
+        ("logging", "max_size_mb"),
+        section.max_size_mb.as_ref(),
+        100,
+        0..=1 << 20,
+    )?;
+    Ok(Logging {
+        level,
+        info_file_path,
+        debug_file_path,
+        error_file_path,
+        rotation,
+        max_size_bytes: (megabytes > 0).then_some(megabytes << 20),
+    })
+}
+
+/// The file that is being checked, for errors that say where.
+pub(super) struct Check<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text }
+    }
+
+    /// The error for a setting that cannot be used.
+    pub(super) fn wrong(
+        &self,
+        (section, field): Name,
+        place: Option<&Place>,
+        problem: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Error {
+        let origin = match place {
+            Some(Place::Offset(offset)) => Origin::Line(self.path.to_owned(), line_at(self.text, *offset)),
+            Some(Place::Variable(name)) => Origin::Variable(name.clone()),
+            None => Origin::Missing(self.path.to_owned()),
+        };
+        Error::Setting {
+            origin,
+            section,
+            field,
+            problem: problem.into(),
+            mend: mend.into(),
+        }
+    }
+
+    /// A text that must not be empty.
+    pub(super) fn text(&self, name: Name, setting: &Setting<Text>) -> Result<String, Error> {
+        let text = setting.value.0.trim();
+        if text.is_empty() {
+            let mend = "Write a value between the quotes, or leave the line out.";
+            return Err(self.wrong(name, Some(&setting.place), "it is empty", mend));
+        }
+        Ok(text.to_owned())
+    }
+
+    /// A path, relative to the working directory of the server if it is not absolute.
+    pub(super) fn path(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Text>>,
+        default: &str,
+    ) -> Result<PathBuf, Error> {
+        setting.map_or_else(
+            || Ok(PathBuf::from(default)),
+            |setting| self.text(name, setting).map(PathBuf::from),
+        )
+    }
+
+    /// One of a few words, in any case.
+    pub(super) fn choice<T>(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Text>>,
+        default: T,
+        read: impl Fn(&str) -> Option<T>,
+        choices: &str,
+    ) -> Result<T, Error> {
+        let Some(setting) = setting else {
+            return Ok(default);
+        };
+        read(&setting.value.0.trim().to_ascii_lowercase()).ok_or_else(|| {
+            let problem = format!("`{}` is unknown", setting.value.0);
+            self.wrong(name, Some(&setting.place), problem, format!("Write {choices}."))
+        })
+    }
+
+    /// A whole number.
+    pub(super) fn number(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Quantity>>,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Error> {
+        let read = |text: &str| text.trim().parse().ok();
+        self.quantity(
+            name,
+            setting,
+            default,
+            &range,
+            read,
+            &u64::to_string,
+            "whole number",
+        )
+    }
+
+    /// A number of bytes.
+    pub(super) fn size(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Quantity>>,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Error> {
+        let show = |bytes: &u64| units::show_size(*bytes);
+        self.quantity(
+            name,
+            setting,
+            default,
+            &range,
+            units::size,
+            &show,
+            "size in bytes, or with KiB, MiB or GiB,",
+        )
+    }
+
+    /// A duration.
+    pub(super) fn duration(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Quantity>>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Duration, Error> {
+        let show = |duration: &Duration| units::show_duration(*duration);
+        self.quantity(
+            name,
+            setting,
+            default,
+            &range,
+            units::duration,
+            &show,
+            "duration with its unit, such as \"30s\",",
+        )
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place behind the three kinds of quantity"
+    )]
+    fn quantity<T: PartialOrd>(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Quantity>>,
+        default: T,
+        range: &RangeInclusive<T>,
+        read: impl Fn(&str) -> Option<T>,
+        show: &dyn Fn(&T) -> String,
+        kind: &str,
+    ) -> Result<T, Error> {
+        let Some(setting) = setting else {
+            return Ok(default);
+        };
+        let value = read(&setting.value.0);
+        let problem = match &value {
+            Some(value) if range.contains(value) => None,
+            Some(value) if value < range.start() => Some("is too small"),
+            Some(_) => Some("is too large"),
+            None => Some("cannot be read"),
+        };
+        match (value, problem) {
+            (Some(value), None) => Ok(value),
+            (_, problem) => {
+                let (from, to) = (show(range.start()), show(range.end()));
+                let problem = format!("`{}` {}", setting.value.0, problem.unwrap_or_default());
+                let mend = format!("Write a {kind} from {from} to {to}.");
+                Err(self.wrong(name, Some(&setting.place), problem, mend))
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The answer to a command: here already, or on its way from the store.
+
+use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
+
+use crate::broker::publish::Publishing;
+use crate::broker::{AckOutcomes, Subscription, write_error};
+use crate::store::AckOutcome;
+use crate::store::writer::{Pending, WriteError};
+
+/// What will be answered to one command.
+pub(super) enum Answer {
+    /// This.
+    Ready(Reply),
+    /// `Subscribed to queue`, and from then on deliveries.
+    Subscribed(Subscription),
+    /// What the store says of these messages.
+    Publishing(Publishing),
+    /// What the store says of acks of these messages.
+    Acks(Vec<MessageId>, AckOutcomes),
+    /// What the store says of the rejection of this message.
+    Rejection(MessageId, Pending<AckOutcome>),
+}
+
+/// What the writer does once the replies stand in the output.
+pub(super) enum Then {
+    Nothing,
+    Subscribe(Subscription),
+    Settle(Vec<MessageId>),
+}
+
+impl Answer {
+    /// Waits for the replies. It may be dropped and called again until it has returned.
+    pub(super) async fn replies(&mut self) -> (Vec<Reply>, Then) {
+        match self {
+            Self::Ready(reply) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Nothing),
+            Self::Subscribed(subscription) => (vec![Reply::Subscribed], Then::Subscribe(*subscription)),
+            Self::Publishing(publishing) => (publishing.replies().await, Then::Nothing),
+            Self::Acks(message_ids, outcomes) => {
+                let mut outcomes = outcomes.await.unwrap_or_default().into_iter();
+                let message_ids = std::mem::take(message_ids);
+                let mut next = || outcomes.next().unwrap_or(Err(WriteError::Closed));
+                let reply = |id: &MessageId| confirmation(id, next(), Reply::AckConfirmed);
+                (message_ids.iter().map(reply).collect(), Then::Settle(message_ids))
+            }
+            Self::Rejection(message_id, outcomes) => {
+                (vec![confirmation(message_id, outcomes.await, Reply::Rejected)], Then::Settle(vec![message_id.clone()]))
+            }
+        }
+    }
+}
+
+fn confirmation(
+    message_id: &MessageId,
+    outcome: Result<AckOutcome, WriteError>,
+    done: fn(MessageId) -> Reply,
+) -> Reply {
+    let error = match outcome {
+        Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone) => return done(message_id.clone()),
+        Ok(AckOutcome::NotFound) => ErrorReply::new(ErrorCode::NotFound, "no such message waits or was acknowledged"),
+        Ok(AckOutcome::NotAuthorized) => {
+            ErrorReply::new(ErrorCode::NotAuthorized, "only the message's receiver may say so")
+        }
+        Err(error) => write_error(&error),
+    };
+    error.for_message(message_id.clone()).into()
+}

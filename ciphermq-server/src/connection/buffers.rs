@@ -1,0 +1,94 @@
+//! How much memory the unfinished lines of all connections may take together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What every connection may hold without asking.
+pub(super) const FREE_BYTES: usize = 64 * 1024;
+/// Permits count so many bytes each: a semaphore counts to 2^32 only.
+const UNIT: usize = 4096;
+/// How long a connection waits for others to finish their lines.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A budget for all connections.
+#[derive(Debug)]
+pub struct BufferBudget {
+    units: Arc<Semaphore>,
+    total: usize,
+}
+
+/// The other connections hold all there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exhausted;
+
+impl BufferBudget {
+    /// A budget of `bytes`.
+    #[must_use]
+    pub fn new(bytes: usize) -> Arc<Self> {
+        let total = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
+        Arc::new(Self { units: Arc::new(Semaphore::new(total)), total })
+    }
+
+    /// How many bytes are taken.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        (self.total - self.units.available_permits()) * UNIT
+    }
+
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        Hold { budget: Arc::clone(self), permit: None }
+    }
+}
+
+/// What one connection has of the budget.
+#[derive(Debug)]
+pub(super) struct Hold {
+    budget: Arc<BufferBudget>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Hold {
+    /// Makes the hold fit a buffer of `bytes`.
+    pub(super) async fn fit(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        let wanted = bytes.saturating_sub(FREE_BYTES).div_ceil(UNIT);
+        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if wanted == 0 {
+            self.permit = None;
+        } else if wanted > held {
+            let more = u32::try_from(wanted - held).map_err(|_| Exhausted)?;
+            let acquire = Arc::clone(&self.budget.units).acquire_many_owned(more);
+            let permit = tokio::time::timeout(WAIT, acquire).await.map_err(|_| Exhausted)?.map_err(|_| Exhausted)?;
+            match &mut self.permit {
+                Some(held) => held.merge(permit),
+                None => self.permit = Some(permit),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.permit.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_waits_for_memory_and_then_gives_up() {
+        let budget = BufferBudget::new(10 * UNIT);
+        let (mut one, mut other) = (budget.hold(), budget.hold());
+        one.fit(FREE_BYTES).await.unwrap();
+        assert_eq!(budget.used(), 0);
+        one.fit(FREE_BYTES + 8 * UNIT).await.unwrap();
+        assert_eq!(budget.used(), 8 * UNIT);
+        assert_eq!(other.fit(FREE_BYTES + 3 * UNIT).await, Err(Exhausted));
+        one.fit(10).await.unwrap();
+        other.fit(FREE_BYTES + 3 * UNIT).await.unwrap();
+        drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,116 @@
+//! The writing half: replies in the order of their commands, deliveries between them.
+
+use bytes::BytesMut;
+use ciphermq_protocol::{Delivery, Reply};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+
+use super::answer::{Answer, Then};
+use crate::broker::{Mailbox, Receipts};
+
+/// How much is gathered before it is written.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Writes until no more answers come, or the connection is lost.
+pub(super) async fn run<O: AsyncWrite + Unpin>(
+    output: O,
+    answers: mpsc::Receiver<Answer>,
+    mailbox: Mailbox,
+    receipts: Receipts,
+) {
+    let mut writer = Writer { output, answers, mailbox, receipts, current: None, out: BytesMut::new(), unsent: 0 };
+    while writer.step().await.is_ok() {}
+    // Farewell, so that the client can tell the end from a loss. It may be gone already.
+    let _ = writer.output.shutdown().await;
+}
+
+/// There is nothing more to write, or nothing can be written.
+struct Done;
+
+struct Writer<O> {
+    output: O,
+    answers: mpsc::Receiver<Answer>,
+    mailbox: Mailbox,
+    receipts: Receipts,
+    /// The answer whose turn it is.
+    current: Option<Answer>,
+    out: BytesMut,
+    /// Bytes of envelopes in `out`.
+    unsent: usize,
+}
+
+impl<O: AsyncWrite + Unpin> Writer<O> {
+    async fn step(&mut self) -> Result<(), Done> {
+        self.gather();
+        if !self.out.is_empty() {
+            return self.write().await;
+        }
+        // Idle connections hold no buffer.
+        self.out = BytesMut::new();
+        match &mut self.current {
+            Some(current) => tokio::select! {
+                (replies, then) = current.replies() => {
+                    self.current = None;
+                    self.emit(&replies, then);
+                }
+                Some(deliveries) = self.mailbox.recv() => self.deliver(&deliveries),
+            },
+            None => tokio::select! {
+                answer = self.answers.recv() => match answer {
+                    Some(answer) => self.current = Some(answer),
+                    None => return Err(Done),
+                },
+                Some(deliveries) = self.mailbox.recv() => self.deliver(&deliveries),
+            },
+        }
+        Ok(())
+    }
+
+    /// Takes everything that is ready, answers first.
+    fn gather(&mut self) {
+        while self.out.len() < WRITE_BYTES {
+            if self.current.is_none() {
+                self.current = self.answers.try_recv().ok();
+            }
+            if let Some((replies, then)) = self.current.as_mut().and_then(|current| current.replies().now_or_never()) {
+                self.current = None;
+                self.emit(&replies, then);
+            } else if let Ok(deliveries) = self.mailbox.try_recv() {
+                self.deliver(&deliveries);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn emit(&mut self, replies: &[Reply], then: Then) {
+        for reply in replies {
+            reply.encode(&mut self.out);
+        }
+        // What follows from the replies may be delivered now: it will stand after them.
+        match then {
+            Then::Nothing => {}
+            Then::Subscribe(subscription) => self.receipts.subscribe(subscription),
+            Then::Settle(message_ids) => self.receipts.settled(&message_ids),
+        }
+    }
+
+    fn deliver(&mut self, deliveries: &[Delivery]) {
+        for delivery in deliveries {
+            delivery.encode(&mut self.out);
+            self.unsent += delivery.envelope.len();
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), Done> {
+        self.output.write_all(&self.out).await.map_err(|_| Done)?;
+        self.output.flush().await.map_err(|_| Done)?;
+        self.out.clear();
+        let sent = std::mem::take(&mut self.unsent);
+        if sent > 0 {
+            self.receipts.sent(sent);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! A lane: one queue's messages for one receiver, in order.
+//!
+//! Three places hold messages that wait, and they are emptied in this order:
+//!
+//! 1. `returned`: handed out before and come back, by sequence number. Their envelopes are read again.
+//! 2. `fresh`: the window of messages never handed out, up to `cursor`; the store may hold more after it.
+//! 3. `parked`: come back too often. They step aside for all others and wait longer each time.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ciphermq_protocol::MessageId;
+
+use super::{Budget, ConnectionId, What};
+use crate::store::{Page, PageLimit, Seq, Time};
+
+/// How many returned messages are read again at once.
+const RETURNED_PAGE: usize = 256;
+/// How long a message waits when it is parked first; doubled each further time.
+const FIRST_PARKING: Duration = Duration::from_secs(1);
+/// How long it waits at most.
+const LONGEST_PARKING: Duration = Duration::from_secs(300);
+
+/// A message that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) message_id: MessageId,
+    /// How often it was handed out.
+    pub(super) attempts: u32,
+    /// When it was handed out first, and whether the store knows.
+    pub(super) delivered: Option<(Time, bool)>,
+}
+
+#[derive(Debug)]
+struct Fresh {
+    seq: Seq,
+    message_id: MessageId,
+    envelope: Bytes,
+}
+
+#[derive(Debug)]
+struct Returned {
+    waiting: Waiting,
+    envelope: Option<Bytes>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    waiting: Waiting,
+    due: Instant,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    prefetch: u32,
+    /// Delivered and not settled.
+    outstanding: u32,
+    /// It has been silent while it held a lease: others come first.
+    suspect: bool,
+    /// Whether it stands in `turns`.
+    enlisted: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Loading {
+    No,
+    Again,
+    After {
+        /// More was committed meanwhile.
+        arrived: bool,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// What is at or below this has been in memory.
+    cursor: Seq,
+    /// Whether the store may hold messages after the cursor.
+    more: bool,
+    loading: Loading,
+    /// What was removed while a read was under way, which may still have seen it.
+    removed: HashSet<Seq>,
+    fresh: VecDeque<Fresh>,
+    returned: BTreeMap<Seq, Returned>,
+    parked: BTreeMap<Seq, Parked>,
+    in_flight: usize,
+    consumers: HashMap<ConnectionId, Consumer>,
+    /// Consumers that may have credit, the next one first.
+    turns: VecDeque<ConnectionId>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            cursor: Seq::default(),
+            more: true,
+            loading: Loading::No,
+            removed: HashSet::new(),
+            fresh: VecDeque::new(),
+            returned: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            in_flight: 0,
+            consumers: HashMap::new(),
+            turns: VecDeque::new(),
+        }
+    }
+}
+
+/// Consumers.
+impl Lane {
+    pub(super) fn subscribe(&mut self, connection: ConnectionId, prefetch: u32) {
+        let new = Consumer { prefetch, outstanding: 0, suspect: false, enlisted: false };
+        self.consumers.entry(connection).or_insert(new).prefetch = prefetch;
+        self.enlist(connection);
+    }
+
+    /// Without consumers nothing is held ready: it would take memory from those who can use it.
+    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, budget: &Budget) {
+        self.consumers.remove(&connection);
+        self.turns.retain(|turn| *turn != connection);
+        if !self.consumers.is_empty() {
+            return;
+        }
+        if let Some(first) = self.fresh.front() {
+            self.cursor = Seq(first.seq.0 - 1);
+            self.more = true;
+        }
+        self.unload(budget);
+    }
+
+    /// Drops the envelopes. Only a lane without consumers may: its cursor has been set back.
+    pub(super) fn unload(&mut self, budget: &Budget) {
+        budget.give(self.fresh.iter().map(|fresh| fresh.envelope.len()).sum());
+        self.fresh = VecDeque::new();
+        for returned in self.returned.values_mut() {
+            budget.give(returned.envelope.take().map_or(0, |envelope| envelope.len()));
+        }
+    }
+
+    pub(super) fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
+    }
+
+    /// Puts a consumer at the end of the turns if it has credit.
+    pub(super) fn enlist(&mut self, connection: ConnectionId) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            if !consumer.enlisted && consumer.outstanding < consumer.prefetch {
+                consumer.enlisted = true;
+                self.turns.push_back(connection);
+            }
+        }
+    }
+
+    /// The consumer whose turn it is. It keeps its turn until [`Lane::take_credit`].
+    pub(super) fn next_consumer(&mut self, can_take: impl Fn(ConnectionId) -> bool) -> Option<ConnectionId> {
+        loop {
+            let trusted = self.turns.iter().position(|turn| self.consumers.get(turn).is_some_and(|c| !c.suspect));
+            let index = trusted.unwrap_or(0);
+            let connection = *self.turns.get(index)?;
+            let has_credit = self.consumers.get(&connection).is_some_and(|c| c.outstanding < c.prefetch);
+            if has_credit && can_take(connection) {
+                return Some(connection);
+            }
+            // It is put in line again when it has credit and room.
+            self.turns.remove(index);
+            if let Some(consumer) = self.consumers.get_mut(&connection) {
+                consumer.enlisted = false;
+            }
+        }
+    }
+
+    pub(super) fn take_credit(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.turns.iter().position(|turn| *turn == connection) {
+            self.turns.remove(index);
+        }
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.enlisted = false;
+            consumer.outstanding += 1;
+        }
+        self.enlist(connection);
+    }
+
+    pub(super) fn free_credit(&mut self, connection: ConnectionId) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.outstanding = consumer.outstanding.saturating_sub(1);
+        }
+        self.enlist(connection);
+    }
+
+    pub(super) fn suspect(&mut self, connection: ConnectionId) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.suspect = true;
+        }
+    }
+
+    pub(super) fn trust(&mut self, connection: ConnectionId) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.suspect = false;
+        }
+    }
+}
+
+/// Messages.
+impl Lane {
+    pub(super) fn committed(&mut self, seq: Seq, message_id: &MessageId, envelope: &Bytes, ready: PageLimit, budget: &Budget) {
+        if let Loading::After { arrived } = &mut self.loading {
+            *arrived = true;
+            return;
+        }
+        let room = self.fresh.is_empty() || (self.fresh.len() < ready.messages && budget.free() >= envelope.len());
+        if self.more || self.consumers.is_empty() || !room {
+            self.more = true;
+            return;
+        }
+        self.cursor = seq;
+        // A copy of its own: the line that it came in may be sixteen megabytes long.
+        self.push_fresh(seq, message_id.clone(), Bytes::copy_from_slice(envelope), budget);
+    }
+
+    fn push_fresh(&mut self, seq: Seq, message_id: MessageId, envelope: Bytes, budget: &Budget) {
+        budget.take(envelope.len());
+        self.fresh.push_back(Fresh { seq, message_id, envelope });
+    }
+
+    /// The next message to hand out; `None` if there is none, or its envelope must be read first.
+    pub(super) fn next(&mut self, now: Instant, budget: &Budget) -> Option<(Seq, Waiting, Bytes)> {
+        if let Some(first) = self.returned.first_entry() {
+            first.get().envelope.as_ref()?;
+            let (seq, returned) = first.remove_entry();
+            let envelope = returned.envelope?;
+            budget.give(envelope.len());
+            return Some((seq, returned.waiting, envelope));
+        }
+        if let Some(fresh) = self.fresh.pop_front() {
+            budget.give(fresh.envelope.len());
+            let waiting = Waiting { message_id: fresh.message_id, attempts: 0, delivered: None };
+            return Some((fresh.seq, waiting, fresh.envelope));
+        }
+        if !self.more && self.loading == Loading::No {
+            self.unpark(now);
+        }
+        None
+    }
+
+    /// Lets the parked message that has waited longest return.
+    fn unpark(&mut self, now: Instant) {
+        let due = self.parked.iter().filter(|(_, parked)| parked.due <= now).min_by_key(|(_, parked)| parked.due);
+        if let Some(seq) = due.map(|(seq, _)| *seq) {
+            if let Some(parked) = self.parked.remove(&seq) {
+                self.returned.insert(seq, Returned { waiting: parked.waiting, envelope: None });
+            }
+        }
+    }
+
+    pub(super) fn give_back(&mut self, seq: Seq, waiting: Waiting, max_redeliveries: u32, now: Instant) {
+        if waiting.attempts < max_redeliveries {
+            self.returned.insert(seq, Returned { waiting, envelope: None });
+        } else {
+            let doublings = (waiting.attempts - max_redeliveries).min(16);
+            let due = now + FIRST_PARKING.saturating_mul(1 << doublings).min(LONGEST_PARKING);
+            self.parked.insert(seq, Parked { waiting, due });
+        }
+    }
+
+    /// The message is gone from the store.
+    pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) {
+        if self.loading != Loading::No {
+            self.removed.insert(seq);
+        }
+        if let Some(returned) = self.returned.remove(&seq) {
+            budget.give(returned.envelope.map_or(0, |envelope| envelope.len()));
+        }
+        self.parked.remove(&seq);
+        if let Ok(index) = self.fresh.binary_search_by_key(&seq, |fresh| fresh.seq) {
+            if let Some(fresh) = self.fresh.remove(index) {
+                budget.give(fresh.envelope.len());
+            }
+        }
+    }
+
+    pub(super) fn launched(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(super) fn landed(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Whether a parked message may be handed out again.
+    pub(super) fn has_due(&self, now: Instant) -> bool {
+        self.parked.values().any(|parked| parked.due <= now)
+    }
+
+    pub(super) fn parked(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.parked.values().map(|parked| (&parked.waiting.message_id, parked.waiting.attempts))
+    }
+
+    /// Whether forgetting the lane loses nothing: all that it has is in the store.
+    pub(super) fn is_idle(&self) -> bool {
+        self.consumers.is_empty()
+            && self.in_flight == 0
+            && self.returned.is_empty()
+            && self.parked.is_empty()
+            && self.loading == Loading::No
+    }
+}
+
+/// Reading from the store.
+impl Lane {
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading != Loading::No
+    }
+
+    /// What to read next. `asked` is whether somebody waits who is no consumer.
+    pub(super) fn begin_load(&mut self, ready: PageLimit, asked: bool, budget: &Budget) -> Option<What> {
+        let wanted = asked || !self.turns.is_empty();
+        if self.loading != Loading::No || !(wanted || self.has_consumers()) {
+            return None;
+        }
+        let bytes = ready.bytes.min(budget.free()).max(1);
+        if self.returned.first_key_value().is_some_and(|(_, first)| first.envelope.is_none()) {
+            if !wanted {
+                return None;
+            }
+            let page = RETURNED_PAGE.min(ready.messages);
+            let seqs = self.returned.iter().filter(|(_, r)| r.envelope.is_none()).map(|(seq, _)| *seq).take(page).collect();
+            self.loading = Loading::Again;
+            return Some(What::Again(seqs, bytes));
+        }
+        // The next page is fetched while half of the last one is still there; in want of memory, when none is.
+        let low = self.fresh.is_empty() && wanted || self.fresh.len() < ready.messages / 2 && budget.free() >= ready.bytes;
+        if !self.more || !low {
+            return None;
+        }
+        self.loading = Loading::After { arrived: false };
+        Some(What::After(self.cursor, PageLimit { messages: ready.messages, bytes }))
+    }
+
+    pub(super) fn loaded(&mut self, what: What, page: Page, budget: &Budget) {
+        let loading = std::mem::replace(&mut self.loading, Loading::No);
+        let removed = std::mem::take(&mut self.removed);
+        match what {
+            What::Again(seqs, _) => self.loaded_again(&seqs, page, &removed, budget),
+            What::After(cursor, _) => {
+                let arrived = matches!(loading, Loading::After { arrived: true });
+                // Unloaded meanwhile: the page does not join on.
+                if cursor != self.cursor {
+                    return;
+                }
+                self.more = page.more || arrived;
+                for message in page.messages {
+                    self.cursor = message.seq;
+                    if !removed.contains(&message.seq) {
+                        self.push_fresh(message.seq, message.message_id, message.envelope, budget);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was asked for and is not there has been removed; what lies past a page that was cut short is not known.
+    fn loaded_again(&mut self, seqs: &[Seq], page: Page, removed: &HashSet<Seq>, budget: &Budget) {
+        let known_to = if page.more { page.messages.last().map(|message| message.seq) } else { seqs.last().copied() };
+        let mut found: HashMap<Seq, Bytes> =
+            page.messages.into_iter().map(|message| (message.seq, message.envelope)).collect();
+        for seq in seqs.iter().filter(|seq| known_to.is_some_and(|known_to| **seq <= known_to)) {
+            match found.remove(seq).filter(|_| !removed.contains(seq)) {
+                Some(envelope) => {
+                    if let Some(returned) = self.returned.get_mut(seq) {
+                        if returned.envelope.is_none() {
+                            budget.take(envelope.len());
+                            returned.envelope = Some(envelope);
+                        }
+                    }
+                }
+                None => self.remove(*seq, budget),
+            }
+        }
+    }
+}
+

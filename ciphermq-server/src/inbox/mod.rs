@@ -1,0 +1,448 @@
+//! One receiver's waiting messages in memory: its lanes, leases, consumers and their credit.
+//!
+//! A message goes only to the client that it is for, and an ack names no queue. So memory is divided by
+//! receiver: an [`Inbox`] holds a [`Lane`](lane::Lane) for each queue with messages or consumers of that
+//! receiver, and everything that is in flight to it. Receivers do not wait for each other.
+//!
+//! ```text
+//!    committed ──► fresh ──┐                      ┌─ settled ──► credit free again
+//!    store page ──► fresh ─┼─► in flight (leased) ┴─ removed ──► gone
+//!    lost lease ► returned ┘        │
+//!         ▲                         │ connection lost, silent, resend
+//!         └─────────────────────────┘
+//! ```
+//!
+//! No I/O, no clock, no lock: values and the time in; [`Inbox::pump`] then tells what to deliver and
+//! what to read.
+
+mod budget;
+mod flight;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ciphermq_protocol::{Delivery, MessageId};
+
+pub use budget::Budget;
+use flight::{Flight, Lease};
+use lane::{Lane, Waiting};
+
+use crate::store::{AckOutcome, Page, PageLimit, QueueId, Seq, Time};
+
+/// A connection of the receiver, for as long as it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// How an inbox behaves.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// After how long a silence a connection loses its leases.
+    pub redelivery_timeout: Duration,
+    /// After how many lost leases a message steps aside for all others.
+    pub max_redeliveries: u32,
+    /// How many bytes may be on their way to a connection's socket; one message at least.
+    pub unsent_bytes: usize,
+    /// How much one lane holds ready.
+    pub ready: PageLimit,
+}
+
+/// Messages for one connection, in order.
+#[derive(Debug)]
+pub struct Dispatch {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The deliveries.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// What to read from the store, then to hand to [`Inbox::loaded`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// The lane's queue.
+    pub queue: QueueId,
+    /// What of it.
+    pub what: What,
+}
+
+/// What to read of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// What comes after this.
+    After(Seq, PageLimit),
+    /// These again, up to so many bytes.
+    Again(Vec<Seq>, usize),
+}
+
+/// What [`Inbox::pump`] wants to be done.
+#[derive(Debug, Default)]
+pub struct Pumped {
+    /// Deliveries, at most one entry a connection and lane.
+    pub dispatches: Vec<Dispatch>,
+    /// Reads.
+    pub loads: Vec<Load>,
+}
+
+/// The answer to a `fetch`.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The message, leased to the connection.
+    Message(Delivery),
+    /// Nothing waits.
+    Nothing,
+    /// Read this first, then ask again.
+    Load(Load),
+    /// Another read is under way; ask again after it.
+    Loading,
+}
+
+/// A connection that consumes or fetches.
+#[derive(Debug, Default)]
+struct Peer {
+    unsent: usize,
+    queues: HashSet<QueueId>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    policy: Policy,
+    budget: Budget,
+    lanes: HashMap<QueueId, Lane>,
+    flights: HashMap<MessageId, Flight>,
+    peers: HashMap<ConnectionId, Peer>,
+    /// Lanes in which something has changed since they were pumped.
+    stirred: HashSet<QueueId>,
+}
+
+/// What happens to an inbox. After any of these, [`Inbox::pump`] it.
+impl Inbox {
+    /// An inbox that holds nothing yet; the store may hold more.
+    #[must_use]
+    pub fn new(policy: Policy, budget: Budget) -> Self {
+        Self {
+            policy,
+            budget,
+            lanes: HashMap::new(),
+            flights: HashMap::new(),
+            peers: HashMap::new(),
+            stirred: HashSet::new(),
+        }
+    }
+
+    /// A connection wants the queue's messages, at most `prefetch` of them unacked at a time.
+    pub fn subscribe(&mut self, queue: QueueId, connection: ConnectionId, prefetch: u32) {
+        self.peers.entry(connection).or_default().queues.insert(queue);
+        self.lanes.entry(queue).or_default().subscribe(connection, prefetch);
+        self.stirred.insert(queue);
+    }
+
+    /// A message for this receiver was committed.
+    pub fn committed(&mut self, queue: QueueId, seq: Seq, message_id: &MessageId, envelope: &Bytes) {
+        // A lane that is not there finds the message in the store when somebody comes for it.
+        if let Some(lane) = self.lanes.get_mut(&queue) {
+            lane.committed(seq, message_id, envelope, self.policy.ready, &self.budget);
+            self.stirred.insert(queue);
+        }
+    }
+
+    /// An ack or rejection was read on `connection`: from now on the message is not delivered again, unless
+    /// the store says that it still waits. Returns when it was first delivered, as far as is known here.
+    pub fn begin_ack(&mut self, connection: ConnectionId, message_id: &MessageId) -> Option<Time> {
+        let flight = self.flights.entry(message_id.clone()).or_default();
+        flight.acks += 1;
+        flight.acker = Some(connection);
+        flight.leases.iter().map(|lease| lease.delivered).min()
+    }
+
+    /// The store has decided on an ack or rejection that was begun.
+    ///
+    /// The credit of a lease of the acking connection stays taken until [`Inbox::settled`], so that no
+    /// delivery overtakes the confirmation that makes room for it.
+    pub fn ack_committed(&mut self, message_id: &MessageId, outcome: &AckOutcome, now: Instant) {
+        if let AckOutcome::Done(copies) = outcome {
+            for (queue, seq) in copies {
+                if let Some(lane) = self.lanes.get_mut(queue) {
+                    lane.remove(*seq, &self.budget);
+                }
+            }
+        }
+        let Some(flight) = self.flights.get_mut(message_id) else { return };
+        flight.acks = flight.acks.saturating_sub(1);
+        flight.gone |= matches!(outcome, AckOutcome::Done(_));
+        if flight.gone {
+            let acker = flight.acker.filter(|acker| self.peers.contains_key(acker));
+            let free = flight.extract(|lease| acker.is_none() || lease.holder != acker);
+            self.free_all(&free);
+        } else if flight.acks == 0 {
+            // Not acked after all: what nobody holds any more waits again.
+            let orphans = flight.extract(|lease| lease.holder.is_none());
+            self.free_all(&orphans);
+            self.give_back_all(message_id, &orphans, now);
+        }
+        self.forget_if_done(message_id);
+    }
+
+    /// The answers to acks of these messages stand in the connection's output: their credit is free.
+    pub fn settled<'a>(&mut self, connection: ConnectionId, message_ids: impl IntoIterator<Item = &'a MessageId>) {
+        for message_id in message_ids {
+            let Some(flight) = self.flights.get_mut(message_id).filter(|flight| flight.gone) else { continue };
+            let leases = flight.extract(|lease| lease.holder == Some(connection));
+            self.free_all(&leases);
+            self.forget_if_done(message_id);
+        }
+    }
+
+    /// So many bytes of deliveries have been written to the connection's socket.
+    pub fn sent(&mut self, connection: ConnectionId, bytes: usize) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        let was_full = peer.unsent >= self.policy.unsent_bytes;
+        peer.unsent = peer.unsent.saturating_sub(bytes);
+        if was_full && peer.unsent < self.policy.unsent_bytes {
+            for queue in &peer.queues {
+                if let Some(lane) = self.lanes.get_mut(queue) {
+                    lane.enlist(connection);
+                    self.stirred.insert(*queue);
+                }
+            }
+        }
+    }
+
+    /// The store has answered a [`Load`].
+    pub fn loaded(&mut self, load: Load, page: Page) {
+        if let Some(lane) = self.lanes.get_mut(&load.queue) {
+            lane.loaded(load.what, page, &self.budget);
+            self.stirred.insert(load.queue);
+        }
+    }
+
+    /// The sender wants an unacknowledged message to be delivered again, even while it is leased.
+    pub fn resend(&mut self, message_id: &MessageId, now: Instant) {
+        let Some(flight) = self.flights.get_mut(message_id) else { return };
+        if flight.acks == 0 && !flight.gone {
+            let leases = std::mem::take(&mut flight.leases);
+            self.free_all(&leases);
+            self.give_back_all(message_id, &leases, now);
+            self.forget_if_done(message_id);
+        }
+    }
+
+    /// The connection has ended: its leases return at once, at the head of their lanes, in order.
+    pub fn disconnect(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(peer) = self.peers.remove(&connection) else { return };
+        for queue in peer.queues {
+            if let Some(lane) = self.lanes.get_mut(&queue) {
+                lane.unsubscribe(connection, &self.budget);
+                self.stirred.insert(queue);
+            }
+        }
+        // Where an ack is under way, its outcome decides.
+        for flight in self.flights.values_mut().filter(|flight| flight.acks > 0) {
+            for lease in flight.leases.iter_mut().filter(|lease| lease.holder == Some(connection)) {
+                lease.holder = None;
+            }
+        }
+        self.end_leases(now, |lease| lease.holder == Some(connection));
+    }
+
+    /// Ends the leases of connections from which nothing was received for too long. `last_received` tells
+    /// when something was last received on a connection. Returns those connections.
+    pub fn expire(
+        &mut self,
+        now: Instant,
+        last_received: impl Fn(ConnectionId) -> Option<Instant>,
+    ) -> HashSet<ConnectionId> {
+        let timeout = self.policy.redelivery_timeout;
+        let mut silent = HashSet::new();
+        self.end_leases(now, |lease| {
+            let Some(holder) = lease.holder else { return false };
+            let heard = last_received(holder).map_or(lease.since, |heard| heard.max(lease.since));
+            let is_silent = now.saturating_duration_since(heard) >= timeout;
+            if is_silent {
+                silent.insert((lease.queue, holder));
+            }
+            is_silent
+        });
+        for (queue, connection) in &silent {
+            if let Some(lane) = self.lanes.get_mut(queue) {
+                lane.suspect(*connection);
+            }
+        }
+        silent.into_iter().map(|(_, connection)| connection).collect()
+    }
+
+    /// Something was received on a connection that had been silent: it lives.
+    pub fn heard(&mut self, connection: ConnectionId) {
+        let Some(peer) = self.peers.get(&connection) else { return };
+        for queue in &peer.queues {
+            if let Some(lane) = self.lanes.get_mut(queue) {
+                lane.trust(connection);
+            }
+        }
+    }
+
+    /// Time has passed: parked messages may be due.
+    pub fn wake(&mut self, now: Instant) {
+        let due = self.lanes.iter().filter(|(_, lane)| lane.has_consumers() && lane.has_due(now));
+        self.stirred.extend(due.map(|(queue, _)| *queue));
+    }
+
+    /// Forgets lanes in which nothing happens, and gives their memory back. Returns whether nothing is left.
+    pub fn tidy(&mut self) -> bool {
+        self.lanes.retain(|_, lane| {
+            let idle = lane.is_idle();
+            if idle {
+                lane.unload(&self.budget);
+            }
+            !idle
+        });
+        if self.flights.is_empty() {
+            self.flights.shrink_to_fit();
+        }
+        self.lanes.is_empty() && self.flights.is_empty() && self.peers.is_empty()
+    }
+}
+
+/// What an inbox gives.
+impl Inbox {
+    /// Hands out what can be handed out, consumers of a lane in turn, and tells what to read next.
+    pub fn pump(&mut self, clock: (Instant, Time)) -> Pumped {
+        let mut pumped = Pumped::default();
+        for queue in std::mem::take(&mut self.stirred) {
+            self.dispatch(queue, clock, &mut pumped.dispatches);
+            let what = self.lanes.get_mut(&queue).and_then(|lane| lane.begin_load(self.policy.ready, false, &self.budget));
+            pumped.loads.extend(what.map(|what| Load { queue, what }));
+        }
+        pumped
+    }
+
+    fn dispatch(&mut self, queue: QueueId, clock: (Instant, Time), dispatches: &mut Vec<Dispatch>) {
+        let Some(lane) = self.lanes.get_mut(&queue) else { return };
+        let unsent_bytes = self.policy.unsent_bytes;
+        while let Some(connection) = lane.next_consumer(|c| self.peers.get(&c).is_some_and(|p| p.unsent < unsent_bytes)) {
+            let Some(next) = lane.next(clock.0, &self.budget) else { break };
+            let Some(delivery) = lease(&mut self.flights, lane, queue, next, (connection, true), clock) else { continue };
+            lane.take_credit(connection);
+            if let Some(peer) = self.peers.get_mut(&connection) {
+                peer.unsent += delivery.envelope.len();
+            }
+            match dispatches.iter_mut().find(|dispatch| dispatch.connection == connection) {
+                Some(dispatch) => dispatch.deliveries.push(delivery),
+                None => dispatches.push(Dispatch { connection, deliveries: vec![delivery] }),
+            }
+        }
+    }
+
+    /// Takes one message for a connection that does not consume.
+    pub fn fetch(&mut self, queue: QueueId, connection: ConnectionId, clock: (Instant, Time)) -> Fetched {
+        let lane = self.lanes.entry(queue).or_default();
+        while let Some(next) = lane.next(clock.0, &self.budget) {
+            if let Some(delivery) = lease(&mut self.flights, lane, queue, next, (connection, false), clock) {
+                self.peers.entry(connection).or_default().queues.insert(queue);
+                return Fetched::Message(delivery);
+            }
+        }
+        if lane.is_loading() {
+            return Fetched::Loading;
+        }
+        let one = PageLimit { messages: 1, bytes: 1 };
+        match lane.begin_load(one, true, &self.budget) {
+            Some(what) => Fetched::Load(Load { queue, what }),
+            None => Fetched::Nothing,
+        }
+    }
+
+    /// First deliveries at or before `before` that are not acked and whose time is not recorded yet.
+    pub fn unrecorded(&mut self, before: Instant) -> Vec<(MessageId, Time)> {
+        let mut deliveries = Vec::new();
+        for (message_id, flight) in self.flights.iter_mut().filter(|(_, flight)| !flight.gone) {
+            for lease in flight.leases.iter_mut().filter(|lease| !lease.recorded && lease.since <= before) {
+                lease.recorded = true;
+                deliveries.push((message_id.clone(), lease.delivered));
+            }
+        }
+        deliveries
+    }
+
+    /// Messages that were handed out too often, with the number of times.
+    pub fn parked(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.lanes.values().flat_map(Lane::parked)
+    }
+}
+
+/// Leases.
+impl Inbox {
+    /// Ends the leases that `which` names, unless an ack is under way.
+    fn end_leases(&mut self, now: Instant, mut which: impl FnMut(&Lease) -> bool) {
+        let mut ended = Vec::new();
+        for (message_id, flight) in &mut self.flights {
+            if flight.gone || flight.acks == 0 {
+                let leases = flight.extract(&mut which);
+                if !leases.is_empty() {
+                    ended.push((message_id.clone(), leases, flight.gone));
+                }
+            }
+        }
+        for (message_id, leases, gone) in &ended {
+            self.free_all(leases);
+            if !gone {
+                self.give_back_all(message_id, leases, now);
+            }
+            self.forget_if_done(message_id);
+        }
+    }
+
+    /// The leases' credit is free again.
+    fn free_all(&mut self, leases: &[Lease]) {
+        for lease in leases {
+            let Some(lane) = self.lanes.get_mut(&lease.queue) else { continue };
+            lane.landed();
+            if let Some(holder) = lease.holder.filter(|_| lease.credited) {
+                lane.free_credit(holder);
+            }
+            self.stirred.insert(lease.queue);
+        }
+    }
+
+    /// The message waits again, at the head of its lanes.
+    fn give_back_all(&mut self, message_id: &MessageId, leases: &[Lease], now: Instant) {
+        for lease in leases {
+            let attempts = lease.attempts.saturating_add(1);
+            let delivered = Some((lease.delivered, lease.recorded));
+            let waiting = Waiting { message_id: message_id.clone(), attempts, delivered };
+            let lane = self.lanes.entry(lease.queue).or_default();
+            lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, now);
+            self.stirred.insert(lease.queue);
+        }
+    }
+
+    fn forget_if_done(&mut self, message_id: &MessageId) {
+        if self.flights.get(message_id).is_some_and(Flight::is_done) {
+            self.flights.remove(message_id);
+        }
+    }
+}
+
+/// Leases a message that has come up. `None` if it is acked already, or if an ack for it is under way: then it
+/// is set aside, and waits again only if the ack fails.
+fn lease(
+    flights: &mut HashMap<MessageId, Flight>,
+    lane: &mut Lane,
+    queue: QueueId,
+    (seq, waiting, envelope): (Seq, Waiting, Bytes),
+    (connection, credited): (ConnectionId, bool),
+    (since, time): (Instant, Time),
+) -> Option<Delivery> {
+    let flight = flights.entry(waiting.message_id.clone()).or_default();
+    if flight.gone {
+        return None;
+    }
+    let holder = (flight.acks == 0).then_some(connection);
+    let (delivered, recorded) = waiting.delivered.unwrap_or((time, false));
+    flight.leases.push(Lease { queue, seq, holder, credited, since, delivered, recorded, attempts: waiting.attempts });
+    lane.launched();
+    holder.map(|_| Delivery { message_id: waiting.message_id, envelope })
+}

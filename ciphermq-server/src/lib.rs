@@ -1,0 +1,38 @@
+//! The CipherMQ broker as a library; `main.rs` is its thin program.
+//!
+//! ```text
+//!   listener ──► connection ──► broker ──► store ──► SQLite or PostgreSQL
+//!      │             ▲             │          │
+//!     tls            └── inbox ◄───┴── commit ┘
+//! ```
+//!
+//! The broker cannot open a message: it does not even depend on the crate that could. What it has
+//! acknowledged is in the store, synced; memory is a cache of that and may be lost at any time.
+//!
+//! Modules in reading order:
+//!
+//! - [`config`]: `config.toml` and what overrides it
+//! - [`logging`]: JSON lines in files by level, readable ones on the console
+//! - [`server`]: start, run, stop
+//! - [`stop`]: how every part learns that it is to stop
+//! - [`tls`]: certificates on both sides, and from a certificate to a client id
+//! - [`listener`]: the accept loop
+//! - [`connection`]: lines in, replies in order and deliveries out
+//! - [`broker`]: what each command does
+//! - [`inbox`]: one receiver's lanes, leases, consumers and credit, without I/O
+//! - [`store`]: the durable truth
+//! - [`keys`]: the key directory
+//! - [`at_rest`]: how keys are sealed in the database
+
+pub mod at_rest;
+pub mod broker;
+pub mod config;
+pub mod connection;
+pub mod inbox;
+pub mod keys;
+pub mod listener;
+pub mod logging;
+pub mod server;
+pub mod store;
+pub mod stop;
+pub mod tls;

@@ -1,0 +1,130 @@
+//! The accept loop: connections in, each served by a task of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::broker::Broker;
+use crate::connection::{self, BufferBudget};
+use crate::stop::Stop;
+use crate::tls::Peer;
+
+/// After an accept that failed for want of file descriptors and the like.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// When a silent peer is asked whether it is there, and how often.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+/// How long what was sent may stay unacknowledged by the peer's TCP.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("[server] address: cannot listen on {address}: {source}\n{mend}")]
+pub struct BindError {
+    address: String,
+    mend: &'static str,
+    source: io::Error,
+}
+
+/// Begins to listen.
+///
+/// # Errors
+///
+/// [`BindError`] says what to do.
+pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let mend = match source.kind() {
+            io::ErrorKind::AddrInUse => "Another program listens there. Stop it, or choose another port.",
+            io::ErrorKind::AddrNotAvailable => "This machine has no such address. Choose one that it has, or 0.0.0.0 for all.",
+            io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege. Choose a higher one.",
+            _ => "Write host:port, with a host that this machine has.",
+        };
+        BindError { address: address.to_owned(), mend, source }
+    })
+}
+
+/// What a connection's task needs.
+#[derive(Clone)]
+struct Shared {
+    acceptor: TlsAcceptor,
+    broker: Arc<Broker>,
+    buffers: Arc<BufferBudget>,
+    stop: Stop,
+}
+
+/// Accepts until the server stops, then waits for the connections to end.
+pub async fn run(listener: TcpListener, acceptor: TlsAcceptor, broker: Arc<Broker>, mut stop: Stop) {
+    let slots = Arc::new(Semaphore::new(broker.limits().max_connections.min(Semaphore::MAX_PERMITS)));
+    let buffers = BufferBudget::new(broker.limits().max_buffered_bytes);
+    let shared = Shared { acceptor, broker, buffers, stop: stop.clone() };
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => match Arc::clone(&slots).try_acquire_owned() {
+                    Ok(slot) => drop(connections.spawn(serve(stream, address, shared.clone(), slot))),
+                    Err(_) => tracing::warn!(%address, "Connection refused: limits.max_connections is reached"),
+                },
+                Err(error) => {
+                    tracing::error!(%error, "Cannot accept connections for the moment");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = stop.requested() => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: OwnedSemaphorePermit) {
+    let Shared { acceptor, broker, buffers, mut stop } = shared;
+    if let Err(error) = configure(&stream) {
+        tracing::debug!(%address, %error, "Cannot set socket options");
+    }
+    let limit = broker.limits().handshake_timeout;
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(limit, acceptor.accept(stream)) => handshake,
+        () = stop.requested() => return,
+    };
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::error!(%address, %error, "TLS handshake failed"),
+        Err(_) => return tracing::error!(%address, error = "it took too long", "TLS handshake failed"),
+    };
+    let peer = match Peer::from_chain(chain(&stream)) {
+        Ok(peer) => peer,
+        Err(error) => return tracing::error!(%address, %error, "Connection closed: the certificate names no client"),
+    };
+    tracing::info!(client_id = %peer.client_id, %address, "Client connected");
+    let client_id = peer.client_id.clone();
+    let (session, mailbox) = broker.connect(client_id.clone());
+    let remember = broker.remember_certificate(&peer);
+    let serve = connection::serve(stream, session, mailbox, &buffers, stop);
+    // The certificate is kept beside the first commands: a store that is away must not keep clients out.
+    tokio::join!(remember, serve);
+    drop(slot);
+    tracing::info!(%client_id, %address, "Client disconnected");
+}
+
+fn chain(stream: &TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
+    stream.get_ref().1.peer_certificates().unwrap_or_default()
+}
+
+/// Replies are small and awaited; peers that vanish are to be noticed.
+fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}

@@ -1,0 +1,71 @@
+//! Takes events from `tracing`, and decides where their lines go.
+
+use std::time::Duration;
+
+use tracing::{
+    Event, Level, Subscriber,
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+
+use super::{
+    line::{self, Clock, Fields},
+    spool::{Patience, Spool},
+};
+
+/// How long a line that matters waits for room before it is lost. It holds up a worker of the runtime.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Writes every event that comes this far: into one file by its level, and on the console.
+pub(super) struct Lines {
+    pub(super) info: Spool,
+    pub(super) debug: Spool,
+    pub(super) error: Spool,
+    pub(super) console: Spool,
+    pub(super) colour: bool,
+    pub(super) clock: Clock,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            span.extensions_mut().replace(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let now = (self.clock)();
+        let (level, target) = (*event.metadata().level(), event.metadata().target());
+        let (file, patience) = match level {
+            // The broker says more in these than a slow disk can take, and can do without them.
+            Level::DEBUG | Level::TRACE => (&self.debug, Patience::None),
+            Level::INFO => (&self.info, Patience::For(PATIENCE)),
+            Level::WARN | Level::ERROR => (&self.error, Patience::For(PATIENCE)),
+        };
+        line::with_buffers(|buffers| {
+            event.record(&mut buffers.fields);
+            for span in context.event_scope(event).into_iter().flatten() {
+                if let Some(fields) = span.extensions().get::<Fields>() {
+                    buffers.fields.append(fields);
+                }
+            }
+            file.push(now, buffers.json(now, level, target), patience);
+            // A terminal that somebody has stopped with Ctrl-S must not stop the broker.
+            self.console.push(
+                now,
+                buffers.readable(now, level, target, self.colour),
+                Patience::None,
+            );
+        });
+    }
+}

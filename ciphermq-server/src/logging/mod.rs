@@ -1,0 +1,181 @@
+//! Logs: JSON lines in three files, each with its own levels, and readable lines on the console.
+//!
+//! ```text
+//!  event ──> layer ──> line ──┬──> spool ──> rotation ──> server_info.log    INFO
+//!            (which    (text) ├──> spool ──> rotation ──> server_debug.log   DEBUG, TRACE
+//!            outputs)         ├──> spool ──> rotation ──> server_error.log   ERROR, WARN
+//!                             └──> spool ──> standard error                  all
+//! ```
+//!
+//! - `layer`: takes events from `tracing` and decides where their lines go;
+//! - `line`: makes the text, JSON and readable, with everything escaped that could break a line or a terminal;
+//! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not hold up the broker;
+//! - `rotation`: the file, and when a new one is begun.
+//!
+//! A JSON line is `{"timestamp":"2025-09-08T07:03:00.123Z","level":"INFO","message":"..."}` with the event's
+//! fields, and those of the spans around it, after the message. Lines of other levels than INFO also have
+//! `target`, the module that wrote them.
+//!
+//! # What is lost when
+//!
+//! Lines reach the operating system within moments of being logged, and all of them before the [`Guard`] is
+//! gone; a panic is itself logged, and flushed. Only SIGKILL or an abort can lose the last few milliseconds.
+//! When the disk is slower than the log, DEBUG and TRACE lines are dropped; the others wait a little before
+//! they are. When a log file cannot be written at all, the server goes on: that is told on the console, the
+//! file is tried again every second, and once it works it gets what is still buffered and a line that says
+//! how many lines it lacks.
+
+use std::{io, panic, sync::Arc, time::Duration};
+
+use tracing::{Subscriber, level_filters::LevelFilter, subscriber::SetGlobalDefaultError};
+use tracing_subscriber::{Registry, filter::Targets, layer::SubscriberExt as _};
+
+use self::{
+    layer::Lines,
+    line::Clock,
+    rotation::RotatingFile,
+    spool::{Output, Spool},
+};
+use crate::config::Logging;
+
+mod layer;
+mod line;
+mod rotation;
+mod spool;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of lines that may wait for a log file.
+const FILE_BUFFER: usize = 4 << 20;
+/// Bytes of lines that may wait for the console.
+const CONSOLE_BUFFER: usize = 1 << 20;
+/// How long the end of the server, or a panic, waits for the logs.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why logging did not start. A log file that cannot be opened is no reason: see the module's documentation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Logging was started before in this process.
+    #[error("logging has been started already\nStart it once, in main.")]
+    Started(#[from] SetGlobalDefaultError),
+
+    /// A thread that writes logs could not be started.
+    #[error(
+        "cannot start a thread that writes the logs: {0}\nAllow the server's user more processes or more memory."
+    )]
+    Thread(#[from] io::Error),
+}
+
+/// Keeps the logs going. When it is dropped, every line logged before has been written, or two seconds have
+/// passed; lines logged later are lost. Hold it until the very end of `main`.
+#[derive(Debug)]
+#[must_use = "dropping the guard ends the logs"]
+pub struct Guard {
+    spools: Arc<[Spool]>,
+}
+
+impl Guard {
+    /// Waits until every line logged so far is written, at most two seconds.
+    pub fn flush(&self) {
+        flush(&self.spools);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Told to all first, so that they end side by side.
+        for spool in self.spools.iter() {
+            spool.close();
+        }
+        for spool in self.spools.iter() {
+            spool.wait_closed(FLUSH_TIMEOUT);
+        }
+    }
+}
+
+fn flush(spools: &[Spool]) {
+    for spool in spools {
+        spool.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// Starts logging for the whole process, panics included.
+///
+/// # Errors
+///
+/// When logging has been started already, or a thread cannot be started. Trouble with the files themselves is
+/// told on the console and tried again.
+pub fn init(config: &Logging) -> Result<Guard, Error> {
+    let console = Console {
+        output: Box::new(spool::Stderr),
+        colour: spool::Stderr::colour(),
+    };
+    let (subscriber, guard) = start(config, console, line::system_clock())?;
+    tracing::subscriber::set_global_default(subscriber)?;
+
+    let spools = Arc::clone(&guard.spools);
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let payload = info.payload_as_str().unwrap_or("a value that is no text");
+        tracing::error!(
+            location,
+            thread = thread.name().unwrap_or_default(),
+            "Panicked: {payload}"
+        );
+        flush(&spools);
+        previous(info);
+    }));
+    Ok(guard)
+}
+
+/// Where readable lines go.
+struct Console {
+    output: Box<dyn Output>,
+    colour: bool,
+}
+
+/// Everything behind [`init`], but for what belongs to the process: tests start it as often as they like.
+fn start(
+    config: &Logging,
+    console: Console,
+    clock: Clock,
+) -> Result<(impl Subscriber + use<>, Guard), Error> {
+    let file = |path: &std::path::Path, level| {
+        let file = RotatingFile::new(
+            path.to_owned(),
+            config.rotation,
+            config.max_size_bytes,
+            level,
+            clock.clone(),
+        );
+        Spool::start(Box::new(file), FILE_BUFFER)
+    };
+    let info = file(&config.info_file_path, "INFO")?;
+    let debug = file(&config.debug_file_path, "DEBUG")?;
+    let error = file(&config.error_file_path, "ERROR")?;
+    let readable = Spool::start(console.output, CONSOLE_BUFFER)?;
+    let spools = Arc::from([info.clone(), debug.clone(), error.clone(), readable.clone()]);
+    let lines = Lines {
+        info,
+        debug,
+        error,
+        console: readable,
+        colour: console.colour,
+        clock,
+    };
+
+    let level = LevelFilter::from_level(config.level);
+    // What libraries say at INFO and below is about themselves, and would drown what the broker says.
+    let libraries = if level == LevelFilter::TRACE {
+        LevelFilter::DEBUG
+    } else {
+        level.min(LevelFilter::WARN)
+    };
+    let filter = Targets::new()
+        .with_default(libraries)
+        .with_target("ciphermq", level);
+    Ok((Registry::default().with(filter).with(lines), Guard { spools }))
+}

@@ -1,0 +1,339 @@
+//! A log file that a new one takes the place of, by time and by size, whichever comes first.
+//!
+//! The file that is written keeps its configured name. A full one, or one whose hour or day is over, is renamed
+//! to `server_info.log.2025-09-08-07` (hourly) or `server_info.log.2025-09-08` (daily), in UTC; when there are
+//! several of one hour or day the later ones end in `.1`, `.2` and so on. Without rotation by time they are
+//! `server_info.log.1`, `.2` ... Numbers grow with time, and no file is ever overwritten or removed.
+//!
+//! Why not a library: those at hand rotate by time or by size but not by both, or do not keep the name of the
+//! file that is being written, or panic when a folder cannot be made.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    line::{self, Clock},
+    spool::{Failure, Output},
+};
+use crate::config::Rotation;
+
+/// How long a rotation that failed is left alone. Meanwhile the file grows.
+const RETRY_SECONDS: u64 = 60;
+
+/// A log file. It is opened when it is first written to, or by [`Output::open`].
+pub(super) struct RotatingFile {
+    path: PathBuf,
+    rotation: Rotation,
+    max_bytes: Option<u64>,
+    /// The level whose form lines of our own take.
+    level: &'static str,
+    clock: Clock,
+    open: Option<Open>,
+    /// No rotation before this second, as the last one failed.
+    rest_until: u64,
+    complaint: Option<String>,
+}
+
+struct Open {
+    file: File,
+    bytes: u64,
+    /// The hour or day of the lines in it.
+    period: u64,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl RotatingFile {
+    /// A log file that has at most `max_bytes` bytes, unless a single line is longer.
+    pub(super) fn new(
+        path: PathBuf,
+        rotation: Rotation,
+        max_bytes: Option<u64>,
+        level: &'static str,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            path,
+            rotation,
+            max_bytes,
+            level,
+            clock,
+            open: None,
+            rest_until: 0,
+            complaint: None,
+        }
+    }
+
+    /// The number of the hour or day that a second is in.
+    fn period(&self, second: u64) -> u64 {
+        match self.rotation {
+            Rotation::Hourly => second / 3_600,
+            Rotation::Daily => second / 86_400,
+            Rotation::Never => 0,
+        }
+    }
+
+    /// What a file with lines of this hour or day gets at the end of its name.
+    fn suffix(&self, period: u64) -> String {
+        let (seconds, format) = match self.rotation {
+            Rotation::Hourly => (3_600, "%Y-%m-%d-%H"),
+            Rotation::Daily => (86_400, "%Y-%m-%d"),
+            Rotation::Never => return String::new(),
+        };
+        let start = i64::try_from(period.saturating_mul(seconds)).ok();
+        let start = start
+            .and_then(|second| Timestamp::from_second(second).ok())
+            .unwrap_or(Timestamp::MAX);
+        format!(".{}", start.strftime(format))
+    }
+
+    /// The open file: the one at hand, if it still is the one that its name means. Somebody may have moved or
+    /// removed it, and would wonder where the lines go.
+    fn opened(&mut self, second: u64) -> io::Result<&mut Open> {
+        let found = fs::metadata(&self.path).ok();
+        let same = self
+            .open
+            .take()
+            .zip(found)
+            .filter(|(open, found)| (found.dev(), found.ino()) == open.identity);
+        let open = match same {
+            // Its length is asked anew as well: it may have been copied away and cut off.
+            Some((open, found)) => Open {
+                bytes: found.len(),
+                ..open
+            },
+            None => self.open_new(second)?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    fn open_new(&self, second: u64) -> io::Result<Open> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // Not for everybody: client names and addresses stand in it.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(&self.path)?;
+        let metadata = file.metadata()?;
+        let mut bytes = metadata.len();
+        let mut period = self.period(second);
+        if bytes > 0 {
+            // A file of an earlier run: its last line was written when it was last changed.
+            period = self.period(u64::try_from(metadata.mtime()).unwrap_or(0));
+            // A server that was killed may have left half a line, which must not run into the next.
+            let mut last = [0];
+            file.read_exact_at(&mut last, bytes - 1)?;
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+                bytes += 1;
+            }
+        }
+        Ok(Open {
+            file,
+            bytes,
+            period,
+            identity: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    /// Renames the file and begins a new one. If that fails the old one goes on, and a complaint is left.
+    fn rotate(&mut self, second: u64) -> io::Result<()> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        let renamed = self
+            .free_name(open.period)
+            .and_then(|name| fs::rename(&self.path, name));
+        match renamed {
+            Ok(()) => {
+                self.open = None;
+                self.rest_until = 0;
+                self.open = Some(self.open_new(second)?);
+            }
+            Err(error) => {
+                self.rest_until = second + RETRY_SECONDS;
+                self.complaint = Some(format!(
+                    "cannot rotate {}: {error}; it grows until that is possible",
+                    self.path.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name for the file of `period`: after all that there are.
+    fn free_name(&self, period: u64) -> io::Result<PathBuf> {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(self.suffix(period));
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        // Without a date the bare name is that of the live file.
+        let mut next = u64::from(self.rotation == Rotation::Never);
+        for entry in fs::read_dir(folder)? {
+            if let Some(number) = number(&entry?.file_name(), &name) {
+                next = next.max(number.saturating_add(1));
+            }
+        }
+        if next > 0 {
+            name.push(format!(".{next}"));
+        }
+        Ok(self.path.with_file_name(name))
+    }
+}
+
+/// The number at the end of a rotated file's name, 0 if it has none; `None` if it is no such file. Whoever
+/// compresses old files may have appended an ending of their own.
+fn number(found: &OsString, name: &OsString) -> Option<u64> {
+    let rest = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes())?;
+    let Some(rest) = rest.strip_prefix(b".") else {
+        return rest.is_empty().then_some(0);
+    };
+    let digits = rest.split(|&byte| byte == b'.').next().unwrap_or_default();
+    Some(
+        std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(0),
+    )
+}
+
+impl Output for RotatingFile {
+    fn open(&mut self) -> io::Result<()> {
+        let second = (self.clock)().as_secs();
+        self.opened(second).map(drop)
+    }
+
+    fn write(&mut self, time: Duration, lines: &[u8]) -> Result<(), Failure> {
+        let mut written = 0;
+        self.write_from(time.as_secs(), lines, &mut written)
+            .map_err(|source| Failure { written, source })
+    }
+
+    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+        let now = (self.clock)();
+        let line = line::lost(now, self.level, count);
+        self.write(now, line.as_bytes()).map_err(|failure| failure.source)
+    }
+
+    fn complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
+    fn name(&self) -> String {
+        format!("the log file {}", self.path.display())
+    }
+}
+
+impl RotatingFile {
+    /// Writes lines of one hour, and counts in `written` what is safely in the file.
+    fn write_from(&mut self, second: u64, lines: &[u8], written: &mut usize) -> io::Result<()> {
+        let period = self.period(second);
+        let may_rotate = second >= self.rest_until || self.rest_until > second + RETRY_SECONDS;
+        let mut max_bytes = if may_rotate { self.max_bytes } else { None };
+        let open = self.opened(second)?;
+        if open.bytes == 0 {
+            open.period = period;
+        }
+        // Threads race to the buffer, so that a line of the hour before may come a moment late: it stays with
+        // those of the hour after. Any other change, a clock set back included, begins a new file.
+        let late = period + 1 == open.period;
+        if open.period != period && !late && may_rotate {
+            self.rotate(second)?;
+        }
+        while let Some(rest) = lines.get(*written..).filter(|rest| !rest.is_empty()) {
+            let open = self.opened(second)?;
+            let room = max_bytes.map(|max| max.saturating_sub(open.bytes));
+            let take = fitting(rest, room, open.bytes == 0);
+            if take == 0 {
+                self.rotate(second)?;
+                if self.rest_until > second {
+                    // It could not be rotated: better a file that is too large than lines that are lost.
+                    max_bytes = None;
+                }
+                continue;
+            }
+            let part = rest.get(..take).unwrap_or_default();
+            match append(open, part) {
+                Ok(count) => *written += count,
+                Err(Partial { count, source }) => {
+                    *written += count;
+                    return Err(source);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes of `lines` go into a file with so much room: whole lines, and at least one if it is empty.
+fn fitting(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
+    let room = room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX));
+    if lines.len() <= room {
+        return lines.len();
+    }
+    let whole = lines
+        .get(..room)
+        .and_then(|start| start.iter().rposition(|&byte| byte == b'\n'));
+    match whole {
+        Some(end) => end + 1,
+        None if empty => lines
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .map_or(lines.len(), |end| end + 1),
+        None => 0,
+    }
+}
+
+/// An append that ended early: `count` bytes, whole lines, are in the file.
+struct Partial {
+    count: usize,
+    source: io::Error,
+}
+
+/// Appends lines. Half a line, as a full disk leaves it, is taken back.
+fn append(open: &mut Open, lines: &[u8]) -> Result<usize, Partial> {
+    let mut done = 0;
+    while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
+        let outcome = match open.file.write(rest) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(count) => done += count,
+            Err(source) => {
+                let begun = lines.get(..done).unwrap_or_default();
+                let whole = begun
+                    .iter()
+                    .rposition(|&byte| byte == b'\n')
+                    .map_or(0, |end| end + 1);
+                open.bytes += whole as u64;
+                if whole < done {
+                    // If even this fails the next line starts behind the half one, and one line is garbled.
+                    let _ = open.file.set_len(open.bytes);
+                }
+                return Err(Partial { count: whole, source });
+            }
+        }
+    }
+    open.bytes += done as u64;
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests;

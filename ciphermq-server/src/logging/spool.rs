@@ -1,0 +1,347 @@
+//! A bounded buffer of lines and the thread that writes them out.
+//!
+//! Why a thread: a write into a file is usually a copy into memory, but waits when the disk is busy with the
+//! database's syncs, and would then hold up a worker of the runtime and every connection on it. Why one
+//! buffer of bytes and not a channel of lines: a line costs a copy and no allocation, and the thread writes all
+//! that has gathered with one call.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+/// How long a failed output is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where a spool writes to.
+pub(super) trait Output: Send + 'static {
+    /// Opens it before the first line comes, to learn of trouble early.
+    fn open(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Writes whole lines, all logged in the same hour, at `time` since the Unix epoch.
+    fn write(&mut self, time: Duration, lines: &[u8]) -> Result<(), Failure>;
+
+    /// Writes a line that says that `count` lines are missing here.
+    fn tell_lost(&mut self, count: u64) -> io::Result<()>;
+
+    /// What a person should know although lines are being written, once.
+    fn complaint(&mut self) -> Option<String> {
+        None
+    }
+
+    /// What it is called in complaints.
+    fn name(&self) -> String;
+}
+
+/// An output took a part of the lines only.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// How many bytes it took: whole lines.
+    pub(super) written: usize,
+    pub(super) source: io::Error,
+}
+
+/// What a line does when the buffer is full.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Patience {
+    /// It is lost, and counted.
+    None,
+    /// It waits so long, then it is lost and counted.
+    For(Duration),
+}
+
+/// The end of a spool into which lines are put.
+#[derive(Debug, Clone)]
+pub(super) struct Spool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    capacity: usize,
+    state: Mutex<State>,
+    /// There is something to do for the thread.
+    work: Condvar,
+    /// The thread has done something.
+    progress: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Lines,
+    /// Lines that found no room, and have not been told of.
+    lost: u64,
+    /// The thread waits for work.
+    idle: bool,
+    /// The thread holds lines that are not written yet.
+    writing: bool,
+    /// The output failed at the last try: waiting for it would be in vain.
+    failing: bool,
+    /// Somebody waited in vain for the thread, which has not moved since.
+    stalled: bool,
+    closing: bool,
+    closed: bool,
+}
+
+/// Lines, and the hours in which they were logged.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    hours: Vec<Hour>,
+}
+
+/// The lines up to `end` are of the hour that `time` is in.
+#[derive(Debug, Clone, Copy)]
+struct Hour {
+    time: Duration,
+    end: usize,
+}
+
+impl Lines {
+    fn push(&mut self, time: Duration, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        let end = self.bytes.len();
+        match self.hours.last_mut() {
+            Some(last) if last.time.as_secs() / 3600 == time.as_secs() / 3600 => last.end = end,
+            _ => self.hours.push(Hour { time, end }),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.hours.clear();
+    }
+
+    /// Writes all. What was written is gone from here also if not all was.
+    fn write_to(&mut self, output: &mut dyn Output) -> io::Result<()> {
+        let mut start = 0;
+        let mut outcome = Ok(());
+        for hour in &self.hours {
+            // An hour that had been written before a failure ends where the rest begins.
+            let lines = self.bytes.get(start..hour.end).unwrap_or_default();
+            match output.write(hour.time, lines) {
+                Ok(()) => start = hour.end,
+                Err(Failure { written, source }) => {
+                    start += written;
+                    outcome = Err(source);
+                    break;
+                }
+            }
+        }
+        if outcome.is_ok() {
+            self.clear();
+        } else {
+            self.bytes.drain(..start.min(self.bytes.len()));
+            self.hours.retain_mut(|hour| {
+                let keep = hour.end > start;
+                hour.end = hour.end.saturating_sub(start);
+                keep
+            });
+        }
+        outcome
+    }
+}
+
+impl Spool {
+    /// Starts the thread. `capacity` is in bytes.
+    pub(super) fn start(output: Box<dyn Output>, capacity: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            capacity,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+        });
+        let spool = Self(Arc::clone(&shared));
+        thread::Builder::new()
+            .name(String::from("log"))
+            .spawn(move || run(&shared, output))?;
+        Ok(spool)
+    }
+
+    /// Adds a line, with its line end, that was logged at `time` since the Unix epoch.
+    pub(super) fn push(&self, time: Duration, line: &[u8], patience: Patience) {
+        let shared = &*self.0;
+        // A line longer than the buffer is written when it is alone in it.
+        let full = |state: &State| {
+            !state.lines.bytes.is_empty() && state.lines.bytes.len() + line.len() > shared.capacity
+        };
+        let hopeless = |state: &State| state.failing || state.stalled || state.closed;
+        let mut state = shared.lock();
+        if full(&state)
+            && let Patience::For(limit) = patience
+            && !hopeless(&state)
+        {
+            let waited = shared
+                .progress
+                .wait_timeout_while(state, limit, |state| full(state) && !hopeless(state));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            // Those that come after need not find out again.
+            state.stalled |= full(&state);
+        }
+        if full(&state) || state.closed {
+            state.lost += 1;
+            return;
+        }
+        state.lines.push(time, line);
+        if state.idle {
+            state.idle = false;
+            shared.work.notify_one();
+        }
+    }
+
+    /// Waits until all that was added is written, or the output fails, or the time is over.
+    pub(super) fn flush(&self, limit: Duration) {
+        let pending = |state: &mut State| {
+            (state.writing || !state.lines.bytes.is_empty()) && !state.failing && !state.closed
+        };
+        let _ = self.0.progress.wait_timeout_while(self.0.lock(), limit, pending);
+    }
+
+    /// Tells the thread to write what there is and to end.
+    pub(super) fn close(&self) {
+        self.0.lock().closing = true;
+        self.0.work.notify_one();
+    }
+
+    /// Waits until the thread has ended, or the time is over.
+    pub(super) fn wait_closed(&self, limit: Duration) {
+        let _ = self
+            .0
+            .progress
+            .wait_timeout_while(self.0.lock(), limit, |state| !state.closed);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is sound after every statement: a panic elsewhere has not left it half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn run(shared: &Shared, mut output: Box<dyn Output>) {
+    let mut lines = Lines::default();
+    let mut failing = false;
+    if let Err(error) = output.open() {
+        failing = true;
+        complain(&format!(
+            "cannot open {}: {error}; the server goes on and tries again",
+            output.name()
+        ));
+        shared.lock().failing = true;
+    }
+    loop {
+        let mut state = shared.lock();
+        if failing {
+            let waited = shared
+                .work
+                .wait_timeout_while(state, RETRY, |state| !state.closing);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        while state.lines.bytes.is_empty()
+            && lines.bytes.is_empty()
+            && state.lost == 0
+            && !state.closing
+            && !failing
+        {
+            state.idle = true;
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle = false;
+        // What is left from a failed try goes first, and stays apart so that the bound holds.
+        if lines.bytes.is_empty() {
+            mem::swap(&mut lines, &mut state.lines);
+            state.stalled = false;
+        }
+        state.writing = !lines.bytes.is_empty();
+        let lost = state.lost;
+        let closing = state.closing;
+        drop(state);
+        shared.progress.notify_all();
+
+        let outcome = if lines.bytes.is_empty() && failing {
+            output.open()
+        } else {
+            lines.write_to(&mut *output)
+        };
+        let outcome = outcome.and_then(|()| if lost > 0 { output.tell_lost(lost) } else { Ok(()) });
+        if let Some(complaint) = output.complaint() {
+            complain(&complaint);
+        }
+
+        let mut state = shared.lock();
+        state.writing = !lines.bytes.is_empty();
+        if outcome.is_ok() {
+            state.lost -= lost;
+        }
+        match &outcome {
+            Ok(()) if failing => complain(&format!("{} is written again", output.name())),
+            Err(error) if !failing => complain(&format!(
+                "cannot write {}: {error}; the server goes on and tries again every second, and lines that find \
+                 no more room in memory are lost",
+                output.name()
+            )),
+            _ => {}
+        }
+        failing = outcome.is_err();
+        state.failing = failing;
+        let finished = closing && (failing || (lines.bytes.is_empty() && state.lines.bytes.is_empty()));
+        if finished {
+            let missing = state.lost;
+            state.closed = true;
+            drop(state);
+            shared.progress.notify_all();
+            if failing {
+                complain(&format!(
+                    "the last lines for {} could not be written, and {missing} before",
+                    output.name()
+                ));
+            }
+            return;
+        }
+        drop(state);
+        shared.progress.notify_all();
+    }
+}
+
+/// Tells a person about trouble with the logs, in the one place that is left.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "logging: {text}");
+}
+
+/// The console.
+pub(super) struct Stderr;
+
+impl Stderr {
+    /// Whether colours would be seen as such. See <https://no-color.org>.
+    pub(super) fn colour() -> bool {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        io::stderr().is_terminal() && !unwanted
+    }
+}
+
+impl Output for Stderr {
+    fn write(&mut self, _time: Duration, lines: &[u8]) -> Result<(), Failure> {
+        // A console that was closed is no trouble: the files have every line.
+        let _ = io::stderr().lock().write_all(lines);
+        Ok(())
+    }
+
+    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "... {count} lines did not fit here; see the log files"
+        );
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        String::from("the console")
+    }
+}
+
+#[cfg(test)]
+mod tests;

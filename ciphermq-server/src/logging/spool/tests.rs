@@ -1,0 +1,169 @@
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use super::*;
+
+/// An output that tells of every call and does what it is told in answer: `None` to take all, or how many
+/// bytes to take before it fails.
+struct Puppet {
+    calls: Sender<String>,
+    answers: Receiver<Option<usize>>,
+}
+
+impl Output for Puppet {
+    fn write(&mut self, _time: Duration, lines: &[u8]) -> Result<(), Failure> {
+        self.calls
+            .send(String::from_utf8(lines.to_vec()).unwrap())
+            .unwrap();
+        match self.answers.recv_timeout(LONG).unwrap() {
+            None => Ok(()),
+            Some(written) => Err(Failure {
+                written,
+                source: io::ErrorKind::StorageFull.into(),
+            }),
+        }
+    }
+
+    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+        self.calls.send(format!("lost {count}")).unwrap();
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        String::from("the puppet")
+    }
+}
+
+fn puppet(capacity: usize) -> (Spool, Receiver<String>, Sender<Option<usize>>) {
+    let (calls, seen) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
+    (
+        Spool::start(Box::new(Puppet { calls, answers }), capacity).unwrap(),
+        seen,
+        answer,
+    )
+}
+
+const NOW: Duration = Duration::from_secs(1_757_314_980);
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn what_gathers_during_a_write_is_written_at_once() {
+    let (spool, seen, answer) = puppet(100);
+    spool.push(NOW, b"a\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    spool.push(NOW, b"b\n", Patience::None);
+    spool.push(NOW, b"c\n", Patience::None);
+    answer.send(None).unwrap();
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "b\nc\n");
+    answer.send(None).unwrap();
+    spool.flush(LONG);
+    spool.close();
+    spool.wait_closed(LONG);
+    assert!(
+        seen.recv().is_err(),
+        "the thread has ended and nothing was written twice"
+    );
+}
+
+#[test]
+fn lines_of_two_hours_are_written_apart() {
+    let (spool, seen, answer) = puppet(100);
+    spool.push(NOW, b"first\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "first\n");
+    spool.push(NOW, b"a\n", Patience::None);
+    spool.push(NOW + Duration::from_secs(3600), b"b\n", Patience::None);
+    for _ in 0..3 {
+        answer.send(None).unwrap();
+    }
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "b\n");
+}
+
+#[test]
+fn without_patience_what_finds_no_room_is_counted_and_told() {
+    let (spool, seen, answer) = puppet(4);
+    spool.push(NOW, b"a\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    spool.push(NOW, b"b\n", Patience::None);
+    spool.push(NOW, b"c\n", Patience::None);
+    spool.push(NOW, b"d\n", Patience::None);
+    spool.push(NOW, b"e\n", Patience::None);
+    answer.send(None).unwrap();
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "b\nc\n");
+    answer.send(None).unwrap();
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "lost 2");
+}
+
+#[test]
+fn with_patience_a_line_waits_for_room() {
+    let (spool, seen, answer) = puppet(2);
+    spool.push(NOW, b"a\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    spool.push(NOW, b"b\n", Patience::None);
+    let waiting = {
+        let spool = spool.clone();
+        thread::spawn(move || spool.push(NOW, b"c\n", Patience::For(LONG)))
+    };
+    for wanted in ["b\n", "c\n"] {
+        answer.send(None).unwrap();
+        assert_eq!(seen.recv_timeout(LONG).unwrap(), wanted);
+    }
+    answer.send(None).unwrap();
+    waiting.join().unwrap();
+    spool.flush(LONG);
+    assert_eq!(spool.0.lock().lost, 0);
+}
+
+#[test]
+fn patience_ends_and_is_not_tried_by_every_line() {
+    let (spool, seen, answer) = puppet(2);
+    spool.push(NOW, b"a\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    spool.push(NOW, b"b\n", Patience::None);
+    spool.push(NOW, b"c\n", Patience::For(Duration::from_millis(1)));
+    // Would take half a minute if it waited.
+    let begun = std::time::Instant::now();
+    spool.push(NOW, b"d\n", Patience::For(LONG));
+    assert!(begun.elapsed() < LONG);
+    assert_eq!(spool.0.lock().lost, 2);
+    answer.send(None).unwrap();
+    answer.send(None).unwrap();
+}
+
+#[test]
+fn a_failed_output_gets_the_rest_later_and_nothing_twice() {
+    let (spool, seen, answer) = puppet(100);
+    spool.push(NOW, b"a\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    spool.push(NOW, b"bb\n", Patience::None);
+    spool.push(NOW, b"cc\n", Patience::None);
+    spool.push(NOW + Duration::from_secs(3600), b"dd\n", Patience::None);
+    answer.send(None).unwrap();
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "bb\ncc\n");
+    answer.send(Some(3)).unwrap();
+    // After the pause for a retry, with what came meanwhile behind it.
+    spool.push(NOW + Duration::from_secs(3600), b"ee\n", Patience::None);
+    for wanted in ["cc\n", "dd\n", "ee\n"] {
+        assert_eq!(seen.recv_timeout(LONG).unwrap(), wanted);
+        answer.send(None).unwrap();
+    }
+    spool.close();
+    spool.wait_closed(LONG);
+    assert!(seen.recv().is_err());
+}
+
+#[test]
+fn closing_writes_what_is_left_and_does_not_wait_for_a_broken_output() {
+    let (spool, seen, answer) = puppet(100);
+    spool.push(NOW, b"a\n", Patience::None);
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "a\n");
+    spool.push(NOW, b"b\n", Patience::None);
+    spool.close();
+    answer.send(None).unwrap();
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "b\n");
+    answer.send(Some(0)).unwrap();
+    spool.wait_closed(LONG);
+    assert!(spool.0.lock().closed);
+    // Lost, and neither blocks nor panics.
+    spool.push(NOW, b"c\n", Patience::For(LONG));
+}

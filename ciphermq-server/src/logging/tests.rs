@@ -1,0 +1,427 @@
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, atomic::AtomicU64, atomic::Ordering},
+};
+
+use serde_json::Value;
+use tracing::{debug, error, info, info_span, trace, warn};
+
+use super::{spool::Failure, *};
+use crate::config::Rotation;
+
+/// 2025-09-08T07:03:00Z, and some milliseconds.
+const NOW_MILLIS: u64 = 1_757_314_980_042;
+
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl Screen {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Output for Screen {
+    fn write(&mut self, _time: Duration, lines: &[u8]) -> Result<(), Failure> {
+        self.0.lock().unwrap().extend_from_slice(lines);
+        Ok(())
+    }
+
+    fn tell_lost(&mut self, _count: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        String::from("the screen")
+    }
+}
+
+struct Logs {
+    folder: tempfile::TempDir,
+    screen: Screen,
+    config: Logging,
+    clock: Arc<AtomicU64>,
+    colour: bool,
+}
+
+impl Logs {
+    fn new(level: tracing::Level) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join("logs").join(name);
+        let config = Logging {
+            level,
+            info_file_path: path("info.log"),
+            debug_file_path: path("debug.log"),
+            error_file_path: path("error.log"),
+            rotation: Rotation::Daily,
+            max_size_bytes: Some(100 << 20),
+        };
+        let clock = Arc::new(AtomicU64::new(NOW_MILLIS));
+        Self {
+            folder,
+            screen: Screen::default(),
+            config,
+            clock,
+            colour: false,
+        }
+    }
+
+    /// Runs `f` with these logs, and ends them.
+    fn run(&self, f: impl FnOnce()) {
+        let clock = Arc::clone(&self.clock);
+        let clock: Clock = Arc::new(move || Duration::from_millis(clock.load(Ordering::Relaxed)));
+        let console = Console {
+            output: Box::new(self.screen.clone()),
+            colour: self.colour,
+        };
+        let (subscriber, guard) = start(&self.config, console, clock).unwrap();
+        tracing::subscriber::with_default(subscriber, f);
+        drop(guard);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("logs").join(name)
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        parsed(&self.path(name))
+    }
+}
+
+fn parsed(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+fn levels(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["level"].as_str().unwrap()).collect()
+}
+
+fn all_levels() {
+    error!("e");
+    warn!("w");
+    info!("i");
+    debug!("d");
+    trace!("t");
+}
+
+#[test]
+fn a_line_has_the_documented_form() {
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run(|| {
+        info!(
+            "Published message {} to queue '{}' via exchange '{}'",
+            "m-1", "my_queue", "my_exchange"
+        );
+    });
+    let text = fs::read_to_string(logs.path("info.log")).unwrap();
+    assert_eq!(
+        text,
+        "{\"timestamp\":\"2025-09-08T07:03:00.042Z\",\"level\":\"INFO\",\"message\":\"Published message m-1 to \
+         queue 'my_queue' via exchange 'my_exchange'\"}\n"
+    );
+}
+
+#[test]
+fn each_file_has_its_own_levels() {
+    let logs = Logs::new(tracing::Level::TRACE);
+    logs.run(all_levels);
+    assert_eq!(levels(&logs.lines("error.log")), ["ERROR", "WARN"]);
+    assert_eq!(levels(&logs.lines("info.log")), ["INFO"]);
+    assert_eq!(levels(&logs.lines("debug.log")), ["DEBUG", "TRACE"]);
+    assert_eq!(logs.screen.text().lines().count(), 5);
+}
+
+#[test]
+fn the_configured_level_filters_all_outputs() {
+    for (level, counts) in [
+        (tracing::Level::ERROR, [1, 0, 0]),
+        (tracing::Level::WARN, [2, 0, 0]),
+        (tracing::Level::INFO, [2, 1, 0]),
+        (tracing::Level::DEBUG, [2, 1, 1]),
+    ] {
+        let logs = Logs::new(level);
+        logs.run(all_levels);
+        let found = ["error.log", "info.log", "debug.log"].map(|name| logs.lines(name).len());
+        assert_eq!(found, counts, "{level}");
+        assert_eq!(
+            logs.screen.text().lines().count(),
+            counts.iter().sum::<usize>(),
+            "{level}"
+        );
+    }
+}
+
+#[test]
+fn libraries_are_heard_only_when_something_is_wrong() {
+    let logs = Logs::new(tracing::Level::DEBUG);
+    logs.run(|| {
+        info!(target: "sqlx::query", "chatter");
+        warn!(target: "sqlx::query", "slow");
+    });
+    assert!(logs.lines("info.log").is_empty());
+    assert_eq!(logs.lines("error.log")[0]["target"], "sqlx::query");
+}
+
+#[test]
+fn fields_stand_beside_the_message_with_their_types() {
+    let logs = Logs::new(tracing::Level::INFO);
+    let failed = io::Error::other(Outer(Inner));
+    logs.run(|| {
+        let error: &(dyn std::error::Error + 'static) = &failed;
+        info!(
+            count = 3_u64,
+            below = -2,
+            ratio = 0.5,
+            none = f64::NAN,
+            on = true,
+            name = "n",
+            big = u128::MAX,
+            error
+        );
+        info!(level = "mine", timestamp = 1, target = "t", "reserved names");
+    });
+    let lines = logs.lines("info.log");
+    assert_eq!(lines[0]["count"], 3);
+    assert_eq!(lines[0]["below"], -2);
+    assert_eq!(lines[0]["ratio"], 0.5);
+    assert_eq!(lines[0]["none"], "NaN");
+    assert_eq!(lines[0]["on"], true);
+    assert_eq!(lines[0]["name"], "n");
+    assert_eq!(lines[0]["big"], u128::MAX.to_string());
+    assert_eq!(lines[0]["error"], "outer: inner");
+    assert_eq!(lines[0]["message"], "");
+    assert_eq!(
+        (&lines[1]["level"], &lines[1]["level_"]),
+        (&Value::from("INFO"), &Value::from("mine"))
+    );
+    assert_eq!(
+        (&lines[1]["timestamp_"], &lines[1]["target_"]),
+        (&Value::from(1), &Value::from("t"))
+    );
+}
+
+#[derive(Debug)]
+struct Inner;
+#[derive(Debug)]
+struct Outer(Inner);
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("inner")
+    }
+}
+
+impl fmt::Display for Outer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("outer")
+    }
+}
+
+impl std::error::Error for Inner {}
+impl std::error::Error for Outer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn fields_of_spans_stand_in_the_lines_inside() {
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run(|| {
+        let outer = info_span!("connection", client = "outer", peer = tracing::field::Empty);
+        outer.record("peer", "127.0.0.1:1");
+        outer.in_scope(|| {
+            info!("inside");
+            info!(client = "own", "inside with a field of that name");
+        });
+        info!("outside");
+    });
+    let lines = logs.lines("info.log");
+    assert_eq!(
+        (&lines[0]["client"], &lines[0]["peer"]),
+        (&Value::from("outer"), &Value::from("127.0.0.1:1"))
+    );
+    assert_eq!(lines[1]["client"], "own");
+    assert_eq!(lines[2].get("client"), None);
+}
+
+#[test]
+fn what_clients_send_stays_inside_one_line_and_steers_no_terminal() {
+    let logs = Logs::new(tracing::Level::INFO);
+    let evil = "a\nb\r\n{\"level\":\"ERROR\"}\x1b[2J\x07\x00\x7f\u{85}\u{9b}31m\u{2028}\u{202e}\"\\\tz";
+    logs.run(|| info!(queue = evil, shown = %evil, "{evil}"));
+    let text = fs::read_to_string(logs.path("info.log")).unwrap();
+    let readable = logs.screen.text();
+    for (shown, name) in [(&text, "file"), (&readable, "console")] {
+        assert_eq!(shown.matches('\n').count(), 1, "{name}");
+        let raw = shown
+            .trim_end_matches('\n')
+            .chars()
+            .find(|c| c.is_control() || "\u{2028}\u{202e}".contains(*c));
+        assert_eq!(raw, None, "{name}");
+    }
+    let line = &logs.lines("info.log")[0];
+    for field in ["message", "queue", "shown"] {
+        assert_eq!(line[field], evil, "{field}");
+    }
+}
+
+#[test]
+fn a_value_as_long_as_a_message_is_cut() {
+    let logs = Logs::new(tracing::Level::INFO);
+    let long = "\u{fc}".repeat(1 << 20);
+    logs.run(|| info!(long, "{long}"));
+    let line = &logs.lines("info.log")[0];
+    for field in ["message", "long"] {
+        let value = line[field].as_str().unwrap();
+        assert!(value.len() < 9_000 && value.starts_with('\u{fc}'), "{field}");
+        assert!(
+            value.ends_with("... (2088960 bytes more)"),
+            "{}",
+            &value[value.len() - 40..]
+        );
+    }
+}
+
+#[test]
+fn a_value_that_logs_while_it_is_formatted_does_no_harm() {
+    struct Chatty;
+    impl fmt::Display for Chatty {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            info!("inner");
+            f.write_str("chatty")
+        }
+    }
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run(|| info!("{Chatty}"));
+    // Whether the inner one is let through is tracing's affair; the outer one must be whole.
+    let lines = logs.lines("info.log");
+    assert_eq!(lines.last().unwrap()["message"], "chatty");
+}
+
+#[test]
+fn the_console_is_readable_and_coloured_only_if_wanted() {
+    let mut logs = Logs::new(tracing::Level::DEBUG);
+    logs.run(|| {
+        info!(
+            address = "127.0.0.1:5672",
+            empty = "",
+            words = "two words",
+            "Listening"
+        );
+        debug!("detail");
+    });
+    assert_eq!(
+        logs.screen.text(),
+        "2025-09-08T07:03:00.042Z  INFO Listening address=127.0.0.1:5672 empty=\"\" words=\"two words\"\n\
+         2025-09-08T07:03:00.042Z DEBUG detail (ciphermq_server::logging::tests)\n"
+    );
+    logs.colour = true;
+    logs.run(|| error!("red"));
+    assert!(logs.screen.text().contains("\x1b[31mERROR\x1b[0m red"));
+}
+
+#[test]
+fn midnight_and_size_begin_new_files_and_no_line_is_lost() {
+    let mut logs = Logs::new(tracing::Level::INFO);
+    logs.config.max_size_bytes = Some(2_000);
+    logs.run(|| {
+        for index in 0..200 {
+            if index == 100 {
+                logs.clock.fetch_add(86_400_000, Ordering::Relaxed);
+            }
+            info!(index, "line");
+        }
+    });
+    let mut seen = Vec::new();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(logs.folder.path().join("logs")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("info.log") {
+            assert!(fs::metadata(&path).unwrap().len() <= 2_000, "{name}");
+            let day = if name.contains("2025-09-08") {
+                "2025-09-08"
+            } else {
+                "2025-09-09"
+            };
+            for line in parsed(&path) {
+                assert!(
+                    line["timestamp"].as_str().unwrap().starts_with(day),
+                    "{name}: {line}"
+                );
+                seen.push(line["index"].as_u64().unwrap());
+            }
+            names.push(name);
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..200).collect::<Vec<_>>());
+    for wanted in [
+        "info.log",
+        "info.log.2025-09-08",
+        "info.log.2025-09-08.1",
+        "info.log.2025-09-09",
+    ] {
+        assert!(names.iter().any(|name| name == wanted), "{wanted} in {names:?}");
+    }
+}
+
+#[test]
+fn threads_write_whole_lines_and_the_guard_waits_for_all() {
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run(|| {
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let dispatch = dispatch.clone();
+                scope.spawn(move || {
+                    tracing::dispatcher::with_default(&dispatch, || {
+                        for index in 0..5_000 {
+                            info!(thread, index, "line");
+                        }
+                    });
+                });
+            }
+        });
+    });
+    let lines = logs.lines("info.log");
+    assert_eq!(lines.len(), 20_000);
+    for thread in 0..4 {
+        let order: Vec<u64> = lines
+            .iter()
+            .filter(|line| line["thread"] == thread)
+            .map(|line| line["index"].as_u64().unwrap())
+            .collect();
+        assert_eq!(
+            order,
+            (0..5_000).collect::<Vec<_>>(),
+            "each thread's lines stand in their order"
+        );
+    }
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_stops_neither_the_server_nor_the_other_files() {
+    let mut logs = Logs::new(tracing::Level::INFO);
+    fs::write(logs.folder.path().join("in-the-way"), "").unwrap();
+    logs.config.info_file_path = logs.folder.path().join("in-the-way/info.log");
+    logs.run(all_levels);
+    assert_eq!(levels(&logs.lines("error.log")), ["ERROR", "WARN"]);
+    assert_eq!(logs.screen.text().lines().count(), 3);
+}
+
+#[test]
+fn a_restart_appends() {
+    let mut logs = Logs::new(tracing::Level::INFO);
+    // The file is of today, by the file system's clock, and the lines are of 2025.
+    logs.config.rotation = Rotation::Never;
+    logs.run(|| info!("one"));
+    logs.run(|| info!("two"));
+    assert_eq!(logs.lines("info.log").len(), 2);
+}

@@ -1,0 +1,60 @@
+//! `ciphermq-server`: the program around the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ciphermq_server::config::{self, Config};
+use ciphermq_server::{logging, server};
+use clap::Parser;
+
+/// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over mutual TLS.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override what stands in it.
+    #[arg(long, value_name = "FILE", default_value = "config.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(&arguments.config, config::environment())?;
+    let guard = logging::init(&config.logging)?;
+    server::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(server::run(config));
+    if let Err(error) = &result {
+        tracing::error!("{}", error.to_string().lines().next().unwrap_or_default());
+    }
+    // Tasks that are still there wait for nothing that matters.
+    runtime.shutdown_background();
+    drop(guard);
+    result.map_err(Into::into)
+}
+
+/// What happened, and what to do, on standard error.
+#[expect(clippy::print_stderr, reason = "the one place that tells people why the server ended")]
+fn report(error: &dyn std::error::Error) {
+    eprintln!("Error: {error}");
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Many errors already say what lies behind them.
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            eprintln!("  because: {cause_text}");
+            text = cause_text;
+        }
+        source = cause.source();
+    }
+}

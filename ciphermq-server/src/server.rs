@@ -1,0 +1,115 @@
+//! The server as a whole: from a configuration to a clean end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::at_rest::{KeyError, Sealer};
+use crate::broker::{Broker, Topology};
+use crate::config::{Config, Database};
+use crate::keys::KeyDirectory;
+use crate::store::{self, writer};
+use crate::{listener, stop, tls};
+
+/// Why the server did not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key that seals public keys.
+    #[error(transparent)]
+    AtRestKey(#[from] KeyError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The address.
+    #[error(transparent)]
+    Bind(#[from] listener::BindError),
+    /// The operating system gives no signals.
+    #[error("cannot listen for signals: {0}\nThis is a defect of the system's set-up.")]
+    Signal(#[source] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, or until the database cannot be used any more.
+///
+/// # Errors
+///
+/// [`Error`], with what to do about it.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let acceptor = tls::acceptor(&config.tls)?;
+    let sealer = Sealer::new(config.encryption.key.load()?, config.encryption.algorithm);
+    let limits = config.limits;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+
+    tracing::info!("Opening the database: {}", config.database);
+    let store = store::open(&store_settings(config.database, limits.disk_reserve)).await?;
+    let topology = Arc::new(Topology::new(store.reader.topology().await?));
+    let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader);
+    let settings = writer::Settings {
+        max_pending_bytes: limits.max_pending_bytes,
+        metadata_retention: limits.metadata_retention,
+        close_timeout: limits.shutdown_timeout,
+        ..writer::Settings::default()
+    };
+    let (writer, mut writing) = writer::spawn(store.committer, observer, settings);
+    let keys = KeyDirectory::new(sealer, Arc::clone(&store.reader), writer.clone());
+    let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
+    let broker = Broker::new(limits, topology, deliveries, writer.clone(), store.reader, keys);
+
+    let listener = listener::bind(&config.server.address).await?;
+    let address = listener.local_addr().map_or_else(|_| config.server.address.clone(), |address| address.to_string());
+    let (stopper, stop) = stop::channel();
+    let sweeper = tokio::spawn(Arc::clone(&broker).sweep());
+    let mut listening = tokio::spawn(listener::run(listener, acceptor, broker, stop));
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "CipherMQ is listening on {address}");
+
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut writing => Some(ended),
+    };
+    tracing::info!("Stopping");
+    // What was read is answered; then the writer, which answers it, ends.
+    let deadline = tokio::time::Instant::now() + shutdown_timeout;
+    stopper.stop();
+    if tokio::time::timeout_at(deadline, &mut listening).await.is_err() {
+        tracing::warn!("Some connections did not end in time");
+        listening.abort();
+    }
+    sweeper.abort();
+    writer.shutdown(deadline.max(tokio::time::Instant::now() + LAST_COMMIT));
+    let ended = match ended {
+        Some(ended) => ended,
+        None => writing.await,
+    };
+    reader.close().await;
+    // A task that panicked has told so already; what it had not acknowledged is not lost.
+    let result = ended.unwrap_or_else(|error| Err(store::Error::Unusable(format!("the database writer failed: {error}\nPlease report it."))));
+    if result.is_ok() {
+        tracing::info!("Stopped");
+    }
+    result.map_err(Into::into)
+}
+
+/// What the last commit may take even if the connections have used up the time.
+const LAST_COMMIT: Duration = Duration::from_secs(1);
+
+fn store_settings(database: Database, disk_reserve: u64) -> store::Settings {
+    match database {
+        Database::Sqlite { path } => store::Settings::Sqlite { path, disk_reserve },
+        Database::Postgres(postgres) => store::Settings::Postgres(postgres),
+    }
+}
+
+/// Lets this process have as many connections as the system allows it.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::debug!("Cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,260 @@
+//! What the store keeps, without SQL.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
+
+/// A message's place in the order of acceptance. Grows over all queues; every copy of a message that went
+/// to several queues has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Seq(pub i64);
+
+/// A queue, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueId(pub i64);
+
+/// Counts commits; tells after an unknown outcome whether the commit happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct CommitNumber(pub i64);
+
+/// The server's clock, as the database keeps it: RFC 3339 in UTC with microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(jiff::Timestamp);
+
+impl Time {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now())
+    }
+
+    /// The point in time itself.
+    #[must_use]
+    pub fn timestamp(self) -> jiff::Timestamp {
+        self.0
+    }
+}
+
+impl From<jiff::Timestamp> for Time {
+    fn from(timestamp: jiff::Timestamp) -> Self {
+        Self(timestamp)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}", self.0)
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A queue's messages for one receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LaneKey {
+    /// The queue.
+    pub queue: QueueId,
+    /// The receiver.
+    pub receiver: ClientId,
+}
+
+/// How messages find their queues.
+#[derive(Debug, Default, Clone)]
+pub struct Topology {
+    /// All queues.
+    pub queues: Vec<(QueueId, QueueName)>,
+    /// All exchanges.
+    pub exchanges: Vec<ExchangeName>,
+    /// All bindings.
+    pub bindings: Vec<(ExchangeName, RoutingKey, QueueId)>,
+}
+
+/// Everything that one commit writes.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// Rare writes: topology, keys, certificates.
+    pub changes: Vec<Change>,
+    /// Messages to accept.
+    pub publishes: Vec<Arc<Publish>>,
+    /// Messages to remove because their receiver has processed them.
+    pub acks: Vec<Ack>,
+    /// Messages to set aside because their receiver cannot use them.
+    pub rejections: Vec<Rejection>,
+    /// First deliveries of messages that stay unacknowledged for a while.
+    pub deliveries: Vec<(MessageId, Time)>,
+}
+
+/// A write that is not about messages.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Makes a queue unless it exists.
+    DeclareQueue(QueueName),
+    /// Makes an exchange unless it exists.
+    DeclareExchange(ExchangeName),
+    /// Binds a queue to an exchange, both known to exist.
+    Bind {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The routing key.
+        routing_key: RoutingKey,
+        /// The queue.
+        queue: QueueId,
+    },
+    /// Keeps a client's public key, in place of an older one.
+    PublicKey(ClientId, SealedRow),
+    /// Keeps a client's signed key, in place of an older one.
+    SignedKey(ClientId, SealedRow),
+    /// Keeps a chain that a client has connected with, and makes it the client's last one.
+    Certificate {
+        /// The client.
+        client_id: ClientId,
+        /// SHA-256 of the client's certificate, lower-case hexadecimal.
+        fingerprint: String,
+        /// Base64 of DER, the client's own first, joined by commas.
+        chain: String,
+        /// When it connected.
+        seen: Time,
+    },
+}
+
+/// A message to accept.
+#[derive(Debug)]
+pub struct Publish {
+    /// Who publishes it: the certificate's client id.
+    pub sender: ClientId,
+    /// The exchange.
+    pub exchange: ExchangeName,
+    /// The routing key.
+    pub routing_key: RoutingKey,
+    /// The queues that it goes to, one at least, all different.
+    pub queues: Arc<[QueueId]>,
+    /// The envelope.
+    pub envelope: Envelope,
+    /// SHA-256 of the envelope's bytes.
+    pub digest: [u8; 32],
+    /// When the server accepted it.
+    pub sent_time: Time,
+}
+
+/// A message that its receiver has processed.
+#[derive(Debug, Clone)]
+pub struct Ack {
+    /// The message.
+    pub message_id: MessageId,
+    /// Who acks.
+    pub client_id: ClientId,
+    /// When it was first delivered, as far as memory knows.
+    pub delivered_time: Option<Time>,
+    /// When it was acked.
+    pub time: Time,
+}
+
+/// A message that its receiver cannot use. It is kept in `rejected_messages`.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    /// Who rejects which message, and when.
+    pub ack: Ack,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What a commit did, item by item, in the order of the [`Transaction`].
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// The commit's number.
+    pub commit: CommitNumber,
+    /// For each change, the queue's number if it declared one.
+    pub changes: Vec<Option<QueueId>>,
+    /// For each publish.
+    pub publishes: Vec<PublishOutcome>,
+    /// For each ack.
+    pub acks: Vec<AckOutcome>,
+    /// For each rejection.
+    pub rejections: Vec<AckOutcome>,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// Stored: the copy for the `n`th of its queues has the sequence number `first + n`.
+    Stored {
+        /// The first copy's sequence number.
+        first: Seq,
+    },
+    /// It had been accepted before: the same id by the same client, with the same bytes or with a suite.
+    Duplicate,
+    /// The id belongs to another message.
+    IdInUse,
+}
+
+/// What became of an ack or a rejection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// The message has left these queues.
+    Done(Vec<(QueueId, Seq)>),
+    /// It had left them before. (A rejection of what is acked is `NotFound`; an ack of what is rejected is this.)
+    AlreadyDone,
+    /// No such message was ever accepted.
+    NotFound,
+    /// The message is for another receiver.
+    NotAuthorized,
+}
+
+/// A message as the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place.
+    pub seq: Seq,
+    /// Its id.
+    pub message_id: MessageId,
+    /// Its envelope, as it came.
+    pub envelope: Bytes,
+}
+
+/// How much to read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// At most so many messages.
+    pub messages: usize,
+    /// No more once so many bytes of envelopes were read.
+    pub bytes: usize,
+}
+
+/// Messages in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The messages.
+    pub messages: Vec<StoredMessage>,
+    /// Whether there may be more after them.
+    pub more: bool,
+}
+
+/// What is known of an accepted message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageState {
+    /// Who sent it.
+    pub sender: ClientId,
+    /// Whom it is for; `None` in rows of older servers.
+    pub receiver: Option<ClientId>,
+    /// Where it still waits: nowhere once it is acked or rejected.
+    pub waiting: Vec<(QueueId, Seq)>,
+}
+
+/// A key sealed at rest: base64 texts, and what sealed it (`None` in rows of older servers).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedRow {
+    /// The sealed bytes.
+    pub ciphertext: String,
+    /// The nonce.
+    pub nonce: String,
+    /// The tag.
+    pub tag: String,
+    /// The algorithm.
+    pub algorithm: Option<String>,
+}

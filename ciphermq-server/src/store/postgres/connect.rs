@@ -1,0 +1,162 @@
+//! Where the server is, sessions on it, and what their failures mean for a person.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions as _, PgConnection};
+
+use super::error::{code, error};
+use super::session;
+use crate::config::{Postgres, SslMode, Target};
+use crate::store::{Error, explained};
+
+/// How long connecting may take, TLS and password included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes sessions.
+#[derive(Clone)]
+pub(super) struct Connector {
+    options: PgConnectOptions,
+    /// Names this very process in `pg_stat_activity`, so that a session that it has lost can be told from
+    /// another server's.
+    instance: String,
+}
+
+impl Connector {
+    pub(super) fn new(settings: &Postgres) -> Result<Self, Error> {
+        let instance = format!("ciphermq-server {:016x}", rand::random::<u64>());
+        let mut options = match &settings.target {
+            // The error of a URL may show the URL.
+            Target::Url(url) => url.expose().parse::<PgConnectOptions>().map_err(|_| {
+                Error::Unusable(String::from(
+                    "[database] url cannot be read; write postgres://user:password@host:5432/dbname, with special \
+                     characters of the password percent-encoded",
+                ))
+            })?,
+            Target::Fields { host, port, user, password, dbname } => {
+                let options =
+                    PgConnectOptions::new().host(host).port(*port).username(user).database(dbname);
+                match password {
+                    Some(password) => options.password(password.expose()),
+                    None => options,
+                }
+            }
+        };
+        if let Some(mode) = settings.sslmode {
+            options = options.ssl_mode(match mode {
+                SslMode::Disable => PgSslMode::Disable,
+                SslMode::Allow => PgSslMode::Allow,
+                SslMode::Prefer => PgSslMode::Prefer,
+                SslMode::Require => PgSslMode::Require,
+                SslMode::VerifyCa => PgSslMode::VerifyCa,
+                SslMode::VerifyFull => PgSslMode::VerifyFull,
+            });
+        }
+        if let Some(certificate) = &settings.sslrootcert {
+            options = options.ssl_root_cert(certificate);
+        }
+        let options = options.application_name(&instance).disable_statement_logging();
+        Ok(Self { options, instance })
+    }
+
+    /// What a person calls the database.
+    pub(super) fn place(&self) -> String {
+        format!("PostgreSQL database \"{}\" at {}", self.database(), self.address())
+    }
+
+    /// The name that this process has in `pg_stat_activity`.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// A session that may write: set up and checked, and it holds the lock.
+    pub(super) async fn writing(&self) -> Result<PgConnection, Error> {
+        let mut connection = self.connect().await?;
+        self.ready(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// A session in place of one that was lost. What was fine when the server started and is not now, such as a
+    /// password, is for its keeper to mend while the server waits; only another server's lock, or an unsafe
+    /// configuration, ends this one.
+    pub(super) async fn reconnect(&self) -> Result<PgConnection, Error> {
+        let mut connection = self.connect().await.map_err(|error| match error {
+            Error::Unusable(text) => Error::Unavailable(text.into()),
+            other => other,
+        })?;
+        self.ready(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect()).await {
+            Ok(connected) => connected.map_err(|source| self.connect_error(source)),
+            Err(elapsed) => Err(self.unreachable(elapsed)),
+        }
+    }
+
+    async fn ready(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        session::prepare(connection).await.map_err(error)?;
+        session::check(connection, &self.place()).await?;
+        session::lock(connection, self).await
+    }
+
+    fn database(&self) -> &str {
+        // As PostgreSQL itself chooses.
+        self.options.get_database().unwrap_or_else(|| self.options.get_username())
+    }
+
+    fn address(&self) -> String {
+        match self.options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        }
+    }
+
+    fn unreachable(&self, source: impl Into<crate::store::BoxError>) -> Error {
+        let what = format!(
+            "cannot reach PostgreSQL at {}; check that it runs, and host and port in [database] (or its url)",
+            self.address()
+        );
+        Error::Unavailable(explained(what, source))
+    }
+
+    /// What a failed connection means for a person. The password is in none of the texts.
+    fn connect_error(&self, source: sqlx::Error) -> Error {
+        let (address, user) = (self.address(), self.options.get_username());
+        match (code(&source).as_deref(), &source) {
+            // Invalid authorization, invalid password.
+            (Some("28000" | "28P01"), _) => Error::Unusable(format!(
+                "PostgreSQL at {address} refuses user \"{user}\": {source}; check user and password in [database] (or \
+                 its url), and the server's pg_hba.conf"
+            )),
+            (Some("3D000"), _) => Error::Unusable(format!(
+                "there is no database \"{}\" on PostgreSQL at {address}; make it (createdb -O {user} {}), or check \
+                 dbname in [database] (or its url)",
+                self.database(),
+                self.database()
+            )),
+            (Some("42501"), _) => Error::Unusable(format!(
+                "user \"{user}\" may not connect to {}: {source}; GRANT CONNECT ON DATABASE to it, or check user and \
+                 dbname in [database]",
+                self.place()
+            )),
+            (None, sqlx::Error::Tls(cause)) => Error::Unusable(format!(
+                "no TLS connection to PostgreSQL at {address}: {cause}; check sslmode and sslrootcert in [database]"
+            )),
+            (None, sqlx::Error::Io(_)) => self.unreachable(source),
+            (None, _) => Error::Unusable(format!(
+                "no connection to PostgreSQL at {address}: {source}; check [database]"
+            )),
+            // Starting up, shutting down, too many connections ...
+            (Some(_), _) => Error::Unavailable(explained(
+                format!("PostgreSQL at {address} takes no connection now"),
+                source,
+            )),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The store on a PostgreSQL server.
+//!
+//! - `connect`: where the server is, sessions on it, and what their failures mean for a person
+//! - `session`: how a session is set up, and the lock against a second server
+//! - `committer`: one transaction, `change` for its rare parts
+//! - `reader`: reads, past the committer
+//! - `error`: what PostgreSQL's error codes mean
+//!
+//! The committer's session holds an advisory lock. If the session ends, so does its transaction, and only
+//! then can the lock be taken by another session, of this server or of another one.
+
+mod change;
+mod committer;
+mod connect;
+mod error;
+mod reader;
+mod session;
+
+use std::sync::Arc;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection as _, PgConnection};
+
+use super::{Error, Store};
+use crate::config;
+use committer::PostgresCommitter;
+use connect::Connector;
+use reader::PostgresReader;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
+
+pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
+    let connector = Connector::new(settings)?;
+    let mut session = connector.writing().await?;
+    if let Err(error) = migrate(&connector, &mut session).await {
+        let _ = session.close().await;
+        return Err(error);
+    }
+    let reader = PostgresReader::open(&connector);
+    Ok(Store { committer: Box::new(PostgresCommitter::new(connector, session)), reader: Arc::new(reader) })
+}
+
+async fn migrate(connector: &Connector, session: &mut PgConnection) -> Result<(), Error> {
+    let place = connector.place();
+    // The lock that keeps other servers out keeps their migrations out too.
+    MIGRATIONS.run_direct(None, session, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => Error::Unusable(format!(
+            "{place} was made by a newer version of the server (schema {version}); run that version, or choose \
+             another database in [database]"
+        )),
+        MigrateError::VersionMismatch(version) => Error::Unusable(format!(
+            "{place} was made by an unreleased version of the server (schema {version} differs); choose another \
+             database in [database]"
+        )),
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+            match error::code(&source).as_deref() {
+                // Insufficient privilege; and the names that a schema may already have.
+                Some("42501") => Error::Unusable(format!(
+                    "the user may not make tables in {place}: {source}; make it the database's owner: ALTER DATABASE \
+                     ... OWNER TO ..."
+                )),
+                Some("42P07" | "42710" | "42703" | "42804") => Error::Unusable(format!(
+                    "{place} holds tables of another program: {source}; give the server a database of its own, by \
+                     [database]"
+                )),
+                _ => error::error(source),
+            }
+        }
+        other => Error::Unavailable(other.into()),
+    })
+}

@@ -1,0 +1,149 @@
+//! How a session is set up, and the lock against a second server.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, Row as _};
+
+use super::connect::Connector;
+use super::error::{code, error};
+use crate::store::Error;
+
+/// The advisory lock's number: "CipherMQ". Its scope is the database.
+const LOCK: i64 = 0x4369_7068_6572_4d51;
+
+/// How long a session that was lost may take to end and let go of the lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The oldest PostgreSQL that is supported, as `server_version_num` has it.
+const OLDEST: i32 = 130_000;
+
+/// Sets up what the server relies on, whatever the database's own configuration says. Settings that this
+/// PostgreSQL does not know are left out.
+pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // - A commit returns when it is on disk (with a synchronous standby: on its disk too).
+    // - Every statement finds its rows by index. The planner would sometimes rather read whole tables: its
+    //   statistics of tables that fill and empty within minutes are always old.
+    // - A session whose client has gone ends soon, and with it its locks.
+    sqlx::query(
+        "SELECT COUNT(set_config(v.name, v.value, false)) FROM (VALUES \
+         ('synchronous_commit', 'on'), \
+         ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), \
+         ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'), \
+         ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), \
+         ('idle_session_timeout', '0'), ('transaction_timeout', '0'), \
+         ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')) AS v (name, value) \
+         JOIN pg_settings s ON s.name = v.name \
+         WHERE NOT (v.name = 'synchronous_commit' AND s.setting = 'remote_apply')",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Refuses a PostgreSQL that cannot keep what is promised.
+pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<(), Error> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
+         current_setting('fsync'), pg_is_in_recovery()",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(error)?;
+    let number: i32 = row.try_get(0).map_err(error)?;
+    let version: String = row.try_get(1).map_err(error)?;
+    let fsync: String = row.try_get(2).map_err(error)?;
+    let standby: bool = row.try_get(3).map_err(error)?;
+    if number < OLDEST {
+        return Err(Error::Unusable(format!(
+            "{place} is PostgreSQL {version}, which is too old; 13 or newer is needed"
+        )));
+    }
+    if fsync != "on" {
+        return Err(Error::Unusable(format!(
+            "{place} runs with fsync = {fsync} and would lose acknowledged messages when the power fails; set fsync = \
+             on in its postgresql.conf and reload it"
+        )));
+    }
+    if standby {
+        return Err(Error::Unusable(format!(
+            "{place} is a standby and cannot be written to; name the primary in [database], or promote this one"
+        )));
+    }
+    Ok(())
+}
+
+/// Takes the lock; waits a while for a session that was lost to let go of it.
+pub(super) async fn lock(connection: &mut PgConnection, connector: &Connector) -> Result<(), Error> {
+    let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+        .bind(LOCK)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(error)?;
+    if taken {
+        return Ok(());
+    }
+    if let Some(holder) = holder(connection).await?
+        && holder.application == connector.instance()
+    {
+        // This process has given that session up. Whatever it was doing is committed or rolled back when it
+        // has ended.
+        sqlx::query("SELECT pg_terminate_backend($1)")
+            .bind(holder.process)
+            .execute(&mut *connection)
+            .await
+            .map_err(error)?;
+    }
+    lock_timeout(connection, LOCK_PATIENCE).await?;
+    let waited = sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *connection).await;
+    match waited {
+        Ok(_) => lock_timeout(connection, Duration::ZERO).await,
+        // Lock not available.
+        Err(failure) if code(&failure).as_deref() == Some("55P03") => match holder(connection).await? {
+            Some(holder) if holder.application != connector.instance() => Err(Error::Unusable(format!(
+                "another server uses the {}: \"{}\" from {}, backend process {}; stop it, or choose another database \
+                 in [database]",
+                connector.place(),
+                holder.application,
+                holder.address.as_deref().unwrap_or("a local socket"),
+                holder.process,
+            ))),
+            _ => Err(Error::Unavailable("the session that was lost has not ended yet".into())),
+        },
+        Err(failure) => Err(error(failure)),
+    }
+}
+
+async fn lock_timeout(connection: &mut PgConnection, timeout: Duration) -> Result<(), Error> {
+    sqlx::query("SELECT set_config('lock_timeout', $1, false)")
+        .bind(format!("{}ms", timeout.as_millis()))
+        .execute(connection)
+        .await
+        .map_err(error)?;
+    Ok(())
+}
+
+/// The session that has the lock.
+struct Holder {
+    process: i32,
+    application: String,
+    address: Option<String>,
+}
+
+async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, Error> {
+    let found: Option<(i32, Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT l.pid, a.application_name, host(a.client_addr) FROM pg_locks l \
+         LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND l.classid::int8 = $1 >> 32 AND l.objid::int8 = $1 & 4294967295 LIMIT 1",
+    )
+    .bind(LOCK)
+    .fetch_optional(connection)
+    .await
+    .map_err(error)?;
+    Ok(found.map(|(process, application, address)| Holder {
+        process,
+        application: application.unwrap_or_default(),
+        address,
+    }))
+}

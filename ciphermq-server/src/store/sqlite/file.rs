@@ -1,0 +1,250 @@
+//! The database file, its lock against a second server, and connections to it.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, SqliteConnection};
+
+use super::error::{error, is_not_a_database};
+use crate::store::{Error, explained};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
+
+/// As the first migration sets it.
+const APPLICATION_ID: i64 = 0x434d_5131;
+
+/// How long somebody else, such as a person with the `sqlite3` shell, may hold the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server that was killed may take to end and let go of its lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A database file that this process holds the lock of.
+pub(super) struct DatabaseFile {
+    /// Absolute and without symbolic links, so that every way to the file leads to the same lock.
+    path: PathBuf,
+    disk_reserve: u64,
+    /// Locked as long as it is open; the operating system lets go of it with the process.
+    _lock: File,
+}
+
+impl DatabaseFile {
+    /// Makes the file and its folder if they are missing, and takes the lock.
+    pub(super) fn claim(path: &Path, disk_reserve: u64) -> Result<Self, Error> {
+        let path = make(path).map_err(|error| {
+            Error::Unusable(format!(
+                "cannot use the database file {}: {error}; give the server's user access to it, or choose another \
+                 file in [database] url",
+                path.display()
+            ))
+        })?;
+        let lock = lock(&path)?;
+        Ok(Self { path, disk_reserve, _lock: lock })
+    }
+
+    /// Whether more than the reserve is free on the file's disk.
+    pub(super) fn has_room(&self) -> bool {
+        match rustix::fs::statvfs(&self.path) {
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= self.disk_reserve,
+            // Then the next commit tells.
+            Err(_) => true,
+        }
+    }
+
+    /// For reading.
+    pub(super) fn reading(&self) -> SqliteConnectOptions {
+        self.options().pragma("query_only", "on").pragma("cache_size", "-16384")
+    }
+
+    /// The connection that writes.
+    pub(super) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+        self.options()
+            // So that space can be given back to the disk. Has to come before the first table.
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .journal_mode(SqliteJournalMode::Wal)
+            // One fsync of the log for each commit, before the commit returns. On macOS, one that also
+            // empties the disk's own cache.
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("fullfsync", "on")
+            .pragma("checkpoint_fullfsync", "on")
+            // 16 MiB of log before it is copied into the database.
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("journal_size_limit", "67108864")
+            .pragma("cache_size", "-65536")
+            .connect()
+            .await
+    }
+
+    /// The first connection of a server: with the schema brought up to date and everything synced.
+    pub(super) async fn first_connection(&self) -> Result<SqliteConnection, Error> {
+        let mut connection = self.connect().await.map_err(|error| self.unusable(error))?;
+        self.refuse_strangers(&mut connection).await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| self.migration(error))?;
+        let mode: String =
+            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(error)?;
+        if mode != "wal" {
+            return Err(Error::Unusable(format!(
+                "the disk of {} does not support SQLite's write-ahead log; put the database on a local disk, by \
+                 [database] url",
+                self.path.display()
+            )));
+        }
+        checkpoint(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn refuse_strangers(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| self.unusable(error))?;
+        let application: i64 =
+            sqlx::query_scalar("PRAGMA application_id").fetch_one(connection).await.map_err(error)?;
+        if tables > 0 && application != APPLICATION_ID {
+            return Err(Error::Unusable(format!(
+                "{} is a database of another program; choose another file in [database] url",
+                self.path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(&self.path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("temp_store", "memory")
+            .thread_name(|_| String::from("sqlite"))
+            .disable_statement_logging()
+    }
+
+    fn unusable(&self, source: sqlx::Error) -> Error {
+        let path = self.path.display();
+        if is_not_a_database(&source) {
+            return Error::Unusable(format!(
+                "{path} is no SQLite database; choose another file in [database] url, or move this one away"
+            ));
+        }
+        match error(source) {
+            Error::Unavailable(source) => Error::Unavailable(explained(
+                format!("cannot open {path}; check that the file and its folder can be read and written"),
+                source,
+            )),
+            other => other,
+        }
+    }
+
+    fn migration(&self, error: MigrateError) -> Error {
+        let path = self.path.display();
+        match error {
+            MigrateError::VersionMissing(version) => Error::Unusable(format!(
+                "{path} was made by a newer version of the server (schema {version}); run that version, or choose \
+                 another file in [database] url"
+            )),
+            MigrateError::VersionMismatch(version) => Error::Unusable(format!(
+                "{path} was made by an unreleased version of the server (schema {version} differs); choose another \
+                 file in [database] url"
+            )),
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => self.unusable(source),
+            other => Error::Unavailable(other.into()),
+        }
+    }
+}
+
+/// Copies the log into the database, syncs both, and empties the log: whatever was found in it is durable
+/// from now on, even if an earlier sync of it had failed.
+pub(super) async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), Error> {
+    let (busy, ..): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await.map_err(error)?;
+    if busy == 0 {
+        Ok(())
+    } else {
+        Err(Error::Unavailable("somebody else is reading or writing the database and does not let go of it".into()))
+    }
+}
+
+/// Makes the file and its folder if need be, and finds its real path.
+fn make(path: &Path) -> io::Result<PathBuf> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => true,
+        // Also for a dangling symbolic link.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    let path = fs::canonicalize(path)?;
+    if fs::metadata(&path)?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    OpenOptions::new().read(true).write(true).open(&path)?;
+    if made && let Some(folder) = path.parent() {
+        // A file's name lives in its folder: without this the whole file could be gone after a power loss.
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(path)
+}
+
+/// Takes the lock in a file of its own: closing the database file itself, even once, would release the locks
+/// that SQLite has on it.
+fn lock(database: &Path) -> Result<File, Error> {
+    let mut name = OsString::from(database);
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    let failed = |error: io::Error| {
+        Error::Unusable(format!(
+            "cannot lock {}: {error}; give the server's user access to it, or choose another file in [database] url",
+            path.display()
+        ))
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Only to help; the lock is what counts.
+                let _ = (&mut file).take(32).read_to_string(&mut holder);
+                let holder = holder.trim();
+                let process = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
+                return Err(Error::Unusable(format!(
+                    "another server{process} uses the database {}; stop it, or choose another file in [database] url",
+                    database.display()
+                )));
+            }
+        }
+    }
+    let noted = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    match noted {
+        // No room to say who we are is no reason not to start: what waits can still be acknowledged.
+        Ok(()) => Ok(file),
+        Err(error) => {
+            tracing::debug!(%error, "cannot write the process id into the lock file");
+            Ok(file)
+        }
+    }
+}

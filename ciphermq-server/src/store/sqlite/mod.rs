@@ -1,0 +1,32 @@
+//! The store in one SQLite file: no installation, nothing to run beside the server.
+//!
+//! - `file`: the file, its lock against a second server, and connections to it
+//! - `statement`: statements of many rows at once
+//! - `committer`: one transaction, `change` for its rare parts
+//! - `reader`: reads, past the committer
+//! - `error`: what SQLite's result codes mean
+//!
+//! In WAL mode with `synchronous = FULL` a transaction is one append to the log and one `fsync`; readers see
+//! the last commit and are in nobody's way.
+
+mod change;
+mod committer;
+mod error;
+mod file;
+mod reader;
+mod statement;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Error, Store};
+use committer::SqliteCommitter;
+use file::DatabaseFile;
+use reader::SqliteReader;
+
+pub(super) async fn open(path: &Path, disk_reserve: u64) -> Result<Store, Error> {
+    let file = DatabaseFile::claim(path, disk_reserve)?;
+    let connection = file.first_connection().await?;
+    let reader = SqliteReader::open(&file).await?;
+    Ok(Store { committer: Box::new(SqliteCommitter::new(file, connection)), reader: Arc::new(reader) })
+}

@@ -1,0 +1,238 @@
+//! Reads, past the committer.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::Row as _;
+
+use super::error::error;
+use super::file::DatabaseFile;
+use crate::store::model::{
+    LaneKey, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage, Topology,
+};
+use crate::store::plan::{count, fitting};
+use crate::store::{Error, Reader, corrupt};
+
+/// Enough for a small machine's cores; each is a thread.
+const CONNECTIONS: u32 = 4;
+
+/// How long to wait for one of them.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct SqliteReader {
+    pool: SqlitePool,
+}
+
+impl SqliteReader {
+    pub(super) async fn open(file: &DatabaseFile) -> Result<Self, Error> {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(file.reading())
+            .await
+            .map_err(error)?;
+        Ok(Self { pool })
+    }
+}
+
+#[async_trait]
+impl Reader for SqliteReader {
+    async fn topology(&self) -> Result<Topology, Error> {
+        // One transaction, so that every binding's queue and exchange are there.
+        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let queues: Vec<(i64, String)> = sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error)?;
+        let exchanges: Vec<String> = sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error)?;
+        let bindings: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, routing_key, queue_id",
+        )
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(error)?;
+        transaction.commit().await.map_err(error)?;
+        Ok(Topology {
+            queues: queues
+                .into_iter()
+                .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
+                .collect::<Result<_, Error>>()?,
+            exchanges: exchanges
+                .iter()
+                .map(|name| ExchangeName::new(name).map_err(corrupt))
+                .collect::<Result<_, Error>>()?,
+            bindings: bindings
+                .into_iter()
+                .map(|(exchange, key, queue)| {
+                    let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
+                    Ok((exchange, RoutingKey::new(&key).map_err(corrupt)?, QueueId(queue)))
+                })
+                .collect::<Result<_, Error>>()?,
+        })
+    }
+
+    async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
+        // First the sizes alone: no more envelopes are read than are handed out.
+        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(LANE_SIZES)
+            .bind(lane.queue.0)
+            .bind(lane.receiver.as_str())
+            .bind(after.0)
+            .bind(count(limit.messages).saturating_add(1))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let found = sizes.len();
+        sizes.truncate(limit.messages);
+        sizes.truncate(fitting(&sizes, limit.bytes));
+        let Some(&(last, _)) = sizes.last() else {
+            return Ok(Page { messages: Vec::new(), more: found > 0 });
+        };
+        let rows = sqlx::query(LANE)
+            .bind(lane.queue.0)
+            .bind(lane.receiver.as_str())
+            .bind(after.0)
+            .bind(last)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        page(&rows, found > sizes.len())
+    }
+
+    async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error> {
+        let json = |seqs: &mut dyn Iterator<Item = i64>| {
+            serde_json::to_string(&seqs.collect::<Vec<_>>()).map_err(|error| Error::Refused(error.into()))
+        };
+        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT seq, envelope_bytes FROM messages WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
+        )
+        .bind(json(&mut seqs.iter().map(|seq| seq.0))?)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(error)?;
+        let found = sizes.len();
+        sizes.truncate(fitting(&sizes, bytes));
+        let rows = sqlx::query(
+            "SELECT m.seq, m.message_id, \
+             COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
+             FROM messages m WHERE m.seq IN (SELECT value FROM json_each(?)) ORDER BY m.seq",
+        )
+        .bind(json(&mut sizes.iter().map(|&(seq, _)| seq))?)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(error)?;
+        page(&rows, found > sizes.len())
+    }
+
+    async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
+        // One transaction, so that what waits belongs to what was found.
+        let mut transaction = self.pool.begin().await.map_err(error)?;
+        let found: Option<(String, Option<String>, i64, i64)> = sqlx::query_as(
+            "SELECT client_id, receiver_client_id, first_seq, copies FROM message_metadata WHERE message_id = ?",
+        )
+        .bind(message_id.as_str())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(error)?;
+        let Some((sender, receiver, first, copies)) = found else {
+            return Ok(None);
+        };
+        let waiting: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT queue_id, seq FROM messages WHERE seq >= ? AND seq < ? AND message_id = ? ORDER BY seq",
+        )
+        .bind(first)
+        .bind(first.saturating_add(copies))
+        .bind(message_id.as_str())
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(error)?;
+        transaction.commit().await.map_err(error)?;
+        Ok(Some(MessageState {
+            sender: ClientId::new(&sender).map_err(corrupt)?,
+            receiver: receiver.map(|receiver| ClientId::new(&receiver).map_err(corrupt)).transpose()?,
+            waiting: waiting.into_iter().map(|(queue, seq)| (QueueId(queue), Seq(seq))).collect(),
+        }))
+    }
+
+    async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
+        let row = sqlx::query(
+            "SELECT public_key_ciphertext, nonce, tag, algorithm FROM public_keys WHERE client_id = ?",
+        )
+        .bind(client_id.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(error)?;
+        row.as_ref().map(sealed_row).transpose()
+    }
+
+    async fn signed_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
+        let row = sqlx::query(
+            "SELECT signed_key_ciphertext, nonce, tag, algorithm FROM signed_keys WHERE client_id = ?",
+        )
+        .bind(client_id.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(error)?;
+        row.as_ref().map(sealed_row).transpose()
+    }
+
+    async fn certificate(&self, client_id: &ClientId, fingerprint: Option<&str>) -> Result<Option<String>, Error> {
+        let query = match fingerprint {
+            Some(fingerprint) => sqlx::query_scalar(
+                "SELECT chain FROM certificates WHERE client_id = ? AND fingerprint = ?",
+            )
+            .bind(client_id.as_str())
+            .bind(fingerprint.to_owned()),
+            None => sqlx::query_scalar(
+                "SELECT chain FROM certificates WHERE client_id = ? \
+                 ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
+            )
+            .bind(client_id.as_str()),
+        };
+        query.fetch_optional(&self.pool).await.map_err(error)
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+pub(super) const LANE_SIZES: &str = "SELECT seq, envelope_bytes FROM messages \
+                                     WHERE queue_id = ? AND receiver_client_id = ? AND seq > ? ORDER BY seq LIMIT ?";
+
+pub(super) const LANE: &str = "SELECT m.seq, m.message_id, \
+                               COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
+                               FROM messages m WHERE m.queue_id = ? AND m.receiver_client_id = ? \
+                               AND m.seq > ? AND m.seq <= ? ORDER BY m.seq";
+
+fn page(rows: &[SqliteRow], more: bool) -> Result<Page, Error> {
+    let messages = rows
+        .iter()
+        .map(|row| {
+            let (seq, id): (i64, &str) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
+            let envelope: Vec<u8> = row.try_get(2).map_err(error)?;
+            Ok(StoredMessage {
+                seq: Seq(seq),
+                message_id: MessageId::new(id).map_err(corrupt)?,
+                envelope: Bytes::from(envelope),
+            })
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Page { messages, more })
+}
+
+fn sealed_row(row: &SqliteRow) -> Result<SealedRow, Error> {
+    Ok(SealedRow {
+        ciphertext: row.try_get(0).map_err(error)?,
+        nonce: row.try_get(1).map_err(error)?,
+        tag: row.try_get(2).map_err(error)?,
+        algorithm: row.try_get(3).map_err(error)?,
+    })
+}

@@ -1,0 +1,88 @@
+//! Splitting transactions, and joining what became of their parts.
+
+use std::sync::Arc;
+
+use super::{CommitObserver, WriteError};
+use crate::store::model::{
+    Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction,
+};
+
+/// What became of everything in a batch, kind by kind, in order.
+#[derive(Default)]
+pub(super) struct Results {
+    pub(super) changes: Vec<Result<Option<QueueId>, WriteError>>,
+    pub(super) publishes: Vec<Result<PublishOutcome, WriteError>>,
+    pub(super) acks: Vec<Result<AckOutcome, WriteError>>,
+    pub(super) rejections: Vec<Result<AckOutcome, WriteError>>,
+}
+
+impl Results {
+    /// Adds what a part's commit did, after the observer has seen it.
+    pub(super) fn committed(&mut self, part: &Transaction, outcomes: Outcomes, observer: &dyn CommitObserver) {
+        let stored: Vec<(Arc<Publish>, Seq)> = part
+            .publishes
+            .iter()
+            .zip(&outcomes.publishes)
+            .filter_map(|(publish, outcome)| match outcome {
+                PublishOutcome::Stored { first } => Some((Arc::clone(publish), *first)),
+                PublishOutcome::Duplicate | PublishOutcome::IdInUse => None,
+            })
+            .collect();
+        let rejected = part.rejections.iter().map(|rejection| &rejection.ack).zip(&outcomes.rejections);
+        let acked: Vec<(&Ack, &AckOutcome)> = part.acks.iter().zip(&outcomes.acks).chain(rejected).collect();
+        if !stored.is_empty() || !acked.is_empty() {
+            observer.committed(&stored, &acked);
+        }
+        self.changes.extend(outcomes.changes.into_iter().map(Ok));
+        self.publishes.extend(outcomes.publishes.into_iter().map(Ok));
+        self.acks.extend(outcomes.acks.into_iter().map(Ok));
+        self.rejections.extend(outcomes.rejections.into_iter().map(Ok));
+    }
+
+    /// Adds that the database refuses an item.
+    pub(super) fn refused(&mut self, part: &Transaction, why: &str, observer: &dyn CommitObserver) {
+        let error = WriteError::Refused(why.into());
+        let rejected = part.rejections.iter().map(|rejection| &rejection.ack);
+        let acked: Vec<(&Ack, &AckOutcome)> =
+            part.acks.iter().chain(rejected).map(|ack| (ack, &AckOutcome::NotFound)).collect();
+        if !acked.is_empty() {
+            observer.committed(&[], &acked);
+        }
+        self.changes.extend(part.changes.iter().map(|_| Err(error.clone())));
+        self.publishes_failed(part, &error);
+        self.acks.extend(part.acks.iter().map(|_| Err(error.clone())));
+        self.rejections.extend(part.rejections.iter().map(|_| Err(error.clone())));
+    }
+
+    /// Adds that a part's publishes were not written.
+    pub(super) fn publishes_failed(&mut self, part: &Transaction, error: &WriteError) {
+        self.publishes.extend(part.publishes.iter().map(|_| Err(error.clone())));
+    }
+}
+
+/// How many items a transaction has.
+pub(super) fn len(transaction: &Transaction) -> usize {
+    let Transaction { changes, publishes, acks, rejections, deliveries } = transaction;
+    changes.len() + publishes.len() + acks.len() + rejections.len() + deliveries.len()
+}
+
+/// Halves a transaction of more than one item, so that one half after the other does what the whole would
+/// have done.
+pub(super) fn split(mut whole: Transaction) -> (Transaction, Transaction) {
+    let mut first = Transaction::default();
+    let half = len(&whole) / 2;
+    let mut wanted = half;
+    take(&mut wanted, &mut whole.changes, &mut first.changes);
+    take(&mut wanted, &mut whole.publishes, &mut first.publishes);
+    take(&mut wanted, &mut whole.acks, &mut first.acks);
+    take(&mut wanted, &mut whole.rejections, &mut first.rejections);
+    take(&mut wanted, &mut whole.deliveries, &mut first.deliveries);
+    (first, whole)
+}
+
+/// Moves items from the front of `from` until no more are wanted.
+fn take<T>(wanted: &mut usize, from: &mut Vec<T>, to: &mut Vec<T>) {
+    let count = from.len().min(*wanted);
+    to.extend(from.drain(..count));
+    *wanted -= count;
+}

@@ -1,0 +1,325 @@
+//! The writer's loop.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::outcome::{Results, len, split};
+use super::queue::{Batch, Queue, Submission, earlier};
+use super::{CommitObserver, Settings, WriteError};
+use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
+use crate::store::{CommitError, Committer, Error};
+
+/// Nothing has come for so long: time for maintenance.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// A writer that never rests does a step of maintenance this often, and an idle one looks this often for
+/// what has become old enough to be forgotten.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often what was submitted is looked at while a commit is under way: new deadlines may be among it.
+/// Looking at each submission as it comes would wake this task for each.
+const GATHER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between attempts to reach the database.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why the loop ends.
+enum End {
+    /// It was asked to, and its time is over.
+    Deadline,
+    /// The database cannot be used any more.
+    Fatal(Error),
+}
+
+struct Writer {
+    committer: Box<dyn Committer>,
+    observer: Arc<dyn CommitObserver>,
+    settings: Settings,
+    queue: Queue,
+    closing: Closing,
+    /// The last commit that is known of.
+    last_commit: Option<CommitNumber>,
+    maintained: Instant,
+}
+
+pub(super) async fn run(
+    committer: Box<dyn Committer>,
+    observer: Arc<dyn CommitObserver>,
+    settings: Settings,
+    incoming: mpsc::UnboundedReceiver<Submission>,
+    closing: watch::Receiver<Option<Instant>>,
+) -> Result<(), Error> {
+    let mut writer = Writer {
+        committer,
+        observer,
+        queue: Queue::new(incoming),
+        closing: Closing { asked: closing, deadline: None, timeout: settings.close_timeout },
+        settings,
+        last_commit: None,
+        maintained: Instant::now(),
+    };
+    let end = writer.run().await;
+    // Everybody who still waits learns that it is over before the database is closed, which may take long.
+    writer.queue.close();
+    writer.queue.refuse_publishes(&WriteError::Closed);
+    drop(writer.queue);
+    if timeout(writer.settings.close_timeout, writer.committer.close()).await.is_err() {
+        tracing::warn!("the database was not closed cleanly in time");
+    }
+    match end {
+        Ok(()) => Ok(()),
+        Err(End::Deadline) => {
+            tracing::warn!("the database did not take everything in time; what is left was not acknowledged");
+            Ok(())
+        }
+        Err(End::Fatal(error)) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used any more");
+            Err(error)
+        }
+    }
+}
+
+impl Writer {
+    async fn run(&mut self) -> Result<(), End> {
+        while self.wait().await? {
+            self.queue.expire(Instant::now());
+            if !self.committer.has_room() {
+                self.queue.refuse_publishes(&WriteError::Full);
+            }
+            let (transaction, batch) = self.queue.batch(&self.settings);
+            if len(&transaction) > 0 {
+                self.commit(transaction, batch).await?;
+            } else {
+                batch.answer(Results::default());
+            }
+            if self.maintained.elapsed() >= MAINTENANCE_INTERVAL {
+                self.maintain().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for work, and meanwhile maintains the database; `false` when there will be none.
+    async fn wait(&mut self) -> Result<bool, End> {
+        let mut pause = IDLE;
+        loop {
+            tokio::select! {
+                biased;
+                filled = self.queue.filled() => return Ok(filled),
+                () = self.closing.asked() => {
+                    self.queue.close();
+                    return Ok(self.queue.filled().await);
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = if self.maintain().await { Duration::ZERO } else { MAINTENANCE_INTERVAL };
+        }
+    }
+
+    /// One step of maintenance; whether there is more to do.
+    async fn maintain(&mut self) -> bool {
+        self.maintained = Instant::now();
+        let forget_before = self.settings.metadata_retention.and_then(|retention| {
+            let retention = jiff::SignedDuration::try_from(retention).ok()?;
+            Time::now().timestamp().checked_sub(retention).ok().map(Time::from)
+        });
+        match self.committer.maintain(forget_before).await {
+            Ok(more) => more,
+            Err(error) => {
+                // Nothing is lost by it; if the database is gone, the next commit deals with that.
+                tracing::debug!(error = &error as &dyn std::error::Error, "maintenance of the database failed");
+                false
+            }
+        }
+    }
+
+    /// Commits a batch, part by part if need be, and answers it.
+    async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), End> {
+        let mut results = Results::default();
+        let mut parts = VecDeque::from([transaction]);
+        let mut backoff = Backoff::default();
+        while let Some(mut part) = parts.pop_front() {
+            let attempt = self.committer.commit(&part);
+            let attempt = attend(attempt, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
+            match attempt {
+                Ok(outcomes) => {
+                    self.last_commit = Some(outcomes.commit);
+                    results.committed(&part, outcomes, &*self.observer);
+                }
+                Err(CommitError::Unknown { outcomes, source }) => {
+                    tracing::warn!(error = &*source as &dyn std::error::Error, "the outcome of a commit is not known");
+                    if self.resolve(&outcomes, &mut batch).await? {
+                        results.committed(&part, outcomes, &*self.observer);
+                    } else {
+                        parts.push_front(part);
+                    }
+                }
+                Err(CommitError::Failed(Error::Unavailable(source))) => {
+                    tracing::warn!(error = &*source as &dyn std::error::Error, "the database is not available");
+                    let last = self.last_commit;
+                    let found = self.reopen(&mut batch).await?;
+                    self.expect(found, &[last])?;
+                    parts.push_front(part);
+                }
+                Err(CommitError::Failed(Error::Full(source))) => {
+                    tracing::warn!(error = &*source as &dyn std::error::Error, "the database's disk is full");
+                    results.publishes_failed(&part, &WriteError::Full);
+                    // Acks make room, so they are tried without the publishes, and again and again.
+                    if std::mem::take(&mut part.publishes).is_empty() {
+                        let pause = tokio::time::sleep(backoff.next());
+                        attend(pause, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
+                    }
+                    if len(&part) > 0 {
+                        parts.push_front(part);
+                    }
+                }
+                Err(CommitError::Failed(Error::Refused(source))) => {
+                    if len(&part) > 1 {
+                        let (first, second) = split(part);
+                        parts.push_front(second);
+                        parts.push_front(first);
+                    } else {
+                        tracing::warn!(error = &*source as &dyn std::error::Error, "the database refuses an item");
+                        results.refused(&part, &source.to_string(), &*self.observer);
+                    }
+                }
+                Err(CommitError::Failed(error @ (Error::Unusable(_) | Error::Corrupt(_)))) => {
+                    return Err(End::Fatal(error));
+                }
+            }
+        }
+        batch.answer(results);
+        Ok(())
+    }
+
+    /// Finds out whether a commit happened.
+    async fn resolve(&mut self, outcomes: &Outcomes, batch: &mut Batch) -> Result<bool, End> {
+        let before = CommitNumber(outcomes.commit.0 - 1);
+        let found = self.reopen(batch).await?;
+        self.expect(found, &[Some(before), Some(outcomes.commit)])?;
+        let committed = found == outcomes.commit;
+        tracing::info!(committed, "the outcome of the commit is known now");
+        self.last_commit = Some(found);
+        Ok(committed)
+    }
+
+    /// Tries to reach the database until it is there.
+    async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, End> {
+        let mut backoff = Backoff::default();
+        let mut told = false;
+        loop {
+            let attempt = self.committer.reopen();
+            match attend(attempt, &mut self.queue, Some(batch), &mut self.closing).await? {
+                Ok(found) => {
+                    tracing::info!("the database is available again");
+                    return Ok(found);
+                }
+                Err(error @ (Error::Unusable(_) | Error::Corrupt(_))) => return Err(End::Fatal(error)),
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "the database is not available; trying again until it is"
+                        );
+                    }
+                    let pause = tokio::time::sleep(backoff.next());
+                    attend(pause, &mut self.queue, Some(batch), &mut self.closing).await?;
+                }
+            }
+        }
+    }
+
+    /// The database must stand where this server left it. Otherwise commits were lost, by a restored backup
+    /// or a standby that was behind, and what is in memory is not true any more.
+    fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), End> {
+        let known: Vec<CommitNumber> = allowed.iter().flatten().copied().collect();
+        if known.is_empty() || known.contains(&found) {
+            return Ok(());
+        }
+        Err(End::Fatal(Error::Corrupt(format!(
+            "its last commit is {}, and it was left at {}; was a backup restored, or a standby promoted that was \
+             behind? Start the server again to go on with what is there",
+            found.0,
+            known.iter().map(|commit| commit.0.to_string()).collect::<Vec<_>>().join(" or ")
+        ))))
+    }
+}
+
+/// Waits for `work`, and meanwhile gathers what is submitted and answers whose deadline passes.
+async fn attend<T>(
+    work: impl Future<Output = T>,
+    queue: &mut Queue,
+    mut batch: Option<&mut Batch>,
+    closing: &mut Closing,
+) -> Result<T, End> {
+    let mut work = pin!(work);
+    loop {
+        let now = Instant::now();
+        let mut wake = earlier(Some(now + GATHER_INTERVAL), queue.next_deadline());
+        if let Some(batch) = &batch {
+            wake = earlier(wake, batch.next_deadline());
+        }
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            () = closing.deadline() => return Err(End::Deadline),
+            () = sleep_until(wake.unwrap_or(now)) => {}
+        }
+        let now = Instant::now();
+        queue.gather();
+        queue.expire(now);
+        if let Some(batch) = &mut batch {
+            batch.expire(now);
+        }
+    }
+}
+
+/// Whether the writer was asked to end, and by when.
+struct Closing {
+    asked: watch::Receiver<Option<Instant>>,
+    deadline: Option<Instant>,
+    timeout: Duration,
+}
+
+impl Closing {
+    /// Returns when the writer is asked to end. Asked means called for, or that all handles are gone.
+    async fn asked(&mut self) {
+        if self.deadline.is_none() {
+            let asked = self.asked.wait_for(Option::is_some).await;
+            let deadline = asked.ok().and_then(|asked| *asked);
+            self.deadline = Some(deadline.unwrap_or_else(|| Instant::now() + self.timeout));
+        }
+    }
+
+    /// Returns when the time is over.
+    async fn deadline(&mut self) {
+        self.asked().await;
+        if let Some(deadline) = self.deadline {
+            sleep_until(deadline).await;
+        }
+    }
+}
+
+/// Pauses that grow, with jitter.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let pause = self.0.mul_f64(rand::random_range(0.5..1.0));
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}

@@ -1,0 +1,227 @@
+//! The certificate authority: made here, or read from files that we or OpenSSL made.
+
+use std::fs;
+use std::path::Path;
+
+use ciphermq_crypto::ClientId;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType,
+    date_time_ymd,
+};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::{ASN1Time, FromDer as _};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// How long an authority that is made here is valid, in days: ten years.
+pub const AUTHORITY_DAYS: u16 = 3653;
+
+/// A certificate and its private key, in PEM form.
+pub struct Pem {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key, PKCS #8 (RFC 5958).
+    pub key: Zeroizing<String>,
+}
+
+/// Who signs the certificates of servers and clients.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    /// Makes a new authority: ECDSA P-384, self-signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn generate(now: Timestamp) -> Result<(Self, Pem), Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        let mut params = params(now, AUTHORITY_DAYS)?;
+        // Two authorities must not be taken for one another: each has a name of its own.
+        let id: String = params
+            .key_identifier(&key)
+            .iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("CipherMQ authority {id}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        let pem = Pem {
+            certificate: certificate.pem(),
+            key: Zeroizing::new(key.serialize_pem()),
+        };
+        let authority = Self {
+            certificate: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
+        };
+        Ok((authority, pem))
+    }
+
+    /// Reads an authority's certificate and its unencrypted private key, PKCS #8, SEC 1 or PKCS #1.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if one of the files cannot be read or used, they don't belong together, the certificate may
+    /// not sign others, or is not valid at `now`.
+    pub fn read(certificate_path: &Path, key_path: &Path, now: Timestamp) -> Result<Self, Error> {
+        let certificate = read_certificate(certificate_path)?;
+        let pem = Zeroizing::new(read(key_path)?);
+        let no_key = || Error::NoPrivateKey(key_path.to_owned());
+        // Whatever stands before the key is passed over, such as OpenSSL's parameters of the curve.
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| no_key())?;
+        let key = KeyPair::try_from(&key).map_err(|_| no_key())?;
+
+        let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
+        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| no_certificate())?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(Error::KeyMismatch {
+                certificate: certificate_path.to_owned(),
+                key: key_path.to_owned(),
+            });
+        }
+        if !may_sign(&parsed) {
+            return Err(Error::NoAuthority(certificate_path.to_owned()));
+        }
+        let validity = parsed.validity();
+        if !ASN1Time::from_timestamp(now.as_second()).is_ok_and(|now| validity.is_valid_at(now)) {
+            return Err(Error::NotValidNow {
+                path: certificate_path.to_owned(),
+                not_before: validity.not_before.to_string(),
+                not_after: validity.not_after.to_string(),
+            });
+        }
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| no_certificate())?;
+        Ok(Self { issuer, certificate })
+    }
+
+    /// Makes a server's certificate and key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn server(
+        &self,
+        common_name: &str,
+        names: Vec<SanType>,
+        now: Timestamp,
+        days: u16,
+    ) -> Result<Pem, Error> {
+        let mut params = params(now, days)?;
+        params.subject_alt_names = names;
+        self.leaf(params, common_name, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// Makes a client's certificate and key. The Common Name is who the client is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn client(&self, id: &ClientId, now: Timestamp, days: u16) -> Result<Pem, Error> {
+        self.leaf(
+            params(now, days)?,
+            id.as_str(),
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
+    }
+
+    /// Whether the certificate in a file was signed by this authority.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no certificate in the file.
+    pub fn has_issued(&self, certificate_path: &Path) -> Result<bool, Error> {
+        let certificate = read_certificate(certificate_path)?;
+        let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
+        let (_, leaf) = X509Certificate::from_der(&certificate).map_err(|_| no_certificate())?;
+        let authority = self.parsed()?;
+        Ok(leaf.issuer().as_raw() == authority.subject().as_raw()
+            && leaf.verify_signature(Some(authority.public_key())).is_ok())
+    }
+
+    /// The key is new, so the serial number, which is made from it, is random.
+    fn leaf(
+        &self,
+        mut params: CertificateParams,
+        common_name: &str,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Result<Pem, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        // Nothing outlives the authority that vouches for it.
+        params.not_after = params
+            .not_after
+            .min(self.parsed()?.validity().not_after.to_datetime());
+        let certificate: Certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Pem {
+            certificate: certificate.pem(),
+            key: Zeroizing::new(key.serialize_pem()),
+        })
+    }
+
+    fn parsed(&self) -> Result<X509Certificate<'_>, Error> {
+        let parsed = X509Certificate::from_der(&self.certificate);
+        Ok(parsed.map_err(|_| rcgen::Error::CouldNotParseCertificate)?.1)
+    }
+}
+
+/// RFC 5280, section 4.2.1.9: from version 3 on, an authority says that it is one. Before, none could.
+fn may_sign(certificate: &X509Certificate<'_>) -> bool {
+    let is_authority = match certificate.basic_constraints() {
+        Ok(Some(constraints)) => constraints.value.ca,
+        Ok(None) => certificate.version().0 < 2,
+        Err(_) => false,
+    };
+    is_authority
+        && match certificate.key_usage() {
+            Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
+            Err(_) => false,
+        }
+}
+
+/// Parameters of a certificate for `days` from now on; valid from a day ago, for clocks that are behind.
+fn params(now: Timestamp, days: u16) -> Result<CertificateParams, Error> {
+    let today = TimeZone::UTC.to_datetime(now).date();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let (year, month, day) = parts(today.saturating_sub(Span::new().days(1)))?;
+    params.not_before = date_time_ymd(year, month, day);
+    let (year, month, day) = parts(today.saturating_add(Span::new().days(i64::from(days))))?;
+    params.not_after = date_time_ymd(year, month, day);
+    Ok(params)
+}
+
+/// A day in the types that rcgen takes. Months and days always fit them.
+fn parts(date: Date) -> Result<(i32, u8, u8), Error> {
+    match (u8::try_from(date.month()), u8::try_from(date.day())) {
+        (Ok(month), Ok(day)) => Ok((i32::from(date.year()), month, day)),
+        _ => Err(rcgen::Error::Time.into()),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(&read(path)?).map_err(|_| Error::NoCertificate(path.to_owned()))
+}

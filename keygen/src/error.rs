@@ -1,0 +1,143 @@
+//! What can go wrong. The text says what happened, [`Error::help`] what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use ciphermq_crypto::file::FileError;
+use ciphermq_crypto::{KeyFileError, RandomError};
+
+use crate::names::NameError;
+
+/// Why nothing was made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The key pair could not be written.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// There is no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// A file is there already.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// A folder could not be made.
+    #[error("cannot make the folder {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// A file that is there could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// Of a certificate and its key only one is there.
+    #[error("{} is there, but {} is not", there.display(), missing.display())]
+    Half {
+        /// The file that is there.
+        there: PathBuf,
+        /// The file that belongs to it.
+        missing: PathBuf,
+    },
+    /// A file holds no certificate.
+    #[error("{} holds no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    /// A file holds no private key that can be used.
+    #[error("{} holds no private key in PEM form that can be used", .0.display())]
+    NoPrivateKey(PathBuf),
+    /// A private key is not the certificate's.
+    #[error("the private key {} does not belong to the certificate {}", key.display(), certificate.display())]
+    KeyMismatch {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// A certificate may not sign others.
+    #[error("{} is no certificate of an authority: it may not sign others", .0.display())]
+    NoAuthority(PathBuf),
+    /// The authority's certificate is not valid now.
+    #[error("the authority's certificate {} is not valid at this time ({not_before} to {not_after})", path.display())]
+    NotValidNow {
+        /// The certificate.
+        path: PathBuf,
+        /// From when on it is valid.
+        not_before: String,
+        /// Until when it is valid.
+        not_after: String,
+    },
+    /// The server's certificate, which would be kept, comes from elsewhere.
+    #[error("{} was not issued by the authority {}", server.display(), authority.display())]
+    OtherAuthority {
+        /// The server's certificate.
+        server: PathBuf,
+        /// The authority's certificate.
+        authority: PathBuf,
+    },
+    /// A client or a server cannot be called so.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A certificate could not be made.
+    #[error("a certificate could not be made: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::KeyFile(error) => error.help(),
+            Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
+            Self::Exists(_) => "say --force to replace it, or choose another folder with --out".to_owned(),
+            Self::Folder { .. } | Self::Write { .. } => {
+                "check that the folder given with --out is there and that you may write to it".to_owned()
+            }
+            Self::Read { path, .. } => format!("check that {} is a file that you may read", path.display()),
+            Self::Half { there, missing } => format!(
+                "put {} back from a backup, or move {} away, or choose another folder with --out",
+                missing.display(),
+                there.display()
+            ),
+            Self::NoCertificate(_) => "put the right file there; PEM begins with -----BEGIN CERTIFICATE-----".to_owned(),
+            Self::NoPrivateKey(path) => format!(
+                "it must be an unencrypted ECDSA (P-256, P-384, P-521), Ed25519 or RSA key; to convert it, run: openssl pkey -in {}",
+                path.display()
+            ),
+            Self::KeyMismatch { .. } => "put the two that belong together there, or choose another folder with --out".to_owned(),
+            Self::NoAuthority(_) => {
+                "put an authority's certificate there (basic constraints CA:TRUE), or choose another folder with --out".to_owned()
+            }
+            Self::NotValidNow { .. } => {
+                "check the clock; or make a new authority with --new-ca --force, and then certificates for everybody".to_owned()
+            }
+            Self::OtherAuthority { .. } => {
+                "make a new one with --force --server-name NAME, or choose another folder with --out".to_owned()
+            }
+            Self::Name(error) => error.help(),
+            Self::Certificate(_) => "please report this, it is a fault of keygen".to_owned(),
+        }
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Exists(path) => Self::Exists(path),
+            FileError::Io { path, source } => Self::Write { path, source },
+        }
+    }
+}

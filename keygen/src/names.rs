@@ -1,0 +1,177 @@
+//! What clients and servers may be called here.
+//!
+//! A client's name becomes a folder's name, so it must be one: not a path, not hidden, not an option.
+
+use ciphermq_crypto::ClientId;
+use ciphermq_crypto::key_file::{PRIVATE_KEY_FILE, PUBLIC_KEY_FILE};
+use rcgen::SanType;
+use rustls_pki_types::ServerName;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::certs::{CA_CERT, CA_KEY, SERVER_CERT, SERVER_KEY};
+
+/// Why a client or a server cannot be called so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// It is no client id.
+    #[error("`{}` is no client name: {source}", name.escape_debug())]
+    NoClientId {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: ciphermq_crypto::NameError,
+    },
+    /// It cannot be a folder's name.
+    #[error("`{0}` cannot be a client's name here, since the client's folder is called so")]
+    NoFolder(String),
+    /// It is neither a host's name nor an IP address.
+    #[error("`{}` is neither a host's name nor an IP address", .0.escape_debug())]
+    NoHost(String),
+}
+
+impl NameError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::NoClientId { .. } => "choose a name of 1 to 255 bytes without spaces, such as sender_1".to_owned(),
+            Self::NoFolder(_) => {
+                "choose a name without / \\ and :, that does not begin with . or -, does not hold .. and is none of keygen's file names"
+                    .to_owned()
+            }
+            Self::NoHost(_) => "give the name or address by which clients reach the server, such as localhost".to_owned(),
+        }
+    }
+}
+
+/// Names in the output folder that are keygen's own.
+const TAKEN: [&str; 6] = [
+    CA_CERT,
+    CA_KEY,
+    SERVER_CERT,
+    SERVER_KEY,
+    PRIVATE_KEY_FILE,
+    PUBLIC_KEY_FILE,
+];
+
+/// A client's name, which is also its folder's.
+///
+/// # Errors
+///
+/// [`NameError`].
+pub fn client(text: &str) -> Result<ClientId, NameError> {
+    let id = ClientId::new(text).map_err(|source| NameError::NoClientId {
+        name: text.to_owned(),
+        source,
+    })?;
+    let is_path = text.contains(['/', '\\', ':', '\0']) || text.contains("..");
+    // File systems that don't tell capitals apart are not fooled either.
+    let is_taken = TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(text));
+    if is_path || is_taken || text.starts_with(['.', '-']) {
+        return Err(NameError::NoFolder(text.to_owned()));
+    }
+    Ok(id)
+}
+
+/// The subject alternative names of a server that is reached by these names and addresses. `localhost` is
+/// also reached by its two addresses.
+///
+/// # Errors
+///
+/// [`NameError::NoHost`].
+pub fn subject_alternative_names(hosts: &[String]) -> Result<Vec<SanType>, NameError> {
+    let mut names = Vec::new();
+    let mut add = |name| {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    };
+    for host in hosts {
+        let no_host = || NameError::NoHost(host.clone());
+        match ServerName::try_from(host.as_str()).map_err(|_| no_host())? {
+            ServerName::IpAddress(address) => add(SanType::IpAddress(address.into())),
+            ServerName::DnsName(name) => {
+                add(SanType::DnsName(name.as_ref().try_into().map_err(|_| no_host())?));
+                if name.as_ref().eq_ignore_ascii_case("localhost") {
+                    add(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+                    add(SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+                }
+            }
+            _ => return Err(no_host()),
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_folders() {
+        for text in [
+            "sender_1",
+            "Zürich",
+            "a.b",
+            "a-b",
+            "温度",
+            "mail@example.org",
+            &"x".repeat(255),
+        ] {
+            assert_eq!(client(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for text in [
+            "/etc",
+            "a/b",
+            "..",
+            "../x",
+            "a..b",
+            ".",
+            ".ssh",
+            "-rf",
+            "--force",
+            "a\\b",
+            "C:x",
+            "ca.crt",
+            "CA.KEY",
+            "server.key",
+        ] {
+            assert_eq!(client(text), Err(NameError::NoFolder(text.to_owned())), "{text}");
+        }
+        for text in ["", "a b", "a\0b", "a\nb", &"x".repeat(256)] {
+            assert!(
+                matches!(client(text), Err(NameError::NoClientId { .. })),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn localhost_has_addresses() {
+        let names = |hosts: &[&str]| {
+            subject_alternative_names(&hosts.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let localhost = names(&["localhost"]).unwrap();
+        assert_eq!(localhost.len(), 3);
+        assert_eq!(
+            names(&["localhost", "127.0.0.1", "::1", "localhost"]).unwrap(),
+            localhost
+        );
+        assert_eq!(names(&["mq.example.org", "192.0.2.1"]).unwrap().len(), 2);
+        for host in [
+            "",
+            "a b",
+            "-x",
+            "a/b",
+            "mq.example.org:5672",
+            "1.2.3",
+            "*.example.org",
+        ] {
+            assert_eq!(names(&[host]), Err(NameError::NoHost(host.to_owned())), "{host}");
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! Certificates that `keygen certs` makes: accepted by rustls, kept, added to and replaced as they should be.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use jiff::{Timestamp, ToSpan};
+use keygen::{CertsArgs, Error, Report, certs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn args(&self, clients: &[&str]) -> CertsArgs {
+        CertsArgs {
+            out: self.0.path().to_owned(),
+            server_names: Vec::new(),
+            clients: clients.iter().map(ToString::to_string).collect(),
+            days: 825,
+            force: false,
+            new_ca: false,
+        }
+    }
+
+    fn run(&self, clients: &[&str]) -> Result<Report, Error> {
+        certs::run(&self.args(clients), Timestamp::now())
+    }
+
+    /// All files with their contents, sorted.
+    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    all.push((path.clone(), Vec::new()));
+                    walk(&path, all);
+                } else {
+                    all.push((path.clone(), fs::read(path).unwrap()));
+                }
+            }
+        }
+        let mut all = Vec::new();
+        walk(self.0.path(), &mut all);
+        all.sort();
+        all
+    }
+
+    fn certificate(&self, name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.path(name)).unwrap()
+    }
+
+    fn key(&self, name: &str) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_file(self.path(name)).unwrap()
+    }
+
+    /// A TLS handshake in memory, with certificates on both sides, and a byte each way. Gives the Common Name
+    /// that the server sees.
+    fn handshake(&self, client: &str, server_name: &str) -> Result<String, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate("ca.crt"))?;
+        let roots = Arc::new(roots);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .unwrap();
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![self.certificate("server.crt")], self.key("server.key"))?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![self.certificate(&format!("{client}/client.crt"))],
+                self.key(&format!("{client}/client.key")),
+            )?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        let name = ServerName::try_from(server_name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name)?;
+        client.writer().write_all(b"?").unwrap();
+        server.writer().write_all(b"!").unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            let mut input = &wire[..];
+            while !input.is_empty() {
+                server.read_tls(&mut input).unwrap();
+                server.process_new_packets()?;
+            }
+            let mut wire = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut input = &wire[..];
+            while !input.is_empty() {
+                client.read_tls(&mut input).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        let mut byte = [0];
+        server.reader().read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"?");
+        client.reader().read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"!");
+        let chain = server.peer_certificates().unwrap();
+        assert_eq!(chain.len(), 1);
+        let (_, certificate) = X509Certificate::from_der(&chain[0]).unwrap();
+        let names: Vec<_> = certificate.subject().iter_common_name().collect();
+        assert_eq!(names.len(), 1);
+        Ok(names[0].as_str().unwrap().to_owned())
+    }
+}
+
+#[test]
+fn server_and_clients_shake_hands() {
+    let folder = Folder::new();
+    let report = folder.run(&["sender_1", "Zürich", "sender_1"]).unwrap();
+    assert_eq!(report.written.len(), 8);
+    assert_eq!(report.kept, [PathBuf::new(); 0]);
+    for path in &report.written {
+        assert!(path.is_file(), "{}", path.display());
+    }
+    for host in ["localhost", "127.0.0.1", "::1"] {
+        assert_eq!(folder.handshake("sender_1", host).unwrap(), "sender_1");
+        assert_eq!(folder.handshake("Zürich", host).unwrap(), "Zürich");
+    }
+    assert!(folder.handshake("sender_1", "mq.example.org").is_err());
+}
+
+#[test]
+fn servers_have_the_names_that_were_given() {
+    let folder = Folder::new();
+    let names = ["mq.example.org", "192.0.2.7"].map(str::to_owned).to_vec();
+    certs::run(
+        &CertsArgs {
+            server_names: names,
+            ..folder.args(&["c"])
+        },
+        Timestamp::now(),
+    )
+    .unwrap();
+    for (host, accepted) in [
+        ("mq.example.org", true),
+        ("192.0.2.7", true),
+        ("localhost", false),
+        ("127.0.0.1", false),
+    ] {
+        assert_eq!(folder.handshake("c", host).is_ok(), accepted, "{host}");
+    }
+}
+
+#[test]
+fn certificates_say_what_they_are_for() {
+    let folder = Folder::new();
+    folder.run(&["c", "d"]).unwrap();
+    let mut serials = Vec::new();
+    for name in ["ca.crt", "server.crt", "c/client.crt", "d/client.crt"] {
+        let der = folder.certificate(name);
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let is_ca = certificate
+            .basic_constraints()
+            .unwrap()
+            .is_some_and(|constraints| constraints.value.ca);
+        assert_eq!(is_ca, name == "ca.crt", "{name}");
+        let usage = certificate
+            .extended_key_usage()
+            .unwrap()
+            .map(|usage| (usage.value.server_auth, usage.value.client_auth));
+        let expected = match name {
+            "ca.crt" => None,
+            "server.crt" => Some((true, false)),
+            _ => Some((false, true)),
+        };
+        assert_eq!(usage, expected, "{name}");
+        let days = certificate.validity().time_to_expiration().unwrap().whole_days();
+        let expected = if name == "ca.crt" { 3652..=3653 } else { 824..=825 };
+        assert!(expected.contains(&days), "{name}: {days} days");
+        // P-384: an uncompressed point of 97 bytes.
+        assert_eq!(
+            certificate.public_key().subject_public_key.data.len(),
+            97,
+            "{name}"
+        );
+        serials.push(certificate.raw_serial().to_vec());
+    }
+    serials.sort();
+    serials.dedup();
+    assert_eq!(serials.len(), 4, "serial numbers differ");
+    // A client cannot pass for a server, nor the other way round.
+    fs::copy(folder.path("c/client.crt"), folder.path("server.crt")).unwrap();
+    fs::copy(folder.path("c/client.key"), folder.path("server.key")).unwrap();
+    assert!(folder.handshake("d", "localhost").is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn private_files_are_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    folder.run(&["c"]).unwrap();
+    let mode = |name: &str| fs::metadata(folder.path(name)).unwrap().permissions().mode() & 0o777;
+    for name in ["ca.key", "server.key", "c/client.key"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    for name in ["ca.crt", "server.crt", "c/client.crt"] {
+        assert_eq!(mode(name) & 0o600, 0o600, "{name}");
+        assert_eq!(mode(name) & 0o022, 0, "{name}");
+    }
+    assert_eq!(mode("c"), 0o700);
+}
+
+#[test]
+fn clients_are_added_later() {
+    let folder = Folder::new();
+    folder.run(&["c"]).unwrap();
+    let before = folder.contents();
+    let report = folder.run(&["d", "e"]).unwrap();
+    assert_eq!(report.kept, [folder.path("ca.crt"), folder.path("server.crt")]);
+    assert_eq!(report.written.len(), 4);
+    let after = folder.contents();
+    assert!(
+        before.iter().all(|file| after.contains(file)),
+        "what was there is as it was"
+    );
+    for client in ["c", "d", "e"] {
+        assert_eq!(folder.handshake(client, "localhost").unwrap(), client);
+    }
+}
+
+#[test]
+fn what_is_there_is_not_overwritten() {
+    let folder = Folder::new();
+    folder.run(&["c"]).unwrap();
+    let before = folder.contents();
+    // The new client comes first, so that it would be written if anything were.
+    let error = folder.run(&["d", "c"]).unwrap_err();
+    assert!(
+        matches!(&error, Error::Exists(path) if path.starts_with(folder.path("c"))),
+        "{error}"
+    );
+    assert!(error.help().contains("--force"));
+    assert_eq!(folder.contents(), before);
+}
+
+#[test]
+fn force_replaces_what_is_named_and_keeps_the_authority() {
+    let folder = Folder::new();
+    folder.run(&["c", "d"]).unwrap();
+    let before = folder.contents();
+    let args = CertsArgs {
+        force: true,
+        ..folder.args(&["c"])
+    };
+    certs::run(&args, Timestamp::now()).unwrap();
+    let after = folder.contents();
+    let changed: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .filter(|(b, a)| b != a)
+        .map(|(b, _)| b.0.clone())
+        .collect();
+    assert_eq!(
+        changed,
+        [folder.path("c/client.crt"), folder.path("c/client.key")]
+    );
+    assert_eq!(folder.handshake("c", "localhost").unwrap(), "c");
+
+    let names = vec!["mq.example.org".to_owned()];
+    certs::run(
+        &CertsArgs {
+            server_names: names,
+            ..CertsArgs {
+                force: true,
+                ..folder.args(&[])
+            }
+        },
+        Timestamp::now(),
+    )
+    .unwrap();
+    assert_eq!(folder.handshake("d", "mq.example.org").unwrap(), "d");
+}
+
+#[test]
+fn a_new_authority_makes_the_old_certificates_worthless() {
+    let folder = Folder::new();
+    folder.run(&["c", "d"]).unwrap();
+    let args = CertsArgs {
+        force: true,
+        new_ca: true,
+        ..folder.args(&["c"])
+    };
+    let report = certs::run(&args, Timestamp::now()).unwrap();
+    assert_eq!(report.written.len(), 6);
+    assert_eq!(folder.handshake("c", "localhost").unwrap(), "c");
+    assert!(folder.handshake("d", "localhost").is_err());
+}
+
+#[test]
+fn a_server_of_another_authority_is_not_kept() {
+    let [folder, other] = [(); 2].map(|()| Folder::new());
+    folder.run(&[]).unwrap();
+    other.run(&[]).unwrap();
+    for name in ["ca.crt", "ca.key"] {
+        fs::copy(other.path(name), folder.path(name)).unwrap();
+    }
+    let before = folder.contents();
+    assert!(matches!(folder.run(&["c"]), Err(Error::OtherAuthority { .. })));
+    assert_eq!(folder.contents(), before);
+}
+
+#[test]
+fn half_an_authority_is_an_error() {
+    for missing in ["ca.key", "ca.crt", "server.key", "server.crt"] {
+        let folder = Folder::new();
+        folder.run(&[]).unwrap();
+        fs::remove_file(folder.path(missing)).unwrap();
+        let before = folder.contents();
+        let error = folder.run(&["c"]).unwrap_err();
+        assert!(
+            matches!(&error, Error::Half { missing: path, .. } if *path == folder.path(missing)),
+            "{error}"
+        );
+        assert_eq!(folder.contents(), before, "{missing}");
+    }
+}
+
+#[test]
+fn an_authority_that_cannot_sign_is_an_error() {
+    let spoil = |spoil: &dyn Fn(&Folder)| {
+        let folder = Folder::new();
+        folder.run(&["c"]).unwrap();
+        spoil(&folder);
+        let before = folder.contents();
+        let error = folder.run(&["d"]).unwrap_err();
+        assert_eq!(folder.contents(), before);
+        error
+    };
+    let copy = |folder: &Folder, from: &str, to: &str| {
+        fs::copy(folder.path(from), folder.path(to)).unwrap();
+    };
+    let error = spoil(&|folder| copy(folder, "server.key", "ca.key"));
+    assert!(matches!(error, Error::KeyMismatch { .. }), "{error}");
+    let error = spoil(&|folder| {
+        copy(folder, "c/client.crt", "ca.crt");
+        copy(folder, "c/client.key", "ca.key");
+    });
+    assert!(matches!(error, Error::NoAuthority(_)), "{error}");
+    let error = spoil(&|folder| fs::write(folder.path("ca.crt"), "no certificate").unwrap());
+    assert!(matches!(error, Error::NoCertificate(_)), "{error}");
+    let error = spoil(&|folder| fs::write(folder.path("ca.key"), "no key").unwrap());
+    assert!(matches!(error, Error::NoPrivateKey(_)), "{error}");
+}
+
+#[test]
+fn nothing_outlives_the_authority() {
+    let folder = Folder::new();
+    folder.run(&[]).unwrap();
+    let late = Timestamp::now() + (24 * 3600).hours();
+    certs::run(
+        &CertsArgs {
+            days: 3650,
+            ..folder.args(&["c"])
+        },
+        late,
+    )
+    .unwrap();
+    let (authority, client) = (folder.certificate("ca.crt"), folder.certificate("c/client.crt"));
+    let not_after = |der: &CertificateDer<'_>| X509Certificate::from_der(der).unwrap().1.validity().not_after;
+    assert_eq!(not_after(&client), not_after(&authority));
+
+    let too_late = Timestamp::now() + (24 * 3700).hours();
+    let error = certs::run(&folder.args(&["d"]), too_late).unwrap_err();
+    assert!(matches!(error, Error::NotValidNow { .. }), "{error}");
+    assert!(!folder.path("d").exists());
+}
+
+#[test]
+fn names_that_lead_elsewhere_write_nothing() {
+    let folder = Folder::new();
+    for name in ["../x", "/tmp/x", ".hidden", "a b", "", "ca.crt"] {
+        assert!(matches!(folder.run(&["c", name]), Err(Error::Name(_))), "{name}");
+    }
+    assert_eq!(folder.contents(), []);
+}
+
+#[test]
+fn a_failure_leaves_nothing() {
+    let folder = Folder::new();
+    // The second client's folder cannot be made: a file is in its place.
+    fs::write(folder.path("d"), "a file").unwrap();
+    let before = folder.contents();
+    assert!(folder.run(&["c", "d"]).is_err());
+    assert_eq!(folder.contents(), before);
+}
+
+fn openssl(folder: &Folder, arguments: &str) {
+    let output = Command::new("openssl")
+        .current_dir(folder.0.path())
+        .args(arguments.split(' '))
+        .output();
+    let output =
+        output.unwrap_or_else(|error| panic!("this test needs the program `openssl`; install it: {error}"));
+    assert!(
+        output.status.success(),
+        "openssl {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn authorities_that_openssl_made_are_used() {
+    for (kind, make_key) in [
+        (
+            "P-256, SEC 1, parameters first",
+            "ecparam -name prime256v1 -genkey -out ca.key",
+        ),
+        (
+            "P-384, SEC 1",
+            "ecparam -name secp384r1 -genkey -noout -out ca.key",
+        ),
+        (
+            "P-384, PKCS #8",
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out ca.key",
+        ),
+        (
+            "RSA, PKCS #8",
+            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out ca.key",
+        ),
+        ("RSA, PKCS #1", "genrsa -traditional -out ca.key 2048"),
+    ] {
+        let folder = Folder::new();
+        openssl(&folder, make_key);
+        openssl(
+            &folder,
+            "req -x509 -new -key ca.key -sha384 -days 30 -subj /C=CH/O=Example/CN=Example-CA -out ca.crt",
+        );
+        let before = fs::read(folder.path("ca.crt")).unwrap();
+        let report = folder
+            .run(&["c"])
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!(report.kept, [folder.path("ca.crt")], "{kind}");
+        assert_eq!(fs::read(folder.path("ca.crt")).unwrap(), before);
+        assert_eq!(folder.handshake("c", "localhost").unwrap(), "c", "{kind}");
+        // Not -x509_strict: an authority that OpenSSL makes by default states no key usage.
+        openssl(&folder, "verify -CAfile ca.crt -purpose sslclient c/client.crt");
+        openssl(
+            &folder,
+            "verify -CAfile ca.crt -purpose sslserver -verify_ip 127.0.0.1 server.crt",
+        );
+    }
+}
+
+#[test]
+fn openssl_accepts_ours() {
+    let folder = Folder::new();
+    folder.run(&["c"]).unwrap();
+    openssl(
+        &folder,
+        "verify -x509_strict -CAfile ca.crt -purpose sslclient c/client.crt",
+    );
+    openssl(
+        &folder,
+        "verify -x509_strict -CAfile ca.crt -purpose sslserver -verify_hostname localhost server.crt",
+    );
+}

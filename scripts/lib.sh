@@ -1,0 +1,229 @@
+# shellcheck shell=bash
+# What `scripts/test`, `scripts/demo` and `.ci/run` share: checks of the toolchain, and the set-up of the
+# programs that the tests start. To be sourced, with `set -euo pipefail`, from the repository's root.
+
+# Everything that is needed beside Rust and a C compiler stands in these few lines: a command, and the
+# Debian package that holds it. PostgreSQL's server programs are looked for apart, as they are not in PATH.
+readonly tool_packages="openssl:openssl strace:strace"
+# shellcheck disable=SC2034  # used by those that source this
+readonly nextest_version="0.9.143" deny_version="0.20.2"
+
+say() { printf '==> %s\n' "$*" >&2; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+
+# die WHAT-HAPPENED WHAT-TO-DO
+die() {
+  printf '\nerror: %s\n' "$1" >&2
+  [ $# -lt 2 ] || printf '       %s\n' "${@:2}" >&2
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# ---- Rust and C -------------------------------------------------------------------------------------------
+
+# at_least FOUND NEEDED: compares major.minor
+at_least() {
+  local found=${1%%-*} needed=$2 found_minor needed_minor
+  found_minor=${found#*.} needed_minor=${needed#*.}
+  [ "${found%%.*}" -gt "${needed%%.*}" ] && return
+  [ "${found%%.*}" -eq "${needed%%.*}" ] && [ "${found_minor%%.*}" -ge "${needed_minor%%.*}" ]
+}
+
+# A toolchain that satisfies the workspace's rust-version. Sets `target_dir`.
+require_rust() {
+  # rustup's installer changes PATH for new shells only.
+  have cargo || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
+  local needed found
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  [ -n "$needed" ] || die "Cargo.toml names no rust-version." "Restore the line \`rust-version = ...\`."
+  if ! have cargo || ! have rustc; then
+    die "Rust is not installed (cargo and rustc are not in PATH)." \
+      "Install Rust $needed or later, for example with rustup: https://rustup.rs"
+  fi
+  found=$(rustc --version) || die "rustc does not run." "See what it says above; \`rustup toolchain install stable\` may mend it."
+  found=${found#rustc }
+  found=${found%% *}
+  at_least "$found" "$needed" \
+    || die "Rust $found is too old: this workspace needs $needed or later." \
+      "With rustup: rustup update stable && rustup default stable"
+  target_dir=$(cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  [ -n "$target_dir" ] || die "cargo metadata names no target directory." "Run it by hand to see why: cargo metadata --locked --no-deps"
+}
+
+# A C compiler that can compile and link: SQLite and the TLS library are built from their C sources.
+require_cc() {
+  local cc=${CC:-cc}
+  have "${cc%% *}" || die "There is no C compiler ($cc)." "Install one, for example: apt-get install gcc libc6-dev"
+  # CC may hold arguments.
+  # shellcheck disable=SC2086
+  printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' | $cc -x c -o /dev/null - \
+    || die "The C compiler ($cc) cannot build a small program." "Its message stands above; often the C library's headers are missing: apt-get install gcc libc6-dev"
+}
+
+# ---- Programs that the tests start ----------------------------------------------------------------------
+
+# The newest folder that holds PostgreSQL's server programs; nothing if there is none. The tests look in the
+# same places in the same order (tests/src/postgres/programs.rs).
+postgres_bin() {
+  local folder
+  if [ -n "${CIPHERMQ_POSTGRES_BIN:-}" ]; then
+    is_postgres_bin "$CIPHERMQ_POSTGRES_BIN" \
+      || die "CIPHERMQ_POSTGRES_BIN is $CIPHERMQ_POSTGRES_BIN, which lacks initdb or postgres." "Name the folder that holds both, or unset it."
+    printf '%s\n' "$CIPHERMQ_POSTGRES_BIN"
+    return
+  fi
+  while IFS= read -r folder; do
+    if is_postgres_bin "$folder"; then
+      printf '%s\n' "$folder"
+      return
+    fi
+  done < <(
+    printf '%s\n' "$PATH" | tr ':' '\n'
+    printf '%s\n' /usr/lib/postgresql/*/bin | sort -t / -k 5 -n -r
+  )
+}
+
+is_postgres_bin() { [ -x "$1/initdb" ] && [ -x "$1/postgres" ]; }
+
+# Finds or installs all that the tests start; afterwards PATH and CIPHERMQ_POSTGRES_BIN lead to it.
+# CIPHERMQ_UNPACK_TOOLS=1 passes over what the system has, and unpacks everything under target/ instead.
+require_tools() {
+  local missing=() entry
+  PATH="$target_dir/tools/bin:$PATH"
+  export PATH
+  if [ -n "${CIPHERMQ_UNPACK_TOOLS:-}" ]; then
+    unset CIPHERMQ_POSTGRES_BIN
+    unpack_all
+    return
+  fi
+  for entry in $tool_packages; do
+    have "${entry%%:*}" || missing+=("${entry#*:}")
+  done
+  [ -n "$(postgres_bin)" ] || missing+=("postgresql")
+  if [ ${#missing[@]} -gt 0 ]; then
+    have apt-get || die "The tests need what is not installed: ${missing[*]}." "Install it (PostgreSQL: the server programs initdb and postgres), then run this again."
+    if [ "$(id -u)" -eq 0 ]; then
+      say "Installing ${missing[*]} with apt-get"
+      apt_install env
+    elif have sudo && sudo -n true 2>/dev/null; then
+      say "Installing ${missing[*]} with sudo apt-get"
+      apt_install sudo -n env
+    else
+      say "Unpacking ${missing[*]} under $target_dir/tools (not root, and no sudo without password)"
+      unpack "${missing[@]}"
+    fi
+  fi
+  CIPHERMQ_POSTGRES_BIN=$(postgres_bin)
+  export CIPHERMQ_POSTGRES_BIN
+  for entry in $tool_packages; do
+    have "${entry%%:*}" || die "${entry%%:*} is still missing after installing its package." "Install the package ${entry#*:} by hand, then run this again."
+  done
+  [ -n "$CIPHERMQ_POSTGRES_BIN" ] || die "PostgreSQL's initdb and postgres are still missing after installing it." "Install PostgreSQL by hand, or name the folder that holds them in CIPHERMQ_POSTGRES_BIN."
+}
+
+unpack_all() {
+  local packages=() entry
+  for entry in $tool_packages; do packages+=("${entry#*:}"); done
+  export CIPHERMQ_POSTGRES_BIN="$target_dir/tools/bin"
+  # Written last of all, so it stands for the rest.
+  is_postgres_bin "$CIPHERMQ_POSTGRES_BIN" && return
+  say "Unpacking ${packages[*]} postgresql under $target_dir/tools (CIPHERMQ_UNPACK_TOOLS is set)"
+  unpack "${packages[@]}" postgresql
+}
+
+# postgres_package APT-CONF: the versioned package behind the metapackage `postgresql`, which holds nothing.
+postgres_package() {
+  apt-cache -c "$1" depends postgresql 2>/dev/null | sed -n 's/^ *Depends: \(postgresql-[0-9][0-9]*\)$/\1/p' | head -n 1 || true
+}
+
+# apt_install AS-ROOT...: installs the caller's `missing` on the system.
+apt_install() {
+  local as_root=("$@" DEBIAN_FRONTEND=noninteractive)
+  # Another checkout may be at it too; and a broken source of something else need not stop us.
+  local apt=("${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold)
+  retry 5 "${apt[@]}" update >&2 || warn "apt-get update failed; trying with the package lists at hand"
+  if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+    # Debian's package would make a cluster and start it as a service. The tests make their own: nobody asked for that one.
+    # shellcheck disable=SC2016  # expanded by that shell
+    "${as_root[@]}" sh -c 'conf=/etc/postgresql-common/createcluster.conf
+      [ -e $conf ] || { mkdir -p ${conf%/*} && echo "create_main_cluster = false" >$conf; }' \
+      || die "Cannot write /etc/postgresql-common/createcluster.conf." "Install PostgreSQL by hand: apt-get install postgresql"
+  fi
+  "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >&2 </dev/null \
+    || die "apt-get could not install ${missing[*]}." "Its message stands above. Install them by hand, then run this again."
+}
+
+retry() {
+  local tries=$1
+  shift
+  until "$@"; do
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || return 1
+    sleep 3
+  done
+}
+
+# unpack PACKAGE...: downloads the packages, and what they need and the system lacks, as any user may, with
+# package lists of our own; unpacks them beside the build; and writes starters that find their libraries.
+unpack() {
+  local packages=() package root="$target_dir/tools/debian" apt_dir="$target_dir/tools/apt" deb
+  have dpkg-deb || die "dpkg-deb is missing, so packages cannot be unpacked." "Install by hand: $*"
+  rm -rf "$apt_dir/archives"
+  mkdir -p "$target_dir/tools/bin" "$root" "$apt_dir/lists/partial" "$apt_dir/archives/partial"
+  # Hooks of the system's configuration, such as the clean-up of container images, are for root.
+  cat >"$apt_dir/apt.conf" <<EOF
+Dir::State::lists "$apt_dir/lists";
+Dir::Cache "$apt_dir";
+Dir::Cache::archives "$apt_dir/archives";
+APT::Sandbox::User "";
+Debug::NoLocking "true";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Pre-Invoke;
+#clear DPkg::Post-Invoke;
+#clear DPkg::Pre-Install-Pkgs;
+EOF
+  apt-get -qq -c "$apt_dir/apt.conf" update >&2 || warn "apt-get update failed in part; going on with what it got"
+  for package in "$@"; do
+    [ "$package" != postgresql ] || package=$(postgres_package "$apt_dir/apt.conf")
+    [ -n "$package" ] || die "apt knows no PostgreSQL package." "Install PostgreSQL by hand, or name the folder of initdb and postgres in CIPHERMQ_POSTGRES_BIN."
+    packages+=("$package")
+  done
+  # --reinstall: also when the system has the package; this is then the forced case.
+  apt-get -qq -c "$apt_dir/apt.conf" install --yes --no-install-recommends --download-only --reinstall "${packages[@]}" >&2 </dev/null \
+    || die "apt-get could not download ${packages[*]}." "Its message stands above. Ask an administrator to install them, then run this again."
+  for deb in "$apt_dir"/archives/*.deb; do dpkg-deb -x "$deb" "$root"; done
+  for program in "$root"/usr/bin/openssl "$root"/usr/bin/strace "$root"/usr/lib/postgresql/*/bin/{initdb,postgres}; do
+    [ ! -x "$program" ] || write_starter "$root" "$program"
+  done
+}
+
+# shellcheck disable=SC2016  # expanded by the starter
+# write_starter ROOT PROGRAM: PostgreSQL finds its shared files from where it lies; libraries must be told.
+write_starter() {
+  local starter="$target_dir/tools/bin/${2##*/}" libraries
+  libraries=$(find "$1" -maxdepth 3 -type d -path '*lib/*-linux-*' | paste -s -d :)
+  {
+    printf '#!/usr/bin/env bash\n# Written by scripts/lib.sh: starts a program of the packages unpacked beside the build.\n'
+    printf 'export LD_LIBRARY_PATH=%q"${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\n' "$libraries"
+    [ -r /usr/lib/ssl/openssl.cnf ] || printf 'export OPENSSL_CONF=%q\n' "$1/etc/ssl/openssl.cnf"
+    printf 'exec %q "$@"\n' "$2"
+  } >"$starter.$$"
+  chmod +x "$starter.$$"
+  mv -f "$starter.$$" "$starter"
+}
+
+# ---- Cargo's own tools -------------------------------------------------------------------------------------
+
+# cargo_tool NAME VERSION: PATH holds `cargo-NAME` afterwards; built beside the project if it was missing.
+cargo_tool() {
+  PATH="$target_dir/tools/bin:$PATH"
+  export PATH
+  if ! cargo "$1" --version >/dev/null 2>&1; then
+    say "Installing cargo-$1 $2 into $target_dir/tools (a few minutes, once)"
+    cargo install --quiet --locked --root "$target_dir/tools" "cargo-$1@$2" >&2 </dev/null \
+      || die "cargo-$1 could not be installed." "Its message stands above. By hand: cargo install --locked cargo-$1@$2"
+  fi
+}

@@ -1,0 +1,213 @@
+//! `ciphermq-cli`, the real program.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::binaries::binary;
+use crate::process::Process;
+use crate::{PATIENCE, Server};
+
+/// How a program ended, and what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit code; nothing if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Itself, if the program ended well.
+    ///
+    /// # Panics
+    ///
+    /// If it did not; with all that it wrote.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        self.code(0)
+    }
+
+    /// Itself, if the program ended with this exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it did not; with all that it wrote.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+}
+
+/// A call of a program: `ciphermq-cli`, or another of the project's.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+    input: Option<Vec<u8>>,
+    limit: Duration,
+}
+
+impl Cli {
+    /// `ciphermq-cli <subcommand>`.
+    pub fn new(subcommand: &str) -> Self {
+        Self::program(binary("ciphermq-cli")).arg(subcommand)
+    }
+
+    /// `keygen`, without arguments.
+    pub fn keygen() -> Self {
+        Self::program(binary("keygen"))
+    }
+
+    /// Any program.
+    pub fn program(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: None,
+            input: None,
+            limit: PATIENCE,
+        }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// The options that connect to `server` as this client, with a good certificate.
+    #[must_use]
+    pub fn connecting(self, server: &Server, client_id: &str) -> Self {
+        let identity = server.pki().client(client_id);
+        self.arg("--server")
+            .arg(format!("localhost:{}", server.address().port()))
+            .arg("--ca")
+            .arg(server.pki().ca())
+            .arg("--cert")
+            .arg(identity.certificate)
+            .arg("--key")
+            .arg(identity.key)
+    }
+
+    /// An environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The working directory.
+    #[must_use]
+    pub fn current_dir(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// What stands on its standard input; without, nothing does.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// How long [`run`](Self::run) lets it run, [`PATIENCE`] by default.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started, or still runs when the limit is over.
+    pub async fn run(self) -> Outcome {
+        let limit = self.limit;
+        let line = format!("{} {:?}", self.program.display(), self.arguments);
+        let input = self.input.clone();
+        let mut child = self
+            .command()
+            .stdin(if input.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{line} cannot be started: {error}"));
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let (Some(mut stdin), Some(input)) = (stdin, input) {
+                // A program may end without having read it all.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let end = async { tokio::join!(feed, child.wait_with_output()).1 };
+        let output = tokio::time::timeout(limit, end)
+            .await
+            .unwrap_or_else(|_| panic!("{line} still runs after {limit:?}"))
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
+        Outcome {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Starts it in the background, with nothing on its standard input; dropping the value kills it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn spawn(self) -> Process {
+        assert!(
+            self.input.is_none(),
+            "a program in the background gets no input: use `run`"
+        );
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Process::spawn(&name, self.command())
+    }
+
+    fn command(self) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(self.arguments).envs(self.environment);
+        if let Some(folder) = self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+}

@@ -1,0 +1,38 @@
+//! Temporary folders and files.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use tempfile::TempDir;
+
+/// A new folder that its owner alone can enter, removed with the value.
+pub(crate) fn folder(what: &str) -> TempDir {
+    folder_in(&std::env::temp_dir(), what)
+}
+
+/// The same below `place`.
+pub(crate) fn folder_in(place: &Path, what: &str) -> TempDir {
+    tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .prefix(&format!("ciphermq-{what}-"))
+        .tempdir()
+        .unwrap_or_else(|error| {
+            panic!(
+                "a temporary folder cannot be made in {}: {error}",
+                std::env::temp_dir().display()
+            )
+        })
+}
+
+/// Writes a new file with this mode.
+pub(crate) fn create(path: &Path, text: &str, mode: u32) {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}

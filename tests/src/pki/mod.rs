@@ -1,0 +1,276 @@
+//! Throwaway certificate authorities, and certificates good and bad, made for one test and gone with it.
+//!
+//! Made with rcgen, not with the project's own `keygen`, so that a mistake there cannot hide here; and with the
+//! `openssl` program, as older clients' certificates are ([`openssl`]). Keys are ECDSA P-384, as everywhere.
+
+pub mod openssl;
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tempfile::TempDir;
+
+use crate::files;
+
+/// A certificate with its private key.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certificate: String,
+    key: String,
+}
+
+impl Identity {
+    /// The certificate (chain), PEM.
+    pub fn certificate_pem(&self) -> String {
+        self.certificate.clone()
+    }
+
+    /// The private key, PEM (PKCS #8).
+    pub fn key_pem(&self) -> String {
+        self.key.clone()
+    }
+
+    /// The first certificate, DER.
+    pub fn certificate_der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate in PEM")
+    }
+
+    /// Writes `<name>.crt` and `<name>.key` into the folder, which is made if need be.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be written.
+    pub fn write(&self, folder: &Path, name: &str) -> Files {
+        std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let files = Files {
+            certificate: folder.join(format!("{name}.crt")),
+            key: folder.join(format!("{name}.key")),
+        };
+        files::create(&files.certificate, &self.certificate, 0o644);
+        files::create(&files.key, &self.key, 0o600);
+        files
+    }
+}
+
+/// Where an [`Identity`] has been written to.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// The private key, mode 0600.
+    pub key: PathBuf,
+}
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+impl Authority {
+    /// A new one, self-signed.
+    pub fn new(name: &str) -> Self {
+        let key = key_pair();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        let certificate = params
+            .self_signed(&key)
+            .expect("a CA certificate can be made")
+            .pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
+    /// The CA's own certificate, PEM.
+    pub fn certificate_pem(&self) -> String {
+        self.certificate.clone()
+    }
+
+    /// The CA's own certificate, DER.
+    pub fn certificate_der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate in PEM")
+    }
+
+    /// A server's certificate for these DNS names and IP addresses.
+    pub fn server(&self, names: &[&str]) -> Identity {
+        self.issue(
+            Request::named(names[0])
+                .server_names(names)
+                .usage(ExtendedKeyUsagePurpose::ServerAuth),
+        )
+    }
+
+    /// A client's certificate, as it should be: its Common Name is the client id.
+    pub fn client(&self, id: &str) -> Identity {
+        self.issue(Request::client(id))
+    }
+
+    /// Any certificate, good or bad.
+    ///
+    /// # Panics
+    ///
+    /// If rcgen refuses it.
+    pub fn issue(&self, request: Request) -> Identity {
+        let key = key_pair();
+        let certificate = request
+            .params
+            .signed_by(&key, &self.issuer)
+            .unwrap_or_else(|error| panic!("certificate: {error}"));
+        Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+/// What a certificate is to say. Valid from 2020 to 2100, without usages and alternative names, unless told otherwise.
+#[derive(Debug, Clone)]
+pub struct Request {
+    params: CertificateParams,
+}
+
+impl Request {
+    /// With this Common Name, whatever it holds.
+    pub fn named(common_name: &str) -> Self {
+        let mut request = Self::anonymous();
+        request
+            .params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        request
+    }
+
+    /// A client's as it should be.
+    pub fn client(id: &str) -> Self {
+        Self::named(id).usage(ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// Without a Common Name: the subject holds an organisation only.
+    pub fn anonymous() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "CipherMQ tests");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        Self { params }
+    }
+
+    /// With a second Common Name.
+    #[must_use]
+    pub fn also_named(mut self, common_name: &str) -> Self {
+        // rcgen keeps one value a type; by its number (X.520, id-at-commonName) the type is another to it.
+        self.params
+            .distinguished_name
+            .push(DnType::CustomDnType(vec![2, 5, 4, 3]), common_name);
+        self
+    }
+
+    /// With these DNS names and IP addresses as subject alternative names.
+    ///
+    /// # Panics
+    ///
+    /// If one is no such name.
+    #[must_use]
+    pub fn server_names(mut self, names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.params.subject_alt_names = CertificateParams::new(names)
+            .expect("DNS names or IP addresses")
+            .subject_alt_names;
+        self
+    }
+
+    /// With this extended key usage.
+    #[must_use]
+    pub fn usage(mut self, usage: ExtendedKeyUsagePurpose) -> Self {
+        self.params.extended_key_usages.push(usage);
+        self
+    }
+
+    /// No longer valid since 2021.
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.params.not_after = date_time_ymd(2021, 1, 1);
+        self
+    }
+
+    /// Not valid before 2099.
+    #[must_use]
+    pub fn not_yet_valid(mut self) -> Self {
+        self.params.not_before = date_time_ymd(2099, 1, 1);
+        self
+    }
+}
+
+/// A folder of certificates laid out as `keygen certs` does: `ca.crt`, `server.crt`, `server.key`, and
+/// `<client>/client.crt`, `<client>/client.key` for each client.
+pub struct Pki {
+    authority: Authority,
+    folder: TempDir,
+}
+
+impl Pki {
+    /// A CA and a server's certificate for `localhost` and 127.0.0.1; clients are added by [`client`](Self::client).
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be made.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it makes keys and files: nothing to happen by default"
+    )]
+    pub fn new() -> Self {
+        let folder = files::folder("pki");
+        let authority = Authority::new("CipherMQ test CA");
+        files::create(&folder.path().join("ca.crt"), &authority.certificate_pem(), 0o644);
+        authority
+            .server(&["localhost", "127.0.0.1"])
+            .write(folder.path(), "server");
+        Self { authority, folder }
+    }
+
+    /// The CA, to issue other certificates with.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The folder that holds it all.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The CA's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.crt")
+    }
+
+    /// The client's certificate and key, made when first asked for.
+    pub fn client(&self, id: &str) -> Files {
+        let folder = self.folder.path().join(id);
+        let files = Files {
+            certificate: folder.join("client.crt"),
+            key: folder.join("client.key"),
+        };
+        if files.certificate.exists() {
+            return files;
+        }
+        self.authority.client(id).write(&folder, "client")
+    }
+}
+
+fn key_pair() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a P-384 key can be made")
+}

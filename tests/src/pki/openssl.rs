@@ -1,0 +1,155 @@
+//! Certificates as older clients have them: made with the `openssl` program, ECDSA P-384, without extended key
+//! usage, and for clients sometimes without subject alternative names.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::Files;
+use crate::files;
+
+/// A CA made with the `openssl` program.
+pub struct OpensslAuthority {
+    folder: TempDir,
+}
+
+impl OpensslAuthority {
+    /// A new one, self-signed.
+    ///
+    /// # Panics
+    ///
+    /// If `openssl` is missing or fails.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it runs programs: nothing to happen by default"
+    )]
+    pub fn new() -> Self {
+        let folder = files::folder("openssl");
+        let authority = Self { folder };
+        authority.run(&[
+            "ecparam",
+            "-name",
+            "secp384r1",
+            "-genkey",
+            "-noout",
+            "-out",
+            "ca.key",
+        ]);
+        authority.run(&[
+            "req",
+            "-new",
+            "-x509",
+            "-sha384",
+            "-days",
+            "3650",
+            "-key",
+            "ca.key",
+            "-subj",
+            "/CN=Older CA",
+            "-out",
+            "ca.crt",
+        ]);
+        authority
+    }
+
+    /// The CA's certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.crt")
+    }
+
+    /// A certificate with this Common Name, with these alternative names (`DNS:localhost,IP:127.0.0.1`) or none,
+    /// and without any usage. The key is in the older SEC 1 form, `BEGIN EC PRIVATE KEY`.
+    ///
+    /// # Panics
+    ///
+    /// If `openssl` is missing or fails.
+    pub fn issue(&self, common_name: &str, alternative_names: Option<&str>) -> Files {
+        let file = |ending: &str| format!("{common_name}.{ending}");
+        // Any extension makes it a version 3 certificate; webpki knows no others.
+        let names = alternative_names
+            .map(|names| format!("subjectAltName={names}\n"))
+            .unwrap_or_default();
+        let extensions = format!("basicConstraints=CA:FALSE\n{names}");
+        std::fs::write(self.folder.path().join(file("ext")), extensions).expect("a file can be written");
+        let subject = format!("/CN={common_name}");
+        self.run(&[
+            "ecparam",
+            "-name",
+            "secp384r1",
+            "-genkey",
+            "-noout",
+            "-out",
+            &file("key"),
+        ]);
+        self.run(&[
+            "req",
+            "-new",
+            "-sha384",
+            "-key",
+            &file("key"),
+            "-subj",
+            &subject,
+            "-out",
+            &file("csr"),
+        ]);
+        self.run(&[
+            "x509",
+            "-req",
+            "-sha384",
+            "-days",
+            "365",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-in",
+            &file("csr"),
+            "-extfile",
+            &file("ext"),
+            "-out",
+            &file("crt"),
+        ]);
+        Files {
+            certificate: self.path(&file("crt")),
+            key: self.path(&file("key")),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) {
+        run(self.folder.path(), arguments);
+    }
+}
+
+/// Runs `openssl` in a folder, and returns what it writes to stdout.
+///
+/// # Panics
+///
+/// If it is missing or fails.
+pub fn run(folder: &Path, arguments: &[&str]) -> String {
+    // Where scripts/test puts it when the system has none.
+    let own = crate::binaries::tools().join("openssl");
+    let program = if own.is_file() {
+        own
+    } else {
+        PathBuf::from("openssl")
+    };
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap_or_else(|error| panic!("openssl cannot be run: {error}. scripts/test installs it."));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "openssl {}: {}\n{stderr}",
+        arguments.join(" "),
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

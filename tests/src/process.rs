@@ -1,0 +1,344 @@
+//! A running program: its output, its signals, its end.
+//!
+//! Output is read by threads, not tasks, so that it is complete even when a test panics or its runtime is busy.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::PATIENCE;
+
+/// A started program with its output captured. Dropping it kills it, waits for its end, and, when the test
+/// panics, prints what it had written to stderr.
+pub struct Process {
+    name: String,
+    child: Child,
+    /// What it writes to stdout.
+    pub stdout: Output,
+    /// What it writes to stderr.
+    pub stderr: Output,
+}
+
+impl Process {
+    /// Starts `command` with nothing on its standard input.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn spawn(name: &str, mut command: Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}: {command:?}"));
+        let stdout = child
+            .stdout
+            .take()
+            .and_then(|pipe| pipe.into_owned_fd().ok())
+            .expect("stdout is a pipe");
+        let stderr = child
+            .stderr
+            .take()
+            .and_then(|pipe| pipe.into_owned_fd().ok())
+            .expect("stderr is a pipe");
+        // tokio's pipes do not block; a thread's must.
+        let [stdout, stderr] = [stdout, stderr].map(|pipe| {
+            rustix::io::ioctl_fionbio(&pipe, false).expect("a pipe can be made to block");
+            Output::read(std::fs::File::from(pipe))
+        });
+        Self {
+            name: name.to_owned(),
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The process id; nothing once its end has been seen.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended already.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self
+            .pid()
+            .unwrap_or_else(|| panic!("{} has ended already; {signal:?} is for nobody", self.name));
+        rustix::process::kill_process(pid, signal)
+            .unwrap_or_else(|error| panic!("{}: {signal:?}: {error}", self.name));
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub async fn kill(&mut self) -> ExitStatus {
+        if self.pid().is_some() {
+            self.signal(Signal::KILL);
+        }
+        self.ended(PATIENCE).await
+    }
+
+    /// Waits for the end of the process, however it comes; its output is complete then.
+    ///
+    /// # Panics
+    ///
+    /// If it still runs after `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let status = tokio::time::timeout(limit, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("{} still runs after {limit:?}", self.name))
+            .unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name));
+        for output in [&self.stdout, &self.stderr] {
+            output.complete().await;
+        }
+        status
+    }
+
+    /// The same for where nothing can be awaited: ends the process by force after `limit`.
+    pub(crate) fn ended_blocking(mut self, limit: Duration) {
+        self.wait_blocking(limit);
+    }
+
+    fn wait_blocking(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The end of the process, if it has come.
+    pub fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child
+            .try_wait()
+            .unwrap_or_else(|error| panic!("{} cannot be waited for: {error}", self.name))
+    }
+
+    /// Memory in use now, in bytes (`VmRSS` of `/proc`).
+    pub fn rss_bytes(&self) -> u64 {
+        self.proc_status("VmRSS:")
+    }
+
+    /// The most memory that it ever used, in bytes (`VmHWM` of `/proc`).
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.proc_status("VmHWM:")
+    }
+
+    /// The user that the process runs as.
+    pub fn uid(&self) -> u32 {
+        u32::try_from(self.proc_field("Uid:")).expect("a user id has 32 bits")
+    }
+
+    fn proc_status(&self, field: &str) -> u64 {
+        self.proc_field(field) * 1024
+    }
+
+    fn proc_field(&self, field: &str) -> u64 {
+        let pid = self.pid().unwrap_or_else(|| panic!("{} has ended", self.name));
+        let path = PathBuf::from(format!("/proc/{}/status", pid.as_raw_nonzero()));
+        let status =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok())
+            .unwrap_or_else(|| panic!("{} has no {field}", path.display()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Waited for here, as the folders it works in are removed next.
+        if self.child.start_kill().is_ok() {
+            self.wait_blocking(Duration::from_secs(5));
+        }
+        if std::thread::panicking() {
+            eprintln!("---- {} wrote to stderr:\n{}----", self.name, self.stderr.text());
+        }
+    }
+}
+
+/// What a process has written so far to one of its outputs.
+#[derive(Clone)]
+pub struct Output {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// How many lines there are, and whether the output is at its end.
+    progress: watch::Receiver<(usize, bool)>,
+}
+
+impl Output {
+    fn read(source: impl Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (sender, progress) = watch::channel((0, false));
+        let written = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            let mut source = BufReader::new(source);
+            let mut bytes = Vec::new();
+            while matches!(source.read_until(b'\n', &mut bytes), Ok(1..)) {
+                if bytes.ends_with(b"\n") {
+                    bytes.pop();
+                }
+                let line = String::from_utf8_lossy(&bytes).into_owned();
+                bytes.clear();
+                let mut lines = written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                lines.push(line);
+                sender.send_replace((lines.len(), false));
+            }
+            sender.send_modify(|progress| progress.1 = true);
+        });
+        Self { lines, progress }
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    /// All lines so far, as one text.
+    pub fn text(&self) -> String {
+        self.lines()
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect()
+    }
+
+    /// How many lines there are: a mark for [`find`](Self::find).
+    pub fn mark(&self) -> usize {
+        self.progress.borrow().0
+    }
+
+    /// Waits for the first line, of those from `mark` on, that `pick` finds something in; nothing if the output
+    /// ends or `limit` passes first.
+    pub async fn find<T>(&self, mark: usize, limit: Duration, pick: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let mut progress = self.progress.clone();
+        let search = async {
+            let mut next = mark;
+            loop {
+                let (count, end) = *progress.borrow_and_update();
+                {
+                    let lines = self
+                        .lines
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if let Some(found) = lines.iter().take(count).skip(next).find_map(|line| pick(line)) {
+                        return Some(found);
+                    }
+                }
+                next = next.max(count);
+                if end || progress.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        tokio::time::timeout(limit, search).await.ok().flatten()
+    }
+
+    /// Waits for a line that holds `text`, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If the output ends, or [`PATIENCE`] does, without one.
+    pub async fn expect(&self, text: &str) -> String {
+        self.find(0, PATIENCE, |line| line.contains(text).then(|| line.to_owned()))
+            .await
+            .unwrap_or_else(|| panic!("no line with {text:?} in:\n{}", self.text()))
+    }
+
+    /// Whether the process has closed this output, by ending for example.
+    pub fn is_complete(&self) -> bool {
+        self.progress.borrow().1
+    }
+
+    /// Waits for the output's end: a grandchild may hold it open a little longer than the process lived.
+    async fn complete(&self) {
+        let mut progress = self.progress.clone();
+        let _ = tokio::time::timeout(Duration::from_secs(2), progress.wait_for(|progress| progress.1)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::spawn("sh", command)
+    }
+
+    #[tokio::test]
+    async fn output_is_captured_by_stream_with_its_torn_last_line() {
+        let mut process = shell("echo one; echo two >&2; printf three; exit 7");
+        assert_eq!(process.ended(PATIENCE).await.code(), Some(7));
+        assert_eq!(process.stdout.lines(), ["one", "three"]);
+        assert_eq!(process.stderr.lines(), ["two"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_is_found_when_it_comes_and_given_up_at_the_end() {
+        let mut process = shell("echo getting there; echo ready at 17; exec sleep 60");
+        let found = process
+            .stdout
+            .find(0, PATIENCE, |line| {
+                line.strip_prefix("ready at ").map(str::to_owned)
+            })
+            .await;
+        assert_eq!(found.as_deref(), Some("17"));
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&process.kill().await),
+            Some(9)
+        );
+
+        let silent = shell("echo nothing of interest");
+        assert_eq!(
+            silent
+                .stdout
+                .find(0, PATIENCE, |line| line.contains("ready").then_some(()))
+                .await,
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn signals_reach_the_process() {
+        let mut process = shell("trap 'exit 3' TERM; echo trapped; while :; do sleep 0.01; done");
+        process.stdout.expect("trapped").await;
+        process.signal(Signal::TERM);
+        assert_eq!(process.ended(PATIENCE).await.code(), Some(3));
+        assert!(process.pid().is_none());
+    }
+
+    #[tokio::test]
+    async fn dropping_a_process_ends_it() {
+        let process = shell("echo here; exec sleep 60");
+        process.stdout.expect("here").await;
+        let folder = PathBuf::from(format!("/proc/{}", process.pid().unwrap().as_raw_nonzero()));
+        assert!(folder.exists());
+        drop(process);
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn memory_and_user_are_read_of_the_right_process() {
+        let process = shell("echo here; exec sleep 60");
+        process.stdout.expect("here").await;
+        let rss = process.rss_bytes();
+        assert!((64 * 1024..64 * 1024 * 1024).contains(&rss), "{rss}");
+        assert!(process.peak_rss_bytes() >= rss);
+        assert_eq!(process.uid(), rustix::process::getuid().as_raw());
+    }
+}

@@ -1,0 +1,294 @@
+//! A TLS socket that speaks the protocol's lines, as bare as can be: what goes out is what the test says, byte
+//! for byte, and what comes in is compared to the letter.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::pki::Files;
+use crate::{PATIENCE, Server};
+
+/// Which certificates and which TLS a [`RawClient`] uses.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    ca: std::path::PathBuf,
+    identity: Option<Files>,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    server_name: String,
+}
+
+impl Tls {
+    /// Trusts this CA, shows no certificate, offers TLS 1.3 and 1.2, expects the server `localhost`.
+    pub fn trusting(ca: &Path) -> Self {
+        Self {
+            ca: ca.to_owned(),
+            identity: None,
+            versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
+            server_name: "localhost".to_owned(),
+        }
+    }
+
+    /// Shows this certificate.
+    #[must_use]
+    pub fn identity(mut self, identity: Files) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Offers this version of TLS only: `&rustls::version::TLS12`.
+    #[must_use]
+    pub fn version(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.versions = vec![version];
+        self
+    }
+
+    /// Expects a server of this name.
+    #[must_use]
+    pub fn server_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.server_name);
+        self
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca) {
+            roots.add(certificate).expect("a CA certificate");
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions)
+            .expect("the provider knows both versions")
+            .with_root_certificates(roots);
+        let Some(identity) = &self.identity else {
+            return config.with_no_client_auth();
+        };
+        let key = PrivateKeyDer::from_pem_file(&identity.key)
+            .unwrap_or_else(|error| panic!("{}: {error}", identity.key.display()));
+        config
+            .with_client_auth_cert(certificates(&identity.certificate), key)
+            .expect("certificate and key fit")
+    }
+}
+
+fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A connection to a server.
+pub struct RawClient {
+    stream: BufReader<TlsStream<TcpStream>>,
+    /// What has been read of a line that is not whole yet: a time-out loses nothing.
+    partial: Vec<u8>,
+}
+
+impl RawClient {
+    /// Connects to `server` as this client, with a good certificate.
+    ///
+    /// # Panics
+    ///
+    /// If the handshake fails.
+    pub async fn connect(server: &Server, client_id: &str) -> Self {
+        let tls = Tls::trusting(&server.pki().ca()).identity(server.pki().client(client_id));
+        Self::handshake(server.address(), &tls)
+            .await
+            .unwrap_or_else(|error| panic!("{client_id} cannot connect: {error}"))
+    }
+
+    /// Connects with any certificate, or none. In TLS 1.3 the client has finished before the server has looked at
+    /// its certificate: a refusal then comes with the first [`read`](Self::read_line).
+    ///
+    /// # Errors
+    ///
+    /// If the connection or the handshake fails.
+    pub async fn handshake(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
+        let config = Arc::new(tls.config());
+        let name = ServerName::try_from(tls.server_name.clone()).expect("a DNS name or an IP address");
+        let connect = async {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            TlsConnector::from(config).connect(name, tcp).await
+        };
+        let stream = tokio::time::timeout(PATIENCE, connect).await??;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            partial: Vec::new(),
+        })
+    }
+
+    /// The version of TLS in use.
+    pub fn tls_version(&self) -> Option<ProtocolVersion> {
+        self.stream.get_ref().get_ref().1.protocol_version()
+    }
+
+    /// The key exchange in use, as `X25519MLKEM768`.
+    pub fn key_exchange(&self) -> Option<rustls::NamedGroup> {
+        self.stream
+            .get_ref()
+            .get_ref()
+            .1
+            .negotiated_key_exchange_group()
+            .map(|group| group.name())
+    }
+
+    /// Sends these bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        let send = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        tokio::time::timeout(PATIENCE, send).await?
+    }
+
+    /// Sends these bytes as they are.
+    ///
+    /// # Panics
+    ///
+    /// If the connection is gone, or takes nothing.
+    pub async fn send_bytes(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes.as_ref())
+            .await
+            .unwrap_or_else(|error| panic!("cannot send: {error}"));
+    }
+
+    /// Sends a line, with its end.
+    ///
+    /// # Panics
+    ///
+    /// As [`send_bytes`](Self::send_bytes).
+    pub async fn send_line(&mut self, line: &str) {
+        self.send_bytes(format!("{line}\n")).await;
+    }
+
+    /// The next line, without its end; nothing at the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] if it does not come in time (what came of it is kept for the next call),
+    /// [`io::ErrorKind::UnexpectedEof`] if the connection ends within it, or what else went wrong.
+    pub async fn read_line(&mut self, limit: Duration) -> io::Result<Option<String>> {
+        let count = tokio::time::timeout(limit, self.stream.read_until(b'\n', &mut self.partial)).await??;
+        let mut line = std::mem::take(&mut self.partial);
+        if line.pop_if(|last| *last == b'\n').is_none() {
+            return if count == 0 && line.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
+        }
+        String::from_utf8(line)
+            .map(Some)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// The next line.
+    ///
+    /// # Panics
+    ///
+    /// If none comes within [`PATIENCE`].
+    pub async fn line(&mut self) -> String {
+        match self.read_line(PATIENCE).await {
+            Ok(Some(line)) => line,
+            Ok(None) => panic!("the server closed the connection instead of answering"),
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    /// The next line must be this one, to the letter.
+    ///
+    /// # Panics
+    ///
+    /// If it is another, or none comes.
+    pub async fn expect(&mut self, expected: &str) {
+        assert_eq!(self.line().await, expected);
+    }
+
+    /// The next line must begin with this; returns what follows it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not, or none comes.
+    pub async fn expect_prefix(&mut self, prefix: &str) -> String {
+        let line = self.line().await;
+        line.strip_prefix(prefix)
+            .unwrap_or_else(|| panic!("{line:?} does not begin with {prefix:?}"))
+            .to_owned()
+    }
+
+    /// Sends a command; the next line must be this one.
+    ///
+    /// # Panics
+    ///
+    /// If it is another, or none comes.
+    pub async fn ask(&mut self, command: &str, expected: &str) {
+        self.send_line(command).await;
+        let line = self.line().await;
+        assert_eq!(line, expected, "in answer to {command:?}");
+    }
+
+    /// Nothing may come for so long. Prefer sending `ping` and expecting `PONG`, which also shows that nothing was
+    /// under way, and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// If something comes, or the connection ends.
+    pub async fn expect_silence(&mut self, time: Duration) {
+        match self.read_line(time).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.partial.is_empty() => {}
+            other => panic!(
+                "expected silence, got {other:?} and {:?}",
+                String::from_utf8_lossy(&self.partial)
+            ),
+        }
+    }
+
+    /// The server must close the connection without another word: with a proper end, or by refusing the
+    /// certificate.
+    ///
+    /// # Panics
+    ///
+    /// If a line comes, or the connection stays open.
+    pub async fn expect_closed(&mut self) {
+        match self.read_line(PATIENCE).await {
+            Ok(Some(line)) => panic!("expected the connection's end, got {line:?}"),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => panic!("the connection stays open"),
+            Ok(None) | Err(_) => {}
+        }
+    }
+
+    /// Everything that still comes until the server closes the connection.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end properly.
+    pub async fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = std::mem::take(&mut self.partial);
+        tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await??;
+        Ok(rest)
+    }
+
+    /// Says goodbye and closes, as a client that ends in good order. Dropping the value is a client that is gone.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone already.
+    pub async fn close(mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown().await
+    }
+}

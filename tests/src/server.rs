@@ -1,0 +1,414 @@
+//! `ciphermq-server`, the real program, in a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::binaries::binary;
+use crate::pki::Pki;
+use crate::process::{Output, Process};
+use crate::{Database, PATIENCE, files, ports};
+
+/// What the server is to store in.
+#[derive(Debug, Clone, Default)]
+pub enum Store {
+    /// A SQLite file in the server's own folder.
+    #[default]
+    Sqlite,
+    /// This SQLite file, of another server for example.
+    SqliteFile(PathBuf),
+    /// This PostgreSQL database, as [`Postgres::url`](crate::Postgres::url) gives it.
+    Postgres(String),
+}
+
+/// How a server is configured. The default: SQLite, a port of its own that it keeps over restarts, a CA of its
+/// own, and the program's defaults for all else.
+#[derive(Default, Clone)]
+pub struct Options {
+    /// Where it stores.
+    pub store: Store,
+    /// Its certificates; without, a new [`Pki`].
+    pub pki: Option<Arc<Pki>>,
+    /// Environment variables beside those of the test.
+    pub environment: Vec<(String, String)>,
+    settings: toml::Table,
+    ephemeral_port: bool,
+}
+
+impl Options {
+    /// On SQLite in the server's own folder.
+    pub fn sqlite() -> Self {
+        Self::default()
+    }
+
+    /// On a PostgreSQL database.
+    pub fn postgres(url: impl Into<String>) -> Self {
+        Self {
+            store: Store::Postgres(url.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Sets a field of the configuration: `set("limits", "redelivery_timeout", "1s")`. Set later, it wins, also
+    /// over what the harness writes itself.
+    #[must_use]
+    pub fn set(mut self, section: &str, field: &str, value: impl Into<toml::Value>) -> Self {
+        table(&mut self.settings, section).insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// With these certificates.
+    #[must_use]
+    pub fn pki(mut self, pki: Arc<Pki>) -> Self {
+        self.pki = Some(pki);
+        self
+    }
+
+    /// Lets the system choose the port (`127.0.0.1:0`); a restart may change it.
+    #[must_use]
+    pub fn ephemeral_port(mut self) -> Self {
+        self.ephemeral_port = true;
+        self
+    }
+
+    /// The configuration file's text.
+    fn config(&self, folder: &Path, pki: &Pki, port: u16) -> String {
+        let mut config = toml::Table::new();
+        let mut set = |section: &str, field: &str, value: String| {
+            table(&mut config, section).insert(field.to_owned(), value.into());
+        };
+        set("server", "address", format!("127.0.0.1:{port}"));
+        set("server", "connection_type", "tls".to_owned());
+        let text = |path: PathBuf| path.display().to_string();
+        set("tls", "cert_path", text(pki.folder().join("server.crt")));
+        set("tls", "key_path", text(pki.folder().join("server.key")));
+        set("tls", "ca_cert_path", text(pki.ca()));
+        for level in ["info", "debug", "error"] {
+            set(
+                "logging",
+                &format!("{level}_file_path"),
+                text(folder.join(format!("logs/server_{level}.log"))),
+            );
+        }
+        set("logging", "level", "info".to_owned());
+        set("database", "url", self.database_url(folder));
+        for (section, fields) in &self.settings {
+            for (field, value) in fields.as_table().into_iter().flatten() {
+                table(&mut config, section).insert(field.clone(), value.clone());
+            }
+        }
+        config.to_string()
+    }
+
+    fn database_url(&self, folder: &Path) -> String {
+        match &self.store {
+            Store::Sqlite => format!("sqlite://{}", folder.join("data/ciphermq.db").display()),
+            Store::SqliteFile(path) => format!("sqlite://{}", path.display()),
+            Store::Postgres(url) => url.clone(),
+        }
+    }
+}
+
+fn table<'a>(config: &'a mut toml::Table, section: &str) -> &'a mut toml::Table {
+    config
+        .entry(section)
+        .or_insert_with(|| toml::Table::new().into())
+        .as_table_mut()
+        .expect("every section of the configuration is a table")
+}
+
+/// A server that listens, or has been ended and can be started again.
+pub struct Server {
+    process: Option<Process>,
+    address: SocketAddr,
+    options: Options,
+    pki: Arc<Pki>,
+    folder: TempDir,
+}
+
+/// A server that ended instead of listening.
+#[derive(Debug)]
+pub struct Refusal {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// If it has not been built, or does not come to listen.
+    pub async fn start(options: Options) -> Self {
+        for _ in 0..10 {
+            match Self::try_start(options.clone()).await {
+                Ok(server) => return server,
+                // Somebody took the free port meanwhile.
+                Err(refusal) if refusal.stderr.contains("in use") => {}
+                Err(refusal) => panic!("the server ended with {}:\n{}", refusal.status, refusal.stderr),
+            }
+        }
+        panic!("ten free ports were all taken by others before the server listened");
+    }
+
+    /// Starts a server that is expected not to come to listen.
+    ///
+    /// # Panics
+    ///
+    /// If it has not been built, or does listen.
+    pub async fn refused(options: Options) -> Refusal {
+        match Self::try_start(options).await {
+            Ok(server) => panic!(
+                "the server listens on {}, and should have refused to",
+                server.address
+            ),
+            Err(refusal) => refusal,
+        }
+    }
+
+    async fn try_start(options: Options) -> Result<Self, Refusal> {
+        let folder = files::folder("server");
+        let pki = options.pki.clone().unwrap_or_else(|| Arc::new(Pki::new()));
+        let port = if options.ephemeral_port { 0 } else { ports::free() };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut server = Self {
+            process: None,
+            address,
+            options,
+            pki,
+            folder,
+        };
+        server.launch(port).await?;
+        Ok(server)
+    }
+
+    async fn launch(&mut self, port: u16) -> Result<(), Refusal> {
+        let config = self.folder.path().join("config.toml");
+        std::fs::write(&config, self.options.config(self.folder.path(), &self.pki, port))
+            .unwrap_or_else(|error| panic!("{}: {error}", config.display()));
+        let mut command = Command::new(binary("ciphermq-server"));
+        command
+            .arg("--config")
+            .arg(&config)
+            .current_dir(self.folder.path());
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::spawn("ciphermq-server", command);
+        match process.stderr.find(0, PATIENCE, listening_address).await {
+            Some(address) => {
+                self.address = address;
+                self.process = Some(process);
+                Ok(())
+            }
+            // Either its output has ended, and it does so too; or it says nothing, and hangs.
+            None if process.stderr.is_complete() => {
+                let status = process.ended(PATIENCE).await;
+                Err(Refusal {
+                    status,
+                    stderr: process.stderr.text(),
+                })
+            }
+            None => panic!("the server neither listens nor ends:\n{}", process.stderr.text()),
+        }
+    }
+
+    /// The address that it listens on: the same after a restart.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its certificates.
+    pub fn pki(&self) -> &Arc<Pki> {
+        &self.pki
+    }
+
+    /// Its folder, which is its working directory: `config.toml`, `data/`, `logs/`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has written to the console since it was started last.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn console(&self) -> &Output {
+        &self.process().stderr
+    }
+
+    /// The lines of one of its log files, `info`, `debug` or `error`, each parsed as JSON.
+    ///
+    /// # Panics
+    ///
+    /// If the file cannot be read, or a line is no JSON.
+    pub fn log(&self, level: &str) -> Vec<serde_json::Value> {
+        let path = self.folder.path().join(format!("logs/server_{level}.log"));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"));
+        text.lines().map(parse).collect()
+    }
+
+    /// The URL of its database.
+    pub fn database_url(&self) -> String {
+        self.options.database_url(self.folder.path())
+    }
+
+    /// A connection of the test's own to its database.
+    pub async fn database(&self) -> Database {
+        Database::connect(&self.database_url()).await
+    }
+
+    /// The running server's process.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("the server runs")
+    }
+
+    /// Memory in use now, in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        self.process().rss_bytes()
+    }
+
+    /// SIGKILL, and waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub async fn kill9(&mut self) {
+        self.process.take().expect("the server runs").kill().await;
+    }
+
+    /// SIGTERM, and waits for the clean end: exit code 0. Returns what it wrote to the console.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run, ends otherwise, or doesn't end.
+    pub async fn terminate(&mut self) -> String {
+        self.signal_and_end(Signal::TERM).await
+    }
+
+    /// SIGINT, as Ctrl-C sends it; else as [`terminate`](Self::terminate).
+    ///
+    /// # Panics
+    ///
+    /// As `terminate`.
+    pub async fn interrupt(&mut self) -> String {
+        self.signal_and_end(Signal::INT).await
+    }
+
+    async fn signal_and_end(&mut self, signal: Signal) -> String {
+        let mut process = self.process.take().expect("the server runs");
+        process.signal(signal);
+        let status = process.ended(PATIENCE).await;
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "after {signal:?} the server ended with {status}:\n{}",
+            process.stderr.text()
+        );
+        process.stderr.text()
+    }
+
+    /// Starts it again, on the same port with the same data; terminates it first if it runs.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to listen.
+    pub async fn restart(&mut self) {
+        if self.process.is_some() {
+            self.terminate().await;
+        }
+        let port = if self.options.ephemeral_port {
+            0
+        } else {
+            self.address.port()
+        };
+        if let Err(refusal) = self.launch(port).await {
+            panic!(
+                "the server ended with {} when started again:\n{}",
+                refusal.status, refusal.stderr
+            );
+        }
+    }
+
+    /// Sets a field of the configuration for the next start.
+    pub fn configure(&mut self, section: &str, field: &str, value: impl Into<toml::Value>) {
+        self.options = std::mem::take(&mut self.options).set(section, field, value);
+    }
+
+    /// Waits for the server to end by itself.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> Refusal {
+        let mut process = self.process.take().expect("the server runs");
+        let status = process.ended(limit).await;
+        Refusal {
+            status,
+            stderr: process.stderr.text(),
+        }
+    }
+}
+
+/// The address in the console line that says that the server listens: `listening on 127.0.0.1:5672`, or a log
+/// line `Listening address=127.0.0.1:5672`.
+fn listening_address(line: &str) -> Option<SocketAddr> {
+    let at = line.to_ascii_lowercase().find("listening")?;
+    line.get(at..)?.split_whitespace().find_map(|word| {
+        word.trim_start_matches("address=")
+            .trim_matches(['"', '.', ','])
+            .parse()
+            .ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_read_from_either_form_of_the_line() {
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 5672)));
+        assert_eq!(listening_address("listening on 127.0.0.1:5672"), address);
+        assert_eq!(
+            listening_address("2025-09-08T07:03:00Z  INFO Listening address=127.0.0.1:5672"),
+            address
+        );
+        assert_eq!(listening_address("127.0.0.1:5672 is in use: not listening"), None);
+        assert_eq!(listening_address("client 127.0.0.1:5672 connected"), None);
+    }
+
+    #[test]
+    fn settings_win_over_what_the_harness_writes() {
+        let pki = Pki::new();
+        let options = Options::sqlite()
+            .set("limits", "redelivery_timeout", "1s")
+            .set("limits", "max_connections", 7)
+            .set("logging", "level", "debug");
+        let config: toml::Table = options
+            .config(Path::new("/somewhere"), &pki, 1234)
+            .parse()
+            .unwrap();
+        assert_eq!(config["server"]["address"].as_str(), Some("127.0.0.1:1234"));
+        assert_eq!(config["limits"]["redelivery_timeout"].as_str(), Some("1s"));
+        assert_eq!(config["limits"]["max_connections"].as_integer(), Some(7));
+        assert_eq!(config["logging"]["level"].as_str(), Some("debug"));
+        assert_eq!(
+            config["database"]["url"].as_str(),
+            Some("sqlite:///somewhere/data/ciphermq.db")
+        );
+    }
+}
