@@ -19,7 +19,7 @@ Data goes to standard output, all else to standard error.";
 
 /// CipherMQ: end-to-end encrypted messages through a broker that cannot read them
 #[derive(Debug, Parser)]
-#[command(name = "ciphermq-cli", version, about, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
+#[command(name = "ciphermq-cli", version, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Tell more: -v a line or more a message, -vv what stands in them, and the SDK's own log
     #[arg(short, long, global = true, action = ArgAction::Count)]

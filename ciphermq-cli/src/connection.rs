@@ -272,14 +272,16 @@ pub(crate) fn key_file_failure(error: keys::KeyFileError) -> Failure {
     Failure::new(sentence(&error.to_string()), sentence(&error.help()))
 }
 
-/// A library's lower-case text as a sentence of ours.
+/// A library's lower-case text as a sentence of ours. Paths and commands stay as they are.
 pub(crate) fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let mut sentence: String = chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default();
-    if !sentence.ends_with(['.', '!', '?', ':', '`']) {
+    let mut sentence = text.to_owned();
+    let first_word = text.split(' ').next().unwrap_or_default();
+    if !first_word.contains(['/', '.', '_'])
+        && let Some(first) = sentence.get_mut(..1)
+    {
+        first.make_ascii_uppercase();
+    }
+    if !text.starts_with("run: ") && !sentence.ends_with(['.', '!', '?', ':', '`']) {
         sentence.push('.');
     }
     sentence

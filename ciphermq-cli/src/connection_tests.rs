@@ -135,6 +135,10 @@ fn seconds_are_positive_and_finite() {
 #[test]
 fn texts_of_libraries_become_sentences() {
     assert_eq!(sentence("there is no key file x"), "There is no key file x.");
-    assert_eq!(sentence("run: `x`"), "Run: `x`");
-    assert_eq!(sentence(""), ".");
+    assert_eq!(sentence("run: chmod 600 a.key"), "Run: chmod 600 a.key");
+    assert_eq!(
+        sentence("certs/ca.key exists already"),
+        "certs/ca.key exists already."
+    );
+    assert_eq!(sentence("`x` is no name"), "`x` is no name.");
 }

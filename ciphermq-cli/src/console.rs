@@ -113,6 +113,13 @@ impl Console {
         }
     }
 
+    /// Something to know or to do next, told unless quiet, as it is: it is about no moment.
+    pub(crate) fn hint(&self, text: impl fmt::Display) {
+        if self.verbosity >= Verbosity::Normal {
+            let _ = writeln!(stderr().lock(), "{text}");
+        }
+    }
+
     /// Something about one message, told with `-v`.
     pub(crate) fn message(&self, text: impl fmt::Display) {
         if self.tells_messages() {

@@ -7,18 +7,29 @@
 //! Takes the certificates and the private key from `certs/`, as `ciphermq-cli certs` and `ciphermq-cli keygen`
 //! make them; `CIPHERMQ_SERVER` and `CIPHERMQ_CERTS` say otherwise.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to people"
+)]
+
 use std::error::Error;
 use std::path::PathBuf;
 
 use ciphermq_client::keys::read_private;
 use ciphermq_client::{
-    Client, ClientId, ConsumeError, DEFAULT_EXCHANGE, ExchangeName, Keyring, default_queue, default_routing_key,
+    Client, ClientId, ConsumeError, DEFAULT_EXCHANGE, ExchangeName, Keyring, default_queue,
+    default_routing_key,
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    let receiver = ClientId::new(&std::env::args().nth(1).ok_or("name the receiver: consume receiver_1")?)?;
+    let receiver = ClientId::new(
+        &std::env::args()
+            .nth(1)
+            .ok_or("name the receiver: consume receiver_1")?,
+    )?;
     let certs = PathBuf::from(setting("CIPHERMQ_CERTS", "certs"));
     let own = certs.join(receiver.as_str());
 
@@ -31,7 +42,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .consumer(&default_queue(&receiver)?)
         .keyring(Keyring::new(read_private(&certs.join("receiver_private.key"))?))
         .register_key(true)
-        .bind(ExchangeName::new(DEFAULT_EXCHANGE)?, default_routing_key(&receiver)?)
+        .bind(
+            ExchangeName::new(DEFAULT_EXCHANGE)?,
+            default_routing_key(&receiver)?,
+        )
         .start()
         .await?;
     loop {
@@ -41,7 +55,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         match next {
             Some(Ok(message)) => {
-                println!("{}: {}", message.message_id(), String::from_utf8_lossy(message.payload()));
+                println!(
+                    "{}: {}",
+                    message.message_id(),
+                    String::from_utf8_lossy(message.payload())
+                );
                 // What is acked counts as processed and is never handed over again.
                 message.ack_later()?;
             }

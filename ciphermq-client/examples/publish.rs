@@ -7,6 +7,8 @@
 //! Takes the certificates from `certs/`, as `ciphermq-cli certs` makes them, for the client `sender_1`;
 //! `CIPHERMQ_SERVER`, `CIPHERMQ_CERTS` and `CIPHERMQ_CLIENT` say otherwise.
 
+#![expect(clippy::print_stdout, reason = "an example talks to people")]
+
 use std::error::Error;
 use std::io::BufRead as _;
 use std::path::PathBuf;
@@ -16,7 +18,11 @@ use ciphermq_client::{Client, ClientId};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    let receiver = ClientId::new(&std::env::args().nth(1).ok_or("name the receiver: publish receiver_1")?)?;
+    let receiver = ClientId::new(
+        &std::env::args()
+            .nth(1)
+            .ok_or("name the receiver: publish receiver_1")?,
+    )?;
     let certs = PathBuf::from(setting("CIPHERMQ_CERTS", "certs"));
     let own = certs.join(setting("CIPHERMQ_CLIENT", "sender_1"));
 
@@ -34,6 +40,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let summary = publisher.finish().await;
     client.close().await;
-    println!("{} acknowledged, {} not", summary.acknowledged, summary.unacknowledged);
-    summary.failures.into_iter().next().map_or(Ok(()), |(id, error)| Err(format!("{id}: {error}").into()))
+    println!(
+        "{} acknowledged, {} not",
+        summary.acknowledged, summary.unacknowledged
+    );
+    summary
+        .failures
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |(id, error)| Err(format!("{id}: {error}").into()))
 }

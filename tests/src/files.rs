@@ -17,11 +17,11 @@ pub(crate) fn folder_in(place: &Path, what: &str) -> TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))
         .prefix(&format!("ciphermq-{what}-"))
-        .tempdir()
+        .tempdir_in(place)
         .unwrap_or_else(|error| {
             panic!(
                 "a temporary folder cannot be made in {}: {error}",
-                std::env::temp_dir().display()
+                place.display()
             )
         })
 }

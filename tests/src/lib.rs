@@ -20,29 +20,40 @@
 //! - [`raw`]: a TLS socket that speaks the protocol's lines
 //! - [`cli`]: the command line, `ciphermq-cli`
 //! - [`database`]: queries on what the server stored
+//! - [`backend`]: one test's body on both databases
+//! - [`envelope`]: envelopes as texts, good and bad
+//! - [`scene`]: many short plays on one running server
+//! - [`fuzz`]: what must hold for any bytes from outside
 //! - [`data`]: real messages, and older clients' envelopes
 //!
 //! Nothing is ever skipped: what is missing fails the test, with the command that provides it. All waiting has a
 //! limit and ends with the event waited for.
 
+pub mod backend;
 pub mod binaries;
 pub mod cli;
 pub mod data;
 pub mod database;
+pub mod envelope;
 mod files;
+pub mod fuzz;
 pub mod pki;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod scene;
 pub mod server;
 pub mod user;
 
+pub use backend::Backend;
 pub use cli::Cli;
 pub use database::Database;
+pub use envelope::EnvelopeText;
 pub use pki::{Authority, Pki};
 pub use postgres::Postgres;
 pub use raw::RawClient;
+pub use scene::Scene;
 pub use server::Server;
 
 /// How long anything is waited for that should take a moment: long, as the machine may be busy, and short of the

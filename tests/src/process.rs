@@ -334,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn memory_and_user_are_read_of_the_right_process() {
-        let process = shell("echo here; exec sleep 60");
+        let process = shell("echo here; kill -STOP $$");
         process.stdout.expect("here").await;
         let rss = process.rss_bytes();
         assert!((64 * 1024..64 * 1024 * 1024).contains(&rss), "{rss}");

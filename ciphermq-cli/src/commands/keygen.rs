@@ -23,7 +23,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
 pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure> {
     sink::print(report.lines().map(|line| line + "\n").collect::<String>())?;
     for next in &report.next {
-        console.say(next);
+        console.hint(next);
     }
     Ok(Exit::Done)
 }

@@ -58,8 +58,10 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
 /// Tells people what happens to a connection, until it is closed for good.
 fn tell_events(mut events: Events, console: Console) {
     tokio::spawn(async move {
+        // The first connection is no news.
+        let mut was_lost = false;
         while let Some(event) = events.next().await {
-            match event {
+            match &event {
                 Event::Disconnected { reason } => console.say(format_args!("Connection lost: {reason}")),
                 Event::ConnectFailed { reason } => console.say(format_args!("No connection yet: {reason}")),
                 Event::Reconnecting { after, attempt } => {
@@ -68,9 +70,10 @@ fn tell_events(mut events: Events, console: Console) {
                         after.as_secs_f64()
                     ));
                 }
-                Event::Connected => console.say("Connected again"),
+                Event::Connected if was_lost => console.say("Connected again"),
                 _ => {}
             }
+            was_lost |= matches!(event, Event::Disconnected { .. });
         }
     });
 }

@@ -10,6 +10,7 @@ mod child;
 mod compare;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -164,9 +165,17 @@ impl Demo {
         let mut command = Command::new(&self.server_program);
         command.args(["--config", "config.toml"]);
         let mut server = Child::start("ciphermq-server", command, &self.folder)?;
-        let address = server.line_with("listening on ", READY).await?;
-        // The port is what counts: the certificate is for localhost.
-        let port = address.rsplit(':').next().unwrap_or_default().trim();
+        let line = server.line_with("listening on ", READY).await?;
+        let address: Option<SocketAddr> = line
+            .split_whitespace()
+            .next()
+            .and_then(|address| address.parse().ok());
+        let Some(port) = address.map(|address| address.port()) else {
+            return Err(Failure::plain(format!(
+                "The server listens on {line:?}, which is no address."
+            )));
+        };
+        // The certificate is for this name.
         Ok((server, format!("localhost:{port}")))
     }
 

@@ -161,18 +161,25 @@ impl Report {
             per_second(acknowledged, elapsed),
         );
         if self.empty_lines > 0 {
-            line += &format!(", {} empty lines left out", self.empty_lines);
+            line += &format!(", {} empty line(s) left out", self.empty_lines);
         }
         self.console.say(line);
     }
 
     /// What to tell at the end when `count` messages stayed unacknowledged.
     pub(super) fn failure(&self, count: u64) -> Failure {
-        let reasons: Vec<String> = self
-            .failures
-            .values()
-            .map(|(count, error)| format!("{count} of them: {error}"))
-            .collect();
+        let reasons: Vec<String> = match self.failures.len() {
+            1 => self
+                .failures
+                .values()
+                .map(|(_, error)| error.to_string())
+                .collect(),
+            _ => self
+                .failures
+                .values()
+                .map(|(count, error)| format!("{count} of them: {error}"))
+                .collect(),
+        };
         let mut advice: Vec<&str> = self
             .failures
             .values()
@@ -181,15 +188,12 @@ impl Report {
         if advice.is_empty() {
             advice.push("See the server's log, then send again what is listed.");
         }
-        let messages = if count == 1 {
-            "1 message was"
+        let what = if count == 1 {
+            "1 message was not acknowledged; its id is listed on standard output.".to_owned()
         } else {
-            &format!("{count} messages were")
+            format!("{count} messages were not acknowledged; their ids are listed on standard output.")
         };
-        let what = format!(
-            "{messages} not acknowledged; their ids are listed on standard output. {}",
-            reasons.join(" ")
-        );
+        let what = format!("{what} {}", reasons.join(" "));
         Failure::new(what.trim_end(), advice.join("\n")).with_exit(Exit::Unacknowledged)
     }
 }

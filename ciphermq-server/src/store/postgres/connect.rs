@@ -145,8 +145,8 @@ impl Connector {
                  dbname in [database]",
                 self.place()
             )),
-            (None, sqlx::Error::Tls(cause)) => Error::Unusable(format!(
-                "no TLS connection to PostgreSQL at {address}: {cause}; check sslmode and sslrootcert in [database]"
+            (None, _) if is_tls(&source) => Error::Unusable(format!(
+                "no TLS connection to PostgreSQL at {address}: {source}; check sslmode and sslrootcert in [database]"
             )),
             (None, sqlx::Error::Io(_)) => self.unreachable(source),
             (None, _) => Error::Unusable(format!(
@@ -158,5 +158,14 @@ impl Connector {
                 source,
             )),
         }
+    }
+}
+
+/// Whether TLS is what went wrong. A certificate that is not trusted comes as an I/O error.
+fn is_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
     }
 }

@@ -1,0 +1,586 @@
+//! The writer against a committer that fails on demand: what real databases do too rarely to be tested with.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{CommitObserver, Pending, Settings, WriteError, WriterHandle, spawn};
+use crate::store::model::*;
+use crate::store::{CommitError, Committer, Error};
+
+/// What the next commit does. Without one it succeeds.
+enum Step {
+    Unavailable,
+    Full,
+    /// Its outcome is not known; whether it happened.
+    Unknown(bool),
+}
+
+#[derive(Default)]
+struct World {
+    steps: VecDeque<Step>,
+    /// How often reopening fails before it succeeds.
+    away: usize,
+    /// What reopening ends with, if not with success.
+    taken_over: bool,
+    /// Ids that the database refuses.
+    refused: BTreeSet<String>,
+    no_room: bool,
+    /// How many commits are gone when it is reopened.
+    lost: i64,
+    commit: i64,
+    seq: i64,
+    /// Everything that happened, in order.
+    events: Vec<String>,
+    maintained: Vec<Option<Time>>,
+    reopened: usize,
+    /// Called by the observer before it notes anything.
+    on_commit: Option<Box<dyn FnMut() + Send>>,
+}
+
+/// A committer, an observer and their world.
+#[derive(Clone)]
+struct Scripted {
+    world: Arc<Mutex<World>>,
+    /// A commit takes a permit before it does anything.
+    gate: Arc<Semaphore>,
+    /// Gets a permit when a commit begins.
+    begun: Arc<Semaphore>,
+}
+
+fn names<'a>(ids: impl Iterator<Item = &'a MessageId>) -> String {
+    ids.map(MessageId::as_str).collect::<Vec<_>>().join(",")
+}
+
+impl Scripted {
+    fn describe(transaction: &Transaction) -> String {
+        let publishes = names(transaction.publishes.iter().map(|publish| &publish.envelope.message_id));
+        let acks = names(transaction.acks.iter().map(|ack| &ack.message_id));
+        let rejections = names(transaction.rejections.iter().map(|rejection| &rejection.ack.message_id));
+        let deliveries = names(transaction.deliveries.iter().map(|(id, _)| id));
+        let changes = transaction.changes.len().to_string();
+        [("p", publishes), ("a", acks), ("r", rejections), ("d", deliveries), ("c", changes)]
+            .into_iter()
+            .filter(|(_, items)| !items.is_empty() && items != "0")
+            .map(|(kind, items)| format!(" {kind}:{items}"))
+            .collect()
+    }
+
+    fn with<T>(&self, what: impl FnOnce(&mut World) -> T) -> T {
+        what(&mut self.world.lock().unwrap())
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.with(|world| world.events.clone())
+    }
+}
+
+impl World {
+    fn outcomes(&self, transaction: &Transaction) -> Outcomes {
+        let mut seq = self.seq;
+        let mut next = || {
+            seq += 1;
+            Seq(seq)
+        };
+        let done = |ack: &Ack| match ack.message_id.as_str() {
+            "never" => AckOutcome::NotFound,
+            _ => AckOutcome::Done(vec![(QueueId(1), Seq(1))]),
+        };
+        Outcomes {
+            commit: CommitNumber(self.commit + 1),
+            changes: transaction.changes.iter().map(|_| Some(QueueId(7))).collect(),
+            publishes: transaction
+                .publishes
+                .iter()
+                .map(|publish| match publish.envelope.message_id.as_str() {
+                    "again" => PublishOutcome::Duplicate,
+                    _ => PublishOutcome::Stored { first: next() },
+                })
+                .collect(),
+            acks: transaction.acks.iter().map(done).collect(),
+            rejections: transaction.rejections.iter().map(|rejection| done(&rejection.ack)).collect(),
+        }
+    }
+
+    fn apply(&mut self, transaction: &Transaction) {
+        self.commit += 1;
+        self.seq += i64::try_from(transaction.publishes.len()).unwrap();
+    }
+}
+
+#[async_trait]
+impl Committer for Scripted {
+    async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
+        self.begun.add_permits(1);
+        self.gate.acquire().await.unwrap().forget();
+        self.with(|world| {
+            world.events.push(format!("commit{}", Self::describe(transaction)));
+            let outcomes = world.outcomes(transaction);
+            let holds = |id: &MessageId| world.refused.contains(id.as_str());
+            if transaction.publishes.iter().any(|publish| holds(&publish.envelope.message_id))
+                || transaction.acks.iter().any(|ack| holds(&ack.message_id))
+            {
+                return Err(Error::Refused("no such character".into()).into());
+            }
+            match world.steps.pop_front() {
+                None => {
+                    world.apply(transaction);
+                    Ok(outcomes)
+                }
+                Some(Step::Unavailable) => Err(Error::Unavailable("gone".into()).into()),
+                Some(Step::Full) => Err(Error::Full("full".into()).into()),
+                Some(Step::Unknown(happened)) => {
+                    if happened {
+                        world.apply(transaction);
+                    }
+                    Err(CommitError::Unknown { outcomes, source: "no answer".into() })
+                }
+            }
+        })
+    }
+
+    async fn reopen(&mut self) -> Result<CommitNumber, Error> {
+        self.with(|world| {
+            world.reopened += 1;
+            if world.away > 0 {
+                world.away -= 1;
+                return Err(Error::Unavailable("still gone".into()));
+            }
+            if world.taken_over {
+                return Err(Error::Unusable(String::from("another server uses it")));
+            }
+            Ok(CommitNumber(world.commit - world.lost))
+        })
+    }
+
+    fn has_room(&self) -> bool {
+        self.with(|world| !world.no_room)
+    }
+
+    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
+        Ok(self.with(|world| {
+            world.maintained.push(forget_before);
+            world.maintained.len() < 3
+        }))
+    }
+
+    async fn close(self: Box<Self>) {
+        self.with(|world| world.events.push(String::from("close")));
+    }
+}
+
+impl CommitObserver for Scripted {
+    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]) {
+        let check = self.with(|world| world.on_commit.take());
+        if let Some(mut check) = check {
+            check();
+        }
+        let publishes: Vec<String> =
+            publishes.iter().map(|(publish, seq)| format!("{}={}", publish.envelope.message_id, seq.0)).collect();
+        let acks: Vec<String> = acks.iter().map(|(ack, outcome)| match outcome {
+            AckOutcome::Done(_) => ack.message_id.to_string(),
+            other => format!("{}={other:?}", ack.message_id),
+        }).collect();
+        self.with(|world| world.events.push(format!("see [{}] [{}]", publishes.join(","), acks.join(","))));
+    }
+}
+
+type Task = JoinHandle<Result<(), Error>>;
+
+fn start(settings: Settings) -> (Scripted, WriterHandle, Task) {
+    let scripted = Scripted {
+        world: Arc::default(),
+        gate: Arc::new(Semaphore::new(0)),
+        begun: Arc::new(Semaphore::new(0)),
+    };
+    let (handle, task) = spawn(Box::new(scripted.clone()), Arc::new(scripted.clone()), settings);
+    (scripted, handle, task)
+}
+
+/// With a gate that is open.
+fn start_open() -> (Scripted, WriterHandle, Task) {
+    let (scripted, handle, task) = start(Settings::default());
+    scripted.gate.add_permits(1_000_000);
+    (scripted, handle, task)
+}
+
+fn message(id: &str) -> Arc<Publish> {
+    let json = format!(
+        r#"{{"message_id":"{id}","receiver_client_id":"r","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"Yw=="}}"#
+    );
+    Arc::new(Publish {
+        sender: ClientId::new("s").unwrap(),
+        exchange: ExchangeName::new("e").unwrap(),
+        routing_key: RoutingKey::new("k").unwrap(),
+        queues: [QueueId(1)].into(),
+        digest: [0; 32],
+        envelope: Envelope::parse(Bytes::from(json)).unwrap(),
+        sent_time: Time::now(),
+    })
+}
+
+fn ack(id: &str) -> Ack {
+    Ack {
+        message_id: MessageId::new(id).unwrap(),
+        client_id: ClientId::new("r").unwrap(),
+        delivered_time: None,
+        time: Time::now(),
+    }
+}
+
+type Published = Pending<Vec<Result<PublishOutcome, WriteError>>>;
+
+async fn publish(handle: &WriterHandle, ids: &[&str]) -> Published {
+    let deadline = Instant::now() + Duration::from_secs(8);
+    handle.publish(ids.iter().map(|id| message(id)).collect(), deadline).await
+}
+
+fn stored(first: i64) -> Result<PublishOutcome, WriteError> {
+    Ok(PublishOutcome::Stored { first: Seq(first) })
+}
+
+fn done() -> AckOutcome {
+    AckOutcome::Done(vec![(QueueId(1), Seq(1))])
+}
+
+/// Runs everything that can run now. Time stands still meanwhile.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn begun(scripted: &Scripted) {
+    scripted.begun.acquire().await.unwrap().forget();
+}
+
+/// Awaits an answer that must come, whatever the clock says: no longer than an hour of the paused time.
+async fn soon<T>(answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), answer).await.expect("an answer")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order() {
+    let (scripted, handle, task) = start(Settings::default());
+    let a = publish(&handle, &["a"]).await;
+    begun(&scripted).await;
+    let b = publish(&handle, &["b", "again"]).await;
+    let x = handle.ack(vec![ack("x"), ack("never")]);
+    let c = publish(&handle, &["c"]).await;
+    let y = handle.reject(Rejection { ack: ack("y"), reason: String::from("why") });
+    let q = handle.change(Change::DeclareQueue(QueueName::new("q").unwrap()));
+    handle.delivered(vec![(MessageId::new("z").unwrap(), Time::now())]);
+    scripted.gate.add_permits(2);
+    assert_eq!(soon(a).await.unwrap(), [stored(1)]);
+    assert_eq!(soon(b).await.unwrap(), [stored(2), Ok(PublishOutcome::Duplicate)]);
+    assert_eq!(soon(x).await.unwrap(), [Ok(done()), Ok(AckOutcome::NotFound)]);
+    assert_eq!(soon(c).await.unwrap(), [stored(3)]);
+    assert_eq!(soon(y).await.unwrap(), done());
+    assert_eq!(soon(q).await.unwrap(), Some(QueueId(7)));
+    drop(handle);
+    soon(task).await.unwrap().unwrap();
+    assert_eq!(
+        scripted.events(),
+        [
+            "commit p:a",
+            "see [a=1] []",
+            "commit p:b,again,c a:x,never r:y d:z c:1",
+            "see [b=2,c=3] [x,never=NotFound,y]",
+            "close"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_answered_before_the_commit_and_the_observer() {
+    let (scripted, handle, _task) = start(Settings::default());
+    let mut a = publish(&handle, &["a"]).await;
+    begun(&scripted).await;
+    settle().await;
+    assert!((&mut a).now_or_never().is_none());
+    let a = Arc::new(Mutex::new(a));
+    let seen = Arc::clone(&a);
+    scripted.with(|world| {
+        world.on_commit = Some(Box::new(move || {
+            let mut answer = seen.lock().unwrap();
+            assert!((&mut *answer).now_or_never().is_none(), "answered before the observer has seen it");
+        }));
+    });
+    scripted.gate.add_permits(1);
+    settle().await;
+    assert_eq!(scripted.events(), ["commit p:a", "see [a=1] []"]);
+    let answer = (&mut *a.lock().unwrap()).now_or_never();
+    assert_eq!(answer.unwrap().unwrap(), [stored(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_is_bounded() {
+    let settings = Settings { max_batch_items: 3, ..Settings::default() };
+    let (scripted, handle, _task) = start(settings);
+    let _first = publish(&handle, &["first"]).await;
+    begun(&scripted).await;
+    for id in ["a", "b", "c", "d"] {
+        drop(publish(&handle, &[id]).await);
+    }
+    let last = publish(&handle, &["e", "f", "g", "h"]).await;
+    scripted.gate.add_permits(10);
+    assert_eq!(soon(last).await.unwrap().len(), 4);
+    let commits: Vec<String> = scripted.events().into_iter().filter(|event| event.starts_with("commit")).collect();
+    // A submission is never torn apart.
+    assert_eq!(commits, ["commit p:first", "commit p:a,b,c", "commit p:d,e,f,g,h"]);
+
+    let bytes = message("a").envelope.raw().len();
+    let (scripted, handle, _task) = start(Settings { max_batch_bytes: 2 * bytes, ..Settings::default() });
+    drop(publish(&handle, &["a"]).await);
+    begun(&scripted).await;
+    for id in ["b", "c", "d"] {
+        drop(publish(&handle, &[id]).await);
+    }
+    scripted.gate.add_permits(10);
+    soon(handle.ack(vec![ack("x")])).await.unwrap();
+    let commits: Vec<String> = scripted.events().into_iter().filter(|event| event.starts_with("commit")).collect();
+    assert_eq!(commits, ["commit p:a", "commit p:b,c", "commit p:d a:x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_culprit_is_refused() {
+    let (scripted, handle, _task) = start_open();
+    scripted.with(|world| world.refused.extend(["bad".to_owned(), "worse".to_owned(), "b".to_owned()]));
+    let ids = ["1", "2", "bad", "3", "4", "5", "6", "worse"];
+    let answers = publish(&handle, &ids).await;
+    let acks = handle.ack(vec![ack("a"), ack("b"), ack("c")]);
+    let answers = soon(answers).await.unwrap();
+    let refused = Err(WriteError::Refused("no such character".into()));
+    for (id, answer) in ids.iter().zip(&answers) {
+        assert_eq!(answer.is_err(), ["bad", "worse"].contains(id), "{id}: {answer:?}");
+    }
+    assert_eq!((&answers[2], &answers[7]), (&refused, &refused));
+    assert_eq!(
+        [0, 1, 3, 4, 5, 6].map(|at| answers[at].clone()),
+        [stored(1), stored(2), stored(3), stored(4), stored(5), stored(6)]
+    );
+    let acks = soon(acks).await.unwrap();
+    assert_eq!(acks, [Ok(done()), Err(WriteError::Refused("no such character".into())), Ok(done())]);
+    // The observer saw every commit, in order, and what became of the ack.
+    let seen: String = scripted.events().into_iter().filter(|event| event.starts_with("see")).collect();
+    let order: Vec<usize> =
+        ["1=1", "2=2", "3=3", "4=4", "5=5", "6=6"].iter().map(|id| seen.find(id).unwrap()).collect();
+    assert!(order.is_sorted(), "{seen}");
+    assert!(seen.contains("b=NotFound"), "{seen}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_publishes_and_takes_acks() {
+    let (scripted, handle, _task) = start(Settings::default());
+    scripted.with(|world| world.steps = [Step::Full].into());
+    let first = publish(&handle, &["a", "b"]).await;
+    let acked = handle.ack(vec![ack("x")]);
+    scripted.gate.add_permits(10);
+    assert_eq!(soon(first).await.unwrap(), [Err(WriteError::Full), Err(WriteError::Full)]);
+    assert_eq!(soon(acked).await.unwrap(), [Ok(done())]);
+    assert_eq!(scripted.events(), ["commit p:a,b a:x", "commit a:x", "see [] [x]"]);
+
+    // Even acks find no room: they go on trying.
+    scripted.with(|world| world.steps = [Step::Full, Step::Full, Step::Full].into());
+    assert_eq!(soon(handle.ack(vec![ack("y")])).await.unwrap(), [Ok(done())]);
+
+    // Below the reserve nothing is tried.
+    scripted.with(|world| {
+        world.no_room = true;
+        world.events.clear();
+    });
+    let refused = publish(&handle, &["c"]).await;
+    assert_eq!(soon(refused).await, Err(WriteError::Full));
+    assert_eq!(soon(handle.ack(vec![ack("z")])).await.unwrap(), [Ok(done())]);
+    assert_eq!(scripted.events(), ["commit a:z", "see [] [z]"]);
+    scripted.with(|world| world.no_room = false);
+    assert!(soon(publish(&handle, &["d"]).await).await.unwrap()[0].is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_is_resolved_before_anything_else() {
+    for happened in [true, false] {
+        let (scripted, handle, _task) = start(Settings::default());
+        scripted.with(|world| {
+            world.steps = [Step::Unknown(happened)].into();
+            world.away = 3;
+        });
+        let a = publish(&handle, &["a"]).await;
+        let x = handle.ack(vec![ack("x")]);
+        begun(&scripted).await;
+        let b = publish(&handle, &["b"]).await;
+        scripted.gate.add_permits(10);
+        assert_eq!(soon(a).await.unwrap(), [stored(1)]);
+        assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
+        assert_eq!(soon(b).await.unwrap(), [stored(2)]);
+        let again: &[&str] = if happened { &[] } else { &["commit p:a a:x"] };
+        let expected =
+            [&["commit p:a a:x"], again, &["see [a=1] [x]", "commit p:b", "see [b=2] []"]].concat();
+        assert_eq!(scripted.events(), expected);
+        assert_eq!(scripted.with(|world| (world.commit, world.reopened)), (2, 4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
+    let (scripted, handle, _task) = start_open();
+    scripted.with(|world| {
+        world.steps = [Step::Unavailable].into();
+        world.away = 500;
+    });
+    let started = Instant::now();
+    let a = publish(&handle, &["a"]).await;
+    let x = handle.ack(vec![ack("x")]);
+    // The first commit takes the publish with it; what waits behind it has a later deadline.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let b = publish(&handle, &["b"]).await;
+    assert_eq!(soon(a).await, Err(WriteError::Unavailable));
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(8) && waited < Duration::from_millis(8200), "{waited:?}");
+    assert_eq!(soon(b).await, Err(WriteError::Unavailable));
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(10) && waited < Duration::from_millis(10_200), "{waited:?}");
+    assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
+    // What was under way is committed when the database is back, and seen; what waited is gone.
+    assert_eq!(scripted.events(), ["commit p:a a:x", "commit p:a a:x", "see [a=1] [x]"]);
+    let c = publish(&handle, &["c"]).await;
+    assert_eq!(soon(c).await.unwrap(), [stored(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_hangs_holds_up_nobody_beyond_their_deadline() {
+    let (scripted, handle, _task) = start(Settings::default());
+    let a = publish(&handle, &["a"]).await;
+    begun(&scripted).await;
+    let b = publish(&handle, &["b"]).await;
+    assert_eq!(soon(a).await, Err(WriteError::Unavailable));
+    assert_eq!(soon(b).await, Err(WriteError::Unavailable));
+    scripted.gate.add_permits(1);
+    settle().await;
+    assert_eq!(scripted.events(), ["commit p:a", "see [a=1] []"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn submitting_waits_for_room() {
+    let size = message("a").envelope.raw().len();
+    let settings = Settings { max_pending_bytes: size + 1, ..Settings::default() };
+    let (scripted, handle, _task) = start(settings);
+    let a = publish(&handle, &["a"]).await;
+    begun(&scripted).await;
+    // No room: it is not even submitted, up to its deadline.
+    let started = Instant::now();
+    let b = publish(&handle, &["b"]).await;
+    assert_eq!(started.elapsed().as_secs(), 8);
+    assert_eq!(soon(b).await, Err(WriteError::Unavailable));
+    assert_eq!(soon(a).await, Err(WriteError::Unavailable));
+    // Answered, but still under way: it keeps its room until it is resolved.
+    assert!(publish(&handle, &["c"]).now_or_never().is_none());
+    scripted.gate.add_permits(10);
+    // Larger than all the room there is: goes alone.
+    let large = soon(publish(&handle, &["d", "e", "f"])).await;
+    assert_eq!(soon(large).await.unwrap(), [stored(2), stored(3), stored(4)]);
+    assert_eq!(soon(soon(publish(&handle, &["g"])).await).await.unwrap(), [stored(5)]);
+    // Acks need no room.
+    assert_eq!(soon(handle.ack(vec![ack("x")])).await.unwrap(), [Ok(done())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_when_another_server_has_taken_over() {
+    let (scripted, handle, task) = start_open();
+    scripted.with(|world| {
+        world.steps = [Step::Unavailable].into();
+        world.taken_over = true;
+    });
+    let a = publish(&handle, &["a"]).await;
+    assert_eq!(soon(a).await, Err(WriteError::Closed));
+    assert!(matches!(soon(task).await.unwrap(), Err(Error::Unusable(_))));
+    assert_eq!(soon(handle.ack(vec![ack("x")])).await, Err(WriteError::Closed));
+    assert_eq!(scripted.events(), ["commit p:a", "close"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_when_the_database_has_lost_commits() {
+    for step in [Step::Unavailable, Step::Unknown(false)] {
+        let (scripted, handle, task) = start_open();
+        soon(publish(&handle, &["a"]).await).await.unwrap();
+        soon(publish(&handle, &["b"]).await).await.unwrap();
+        scripted.with(|world| {
+            world.steps = [step].into();
+            world.lost = 1;
+        });
+        let lost = publish(&handle, &["c"]).await;
+        assert_eq!(soon(lost).await, Err(WriteError::Closed));
+        assert!(matches!(soon(task).await.unwrap(), Err(Error::Corrupt(text)) if text.contains("backup")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_what_waits_before_it_ends() {
+    let (scripted, handle, task) = start(Settings::default());
+    let a = publish(&handle, &["a"]).await;
+    begun(&scripted).await;
+    let b = publish(&handle, &["b"]).await;
+    let x = handle.ack(vec![ack("x")]);
+    handle.shutdown(Instant::now() + Duration::from_secs(5));
+    assert_eq!(soon(publish(&handle, &["late"]).await).await, Err(WriteError::Closed));
+    scripted.gate.add_permits(10);
+    soon(task).await.unwrap().unwrap();
+    assert_eq!(soon(a).await.unwrap(), [stored(1)]);
+    assert_eq!(soon(b).await.unwrap(), [stored(2)]);
+    assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
+    assert_eq!(soon(handle.ack(vec![ack("y")])).await, Err(WriteError::Closed));
+    assert_eq!(scripted.events().last().map(String::as_str), Some("close"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_wait_for_ever_when_it_is_to_end() {
+    // The database is away.
+    let (scripted, handle, task) = start_open();
+    scripted.with(|world| {
+        world.steps = [Step::Unavailable].into();
+        world.away = usize::MAX;
+    });
+    let x = handle.ack(vec![ack("x")]);
+    settle().await;
+    let started = Instant::now();
+    handle.shutdown(started + Duration::from_secs(5));
+    soon(task).await.unwrap().unwrap();
+    assert_eq!(started.elapsed().as_secs(), 5);
+    assert_eq!(soon(x).await, Err(WriteError::Closed));
+
+    // A commit hangs, and all handles are gone.
+    let (scripted, handle, task) = start(Settings { close_timeout: Duration::from_secs(3), ..Settings::default() });
+    let x = handle.ack(vec![ack("x")]);
+    begun(&scripted).await;
+    drop(handle);
+    let started = Instant::now();
+    soon(task).await.unwrap().unwrap();
+    assert_eq!((started.elapsed().as_secs(), scripted.events()), (3, vec![String::from("close")]));
+    assert_eq!(soon(x).await, Err(WriteError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn maintains_the_database_when_idle() {
+    let day = Duration::from_secs(24 * 3600);
+    let (scripted, handle, _task) = start(Settings { metadata_retention: Some(day), ..Settings::default() });
+    scripted.gate.add_permits(10);
+    soon(publish(&handle, &["a"]).await).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // As long as there is more to do.
+    let maintained = scripted.with(|world| world.maintained.clone());
+    assert_eq!(maintained.len(), 3);
+    let before = maintained[0].unwrap().timestamp();
+    let age = Time::now().timestamp().duration_since(before);
+    assert!(age.as_secs() >= 24 * 3600 && age.as_secs() < 24 * 3600 + 60, "{age:?}");
+    // And commits go on.
+    soon(publish(&handle, &["b"]).await).await.unwrap();
+}

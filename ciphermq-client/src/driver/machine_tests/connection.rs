@@ -1,0 +1,99 @@
+//! Pipelining, silence, the end.
+
+use super::*;
+
+#[test]
+fn commands_are_pipelined_and_answered_in_order() {
+    let mut test = Test::new(None);
+    let ping = test.request(Command::Ping);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipts: Vec<_> = ["1", "2", "3", "4"]
+        .iter()
+        .map(|id| test.publish(publisher, id))
+        .collect();
+    let (done, flushed) = oneshot::channel();
+    test.machine.apply(test.now, Op::Flush(publisher, done));
+    let declared = test.request(Command::DeclareQueue {
+        queue: QueueName::new("q").unwrap(),
+    });
+    assert_eq!(
+        test.sent(),
+        ["ping", "declare_queue q", "e k 1 2 3", "e k 4"],
+        "requests go first"
+    );
+    test.receive(&[
+        "PONG",
+        "Queue declared",
+        "ACK 1",
+        "Error: no_route: no queue for message 2",
+        "ACK 3",
+    ])
+    .unwrap();
+    assert!(matches!(ping.now_or_never(), Some(Ok(Reply::Pong))));
+    assert!(matches!(declared.now_or_never(), Some(Ok(Reply::QueueDeclared))));
+    let mut flushed = flushed;
+    assert!((&mut flushed).now_or_never().is_none(), "4 has no answer yet");
+    test.receive(&["ACK 4"]).unwrap();
+    assert_eq!(
+        flushed.now_or_never().unwrap().unwrap().unwrap_err().kind(),
+        PublishErrorKind::NoRoute
+    );
+    let mut receipts = receipts.into_iter();
+    assert!(is_acknowledged(receipts.next().unwrap()));
+    assert_eq!(kind(receipts.next().unwrap()), Some(PublishErrorKind::NoRoute));
+    assert!(receipts.all(is_acknowledged));
+}
+
+#[test]
+fn a_silent_client_pings_and_a_silent_server_is_left() {
+    let mut test = Test::new(None);
+    assert_eq!(test.machine.deadline(0), Some(test.now + 10 * SECOND));
+    test.wait(10 * SECOND).unwrap();
+    assert_eq!(test.sent(), ["ping"]);
+    assert_eq!(test.sent(), [""; 0]);
+    test.receive(&["PONG"]).unwrap();
+    test.wait(10 * SECOND).unwrap();
+    assert_eq!(test.sent(), ["ping"]);
+    test.wait(9 * SECOND).unwrap();
+    assert_eq!(test.sent(), [""; 0]);
+    assert_eq!(test.machine.deadline(0), Some(test.now + SECOND));
+    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+}
+
+#[test]
+fn the_end_waits_for_what_was_handed_over() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipt = test.publish(publisher, "1");
+    let (done, mut ended) = oneshot::channel();
+    test.machine.apply(test.now, Op::Close(done));
+    assert!(!test.machine.is_done());
+    assert_eq!(test.sent(), ["e k 1"]);
+    test.receive(&["ACK 1"]).unwrap();
+    assert!(test.machine.is_done() && is_acknowledged(receipt));
+    assert!((&mut ended).now_or_never().is_none());
+    let late = test.publish(publisher, "2");
+    test.machine.close();
+    assert!(matches!(ended.now_or_never(), Some(Ok(()))));
+    assert_eq!(kind(late), Some(PublishErrorKind::Closed));
+    assert!(
+        window.acquire(1).now_or_never().unwrap().is_none(),
+        "and the window is closed"
+    );
+}
+
+#[test]
+fn requests_that_nobody_waits_for_do_not_pile_up() {
+    let mut test = Test::new(None);
+    test.disconnect();
+    for _ in 0..100 {
+        drop(test.request(Command::Ping));
+    }
+    let waiting = test.request(Command::Ping);
+    test.connect(100_000);
+    assert_eq!(test.sent(), ["ping"]);
+    test.receive(&["PONG"]).unwrap();
+    assert!(matches!(waiting.now_or_never(), Some(Ok(Reply::Pong))));
+}

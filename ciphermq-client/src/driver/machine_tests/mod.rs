@@ -1,0 +1,185 @@
+//! The whole protocol logic against a made-up server: bytes and times in, bytes out.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ciphermq_protocol::hello::{HelloLimits, HelloReply};
+use ciphermq_protocol::{
+    ClientId, Command, Envelope, ExchangeName, LineDecoder, MessageId, QueueName, Reply, RoutingKey,
+};
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::acks::AckItem;
+use super::machine::{Broken, HIGH_WATER, Machine};
+use super::{Op, Outgoing, PublisherId, PublisherSetup, Request, Retry, Settings};
+use crate::backoff::Backoff;
+use crate::consumer::Inbox;
+use crate::error::{AckError, AckErrorKind, PublishError, PublishErrorKind};
+use crate::publisher::{BatchLimits, Observer, Summary, Window};
+
+mod connection;
+mod consuming;
+mod publishing;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A machine, the time, and what it has written.
+struct Test {
+    machine: Machine,
+    now: Instant,
+    decoder: LineDecoder,
+    out: BytesMut,
+    input: BytesMut,
+}
+
+type PublishReceipt = oneshot::Receiver<Result<(), PublishError>>;
+
+impl Test {
+    fn new(inbox: Option<Arc<Inbox>>) -> Self {
+        let settings = Settings {
+            retry: Retry::default(),
+            ping_interval: 10 * SECOND,
+            backoff: Backoff::default(),
+            max_reply_bytes: 1 << 20,
+            program: "test".to_owned(),
+        };
+        let now = Instant::now();
+        let machine = Machine::new(&settings, inbox, now);
+        let mut test = Self {
+            machine,
+            now,
+            decoder: LineDecoder::new(1 << 30),
+            out: BytesMut::new(),
+            input: BytesMut::new(),
+        };
+        test.connect(100_000);
+        test
+    }
+
+    fn connect(&mut self, max_line_bytes: usize) {
+        let limits = HelloLimits {
+            max_line_bytes,
+            max_prefetch: 100,
+            redelivery_timeout_ms: 30_000,
+            storage_wait_ms: 8_000,
+        };
+        let hello = HelloReply {
+            server: "test".to_owned(),
+            version: "1".to_owned(),
+            protocol: 1,
+            client_id: ClientId::new("me").unwrap(),
+            limits,
+        };
+        (self.out, self.input) = (BytesMut::new(), BytesMut::new());
+        self.machine.connected(self.now, &hello);
+    }
+
+    fn disconnect(&mut self) {
+        self.machine
+            .disconnected(self.now, "the cable is out.".to_owned());
+    }
+
+    /// The commands that are written now. Of messages, the ids alone.
+    fn sent(&mut self) -> Vec<String> {
+        self.machine.produce(self.now, &mut self.out);
+        let mut lines = Vec::new();
+        while let Some(line) = self.decoder.decode(&mut self.out).unwrap() {
+            lines.push(match Command::parse(&line).unwrap() {
+                Command::PublishBatch {
+                    exchange,
+                    routing_key,
+                    envelopes,
+                } => {
+                    let ids: Vec<_> = envelopes
+                        .iter()
+                        .map(|envelope| envelope.message_id.as_str())
+                        .collect();
+                    format!("{exchange} {routing_key} {}", ids.join(" "))
+                }
+                _ => String::from_utf8(line.to_vec()).unwrap(),
+            });
+        }
+        lines
+    }
+
+    fn receive(&mut self, lines: &[&str]) -> Result<(), Broken> {
+        for line in lines {
+            self.input.extend_from_slice(line.as_bytes());
+            self.input.extend_from_slice(b"\n");
+        }
+        self.machine.receive(self.now, &mut self.input)
+    }
+
+    fn wait(&mut self, duration: Duration) -> Result<(), Broken> {
+        self.now += duration;
+        self.machine.tick(self.now)
+    }
+
+    fn request(&mut self, command: Command) -> oneshot::Receiver<Reply> {
+        let (answer, reply) = oneshot::channel();
+        self.machine
+            .apply(self.now, Op::Request(Request { command, answer }));
+        reply
+    }
+
+    fn publisher(&mut self, exchange: &str, window: &Arc<Window>) -> PublisherId {
+        let id = PublisherId::next();
+        let setup = PublisherSetup {
+            exchange: ExchangeName::new(exchange).unwrap(),
+            routing_key: RoutingKey::new("k").unwrap(),
+            limits: BatchLimits {
+                messages: 3,
+                ..BatchLimits::default()
+            },
+            window: window.clone(),
+            observer: Observer::default(),
+        };
+        self.machine.apply(self.now, Op::OpenPublisher(id, setup));
+        id
+    }
+
+    fn publish(&mut self, publisher: PublisherId, id: &str) -> PublishReceipt {
+        self.publish_sized(publisher, id, 4)
+    }
+
+    fn publish_sized(&mut self, publisher: PublisherId, id: &str, bytes: usize) -> PublishReceipt {
+        let (sender, receipt) = oneshot::channel();
+        let envelope = envelope(id, bytes);
+        let outgoing = Outgoing {
+            envelope,
+            weight: 1,
+            receipt: Some(sender),
+        };
+        self.machine.apply(self.now, Op::Publish(publisher, outgoing));
+        receipt
+    }
+
+    fn ack(&mut self, id: &str) -> oneshot::Receiver<Result<(), AckError>> {
+        let (item, result) = AckItem::awaited(MessageId::new(id).unwrap());
+        self.machine.push_acks(self.now, [item]);
+        result
+    }
+}
+
+fn envelope(id: &str, bytes: usize) -> Envelope {
+    let ciphertext = "A".repeat(bytes);
+    let json = format!(
+        r#"{{"message_id":"{id}","receiver_client_id":"r","enc_session_key":"","nonce":"","ciphertext":"{ciphertext}"}}"#
+    );
+    Envelope::parse(Bytes::from(json)).unwrap()
+}
+
+fn window() -> Arc<Window> {
+    Arc::new(Window::new(1000, 1_000_000))
+}
+
+fn kind(receipt: PublishReceipt) -> Option<PublishErrorKind> {
+    receipt.now_or_never()?.unwrap().err().map(|error| error.kind())
+}
+
+fn is_acknowledged(receipt: PublishReceipt) -> bool {
+    matches!(receipt.now_or_never(), Some(Ok(Ok(()))))
+}

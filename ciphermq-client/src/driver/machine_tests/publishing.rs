@@ -1,0 +1,289 @@
+//! What has no answer, and what answers mean.
+
+use super::*;
+
+#[test]
+fn publishers_take_turns() {
+    let mut test = Test::new(None);
+    let window = window();
+    let (a, b) = (test.publisher("a", &window), test.publisher("b", &window));
+    for id in 0..6 {
+        drop(test.publish(a, &format!("a{id}")));
+        drop(test.publish(b, &format!("b{id}")));
+    }
+    assert_eq!(
+        test.sent(),
+        ["a k a0 a1 a2", "b k b0 b1 b2", "a k a3 a4 a5", "b k b3 b4 b5"]
+    );
+}
+
+#[test]
+fn a_new_connection_gets_everything_unanswered_in_order() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let ping = test.request(Command::Ping);
+    let receipts: Vec<_> = ["1", "2", "3", "4", "5"]
+        .iter()
+        .map(|id| test.publish(publisher, id))
+        .collect();
+    assert_eq!(test.sent(), ["ping", "e k 1 2 3"]);
+    test.receive(&["PONG", "ACK 1"]).unwrap();
+    let declared = test.request(Command::DeclareQueue {
+        queue: QueueName::new("q").unwrap(),
+    });
+    assert_eq!(test.sent(), ["declare_queue q"]);
+    let late = test.request(Command::Ping);
+    test.disconnect();
+    assert_eq!(test.sent(), [""; 0]);
+    test.wait(SECOND).unwrap();
+    test.connect(100_000);
+    assert_eq!(test.sent(), ["declare_queue q", "ping", "e k 2 3 4", "e k 5"]);
+    test.receive(&["Queue declared", "PONG", "ACK 2", "ACK 3", "ACK 4", "ACK 5"])
+        .unwrap();
+    assert!(receipts.into_iter().all(is_acknowledged));
+    assert!(
+        [ping, declared, late]
+            .into_iter()
+            .all(|reply| matches!(reply.now_or_never(), Some(Ok(_))))
+    );
+}
+
+#[test]
+fn a_whole_batch_is_refused_by_one_line() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let first: Vec<_> = ["1", "2", "3"]
+        .iter()
+        .map(|id| test.publish(publisher, id))
+        .collect();
+    let second: Vec<_> = ["4", "5", "6"]
+        .iter()
+        .map(|id| test.publish(publisher, id))
+        .collect();
+    assert_eq!(test.sent(), ["e k 1 2 3", "e k 4 5 6"]);
+    test.receive(&["Invalid batch format: broken", "ACK 4", "ACK 5", "ACK 6"])
+        .unwrap();
+    assert!(
+        first
+            .into_iter()
+            .all(|receipt| kind(receipt) == Some(PublishErrorKind::Refused))
+    );
+    assert!(second.into_iter().all(is_acknowledged));
+}
+
+#[test]
+fn definite_errors_fail_one_message_each_by_their_kind() {
+    for (code, expected) in [
+        ("no_route", PublishErrorKind::NoRoute),
+        ("not_found", PublishErrorKind::NotFound),
+        ("id_in_use", PublishErrorKind::IdInUse),
+        ("too_large", PublishErrorKind::TooLarge),
+        ("sender_mismatch", PublishErrorKind::SenderMismatch),
+        ("storage_full", PublishErrorKind::StorageFull),
+        ("storage_refused", PublishErrorKind::StorageRefused),
+        ("route_mismatch", PublishErrorKind::Refused),
+    ] {
+        let mut test = Test::new(None);
+        let window = window();
+        let publisher = test.publisher("e", &window);
+        let receipts = ["1", "2", "3"].map(|id| test.publish(publisher, id));
+        test.sent();
+        test.receive(&["ACK 1", &format!("Error: {code}: why for message 2"), "ACK 3"])
+            .unwrap();
+        let [first, second, third] = receipts;
+        assert!(is_acknowledged(first) && is_acknowledged(third), "{code}");
+        assert_eq!(kind(second), Some(expected), "{code}");
+    }
+}
+
+#[test]
+fn an_unknown_outcome_is_tried_three_times() {
+    for reply in [
+        "Error: storage_unavailable: away for message 1",
+        "Error: a_new_code: who knows for message 1",
+    ] {
+        let mut test = Test::new(None);
+        let window = window();
+        let publisher = test.publisher("e", &window);
+        let receipt = test.publish(publisher, "1");
+        for _ in 0..3 {
+            assert_eq!(test.sent(), ["e k 1"]);
+            test.wait(8 * SECOND).unwrap();
+            test.receive(&[reply]).unwrap();
+            assert_eq!(test.sent(), [""; 0], "not before the try is over");
+            test.wait(2 * SECOND).unwrap();
+        }
+        assert_eq!(
+            test.sent(),
+            ["ping"],
+            "after the last try there is nothing else to say"
+        );
+        let expected = if reply.contains("storage") {
+            PublishErrorKind::Unavailable
+        } else {
+            PublishErrorKind::Refused
+        };
+        assert_eq!(kind(receipt), Some(expected));
+    }
+}
+
+#[test]
+fn the_second_answer_to_a_message_that_was_sent_twice_is_ignored() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipt = test.publish(publisher, "1");
+    assert_eq!(test.sent(), ["e k 1"]);
+    test.wait(10 * SECOND).unwrap();
+    assert_eq!(test.sent(), ["e k 1"]);
+    let next = test.publish(publisher, "2");
+    test.receive(&["ACK 1"]).unwrap();
+    assert!(is_acknowledged(receipt));
+    test.wait(SECOND).unwrap();
+    assert_eq!(test.sent(), ["e k 2"]);
+    test.receive(&["ACK 1", "ACK 2"]).unwrap();
+    assert!(is_acknowledged(next));
+}
+
+#[test]
+fn an_answer_about_another_message_breaks_the_connection() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipt = test.publish(publisher, "1");
+    test.sent();
+    assert!(matches!(test.receive(&["ACK 2"]), Err(Broken::Violation(_))));
+    test.disconnect();
+    test.connect(100_000);
+    assert_eq!(test.sent(), ["e k 1"]);
+    test.receive(&["ACK 1"]).unwrap();
+    assert!(is_acknowledged(receipt));
+}
+
+#[test]
+fn room_in_the_window_comes_back_with_the_answers() {
+    let mut test = Test::new(None);
+    let window = Arc::new(Window::new(2, 1_000_000));
+    let publisher = test.publisher("e", &window);
+    let take = || window.acquire(1).now_or_never().flatten().map(|room| room.keep());
+    for id in ["1", "2"] {
+        assert_eq!(take(), Some(1));
+        drop(test.publish(publisher, id));
+    }
+    assert_eq!(take(), None);
+    assert_eq!(test.sent(), ["e k 1 2"]);
+    test.receive(&["Error: storage_unavailable: away for message 1", "ACK 2"])
+        .unwrap();
+    assert_eq!(take(), None, "2 must not overtake 1 by more than the window");
+    test.wait(10 * SECOND).unwrap();
+    assert_eq!(test.sent(), ["e k 1"]);
+    test.receive(&["ACK 1"]).unwrap();
+    assert_eq!((take(), take(), take()), (Some(1), Some(1), None));
+}
+
+#[test]
+fn nothing_is_produced_while_much_waits_for_the_socket() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    for id in 0..30 {
+        drop(test.publish_sized(publisher, &id.to_string(), 50_000));
+    }
+    test.machine.produce(test.now, &mut test.out);
+    let produced = test.out.len();
+    assert!(
+        (HIGH_WATER..HIGH_WATER + 200_000).contains(&produced),
+        "{produced}"
+    );
+    test.machine.produce(test.now, &mut test.out);
+    assert_eq!(test.out.len(), produced);
+    assert!(
+        test.machine.deadline(produced).unwrap() > test.now,
+        "and no timer turns the loop meanwhile"
+    );
+    let mut sent = 0;
+    test.wait(Duration::from_millis(5)).unwrap();
+    while let more @ 1.. = test.sent().len() {
+        sent += more;
+    }
+    assert_eq!(
+        sent, 30,
+        "messages of 50,000 bytes in lines of 100,000: one in each"
+    );
+}
+
+#[test]
+fn a_server_with_a_lower_limit_gets_no_line_that_is_too_long() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let (small, large) = (
+        test.publish(publisher, "1"),
+        test.publish_sized(publisher, "2", 5_000),
+    );
+    let last = test.publish(publisher, "3");
+    test.disconnect();
+    test.connect(1_000);
+    test.wait(Duration::from_millis(5)).unwrap();
+    assert_eq!(test.sent(), ["e k 1", "e k 3"]);
+    assert_eq!(kind(large), Some(PublishErrorKind::TooLarge));
+    test.receive(&["ACK 1", "ACK 3"]).unwrap();
+    assert!(is_acknowledged(small) && is_acknowledged(last));
+}
+
+#[test]
+fn a_finished_publisher_tells_what_became_of_its_messages() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let observed = outcomes.clone();
+    let observer = Observer(Some(Arc::new(move |outcome| {
+        observed
+            .lock()
+            .unwrap()
+            .push((outcome.message_id.to_string(), outcome.result.is_ok()));
+    })));
+    let other = PublisherId::next();
+    let setup = PublisherSetup {
+        exchange: ExchangeName::new("o").unwrap(),
+        routing_key: RoutingKey::new("k").unwrap(),
+        limits: BatchLimits::default(),
+        window: window.clone(),
+        observer,
+    };
+    test.machine.apply(test.now, Op::OpenPublisher(other, setup));
+    for id in ["1", "2"] {
+        drop(test.publish(other, id));
+    }
+    drop(test.publish(publisher, "x"));
+    let (done, summary) = oneshot::channel::<Summary>();
+    test.machine.apply(test.now, Op::Finish(other, done));
+    test.sent();
+    test.receive(&["ACK x", "ACK 1", "Error: no_route: none for message 2"])
+        .unwrap();
+    let summary = summary.now_or_never().unwrap().unwrap();
+    assert_eq!((summary.acknowledged, summary.unacknowledged), (1, 1));
+    assert_eq!(summary.failures[0].0.as_str(), "2");
+    assert_eq!(
+        *outcomes.lock().unwrap(),
+        [("1".to_owned(), true), ("2".to_owned(), false)]
+    );
+}
+
+#[test]
+fn without_a_connection_messages_fail_after_all_tries_and_say_why() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    test.disconnect();
+    let receipt = test.publish(publisher, "1");
+    test.wait(29 * SECOND).unwrap();
+    assert_eq!(test.machine.deadline(0), Some(test.now + SECOND));
+    test.wait(SECOND).unwrap();
+    let error = receipt.now_or_never().unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Disconnected);
+    assert!(error.to_string().contains("the cable is out"), "{error}");
+}

@@ -1,0 +1,539 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::StoredMessage;
+
+const QUEUE: QueueId = QueueId(1);
+const OTHER: QueueId = QueueId(2);
+const A: ConnectionId = ConnectionId(1);
+const B: ConnectionId = ConnectionId(2);
+
+/// An inbox with a store beside it and a clock that moves when it is told to.
+struct Bench {
+    inbox: Inbox,
+    stored: BTreeMap<Seq, (QueueId, MessageId)>,
+    next: i64,
+    now: Instant,
+    budget: Budget,
+    /// What was delivered, in order.
+    delivered: Vec<(ConnectionId, MessageId)>,
+}
+
+fn id(seq: i64) -> MessageId {
+    MessageId::new(&format!("m-{seq}")).unwrap()
+}
+
+fn envelope(seq: Seq) -> Bytes {
+    Bytes::from(format!("envelope {}", seq.0))
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with_ready(PageLimit { messages: 4, bytes: 1 << 10 })
+    }
+
+    fn with_ready(ready: PageLimit) -> Self {
+        let budget = Budget::new(1 << 20);
+        let policy = Policy {
+            redelivery_timeout: Duration::from_secs(30),
+            max_redeliveries: 3,
+            unsent_bytes: 1 << 20,
+            ready,
+        };
+        let (stored, delivered) = (BTreeMap::new(), Vec::new());
+        Self { inbox: Inbox::new(policy, budget.clone()), stored, next: 1, now: Instant::now(), budget, delivered }
+    }
+
+    fn clock(&self) -> (Instant, Time) {
+        (self.now, Time::now())
+    }
+
+    /// Publishes `count` messages: the store first, then the inbox, as the observer does.
+    fn publish(&mut self, count: usize) -> &mut Self {
+        for _ in 0..count {
+            let seq = Seq(self.next);
+            self.next += 1;
+            self.stored.insert(seq, (QUEUE, id(seq.0)));
+            self.inbox.committed(QUEUE, seq, &id(seq.0), &envelope(seq));
+        }
+        self.settle()
+    }
+
+    fn page(&self, load: &Load) -> Page {
+        let wanted = |seq: &Seq| match &load.what {
+            What::After(after, _) => seq > after,
+            What::Again(seqs, _) => seqs.contains(seq),
+        };
+        let limit = match &load.what {
+            What::After(_, limit) => *limit,
+            What::Again(seqs, bytes) => PageLimit { messages: seqs.len(), bytes: *bytes },
+        };
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for (seq, (_, message_id)) in self.stored.iter().filter(|(seq, (queue, _))| *queue == load.queue && wanted(seq)) {
+            if page.messages.len() == limit.messages || (bytes >= limit.bytes && bytes > 0) {
+                page.more = true;
+                break;
+            }
+            bytes += envelope(*seq).len();
+            page.messages.push(StoredMessage { seq: *seq, message_id: message_id.clone(), envelope: envelope(*seq) });
+        }
+        page
+    }
+
+    /// Pumps and reads until nothing more happens.
+    fn settle(&mut self) -> &mut Self {
+        loop {
+            let pumped = self.inbox.pump(self.clock());
+            // What one pump hands to several connections has no order between them: here, that of the messages.
+            let mut handed = Vec::new();
+            for dispatch in pumped.dispatches {
+                let deliveries = dispatch.deliveries.into_iter();
+                handed.extend(deliveries.map(|delivery| (dispatch.connection, delivery.message_id)));
+            }
+            handed.sort_by_key(|(_, id)| id.as_str()[2..].parse::<i64>().unwrap());
+            self.delivered.extend(handed);
+            if pumped.loads.is_empty() {
+                return self;
+            }
+            for load in pumped.loads {
+                let page = self.page(&load);
+                self.inbox.loaded(load, page);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, connection: ConnectionId, prefetch: u32) -> &mut Self {
+        self.inbox.subscribe(QUEUE, connection, prefetch);
+        self.settle()
+    }
+
+    fn disconnect(&mut self, connection: ConnectionId) -> &mut Self {
+        self.inbox.disconnect(connection, self.now);
+        self.settle()
+    }
+
+    /// The store removes the message and the inbox learns of it.
+    fn commit_ack(&mut self, seq: i64) -> &mut Self {
+        let outcome = match self.stored.remove(&Seq(seq)) {
+            Some((queue, _)) => AckOutcome::Done(vec![(queue, Seq(seq))]),
+            None => AckOutcome::AlreadyDone,
+        };
+        self.inbox.ack_committed(&id(seq), &outcome, self.now);
+        self.settle()
+    }
+
+    /// An ack from being read to its confirmation being in the output.
+    fn ack(&mut self, connection: ConnectionId, seq: i64) -> &mut Self {
+        self.inbox.begin_ack(connection, &id(seq));
+        self.commit_ack(seq);
+        self.inbox.settled(connection, [&id(seq)]);
+        self.settle()
+    }
+
+    fn pass(&mut self, seconds: u64) -> &mut Self {
+        self.now += Duration::from_secs(seconds);
+        self.inbox.wake(self.now);
+        self.settle()
+    }
+
+    /// What was delivered since the last look, as numbers.
+    fn seen(&mut self) -> Vec<(u64, String)> {
+        self.delivered.drain(..).map(|(connection, id)| (connection.0, id.as_str()[2..].to_owned())).collect()
+    }
+
+    fn seen_seqs(&mut self) -> Vec<i64> {
+        self.seen().into_iter().map(|(_, seq)| seq.parse().unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_late_consumer_gets_the_backlog_in_order_through_a_small_window() {
+    let mut bench = Bench::new();
+    bench.publish(20).subscribe(A, 100).publish(3);
+    assert_eq!(bench.seen_seqs(), (1..=23).collect::<Vec<_>>());
+}
+
+#[test]
+fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 2).publish(5);
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+    bench.inbox.begin_ack(A, &id(1));
+    bench.commit_ack(1);
+    assert_eq!(bench.seen_seqs(), [] as [i64; 0], "no delivery may overtake the confirmation");
+    bench.inbox.settled(A, [&id(1)]);
+    assert_eq!(bench.settle().seen_seqs(), [3]);
+}
+
+#[test]
+fn competing_consumers_take_turns() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 10).subscribe(B, 10).publish(6);
+    let seen = bench.seen();
+    assert_eq!(seen.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1, 2, 1, 2, 1, 2]);
+}
+
+#[test]
+fn a_lost_connection_returns_its_leases_to_the_head_in_order() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 3).publish(6).ack(A, 2);
+    assert_eq!(bench.seen_seqs(), [1, 2, 3, 4]);
+    bench.disconnect(A).subscribe(B, 10);
+    assert_eq!(bench.seen_seqs(), [1, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_message_whose_ack_is_under_way_is_not_delivered_again() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 2).publish(2);
+    bench.inbox.begin_ack(A, &id(1));
+    bench.disconnect(A).subscribe(B, 10);
+    assert_eq!(bench.seen_seqs(), [1, 2, 2]);
+    bench.commit_ack(1);
+    assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
+}
+
+#[test]
+fn a_message_that_was_never_delivered_here_can_be_acked() {
+    let mut bench = Bench::new();
+    bench.publish(3).subscribe(A, 1);
+    assert_eq!(bench.seen_seqs(), [1]);
+    // 2 waits in the window, as after a restart of the server.
+    bench.inbox.begin_ack(A, &id(2));
+    bench.ack(A, 1);
+    assert_eq!(bench.seen_seqs(), [3], "2 is set aside while its ack is under way");
+    bench.commit_ack(2);
+    bench.inbox.settled(A, [&id(2)]);
+    bench.settle().ack(A, 3);
+    assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
+}
+
+#[test]
+fn a_refused_ack_leaves_the_message_with_its_receiver() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 5).publish(1);
+    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
+    bench.disconnect(A).subscribe(B, 5);
+    assert_eq!(bench.seen(), [(1, "1".to_owned()), (2, "1".to_owned())]);
+}
+
+#[test]
+fn acks_of_unknown_messages_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    bench.inbox.begin_ack(A, &id(77));
+    bench.inbox.begin_ack(A, &id(77));
+    bench.inbox.ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
+    assert!(!bench.inbox.flights.is_empty());
+    bench.inbox.ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
+    assert!(bench.inbox.tidy());
+}
+
+#[test]
+fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1).publish(2);
+    bench.inbox.subscribe(OTHER, B, 1);
+    bench.inbox.begin_ack(B, &id(1));
+    bench.commit_ack(1);
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+}
+
+#[test]
+fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
+    let mut bench = Bench::new();
+    bench.publish(2);
+    bench.inbox.subscribe(QUEUE, A, 10);
+    let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
+    let page = bench.page(&load);
+    bench.inbox.begin_ack(A, &id(1));
+    bench.commit_ack(1);
+    bench.inbox.loaded(load, page);
+    assert_eq!(bench.settle().seen_seqs(), [2]);
+}
+
+#[test]
+fn what_is_committed_while_a_page_is_read_comes_after_it_once() {
+    let mut bench = Bench::new();
+    bench.publish(2);
+    bench.inbox.subscribe(QUEUE, A, 10);
+    let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
+    let page = bench.page(&load);
+    bench.publish(2);
+    bench.inbox.loaded(load, page);
+    assert_eq!(bench.settle().seen_seqs(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn silence_ends_leases_and_others_come_first() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1).publish(3);
+    assert_eq!(bench.seen(), [(1, "1".to_owned())]);
+    bench.now += Duration::from_secs(29);
+    let start = bench.now;
+    assert!(bench.inbox.expire(bench.now, |_| Some(start)).is_empty());
+    bench.now += Duration::from_secs(30);
+    bench.subscribe(B, 2);
+    assert_eq!(bench.inbox.expire(bench.now, |c| (c == A).then_some(start)), HashSet::from([A]));
+    bench.settle();
+    assert_eq!(bench.seen_seqs()[..2], [2, 3], "B took what waited");
+    bench.ack(B, 2);
+    bench.ack(B, 3);
+    // The silent one gets it again if nobody else can, or B has room: B has.
+    assert!(bench.stored.contains_key(&Seq(1)));
+}
+
+#[test]
+fn a_quiet_consumer_is_not_silent_before_it_has_held_a_lease_for_long() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1);
+    let connected = bench.now;
+    bench.pass(3600).publish(1);
+    assert!(bench.inbox.expire(bench.now, |_| Some(connected)).is_empty());
+    bench.pass(30);
+    assert_eq!(bench.inbox.expire(bench.now, |_| Some(connected)), HashSet::from([A]));
+    bench.settle();
+    assert_eq!(bench.seen(), [(1, "1".to_owned()), (1, "1".to_owned())], "nobody else is there");
+}
+
+#[test]
+fn a_message_that_nobody_acks_steps_aside_and_comes_back_later() {
+    let mut bench = Bench::new();
+    bench.publish(2);
+    for round in 0..3 {
+        bench.subscribe(A, 1);
+        assert_eq!(bench.seen_seqs(), [1], "round {round}");
+        bench.disconnect(A);
+    }
+    bench.subscribe(A, 1);
+    assert_eq!(bench.seen_seqs(), [2], "parked after three");
+    assert_eq!(bench.inbox.parked().count(), 1);
+    bench.ack(A, 2);
+    assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
+    bench.pass(1);
+    assert_eq!(bench.seen_seqs(), [1]);
+    bench.disconnect(A).subscribe(A, 1).pass(1);
+    assert_eq!(bench.seen_seqs(), [] as [i64; 0], "twice as long the second time");
+    bench.pass(1);
+    assert_eq!(bench.seen_seqs(), [1]);
+    bench.ack(A, 1);
+    assert!(bench.stored.is_empty());
+}
+
+#[test]
+fn resend_delivers_a_leased_message_again() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 5).publish(2);
+    bench.inbox.resend(&id(1), bench.now);
+    assert_eq!(bench.settle().seen_seqs(), [1, 2, 1]);
+    bench.inbox.begin_ack(A, &id(2));
+    bench.inbox.resend(&id(2), bench.now);
+    assert_eq!(bench.settle().seen_seqs(), [] as [i64; 0], "not what is being acked");
+}
+
+#[test]
+fn fetch_takes_one_at_a_time_and_its_lease_needs_an_ack() {
+    let mut bench = Bench::new();
+    bench.publish(2);
+    let fetch = |bench: &mut Bench| loop {
+        match bench.inbox.fetch(QUEUE, A, bench.clock()) {
+            Fetched::Load(load) => {
+                let page = bench.page(&load);
+                bench.inbox.loaded(load, page);
+            }
+            Fetched::Message(delivery) => return Some(delivery.message_id),
+            Fetched::Nothing => return None,
+            Fetched::Loading => panic!("nobody else reads"),
+        }
+    };
+    assert_eq!((fetch(&mut bench), fetch(&mut bench), fetch(&mut bench)), (Some(id(1)), Some(id(2)), None));
+    bench.ack(A, 2).disconnect(A);
+    assert_eq!((fetch(&mut bench), fetch(&mut bench)), (Some(id(1)), None));
+}
+
+#[test]
+fn a_connection_whose_socket_is_full_gets_no_more_until_it_is_written() {
+    let mut bench = Bench::new();
+    bench.inbox.policy.unsent_bytes = envelope(Seq(1)).len() * 2;
+    bench.subscribe(A, 100).publish(5);
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+    bench.inbox.sent(A, envelope(Seq(1)).len());
+    assert_eq!(bench.settle().seen_seqs(), [3]);
+}
+
+#[test]
+fn a_lane_without_consumers_holds_nothing_and_is_forgotten() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1).publish(4);
+    assert!(bench.budget.used() > 0);
+    bench.disconnect(A);
+    assert_eq!(bench.budget.used(), 0);
+    bench.subscribe(A, 10);
+    for seq in 1..=4 {
+        bench.ack(A, seq);
+    }
+    bench.disconnect(A);
+    assert!(bench.inbox.tidy());
+    assert_eq!(bench.budget.used(), 0);
+}
+
+#[test]
+fn without_memory_to_spare_messages_still_come_one_by_one() {
+    let mut bench = Bench::new();
+    bench.budget.take(1 << 20);
+    bench.publish(5).subscribe(A, 100).publish(2);
+    assert_eq!(bench.seen_seqs(), [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn delivery_times_are_told_once() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 5).publish(2);
+    assert_eq!(bench.inbox.unrecorded(bench.now).len(), 2);
+    assert_eq!(bench.inbox.unrecorded(bench.now).len(), 0);
+    bench.disconnect(A).subscribe(B, 5);
+    assert_eq!(bench.inbox.unrecorded(bench.now).len(), 0, "the first delivery counts");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Publish(usize),
+    Subscribe(u64, u32),
+    Disconnect(u64),
+    BeginAck(u64, usize),
+    CommitAcks,
+    Settle(u64),
+    Pass(u64),
+    Expire,
+    Resend(usize),
+    LoadLate,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (1usize..6).prop_map(Act::Publish),
+        2 => (1u64..4, 1u32..5).prop_map(|(c, prefetch)| Act::Subscribe(c, prefetch)),
+        1 => (1u64..4).prop_map(Act::Disconnect),
+        4 => (1u64..4, 0usize..40).prop_map(|(c, nth)| Act::BeginAck(c, nth)),
+        3 => Just(Act::CommitAcks),
+        3 => (1u64..4).prop_map(Act::Settle),
+        1 => (1u64..40).prop_map(Act::Pass),
+        1 => Just(Act::Expire),
+        1 => (0usize..40).prop_map(Act::Resend),
+        1 => Just(Act::LoadLate),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever happens: what is acked never comes again, and in the end everything else comes, in order.
+    #[test]
+    fn nothing_is_lost_and_nothing_acked_comes_again(acts in proptest::collection::vec(act(), 1..80)) {
+        let mut bench = Bench::new();
+        let mut acked = BTreeSet::new();
+        let mut begun: Vec<(ConnectionId, i64)> = Vec::new();
+        let mut unsettled: Vec<(ConnectionId, i64)> = Vec::new();
+        let mut first_seen = Vec::new();
+        for act in acts {
+            match act {
+                Act::Publish(count) => { bench.publish(count); }
+                Act::Subscribe(c, prefetch) => { bench.subscribe(ConnectionId(c), prefetch); }
+                Act::Disconnect(c) => { bench.disconnect(ConnectionId(c)); }
+                Act::BeginAck(c, nth) => {
+                    if let Some(seq) = bench.stored.keys().nth(nth).copied() {
+                        bench.inbox.begin_ack(ConnectionId(c), &id(seq.0));
+                        begun.push((ConnectionId(c), seq.0));
+                    }
+                }
+                Act::CommitAcks => {
+                    for (connection, seq) in std::mem::take(&mut begun) {
+                        acked.insert(seq);
+                        bench.commit_ack(seq);
+                        unsettled.push((connection, seq));
+                    }
+                }
+                Act::Settle(c) => {
+                    unsettled.retain(|(connection, seq)| {
+                        if connection.0 == c {
+                            bench.inbox.settled(*connection, [&id(*seq)]);
+                        }
+                        connection.0 != c
+                    });
+                    bench.settle();
+                }
+                Act::Pass(seconds) => { bench.pass(seconds); }
+                Act::Expire => {
+                    let now = bench.now;
+                    bench.inbox.expire(now, |_| None);
+                    bench.settle();
+                }
+                Act::Resend(nth) => {
+                    if let Some(seq) = bench.stored.keys().nth(nth).copied() {
+                        bench.inbox.resend(&id(seq.0), bench.now);
+                        bench.settle();
+                    }
+                }
+                Act::LoadLate => {
+                    // A read whose answer is older than what happens before it comes.
+                    let pumped = bench.inbox.pump(bench.clock());
+                    prop_assert!(pumped.dispatches.is_empty());
+                    let pages: Vec<_> = pumped.loads.into_iter().map(|load| (bench.page(&load), load)).collect();
+                    for (connection, seq) in std::mem::take(&mut begun) {
+                        acked.insert(seq);
+                        bench.commit_ack(seq);
+                        unsettled.push((connection, seq));
+                    }
+                    for (page, load) in pages {
+                        bench.inbox.loaded(load, page);
+                    }
+                    bench.settle();
+                }
+            }
+            for seq in bench.seen_seqs() {
+                prop_assert!(!acked.contains(&seq), "{seq} was acked");
+                if !first_seen.contains(&seq) {
+                    first_seen.push(seq);
+                }
+            }
+        }
+        // A patient consumer gets and acks what is left, also what was parked.
+        for c in 1..4 {
+            bench.disconnect(ConnectionId(c));
+        }
+        for seq in bench.seen_seqs() {
+            prop_assert!(!acked.contains(&seq), "{seq} was acked");
+            if !first_seen.contains(&seq) {
+                first_seen.push(seq);
+            }
+        }
+        for (_, seq) in begun {
+            acked.insert(seq);
+            bench.commit_ack(seq);
+        }
+        bench.subscribe(ConnectionId(9), 1);
+        for _ in 0..10_000 {
+            let seen = bench.seen_seqs();
+            if seen.is_empty() && bench.stored.is_empty() {
+                break;
+            }
+            for seq in seen {
+                prop_assert!(!acked.contains(&seq), "{seq} was acked");
+                acked.insert(seq);
+                if !first_seen.contains(&seq) {
+                    first_seen.push(seq);
+                }
+                bench.ack(ConnectionId(9), seq);
+            }
+            bench.pass(301);
+        }
+        prop_assert!(bench.stored.is_empty(), "{:?} never came", bench.stored);
+        prop_assert!(first_seen.is_sorted(), "first deliveries in order: {:?}", first_seen);
+        bench.disconnect(ConnectionId(9));
+        prop_assert!(bench.inbox.tidy(), "{:?}", bench.inbox);
+        prop_assert_eq!(bench.budget.used(), 0);
+    }
+}

@@ -1,0 +1,36 @@
+use bytes::{Bytes, BytesMut};
+use ciphermq_protocol::{Command, Reply};
+
+use super::one_line;
+
+/// A line is a command or has a reply; a command reads back as itself, and says how many lines answer it.
+pub fn command(data: &[u8]) {
+    let line = one_line(data);
+    match Command::parse(&line) {
+        Ok(command) => {
+            let written = encoded(|out| command.encode(out));
+            let again = Command::parse(&written)
+                .unwrap_or_else(|error| panic!("{written:?} of {line:?} is refused: {error}"));
+            // A reason for people is the one argument whose control characters are not kept.
+            if !matches!(command, Command::Reject { .. }) || !line.contains(&b'\r') {
+                assert_eq!(again, command, "{written:?} of {line:?}");
+            }
+            assert!(command.reply_lines() >= 1);
+        }
+        Err(error) => {
+            let reply = error.reply();
+            let written = encoded(|out| reply.encode(out));
+            Reply::parse(&written).unwrap_or_else(|error| panic!("in answer to {line:?}: {error}"));
+        }
+    }
+}
+
+/// What is written, which must be exactly one line, without its ending.
+pub(super) fn encoded(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    encode(&mut out);
+    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "{out:?}");
+    assert_eq!(out.last(), Some(&b'\n'), "{out:?}");
+    out.truncate(out.len() - 1);
+    out.freeze()
+}
