@@ -9,7 +9,12 @@ use ciphermq_crypto::PublicKey;
 use ciphermq_protocol::ClientId;
 use tokio::time::Instant;
 
-pub use ciphermq_crypto::key_file::*;
+use ciphermq_crypto::file::{self, Access, Existing};
+
+pub use ciphermq_crypto::file::FileError;
+pub use ciphermq_crypto::key_file::{
+    KeyFileError, PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, read_private, read_public,
+};
 
 use crate::client::Client;
 use crate::error::{PublishError, PublishErrorKind};
@@ -85,20 +90,50 @@ pub(crate) async fn receiver_key(client: &Client, receiver: &ClientId) -> Result
 
 /// Why a client's id cannot be part of a file's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the client id `{0}` cannot be part of a file's name")]
+#[error("the client id `{0}` cannot be part of a key file's name")]
 pub struct UnfitForFile(pub ClientId);
+
+/// Why the record of a receiver's key was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The receiver's id cannot be part of a file's name.
+    #[error(transparent)]
+    Unfit(#[from] UnfitForFile),
+    /// The file could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
 
 /// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`.
 ///
 /// # Errors
 ///
-/// [`UnfitForFile`] for ids that would lead out of the folder: with `/`, `\` or beginning with a dot.
+/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a dot, and for the
+/// one whose record would stand in the place of one's own public key.
 pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitForFile> {
     let id = receiver.as_str();
-    if id.starts_with('.') || id.contains(['/', '\\', '\0']) {
+    let name = format!("{id}_public.key");
+    if id.starts_with('.') || id.contains(['/', '\\']) || name == PUBLIC_KEY_FILE {
         return Err(UnfitForFile(receiver.clone()));
     }
-    Ok(folder.join(format!("{id}_public.key")))
+    Ok(folder.join(name))
+}
+
+/// Records which public key was used for a receiver, in place of an earlier record; where it stands. It is a
+/// record for people, and never taken for the server's answer.
+///
+/// # Errors
+///
+/// [`RecordError`].
+pub fn write_record(folder: &Path, receiver: &ClientId, key: &PublicKey) -> Result<PathBuf, RecordError> {
+    let path = record_path(folder, receiver)?;
+    file::write(
+        path.clone(),
+        (key.to_base64() + "\n").as_bytes(),
+        Access::Public,
+        Existing::Replace,
+    )?;
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -151,11 +186,20 @@ mod tests {
             record_path(folder, &client("receiver_1")).unwrap(),
             folder.join("receiver_1_public.key")
         );
-        for name in ["../x", "/etc/x", ".hidden", "a/b", "a\\b", ".."] {
+        for name in ["../x", "/etc/x", ".hidden", "a/b", "a\\b", "..", "receiver"] {
             assert_eq!(
                 record_path(folder, &client(name)),
                 Err(UnfitForFile(client(name)))
             );
+        }
+    }
+    #[test]
+    fn a_record_is_replaced_by_the_next_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        for byte in [1, 2] {
+            let key = PublicKey::from_bytes([byte; 32]);
+            let path = write_record(folder.path(), &client("receiver_1"), &key).unwrap();
+            assert_eq!(read_public(&path).unwrap(), key);
         }
     }
 }

@@ -283,10 +283,6 @@ async fn a_lost_connection_mends_itself_and_says_so() {
     for _ in 0..3 {
         // Each is answered on another connection.
         client.ping().await.unwrap();
-        assert!(matches!(
-            events.next().await,
-            Some(Event::Connected | Event::Disconnected { .. })
-        ));
     }
     client.close().await;
     let mut seen = Vec::new();

@@ -44,21 +44,6 @@ impl EnvelopeText {
         self.fields.retain(|(field, _)| field != name);
         self
     }
-
-    /// The fields of a JSON object, in its order as far as `serde_json` keeps it.
-    ///
-    /// # Panics
-    ///
-    /// If it is no object.
-    pub fn of(object: &Value) -> Self {
-        let fields = object.as_object().expect("an envelope is an object");
-        Self {
-            fields: fields
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-        }
-    }
 }
 
 impl fmt::Display for EnvelopeText {

@@ -14,6 +14,9 @@ use tokio::sync::watch;
 
 use crate::PATIENCE;
 
+/// How many of the last lines of stderr a failed test shows.
+const SHOWN: usize = 100;
+
 /// A started program with its output captured. Dropping it kills it, waits for its end, and, when the test
 /// panics, prints what it had written to stderr.
 pub struct Process {
@@ -164,7 +167,11 @@ impl Drop for Process {
             self.wait_blocking(Duration::from_secs(5));
         }
         if std::thread::panicking() {
-            eprintln!("---- {} wrote to stderr:\n{}----", self.name, self.stderr.text());
+            // A talkative server's first thousands of lines would hide what the test says.
+            let lines = self.stderr.lines();
+            let skipped = lines.len().saturating_sub(SHOWN);
+            let end: String = lines.iter().skip(skipped).flat_map(|line| [line.as_str(), "\n"]).collect();
+            eprintln!("---- {} wrote to stderr ({skipped} earlier lines left out):\n{end}----", self.name);
         }
     }
 }

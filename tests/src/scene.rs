@@ -60,11 +60,15 @@ impl Scene {
     /// As [`bind`](Self::bind).
     pub async fn bind_queue(&self, client: &mut RawClient, queue: &str) {
         let (queue, exchange) = (self.id(queue), self.id("e"));
-        client.ask(&format!("declare_queue {queue}"), "Queue declared").await;
+        client
+            .ask(&format!("declare_queue {queue}"), "Queue declared")
+            .await;
         client
             .ask(&format!("declare_exchange {exchange}"), "Exchange declared")
             .await;
-        client.ask(&format!("bind {queue} {exchange} k"), "Queue bound").await;
+        client
+            .ask(&format!("bind {queue} {exchange} k"), "Queue bound")
+            .await;
     }
 
     /// A connection of the client `sender` that has declared and bound.
@@ -159,7 +163,10 @@ impl Scenes {
         if !failed.is_empty() {
             panic!("failed: {}; see above", failed.join(", "));
         }
-        RawClient::connect(&server, "last").await.ask("ping", "PONG").await;
+        RawClient::connect(&server, "last")
+            .await
+            .ask("ping", "PONG")
+            .await;
         server.terminate().await;
     }
 }

@@ -4,7 +4,9 @@ use ciphermq_protocol::Envelope;
 /// An envelope keeps its bytes, agrees with a JSON parser about its fields, and reads back as itself.
 pub fn envelope(data: &[u8]) {
     let raw = Bytes::copy_from_slice(data);
-    let Ok(envelope) = Envelope::parse(raw.clone()) else { return };
+    let Ok(envelope) = Envelope::parse(raw.clone()) else {
+        return;
+    };
     assert_eq!(envelope.raw(), &raw, "byte for byte");
 
     let json: serde_json::Value = serde_json::from_slice(data).expect("an envelope is JSON");
@@ -18,8 +20,14 @@ pub fn envelope(data: &[u8]) {
         named("sender_client_id"),
         envelope.sender_client_id.as_ref().map(ToString::to_string)
     );
-    assert_eq!(named("exchange"), envelope.exchange.as_ref().map(ToString::to_string));
-    assert_eq!(named("routing_key"), envelope.routing_key.as_ref().map(ToString::to_string));
+    assert_eq!(
+        named("exchange"),
+        envelope.exchange.as_ref().map(ToString::to_string)
+    );
+    assert_eq!(
+        named("routing_key"),
+        envelope.routing_key.as_ref().map(ToString::to_string)
+    );
     assert_eq!(json["suite"].is_string(), envelope.has_suite);
 
     let fields = envelope.fields().expect("what was read once is read again");

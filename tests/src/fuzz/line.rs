@@ -16,13 +16,21 @@ pub fn line(data: &[u8]) {
     for line in &lines {
         let expected = expected.next().expect("no more lines than line endings");
         assert_eq!(line.as_slice(), expected.strip_suffix(b"\r").unwrap_or(expected));
-        assert!(line.len() <= limit, "{} bytes pass a limit of {limit}", line.len());
+        assert!(
+            line.len() <= limit,
+            "{} bytes pass a limit of {limit}",
+            line.len()
+        );
     }
     let rest = expected.next();
     let is_whole = expected.next().is_some();
     if refused {
         let rest = rest.expect("a line that is too long is there");
-        assert!(rest.len() > limit, "{} bytes refused by a limit of {limit}", rest.len());
+        assert!(
+            rest.len() > limit,
+            "{} bytes refused by a limit of {limit}",
+            rest.len()
+        );
     } else {
         assert!(!is_whole, "a whole line was not taken");
     }

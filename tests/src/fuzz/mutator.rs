@@ -9,8 +9,30 @@ pub struct Mutator {
 
 /// What tends to matter to a parser of lines and JSON.
 const WORDS: [&[u8]; 24] = [
-    b" ", b"  ", b"\n", b"\r", b"\r\n", b"\0", b"\x7f", b"\xff", b"\xc3", b"\xe2\x80\xae", b"{", b"}", b"[", b"]",
-    b"\"", b"\\u0000", b"\\ud800", b":", b",", b"null", b"1e999", b"-0", b"\"message_id\":\"x\",", b" for message ",
+    b" ",
+    b"  ",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"\0",
+    b"\x7f",
+    b"\xff",
+    b"\xc3",
+    b"\xe2\x80\xae",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b"\\u0000",
+    b"\\ud800",
+    b":",
+    b",",
+    b"null",
+    b"1e999",
+    b"-0",
+    b"\"message_id\":\"x\",",
+    b" for message ",
 ];
 
 impl Mutator {

@@ -130,7 +130,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         written: 0,
         events: consumer.events(),
         is_connected: true,
-        started: Instant::now(),
+        busy: None,
         consumer,
         console,
     };
@@ -301,7 +301,8 @@ struct Receiver {
     written: u64,
     events: Events,
     is_connected: bool,
-    started: Instant,
+    /// From the first message taken to the last one written.
+    busy: Option<(Instant, Instant)>,
 }
 
 impl Receiver {
@@ -322,7 +323,7 @@ impl Receiver {
             mut settling,
             written,
             count,
-            started,
+            busy,
             ..
         } = self;
         settling.all().await;
@@ -331,9 +332,13 @@ impl Receiver {
         let unconfirmed = settling.ack_once_more(settings).await;
 
         console.bar().finish_and_clear();
-        let elapsed = started.elapsed().as_secs_f64();
+        let elapsed = busy.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = written as f64 / elapsed.max(1e-9);
+        let rate = if elapsed > 0.0 {
+            written as f64 / elapsed
+        } else {
+            0.0
+        };
         console.say(format_args!(
             "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside in {elapsed:.3} s ({rate:.0}/s), into {}",
             settling.confirmed(),
@@ -407,6 +412,7 @@ impl Receiver {
         match item {
             Ok(message) => {
                 self.taken += 1;
+                self.busy.get_or_insert_with(|| (Instant::now(), Instant::now()));
                 self.tell_opened(&message);
                 self.gathered.push(message);
             }
@@ -458,6 +464,9 @@ impl Receiver {
         match written {
             Ok(written) => {
                 self.written += u64::try_from(written.messages.len()).unwrap_or(u64::MAX);
+                if let Some((_, last)) = &mut self.busy {
+                    *last = Instant::now();
+                }
                 self.console
                     .bar()
                     .set_message(format!("{} received", Grouped(self.written)));

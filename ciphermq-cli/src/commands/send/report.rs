@@ -180,14 +180,8 @@ impl Report {
                 .map(|(count, error)| format!("{count} of them: {error}"))
                 .collect(),
         };
-        let mut advice: Vec<&str> = self
-            .failures
-            .values()
-            .filter_map(|(_, error)| error.advice())
-            .collect();
-        if advice.is_empty() {
-            advice.push("See the server's log, then send again what is listed.");
-        }
+        let mut advice: Vec<&str> = self.failures.values().map(|(_, error)| advice(error)).collect();
+        advice.dedup();
         let what = if count == 1 {
             "1 message was not acknowledged; its id is listed on standard output.".to_owned()
         } else {
@@ -217,6 +211,18 @@ fn is_about_one_message(kind: PublishErrorKind) -> bool {
             | PublishErrorKind::StorageRefused
             | PublishErrorKind::Sealing
     )
+}
+
+/// What to do about it here, where a message that is sent again gets another id.
+fn advice(error: &PublishError) -> &str {
+    match error.kind() {
+        PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable => {
+            "See that the server runs, and what its log says; then send again what is listed. The server may have taken some of it without being able to say so: that would arrive twice."
+        }
+        _ => error
+            .advice()
+            .unwrap_or("See the server's log, then send again what is listed."),
+    }
 }
 
 fn name(kind: PublishErrorKind) -> &'static str {

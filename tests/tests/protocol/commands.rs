@@ -1,0 +1,215 @@
+//! Commands and their replies, to the letter.
+
+use ciphermq_tests::{RawClient, Scene};
+use rustls::ProtocolVersion;
+use serde_json::Value;
+
+pub(super) async fn every_command_over_tls_1_3(scene: Scene) {
+    every_command(&scene, &rustls::version::TLS13).await;
+}
+
+pub(super) async fn every_command_over_tls_1_2(scene: Scene) {
+    every_command(&scene, &rustls::version::TLS12).await;
+}
+
+/// One message's life and all that is around it, as docs/protocol.md tells it.
+async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtocolVersion) {
+    let connect = async |what| {
+        let tls = scene.tls(what).version(version);
+        RawClient::handshake(scene.server.address(), &tls).await.unwrap()
+    };
+    let (mut sender, mut receiver) = (connect("sender").await, connect("receiver").await);
+    assert_eq!(sender.tls_version(), Some(version.version));
+    let is_newer = version.version == ProtocolVersion::TLSv1_3;
+    assert_eq!(
+        is_newer,
+        sender.key_exchange() == Some(rustls::NamedGroup::X25519MLKEM768)
+    );
+
+    let (queue, exchange, who) = (scene.id("q"), scene.id("e"), scene.id("receiver"));
+    sender.ask("ping", "PONG").await;
+    sender
+        .ask(&format!("declare_queue {queue}"), "Queue declared")
+        .await;
+    sender
+        .ask(&format!("declare_queue {queue}"), "Queue declared")
+        .await;
+    sender
+        .ask(&format!("declare_exchange {exchange}"), "Exchange declared")
+        .await;
+    sender
+        .ask(&format!("declare_exchange {exchange}"), "Exchange declared")
+        .await;
+    sender
+        .ask(&format!("bind {queue} {exchange} k"), "Queue bound")
+        .await;
+    sender
+        .ask(&format!("bind {queue} {exchange} k"), "Queue bound")
+        .await;
+
+    let key = "NV1MjXk2mLpcvYA9BriqgCLrdrS0vzBubou+25FreVQ=";
+    sender
+        .ask(&format!("get_public_key {who}"), "Public key not found")
+        .await;
+    receiver
+        .ask(&format!("register_public_key {key}"), "Public key registered")
+        .await;
+    sender
+        .ask(&format!("get_public_key {who}"), &format!("Public key: {key}"))
+        .await;
+
+    let [one, two, three] = ["one", "two", "three"].map(|id| scene.envelope(id));
+    let ids = ["one", "two", "three"].map(|id| scene.id(id));
+    sender.ask(&scene.publish(&one), &format!("ACK {}", ids[0])).await;
+    sender.send_line(&scene.publish_batch(&[&two, &three])).await;
+    sender.expect(&format!("ACK {}", ids[1])).await;
+    sender.expect(&format!("ACK {}", ids[2])).await;
+
+    receiver
+        .ask(&format!("fetch {queue}"), &scene.delivery("one", &one))
+        .await;
+    receiver
+        .ask(&format!("ack {}", ids[0]), &format!("ACK_CONFIRMED {}", ids[0]))
+        .await;
+    sender
+        .ask(&format!("resend {}", ids[0]), "Message ID not found")
+        .await;
+    receiver
+        .ask(&format!("consume {queue}"), "Subscribed to queue")
+        .await;
+    receiver.expect(&scene.delivery("two", &two)).await;
+    sender
+        .ask(&format!("resend {}", ids[1]), "Resend requested")
+        .await;
+    receiver
+        .ask(&format!("resend {}", ids[1]), "Unauthorized resend request")
+        .await;
+    receiver.expect(&scene.delivery("two", &two)).await;
+    receiver
+        .ask(
+            &format!("reject {} cannot be opened", ids[1]),
+            &format!("Rejected {}", ids[1]),
+        )
+        .await;
+    receiver.expect(&scene.delivery("three", &three)).await;
+    receiver
+        .ask(&format!("ack {}", ids[2]), &format!("ACK_CONFIRMED {}", ids[2]))
+        .await;
+    sender.ask(&format!("fetch {queue}"), "No messages").await;
+    sender.ask("what?", "Unknown command").await;
+}
+
+pub(super) async fn missing_arguments(scene: Scene) {
+    let mut client = scene.client("client").await;
+    for (line, reply) in [
+        ("declare_queue", "Missing queue name"),
+        ("declare_queue ", "Missing queue name"),
+        ("declare_exchange", "Missing exchange name"),
+        ("bind", "Missing parameters"),
+        ("bind q", "Missing parameters"),
+        ("bind q e", "Missing parameters"),
+        ("bind q e ", "Missing parameters"),
+        ("publish", "Missing parameters"),
+        ("publish e", "Missing parameters"),
+        ("publish e k", "Missing parameters"),
+        ("publish e k ", "Missing parameters"),
+        ("publish_batch", "Missing parameters"),
+        ("publish_batch e k", "Missing parameters"),
+        ("consume", "Missing queue name"),
+        ("fetch", "Missing queue name"),
+        ("ack", "Missing message ID"),
+        ("ack ", "Missing message ID"),
+        ("reject", "Missing message ID"),
+        ("resend", "Missing message ID"),
+        ("register_public_key", "Missing public key"),
+        ("register_key", "Missing client ID"),
+        ("register_key client", "Missing public key"),
+        ("register_signed_key", "Missing public key"),
+        ("get_public_key", "Missing client ID"),
+        ("get_key", "Missing client ID"),
+        ("get_signed_key", "Missing client ID"),
+        ("get_certificate", "Missing client ID"),
+        ("", "Unknown command"),
+        (" ", "Unknown command"),
+        (" ping", "Unknown command"),
+        ("PING", "Unknown command"),
+        ("Declare_queue q", "Unknown command"),
+    ] {
+        client.ask(line, reply).await;
+    }
+}
+
+pub(super) async fn names(scene: Scene) {
+    let mut client = scene.client("client").await;
+    let longest = scene.id(&"x".repeat(255 - scene.id("").len()));
+    assert_eq!(longest.len(), 255);
+    for good in [longest.as_str(), "Zürich→Bern/温度", "a:b\"c\\d{}[]'"] {
+        client
+            .ask(&format!("declare_queue {good}"), "Queue declared")
+            .await;
+    }
+    let too_long = format!("{longest}x");
+    for bad in [
+        "a b",
+        " a",
+        "a ",
+        "a\tb",
+        "a\u{1}b",
+        "a\u{a0}b",
+        "a\u{202e}b",
+        "a\u{7f}",
+        &too_long,
+    ] {
+        client.send_line(&format!("declare_queue {bad}")).await;
+        client.expect_prefix("Error: bad_name: queue: a name h").await;
+    }
+    client
+        .ask(
+            &format!("declare_exchange {too_long}"),
+            "Error: bad_name: exchange: a name has at most 255 bytes, this one has 256",
+        )
+        .await;
+    client.send_line("bind no_such_queue no_such_exchange k").await;
+    client.expect_prefix("Error: not_found: ").await;
+    client
+        .ask(&format!("declare_queue {}", scene.id("q")), "Queue declared")
+        .await;
+    client
+        .send_line(&format!("bind {} no_such_exchange k", scene.id("q")))
+        .await;
+    client.expect_prefix("Error: not_found: ").await;
+    for bad in ["0", "-1", "many", "4294967296", "1 1", "1.5"] {
+        client
+            .ask(
+                &format!("consume {} {bad}", scene.id("q")),
+                "Error: bad_argument: prefetch must be a number from 1 to 4294967295",
+            )
+            .await;
+    }
+}
+
+pub(super) async fn hello(scene: Scene) {
+    let mut client = scene.client("client").await;
+    for line in [
+        "hello",
+        "hello {}",
+        "hello {\"client\":\"test 1.0\",\"of_later_versions\":[1]}",
+    ] {
+        client.send_line(line).await;
+        let json: Value = serde_json::from_str(&client.expect_prefix("Hello: ").await).unwrap();
+        assert_eq!(json["server"], "ciphermq-server");
+        assert_eq!(json["protocol"], 1);
+        assert_eq!(json["client_id"], scene.id("client"));
+        assert!(json["version"].is_string());
+        let limits = serde_json::json!({"max_line_bytes": 16_777_216, "max_prefetch": 65535,
+            "redelivery_timeout_ms": 30_000, "storage_wait_ms": 8_000});
+        assert_eq!(json["limits"], limits);
+    }
+    for bad in ["{", "[]", "7", "{\"consumer\":7}"] {
+        client.send_line(&format!("hello {bad}")).await;
+        client.expect_prefix("Error: bad_argument: ").await;
+    }
+    client.send_line("hello {\"consumer\":\"a b\"}").await;
+    client.expect_prefix("Error: bad_name: consumer: ").await;
+    client.ask("ping", "PONG").await;
+}

@@ -1,0 +1,145 @@
+//! The key directory: bare keys and signed ones.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::prelude::BASE64_STANDARD;
+use ciphermq_tests::Scene;
+use serde_json::{Value, json};
+
+pub(super) async fn public_keys_in_both_spellings(scene: Scene) {
+    let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
+    let who = scene.id("receiver");
+    for get in ["get_public_key", "get_key"] {
+        sender.ask(&format!("{get} {who}"), "Public key not found").await;
+    }
+    for (number, register) in ["register_public_key".to_owned(), format!("register_key {who}")]
+        .iter()
+        .enumerate()
+    {
+        let key = BASE64_STANDARD.encode([u8::try_from(number).unwrap() + 1; 32]);
+        receiver
+            .ask(&format!("{register} {key}"), "Public key registered")
+            .await;
+        for get in ["get_public_key", "get_key"] {
+            sender
+                .ask(&format!("{get} {who}"), &format!("Public key: {key}"))
+                .await;
+        }
+    }
+}
+
+pub(super) async fn a_key_is_registered_by_its_client_only(scene: Scene) {
+    let mut stranger = scene.client("stranger").await;
+    let key = BASE64_STANDARD.encode([5; 32]);
+    let (who, me) = (scene.id("receiver"), scene.id("stranger"));
+    stranger
+        .ask(
+            &format!("register_key {who} {key}"),
+            &format!(
+                "Error: not_authorized: only the client itself registers its key, and this connection is {me}'s"
+            ),
+        )
+        .await;
+    stranger
+        .ask(&format!("get_key {who}"), "Public key not found")
+        .await;
+}
+
+pub(super) async fn what_is_no_key_is_refused(scene: Scene) {
+    let mut client = scene.client("client").await;
+    for bad in [
+        "x".to_owned(),
+        BASE64_STANDARD.encode([1; 31]),
+        BASE64_STANDARD.encode([1; 33]),
+        BASE64_STANDARD.encode([0; 32]),
+        BASE64_STANDARD.encode([1; 32]).trim_end_matches('=').to_owned(),
+        "=".repeat(44),
+        format!(
+            "{} {}",
+            BASE64_STANDARD.encode([1; 16]),
+            BASE64_STANDARD.encode([1; 16])
+        ),
+    ] {
+        client.send_line(&format!("register_public_key {bad}")).await;
+        client.expect_prefix("Error: bad_key: ").await;
+    }
+    client
+        .ask(
+            &format!("get_public_key {}", scene.id("client")),
+            "Public key not found",
+        )
+        .await;
+}
+
+/// A compact JWS with a signature that nobody can verify: the server does not.
+fn jws(payload: &Value) -> String {
+    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let header = json!({"alg": "ES384", "typ": "ciphermq-key+jws", "x5c": []});
+    [
+        part(header.to_string()),
+        part(payload.to_string()),
+        part("signature".to_owned()),
+    ]
+    .join(".")
+}
+
+fn payload(client_id: &str, key: &str) -> Value {
+    json!({"client_id": client_id, "epoch": 1_757_314_980_000_u64,
+        "not_before": "2025-09-08T07:03:00Z", "not_after": "2026-09-08T07:03:00Z",
+        "keys": [{"suite": "X25519-AES256GCM", "key_id": "0011223344556677", "key": key}]})
+}
+
+pub(super) async fn signed_keys(scene: Scene) {
+    let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
+    let who = scene.id("receiver");
+    sender
+        .ask(&format!("get_signed_key {who}"), "Public key not found")
+        .await;
+    let key = BASE64_STANDARD.encode([7; 32]);
+    let signed = jws(&payload(&who, &key));
+    receiver
+        .ask(&format!("register_signed_key {signed}"), "Public key registered")
+        .await;
+    sender
+        .ask(&format!("get_signed_key {who}"), &format!("Signed key: {signed}"))
+        .await;
+    // The one inside is what older senders get.
+    sender
+        .ask(&format!("get_public_key {who}"), &format!("Public key: {key}"))
+        .await;
+    let newer = jws(&payload(&who, &BASE64_STANDARD.encode([8; 32])));
+    receiver
+        .ask(&format!("register_signed_key {newer}"), "Public key registered")
+        .await;
+    sender
+        .ask(&format!("get_signed_key {who}"), &format!("Signed key: {newer}"))
+        .await;
+}
+
+pub(super) async fn what_is_no_signed_key_is_refused(scene: Scene) {
+    let mut client = scene.client("client").await;
+    let (me, key) = (scene.id("client"), BASE64_STANDARD.encode([7; 32]));
+    let good = jws(&payload(&me, &key));
+    let mut without_key = payload(&me, &key);
+    without_key["keys"] = json!([]);
+    for bad in [
+        "nonsense".to_owned(),
+        "a.b.c".to_owned(),
+        good.replace('.', ".."),
+        format!("{good}.x"),
+        format!("{good} x"),
+        jws(&payload("somebody", &key)),
+        jws(&payload(&me, "no key")),
+        jws(&without_key),
+        jws(&json!([])),
+    ] {
+        client.send_line(&format!("register_signed_key {bad}")).await;
+        client.expect_prefix("Error: bad_key: ").await;
+    }
+    client
+        .ask(&format!("get_signed_key {me}"), "Public key not found")
+        .await;
+    client
+        .ask(&format!("get_public_key {me}"), "Public key not found")
+        .await;
+}

@@ -1,0 +1,181 @@
+//! `ack`, `reject` and `resend`: whose word counts.
+
+use ciphermq_tests::Scene;
+
+const UNKNOWN: &str = "Error: not_found: no such message waits or was acknowledged for message ";
+const FOREIGN: &str = "Error: not_authorized: only the message's receiver may say so for message ";
+
+pub(super) async fn only_the_receiver_acks(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let (envelope, id) = (scene.envelope("m"), scene.id("m"));
+    sender.ask(&format!("ack {id}"), &format!("{UNKNOWN}{id}")).await;
+    sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+    let mut stranger = scene.client("stranger").await;
+    for client in [&mut sender, &mut stranger] {
+        client.ask(&format!("ack {id}"), &format!("{FOREIGN}{id}")).await;
+        client
+            .ask(&format!("reject {id} for fun"), &format!("{FOREIGN}{id}"))
+            .await;
+    }
+    let mut receiver = scene.receiver(1).await;
+    receiver.expect(&scene.delivery("m", &envelope)).await;
+    receiver
+        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+        .await;
+    receiver
+        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+        .await;
+    stranger
+        .ask(&format!("ack {id}"), &format!("{FOREIGN}{id}"))
+        .await;
+}
+
+pub(super) async fn acks_of_several_messages(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let envelopes: Vec<_> = ["a", "b", "c"].iter().map(|id| scene.envelope(id)).collect();
+    let [a, b, c] = ["a", "b", "c"].map(|id| scene.id(id));
+    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    for id in [&a, &b, &c] {
+        sender.expect(&format!("ACK {id}")).await;
+    }
+    let mut receiver = scene.receiver(2).await;
+    receiver.expect(&scene.delivery("a", &envelopes[0])).await;
+    receiver.expect(&scene.delivery("b", &envelopes[1])).await;
+    let never = scene.id("never");
+    // All of them confirmed before the one delivery that they make room for.
+    receiver.send_line(&format!("ack {b} {never} {a} {b}")).await;
+    receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
+    receiver.expect(&format!("{UNKNOWN}{never}")).await;
+    receiver.expect(&format!("ACK_CONFIRMED {a}")).await;
+    receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
+    receiver.expect(&scene.delivery("c", &envelopes[2])).await;
+    receiver.send_line(&format!("ack {c}  {a}")).await;
+    receiver.expect("Missing message ID").await;
+    // One that is never acked is still there.
+    drop(receiver);
+    let mut again = scene.receiver(5).await;
+    again.expect(&scene.delivery("c", &envelopes[2])).await;
+    again.ask("ping", "PONG").await;
+}
+
+pub(super) async fn one_ack_serves_every_queue(scene: Scene) {
+    let mut sender = scene.sender().await;
+    scene.bind_queue(&mut sender, "second").await;
+    let (envelope, id) = (scene.envelope("m"), scene.id("m"));
+    sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+    let mut receiver = scene.receiver(1).await;
+    receiver.expect(&scene.delivery("m", &envelope)).await;
+    receiver
+        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+        .await;
+    let second = format!("consume {} 5", scene.id("second"));
+    receiver.ask(&second, "Subscribed to queue").await;
+    receiver.ask("ping", "PONG").await;
+    let waiting = format!("SELECT count(*) FROM messages WHERE message_id = '{id}'");
+    assert_eq!(scene.server.database().await.number(&waiting).await, 0);
+}
+
+pub(super) async fn an_ack_counts_on_another_connection(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let envelopes: Vec<_> = ["a", "b"].iter().map(|id| scene.envelope(id)).collect();
+    let [a, b] = ["a", "b"].map(|id| scene.id(id));
+    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    sender.expect(&format!("ACK {a}")).await;
+    sender.expect(&format!("ACK {b}")).await;
+    let mut first = scene.receiver(2).await;
+    first.expect(&scene.delivery("a", &envelopes[0])).await;
+    first.expect(&scene.delivery("b", &envelopes[1])).await;
+    drop(first);
+    // Written before the connection was lost, and said now, without a lease.
+    let mut second = scene.client("receiver").await;
+    second
+        .ask(&format!("ack {a}"), &format!("ACK_CONFIRMED {a}"))
+        .await;
+    second
+        .ask(&format!("consume {} 5", scene.id("q")), "Subscribed to queue")
+        .await;
+    second.expect(&scene.delivery("b", &envelopes[1])).await;
+    second.ask("ping", "PONG").await;
+    // Another connection's lease does not matter either.
+    let mut third = scene.client("receiver").await;
+    third
+        .ask(&format!("ack {b}"), &format!("ACK_CONFIRMED {b}"))
+        .await;
+    second
+        .ask(&format!("ack {b}"), &format!("ACK_CONFIRMED {b}"))
+        .await;
+}
+
+pub(super) async fn rejected_messages_are_kept(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let envelopes: Vec<_> = ["a", "b"].iter().map(|id| scene.envelope(id)).collect();
+    let [a, b] = ["a", "b"].map(|id| scene.id(id));
+    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    sender.expect(&format!("ACK {a}")).await;
+    sender.expect(&format!("ACK {b}")).await;
+    let mut receiver = scene.receiver(1).await;
+    receiver.expect(&scene.delivery("a", &envelopes[0])).await;
+    receiver
+        .ask(
+            &format!("reject {a} it can't be opened: Schlüssel fehlt"),
+            &format!("Rejected {a}"),
+        )
+        .await;
+    receiver.expect(&scene.delivery("b", &envelopes[1])).await;
+    let never = scene.id("never");
+    receiver
+        .ask(&format!("reject {never} x"), &format!("{UNKNOWN}{never}"))
+        .await;
+    receiver.ask("reject", "Missing message ID").await;
+
+    let database = scene.server.database().await;
+    // SQLite gives a BLOB as it is, PostgreSQL in hexadecimal: compared as text on either.
+    let as_text = match &database {
+        ciphermq_tests::Database::Sqlite(_) => "CAST(envelope AS TEXT)",
+        ciphermq_tests::Database::Postgres(_) => "convert_from(envelope, 'UTF8')",
+    };
+    let rows = database
+        .rows(&format!(
+            "SELECT client_id, receiver_client_id, exchange_name, routing_key, reason, {as_text} \
+             FROM rejected_messages WHERE message_id = '{a}'"
+        ))
+        .await;
+    let expected = [
+        scene.id("sender"),
+        scene.id("receiver"),
+        scene.id("e"),
+        "k".to_owned(),
+        "it can't be opened: Schlüssel fehlt".to_owned(),
+        envelopes[0].to_string(),
+    ];
+    assert_eq!(rows, [expected.map(Some)]);
+    let waiting = format!("SELECT count(*) FROM messages WHERE message_id = '{a}'");
+    assert_eq!(database.number(&waiting).await, 0);
+    sender.ask(&format!("resend {a}"), "Message ID not found").await;
+}
+
+pub(super) async fn resend(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let (envelope, id) = (scene.envelope("m"), scene.id("m"));
+    sender.ask(&format!("resend {id}"), "Message ID not found").await;
+    sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+    // Waiting as it is: nothing to do, and it is said to be so.
+    sender.ask(&format!("resend {id}"), "Resend requested").await;
+    let mut receiver = scene.receiver(1).await;
+    let delivery = scene.delivery("m", &envelope);
+    receiver.expect(&delivery).await;
+    for other in ["receiver", "stranger"] {
+        let mut other = scene.client(other).await;
+        other
+            .ask(&format!("resend {id}"), "Unauthorized resend request")
+            .await;
+    }
+    receiver.ask("ping", "PONG").await;
+    sender.ask(&format!("resend {id}"), "Resend requested").await;
+    receiver.expect(&delivery).await;
+    receiver
+        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+        .await;
+    sender.ask(&format!("resend {id}"), "Message ID not found").await;
+    receiver.ask("ping", "PONG").await;
+}
