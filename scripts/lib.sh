@@ -74,6 +74,8 @@ postgres_bin() {
     return
   fi
   while IFS= read -r folder; do
+    # What another user has unpacked in here, the user that root's servers run as may not be able to reach.
+    [ "$(id -u)" -ne 0 ] || [ "$folder" != "$target_dir/tools/bin" ] || continue
     if is_postgres_bin "$folder"; then
       printf '%s\n' "$folder"
       return
@@ -89,7 +91,7 @@ is_postgres_bin() { [ -x "$1/initdb" ] && [ -x "$1/postgres" ]; }
 # Finds or installs all that the tests start; afterwards PATH and CIPHERMQ_POSTGRES_BIN lead to it.
 # CIPHERMQ_UNPACK_TOOLS=1 passes over what the system has, and unpacks everything under target/ instead.
 require_tools() {
-  local missing=() entry
+  local missing=() entry found
   PATH="$target_dir/tools/bin:$PATH"
   export PATH
   if [ -n "${CIPHERMQ_UNPACK_TOOLS:-}" ]; then
@@ -100,7 +102,9 @@ require_tools() {
   for entry in $tool_packages; do
     have "${entry%%:*}" || missing+=("${entry#*:}")
   done
-  [ -n "$(postgres_bin)" ] || missing+=("postgresql")
+  # Assigned first: only so does a refusal in there end the script before anything is installed.
+  found=$(postgres_bin)
+  [ -n "$found" ] || missing+=("postgresql")
   if [ ${#missing[@]} -gt 0 ]; then
     have apt-get || die "The tests need what is not installed: ${missing[*]}." "Install it (PostgreSQL: the server programs initdb and postgres), then run this again."
     if [ "$(id -u)" -eq 0 ]; then
@@ -141,7 +145,7 @@ postgres_package() {
 apt_install() {
   local as_root=("$@" DEBIAN_FRONTEND=noninteractive)
   # Another checkout may be at it too; and a broken source of something else need not stop us.
-  local apt=("${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold)
+  local apt=("${as_root[@]}" apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold)
   retry 5 "${apt[@]}" update >&2 || warn "apt-get update failed; trying with the package lists at hand"
   if [[ " ${missing[*]} " == *" postgresql "* ]]; then
     # Debian's package would make a cluster and start it as a service. The tests make their own: nobody asked for that one.

@@ -22,10 +22,10 @@ Data goes to standard output, all else to standard error.";
 #[command(name = "ciphermq-cli", version, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Tell more: -v a line or more a message, -vv what stands in them, and the SDK's own log
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
     /// Tell errors and warnings only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 901)]
     quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -38,32 +38,21 @@ impl Cli {
     }
 }
 
-/// What to do.
+/// What to do. Each command's help stands with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send messages, one a line, sealed for one receiver
     Send(commands::send::Args),
-    /// Receive messages into a file, each exactly once
     Receive(commands::receive::Args),
-    /// Run the whole thing once: certificates, server, receiver, sender, real messages, all throwaway
     Demo(commands::demo::Args),
-    /// Make a receiver's key pair
     Keygen(commands::keygen::Args),
-    /// Make a certificate authority, and certificates for the server and for clients
     Certs(commands::certs::Args),
-    /// Register this client's public key with the server
     RegisterKey(commands::register_key::Args),
-    /// Show a client's public key, as the server has it
     GetKey(commands::get_key::Args),
-    /// Take one message of a queue, and show it
     Fetch(commands::fetch::Args),
-    /// Ack messages that were received, by their ids
     Ack(commands::ack::Args),
-    /// Ask the server to deliver a message of this sender's again
     Resend(commands::resend::Args),
-    /// Show the server, the limits in force, and how this client is connected
+    Rejected(commands::rejected::Args),
     Status(commands::status::Args),
-    /// Print a script that completes these commands in a shell
     Completions(commands::completions::Args),
 }
 
@@ -100,6 +89,7 @@ mod tests {
             "ciphermq-cli fetch --queue q --ack",
             "ciphermq-cli ack a b c",
             "ciphermq-cli resend a",
+            "ciphermq-cli rejected",
             "ciphermq-cli status --server localhost:5672 --ca a --cert b --key c --config d",
             "ciphermq-cli completions bash",
         ] {

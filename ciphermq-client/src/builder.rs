@@ -19,6 +19,7 @@ pub const DEFAULT_PORT: u16 = 5672;
 /// |---|---|
 /// | [`connect_timeout`](Self::connect_timeout) | 10 s |
 /// | [`ping_interval`](Self::ping_interval) | 10 s |
+/// | [`stall_timeout`](Self::stall_timeout) | 15 minutes |
 /// | [`reconnect`](Self::reconnect) | pauses from 100 ms to 10 s |
 /// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 tries of 10 s |
 /// | [`key_ttl`](Self::key_ttl) | 5 minutes |
@@ -33,6 +34,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     key_ttl: Duration,
     ping_interval: Duration,
+    stall_timeout: Duration,
     backoff: Backoff,
     retry: Retry,
     max_reply_bytes: usize,
@@ -49,6 +51,7 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(10),
             key_ttl: Duration::from_secs(5 * 60),
             ping_interval: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(15 * 60),
             backoff: Backoff::default(),
             retry: Retry::default(),
             max_reply_bytes: 64 * 1024 * 1024,
@@ -126,6 +129,22 @@ impl ClientBuilder {
     pub fn ping_interval(self, interval: Duration) -> Self {
         Self {
             ping_interval: interval,
+            ..self
+        }
+    }
+
+    /// How long a connection may be silent while an ack on it has no answer. The server never drops an ack that
+    /// it has read, but lets it wait for its database, however long that is away; and as replies come in order,
+    /// nothing else can come meanwhile, no answer to a ping either. A connection that stalls like this is up: a
+    /// peer or a network that is really gone is noticed by TCP (keepalive and user time-out, about 30 s). This
+    /// limit is for what TCP cannot see, such as a proxy whose other half is dead.
+    ///
+    /// While a publish or a request has no answer, a connection may be silent for the server's `storage_wait` and
+    /// one [`retry_timeout`](Self::retry_timeout), if that is longer than the limit without.
+    #[must_use]
+    pub fn stall_timeout(self, timeout: Duration) -> Self {
+        Self {
+            stall_timeout: timeout,
             ..self
         }
     }
@@ -217,6 +236,7 @@ impl ClientBuilder {
         let settings = Settings {
             retry: self.retry,
             ping_interval: self.ping_interval,
+            stall_timeout: self.stall_timeout,
             backoff: self.backoff,
             max_reply_bytes: self.max_reply_bytes,
             program: self.program,

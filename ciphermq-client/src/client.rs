@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ciphermq_crypto::PublicKey;
 use ciphermq_protocol::hello::HelloReply;
+use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, Command, Delivery, ExchangeName, MessageId, QueueName, Reply, RoutingKey};
 use tokio::time::Instant;
 
@@ -117,6 +118,12 @@ impl Client {
     #[must_use]
     pub fn id(&self) -> &ClientId {
         &self.inner.id
+    }
+
+    /// The server's address, as this client was told to reach it: `host:port`.
+    #[must_use]
+    pub fn server_address(&self) -> String {
+        self.inner.connector.address()
     }
 
     /// What the server said of itself when it was last connected to.
@@ -351,6 +358,23 @@ impl Client {
     /// client's.
     pub async fn reject(&self, message_id: &MessageId, reason: &str) -> Result<(), RequestError> {
         self.inner.handle.reject(message_id, reason).await
+    }
+
+    /// Messages that their receivers could not use: those that this client has sent, and those that were for
+    /// it, in the order of their rejection. `after` is where an earlier page ended
+    /// ([`RejectedMessage::cursor`](crate::RejectedMessage::cursor)).
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server did not answer, or is too old to list them.
+    pub async fn rejected(&self, after: Option<RejectedCursor>) -> Result<RejectedPage, RequestError> {
+        let unreadable = |error: serde_json::Error| {
+            RequestError::new(RequestErrorKind::Refused, format!("The list of rejected messages cannot be read: {error}."))
+        };
+        let json = serde_json::to_string(&RejectedRequest { after, limit: None }).map_err(unreadable)?;
+        let read = |reply| if let Reply::RejectedMessages(json) = reply { Some(json) } else { None };
+        let page = self.expect(Command::ListRejected { json }, read).await?;
+        serde_json::from_str(&page).map_err(unreadable)
     }
 
     /// Asks the server to deliver a message of this sender's again, although it is out for delivery.

@@ -49,7 +49,9 @@
 //! - [`client`]: the connection's handle, and the requests
 //! - [`publisher`]: sealing, windows, batches, receipts
 //! - [`consumer`]: deliveries, messages, acks
-//! - [`dedup`]: what was already processed
+//! - [`dedup`]: what was already processed, in memory and over crashes
+//! - [`resume`]: publishing that goes on after a crash, under the same ids
+//! - [`checkpoint`]: the small files that both keep
 //! - [`defaults`]: names that fit together by themselves
 //! - [`keys`]: receivers' public keys and how long they are believed
 //! - [`event`]: what happens to a connection
@@ -60,6 +62,7 @@
 
 pub mod backoff;
 pub mod builder;
+pub mod checkpoint;
 pub mod client;
 mod connector;
 pub mod consumer;
@@ -70,6 +73,7 @@ pub mod error;
 pub mod event;
 pub mod keys;
 pub mod publisher;
+pub mod resume;
 
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;
@@ -77,6 +81,7 @@ pub use client::{Client, Connection, ResendOutcome};
 pub use consumer::{
     AckSummary, Acker, ConsumeError, Consumer, ConsumerBuilder, Message, Unopenable, UnopenableReason,
 };
+pub use checkpoint::CheckpointError;
 pub use dedup::{Deduplication, InMemory};
 pub use defaults::{DEFAULT_EXCHANGE, default_queue, default_routing_key};
 pub use error::{
@@ -93,8 +98,14 @@ pub use ciphermq_crypto::{
 };
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::NameError;
+pub use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage, RejectedPage};
 pub use ciphermq_protocol::{
     ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode, ExchangeName, MessageId, QueueName,
     RoutingKey, StreamId,
 };
 pub use jiff::Timestamp;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

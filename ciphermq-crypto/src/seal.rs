@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use ciphermq_protocol::envelope::Names;
 use ciphermq_protocol::{ClientId, Envelope};
 use jiff::Timestamp;
 use rand::CryptoRng;
@@ -164,7 +165,14 @@ impl SendingSession {
         out.extend_from_slice(b"\",\"content_type\":");
         put_json(&mut out, header.content_type);
         out.extend_from_slice(&self.fragments.end);
-        Ok(Envelope::parse(Bytes::from(out))?)
+        let names = Names {
+            message_id: header.message_id.clone(),
+            receiver_client_id: self.receiver.clone(),
+            sender_client_id: self.sender.clone(),
+            exchange: header.exchange.clone(),
+            routing_key: header.routing_key.clone(),
+        };
+        Ok(Envelope::written(Bytes::from(out), names))
     }
 
     pub(crate) fn write_aad(&mut self, header: &Header<'_>, sent_time: &str) {

@@ -115,6 +115,11 @@ pub enum Command {
         /// A JSON object, [`crate::hello::HelloRequest`]; left out, `{}`.
         json: String,
     },
+    /// `list_rejected [<json>]`: the client's messages that were rejected, sent by it or for it.
+    ListRejected {
+        /// A JSON object, [`crate::rejected::RejectedRequest`]; left out, `{}`.
+        json: String,
+    },
     /// `ping`.
     Ping,
 }
@@ -269,9 +274,8 @@ impl Command {
                     fingerprint,
                 })
             }
-            "hello" => Ok(Self::Hello {
-                json: if rest.is_empty() { "{}" } else { rest }.to_owned(),
-            }),
+            "hello" => Ok(Self::Hello { json: object(rest) }),
+            "list_rejected" => Ok(Self::ListRejected { json: object(rest) }),
             "ping" => Ok(Self::Ping),
             _ => Err(CommandError::Unknown),
         }
@@ -373,6 +377,7 @@ impl Command {
                 put(out, &["get_certificate ", client_id.as_str(), " ", fingerprint]);
             }
             Self::Hello { json } => put(out, &["hello ", json]),
+            Self::ListRejected { json } => put(out, &["list_rejected ", json]),
             Self::Ping => put(out, &["ping"]),
         }
         out.put_u8(b'\n');
@@ -406,6 +411,11 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
 /// The text up to the first space, and what comes after it.
 fn split(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
+}
+
+/// A JSON object that may be left out.
+fn object(text: &str) -> String {
+    if text.is_empty() { "{}" } else { text }.to_owned()
 }
 
 fn required(text: &str, missing: Missing) -> Result<&str, CommandError> {

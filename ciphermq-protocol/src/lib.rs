@@ -21,6 +21,7 @@
 //! - [`reply`]: what the server answers
 //! - [`error_code`]: the codes in `Error: <code>: <text>`, and whether the outcome is definite
 //! - [`hello`]: who is at the other end, and the limits in force
+//! - [`rejected`]: messages that receivers could not use
 //! - [`message_id`]: our own message ids, which grow with time and name their stream
 
 pub mod command;
@@ -30,6 +31,7 @@ pub mod hello;
 pub mod line;
 pub mod message_id;
 pub mod name;
+pub mod rejected;
 pub mod reply;
 
 pub use command::{Command, CommandError};

@@ -49,6 +49,8 @@ pub enum Reply {
     CertificateNotFound,
     /// `Hello: <json>`, [`crate::hello::HelloReply`].
     Hello(String),
+    /// `Rejected messages: <json>`, [`crate::rejected::RejectedPage`].
+    RejectedMessages(String),
     /// `PONG`
     Pong,
     /// `Unknown command`
@@ -259,6 +261,7 @@ impl Reply {
                 }
             }
             Self::Hello(json) => put(out, &["Hello: ", json]),
+            Self::RejectedMessages(json) => put(out, &["Rejected messages: ", json]),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -317,6 +320,9 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("Error: ") {
         return Some(Reply::Error(ErrorReply::parse(rest)));
+    }
+    if let Some(rest) = text.strip_prefix("Rejected messages: ") {
+        return Some(Reply::RejectedMessages(rest.to_owned()));
     }
     if let Some(rest) = text.strip_prefix("Rejected ") {
         return Some(Reply::Rejected(id(rest)?));

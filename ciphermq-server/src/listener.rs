@@ -23,6 +23,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// When a silent peer is asked whether it is there, and how often.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+/// How long a new certificate is waited for to be kept.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 /// How long what was sent may stay unacknowledged by the peer's TCP.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -109,10 +111,10 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
     tracing::info!(client_id = %peer.client_id, %address, "Client connected");
     let client_id = peer.client_id.clone();
     let (session, mailbox) = broker.connect(client_id.clone());
-    let remember = broker.remember_certificate(&peer);
-    let serve = connection::serve(stream, session, mailbox, &buffers, stop);
-    // The certificate is kept beside the first commands: a store that is away must not keep clients out.
-    tokio::join!(remember, serve);
+    // Kept before the first command, so that a receiver of its messages finds it. It is on its way to the store
+    // even if the time is up: a store that is away must not keep clients out.
+    let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
+    connection::serve(stream, session, mailbox, &buffers, stop).await;
     drop(slot);
     tracing::info!(%client_id, %address, "Client disconnected");
 }

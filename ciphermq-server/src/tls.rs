@@ -71,14 +71,12 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|source| Error::Authority { path: tls.ca_cert_path.clone(), source: source.into() })?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(Error::Identity)?;
-    // A stream of messages: no need to hold a record back to fill it.
-    config.max_fragment_size = None;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

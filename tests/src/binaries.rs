@@ -19,13 +19,14 @@ pub fn tools() -> PathBuf {
         .map_or(profile.join("tools/bin"), |target| target.join("tools/bin"))
 }
 
-/// `target/<profile>`: tests lie in its `deps/`.
+/// `target/<profile>`: programs lie in it, tests in its `deps/`.
 fn profile_folder() -> PathBuf {
-    let test = std::env::current_exe().expect("the running test has a path");
-    test.ancestors()
-        .nth(2)
+    let own = std::env::current_exe().expect("the running program has a path");
+    own.ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
         .map(Path::to_path_buf)
-        .unwrap_or_else(|| panic!("{} lies in no target folder", test.display()))
+        .unwrap_or_else(|| panic!("{} lies in no target folder", own.display()))
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {

@@ -115,6 +115,17 @@ impl Cli {
             .arg(identity.key)
     }
 
+    /// Started by this command, `strace` for example, which the program's own command line follows.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[String]) -> Self {
+        if let Some((program, arguments)) = wrapper.split_first() {
+            let own = std::mem::replace(&mut self.program, program.into());
+            let arguments = arguments.iter().map(OsString::from);
+            self.arguments = arguments.chain([own.into()]).chain(self.arguments).collect();
+        }
+        self
+    }
+
     /// An environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -204,6 +215,12 @@ impl Cli {
 
     fn command(self) -> Command {
         let mut command = Command::new(self.program);
+        // Settings of whoever runs the tests are for other servers.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CIPHERMQ_") || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
         command.args(self.arguments).envs(self.environment);
         if let Some(folder) = self.folder {
             command.current_dir(folder);

@@ -19,10 +19,12 @@
 //! - [`server`]: the broker, `ciphermq-server`
 //! - [`raw`]: a TLS socket that speaks the protocol's lines
 //! - [`cli`]: the command line, `ciphermq-cli`
+//! - [`received`]: what `ciphermq-cli receive` has written
 //! - [`database`]: queries on what the server stored
 //! - [`backend`]: one test's body on both databases
 //! - [`envelope`]: envelopes as texts, good and bad
 //! - [`scene`]: many short plays on one running server
+//! - [`faults`]: kills, stops and cuts while messages flow, and what must hold afterwards
 //! - [`fuzz`]: what must hold for any bytes from outside
 //! - [`data`]: real messages, and older clients' envelopes
 //!
@@ -35,6 +37,7 @@ pub mod cli;
 pub mod data;
 pub mod database;
 pub mod envelope;
+pub mod faults;
 mod files;
 pub mod fuzz;
 pub mod pki;
@@ -42,6 +45,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod received;
 pub mod scene;
 pub mod server;
 pub mod user;
@@ -53,6 +57,7 @@ pub use envelope::EnvelopeText;
 pub use pki::{Authority, Pki};
 pub use postgres::Postgres;
 pub use raw::RawClient;
+pub use received::Received;
 pub use scene::Scene;
 pub use server::Server;
 

@@ -170,8 +170,15 @@ impl Drop for Process {
             // A talkative server's first thousands of lines would hide what the test says.
             let lines = self.stderr.lines();
             let skipped = lines.len().saturating_sub(SHOWN);
-            let end: String = lines.iter().skip(skipped).flat_map(|line| [line.as_str(), "\n"]).collect();
-            eprintln!("---- {} wrote to stderr ({skipped} earlier lines left out):\n{end}----", self.name);
+            let end: String = lines
+                .iter()
+                .skip(skipped)
+                .flat_map(|line| [line.as_str(), "\n"])
+                .collect();
+            eprintln!(
+                "---- {} wrote to stderr ({skipped} earlier lines left out):\n{end}----",
+                self.name
+            );
         }
     }
 }

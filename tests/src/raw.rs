@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
@@ -25,6 +26,7 @@ pub struct Tls {
     identity: Option<Files>,
     versions: Vec<&'static SupportedProtocolVersion>,
     server_name: String,
+    key_exchange: Option<&'static dyn SupportedKxGroup>,
 }
 
 impl Tls {
@@ -35,6 +37,7 @@ impl Tls {
             identity: None,
             versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
             server_name: "localhost".to_owned(),
+            key_exchange: None,
         }
     }
 
@@ -59,13 +62,24 @@ impl Tls {
         self
     }
 
+    /// Offers this key exchange only: `rustls::crypto::aws_lc_rs::kx_group::X25519`.
+    #[must_use]
+    pub fn key_exchange(mut self, group: &'static dyn SupportedKxGroup) -> Self {
+        self.key_exchange = Some(group);
+        self
+    }
+
     fn config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca) {
             roots.add(certificate).expect("a CA certificate");
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.kx_groups.retain(|group| {
+            self.key_exchange
+                .is_none_or(|chosen| chosen.name() == group.name())
+        });
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&self.versions)
             .expect("the provider knows both versions")
             .with_root_certificates(roots);
@@ -195,6 +209,12 @@ impl RawClient {
         String::from_utf8(line)
             .map(Some)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Forgets what has been read of a line that is not whole yet, as clients do that take a pause for its end.
+    /// Returns how many bytes that were.
+    pub fn discard_partial(&mut self) -> usize {
+        std::mem::take(&mut self.partial).len()
     }
 
     /// The next line.

@@ -38,7 +38,9 @@ pub struct Options {
     /// Environment variables beside those of the test.
     pub environment: Vec<(String, String)>,
     settings: toml::Table,
+    left_out: Vec<(String, String)>,
     ephemeral_port: bool,
+    wrapper: Vec<String>,
 }
 
 impl Options {
@@ -63,10 +65,24 @@ impl Options {
         self
     }
 
+    /// Leaves a field out that the harness would write: `without("database", "url")`.
+    #[must_use]
+    pub fn without(mut self, section: &str, field: &str) -> Self {
+        self.left_out.push((section.to_owned(), field.to_owned()));
+        self
+    }
+
     /// With these certificates.
     #[must_use]
     pub fn pki(mut self, pki: Arc<Pki>) -> Self {
         self.pki = Some(pki);
+        self
+    }
+
+    /// Started by this command, `strace` for example, which the program's own command line follows.
+    #[must_use]
+    pub fn under(mut self, wrapper: Vec<String>) -> Self {
+        self.wrapper = wrapper;
         self
     }
 
@@ -102,6 +118,9 @@ impl Options {
             for (field, value) in fields.as_table().into_iter().flatten() {
                 table(&mut config, section).insert(field.clone(), value.clone());
             }
+        }
+        for (section, field) in &self.left_out {
+            table(&mut config, section).remove(field);
         }
         config.to_string()
     }
@@ -175,26 +194,61 @@ impl Server {
     }
 
     async fn try_start(options: Options) -> Result<Self, Refusal> {
+        let mut server = Self::prepare(options);
+        server.launch_again().await?;
+        Ok(server)
+    }
+
+    /// A server that has not been started yet.
+    ///
+    /// # Panics
+    ///
+    /// If its folder cannot be made.
+    pub fn prepare(options: Options) -> Self {
         let folder = files::folder("server");
         let pki = options.pki.clone().unwrap_or_else(|| Arc::new(Pki::new()));
         let port = if options.ephemeral_port { 0 } else { ports::free() };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut server = Self {
+        Self {
             process: None,
             address,
             options,
             pki,
             folder,
+        }
+    }
+
+    /// Starts it, on the same port with the same data.
+    ///
+    /// # Errors
+    ///
+    /// If it ends instead of listening.
+    ///
+    /// # Panics
+    ///
+    /// If it neither listens nor ends.
+    pub async fn launch_again(&mut self) -> Result<(), Refusal> {
+        let port = if self.options.ephemeral_port {
+            0
+        } else {
+            self.address.port()
         };
-        server.launch(port).await?;
-        Ok(server)
+        self.launch(port).await
     }
 
     async fn launch(&mut self, port: u16) -> Result<(), Refusal> {
         let config = self.folder.path().join("config.toml");
         std::fs::write(&config, self.options.config(self.folder.path(), &self.pki, port))
             .unwrap_or_else(|error| panic!("{}: {error}", config.display()));
-        let mut command = Command::new(binary("ciphermq-server"));
+        let program = binary("ciphermq-server");
+        let mut command = match self.options.wrapper.split_first() {
+            None => Command::new(program),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command
             .arg("--config")
             .arg(&config)
@@ -330,12 +384,7 @@ impl Server {
         if self.process.is_some() {
             self.terminate().await;
         }
-        let port = if self.options.ephemeral_port {
-            0
-        } else {
-            self.address.port()
-        };
-        if let Err(refusal) = self.launch(port).await {
+        if let Err(refusal) = self.launch_again().await {
             panic!(
                 "the server ended with {} when started again:\n{}",
                 refusal.status, refusal.stderr
@@ -346,6 +395,18 @@ impl Server {
     /// Sets a field of the configuration for the next start.
     pub fn configure(&mut self, section: &str, field: &str, value: impl Into<toml::Value>) {
         self.options = std::mem::take(&mut self.options).set(section, field, value);
+    }
+
+    /// Sets what starts it from the next start on; see [`Options::under`].
+    pub fn run_under(&mut self, wrapper: Vec<String>) {
+        self.options = std::mem::take(&mut self.options).under(wrapper);
+    }
+
+    /// How it ended, if it has.
+    pub fn try_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.try_ended()?;
+        self.process = None;
+        Some(status)
     }
 
     /// Waits for the server to end by itself.

@@ -7,9 +7,10 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
-/// Acknowledges messages that are for this client: they leave the queues for good.
+/// Ack messages that were received, by their ids
 ///
-/// The ids of those that were not acknowledged are listed on standard output, one a line.
+/// They must be for this client, and leave the queues for good. The ids of those that were not acknowledged are listed
+/// on standard output, one a line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The messages

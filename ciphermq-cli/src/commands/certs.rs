@@ -7,7 +7,9 @@ use super::keygen::{failure, print};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// Makes certificates: an authority's unless it is there, the server's unless it is there, and the clients'.
+/// Make a certificate authority, and certificates for the server and for clients
+///
+/// An authority that is there is used, and a server certificate that is there is kept: so clients can be added later.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -7,7 +7,9 @@ use crate::args::Cli;
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
-/// Prints a completion script. For bash, for example:
+/// Print a script that completes these commands in a shell
+///
+/// For bash, for example:
 ///
 /// ciphermq-cli completions bash > ~/.local/share/bash-completion/completions/ciphermq-cli
 #[derive(Debug, clap::Args)]

@@ -8,12 +8,13 @@ use crate::exit::{Exit, Failure};
 use crate::output::sink::{SinkError, Stream};
 use crate::output::{Received, Sink};
 
-/// Takes one message of a queue that is for this client, opens it, and prints it as `receive` would write it.
+/// Take one message of a queue, and show it
 ///
-/// Without --ack the message stays in the queue. An empty queue is exit code 4.
+/// The message is printed as `receive` would write it. Without --ack it stays in the queue. An empty queue is exit
+/// code 4.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The queue [default: <this client's id>_queue]
+    /// The queue [default: {client id}_queue]
     #[arg(long)]
     queue: Option<QueueName>,
     /// Acknowledge the message once it is printed: it leaves the queue
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 "It stays in the queue. `ciphermq-cli receive` sets such messages aside.",
             )
         })?;
-    match Sink::Stream(Stream::Stdout).append(&line(&opened)) {
+    match Sink::Stream(Stream::Stdout).append(&line(&opened), []) {
         Ok(()) => {}
         Err(SinkError::ReaderGone) => return Ok(Exit::Done),
         Err(SinkError::Failed(failure)) => return Err(failure),

@@ -7,12 +7,14 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
-/// Prints a client's public key (base64) on standard output, and its key id on standard error.
+/// Show a client's public key, as the server has it
+///
+/// The key (base64) goes to standard output, its key id to standard error. Exit code 4 if none is registered.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The client whose key is asked for
     client: ClientId,
-    /// Keep it in <CLIENT>_public.key beside the certificates, too
+    /// Keep it in {CLIENT}_public.key beside the certificates, too
     #[arg(long)]
     save: bool,
     #[command(flatten)]

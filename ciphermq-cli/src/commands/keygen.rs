@@ -7,7 +7,10 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
-/// Makes a receiver's key pair: receiver_private.key and receiver_public.key.
+/// Make a receiver's key pair
+///
+/// The files are receiver_private.key, which only its owner can read, and receiver_public.key. Nothing that exists is
+/// overwritten without --force.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

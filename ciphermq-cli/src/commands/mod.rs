@@ -9,6 +9,7 @@ pub(crate) mod get_key;
 pub(crate) mod keygen;
 pub(crate) mod receive;
 pub(crate) mod register_key;
+pub(crate) mod rejected;
 pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod status;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failur
         Command::Fetch(args) => block_on(fetch::run(args, console(Role::Receiver))),
         Command::Ack(args) => block_on(ack::run(args, console(Role::Receiver))),
         Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),
+        Command::Rejected(args) => block_on(rejected::run(args, console(Role::Client))),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),
     }

@@ -4,7 +4,7 @@ use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// Registers the public key of --private-key for this client.
+/// Register this client's public key with the server
 ///
 /// `receive` does the same; this is for receivers that are to get messages before they first run.
 #[derive(Debug, clap::Args)]

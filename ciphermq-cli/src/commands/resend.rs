@@ -6,7 +6,9 @@ use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
-/// Asks the server to deliver a message again that this client has sent and its receiver has not acknowledged.
+/// Ask the server to deliver a message of this sender's again
+///
+/// Only messages that this client has sent, and that their receivers have not acknowledged.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The message

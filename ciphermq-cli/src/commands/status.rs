@@ -8,8 +8,7 @@ use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
-/// Connects, and shows the server's version, who it takes this client for, how the connection is protected, the
-/// limits in force, and the round-trip time.
+/// Show the server, the limits in force, and how this client is connected
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -3,9 +3,10 @@
 use std::io::{self, Write as _, stdout};
 use std::path::{Path, PathBuf};
 
+use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{ClientId, MessageId};
 
-use super::file::{Found, OutputError, OutputFile};
+use super::file::{Found, OutputError, OutputFile, Place};
 use crate::exit::Failure;
 
 /// Where the lines of received messages go.
@@ -42,15 +43,13 @@ impl From<OutputError> for Failure {
 }
 
 impl Sink {
-    /// Opens an output; `-` is standard output. A file tells `processed` of every message in it.
+    /// Opens an output; `-` is standard output.
     ///
     /// # Errors
     ///
     /// [`Failure`]: see [`OutputError`].
-    pub(crate) fn open(
-        path: &Path,
-        processed: impl FnMut(Option<ClientId>, MessageId),
-    ) -> Result<(Self, Found), Failure> {
+    pub(crate) fn open(place: Place<'_>) -> Result<(Self, Found), Failure> {
+        let path = place.output;
         if path == Path::new("-") {
             return Ok((Self::Stream(Stream::Stdout), Found::default()));
         }
@@ -68,20 +67,44 @@ impl Sink {
                 Found::default(),
             ));
         }
-        let (file, found) = OutputFile::open(path, processed)?;
+        let (file, found) = OutputFile::open(place)?;
         Ok((Self::File(file), found))
     }
 
-    /// Writes whole lines. Those in a file survive any crash afterwards.
+    /// What was processed before, for a consumer. Of what is not a file nothing is known.
+    pub(crate) fn recorder(&self) -> Recorder {
+        match self {
+            Self::File(file) => file.recorder(),
+            Self::Stream(_) => Recorder::default(),
+        }
+    }
+
+    /// Nothing more is written.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`]: see [`OutputFile::close`].
+    pub(crate) fn close(self) -> Result<(), OutputError> {
+        match self {
+            Self::File(file) => file.close(),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Writes whole lines. Those in a file survive any crash afterwards, and their messages count as processed.
     ///
     /// # Errors
     ///
     /// [`SinkError`]: then none of them counts as written.
-    pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), SinkError> {
+    pub(crate) fn append<'m>(
+        &mut self,
+        lines: &[u8],
+        messages: impl IntoIterator<Item = (Option<&'m ClientId>, &'m MessageId)>,
+    ) -> Result<(), SinkError> {
         let (written, path) = match self {
             Self::File(file) => {
                 return file
-                    .append(lines)
+                    .append(lines, messages)
                     .map_err(|error| SinkError::Failed(error.into()));
             }
             Self::Stream(Stream::Stdout) => {

@@ -138,7 +138,8 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
-        .with_interval(Duration::from_secs(5));
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;

@@ -16,6 +16,25 @@
 //! holds (a [`Message`] that is neither acked nor dropped) is not handed over again if it comes again. And
 //! what it has acked is known to the [`Deduplication`]: it is acked again, and not handed over. A message
 //! counts as processed when the application acks it, not before.
+//!
+//! ```no_run
+//! use ciphermq_client::keys::read_private;
+//! use ciphermq_client::{Client, Keyring, default_queue};
+//!
+//! # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut consumer = client
+//!     .consumer(&default_queue(client.id())?)
+//!     .keyring(Keyring::new(read_private("certs/receiver_private.key".as_ref())?))
+//!     .start()
+//!     .await?;
+//! while let Some(message) = consumer.next().await {
+//!     let message = message?;
+//!     println!("{}", String::from_utf8_lossy(message.payload()));
+//!     message.ack().await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod acker;
 mod builder;

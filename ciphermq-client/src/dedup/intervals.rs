@@ -41,6 +41,56 @@ impl Intervals {
         true
     }
 
+    /// Makes all numbers from `first` to `last` members, both included. Nothing if `last` is less.
+    pub fn insert_range(&mut self, first: u64, last: u64) {
+        if last < first {
+            return;
+        }
+        let (mut start, mut end) = (first, last);
+        // Whatever overlaps or touches becomes one.
+        while let Some((other_first, other_last)) = self
+            .ends
+            .range(..=end.saturating_add(1))
+            .next_back()
+            .map(|(&first, &last)| (first, last))
+            .filter(|&(_, last)| last.saturating_add(1) >= start)
+        {
+            self.ends.remove(&other_first);
+            start = start.min(other_first);
+            end = end.max(other_last);
+        }
+        self.ends.insert(start, end);
+    }
+
+    /// The first number from `start` on that is no member: everything from `start` up to it is. `None` if there
+    /// is none.
+    #[must_use]
+    pub fn first_gap(&self, start: u64) -> Option<u64> {
+        match self.ends.range(..=start).next_back() {
+            Some((_, &last)) if last >= start => last.checked_add(1),
+            _ => Some(start),
+        }
+    }
+
+    /// Forgets all members below `end`.
+    pub fn forget_below(&mut self, end: u64) {
+        let rest = self.ends.split_off(&end);
+        let cut = self
+            .ends
+            .last_key_value()
+            .and_then(|(_, &last)| (last >= end).then_some((end, last)));
+        self.ends = rest;
+        self.ends.extend(cut);
+    }
+
+    /// How many members there are, at most `u64::MAX`.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.ends.iter().fold(0, |sum: u64, (first, last)| {
+            sum.saturating_add((last - first).saturating_add(1))
+        })
+    }
+
     /// Every interval, first and last member, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.ends.iter().map(|(&first, &last)| (first, last))
@@ -61,7 +111,42 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [(0, 0), (u64::MAX - 1, u64::MAX)]);
     }
 
+    #[test]
+    fn ranges_reach_the_ends_of_the_numbers() {
+        let mut set = Intervals::default();
+        set.insert_range(u64::MAX - 1, u64::MAX);
+        set.insert_range(0, u64::MAX - 2);
+        set.insert_range(5, 4);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [(0, u64::MAX)]);
+        assert_eq!((set.first_gap(3), set.count()), (None, u64::MAX));
+        set.forget_below(u64::MAX);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [(u64::MAX, u64::MAX)]);
+    }
+
     proptest! {
+        #[test]
+        fn ranges_are_many_single_members(
+            ranges in proptest::collection::vec((0u64..60, 0u64..60), 0..20),
+            start in 0u64..62,
+        ) {
+            let (mut intervals, mut singles) = (Intervals::default(), Intervals::default());
+            for (first, last) in ranges {
+                intervals.insert_range(first, last);
+                for position in first..=last {
+                    singles.insert(position);
+                }
+            }
+            prop_assert_eq!(&intervals, &singles);
+            let gap = (start..).find(|&position| !singles.contains(position));
+            prop_assert_eq!(intervals.first_gap(start), gap);
+            prop_assert_eq!(intervals.count(), (0..62).filter(|&position| singles.contains(position)).count() as u64);
+            let mut rest = intervals.clone();
+            rest.forget_below(start);
+            for position in 0..62 {
+                prop_assert_eq!(rest.contains(position), position >= start && singles.contains(position));
+            }
+        }
+
         #[test]
         fn is_a_set_and_its_intervals_never_touch(positions in proptest::collection::vec(0u64..60, 0..80)) {
             let mut intervals = Intervals::default();

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::acks::{AckItem, Acks};
 use super::publications::Publications;
-use super::session::{Answer, Expected, Line, Session, Violation};
+use super::session::{Answer, Expected, Line, Session, Violation, Wait};
 use super::{Op, Request, Settings};
 use crate::consumer::Inbox;
 
@@ -26,8 +26,12 @@ const REPLY_OVERHEAD: usize = 1024;
 pub(crate) struct Machine {
     max_reply_bytes: usize,
     ping_interval: Duration,
-    /// Without a byte for so long, the connection is lost.
+    /// Without a byte for so long, the connection is lost, unless something waits for the server's store.
     silence_limit: Duration,
+    /// The same while an ack has no answer: acks wait for the store as long as it takes.
+    stall_timeout: Duration,
+    /// How much longer than the server's store may take its answer may be under way.
+    answer_time: Duration,
     link: Option<Link>,
     /// Why there is no connection.
     loss: Option<String>,
@@ -46,6 +50,7 @@ pub(crate) struct Machine {
 struct Link {
     session: Session,
     max_line_bytes: usize,
+    storage_wait: Duration,
     last_sent: Instant,
     last_received: Instant,
 }
@@ -65,6 +70,8 @@ impl Machine {
             max_reply_bytes: settings.max_reply_bytes,
             ping_interval: settings.ping_interval,
             silence_limit: settings.ping_interval + settings.retry.timeout,
+            stall_timeout: settings.stall_timeout,
+            answer_time: settings.retry.timeout,
             link: None,
             loss: None,
             requests: VecDeque::new(),
@@ -143,6 +150,7 @@ impl Machine {
         self.link = Some(Link {
             session,
             max_line_bytes,
+            storage_wait: Duration::from_millis(hello.limits.storage_wait_ms),
             last_sent: now,
             last_received: now,
         });
@@ -227,10 +235,20 @@ impl Machine {
         self.acks.expire(now, loss);
         self.publications.settle();
         match &self.link {
-            Some(link) if now >= link.last_received + self.silence_limit => {
-                Err(Broken::Silent(self.silence_limit))
+            Some(link) if now >= link.last_received + self.patience(link) => {
+                Err(Broken::Silent(self.patience(link)))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// How long the connection may be silent. Replies come in order, so behind a command that waits for the server's
+    /// store nothing comes, not even the answer to a ping: then silence is no sign of death.
+    fn patience(&self, link: &Link) -> Duration {
+        match link.session.oldest_wait() {
+            Some(Wait::Store) => self.silence_limit.max(self.stall_timeout),
+            Some(Wait::Answer) => self.silence_limit.max(link.storage_wait + self.answer_time),
+            None => self.silence_limit,
         }
     }
 
@@ -239,7 +257,7 @@ impl Machine {
     pub(crate) fn deadline(&mut self, waiting: usize) -> Option<Instant> {
         let can_be_sent = waiting < HIGH_WATER;
         let link = self.link.as_ref().map(|link| {
-            let silent = link.last_received + self.silence_limit;
+            let silent = link.last_received + self.patience(link);
             if waiting == 0 {
                 silent.min(link.last_sent + self.ping_interval)
             } else {

@@ -50,6 +50,7 @@ use crate::publisher::{BatchLimits, Observer, Summary, Window};
 pub(crate) struct Settings {
     pub(crate) retry: Retry,
     pub(crate) ping_interval: Duration,
+    pub(crate) stall_timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) max_reply_bytes: usize,
     pub(crate) program: String,

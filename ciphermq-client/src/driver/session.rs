@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use ciphermq_protocol::{Delivery, LineDecoder, MessageId, Reply};
+use ciphermq_protocol::{Command, Delivery, LineDecoder, MessageId, Reply};
 
 use super::{PublisherId, Request};
 
@@ -30,6 +30,15 @@ pub(crate) enum Expected {
     Acked(Line),
     /// `PONG`.
     Pong,
+}
+
+/// What the next reply may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For the server's store, as long as it is away: an ack that was read is never dropped.
+    Store,
+    /// For the server's store, but no longer than the server has said: then there is an error instead.
+    Answer,
 }
 
 /// The items of one line that was sent, and how many of them are answered.
@@ -149,6 +158,17 @@ impl Session {
         self.expected
             .iter()
             .any(|expected| !matches!(expected, Expected::Pong))
+    }
+
+    /// What the oldest reply that is owed may be waiting for; `None` if it needs no store, or nothing is owed. Commands
+    /// behind it are not looked at: when it is answered, silence counts anew.
+    pub(crate) fn oldest_wait(&self) -> Option<Wait> {
+        match self.expected.front()? {
+            Expected::Acked(_) => Some(Wait::Store),
+            Expected::Request(request) if matches!(request.command, Command::Reject { .. }) => Some(Wait::Store),
+            Expected::Published(..) | Expected::Request(_) => Some(Wait::Answer),
+            Expected::Pong => None,
+        }
     }
 
     /// The requests that got no answer, in order.

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::driver::{Op, PublisherId, PublisherSetup};
 use crate::error::{PublishError, PublishErrorKind};
 use crate::keys;
+use crate::resume::ResumableStream;
 
 /// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +131,20 @@ impl PublisherBuilder {
     pub fn receiver_key(self, key: PublicKey) -> Self {
         Self {
             key: Some(key),
+            ..self
+        }
+    }
+
+    /// Goes on with a stream where everything before is acknowledged: its stream, position and route. Its
+    /// [observer](ResumableStream::observer) must be among what [`on_outcome`](Self::on_outcome) calls.
+    #[must_use]
+    pub fn resume(self, stream: &ResumableStream) -> Self {
+        let state = stream.state();
+        Self {
+            stream: Some(state.stream),
+            position: state.acknowledged,
+            exchange: Some(state.exchange.clone()),
+            routing_key: Some(state.routing_key.clone()),
             ..self
         }
     }

@@ -101,6 +101,12 @@ impl Deliveries {
         }
     }
 
+    /// Whether the connection has not ended. Asked while its inbox is locked, it stays so until the lock is
+    /// given back, or the end still has to come to the inbox.
+    pub(super) fn is_connected(&self, connection: ConnectionId) -> bool {
+        self.outlets.contains_key(&connection)
+    }
+
     /// Does something to an inbox, and then whatever that makes possible.
     pub(super) fn stir<T>(self: &Arc<Self>, receiver: &ClientId, act: impl FnOnce(&mut Inbox, Instant) -> T) -> T {
         let inbox = self.inbox(receiver);

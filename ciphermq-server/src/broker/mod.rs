@@ -19,9 +19,12 @@ pub mod topology;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, ExchangeName, MessageId, QueueName, Reply, RoutingKey};
 use dashmap::{DashMap, DashSet};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
 pub use deliveries::{Deliveries, Pulse};
@@ -40,6 +43,11 @@ const READY_PAGE: PageLimit = PageLimit { messages: 1024, bytes: 1 << 20 };
 const UNSENT_BYTES: usize = 1 << 20;
 /// A delivery's time is written on its own only if the message is not acked within this time.
 const RECORD_AFTER: Duration = Duration::from_secs(2);
+
+/// How many rejected messages are listed at once.
+const REJECTED_PAGE: u32 = 1000;
+/// How many bytes of a rejection's reason are kept.
+const REASON_BYTES: usize = 1024;
 
 /// See the module.
 pub struct Broker {
@@ -281,8 +289,10 @@ impl Session {
 
     /// `reject`
     #[must_use]
-    pub fn reject(&self, message_id: &MessageId, reason: String) -> Pending<AckOutcome> {
+    pub fn reject(&self, message_id: &MessageId, mut reason: String) -> Pending<AckOutcome> {
         let ack = self.broker.deliveries.stir(&self.client_id, |inbox, _| self.begin_ack(inbox, message_id, Time::now()));
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
+        tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by its receiver");
         self.broker.writer.reject(Rejection { ack, reason })
     }
 
@@ -344,10 +354,19 @@ impl Session {
         Ok(chain.map_or(Reply::CertificateNotFound, split))
     }
 
+    /// `list_rejected`
+    pub async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
+        let request: RejectedRequest = argument("list_rejected", json)?;
+        let limit = request.limit.unwrap_or(REJECTED_PAGE).clamp(1, REJECTED_PAGE);
+        let read = self.broker.reader.rejected(&self.client_id, request.after.as_ref(), limit);
+        let messages = self.broker.read(read).await?;
+        let more = u32::try_from(messages.len()).is_ok_and(|count| count == limit);
+        Ok(Reply::RejectedMessages(reply_json(&RejectedPage { messages, more })?))
+    }
+
     /// `hello`
     pub fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: HelloRequest = serde_json::from_str(json)
-            .map_err(|error| ErrorReply::new(ErrorCode::BadArgument, format!("hello takes a JSON object: {error}")))?;
+        let request: HelloRequest = argument("hello", json)?;
         if let Some(consumer) = request.consumer {
             ciphermq_protocol::name::check(&consumer)
                 .map_err(|error| ErrorReply::new(ErrorCode::BadName, format!("consumer: {error}")))?;
@@ -366,9 +385,7 @@ impl Session {
                 storage_wait_ms: u64::try_from(limits.storage_wait.as_millis()).unwrap_or(u64::MAX),
             },
         };
-        let json = serde_json::to_string(&reply)
-            .map_err(|error| ErrorReply::new(ErrorCode::BadArgument, error.to_string()))?;
-        Ok(Reply::Hello(json))
+        Ok(Reply::Hello(reply_json(&reply)?))
     }
 
     /// Ends an older connection of the same consumer; its leases return before this goes on.
@@ -433,7 +450,12 @@ impl Receipts {
     /// `Subscribed to queue` stands in the output: deliveries may follow.
     pub fn subscribe(&self, subscription: Subscription) {
         let Subscription { queue, prefetch } = subscription;
-        self.deliveries.stir(&self.client_id, |inbox, _| inbox.subscribe(queue, self.id, prefetch));
+        self.deliveries.stir(&self.client_id, |inbox, _| {
+            // The reading half may have ended meanwhile, and nobody would ever end this subscription.
+            if self.deliveries.is_connected(self.id) {
+                inbox.subscribe(queue, self.id, prefetch);
+            }
+        });
     }
 
     /// The answers to acks of these messages stand in the output: what they made room for may follow.
@@ -445,6 +467,18 @@ impl Receipts {
     pub fn sent(&self, bytes: usize) {
         self.deliveries.stir(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
     }
+}
+
+/// Reads the JSON object that a command takes.
+fn argument<T: DeserializeOwned>(command: &str, json: &str) -> Result<T, ErrorReply> {
+    let refused = |what: &str| ErrorReply::new(ErrorCode::BadArgument, format!("{command} takes a JSON object: {what}"));
+    let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
+    // serde reads an array into a struct as well.
+    if json.trim_ascii_start().starts_with('{') { Ok(value) } else { Err(refused("this is none")) }
+}
+
+fn reply_json<T: Serialize>(reply: &T) -> Result<String, ErrorReply> {
+    serde_json::to_string(reply).map_err(|error| ErrorReply::new(ErrorCode::BadArgument, error.to_string()))
 }
 
 /// How a client is told that the store did not do it.

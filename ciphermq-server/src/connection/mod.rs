@@ -20,8 +20,9 @@ mod reader;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::mpsc;
 
 pub use buffers::BufferBudget;
@@ -32,17 +33,21 @@ use crate::stop::Stop;
 /// How many commands of one connection may wait for their answers.
 const ANSWERS: usize = 1024;
 
+/// How long a client that is told the end may go on sending, and how long it may pause.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_PAUSE: Duration = Duration::from_millis(200);
+
 /// Serves a connection until it ends, the client says something unreadable, another connection of the same
 /// consumer takes over, or the server stops.
 pub async fn serve<S>(stream: S, session: Session, mailbox: Mailbox, buffers: &Arc<BufferBudget>, stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (input, output) = tokio::io::split(stream);
+    let (mut input, output) = tokio::io::split(stream);
     let (answers, waiting) = mpsc::channel(ANSWERS);
     let (close, receipts, client_id) = (Arc::clone(&session.close), session.receipts(), session.client_id().clone());
     let writer = writer::run(output, waiting, mailbox, receipts);
-    let reader = reader::run(input, session, answers, buffers, stop);
+    let reader = reader::run(&mut input, session, answers, buffers, stop);
     let both = async {
         tokio::pin!(writer);
         let ended = tokio::select! {
@@ -58,5 +63,15 @@ where
         ended = both => ended,
         () = close.notified() => reader::Ended::TakenOver,
     };
+    if matches!(ended, reader::Ended::Stopped | reader::Ended::Unreadable(_)) {
+        let _ = tokio::time::timeout(LINGER, discard(&mut input)).await;
+    }
     tracing::debug!(%client_id, "Connection ended: {ended}");
+}
+
+/// Reads until the client has closed its side or pauses. Closed with something unread, the socket would be reset,
+/// and the client would lose the last replies.
+async fn discard(input: &mut (impl AsyncRead + Unpin)) {
+    let mut bytes = [0; 4096];
+    while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, input.read(&mut bytes)).await {}
 }

@@ -164,6 +164,7 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
         Command::RegisterSignedKey { signed_key } => session.register_signed_key(&signed_key).await,
         Command::GetSignedKey { client_id } => session.signed_key(&client_id).await,
         Command::GetCertificate { client_id, fingerprint } => session.certificate(&client_id, fingerprint.as_deref()).await,
+        Command::ListRejected { json } => session.rejected(&json).await,
         Command::Hello { json } => session.hello(&json),
         Command::Ping => Ok(Reply::Pong),
     };

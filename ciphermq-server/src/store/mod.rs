@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
 use ciphermq_protocol::{ClientId, MessageId};
 
 pub use model::*;
@@ -133,7 +134,20 @@ pub trait Reader: Send + Sync {
 
     /// A certificate chain that the client has connected with: the last one, or the one with this SHA-256
     /// fingerprint in lower-case hexadecimal. Base64 of DER, the client's own first, joined by commas.
-    async fn certificate(&self, client_id: &ClientId, fingerprint: Option<&str>) -> Result<Option<String>, Error>;
+    async fn certificate(
+        &self,
+        client_id: &ClientId,
+        fingerprint: Option<&str>,
+    ) -> Result<Option<String>, Error>;
+
+    /// Messages that were rejected, sent by the client or for it, in the order of their rejection: at most
+    /// `limit`, those after `after`.
+    async fn rejected(
+        &self,
+        client_id: &ClientId,
+        after: Option<&RejectedCursor>,
+        limit: u32,
+    ) -> Result<Vec<RejectedMessage>, Error>;
 
     /// Closes the connections.
     async fn close(&self);
@@ -191,7 +205,10 @@ struct Explained {
 }
 
 fn explained(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
-    Box::new(Explained { what: what.into(), source: source.into() })
+    Box::new(Explained {
+        what: what.into(),
+        source: source.into(),
+    })
 }
 
 fn corrupt(error: impl std::fmt::Display) -> Error {

@@ -53,7 +53,11 @@ impl<'a> PublishPlan<'a> {
             }
             firsts.push(first);
         }
-        Self { publishes, firsts, copies }
+        Self {
+            publishes,
+            firsts,
+            copies,
+        }
     }
 
     /// What to insert, numbered from `next` on.
@@ -62,7 +66,11 @@ impl<'a> PublishPlan<'a> {
         for (index, (publish, &first)) in self.publishes.iter().zip(&self.firsts).enumerate() {
             if first == index {
                 let copies = count(publish.queues.len());
-                candidates.push(Candidate { publish, first: next, copies });
+                candidates.push(Candidate {
+                    publish,
+                    first: next,
+                    copies,
+                });
                 next += copies;
             }
         }
@@ -71,7 +79,13 @@ impl<'a> PublishPlan<'a> {
 
     /// What became of each publish, when the numbers began at `next` and the ids in `taken` were taken.
     pub(super) fn outcomes(&self, mut next: i64, taken: &HashMap<String, Taken>) -> Vec<PublishOutcome> {
-        let judge = |same| if same { PublishOutcome::Duplicate } else { PublishOutcome::IdInUse };
+        let judge = |same| {
+            if same {
+                PublishOutcome::Duplicate
+            } else {
+                PublishOutcome::IdInUse
+            }
+        };
         let mut outcomes = Vec::with_capacity(self.publishes.len());
         for (index, (publish, &first)) in self.publishes.iter().zip(&self.firsts).enumerate() {
             let own = Seq(next);
@@ -81,7 +95,11 @@ impl<'a> PublishPlan<'a> {
             outcomes.push(match taken.get(publish.envelope.message_id.as_str()) {
                 Some(taken) => judge(taken.is_same(publish)),
                 None if first == index => PublishOutcome::Stored { first: own },
-                None => judge(self.publishes.get(first).is_some_and(|first| is_retry(first, publish))),
+                None => judge(
+                    self.publishes
+                        .get(first)
+                        .is_some_and(|first| is_retry(first, publish)),
+                ),
             });
         }
         outcomes
@@ -93,14 +111,18 @@ impl<'a> Candidate<'a> {
     pub(super) fn rows(&self) -> impl Iterator<Item = CopyRow<'a>> + use<'a> {
         let (publish, first) = (self.publish, self.first);
         let raw: &'a [u8] = publish.envelope.raw();
-        publish.queues.iter().zip(first..).map(move |(&queue, seq)| CopyRow {
-            seq,
-            first,
-            queue,
-            publish,
-            bytes: count(raw.len()),
-            envelope: (seq == first).then_some(raw),
-        })
+        publish
+            .queues
+            .iter()
+            .zip(first..)
+            .map(move |(&queue, seq)| CopyRow {
+                seq,
+                first,
+                queue,
+                publish,
+                bytes: count(raw.len()),
+                envelope: (seq == first).then_some(raw),
+            })
     }
 }
 
@@ -129,11 +151,17 @@ pub(super) struct AckPlan {
 
 impl AckPlan {
     pub(super) fn new(acks: &[Ack]) -> Self {
-        let mut plan = Self { rounds: Vec::new(), repeats: Vec::new() };
+        let mut plan = Self {
+            rounds: Vec::new(),
+            repeats: Vec::new(),
+        };
         let mut by_id: HashMap<&str, Vec<(&str, usize)>> = HashMap::with_capacity(acks.len());
         for (index, ack) in acks.iter().enumerate() {
             let earlier = by_id.entry(ack.message_id.as_str()).or_default();
-            if let Some(&(_, same)) = earlier.iter().find(|(client, _)| *client == ack.client_id.as_str()) {
+            if let Some(&(_, same)) = earlier
+                .iter()
+                .find(|(client, _)| *client == ack.client_id.as_str())
+            {
                 plan.repeats.push((index, same));
                 continue;
             }
@@ -147,7 +175,11 @@ impl AckPlan {
     }
 
     /// Puts the outcomes of the rounds, by position, into the order of the acks.
-    pub(super) fn outcomes(&self, mut by_position: HashMap<usize, AckOutcome>, acks: usize) -> Vec<AckOutcome> {
+    pub(super) fn outcomes(
+        &self,
+        mut by_position: HashMap<usize, AckOutcome>,
+        acks: usize,
+    ) -> Vec<AckOutcome> {
         for (index, same) in &self.repeats {
             let outcome = match by_position.get(same) {
                 Some(AckOutcome::Done(_)) | None => AckOutcome::AlreadyDone,
@@ -156,7 +188,9 @@ impl AckPlan {
             by_position.insert(*index, outcome);
         }
         // Every position is in a round or repeats one that is.
-        (0..acks).map(|index| by_position.remove(&index).unwrap_or(AckOutcome::NotFound)).collect()
+        (0..acks)
+            .map(|index| by_position.remove(&index).unwrap_or(AckOutcome::NotFound))
+            .collect()
     }
 }
 

@@ -181,6 +181,19 @@ impl Postgres {
         }
     }
 
+    /// Sends a signal to all of its processes: SIGSTOP, SIGCONT.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn signal_all(&self, signal: Signal) {
+        let process = self.process();
+        process.signal(signal);
+        for child in orphans::children(process.pid().expect("PostgreSQL runs")) {
+            child.signal(signal);
+        }
+    }
+
     /// Starts the server again on the same port with the same data, after a [`stop`](Self::stop) or a
     /// [`kill`](Self::kill); stops it first if it runs.
     ///

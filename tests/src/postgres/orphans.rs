@@ -33,6 +33,12 @@ pub(super) fn children(parent: Pid) -> Vec<Child> {
 }
 
 impl Child {
+    /// Sends a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        // It may have ended by itself already.
+        let _ = rustix::process::pidfd_send_signal(&self.0, signal);
+    }
+
     /// SIGKILL, and waits for the end, which is a matter of milliseconds.
     pub(super) fn kill(self) {
         // It may have ended by itself already.

@@ -26,11 +26,11 @@ use crate::exit::{Exit, Failure};
 use crate::output::sink;
 use crate::signals::Signals;
 
-/// Runs the main job once: makes certificates and keys, starts a server on SQLite, a receiver and a sender, sends real
-/// messages from a file, and compares what was received with what was sent.
+/// Run the whole thing once: certificates, server, receiver, sender, real messages, all throwaway
 ///
-/// Everything is made for this run, in a folder of its own, and stays there to be looked at. The server listens on a
-/// free port of this machine only. Several demos can run at once.
+/// Makes certificates and keys, starts a server on SQLite, a receiver and a sender, sends real messages from a file, and
+/// compares what was received with what was sent. Everything is made for this run, in a folder of its own, and stays
+/// there to be looked at. The server listens on a free port of this machine only. Several demos can run at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The messages, one a line [default: the sample readings in tests/data]
@@ -198,6 +198,8 @@ impl Demo {
     fn start_sender(&self, address: &str) -> Result<Child, Failure> {
         let mut command = self.own_command("send", address, SENDER);
         command.args(["--to", RECEIVER, "--file"]).arg(&self.file);
+        // Beside the file it would be in the way of the next demo, whose server is another.
+        command.args(["--checkpoint", "sent.ciphermq-send"]);
         // At the default verbosity its progress bar is the demo's, too.
         if self.verbosity == Verbosity::Normal {
             Child::start_shown("ciphermq-cli send", command, &self.folder)

@@ -72,7 +72,11 @@ impl Batch {
             quarantine(&self.quarantine).map_err(|error| SinkError::Failed(error.into()))?;
         }
         if !self.lines.is_empty() {
-            sink.append(&self.lines)?;
+            let messages = self
+                .messages
+                .iter()
+                .map(|message| (message.sender(), message.message_id()));
+            sink.append(&self.lines, messages)?;
         }
         Ok(Written {
             messages: self.messages,

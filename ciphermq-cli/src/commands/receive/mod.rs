@@ -13,9 +13,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ciphermq_client::dedup::{Deduplication as _, InMemory};
+use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{
-    Client, ClientId, ConsumeError, Consumer, Event, Events, ExchangeName, Message, QueueName, RoutingKey,
+    Client, ConsumeError, Consumer, Event, Events, ExchangeName, Message, QueueName, RoutingKey,
 };
 use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
@@ -29,31 +29,39 @@ use crate::output::sink::SinkError;
 use crate::output::{Sink, file};
 use crate::signals::Signals;
 
-/// Receives messages and writes each of them exactly once, one JSON object a line:
+/// Receive messages into a file, each exactly once
+///
+/// A line of the output:
 ///
 /// {"message_id":"…","sender":"…","message":…,"sent_time":"…","received_time":"…"}
 ///
 /// The message is the JSON value if the payload is JSON, else its text, else base64 in "message_base64". A line is
-/// synced to the disk before its message is acknowledged. What the output holds already is not written again. What
-/// cannot be opened is set aside in the quarantine file, and rejected.
+/// synced to the disk before its message is acknowledged. What the output holds already is not written again, nor what
+/// it held before it was moved away. What cannot be opened is set aside in the quarantine file, and rejected.
 ///
 /// The public key of --private-key is registered, the queue and the exchange are declared and bound. The receiver
 /// runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or by --count or --idle-exit.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The queue to consume [default: <this client's id>_queue]
+    /// The queue to consume [default: {client id}_queue]
     #[arg(long)]
     queue: Option<QueueName>,
     /// The exchange to bind the queue to [default: ciphermq_exchange]
     #[arg(long)]
     exchange: Option<ExchangeName>,
-    /// The routing key to bind the queue by [default: <this client's id>_key]
+    /// The routing key to bind the queue by [default: {client id}_key]
     #[arg(long)]
     routing_key: Option<RoutingKey>,
     /// The file to append to; - is standard output
     #[arg(long, value_name = "FILE", default_value = "data/received_messages.jsonl")]
     output: PathBuf,
-    /// Where messages are set aside that cannot be opened [default: <--output>.quarantine.jsonl]
+    /// Where it is kept what the output holds, to know it again after a crash [default: {OUTPUT}.ciphermq-receive]
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// The output was moved or lost after a receiver was killed, and cannot be put back: go on without it
+    #[arg(long)]
+    output_is_gone: bool,
+    /// Where messages are set aside that cannot be opened [default: {OUTPUT}.quarantine.jsonl]
     #[arg(long, value_name = "FILE")]
     quarantine: Option<PathBuf>,
     /// End once so many messages have been written
@@ -83,7 +91,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .clone()
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
-    let (sink, dedup) = open_output(&args.output, &console)?;
+    let (sink, dedup) = open_output(&args, &console)?;
     let mut signals = Signals::listen()?;
     let key_id = keyring.newest().public_key().key_id();
     let started = async {
@@ -152,6 +160,14 @@ impl Args {
         }
     }
 
+    fn checkpoint_path(&self) -> PathBuf {
+        self.checkpoint.clone().unwrap_or_else(|| {
+            let mut name = self.output.as_os_str().to_owned();
+            name.push(".ciphermq-receive");
+            name.into()
+        })
+    }
+
     fn quarantine_path(&self) -> PathBuf {
         self.quarantine.clone().unwrap_or_else(|| {
             let beside = if self.output == Path::new("-") {
@@ -201,13 +217,28 @@ impl Route {
     }
 }
 
-/// Opens the output, and learns from it what was processed by those before us.
-fn open_output(path: &Path, console: &Console) -> Result<(Sink, InMemory), Failure> {
-    let mut dedup = InMemory::default();
-    let (sink, found) = Sink::open(path, |sender: Option<ClientId>, id| {
-        // In memory, recording cannot fail.
-        let _ = dedup.record(sender.as_ref(), &id);
+/// Opens the output, and learns from it and its checkpoint what was processed by those before us.
+fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recorder), Failure> {
+    let path = args.output.as_path();
+    let (sink, found) = Sink::open(file::Place {
+        output: path,
+        checkpoint: &args.checkpoint_path(),
+        is_gone: args.output_is_gone,
     })?;
+    if let Some(damaged) = &found.damaged {
+        console.warn(format_args!(
+            "The checkpoint of {} was damaged. It was built anew from the output, and the damaged one kept as {}. Of messages in outputs that were moved away nothing is known any more",
+            path.display(),
+            damaged.display(),
+        ));
+    }
+    if let Some(bytes) = found.other_file {
+        console.warn(format_args!(
+            "{} is not the file of {bytes} bytes that its checkpoint tells of: that one was moved, cut or replaced. The {} messages that were written into it stay processed, and are not written again",
+            path.display(),
+            Grouped(found.known),
+        ));
+    }
     if found.torn_bytes > 0 {
         console.warn(format_args!(
             "{} ended with an unfinished line of an earlier receiver, {} bytes: cut off. Its message was never acknowledged and comes again",
@@ -222,14 +253,21 @@ fn open_output(path: &Path, console: &Console) -> Result<(Sink, InMemory), Failu
             found.other_lines
         ));
     }
-    if found.messages > 0 {
+    let recorder = sink.recorder();
+    if recorder.messages() > 0 && found.other_file.is_none() {
         console.say(format_args!(
             "{} holds {} messages already",
             path.display(),
+            Grouped(recorder.messages())
+        ));
+    }
+    if found.messages > 0 {
+        console.message(format_args!(
+            "{} of them were read from its end, the others are known from the checkpoint",
             Grouped(found.messages)
         ));
     }
-    Ok((sink, dedup))
+    Ok((sink, recorder))
 }
 
 fn place(output: &Path) -> String {
@@ -324,8 +362,16 @@ impl Receiver {
             written,
             count,
             busy,
+            sink,
             ..
         } = self;
+        if let Some(sink) = sink {
+            // Without it the next receiver reads more of the file: no reason to fail.
+            let closed = tokio::task::spawn_blocking(|| sink.close()).await;
+            if let Ok(Err(error)) = closed {
+                console.warn(format_args!("{error}. Nothing is lost: the next receiver reads the output instead"));
+            }
+        }
         settling.all().await;
         let duplicates = consumer.duplicates();
         consumer.close().await;

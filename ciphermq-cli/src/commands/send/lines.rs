@@ -15,10 +15,30 @@ const CHUNKS: usize = 4;
 /// Lines that were read together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
-    /// The lines, without their endings, each with its number from 1.
-    pub(super) lines: Vec<(u64, Vec<u8>)>,
+    /// The lines.
+    pub(super) lines: Vec<Line>,
     /// How many empty lines stood between them.
     pub(super) empty: u64,
+}
+
+/// A line that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Its number, from 1.
+    pub(super) number: u64,
+    /// Where in the input the next line begins, in bytes.
+    pub(super) end: u64,
+    /// The line, without its ending.
+    pub(super) text: Vec<u8>,
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Start {
+    /// How many bytes stand before it.
+    pub(super) bytes: u64,
+    /// How many lines they are.
+    pub(super) lines: u64,
 }
 
 /// Why reading stopped before the end.
@@ -42,16 +62,17 @@ pub(super) enum LineError {
     },
 }
 
-/// Reads `input` on a thread of its own, as reading may wait for long.
+/// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long.
 ///
 /// The thread ends with the input, an error, or the receiver; if it waits for input then, with the process.
 pub(super) fn read(
     input: impl Read + Send + 'static,
     limit: usize,
+    start: Start,
 ) -> mpsc::Receiver<Result<Chunk, LineError>> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     std::thread::spawn(move || {
-        let mut lines = Lines::new(input, limit);
+        let mut lines = Lines::new(input, limit, start);
         loop {
             match lines.chunk() {
                 Ok(None) => return,
@@ -76,14 +97,17 @@ struct Lines<R> {
     reader: BufReader<R>,
     limit: usize,
     number: u64,
+    /// Where the next line begins.
+    end: u64,
 }
 
 impl<R: Read> Lines<R> {
-    fn new(input: R, limit: usize) -> Self {
+    fn new(input: R, limit: usize, start: Start) -> Self {
         Self {
             reader: BufReader::with_capacity(CHUNK_BYTES, input),
             limit,
-            number: 0,
+            number: start.lines,
+            end: start.bytes,
         }
     }
 
@@ -95,7 +119,11 @@ impl<R: Read> Lines<R> {
                 Ok(Some(line)) if line.is_empty() => chunk.empty += 1,
                 Ok(Some(line)) => {
                     bytes += line.len();
-                    chunk.lines.push((self.number, line));
+                    chunk.lines.push(Line {
+                        number: self.number,
+                        end: self.end,
+                        text: line,
+                    });
                 }
                 Ok(None) => return Ok((chunk != Chunk::default()).then_some(chunk)),
                 Err(error) => return Err((chunk, error)),
@@ -119,6 +147,7 @@ impl<R: Read> Lines<R> {
         if text.is_empty() {
             return Ok(None);
         }
+        self.end += u64::try_from(text.len()).unwrap_or(u64::MAX);
         if text.ends_with(b"\n") {
             text.pop();
             if text.ends_with(b"\r") {
@@ -154,17 +183,17 @@ mod tests {
     type All = (Vec<(u64, Vec<u8>)>, u64, Option<LineError>);
 
     fn all(input: impl Read, limit: usize) -> All {
-        let mut lines = Lines::new(input, limit);
+        let mut lines = Lines::new(input, limit, Start::default());
         let (mut out, mut empty) = (Vec::new(), 0);
         loop {
             match lines.chunk() {
                 Ok(None) => return (out, empty, None),
                 Ok(Some(chunk)) => {
-                    out.extend(chunk.lines);
+                    out.extend(chunk.lines.into_iter().map(|line| (line.number, line.text)));
                     empty += chunk.empty;
                 }
                 Err((chunk, error)) => {
-                    out.extend(chunk.lines);
+                    out.extend(chunk.lines.into_iter().map(|line| (line.number, line.text)));
                     return (out, empty + chunk.empty, Some(error));
                 }
             }
@@ -215,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_complete_does_not_wait_for_the_next() {
-        let mut lines = Lines::new(Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()), 100);
+        let mut lines = Lines::new(Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()), 100, Start::default());
         let sizes: Vec<usize> = std::iter::from_fn(|| lines.chunk().unwrap())
             .map(|chunk| chunk.lines.len())
             .collect();
@@ -223,9 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn every_line_tells_where_the_next_one_begins() {
+        let text = b"one\r\n\n\ntwo\nthree";
+        let start = Start { bytes: 100, lines: 7 };
+        let chunk = Lines::new(&text[..], 100, start).chunk().unwrap().unwrap();
+        let ends: Vec<_> = chunk.lines.iter().map(|line| (line.number, line.end)).collect();
+        assert_eq!(ends, [(8, 105), (11, 111)]);
+        let mut lines = Lines::new(&text[11..], 100, Start { bytes: 111, lines: 11 });
+        let last = lines.chunk().unwrap().unwrap().lines.remove(0);
+        assert_eq!((last.number, last.end, last.text), (12, 116, b"three".to_vec()));
+    }
+
+    #[test]
     fn many_lines_come_in_chunks_of_bounded_size() {
         let text = "0123456789abcdef\n".repeat(100_000);
-        let mut lines = Lines::new(text.as_bytes(), 100);
+        let mut lines = Lines::new(text.as_bytes(), 100, Start::default());
         let mut count = 0;
         while let Some(chunk) = lines.chunk().unwrap() {
             assert!(chunk.lines.len() * 16 <= CHUNK_BYTES + 16);
@@ -249,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_nobody_listens_to_ends() {
-        let mut chunks = read(io::repeat(b'\n'), 10);
+        let mut chunks = read(io::repeat(b'\n'), 10, Start::default());
         assert!(chunks.recv().await.is_some());
         chunks.close();
         while chunks.recv().await.is_some() {}

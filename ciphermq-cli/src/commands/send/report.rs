@@ -27,6 +27,8 @@ pub(super) struct Report {
     /// How often each kind of failure came, and the first of its kind.
     failures: BTreeMap<&'static str, (u64, PublishError)>,
     must_stop: bool,
+    /// The same command goes on under the same ids.
+    resumes: bool,
     redraw: tokio::time::Interval,
 }
 
@@ -65,9 +67,15 @@ impl Report {
             empty_lines: 0,
             failures: BTreeMap::new(),
             must_stop: false,
+            resumes: false,
             redraw,
         };
         (report, observer)
+    }
+
+    /// The same command goes on under the same ids: that is what to do about failures.
+    pub(super) fn resumes(&mut self) {
+        self.resumes = true;
     }
 
     /// A message was sealed and handed over.
@@ -180,7 +188,11 @@ impl Report {
                 .map(|(count, error)| format!("{count} of them: {error}"))
                 .collect(),
         };
-        let mut advice: Vec<&str> = self.failures.values().map(|(_, error)| advice(error)).collect();
+        let mut advice: Vec<&str> = self
+            .failures
+            .values()
+            .map(|(_, error)| advice(error, self.resumes))
+            .collect();
         advice.dedup();
         let what = if count == 1 {
             "1 message was not acknowledged; its id is listed on standard output.".to_owned()
@@ -213,9 +225,12 @@ fn is_about_one_message(kind: PublishErrorKind) -> bool {
     )
 }
 
-/// What to do about it here, where a message that is sent again gets another id.
-fn advice(error: &PublishError) -> &str {
+/// What to do about it here, where a message that is sent again gets another id, unless the command `resumes`.
+fn advice(error: &PublishError, resumes: bool) -> &str {
     match error.kind() {
+        PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable if resumes => {
+            "See that the server runs, and what its log says; then run the same command again: it goes on under the same ids, and nothing arrives twice."
+        }
         PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable => {
             "See that the server runs, and what its log says; then send again what is listed. The server may have taken some of it without being able to say so: that would arrive twice."
         }

@@ -61,6 +61,78 @@ fn a_silent_client_pings_and_a_silent_server_is_left() {
     assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
 }
 
+/// Lets time pass second by second; pings that are due are sent.
+fn pass(test: &mut Test, seconds: u32) -> Result<Vec<String>, Broken> {
+    let mut sent = Vec::new();
+    for _ in 0..seconds {
+        test.wait(SECOND)?;
+        sent.extend(test.sent());
+    }
+    Ok(sent)
+}
+
+#[test]
+fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
+    let mut test = Test::new(None);
+    let ack = test.ack("1");
+    assert_eq!(test.sent(), ["ack 1"]);
+    let sent = pass(&mut test, 600).unwrap();
+    assert!(
+        sent.iter().filter(|line| *line == "ping").count() > 50,
+        "the server must go on hearing from us, or it takes the leases back: {sent:?}"
+    );
+    assert_eq!(
+        ack.now_or_never().unwrap().unwrap().unwrap_err().kind(),
+        AckErrorKind::TimedOut,
+        "whoever waits for the ack is told, the connection stays"
+    );
+    // The store is back: everything is answered in order, what had been tried again and the pings behind it too.
+    let replies: Vec<&str> = std::iter::once("ACK_CONFIRMED 1")
+        .chain(sent.iter().map(|line| if line == "ping" { "PONG" } else { "ACK_CONFIRMED 1" }))
+        .collect();
+    test.receive(&replies).unwrap();
+    // Nothing waits for the store any more: now silence counts again.
+    assert!(pass(&mut test, 19).is_ok());
+    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+}
+
+#[test]
+fn a_stalled_connection_is_given_up_in_the_end() {
+    let mut test = Test::new(None);
+    let _ack = test.ack("1");
+    assert_eq!(test.sent(), ["ack 1"]);
+    assert!(pass(&mut test, 899).is_ok());
+    assert_eq!(pass(&mut test, 1), Err(Broken::Silent(900 * SECOND)));
+}
+
+#[test]
+fn an_ack_that_the_socket_has_not_taken_excuses_no_silence() {
+    let mut test = Test::new(None);
+    let _ack = test.ack("1");
+    assert!(test.wait(19 * SECOND).is_ok());
+    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+}
+
+#[test]
+fn a_publish_excuses_the_silence_that_the_server_has_announced() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let _receipt = test.publish(publisher, "1");
+    assert_eq!(test.sent(), ["e k 1"]);
+    // 8 s for the store and 10 s for the answer are less than 20 s.
+    assert!(pass(&mut test, 19).is_ok());
+    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+
+    let mut test = Test::new(None);
+    test.connect_waiting(100_000, 60_000);
+    let publisher = test.publisher("e", &window);
+    let _receipt = test.publish(publisher, "1");
+    assert_eq!(test.sent(), ["e k 1"]);
+    assert!(pass(&mut test, 69).is_ok());
+    assert_eq!(test.wait(SECOND), Err(Broken::Silent(70 * SECOND)));
+}
+
 #[test]
 fn the_end_waits_for_what_was_handed_over() {
     let mut test = Test::new(None);

@@ -42,6 +42,7 @@ impl Test {
         let settings = Settings {
             retry: Retry::default(),
             ping_interval: 10 * SECOND,
+            stall_timeout: 900 * SECOND,
             backoff: Backoff::default(),
             max_reply_bytes: 1 << 20,
             program: "test".to_owned(),
@@ -60,11 +61,16 @@ impl Test {
     }
 
     fn connect(&mut self, max_line_bytes: usize) {
+        self.connect_waiting(max_line_bytes, 8_000);
+    }
+
+    /// Connects to a server whose commands wait so long for its store.
+    fn connect_waiting(&mut self, max_line_bytes: usize, storage_wait_ms: u64) {
         let limits = HelloLimits {
             max_line_bytes,
             max_prefetch: 100,
             redelivery_timeout_ms: 30_000,
-            storage_wait_ms: 8_000,
+            storage_wait_ms,
         };
         let hello = HelloReply {
             server: "test".to_owned(),

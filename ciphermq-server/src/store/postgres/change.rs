@@ -1,6 +1,6 @@
 //! The rare parts of a transaction: topology, keys, certificates, rejections.
 
-use sqlx::{Row as _, PgConnection};
+use sqlx::{PgConnection, Row as _};
 
 use ciphermq_protocol::MessageId;
 
@@ -31,7 +31,11 @@ pub(super) async fn change(
                 .execute(connection)
                 .await?;
         }
-        Change::Bind { exchange, routing_key, queue } => {
+        Change::Bind {
+            exchange,
+            routing_key,
+            queue,
+        } => {
             sqlx::query(
                 "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             )
@@ -55,7 +59,12 @@ pub(super) async fn change(
                         tag = excluded.tag, algorithm = excluded.algorithm";
             sealed(connection, text, client.as_str(), row).await?;
         }
-        Change::Certificate { client_id, fingerprint, chain, seen } => {
+        Change::Certificate {
+            client_id,
+            fingerprint,
+            chain,
+            seen,
+        } => {
             sqlx::query(
                 "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, commit_number) \
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id, fingerprint) DO UPDATE SET \
@@ -149,5 +158,11 @@ async fn fate(connection: &mut PgConnection, id: &MessageId) -> Result<Option<Fa
     .bind(id.as_str())
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(Fate { receiver: row.try_get(0)?, acknowledged: row.try_get(1)? })).transpose()
+    row.map(|row| {
+        Ok(Fate {
+            receiver: row.try_get(0)?,
+            acknowledged: row.try_get(1)?,
+        })
+    })
+    .transpose()
 }

@@ -32,11 +32,17 @@ pub(super) struct PostgresCommitter {
 
 impl PostgresCommitter {
     pub(super) fn new(connector: Connector, session: PgConnection) -> Self {
-        Self { connector, session: Some(session), forget_index: false }
+        Self {
+            connector,
+            session: Some(session),
+            forget_index: false,
+        }
     }
 
     fn session(&mut self) -> Result<PgConnection, Error> {
-        self.session.take().ok_or_else(|| Error::Unavailable("the connection to PostgreSQL is lost".into()))
+        self.session
+            .take()
+            .ok_or_else(|| Error::Unavailable("the connection to PostgreSQL is lost".into()))
     }
 
     /// Keeps a session after an error if it is still good.
@@ -72,8 +78,14 @@ impl Committer for PostgresCommitter {
                 self.recover(session).await;
                 Err(error(failure).into())
             }
-            Ok(Err(failure)) => Err(CommitError::Unknown { outcomes, source: failure.into() }),
-            Err(silent) => Err(CommitError::Unknown { outcomes, source: silent.into() }),
+            Ok(Err(failure)) => Err(CommitError::Unknown {
+                outcomes,
+                source: failure.into(),
+            }),
+            Err(silent) => Err(CommitError::Unknown {
+                outcomes,
+                source: silent.into(),
+            }),
         }
     }
 
@@ -143,9 +155,14 @@ async fn write(session: &mut PgConnection, transaction: &Transaction) -> Result<
     .bind(plan.copies)
     .fetch_one(&mut *session)
     .await?;
-    let mut outcomes = Outcomes { commit: CommitNumber(commit), ..Outcomes::default() };
+    let mut outcomes = Outcomes {
+        commit: CommitNumber(commit),
+        ..Outcomes::default()
+    };
     for given in &transaction.changes {
-        outcomes.changes.push(change(session, outcomes.commit, given).await?);
+        outcomes
+            .changes
+            .push(change(session, outcomes.commit, given).await?);
     }
     if !transaction.publishes.is_empty() {
         outcomes.publishes = publish(session, &plan, last - plan.copies + 1).await?;
@@ -162,8 +179,20 @@ async fn write(session: &mut PgConnection, transaction: &Transaction) -> Result<
              FROM unnest($1::text[], $2::text[]) AS given (id, delivered) \
              WHERE m.message_id = given.id AND m.delivered_time IS NULL",
         )
-        .bind(transaction.deliveries.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
-        .bind(transaction.deliveries.iter().map(|(_, time)| time.to_string()).collect::<Vec<_>>())
+        .bind(
+            transaction
+                .deliveries
+                .iter()
+                .map(|(id, _)| id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            transaction
+                .deliveries
+                .iter()
+                .map(|(_, time)| time.to_string())
+                .collect::<Vec<_>>(),
+        )
         .execute(session)
         .await?;
     }
@@ -200,7 +229,10 @@ async fn publish(
     Ok(plan.outcomes(next, &taken))
 }
 
-async fn insert_metadata(session: &mut PgConnection, candidates: &[Candidate<'_>]) -> Result<u64, sqlx::Error> {
+async fn insert_metadata(
+    session: &mut PgConnection,
+    candidates: &[Candidate<'_>],
+) -> Result<u64, sqlx::Error> {
     let texts = |text: fn(&Candidate<'_>) -> String| candidates.iter().map(text).collect::<Vec<_>>();
     let done = sqlx::query(
         "INSERT INTO message_metadata (message_id, client_id, exchange_name, routing_key, sent_time, \
@@ -228,8 +260,10 @@ async fn lookup_taken(
     session: &mut PgConnection,
     candidates: &[Candidate<'_>],
 ) -> Result<HashMap<String, Taken>, sqlx::Error> {
-    let ours: HashMap<&str, i64> =
-        candidates.iter().map(|c| (c.publish.envelope.message_id.as_str(), c.first)).collect();
+    let ours: HashMap<&str, i64> = candidates
+        .iter()
+        .map(|c| (c.publish.envelope.message_id.as_str(), c.first))
+        .collect();
     let rows = sqlx::query(
         "SELECT message_id, first_seq, client_id, envelope_sha256, has_suite FROM message_metadata \
          WHERE message_id = ANY($1)",
@@ -243,8 +277,11 @@ async fn lookup_taken(
         // Rows of older servers have no sequence number.
         let first: Option<i64> = row.try_get(1)?;
         if ours.get(id.as_str()).copied() != first {
-            let holder =
-                Taken { sender: row.try_get(2)?, digest: row.try_get(3)?, has_suite: row.try_get(4)? };
+            let holder = Taken {
+                sender: row.try_get(2)?,
+                digest: row.try_get(3)?,
+                has_suite: row.try_get(4)?,
+            };
             taken.insert(id, holder);
         }
     }
@@ -267,8 +304,10 @@ async fn acknowledge_round(
     round: &[(usize, &Ack)],
     outcomes: &mut HashMap<usize, AckOutcome>,
 ) -> Result<(), sqlx::Error> {
-    let mut open: HashMap<&str, (usize, &Ack)> =
-        round.iter().map(|&(at, ack)| (ack.message_id.as_str(), (at, ack))).collect();
+    let mut open: HashMap<&str, (usize, &Ack)> = round
+        .iter()
+        .map(|&(at, ack)| (ack.message_id.as_str(), (at, ack)))
+        .collect();
     // The server's clock may be set back between two of these times; none is ever before the one it follows.
     let done = sqlx::query(
         "UPDATE message_metadata m SET \
@@ -316,10 +355,16 @@ async fn acknowledge_round(
         .await?;
         let mut fates = HashMap::new();
         for row in rows {
-            let fate = Fate { receiver: row.try_get(1)?, acknowledged: row.try_get(2)? };
+            let fate = Fate {
+                receiver: row.try_get(1)?,
+                acknowledged: row.try_get(2)?,
+            };
             fates.insert(row.try_get::<String, _>(0)?, fate);
         }
-        outcomes.extend(open.into_iter().map(|(id, (at, ack))| (at, Fate::ack(fates.get(id), ack))));
+        outcomes.extend(
+            open.into_iter()
+                .map(|(id, (at, ack))| (at, Fate::ack(fates.get(id), ack))),
+        );
     }
     Ok(())
 }

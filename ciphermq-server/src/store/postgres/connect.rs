@@ -61,7 +61,11 @@ impl Connector {
 
     /// What a person calls the database.
     pub(super) fn place(&self) -> String {
-        format!("PostgreSQL database \"{}\" at {}", self.database(), self.address())
+        format!(
+            "PostgreSQL database \"{}\" at {}",
+            self.database(),
+            self.address()
+        )
     }
 
     /// The name that this process has in `pg_stat_activity`.
@@ -107,7 +111,9 @@ impl Connector {
 
     fn database(&self) -> &str {
         // As PostgreSQL itself chooses.
-        self.options.get_database().unwrap_or_else(|| self.options.get_username())
+        self.options
+            .get_database()
+            .unwrap_or_else(|| self.options.get_username())
     }
 
     fn address(&self) -> String {

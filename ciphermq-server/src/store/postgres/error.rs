@@ -12,7 +12,10 @@ pub(super) fn code(error: &sqlx::Error) -> Option<String> {
 /// Whether the server has said that this statement failed, and goes on. Otherwise it may have ended in the
 /// middle: what the statement did is not known.
 pub(super) fn is_definite(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) else {
+    let Some(error) = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+    else {
         return false;
     };
     let code = error.code();

@@ -37,7 +37,10 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
         return Err(error);
     }
     let reader = PostgresReader::open(&connector);
-    Ok(Store { committer: Box::new(PostgresCommitter::new(connector, session)), reader: Arc::new(reader) })
+    Ok(Store {
+        committer: Box::new(PostgresCommitter::new(connector, session)),
+        reader: Arc::new(reader),
+    })
 }
 
 async fn migrate(connector: &Connector, session: &mut PgConnection) -> Result<(), Error> {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
-use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::Row as _;
+use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 
-use super::error::error;
 use super::connect::Connector;
+use super::error::error;
 use super::session::prepare;
 use crate::store::model::{
     LaneKey, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage, Topology,
@@ -46,14 +47,16 @@ impl Reader for PostgresReader {
     async fn topology(&self) -> Result<Topology, Error> {
         // One transaction, so that every binding's queue and exchange are there.
         let mut transaction = self.pool.begin_with(SNAPSHOT).await.map_err(error)?;
-        let queues: Vec<(i64, String)> = sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(error)?;
-        let exchanges: Vec<String> = sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(error)?;
+        let queues: Vec<(i64, String)> =
+            sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(error)?;
+        let exchanges: Vec<String> =
+            sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(error)?;
         let bindings: Vec<(String, String, i64)> = sqlx::query_as(
             "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, routing_key, queue_id",
         )
@@ -94,7 +97,10 @@ impl Reader for PostgresReader {
         sizes.truncate(limit.messages);
         sizes.truncate(fitting(&sizes, limit.bytes));
         let Some(&(last, _)) = sizes.last() else {
-            return Ok(Page { messages: Vec::new(), more: found > 0 });
+            return Ok(Page {
+                messages: Vec::new(),
+                more: found > 0,
+            });
         };
         let rows = sqlx::query(LANE)
             .bind(lane.queue.0)
@@ -108,13 +114,12 @@ impl Reader for PostgresReader {
     }
 
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error> {
-        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT seq, envelope_bytes FROM messages WHERE seq = ANY($1) ORDER BY seq",
-        )
-        .bind(seqs.iter().map(|seq| seq.0).collect::<Vec<_>>())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(error)?;
+        let mut sizes: Vec<(i64, i64)> =
+            sqlx::query_as("SELECT seq, envelope_bytes FROM messages WHERE seq = ANY($1) ORDER BY seq")
+                .bind(seqs.iter().map(|seq| seq.0).collect::<Vec<_>>())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(error)?;
         let found = sizes.len();
         sizes.truncate(fitting(&sizes, bytes));
         let rows = sqlx::query(
@@ -156,8 +161,13 @@ impl Reader for PostgresReader {
         transaction.commit().await.map_err(error)?;
         Ok(Some(MessageState {
             sender: ClientId::new(&sender).map_err(corrupt)?,
-            receiver: receiver.map(|receiver| ClientId::new(&receiver).map_err(corrupt)).transpose()?,
-            waiting: waiting.into_iter().map(|(queue, seq)| (QueueId(queue), Seq(seq))).collect(),
+            receiver: receiver
+                .map(|receiver| ClientId::new(&receiver).map_err(corrupt))
+                .transpose()?,
+            waiting: waiting
+                .into_iter()
+                .map(|(queue, seq)| (QueueId(queue), Seq(seq)))
+                .collect(),
         }))
     }
 
@@ -183,13 +193,17 @@ impl Reader for PostgresReader {
         row.as_ref().map(sealed_row).transpose()
     }
 
-    async fn certificate(&self, client_id: &ClientId, fingerprint: Option<&str>) -> Result<Option<String>, Error> {
+    async fn certificate(
+        &self,
+        client_id: &ClientId,
+        fingerprint: Option<&str>,
+    ) -> Result<Option<String>, Error> {
         let query = match fingerprint {
-            Some(fingerprint) => sqlx::query_scalar(
-                "SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2",
-            )
-            .bind(client_id.as_str())
-            .bind(fingerprint.to_owned()),
+            Some(fingerprint) => {
+                sqlx::query_scalar("SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2")
+                    .bind(client_id.as_str())
+                    .bind(fingerprint.to_owned())
+            }
             None => sqlx::query_scalar(
                 "SELECT chain FROM certificates WHERE client_id = $1 \
                  ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
@@ -199,6 +213,31 @@ impl Reader for PostgresReader {
         query.fetch_optional(&self.pool).await.map_err(error)
     }
 
+    async fn rejected(
+        &self,
+        client_id: &ClientId,
+        after: Option<&RejectedCursor>,
+        limit: u32,
+    ) -> Result<Vec<RejectedMessage>, Error> {
+        // Every time comes after the empty text.
+        let (time, id) = after.map_or(("", ""), |after| {
+            (after.rejected_time.as_str(), after.message_id.as_str())
+        });
+        let rows = sqlx::query(
+            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, rejected_time \
+             FROM rejected_messages WHERE (receiver_client_id = $1 OR client_id = $1) \
+             AND (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id LIMIT $4",
+        )
+        .bind(client_id.as_str())
+        .bind(time)
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(error)?;
+        rows.iter().map(rejected_message).collect()
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }
@@ -206,10 +245,10 @@ impl Reader for PostgresReader {
 
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-pub(super) const LANE_SIZES: &str = "SELECT seq, envelope_bytes FROM messages \
+const LANE_SIZES: &str = "SELECT seq, envelope_bytes FROM messages \
                                      WHERE queue_id = $1 AND receiver_client_id = $2 AND seq > $3 ORDER BY seq LIMIT $4";
 
-pub(super) const LANE: &str = "SELECT m.seq, m.message_id, \
+const LANE: &str = "SELECT m.seq, m.message_id, \
                                COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
                                FROM messages m WHERE m.queue_id = $1 AND m.receiver_client_id = $2 \
                                AND m.seq > $3 AND m.seq <= $4 ORDER BY m.seq";
@@ -236,5 +275,18 @@ fn sealed_row(row: &PgRow) -> Result<SealedRow, Error> {
         nonce: row.try_get(1).map_err(error)?,
         tag: row.try_get(2).map_err(error)?,
         algorithm: row.try_get(3).map_err(error)?,
+    })
+}
+
+fn rejected_message(row: &PgRow) -> Result<RejectedMessage, Error> {
+    let text = |index: usize| row.try_get::<&str, _>(index).map_err(error);
+    Ok(RejectedMessage {
+        message_id: text(0)?.parse().map_err(corrupt)?,
+        sender: text(1)?.parse().map_err(corrupt)?,
+        receiver: text(2)?.parse().map_err(corrupt)?,
+        exchange: text(3)?.parse().map_err(corrupt)?,
+        routing_key: text(4)?.parse().map_err(corrupt)?,
+        reason: text(5)?.to_owned(),
+        rejected_time: text(6)?.to_owned(),
     })
 }

@@ -44,7 +44,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
 pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<(), Error> {
     let row = sqlx::query(
         "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
-         current_setting('fsync'), pg_is_in_recovery()",
+         current_setting('fsync'), pg_is_in_recovery(), current_setting('server_encoding')",
     )
     .fetch_one(connection)
     .await
@@ -53,6 +53,7 @@ pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<
     let version: String = row.try_get(1).map_err(error)?;
     let fsync: String = row.try_get(2).map_err(error)?;
     let standby: bool = row.try_get(3).map_err(error)?;
+    let encoding: String = row.try_get(4).map_err(error)?;
     if number < OLDEST {
         return Err(Error::Unusable(format!(
             "{place} is PostgreSQL {version}, which is too old; 13 or newer is needed"
@@ -62,6 +63,12 @@ pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<
         return Err(Error::Unusable(format!(
             "{place} runs with fsync = {fsync} and would lose acknowledged messages when the power fails; set fsync = \
              on in its postgresql.conf and reload it"
+        )));
+    }
+    if encoding != "UTF8" {
+        return Err(Error::Unusable(format!(
+            "{place} has the encoding {encoding} and cannot hold every name; make another one with ENCODING 'UTF8' \
+             TEMPLATE template0"
         )));
     }
     if standby {
@@ -94,7 +101,10 @@ pub(super) async fn lock(connection: &mut PgConnection, connector: &Connector) -
             .map_err(error)?;
     }
     lock_timeout(connection, LOCK_PATIENCE).await?;
-    let waited = sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *connection).await;
+    let waited = sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *connection)
+        .await;
     match waited {
         Ok(_) => lock_timeout(connection, Duration::ZERO).await,
         // Lock not available.
@@ -107,7 +117,9 @@ pub(super) async fn lock(connection: &mut PgConnection, connector: &Connector) -
                 holder.address.as_deref().unwrap_or("a local socket"),
                 holder.process,
             ))),
-            _ => Err(Error::Unavailable("the session that was lost has not ended yet".into())),
+            _ => Err(Error::Unavailable(
+                "the session that was lost has not ended yet".into(),
+            )),
         },
         Err(failure) => Err(error(failure)),
     }

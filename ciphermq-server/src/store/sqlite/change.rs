@@ -31,7 +31,11 @@ pub(super) async fn change(
                 .execute(connection)
                 .await?;
         }
-        Change::Bind { exchange, routing_key, queue } => {
+        Change::Bind {
+            exchange,
+            routing_key,
+            queue,
+        } => {
             sqlx::query(
                 "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             )
@@ -55,7 +59,12 @@ pub(super) async fn change(
                         tag = excluded.tag, algorithm = excluded.algorithm";
             sealed(connection, text, client.as_str(), row).await?;
         }
-        Change::Certificate { client_id, fingerprint, chain, seen } => {
+        Change::Certificate {
+            client_id,
+            fingerprint,
+            chain,
+            seen,
+        } => {
             sqlx::query(
                 "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, commit_number) \
                  VALUES (?, ?, ?, ?, ?) ON CONFLICT (client_id, fingerprint) DO UPDATE SET \
@@ -148,5 +157,11 @@ async fn fate(connection: &mut SqliteConnection, id: &MessageId) -> Result<Optio
     .bind(id.as_str())
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(Fate { receiver: row.try_get(0)?, acknowledged: row.try_get(1)? })).transpose()
+    row.map(|row| {
+        Ok(Fate {
+            receiver: row.try_get(0)?,
+            acknowledged: row.try_get(1)?,
+        })
+    })
+    .transpose()
 }

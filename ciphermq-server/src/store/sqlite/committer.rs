@@ -1,7 +1,6 @@
 //! One transaction.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -9,52 +8,16 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use super::change::{change, reject};
 use super::error::{error, is_full};
 use super::file::{DatabaseFile, checkpoint};
-use super::statement::MultiRow;
+use super::sql::{
+    ACKNOWLEDGE, DELIVERED, FATES, FIND_UNACKNOWLEDGED, FORGET, FORGET_INDEX, INSERT_MESSAGES,
+    INSERT_METADATA, PLACES, REMOVE, TAKEN,
+};
+use super::statement::TimeText;
 use crate::store::model::{
     Ack, AckOutcome, CommitNumber, Outcomes, PublishOutcome, QueueId, Seq, Time, Transaction,
 };
-use crate::store::plan::{AckPlan, Candidate, CopyRow, Fate, PublishPlan, Taken, seqs};
+use crate::store::plan::{AckPlan, Candidate, CopyRow, Fate, PublishPlan, Taken, count, seqs};
 use crate::store::{CommitError, Committer, Error};
-
-static INSERT_METADATA: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "INSERT INTO message_metadata (message_id, client_id, exchange_name, routing_key, sent_time, \
-         receiver_client_id, envelope_sha256, has_suite, first_seq, copies)",
-        10,
-        "ON CONFLICT (message_id) DO NOTHING",
-    )
-});
-
-static INSERT_MESSAGES: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "INSERT INTO messages (seq, first_seq, queue_id, receiver_client_id, message_id, envelope_bytes, envelope)",
-        7,
-        "",
-    )
-});
-
-static ACKNOWLEDGE: LazyLock<MultiRow> = LazyLock::new(|| {
-    // The server's clock may be set back between two of these times; none is ever before the one it follows.
-    MultiRow::new(
-        "WITH given (id, client, delivered, acknowledged) AS (",
-        4,
-        ") UPDATE message_metadata SET \
-         delivered_time = COALESCE(delivered_time, MAX(sent_time, given.delivered)), \
-         acknowledged_time = MAX(COALESCE(delivered_time, MAX(sent_time, given.delivered)), given.acknowledged) \
-         FROM given WHERE message_id = given.id AND receiver_client_id = given.client \
-         AND acknowledged_time IS NULL AND rejected_time IS NULL \
-         RETURNING message_id, first_seq, copies",
-    )
-});
-
-static DELIVERED: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "WITH given (id, delivered) AS (",
-        2,
-        ") UPDATE message_metadata SET delivered_time = MAX(sent_time, given.delivered) \
-         FROM given WHERE message_id = given.id AND delivered_time IS NULL",
-    )
-});
 
 /// What is given back to the disk in one step, in pages.
 const VACUUM_PAGES: i64 = 512;
@@ -75,7 +38,12 @@ pub(super) struct SqliteCommitter {
 
 impl SqliteCommitter {
     pub(super) fn new(file: DatabaseFile, connection: SqliteConnection) -> Self {
-        Self { file, connection: Some(connection), log_used: false, forget_index: false }
+        Self {
+            file,
+            connection: Some(connection),
+            log_used: false,
+            forget_index: false,
+        }
     }
 
     async fn connection(&mut self) -> Result<SqliteConnection, Error> {
@@ -85,23 +53,16 @@ impl SqliteCommitter {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn test_connection(&mut self) -> &mut SqliteConnection {
-        self.connection.as_mut().unwrap()
-    }
-
     async fn forget(&mut self, connection: &mut SqliteConnection, before: Time) -> Result<bool, sqlx::Error> {
         if !self.forget_index {
-            // Only servers that forget pay for it.
-            sqlx::query(
-                "CREATE INDEX IF NOT EXISTS message_metadata_finished ON message_metadata (sent_time) \
-                 WHERE acknowledged_time IS NOT NULL OR rejected_time IS NOT NULL",
-            )
-            .execute(&mut *connection)
-            .await?;
+            sqlx::query(FORGET_INDEX).execute(&mut *connection).await?;
             self.forget_index = true;
         }
-        let done = sqlx::query(FORGET).bind(before.to_string()).bind(FORGET_ROWS).execute(connection).await?;
+        let done = sqlx::query(FORGET)
+            .bind(before.to_string())
+            .bind(FORGET_ROWS)
+            .execute(connection)
+            .await?;
         self.log_used |= done.rows_affected() > 0;
         Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_ROWS))
     }
@@ -109,19 +70,19 @@ impl SqliteCommitter {
     /// Gives some free pages back; whether there are more.
     async fn shrink(&mut self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         let spare = if self.file.has_room() { SPARE_PAGES } else { 0 };
-        let free: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *connection).await?;
+        let free: i64 = sqlx::query_scalar("PRAGMA freelist_count")
+            .fetch_one(&mut *connection)
+            .await?;
         if free <= spare {
             return Ok(false);
         }
-        sqlx::query("PRAGMA incremental_vacuum(512)").execute(connection).await?;
+        sqlx::query("PRAGMA incremental_vacuum(512)")
+            .execute(connection)
+            .await?;
         self.log_used = true;
         Ok(free - VACUUM_PAGES > spare)
     }
 }
-
-const FORGET: &str = "DELETE FROM message_metadata WHERE message_id IN (SELECT message_id FROM message_metadata \
-                      WHERE (acknowledged_time IS NOT NULL OR rejected_time IS NOT NULL) AND sent_time < ? \
-                      ORDER BY sent_time LIMIT ?)";
 
 #[async_trait]
 impl Committer for SqliteCommitter {
@@ -146,7 +107,10 @@ impl Committer for SqliteCommitter {
             // There was no room for the log's last page, the one that makes a commit of it.
             Err(failure) if is_full(&failure) => Err(error(failure).into()),
             // The sync failed: what is in the log may be found there after a crash, or not.
-            Err(failure) => Err(CommitError::Unknown { outcomes, source: failure.into() }),
+            Err(failure) => Err(CommitError::Unknown {
+                outcomes,
+                source: failure.into(),
+            }),
         }
     }
 
@@ -194,7 +158,10 @@ impl Committer for SqliteCommitter {
 }
 
 /// Everything up to the commit itself.
-async fn write(connection: &mut SqliteConnection, transaction: &Transaction) -> Result<Outcomes, sqlx::Error> {
+async fn write(
+    connection: &mut SqliteConnection,
+    transaction: &Transaction,
+) -> Result<Outcomes, sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     let plan = PublishPlan::new(&transaction.publishes);
     let (commit, last): (i64, i64) = sqlx::query_as(
@@ -204,9 +171,14 @@ async fn write(connection: &mut SqliteConnection, transaction: &Transaction) -> 
     .bind(plan.copies)
     .fetch_one(&mut *connection)
     .await?;
-    let mut outcomes = Outcomes { commit: CommitNumber(commit), ..Outcomes::default() };
+    let mut outcomes = Outcomes {
+        commit: CommitNumber(commit),
+        ..Outcomes::default()
+    };
     for given in &transaction.changes {
-        outcomes.changes.push(change(connection, outcomes.commit, given).await?);
+        outcomes
+            .changes
+            .push(change(connection, outcomes.commit, given).await?);
     }
     outcomes.publishes = publish(connection, &plan, last - plan.copies + 1).await?;
     outcomes.acks = acknowledge(connection, &transaction.acks).await?;
@@ -230,15 +202,21 @@ async fn publish(
 ) -> Result<Vec<PublishOutcome>, sqlx::Error> {
     let mut candidates = plan.candidates(next);
     let mut inserted = 0;
+    let mut times = TimeText::default();
     for (text, piece) in INSERT_METADATA.pieces(&candidates) {
         let mut query = sqlx::query(text);
-        for Candidate { publish, first, copies } in piece {
+        for Candidate {
+            publish,
+            first,
+            copies,
+        } in piece
+        {
             query = query
                 .bind(publish.envelope.message_id.as_str())
                 .bind(publish.sender.as_str())
                 .bind(publish.exchange.as_str())
                 .bind(publish.routing_key.as_str())
-                .bind(publish.sent_time.to_string())
+                .bind(times.text(publish.sent_time))
                 .bind(publish.envelope.receiver_client_id.as_str())
                 .bind(publish.digest.as_slice())
                 .bind(publish.envelope.has_suite)
@@ -275,28 +253,33 @@ async fn lookup_taken(
     connection: &mut SqliteConnection,
     candidates: &[Candidate<'_>],
 ) -> Result<HashMap<String, Taken>, sqlx::Error> {
-    let ours: HashMap<&str, i64> =
-        candidates.iter().map(|c| (c.publish.envelope.message_id.as_str(), c.first)).collect();
-    let rows = sqlx::query(
-        "SELECT message_id, first_seq, client_id, envelope_sha256, has_suite FROM message_metadata \
-         WHERE message_id IN (SELECT value FROM json_each(?))",
-    )
-    .bind(json(ours.keys())?)
-    .fetch_all(connection)
-    .await?;
+    let ours: HashMap<&str, i64> = candidates
+        .iter()
+        .map(|c| (c.publish.envelope.message_id.as_str(), c.first))
+        .collect();
+    let rows = sqlx::query(TAKEN)
+        .bind(json(ours.keys())?)
+        .fetch_all(connection)
+        .await?;
     let mut taken = HashMap::new();
     for row in rows {
         let id: String = row.try_get(0)?;
         if ours.get(id.as_str()) != Some(&row.try_get(1)?) {
-            let holder =
-                Taken { sender: row.try_get(2)?, digest: row.try_get(3)?, has_suite: row.try_get(4)? };
+            let holder = Taken {
+                sender: row.try_get(2)?,
+                digest: row.try_get(3)?,
+                has_suite: row.try_get(4)?,
+            };
             taken.insert(id, holder);
         }
     }
     Ok(taken)
 }
 
-async fn acknowledge(connection: &mut SqliteConnection, acks: &[Ack]) -> Result<Vec<AckOutcome>, sqlx::Error> {
+async fn acknowledge(
+    connection: &mut SqliteConnection,
+    acks: &[Ack],
+) -> Result<Vec<AckOutcome>, sqlx::Error> {
     let plan = AckPlan::new(acks);
     let mut outcomes = HashMap::with_capacity(acks.len());
     for round in &plan.rounds {
@@ -306,60 +289,91 @@ async fn acknowledge(connection: &mut SqliteConnection, acks: &[Ack]) -> Result<
     Ok(plan.outcomes(outcomes, acks.len()))
 }
 
+/// A message that waits to be acknowledged.
+struct Found {
+    /// The metadata's row id.
+    row: i64,
+    first: i64,
+    copies: i64,
+}
+
 /// Acks of which no two name the same message.
 async fn acknowledge_round(
     connection: &mut SqliteConnection,
     round: &[(usize, &Ack)],
     outcomes: &mut HashMap<usize, AckOutcome>,
 ) -> Result<(), sqlx::Error> {
-    let mut open: HashMap<&str, (usize, &Ack)> =
-        round.iter().map(|&(at, ack)| (ack.message_id.as_str(), (at, ack))).collect();
-    let mut owners = HashMap::with_capacity(round.len());
-    for (text, piece) in ACKNOWLEDGE.pieces(round) {
-        let mut query = sqlx::query(text);
-        for (_, ack) in piece {
+    let mut found: HashMap<usize, Found> = HashMap::with_capacity(round.len());
+    for (text, piece) in FIND_UNACKNOWLEDGED.pieces(round) {
+        let mut query = sqlx::query_scalar(text);
+        for (at, ack) in piece {
             query = query
+                .bind(count(*at))
                 .bind(ack.message_id.as_str())
-                .bind(ack.client_id.as_str())
-                .bind(ack.delivered_time.unwrap_or(ack.time).to_string())
-                .bind(ack.time.to_string());
+                .bind(ack.client_id.as_str());
         }
-        for row in query.fetch_all(&mut *connection).await? {
-            let (id, first, copies): (&str, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            if let Some((at, _)) = open.remove(id) {
-                outcomes.insert(at, AckOutcome::Done(Vec::new()));
-                owners.extend(seqs(first, copies).map(|seq| (seq, at)));
-            }
-        }
+        let rows: String = query.fetch_one(&mut *connection).await?;
+        let rows: Vec<(usize, i64, i64, i64)> = parse(&rows)?;
+        found.extend(
+            rows.into_iter()
+                .map(|(at, row, first, copies)| (at, Found { row, first, copies })),
+        );
     }
-    if !owners.is_empty() {
-        let removed = sqlx::query(
-            "DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, queue_id",
-        )
-        .bind(json(owners.keys())?)
-        .fetch_all(&mut *connection)
-        .await?;
-        for row in removed {
-            let (seq, queue): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let done: Vec<(&Found, &Ack)> = round
+        .iter()
+        .filter_map(|(at, ack)| Some((found.get(at)?, *ack)))
+        .collect();
+    let open: Vec<(usize, &Ack)> = round
+        .iter()
+        .filter(|(at, _)| !found.contains_key(at))
+        .copied()
+        .collect();
+    let mut times = TimeText::default();
+    for (text, piece) in ACKNOWLEDGE.pieces(&done) {
+        let mut query = sqlx::query(text);
+        for (found, ack) in piece {
+            query = query
+                .bind(found.row)
+                .bind(times.text(ack.delivered_time.unwrap_or(ack.time)))
+                .bind(times.text(ack.time));
+        }
+        query.execute(&mut *connection).await?;
+    }
+    if !done.is_empty() {
+        let owners: HashMap<i64, usize> = found
+            .iter()
+            .flat_map(|(&at, found)| seqs(found.first, found.copies).map(move |seq| (seq, at)))
+            .collect();
+        outcomes.extend(found.keys().map(|&at| (at, AckOutcome::Done(Vec::new()))));
+        let seqs = json(owners.keys())?;
+        let places: String = sqlx::query_scalar(PLACES)
+            .bind(&seqs)
+            .fetch_one(&mut *connection)
+            .await?;
+        for (seq, queue) in parse::<Vec<(i64, i64)>>(&places)? {
             if let Some(AckOutcome::Done(places)) = owners.get(&seq).and_then(|at| outcomes.get_mut(at)) {
                 places.push((QueueId(queue), Seq(seq)));
             }
         }
+        sqlx::query(REMOVE).bind(&seqs).execute(&mut *connection).await?;
     }
     if !open.is_empty() {
-        let rows = sqlx::query(
-            "SELECT message_id, receiver_client_id, acknowledged_time IS NOT NULL FROM message_metadata \
-             WHERE message_id IN (SELECT value FROM json_each(?))",
-        )
-        .bind(json(open.keys())?)
-        .fetch_all(connection)
-        .await?;
+        let rows = sqlx::query(FATES)
+            .bind(json(open.iter().map(|(_, ack)| ack.message_id.as_str()))?)
+            .fetch_all(connection)
+            .await?;
         let mut fates = HashMap::new();
         for row in rows {
-            let fate = Fate { receiver: row.try_get(1)?, acknowledged: row.try_get(2)? };
+            let fate = Fate {
+                receiver: row.try_get(1)?,
+                acknowledged: row.try_get(2)?,
+            };
             fates.insert(row.try_get::<String, _>(0)?, fate);
         }
-        outcomes.extend(open.into_iter().map(|(id, (at, ack))| (at, Fate::ack(fates.get(id), ack))));
+        outcomes.extend(
+            open.into_iter()
+                .map(|(at, ack)| (at, Fate::ack(fates.get(ack.message_id.as_str()), ack))),
+        );
     }
     Ok(())
 }
@@ -368,3 +382,10 @@ async fn acknowledge_round(
 fn json<T: serde::Serialize>(items: impl Iterator<Item = T>) -> Result<String, sqlx::Error> {
     serde_json::to_string(&items.collect::<Vec<_>>()).map_err(|error| sqlx::Error::Encode(error.into()))
 }
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+#[cfg(test)]
+mod tests;

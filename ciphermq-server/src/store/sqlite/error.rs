@@ -28,7 +28,9 @@ pub(super) fn is_full(error: &sqlx::Error) -> bool {
 pub(super) fn error(error: sqlx::Error) -> Error {
     match (code(&error), &error) {
         (Some(FULL), _) => Error::Full(error.into()),
-        (Some(TOO_BIG | CONSTRAINT | MISMATCH), _) | (_, sqlx::Error::Encode(_)) => Error::Refused(error.into()),
+        (Some(TOO_BIG | CONSTRAINT | MISMATCH), _) | (_, sqlx::Error::Encode(_)) => {
+            Error::Refused(error.into())
+        }
         (Some(ERROR | CORRUPT | NOT_A_DATABASE), _)
         | (_, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound) => {
             Error::Corrupt(error.to_string())

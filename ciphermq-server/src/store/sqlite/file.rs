@@ -45,7 +45,11 @@ impl DatabaseFile {
             ))
         })?;
         let lock = lock(&path)?;
-        Ok(Self { path, disk_reserve, _lock: lock })
+        Ok(Self {
+            path,
+            disk_reserve,
+            _lock: lock,
+        })
     }
 
     /// Whether more than the reserve is free on the file's disk.
@@ -59,7 +63,9 @@ impl DatabaseFile {
 
     /// For reading.
     pub(super) fn reading(&self) -> SqliteConnectOptions {
-        self.options().pragma("query_only", "on").pragma("cache_size", "-16384")
+        self.options()
+            .pragma("query_only", "on")
+            .pragma("cache_size", "-16384")
     }
 
     /// The connection that writes.
@@ -85,9 +91,14 @@ impl DatabaseFile {
     pub(super) async fn first_connection(&self) -> Result<SqliteConnection, Error> {
         let mut connection = self.connect().await.map_err(|error| self.unusable(error))?;
         self.refuse_strangers(&mut connection).await?;
-        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| self.migration(error))?;
-        let mode: String =
-            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(error)?;
+        MIGRATIONS
+            .run_direct(None, &mut connection, false)
+            .await
+            .map_err(|error| self.migration(error))?;
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(error)?;
         if mode != "wal" {
             return Err(Error::Unusable(format!(
                 "the disk of {} does not support SQLite's write-ahead log; put the database on a local disk, by \
@@ -104,8 +115,10 @@ impl DatabaseFile {
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| self.unusable(error))?;
-        let application: i64 =
-            sqlx::query_scalar("PRAGMA application_id").fetch_one(connection).await.map_err(error)?;
+        let application: i64 = sqlx::query_scalar("PRAGMA application_id")
+            .fetch_one(connection)
+            .await
+            .map_err(error)?;
         if tables > 0 && application != APPLICATION_ID {
             return Err(Error::Unusable(format!(
                 "{} is a database of another program; choose another file in [database] url",
@@ -121,6 +134,7 @@ impl DatabaseFile {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("temp_store", "memory")
             .thread_name(|_| String::from("sqlite"))
+            .row_buffer_size(1024)
             .disable_statement_logging()
     }
 
@@ -151,7 +165,9 @@ impl DatabaseFile {
                 "{path} was made by an unreleased version of the server (schema {version} differs); choose another \
                  file in [database] url"
             )),
-            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => self.unusable(source),
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                self.unusable(source)
+            }
             other => Error::Unavailable(other.into()),
         }
     }
@@ -160,12 +176,16 @@ impl DatabaseFile {
 /// Copies the log into the database, syncs both, and empties the log: whatever was found in it is durable
 /// from now on, even if an earlier sync of it had failed.
 pub(super) async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), Error> {
-    let (busy, ..): (i64, i64, i64) =
-        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await.map_err(error)?;
+    let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(connection)
+        .await
+        .map_err(error)?;
     if busy == 0 {
         Ok(())
     } else {
-        Err(Error::Unavailable("somebody else is reading or writing the database and does not let go of it".into()))
+        Err(Error::Unavailable(
+            "somebody else is reading or writing the database and does not let go of it".into(),
+        ))
     }
 }
 
@@ -176,7 +196,12 @@ fn make(path: &Path) -> io::Result<PathBuf> {
         _ => Path::new("."),
     };
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    let made = match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Ok(_) => true,
         // Also for a dangling symbolic link.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -227,7 +252,11 @@ fn lock(database: &Path) -> Result<File, Error> {
                 // Only to help; the lock is what counts.
                 let _ = (&mut file).take(32).read_to_string(&mut holder);
                 let holder = holder.trim();
-                let process = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
+                let process = if holder.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (process {holder})")
+                };
                 return Err(Error::Unusable(format!(
                     "another server{process} uses the database {}; stop it, or choose another file in [database] url",
                     database.display()

@@ -1,7 +1,7 @@
 //! The store in one SQLite file: no installation, nothing to run beside the server.
 //!
 //! - `file`: the file, its lock against a second server, and connections to it
-//! - `statement`: statements of many rows at once
+//! - `sql`: the statements that every message goes through; `statement`: those of many rows at once
 //! - `committer`: one transaction, `change` for its rare parts
 //! - `reader`: reads, past the committer
 //! - `error`: what SQLite's result codes mean
@@ -14,6 +14,7 @@ mod committer;
 mod error;
 mod file;
 mod reader;
+mod sql;
 mod statement;
 
 use std::path::Path;
@@ -28,5 +29,8 @@ pub(super) async fn open(path: &Path, disk_reserve: u64) -> Result<Store, Error>
     let file = DatabaseFile::claim(path, disk_reserve)?;
     let connection = file.first_connection().await?;
     let reader = SqliteReader::open(&file).await?;
-    Ok(Store { committer: Box::new(SqliteCommitter::new(file, connection)), reader: Arc::new(reader) })
+    Ok(Store {
+        committer: Box::new(SqliteCommitter::new(file, connection)),
+        reader: Arc::new(reader),
+    })
 }

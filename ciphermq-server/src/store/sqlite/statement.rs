@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use sqlx::AssertSqlSafe;
 
+use crate::store::Time;
+
 /// Largest first. SQLite takes up to 32,766 parameters; beyond 100 rows a statement gains nothing.
 const SIZES: [usize; 4] = [100, 20, 5, 1];
 
@@ -20,7 +22,9 @@ impl MultiRow {
     pub(super) fn new(before: &str, columns: usize, after: &str) -> Self {
         let row = format!("({})", vec!["?"; columns].join(", "));
         let text = |rows: usize| format!("{before} VALUES {} {after}", vec![row.as_str(); rows].join(", "));
-        Self { sizes: SIZES.iter().map(|&rows| (rows, text(rows).into())).collect() }
+        Self {
+            sizes: SIZES.iter().map(|&rows| (rows, text(rows).into())).collect(),
+        }
     }
 
     /// Cuts the items into pieces, each with the statement for its size.
@@ -38,6 +42,25 @@ impl MultiRow {
     }
 }
 
+/// Times as texts. Those of one command are the same, so the last one is kept.
+#[derive(Default)]
+pub(super) struct TimeText {
+    last: Option<(Time, Arc<str>)>,
+}
+
+impl TimeText {
+    pub(super) fn text(&mut self, time: Time) -> Arc<str> {
+        match &self.last {
+            Some((last, text)) if *last == time => Arc::clone(text),
+            _ => {
+                let text: Arc<str> = time.to_string().into();
+                self.last = Some((time, Arc::clone(&text)));
+                text
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,7 +74,10 @@ mod tests {
             let mut seen = Vec::new();
             for (text, piece) in statement.pieces(&items) {
                 assert!(SIZES.contains(&piece.len()));
-                assert_eq!(text.into_sql_str().as_str().matches("(?, ?)").count(), piece.len());
+                assert_eq!(
+                    text.into_sql_str().as_str().matches("(?, ?)").count(),
+                    piece.len()
+                );
                 seen.extend_from_slice(piece);
             }
             assert_eq!(seen, items);

@@ -6,8 +6,8 @@ use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
 
 use super::fixture::*;
 use crate::store::{
-    AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome, QueueId, Rejection,
-    SealedRow, Seq, Transaction, open,
+    AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome, QueueId,
+    Rejection, SealedRow, Seq, Transaction, open,
 };
 
 macro_rules! on_both {
@@ -63,7 +63,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     let queue = queues(&mut store, &["q", "other", "q"]).await;
     assert_eq!((queue[0], queue.len()), (queue[2], 3));
     let exchange = ExchangeName::new("e").unwrap();
-    let bind = Change::Bind { exchange: exchange.clone(), routing_key: RoutingKey::new("k").unwrap(), queue: queue[0] };
+    let bind = Change::Bind {
+        exchange: exchange.clone(),
+        routing_key: RoutingKey::new("k").unwrap(),
+        queue: queue[0],
+    };
     let changes = vec![
         Change::DeclareExchange(exchange.clone()),
         Change::DeclareExchange(exchange.clone()),
@@ -73,30 +77,75 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         Change::PublicKey(client("r"), sealed("new", Some("aes-256-gcm"))),
         Change::SignedKey(client("r"), sealed("signed", Some("chacha20-poly1305"))),
     ];
-    commit(&mut store, Transaction { changes, ..Transaction::default() }).await;
+    commit(
+        &mut store,
+        Transaction {
+            changes,
+            ..Transaction::default()
+        },
+    )
+    .await;
     for (fingerprint, chain) in [("f1", "first"), ("f2", "second"), ("f1", "first")] {
-        commit(&mut store, Transaction { changes: vec![certificate(fingerprint, chain)], ..Transaction::default() }).await;
+        commit(
+            &mut store,
+            Transaction {
+                changes: vec![certificate(fingerprint, chain)],
+                ..Transaction::default()
+            },
+        )
+        .await;
     }
-    publish_all(&mut store, vec![message("a", queue[0]), message("b", queue[0]), message("c", queue[0])]).await;
+    publish_all(
+        &mut store,
+        vec![
+            message("a", queue[0]),
+            message("b", queue[0]),
+            message("c", queue[0]),
+        ],
+    )
+    .await;
     let last = ack_all(&mut store, vec![ack("b", "r")]).await.commit;
     close(store).await;
 
     let mut store = database.open().await;
     let topology = store.reader.topology().await.unwrap();
-    let names: Vec<(QueueId, &str)> = topology.queues.iter().map(|(id, name)| (*id, name.as_str())).collect();
+    let names: Vec<(QueueId, &str)> = topology
+        .queues
+        .iter()
+        .map(|(id, name)| (*id, name.as_str()))
+        .collect();
     assert_eq!(names, [(queue[0], "q"), (queue[1], "other")]);
-    assert_eq!(topology.exchanges, [exchange.clone()]);
-    assert_eq!(topology.bindings, [(exchange, RoutingKey::new("k").unwrap(), queue[0])]);
+    assert_eq!(topology.exchanges, std::slice::from_ref(&exchange));
+    assert_eq!(
+        topology.bindings,
+        [(exchange, RoutingKey::new("k").unwrap(), queue[0])]
+    );
     assert_eq!(waiting(&store, queue[0], "r").await, ["a", "c"]);
     assert_eq!(waiting(&store, queue[1], "r").await, [""; 0]);
     assert_eq!(waiting(&store, queue[0], "somebody").await, [""; 0]);
     let reader = &store.reader;
-    assert_eq!(reader.public_key(&client("r")).await.unwrap(), Some(sealed("new", Some("aes-256-gcm"))));
+    assert_eq!(
+        reader.public_key(&client("r")).await.unwrap(),
+        Some(sealed("new", Some("aes-256-gcm")))
+    );
     assert_eq!(reader.public_key(&client("s")).await.unwrap(), None);
-    assert_eq!(reader.signed_key(&client("r")).await.unwrap(), Some(sealed("signed", Some("chacha20-poly1305"))));
+    assert_eq!(
+        reader.signed_key(&client("r")).await.unwrap(),
+        Some(sealed("signed", Some("chacha20-poly1305")))
+    );
     assert_eq!(reader.signed_key(&client("s")).await.unwrap(), None);
-    assert_eq!(reader.certificate(&client("r"), None).await.unwrap().as_deref(), Some("first"));
-    assert_eq!(reader.certificate(&client("r"), Some("f2")).await.unwrap().as_deref(), Some("second"));
+    assert_eq!(
+        reader.certificate(&client("r"), None).await.unwrap().as_deref(),
+        Some("first")
+    );
+    assert_eq!(
+        reader
+            .certificate(&client("r"), Some("f2"))
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("second")
+    );
     assert_eq!(reader.certificate(&client("r"), Some("f3")).await.unwrap(), None);
     assert_eq!(reader.certificate(&client("s"), None).await.unwrap(), None);
 
@@ -116,7 +165,11 @@ async fn pages_are_in_order_and_limited(database: &Database) {
     let mut publishes = Vec::new();
     for id in &ids {
         publishes.push(message(id, queue));
-        publishes.push(publish("s", &[queue], envelope(&format!("x-{id}"), "other", true, "AAAA")));
+        publishes.push(publish(
+            "s",
+            &[queue],
+            envelope(&format!("x-{id}"), "other", true, "AAAA"),
+        ));
     }
     publish_all(&mut store, publishes).await;
     let size = message("m-000", queue).envelope.raw().len();
@@ -124,7 +177,17 @@ async fn pages_are_in_order_and_limited(database: &Database) {
     let mut after = Seq(0);
     let mut seen = Vec::new();
     loop {
-        let page = reader.lane(&lane, after, PageLimit { messages: 100, bytes: usize::MAX }).await.unwrap();
+        let page = reader
+            .lane(
+                &lane,
+                after,
+                PageLimit {
+                    messages: 100,
+                    bytes: usize::MAX,
+                },
+            )
+            .await
+            .unwrap();
         after = page.messages.last().unwrap().seq;
         seen.extend(page.messages.iter().map(|message| message.message_id.to_string()));
         if !page.more {
@@ -143,15 +206,36 @@ async fn pages_are_in_order_and_limited(database: &Database) {
         (1000, 250 * size, 250, false),
         (0, usize::MAX, 0, true),
     ] {
-        let page = reader.lane(&lane, Seq(0), PageLimit { messages, bytes }).await.unwrap();
-        assert_eq!((page.messages.len(), page.more), (expected, more), "{messages} {bytes}");
+        let page = reader
+            .lane(&lane, Seq(0), PageLimit { messages, bytes })
+            .await
+            .unwrap();
+        assert_eq!(
+            (page.messages.len(), page.more),
+            (expected, more),
+            "{messages} {bytes}"
+        );
     }
-    let nothing = reader.lane(&lane, after, PageLimit { messages: 10, bytes: 10 }).await.unwrap();
+    let nothing = reader
+        .lane(
+            &lane,
+            after,
+            PageLimit {
+                messages: 10,
+                bytes: 10,
+            },
+        )
+        .await
+        .unwrap();
     assert_eq!((nothing.messages.len(), nothing.more), (0, false));
 
     let seqs = [Seq(9), Seq(3), Seq(1), Seq(10_000), Seq(5)];
     let page = reader.messages(&seqs, usize::MAX).await.unwrap();
-    let found: Vec<(i64, &str)> = page.messages.iter().map(|m| (m.seq.0, m.message_id.as_str())).collect();
+    let found: Vec<(i64, &str)> = page
+        .messages
+        .iter()
+        .map(|m| (m.seq.0, m.message_id.as_str()))
+        .collect();
     assert_eq!(found, [(1, "m-000"), (3, "m-001"), (5, "m-002"), (9, "m-004")]);
     assert_eq!(page.messages[0].envelope, message("m-000", queue).envelope.raw());
     assert!(!page.more);
@@ -165,21 +249,41 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q1", "q2", "q3"]).await;
     let all = publish("s", &queue, envelope("all", "r", true, "AAAA"));
-    let outcomes = publish_all(&mut store, vec![message("before", queue[1]), all, message("after", queue[1])]).await;
+    let outcomes = publish_all(
+        &mut store,
+        vec![message("before", queue[1]), all, message("after", queue[1])],
+    )
+    .await;
     let stored = |first| PublishOutcome::Stored { first: Seq(first) };
     assert_eq!(outcomes.publishes, [stored(1), stored(2), stored(5)]);
     assert_eq!(waiting(&store, queue[0], "r").await, ["all"]);
     assert_eq!(waiting(&store, queue[1], "r").await, ["before", "all", "after"]);
-    let envelopes = database.texts("SELECT CAST(COUNT(envelope) AS TEXT), CAST(COUNT(*) AS TEXT) FROM messages").await;
+    let envelopes = database
+        .texts("SELECT CAST(COUNT(envelope) AS TEXT), CAST(COUNT(*) AS TEXT) FROM messages")
+        .await;
     assert_eq!(envelopes, [Some(String::from("3")), Some(String::from("5"))]);
-    let limit = PageLimit { messages: 9, bytes: 1 << 20 };
-    let page = store.reader.lane(&lane(queue[2], "r"), Seq(0), limit).await.unwrap();
+    let limit = PageLimit {
+        messages: 9,
+        bytes: 1 << 20,
+    };
+    let page = store
+        .reader
+        .lane(&lane(queue[2], "r"), Seq(0), limit)
+        .await
+        .unwrap();
     assert_eq!((page.messages[0].seq, page.messages.len()), (Seq(4), 1));
-    assert_eq!(page.messages[0].envelope, envelope("all", "r", true, "AAAA").raw());
+    assert_eq!(
+        page.messages[0].envelope,
+        envelope("all", "r", true, "AAAA").raw()
+    );
 
     let state = store.reader.message_state(&id("all")).await.unwrap();
     let places = vec![(queue[0], Seq(2)), (queue[1], Seq(3)), (queue[2], Seq(4))];
-    let expected = MessageState { sender: client("s"), receiver: Some(client("r")), waiting: places.clone() };
+    let expected = MessageState {
+        sender: client("s"),
+        receiver: Some(client("r")),
+        waiting: places.clone(),
+    };
     assert_eq!(state, Some(expected));
     let mut outcome = ack_all(&mut store, vec![ack("all", "r")]).await.acks;
     if let AckOutcome::Done(places) = &mut outcome[0] {
@@ -188,7 +292,16 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
     assert_eq!(outcome, [AckOutcome::Done(places)]);
     assert_eq!(waiting(&store, queue[1], "r").await, ["before", "after"]);
     assert_eq!(waiting(&store, queue[2], "r").await, [""; 0]);
-    assert!(store.reader.message_state(&id("all")).await.unwrap().unwrap().waiting.is_empty());
+    assert!(
+        store
+            .reader
+            .message_state(&id("all"))
+            .await
+            .unwrap()
+            .unwrap()
+            .waiting
+            .is_empty()
+    );
     assert_eq!(store.reader.message_state(&id("never")).await.unwrap(), None);
     close(store).await;
 }
@@ -202,14 +315,46 @@ async fn the_same_id_again(database: &Database) {
     };
     // (what stands there, what comes, what becomes of it)
     let cases: Vec<(Arc<Publish>, Arc<Publish>, PublishOutcome)> = vec![
-        (given("s", "id", true, "AAAA"), given("s", "id", true, "AAAA"), Duplicate),
-        (given("s", "id", true, "AAAA"), given("s", "id", true, "BBBB"), Duplicate),
-        (given("s", "id", true, "AAAA"), given("s", "id", false, "AAAA"), IdInUse),
-        (given("s", "id", false, "AAAA"), given("s", "id", true, "AAAA"), IdInUse),
-        (given("s", "id", false, "AAAA"), given("s", "id", false, "AAAA"), Duplicate),
-        (given("s", "id", false, "AAAA"), given("s", "id", false, "BBBB"), IdInUse),
-        (given("s", "id", true, "AAAA"), given("x", "id", true, "AAAA"), IdInUse),
-        (given("s", "id", false, "AAAA"), given("x", "id", false, "AAAA"), IdInUse),
+        (
+            given("s", "id", true, "AAAA"),
+            given("s", "id", true, "AAAA"),
+            Duplicate,
+        ),
+        (
+            given("s", "id", true, "AAAA"),
+            given("s", "id", true, "BBBB"),
+            Duplicate,
+        ),
+        (
+            given("s", "id", true, "AAAA"),
+            given("s", "id", false, "AAAA"),
+            IdInUse,
+        ),
+        (
+            given("s", "id", false, "AAAA"),
+            given("s", "id", true, "AAAA"),
+            IdInUse,
+        ),
+        (
+            given("s", "id", false, "AAAA"),
+            given("s", "id", false, "AAAA"),
+            Duplicate,
+        ),
+        (
+            given("s", "id", false, "AAAA"),
+            given("s", "id", false, "BBBB"),
+            IdInUse,
+        ),
+        (
+            given("s", "id", true, "AAAA"),
+            given("x", "id", true, "AAAA"),
+            IdInUse,
+        ),
+        (
+            given("s", "id", false, "AAAA"),
+            given("x", "id", false, "AAAA"),
+            IdInUse,
+        ),
     ];
     let renamed = |publish: &Publish, id: &str| {
         let payload = publish.envelope.fields().unwrap().ciphertext.into_owned();
@@ -219,7 +364,10 @@ async fn the_same_id_again(database: &Database) {
         // In one transaction, with others around them; twice.
         let id = format!("together-{number}");
         let (first_one, second_one) = (renamed(first, &id), renamed(second, &id));
-        let others = [message(&format!("{id}-a"), queue), message(&format!("{id}-b"), queue)];
+        let others = [
+            message(&format!("{id}-a"), queue),
+            message(&format!("{id}-b"), queue),
+        ];
         let outcomes = publish_all(
             &mut store,
             vec![
@@ -232,29 +380,53 @@ async fn the_same_id_again(database: &Database) {
         )
         .await
         .publishes;
-        assert!(matches!(outcomes[..], [_, PublishOutcome::Stored { .. }, a, _, b] if a == *expected && b == *expected), "{id}: {outcomes:?}");
+        assert!(
+            matches!(outcomes[..], [_, PublishOutcome::Stored { .. }, a, _, b] if a == *expected && b == *expected),
+            "{id}: {outcomes:?}"
+        );
 
         // In two transactions; and the second one with a third that repeats it.
         let id = format!("apart-{number}");
         publish_all(&mut store, vec![renamed(first, &id)]).await;
         let (second_one, fresh) = (renamed(second, &id), message(&format!("{id}-c"), queue));
-        let outcomes = publish_all(&mut store, vec![Arc::clone(&second_one), second_one, fresh]).await.publishes;
-        assert!(matches!(outcomes[..], [a, b, PublishOutcome::Stored { .. }] if a == *expected && b == *expected), "{id}: {outcomes:?}");
+        let outcomes = publish_all(&mut store, vec![Arc::clone(&second_one), second_one, fresh])
+            .await
+            .publishes;
+        assert!(
+            matches!(outcomes[..], [a, b, PublishOutcome::Stored { .. }] if a == *expected && b == *expected),
+            "{id}: {outcomes:?}"
+        );
 
         // Also when it has been acknowledged in between.
         ack_all(&mut store, vec![ack(&id, "r")]).await;
-        let outcomes = publish_all(&mut store, vec![renamed(second, &id)]).await.publishes;
+        let outcomes = publish_all(&mut store, vec![renamed(second, &id)])
+            .await
+            .publishes;
         assert_eq!(outcomes, [*expected], "{id}");
     }
     // The first one is what is kept, once, and what stands around it is in order.
     let page = store
         .reader
-        .lane(&lane(queue, "r"), Seq(0), PageLimit { messages: 3, bytes: usize::MAX })
+        .lane(
+            &lane(queue, "r"),
+            Seq(0),
+            PageLimit {
+                messages: 3,
+                bytes: usize::MAX,
+            },
+        )
         .await
         .unwrap();
-    let ids: Vec<&str> = page.messages.iter().map(|message| message.message_id.as_str()).collect();
+    let ids: Vec<&str> = page
+        .messages
+        .iter()
+        .map(|message| message.message_id.as_str())
+        .collect();
     assert_eq!(ids, ["together-0-a", "together-0", "together-0-b"]);
-    assert_eq!(page.messages[1].envelope, renamed(&cases[0].0, "together-0").envelope.raw());
+    assert_eq!(
+        page.messages[1].envelope,
+        renamed(&cases[0].0, "together-0").envelope.raw()
+    );
     // What is refused leaves no trace: the id is held by a stranger, and a retry of it is one.
     let taken = renamed(&cases[6].1, "apart-6");
     assert_eq!(publish_all(&mut store, vec![taken]).await.publishes, [IdInUse]);
@@ -265,7 +437,11 @@ async fn acks_and_what_they_are_answered(database: &Database) {
     use AckOutcome::{AlreadyDone, NotAuthorized, NotFound};
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
-    publish_all(&mut store, ["a", "b", "c", "d"].map(|id| message(id, queue)).to_vec()).await;
+    publish_all(
+        &mut store,
+        ["a", "b", "c", "d"].map(|id| message(id, queue)).to_vec(),
+    )
+    .await;
     let done = |seq| AckOutcome::Done(vec![(queue, Seq(seq))]);
     let acks = vec![
         ack("c", "r"),
@@ -281,10 +457,25 @@ async fn acks_and_what_they_are_answered(database: &Database) {
     let outcomes = ack_all(&mut store, acks).await.acks;
     assert_eq!(
         outcomes,
-        [done(3), done(1), AlreadyDone, NotFound, NotFound, NotAuthorized, done(2), NotAuthorized, NotAuthorized]
+        [
+            done(3),
+            done(1),
+            AlreadyDone,
+            NotFound,
+            NotFound,
+            NotAuthorized,
+            done(2),
+            NotAuthorized,
+            NotAuthorized
+        ]
     );
     assert_eq!(waiting(&store, queue, "r").await, ["d"]);
-    let outcomes = ack_all(&mut store, vec![ack("a", "r"), ack("a", "stranger"), ack("d", "r")]).await.acks;
+    let outcomes = ack_all(
+        &mut store,
+        vec![ack("a", "r"), ack("a", "stranger"), ack("d", "r")],
+    )
+    .await
+    .acks;
     assert_eq!(outcomes, [AlreadyDone, NotAuthorized, done(4)]);
     // Published and acked in one go.
     let transaction = Transaction {
@@ -294,7 +485,12 @@ async fn acks_and_what_they_are_answered(database: &Database) {
     };
     let outcomes = commit(&mut store, transaction).await;
     assert_eq!(outcomes.acks, [done(5)]);
-    assert_eq!(database.texts("SELECT CAST(COUNT(*) AS TEXT) FROM messages").await, [Some(String::from("0"))]);
+    assert_eq!(
+        database
+            .texts("SELECT CAST(COUNT(*) AS TEXT) FROM messages")
+            .await,
+        [Some(String::from("0"))]
+    );
     close(store).await;
 }
 
@@ -302,14 +498,34 @@ async fn times_never_go_backwards(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
     // Sent at 07:03:00.
-    publish_all(&mut store, ["plain", "told", "early", "recorded"].map(|id| message(id, queue)).to_vec()).await;
-    let deliveries = vec![
+    publish_all(
+        &mut store,
+        ["plain", "told", "early", "recorded"]
+            .map(|id| message(id, queue))
+            .to_vec(),
+    )
+    .await;
+    let deliveries = [
         (id("recorded"), time("2025-09-08T07:03:01.5Z")),
         (id("recorded"), time("2025-09-08T07:03:09Z")),
         (id("never"), time("2025-09-08T07:03:09Z")),
     ];
-    commit(&mut store, Transaction { deliveries: deliveries[..1].to_vec(), ..Transaction::default() }).await;
-    commit(&mut store, Transaction { deliveries: deliveries[1..].to_vec(), ..Transaction::default() }).await;
+    commit(
+        &mut store,
+        Transaction {
+            deliveries: deliveries[..1].to_vec(),
+            ..Transaction::default()
+        },
+    )
+    .await;
+    commit(
+        &mut store,
+        Transaction {
+            deliveries: deliveries[1..].to_vec(),
+            ..Transaction::default()
+        },
+    )
+    .await;
     let at = |id, delivered: Option<&str>, acked| {
         let mut ack = ack(id, "r");
         (ack.delivered_time, ack.time) = (delivered.map(time), time(acked));
@@ -336,8 +552,14 @@ async fn times_never_go_backwards(database: &Database) {
             .await;
         let day = |time: &str| Some(format!("2025-09-08T{time}Z"));
         let text = |text: &str| Some(text.to_owned());
-        let expected =
-            [text("s"), text("e"), text("k"), day("07:03:00.000000"), day(delivered), day(acknowledged)];
+        let expected = [
+            text("s"),
+            text("e"),
+            text("k"),
+            day("07:03:00.000000"),
+            day(delivered),
+            day(acknowledged),
+        ];
         assert_eq!(row, expected, "{id}");
     }
     close(store).await;
@@ -349,11 +571,18 @@ async fn rejected_messages_are_kept(database: &Database) {
     let queue = queues(&mut store, &["q1", "q2"]).await;
     publish_all(
         &mut store,
-        vec![publish("s", &queue, envelope("bad", "r", true, "AAAA")), message("good", queue[0]), message("done", queue[0])],
+        vec![
+            publish("s", &queue, envelope("bad", "r", true, "AAAA")),
+            message("good", queue[0]),
+            message("done", queue[0]),
+        ],
     )
     .await;
     ack_all(&mut store, vec![ack("done", "r")]).await;
-    let reject = |id, by| Rejection { ack: ack(id, by), reason: String::from("cannot open it: \u{0}\u{1}ä") };
+    let reject = |id, by| Rejection {
+        ack: ack(id, by),
+        reason: String::from("cannot open it: \u{0}\u{1}ä"),
+    };
     let rejections = vec![
         reject("bad", "stranger"),
         reject("bad", "r"),
@@ -361,19 +590,36 @@ async fn rejected_messages_are_kept(database: &Database) {
         reject("never", "r"),
         reject("done", "r"),
     ];
-    let outcomes = commit(&mut store, Transaction { rejections, ..Transaction::default() }).await.rejections;
+    let outcomes = commit(
+        &mut store,
+        Transaction {
+            rejections,
+            ..Transaction::default()
+        },
+    )
+    .await
+    .rejections;
     let done = AckOutcome::Done(vec![(queue[0], Seq(1)), (queue[1], Seq(2))]);
     assert_eq!(outcomes, [NotAuthorized, done, AlreadyDone, NotFound, NotFound]);
-    assert_eq!(ack_all(&mut store, vec![ack("bad", "r")]).await.acks, [AlreadyDone]);
+    assert_eq!(
+        ack_all(&mut store, vec![ack("bad", "r")]).await.acks,
+        [AlreadyDone]
+    );
     assert_eq!(waiting(&store, queue[0], "r").await, ["good"]);
     assert_eq!(waiting(&store, queue[1], "r").await, [""; 0]);
     let row = database
         .texts("SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, rejected_time FROM rejected_messages")
         .await;
-    let expected = ["bad", "s", "r", "e", "k", "2025-09-08T07:04:00.000000Z"].map(|text| Some(text.to_owned()));
+    let expected =
+        ["bad", "s", "r", "e", "k", "2025-09-08T07:04:00.000000Z"].map(|text| Some(text.to_owned()));
     assert_eq!(row, expected);
-    let size = database.texts("SELECT CAST(LENGTH(envelope) AS TEXT) FROM rejected_messages").await;
-    assert_eq!(size, [Some(envelope("bad", "r", true, "AAAA").raw().len().to_string())]);
+    let size = database
+        .texts("SELECT CAST(LENGTH(envelope) AS TEXT) FROM rejected_messages")
+        .await;
+    assert_eq!(
+        size,
+        [Some(envelope("bad", "r", true, "AAAA").raw().len().to_string())]
+    );
     let times = database
         .texts("SELECT rejected_time, acknowledged_time FROM message_metadata WHERE message_id = 'bad'")
         .await;
@@ -399,11 +645,17 @@ async fn goes_on_after_reopening(database: &Database) {
 async fn a_second_server_is_refused(database: &Database) {
     let mut first = database.open().await;
     let refused = open(&database.settings()).await.unwrap_err();
-    assert!(matches!(&refused, Error::Unusable(text) if text.contains("another server") && text.contains("stop it")), "{refused}");
+    assert!(
+        matches!(&refused, Error::Unusable(text) if text.contains("another server") && text.contains("stop it")),
+        "{refused}"
+    );
     // That did the first one no harm, nor does reopening let anybody in.
     queues(&mut first, &["q"]).await;
     first.committer.reopen().await.unwrap();
-    assert!(matches!(open(&database.settings()).await, Err(Error::Unusable(_))));
+    assert!(matches!(
+        open(&database.settings()).await,
+        Err(Error::Unusable(_))
+    ));
     close(first).await;
     close(database.open().await).await;
 }
@@ -412,14 +664,29 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q1", "q2"]).await;
     let payload = "A".repeat(16 << 20);
-    let large: Vec<_> =
-        (0..3).map(|n| publish("s", &queue, envelope(&format!("large-{n}"), "r", true, &payload))).collect();
+    let large: Vec<_> = (0..3)
+        .map(|n| publish("s", &queue, envelope(&format!("large-{n}"), "r", true, &payload)))
+        .collect();
     for one in &large {
-        publish_all(&mut store, vec![Arc::clone(one), message(&format!("small-{}", one.envelope.message_id), queue[1])]).await;
+        publish_all(
+            &mut store,
+            vec![
+                Arc::clone(one),
+                message(&format!("small-{}", one.envelope.message_id), queue[1]),
+            ],
+        )
+        .await;
     }
     let page = store
         .reader
-        .lane(&lane(queue[1], "r"), Seq(0), PageLimit { messages: 100, bytes: 17 << 20 })
+        .lane(
+            &lane(queue[1], "r"),
+            Seq(0),
+            PageLimit {
+                messages: 100,
+                bytes: 17 << 20,
+            },
+        )
         .await
         .unwrap();
     // Until the limit is reached: one large, one small, one large.
@@ -427,12 +694,26 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
     assert_eq!(page.messages[0].envelope, large[0].envelope.raw());
     assert_eq!(page.messages[2].envelope, large[1].envelope.raw());
     let acks = (0..3).map(|n| ack(&format!("large-{n}"), "r")).collect();
-    assert!(ack_all(&mut store, acks).await.acks.iter().all(|outcome| matches!(outcome, AckOutcome::Done(places) if places.len() == 2)));
+    assert!(
+        ack_all(&mut store, acks)
+            .await
+            .acks
+            .iter()
+            .all(|outcome| matches!(outcome, AckOutcome::Done(places) if places.len() == 2))
+    );
     while store.committer.maintain(None).await.unwrap() {}
     if let Database::Sqlite(folder) = database {
         let size = std::fs::metadata(folder.path().join("data/mq.db")).unwrap().len();
-        assert!(size < 20 << 20, "what is free beyond a spare is given back, and {size} bytes are left");
-        assert_eq!(std::fs::metadata(folder.path().join("data/mq.db-wal")).unwrap().len(), 0);
+        assert!(
+            size < 20 << 20,
+            "what is free beyond a spare is given back, and {size} bytes are left"
+        );
+        assert_eq!(
+            std::fs::metadata(folder.path().join("data/mq.db-wal"))
+                .unwrap()
+                .len(),
+            0
+        );
     }
     close(store).await;
 }
@@ -440,27 +721,59 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
 async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
-    let publishes = (0..2500).map(|n| message(&format!("old-{n:04}"), queue)).collect();
+    let publishes = (0..2500)
+        .map(|n| message(&format!("old-{n:04}"), queue))
+        .collect();
     publish_all(&mut store, publishes).await;
     let acks = (0..2498).map(|n| ack(&format!("old-{n:04}"), "r")).collect();
     ack_all(&mut store, acks).await;
-    let rejection = Rejection { ack: ack("old-2498", "r"), reason: String::from("x") };
-    commit(&mut store, Transaction { rejections: vec![rejection], ..Transaction::default() }).await;
+    let rejection = Rejection {
+        ack: ack("old-2498", "r"),
+        reason: String::from("x"),
+    };
+    commit(
+        &mut store,
+        Transaction {
+            rejections: vec![rejection],
+            ..Transaction::default()
+        },
+    )
+    .await;
     let count = "SELECT CAST(COUNT(*) AS TEXT) FROM message_metadata";
     let left = |left: &str| [Some(left.to_owned())];
     // Sent at 07:03:00; nothing is older than that.
-    while store.committer.maintain(Some(time("2025-09-08T07:03:00Z"))).await.unwrap() {}
+    while store
+        .committer
+        .maintain(Some(time("2025-09-08T07:03:00Z")))
+        .await
+        .unwrap()
+    {}
     assert_eq!(database.texts(count).await, left("2500"));
     let mut steps = 1;
-    while store.committer.maintain(Some(time("2025-09-08T07:03:01Z"))).await.unwrap() {
+    while store
+        .committer
+        .maintain(Some(time("2025-09-08T07:03:01Z")))
+        .await
+        .unwrap()
+    {
         steps += 1;
     }
     assert!(steps >= 3, "in steps that do not hold up commits");
     assert_eq!(database.texts(count).await, left("1"));
     assert_eq!(waiting(&store, queue, "r").await, ["old-2499"]);
-    assert_eq!(database.texts("SELECT CAST(COUNT(*) AS TEXT) FROM rejected_messages").await, left("1"));
+    assert_eq!(
+        database
+            .texts("SELECT CAST(COUNT(*) AS TEXT) FROM rejected_messages")
+            .await,
+        left("1")
+    );
     // What is forgotten was never accepted.
-    assert!(matches!(publish_all(&mut store, vec![message("old-0000", queue)]).await.publishes[..], [PublishOutcome::Stored { .. }]));
+    assert!(matches!(
+        publish_all(&mut store, vec![message("old-0000", queue)])
+            .await
+            .publishes[..],
+        [PublishOutcome::Stored { .. }]
+    ));
     close(store).await;
 }
 
@@ -473,7 +786,10 @@ async fn a_schema_from_the_future_is_refused(database: &Database) {
         )
         .await;
     let refused = open(&database.settings()).await.unwrap_err();
-    assert!(matches!(&refused, Error::Unusable(text) if text.contains("newer version") && text.contains("9999")), "{refused}");
+    assert!(
+        matches!(&refused, Error::Unusable(text) if text.contains("newer version") && text.contains("9999")),
+        "{refused}"
+    );
 }
 
 async fn a_large_transaction(database: &Database) {
@@ -481,13 +797,25 @@ async fn a_large_transaction(database: &Database) {
     let queue = queues(&mut store, &["q"]).await[0];
     let ids: Vec<String> = (0..5237).map(|n| format!("m-{n:05}")).collect();
     let outcomes = publish_all(&mut store, ids.iter().map(|id| message(id, queue)).collect()).await;
-    let numbers: Vec<PublishOutcome> = (1..=5237).map(|n| PublishOutcome::Stored { first: Seq(n) }).collect();
+    let numbers: Vec<PublishOutcome> = (1..=5237)
+        .map(|n| PublishOutcome::Stored { first: Seq(n) })
+        .collect();
     assert_eq!(outcomes.publishes, numbers);
     // In another order than they were published.
-    let outcomes = ack_all(&mut store, ids.iter().rev().skip(1).map(|id| ack(id, "r")).collect()).await;
-    let places: Vec<AckOutcome> = (1..5237).rev().map(|n| AckOutcome::Done(vec![(queue, Seq(n))])).collect();
+    let outcomes = ack_all(
+        &mut store,
+        ids.iter().rev().skip(1).map(|id| ack(id, "r")).collect(),
+    )
+    .await;
+    let places: Vec<AckOutcome> = (1..5237)
+        .rev()
+        .map(|n| AckOutcome::Done(vec![(queue, Seq(n))]))
+        .collect();
     assert_eq!(outcomes.acks, places);
     assert_eq!(waiting(&store, queue, "r").await, ["m-05236"]);
-    assert_eq!(QueueName::new("q").unwrap(), store.reader.topology().await.unwrap().queues[0].1);
+    assert_eq!(
+        QueueName::new("q").unwrap(),
+        store.reader.topology().await.unwrap().queues[0].1
+    );
     close(store).await;
 }

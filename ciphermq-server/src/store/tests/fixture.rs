@@ -11,109 +11,136 @@ use tempfile::TempDir;
 
 use crate::config::{self, Secret, Target};
 use crate::store::{
-    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Settings, Store, Time, Transaction, open,
+    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Settings, Store, Time, Transaction,
+    open,
 };
 
 /// A database that is gone with the value.
-pub(super) enum Database {
+pub(in crate::store) enum Database {
     Sqlite(TempDir),
-    Postgres(Postgres, String),
+    Postgres(Box<Postgres>, String),
 }
 
 impl Database {
-    pub(super) async fn sqlite() -> Self {
+    pub(in crate::store) async fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    pub(super) async fn postgres() -> Self {
+    pub(in crate::store) async fn postgres() -> Self {
         let postgres = Postgres::start().await;
         let name = postgres.create_database().await;
-        Self::Postgres(postgres, name)
+        Self::Postgres(Box::new(postgres), name)
     }
 
-    pub(super) fn settings(&self) -> Settings {
+    pub(in crate::store) fn settings(&self) -> Settings {
         match self {
-            Self::Sqlite(folder) => Settings::Sqlite { path: folder.path().join("data/mq.db"), disk_reserve: 0 },
+            Self::Sqlite(folder) => Settings::Sqlite {
+                path: folder.path().join("data/mq.db"),
+                disk_reserve: 0,
+            },
             Self::Postgres(postgres, name) => Settings::Postgres(at(postgres.url(name))),
         }
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub(in crate::store) async fn open(&self) -> Store {
         open(&self.settings()).await.unwrap()
     }
 
     /// Does something behind the server's back.
-    pub(super) async fn execute(&self, sql: &str) {
+    pub(in crate::store) async fn execute(&self, sql: &str) {
         match self {
             Self::Sqlite(folder) => {
                 let url = format!("sqlite://{}", folder.path().join("data/mq.db").display());
                 let mut connection = SqliteConnection::connect(&url).await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sql))
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
                 connection.close().await.unwrap();
             }
             Self::Postgres(postgres, name) => {
                 let mut connection = PgConnection::connect(&postgres.url(name)).await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sql))
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
                 connection.close().await.unwrap();
             }
         }
     }
 
     /// The only row's columns, all of them texts or NULL.
-    pub(super) async fn texts(&self, sql: &str) -> Vec<Option<String>> {
+    pub(in crate::store) async fn texts(&self, sql: &str) -> Vec<Option<String>> {
         use sqlx::Row as _;
         match self {
             Self::Sqlite(folder) => {
                 let url = format!("sqlite://{}", folder.path().join("data/mq.db").display());
                 let mut connection = SqliteConnection::connect(&url).await.unwrap();
-                let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+                let row = sqlx::query(AssertSqlSafe(sql))
+                    .fetch_one(&mut connection)
+                    .await
+                    .unwrap();
                 (0..row.len()).map(|at| row.get(at)).collect()
             }
             Self::Postgres(postgres, name) => {
                 let mut connection = PgConnection::connect(&postgres.url(name)).await.unwrap();
-                let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+                let row = sqlx::query(AssertSqlSafe(sql))
+                    .fetch_one(&mut connection)
+                    .await
+                    .unwrap();
                 (0..row.len()).map(|at| row.get(at)).collect()
             }
         }
     }
 }
 
-pub(super) fn at(url: String) -> config::Postgres {
-    config::Postgres { target: Target::Url(Secret::from(url)), sslmode: None, sslrootcert: None }
+pub(in crate::store) fn at(url: String) -> config::Postgres {
+    config::Postgres {
+        target: Target::Url(Secret::from(url)),
+        sslmode: None,
+        sslrootcert: None,
+    }
 }
 
 /// Ends both halves, as a server does.
-pub(super) async fn close(store: Store) {
+pub(in crate::store) async fn close(store: Store) {
     store.committer.close().await;
     store.reader.close().await;
 }
 
-pub(super) fn client(name: &str) -> ClientId {
+pub(in crate::store) fn client(name: &str) -> ClientId {
     ClientId::new(name).unwrap()
 }
 
-pub(super) fn id(name: &str) -> MessageId {
+pub(in crate::store) fn id(name: &str) -> MessageId {
     MessageId::new(name).unwrap()
 }
 
-pub(super) fn lane(queue: QueueId, receiver: &str) -> LaneKey {
-    LaneKey { queue, receiver: client(receiver) }
+pub(in crate::store) fn lane(queue: QueueId, receiver: &str) -> LaneKey {
+    LaneKey {
+        queue,
+        receiver: client(receiver),
+    }
 }
 
-pub(super) fn time(text: &str) -> Time {
+pub(in crate::store) fn time(text: &str) -> Time {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
 /// An envelope for `receiver`; `payload` tells two with the same id apart.
-pub(super) fn envelope(message_id: &str, receiver: &str, suite: bool, payload: &str) -> Envelope {
-    let suite = if suite { r#","suite":"X25519-AES256GCM""# } else { "" };
+pub(in crate::store) fn envelope(message_id: &str, receiver: &str, suite: bool, payload: &str) -> Envelope {
+    let suite = if suite {
+        r#","suite":"X25519-AES256GCM""#
+    } else {
+        ""
+    };
     let json = format!(
         r#"{{"message_id":"{message_id}","receiver_client_id":"{receiver}","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"{payload}"{suite}}}"#
     );
     Envelope::parse(Bytes::from(json)).unwrap()
 }
 
-pub(super) fn publish(sender: &str, queues: &[QueueId], envelope: Envelope) -> Arc<Publish> {
+pub(in crate::store) fn publish(sender: &str, queues: &[QueueId], envelope: Envelope) -> Arc<Publish> {
     Arc::new(Publish {
         sender: client(sender),
         exchange: ExchangeName::new("e").unwrap(),
@@ -126,38 +153,77 @@ pub(super) fn publish(sender: &str, queues: &[QueueId], envelope: Envelope) -> A
 }
 
 /// A message from `s` to `r`, of a client with suites.
-pub(super) fn message(message_id: &str, queue: QueueId) -> Arc<Publish> {
+pub(in crate::store) fn message(message_id: &str, queue: QueueId) -> Arc<Publish> {
     publish("s", &[queue], envelope(message_id, "r", true, "AAAA"))
 }
 
-pub(super) fn ack(message_id: &str, by: &str) -> Ack {
-    Ack { message_id: id(message_id), client_id: client(by), delivered_time: None, time: time("2025-09-08T07:04:00Z") }
+pub(in crate::store) fn ack(message_id: &str, by: &str) -> Ack {
+    Ack {
+        message_id: id(message_id),
+        client_id: client(by),
+        delivered_time: None,
+        time: time("2025-09-08T07:04:00Z"),
+    }
 }
 
-pub(super) async fn commit(store: &mut Store, transaction: Transaction) -> Outcomes {
+pub(in crate::store) async fn commit(store: &mut Store, transaction: Transaction) -> Outcomes {
     store.committer.commit(&transaction).await.unwrap()
 }
 
-pub(super) async fn publish_all(store: &mut Store, publishes: Vec<Arc<Publish>>) -> Outcomes {
-    commit(store, Transaction { publishes, ..Transaction::default() }).await
+pub(in crate::store) async fn publish_all(store: &mut Store, publishes: Vec<Arc<Publish>>) -> Outcomes {
+    commit(
+        store,
+        Transaction {
+            publishes,
+            ..Transaction::default()
+        },
+    )
+    .await
 }
 
-pub(super) async fn ack_all(store: &mut Store, acks: Vec<Ack>) -> Outcomes {
-    commit(store, Transaction { acks, ..Transaction::default() }).await
+pub(in crate::store) async fn ack_all(store: &mut Store, acks: Vec<Ack>) -> Outcomes {
+    commit(
+        store,
+        Transaction {
+            acks,
+            ..Transaction::default()
+        },
+    )
+    .await
 }
 
 /// Declares queues, and returns their numbers.
-pub(super) async fn queues(store: &mut Store, names: &[&str]) -> Vec<QueueId> {
-    let changes = names.iter().map(|name| Change::DeclareQueue(QueueName::new(name).unwrap())).collect();
-    let outcomes = commit(store, Transaction { changes, ..Transaction::default() }).await;
+pub(in crate::store) async fn queues(store: &mut Store, names: &[&str]) -> Vec<QueueId> {
+    let changes = names
+        .iter()
+        .map(|name| Change::DeclareQueue(QueueName::new(name).unwrap()))
+        .collect();
+    let outcomes = commit(
+        store,
+        Transaction {
+            changes,
+            ..Transaction::default()
+        },
+    )
+    .await;
     outcomes.changes.into_iter().map(Option::unwrap).collect()
 }
 
 /// The ids of everything that waits in a lane.
-pub(super) async fn waiting(store: &Store, queue: QueueId, receiver: &str) -> Vec<String> {
-    let limit = PageLimit { messages: 100_000, bytes: usize::MAX };
-    let page = store.reader.lane(&lane(queue, receiver), Seq(0), limit).await.unwrap();
+pub(in crate::store) async fn waiting(store: &Store, queue: QueueId, receiver: &str) -> Vec<String> {
+    let limit = PageLimit {
+        messages: 100_000,
+        bytes: usize::MAX,
+    };
+    let page = store
+        .reader
+        .lane(&lane(queue, receiver), Seq(0), limit)
+        .await
+        .unwrap();
     assert!(!page.more);
     assert!(page.messages.is_sorted_by(|a, b| a.seq < b.seq));
-    page.messages.iter().map(|message| message.message_id.to_string()).collect()
+    page.messages
+        .iter()
+        .map(|message| message.message_id.to_string())
+        .collect()
 }

@@ -1,6 +1,6 @@
 //! The store's contract, on both databases: each test has one body and runs on SQLite and on PostgreSQL.
 
 mod contract;
-mod fixture;
+pub(super) mod fixture;
 mod postgres;
 mod sqlite;

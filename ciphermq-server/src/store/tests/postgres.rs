@@ -8,7 +8,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
-use crate::store::{AckOutcome, CommitError, CommitNumber, Error, PublishOutcome, SealedRow, Settings, Store, Transaction, open};
+use crate::store::{
+    AckOutcome, CommitError, CommitNumber, Error, PublishOutcome, SealedRow, Settings, Store, Transaction,
+    open,
+};
 
 async fn refused(settings: config::Postgres) -> String {
     match open(&Settings::Postgres(settings)).await.unwrap_err() {
@@ -18,22 +21,33 @@ async fn refused(settings: config::Postgres) -> String {
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error}; ")).collect()
+    std::iter::successors(Some(error), |error| error.source())
+        .map(|error| format!("{error}; "))
+        .collect()
 }
 
 async fn connect(database: &Database) -> PgConnection {
-    let Database::Postgres(postgres, name) = database else { unreachable!() };
+    let Database::Postgres(postgres, name) = database else {
+        unreachable!()
+    };
     PgConnection::connect(&postgres.url(name)).await.unwrap()
 }
 
 /// Waits until a query returns a row.
 async fn until(connection: &mut PgConnection, sql: &str) {
     let found = async {
-        while sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *connection).await.unwrap().is_none() {
+        while sqlx::query(AssertSqlSafe(sql))
+            .fetch_optional(&mut *connection)
+            .await
+            .unwrap()
+            .is_none()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(ciphermq_tests::PATIENCE, found).await.expect(sql);
+    tokio::time::timeout(ciphermq_tests::PATIENCE, found)
+        .await
+        .expect(sql);
 }
 
 #[tokio::test]
@@ -54,9 +68,15 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     let user = ciphermq_tests::postgres::USER;
     let wrong = "wrong-secret/%@:";
     let text = refused(fields(user, wrong, &name)).await;
-    assert!(text.contains("refuses user") && text.contains("password in [database]") && !text.contains(wrong), "{text}");
+    assert!(
+        text.contains("refuses user") && text.contains("password in [database]") && !text.contains(wrong),
+        "{text}"
+    );
     let text = refused(fields(user, postgres.password(), "nowhere")).await;
-    assert!(text.contains("no database \"nowhere\"") && text.contains("createdb"), "{text}");
+    assert!(
+        text.contains("no database \"nowhere\"") && text.contains("createdb"),
+        "{text}"
+    );
     let mut tls = fields(user, postgres.password(), &name);
     tls.sslmode = Some(SslMode::Require);
     let text = refused(tls).await;
@@ -64,43 +84,77 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     let text = refused(at(String::from("postgres://u:very-secret@[::1/x"))).await;
     assert!(text.contains("url") && !text.contains("very-secret"), "{text}");
     // The fields name the same database as the url.
-    close(open(&Settings::Postgres(fields(user, postgres.password(), &name))).await.unwrap()).await;
+    close(
+        open(&Settings::Postgres(fields(user, postgres.password(), &name)))
+            .await
+            .unwrap(),
+    )
+    .await;
 
     let settings = Settings::Postgres(fields(user, postgres.password(), &name));
     postgres.stop(Stop::Fast).await;
     let error = open(&settings).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)));
     let text = chain(&error);
-    assert!(text.contains("cannot reach PostgreSQL at 127.0.0.1") && text.contains("check that it runs"), "{text}");
+    assert!(
+        text.contains("cannot reach PostgreSQL at 127.0.0.1") && text.contains("check that it runs"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn postgres_tls_is_verified() {
-    let postgres = Postgres::start_with(Options { tls: true, settings: Vec::new() }).await;
+    let postgres = Postgres::start_with(Options {
+        tls: true,
+        settings: Vec::new(),
+    })
+    .await;
     let name = postgres.create_database().await;
-    let with = |sslmode, sslrootcert| config::Postgres { sslmode: Some(sslmode), sslrootcert, ..at(postgres.url(&name)) };
-    let store = open(&Settings::Postgres(with(SslMode::VerifyFull, Some(postgres.ca())))).await.unwrap();
+    let with = |sslmode, sslrootcert| config::Postgres {
+        sslmode: Some(sslmode),
+        sslrootcert,
+        ..at(postgres.url(&name))
+    };
+    let store = open(&Settings::Postgres(with(
+        SslMode::VerifyFull,
+        Some(postgres.ca()),
+    )))
+    .await
+    .unwrap();
     store.reader.topology().await.unwrap();
     close(store).await;
     // Not vouched for by anybody known.
     let text = refused(with(SslMode::VerifyFull, None)).await;
     assert!(text.contains("sslrootcert"), "{text}");
-    let error = open(&Settings::Postgres(with(SslMode::Disable, None))).await.unwrap_err();
+    let error = open(&Settings::Postgres(with(SslMode::Disable, None)))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Unusable(_)), "{error:?}");
 }
 
 #[tokio::test]
 async fn postgres_without_fsync_is_refused() {
-    let postgres = Postgres::start_with(Options { tls: false, settings: vec![String::from("fsync=off")] }).await;
+    let postgres = Postgres::start_with(Options {
+        tls: false,
+        settings: vec![String::from("fsync=off")],
+    })
+    .await;
     let text = refused(at(postgres.url(&postgres.create_database().await))).await;
-    assert!(text.contains("fsync = off") && text.contains("set fsync = on"), "{text}");
+    assert!(
+        text.contains("fsync = off") && text.contains("set fsync = on"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn postgres_commits_are_synced_whatever_the_database_says() {
     let database = Database::postgres().await;
-    let Database::Postgres(_, name) = &database else { unreachable!() };
-    database.execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
+    let Database::Postgres(_, name) = &database else {
+        unreachable!()
+    };
+    database
+        .execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off"))
+        .await;
     let mut store = database.open().await;
     // Reads the setting of the session that commits, as that session itself sees it.
     database
@@ -112,7 +166,10 @@ async fn postgres_commits_are_synced_whatever_the_database_says() {
         )
         .await;
     queues(&mut store, &["q"]).await;
-    assert_eq!(database.texts("SELECT setting FROM seen").await, [Some(String::from("on"))]);
+    assert_eq!(
+        database.texts("SELECT setting FROM seen").await,
+        [Some(String::from("on"))]
+    );
     close(store).await;
 }
 
@@ -139,16 +196,33 @@ async fn postgres_of_an_older_server_is_adopted() {
     };
     assert_eq!(store.reader.public_key(&client("r")).await.unwrap(), Some(key));
     let state = store.reader.message_state(&id("old")).await.unwrap().unwrap();
-    assert_eq!((state.sender, state.receiver, state.waiting), (client("s"), None, vec![]));
+    assert_eq!(
+        (state.sender, state.receiver, state.waiting),
+        (client("s"), None, vec![])
+    );
     let queue = queues(&mut store, &["q"]).await[0];
     let outcomes = publish_all(&mut store, vec![message("old", queue), message("new", queue)]).await;
     assert_eq!(outcomes.publishes[0], PublishOutcome::IdInUse);
     assert!(matches!(outcomes.publishes[1], PublishOutcome::Stored { .. }));
     let outcomes = ack_all(&mut store, vec![ack("old", "r"), ack("new", "r")]).await;
-    assert!(matches!(outcomes.acks[..], [AckOutcome::NotFound, AckOutcome::Done(_)]));
+    assert!(matches!(
+        outcomes.acks[..],
+        [AckOutcome::NotFound, AckOutcome::Done(_)]
+    ));
     close(store).await;
-    let row = database.texts("SELECT client_id, sent_time, acknowledged_time FROM message_metadata WHERE message_id = 'old'").await;
-    assert_eq!(row, [Some(String::from("s")), Some(String::from("2024-01-01T00:00:00+00:00")), None]);
+    let row = database
+        .texts(
+            "SELECT client_id, sent_time, acknowledged_time FROM message_metadata WHERE message_id = 'old'",
+        )
+        .await;
+    assert_eq!(
+        row,
+        [
+            Some(String::from("s")),
+            Some(String::from("2024-01-01T00:00:00+00:00")),
+            None
+        ]
+    );
     // And again, as a database of this version.
     close(database.open().await).await;
 }
@@ -157,9 +231,23 @@ async fn postgres_of_an_older_server_is_adopted() {
 async fn postgres_of_another_program_is_refused() {
     let database = Database::postgres().await;
     database.execute("CREATE TABLE messages (body TEXT)").await;
-    let Settings::Postgres(settings) = database.settings() else { unreachable!() };
+    let Settings::Postgres(settings) = database.settings() else {
+        unreachable!()
+    };
     let text = refused(settings).await;
     assert!(text.contains("another program"), "{text}");
+}
+
+#[tokio::test]
+async fn postgres_that_cannot_hold_every_name_is_refused() {
+    let postgres = Postgres::start().await;
+    let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+    sqlx::raw_sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let text = refused(at(postgres.url("latin"))).await;
+    assert!(text.contains("LATIN1") && text.contains("UTF8"), "{text}");
 }
 
 #[tokio::test]
@@ -170,14 +258,26 @@ async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
     database
         .execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name LIKE 'ciphermq-server%'")
         .await;
-    let transaction = Transaction { publishes: vec![message("a", queue)], ..Transaction::default() };
+    let transaction = Transaction {
+        publishes: vec![message("a", queue)],
+        ..Transaction::default()
+    };
     let error = store.committer.commit(&transaction).await.unwrap_err();
-    assert!(matches!(error, CommitError::Failed(Error::Unavailable(_))), "{error:?}");
+    assert!(
+        matches!(error, CommitError::Failed(Error::Unavailable(_))),
+        "{error:?}"
+    );
     // And goes on saying so until it is opened anew.
     let error = store.committer.commit(&transaction).await.unwrap_err();
-    assert!(matches!(error, CommitError::Failed(Error::Unavailable(_))), "{error:?}");
+    assert!(
+        matches!(error, CommitError::Failed(Error::Unavailable(_))),
+        "{error:?}"
+    );
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(1));
-    assert_eq!(store.committer.commit(&transaction).await.unwrap().commit, CommitNumber(2));
+    assert_eq!(
+        store.committer.commit(&transaction).await.unwrap().commit,
+        CommitNumber(2)
+    );
     // The readers' connections were ended too, and mend themselves.
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     close(store).await;
@@ -189,10 +289,18 @@ async fn postgres_restarts_and_everything_goes_on() {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
     publish_all(&mut store, vec![message("a", queue)]).await;
-    let Database::Postgres(postgres, _) = &mut database else { unreachable!() };
+    let Database::Postgres(postgres, _) = &mut database else {
+        unreachable!()
+    };
     postgres.kill().await;
-    assert!(matches!(store.committer.reopen().await, Err(Error::Unavailable(_))));
-    assert!(matches!(store.reader.message_state(&id("a")).await, Err(Error::Unavailable(_))));
+    assert!(matches!(
+        store.committer.reopen().await,
+        Err(Error::Unavailable(_))
+    ));
+    assert!(matches!(
+        store.reader.message_state(&id("a")).await,
+        Err(Error::Unavailable(_))
+    ));
     postgres.restart().await;
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
@@ -202,15 +310,21 @@ async fn postgres_restarts_and_everything_goes_on() {
 }
 
 /// Commits, ends the session in the middle of the commit, and tells what the committer said of it.
-async fn killed_in_its_commit(store: &mut Store, transaction: &Transaction, observer: &mut PgConnection) -> CommitError {
+async fn killed_in_its_commit(
+    store: &mut Store,
+    transaction: &Transaction,
+    observer: &mut PgConnection,
+) -> CommitError {
     let stuck = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'ciphermq-server%' \
                  AND query = 'COMMIT' AND wait_event IN ('SyncRep', 'PgSleep')";
     let (outcome, ()) = tokio::join!(store.committer.commit(transaction), async {
         until(observer, stuck).await;
-        sqlx::query(AssertSqlSafe(format!("SELECT pg_terminate_backend(pid) FROM ({stuck}) AS stuck")))
-            .execute(observer)
-            .await
-            .unwrap();
+        sqlx::query(AssertSqlSafe(format!(
+            "SELECT pg_terminate_backend(pid) FROM ({stuck}) AS stuck"
+        )))
+        .execute(observer)
+        .await
+        .unwrap();
     });
     outcome.unwrap_err()
 }
@@ -230,13 +344,22 @@ async fn postgres_a_commit_without_an_answer_that_did_not_happen() {
              FOR EACH ROW EXECUTE FUNCTION hang()",
         )
         .await;
-    let transaction = Transaction { publishes: vec![message("a", queue)], ..Transaction::default() };
+    let transaction = Transaction {
+        publishes: vec![message("a", queue)],
+        ..Transaction::default()
+    };
     let error = killed_in_its_commit(&mut store, &transaction, &mut observer).await;
-    assert!(matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)), "{error:?}");
+    assert!(
+        matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)),
+        "{error:?}"
+    );
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(1));
     assert_eq!(waiting(&store, queue, "r").await, [""; 0]);
     database.execute("DROP TRIGGER hang ON server_state").await;
-    assert_eq!(store.committer.commit(&transaction).await.unwrap().commit, CommitNumber(2));
+    assert_eq!(
+        store.committer.commit(&transaction).await.unwrap().commit,
+        CommitNumber(2)
+    );
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     close(store).await;
 }
@@ -255,15 +378,31 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
     ] {
         sqlx::raw_sql(sql).execute(&mut observer).await.unwrap();
     }
-    until(&mut observer, "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'").await;
-    let transaction = Transaction { publishes: vec![message("a", queue)], ..Transaction::default() };
+    until(
+        &mut observer,
+        "SELECT 1 WHERE current_setting('synchronous_standby_names') = 'nobody'",
+    )
+    .await;
+    let transaction = Transaction {
+        publishes: vec![message("a", queue)],
+        ..Transaction::default()
+    };
     let error = killed_in_its_commit(&mut store, &transaction, &mut observer).await;
-    assert!(matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)), "{error:?}");
-    for sql in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
+    assert!(
+        matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)),
+        "{error:?}"
+    );
+    for sql in [
+        "ALTER SYSTEM RESET synchronous_standby_names",
+        "SELECT pg_reload_conf()",
+    ] {
         sqlx::raw_sql(sql).execute(&mut observer).await.unwrap();
     }
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
-    assert_eq!(publish_all(&mut store, vec![message("a", queue)]).await.publishes, [PublishOutcome::Duplicate]);
+    assert_eq!(
+        publish_all(&mut store, vec![message("a", queue)]).await.publishes,
+        [PublishOutcome::Duplicate]
+    );
     close(store).await;
 }

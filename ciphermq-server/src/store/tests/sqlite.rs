@@ -8,7 +8,10 @@ use super::fixture::*;
 use crate::store::{Error, Settings, open};
 
 fn at(path: &Path) -> Settings {
-    Settings::Sqlite { path: path.to_owned(), disk_reserve: 0 }
+    Settings::Sqlite {
+        path: path.to_owned(),
+        disk_reserve: 0,
+    }
 }
 
 fn unusable(error: Error) -> String {
@@ -25,7 +28,10 @@ async fn the_file_and_its_folder_are_private() {
     let mut store = open(&at(&path)).await.unwrap();
     queues(&mut store, &["q"]).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&folder.path().join("a")), mode(&folder.path().join("a/b"))), (0o700, 0o700));
+    assert_eq!(
+        (mode(&folder.path().join("a")), mode(&folder.path().join("a/b"))),
+        (0o700, 0o700)
+    );
     for name in ["mq.db", "mq.db-wal", "mq.db-shm", "mq.db.lock"] {
         assert_eq!(mode(&folder.path().join("a/b").join(name)), 0o600, "{name}");
     }
@@ -42,7 +48,10 @@ async fn every_way_to_the_file_leads_to_the_same_lock() {
     for path in ["link.db", "self/mq.db", "./self/self/link.db"] {
         let path = folder.path().join(path);
         let text = unusable(open(&at(&path)).await.unwrap_err());
-        assert!(text.contains(&format!("another server (process {})", std::process::id())), "{text}");
+        assert!(
+            text.contains(&format!("another server (process {})", std::process::id())),
+            "{text}"
+        );
     }
     close(store).await;
     close(open(&at(&folder.path().join("link.db"))).await.unwrap()).await;
@@ -57,12 +66,16 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     assert!(fs::read_to_string(&text).unwrap().starts_with("These are notes"));
 
     assert!(unusable(open(&at(folder.path())).await.unwrap_err()).contains("directory"));
-    assert!(unusable(open(&at(&text.join("mq.db"))).await.unwrap_err()).contains("cannot use the database file"));
+    assert!(
+        unusable(open(&at(&text.join("mq.db"))).await.unwrap_err()).contains("cannot use the database file")
+    );
     symlink("nowhere", folder.path().join("dangling")).unwrap();
     assert!(unusable(open(&at(&folder.path().join("dangling"))).await.unwrap_err()).contains("No such file"));
 
     let database = Database::sqlite().await;
-    let Settings::Sqlite { path, .. } = database.settings() else { unreachable!() };
+    let Settings::Sqlite { path, .. } = database.settings() else {
+        unreachable!()
+    };
     fs::create_dir(path.parent().unwrap()).unwrap();
     fs::write(&path, "").unwrap();
     database.execute("CREATE TABLE recipes (name TEXT)").await;
@@ -72,7 +85,10 @@ async fn what_is_no_database_of_ours_is_left_alone() {
 #[tokio::test]
 async fn there_is_no_room_below_the_reserve() {
     let folder = tempfile::tempdir().unwrap();
-    let with = |disk_reserve| Settings::Sqlite { path: folder.path().join("mq.db"), disk_reserve };
+    let with = |disk_reserve| Settings::Sqlite {
+        path: folder.path().join("mq.db"),
+        disk_reserve,
+    };
     let store = open(&with(u64::MAX)).await.unwrap();
     assert!(!store.committer.has_room());
     close(store).await;

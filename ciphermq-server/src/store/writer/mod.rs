@@ -39,9 +39,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Committer;
-use super::model::{
-    Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time,
-};
+use super::model::{Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time};
 use queue::Submission;
 
 /// How the writer works.
@@ -109,7 +107,9 @@ impl<T> Future for Pending<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // Dropped without an answer: the writer has ended.
-        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(WriteError::Closed)))
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|answer| answer.unwrap_or(Err(WriteError::Closed)))
     }
 }
 
@@ -137,7 +137,9 @@ pub fn spawn(
     let (close_by, closing) = watch::channel(None);
     let handle = WriterHandle {
         submissions,
-        room: Arc::new(Semaphore::new(settings.max_pending_bytes.min(Semaphore::MAX_PERMITS))),
+        room: Arc::new(Semaphore::new(
+            settings.max_pending_bytes.min(Semaphore::MAX_PERMITS),
+        )),
         max_pending_bytes: settings.max_pending_bytes,
         close_by: Arc::new(close_by),
     };
@@ -162,7 +164,13 @@ impl WriterHandle {
         let room = Arc::clone(&self.room).acquire_many_owned(permits);
         let error = match tokio::time::timeout_at(deadline, room).await {
             Ok(Ok(room)) => {
-                self.submit(Submission::Publish { publishes, bytes, deadline, answer: Some(answer), room });
+                self.submit(Submission::Publish {
+                    publishes,
+                    bytes,
+                    deadline,
+                    answer: Some(answer),
+                    room,
+                });
                 return Pending(pending);
             }
             Ok(Err(_closed)) => WriteError::Closed,

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::{CommitObserver, WriteError};
-use crate::store::model::{
-    Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction,
-};
+use crate::store::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
 
 /// What became of everything in a batch, kind by kind, in order.
 #[derive(Default)]
@@ -18,7 +16,12 @@ pub(super) struct Results {
 
 impl Results {
     /// Adds what a part's commit did, after the observer has seen it.
-    pub(super) fn committed(&mut self, part: &Transaction, outcomes: Outcomes, observer: &dyn CommitObserver) {
+    pub(super) fn committed(
+        &mut self,
+        part: &Transaction,
+        outcomes: Outcomes,
+        observer: &dyn CommitObserver,
+    ) {
         let stored: Vec<(Arc<Publish>, Seq)> = part
             .publishes
             .iter()
@@ -28,7 +31,11 @@ impl Results {
                 PublishOutcome::Duplicate | PublishOutcome::IdInUse => None,
             })
             .collect();
-        let rejected = part.rejections.iter().map(|rejection| &rejection.ack).zip(&outcomes.rejections);
+        let rejected = part
+            .rejections
+            .iter()
+            .map(|rejection| &rejection.ack)
+            .zip(&outcomes.rejections);
         let acked: Vec<(&Ack, &AckOutcome)> = part.acks.iter().zip(&outcomes.acks).chain(rejected).collect();
         if !stored.is_empty() || !acked.is_empty() {
             observer.committed(&stored, &acked);
@@ -43,26 +50,39 @@ impl Results {
     pub(super) fn refused(&mut self, part: &Transaction, why: &str, observer: &dyn CommitObserver) {
         let error = WriteError::Refused(why.into());
         let rejected = part.rejections.iter().map(|rejection| &rejection.ack);
-        let acked: Vec<(&Ack, &AckOutcome)> =
-            part.acks.iter().chain(rejected).map(|ack| (ack, &AckOutcome::NotFound)).collect();
+        let acked: Vec<(&Ack, &AckOutcome)> = part
+            .acks
+            .iter()
+            .chain(rejected)
+            .map(|ack| (ack, &AckOutcome::NotFound))
+            .collect();
         if !acked.is_empty() {
             observer.committed(&[], &acked);
         }
-        self.changes.extend(part.changes.iter().map(|_| Err(error.clone())));
+        self.changes
+            .extend(part.changes.iter().map(|_| Err(error.clone())));
         self.publishes_failed(part, &error);
         self.acks.extend(part.acks.iter().map(|_| Err(error.clone())));
-        self.rejections.extend(part.rejections.iter().map(|_| Err(error.clone())));
+        self.rejections
+            .extend(part.rejections.iter().map(|_| Err(error.clone())));
     }
 
     /// Adds that a part's publishes were not written.
     pub(super) fn publishes_failed(&mut self, part: &Transaction, error: &WriteError) {
-        self.publishes.extend(part.publishes.iter().map(|_| Err(error.clone())));
+        self.publishes
+            .extend(part.publishes.iter().map(|_| Err(error.clone())));
     }
 }
 
 /// How many items a transaction has.
 pub(super) fn len(transaction: &Transaction) -> usize {
-    let Transaction { changes, publishes, acks, rejections, deliveries } = transaction;
+    let Transaction {
+        changes,
+        publishes,
+        acks,
+        rejections,
+        deliveries,
+    } = transaction;
     changes.len() + publishes.len() + acks.len() + rejections.len() + deliveries.len()
 }
 

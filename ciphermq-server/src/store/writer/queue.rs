@@ -47,14 +47,20 @@ impl Submission {
     /// By when it has to be answered.
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Publish { deadline, answer: Some(_), .. } => Some(*deadline),
+            Self::Publish {
+                deadline,
+                answer: Some(_),
+                ..
+            } => Some(*deadline),
             _ => None,
         }
     }
 
     /// Answers a publish with an error, unless that was done; whether it is a publish.
     fn refuse(&mut self, error: &WriteError) -> bool {
-        let Self::Publish { answer, .. } = self else { return false };
+        let Self::Publish { answer, .. } = self else {
+            return false;
+        };
         if let Some(answer) = answer.take() {
             let _ = answer.send(Err(error.clone()));
         }
@@ -77,7 +83,11 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(incoming: mpsc::UnboundedReceiver<Submission>) -> Self {
-        Self { incoming, waiting: VecDeque::new(), next_deadline: None }
+        Self {
+            incoming,
+            waiting: VecDeque::new(),
+            next_deadline: None,
+        }
     }
 
     /// Waits until something waits; `false` if nothing ever will.
@@ -122,7 +132,10 @@ impl Queue {
             return;
         }
         self.waiting.retain_mut(|submission| !submission.expire(now));
-        self.next_deadline = self.waiting.iter().fold(None, |next, s| earlier(next, s.deadline()));
+        self.next_deadline = self
+            .waiting
+            .iter()
+            .fold(None, |next, s| earlier(next, s.deadline()));
     }
 
     /// Refuses all publishes that wait.
@@ -177,7 +190,9 @@ pub(super) struct Batch {
 impl Batch {
     /// The earliest deadline of those not answered yet.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.submissions.iter().fold(None, |next, s| earlier(next, s.deadline()))
+        self.submissions
+            .iter()
+            .fold(None, |next, s| earlier(next, s.deadline()))
     }
 
     /// Answers those that have waited too long. They stay under way, and keep their room.
@@ -196,7 +211,12 @@ impl Batch {
         for submission in self.submissions {
             // Whoever no longer waits for the answer has dropped its receiver.
             match submission {
-                Submission::Publish { publishes: given, answer, room, .. } => {
+                Submission::Publish {
+                    publishes: given,
+                    answer,
+                    room,
+                    ..
+                } => {
                     let outcomes = publishes.by_ref().take(given.len()).collect();
                     drop((given, room));
                     if let Some(answer) = answer {

@@ -60,7 +60,11 @@ pub(super) async fn run(
         committer,
         observer,
         queue: Queue::new(incoming),
-        closing: Closing { asked: closing, deadline: None, timeout: settings.close_timeout },
+        closing: Closing {
+            asked: closing,
+            deadline: None,
+            timeout: settings.close_timeout,
+        },
         settings,
         last_commit: None,
         maintained: Instant::now(),
@@ -70,7 +74,10 @@ pub(super) async fn run(
     writer.queue.close();
     writer.queue.refuse_publishes(&WriteError::Closed);
     drop(writer.queue);
-    if timeout(writer.settings.close_timeout, writer.committer.close()).await.is_err() {
+    if timeout(writer.settings.close_timeout, writer.committer.close())
+        .await
+        .is_err()
+    {
         tracing::warn!("the database was not closed cleanly in time");
     }
     match end {
@@ -80,7 +87,10 @@ pub(super) async fn run(
             Ok(())
         }
         Err(End::Fatal(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used any more");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the database cannot be used any more"
+            );
             Err(error)
         }
     }
@@ -119,7 +129,11 @@ impl Writer {
                 }
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = if self.maintain().await { Duration::ZERO } else { MAINTENANCE_INTERVAL };
+            pause = if self.maintain().await {
+                Duration::ZERO
+            } else {
+                MAINTENANCE_INTERVAL
+            };
         }
     }
 
@@ -128,13 +142,20 @@ impl Writer {
         self.maintained = Instant::now();
         let forget_before = self.settings.metadata_retention.and_then(|retention| {
             let retention = jiff::SignedDuration::try_from(retention).ok()?;
-            Time::now().timestamp().checked_sub(retention).ok().map(Time::from)
+            Time::now()
+                .timestamp()
+                .checked_sub(retention)
+                .ok()
+                .map(Time::from)
         });
         match self.committer.maintain(forget_before).await {
             Ok(more) => more,
             Err(error) => {
                 // Nothing is lost by it; if the database is gone, the next commit deals with that.
-                tracing::debug!(error = &error as &dyn std::error::Error, "maintenance of the database failed");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "maintenance of the database failed"
+                );
                 false
             }
         }
@@ -154,7 +175,10 @@ impl Writer {
                     results.committed(&part, outcomes, &*self.observer);
                 }
                 Err(CommitError::Unknown { outcomes, source }) => {
-                    tracing::warn!(error = &*source as &dyn std::error::Error, "the outcome of a commit is not known");
+                    tracing::warn!(
+                        error = &*source as &dyn std::error::Error,
+                        "the outcome of a commit is not known"
+                    );
                     if self.resolve(&outcomes, &mut batch).await? {
                         results.committed(&part, outcomes, &*self.observer);
                     } else {
@@ -162,14 +186,20 @@ impl Writer {
                     }
                 }
                 Err(CommitError::Failed(Error::Unavailable(source))) => {
-                    tracing::warn!(error = &*source as &dyn std::error::Error, "the database is not available");
+                    tracing::warn!(
+                        error = &*source as &dyn std::error::Error,
+                        "the database is not available"
+                    );
                     let last = self.last_commit;
                     let found = self.reopen(&mut batch).await?;
                     self.expect(found, &[last])?;
                     parts.push_front(part);
                 }
                 Err(CommitError::Failed(Error::Full(source))) => {
-                    tracing::warn!(error = &*source as &dyn std::error::Error, "the database's disk is full");
+                    tracing::warn!(
+                        error = &*source as &dyn std::error::Error,
+                        "the database's disk is full"
+                    );
                     results.publishes_failed(&part, &WriteError::Full);
                     // Acks make room, so they are tried without the publishes, and again and again.
                     if std::mem::take(&mut part.publishes).is_empty() {
@@ -186,7 +216,10 @@ impl Writer {
                         parts.push_front(second);
                         parts.push_front(first);
                     } else {
-                        tracing::warn!(error = &*source as &dyn std::error::Error, "the database refuses an item");
+                        tracing::warn!(
+                            error = &*source as &dyn std::error::Error,
+                            "the database refuses an item"
+                        );
                         results.refused(&part, &source.to_string(), &*self.observer);
                     }
                 }
@@ -247,7 +280,11 @@ impl Writer {
             "its last commit is {}, and it was left at {}; was a backup restored, or a standby promoted that was \
              behind? Start the server again to go on with what is there",
             found.0,
-            known.iter().map(|commit| commit.0.to_string()).collect::<Vec<_>>().join(" or ")
+            known
+                .iter()
+                .map(|commit| commit.0.to_string())
+                .collect::<Vec<_>>()
+                .join(" or ")
         ))))
     }
 }

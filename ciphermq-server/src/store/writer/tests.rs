@@ -63,16 +63,32 @@ fn names<'a>(ids: impl Iterator<Item = &'a MessageId>) -> String {
 
 impl Scripted {
     fn describe(transaction: &Transaction) -> String {
-        let publishes = names(transaction.publishes.iter().map(|publish| &publish.envelope.message_id));
+        let publishes = names(
+            transaction
+                .publishes
+                .iter()
+                .map(|publish| &publish.envelope.message_id),
+        );
         let acks = names(transaction.acks.iter().map(|ack| &ack.message_id));
-        let rejections = names(transaction.rejections.iter().map(|rejection| &rejection.ack.message_id));
+        let rejections = names(
+            transaction
+                .rejections
+                .iter()
+                .map(|rejection| &rejection.ack.message_id),
+        );
         let deliveries = names(transaction.deliveries.iter().map(|(id, _)| id));
         let changes = transaction.changes.len().to_string();
-        [("p", publishes), ("a", acks), ("r", rejections), ("d", deliveries), ("c", changes)]
-            .into_iter()
-            .filter(|(_, items)| !items.is_empty() && items != "0")
-            .map(|(kind, items)| format!(" {kind}:{items}"))
-            .collect()
+        [
+            ("p", publishes),
+            ("a", acks),
+            ("r", rejections),
+            ("d", deliveries),
+            ("c", changes),
+        ]
+        .into_iter()
+        .filter(|(_, items)| !items.is_empty() && items != "0")
+        .map(|(kind, items)| format!(" {kind}:{items}"))
+        .collect()
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut World) -> T) -> T {
@@ -107,7 +123,11 @@ impl World {
                 })
                 .collect(),
             acks: transaction.acks.iter().map(done).collect(),
-            rejections: transaction.rejections.iter().map(|rejection| done(&rejection.ack)).collect(),
+            rejections: transaction
+                .rejections
+                .iter()
+                .map(|rejection| done(&rejection.ack))
+                .collect(),
         }
     }
 
@@ -123,10 +143,15 @@ impl Committer for Scripted {
         self.begun.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
         self.with(|world| {
-            world.events.push(format!("commit{}", Self::describe(transaction)));
+            world
+                .events
+                .push(format!("commit{}", Self::describe(transaction)));
             let outcomes = world.outcomes(transaction);
             let holds = |id: &MessageId| world.refused.contains(id.as_str());
-            if transaction.publishes.iter().any(|publish| holds(&publish.envelope.message_id))
+            if transaction
+                .publishes
+                .iter()
+                .any(|publish| holds(&publish.envelope.message_id))
                 || transaction.acks.iter().any(|ack| holds(&ack.message_id))
             {
                 return Err(Error::Refused("no such character".into()).into());
@@ -142,7 +167,10 @@ impl Committer for Scripted {
                     if happened {
                         world.apply(transaction);
                     }
-                    Err(CommitError::Unknown { outcomes, source: "no answer".into() })
+                    Err(CommitError::Unknown {
+                        outcomes,
+                        source: "no answer".into(),
+                    })
                 }
             }
         })
@@ -184,13 +212,22 @@ impl CommitObserver for Scripted {
         if let Some(mut check) = check {
             check();
         }
-        let publishes: Vec<String> =
-            publishes.iter().map(|(publish, seq)| format!("{}={}", publish.envelope.message_id, seq.0)).collect();
-        let acks: Vec<String> = acks.iter().map(|(ack, outcome)| match outcome {
-            AckOutcome::Done(_) => ack.message_id.to_string(),
-            other => format!("{}={other:?}", ack.message_id),
-        }).collect();
-        self.with(|world| world.events.push(format!("see [{}] [{}]", publishes.join(","), acks.join(","))));
+        let publishes: Vec<String> = publishes
+            .iter()
+            .map(|(publish, seq)| format!("{}={}", publish.envelope.message_id, seq.0))
+            .collect();
+        let acks: Vec<String> = acks
+            .iter()
+            .map(|(ack, outcome)| match outcome {
+                AckOutcome::Done(_) => ack.message_id.to_string(),
+                other => format!("{}={other:?}", ack.message_id),
+            })
+            .collect();
+        self.with(|world| {
+            world
+                .events
+                .push(format!("see [{}] [{}]", publishes.join(","), acks.join(",")));
+        });
     }
 }
 
@@ -241,7 +278,9 @@ type Published = Pending<Vec<Result<PublishOutcome, WriteError>>>;
 
 async fn publish(handle: &WriterHandle, ids: &[&str]) -> Published {
     let deadline = Instant::now() + Duration::from_secs(8);
-    handle.publish(ids.iter().map(|id| message(id)).collect(), deadline).await
+    handle
+        .publish(ids.iter().map(|id| message(id)).collect(), deadline)
+        .await
 }
 
 fn stored(first: i64) -> Result<PublishOutcome, WriteError> {
@@ -265,7 +304,9 @@ async fn begun(scripted: &Scripted) {
 
 /// Awaits an answer that must come, whatever the clock says: no longer than an hour of the paused time.
 async fn soon<T>(answer: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(3600), answer).await.expect("an answer")
+    tokio::time::timeout(Duration::from_secs(3600), answer)
+        .await
+        .expect("an answer")
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,7 +317,10 @@ async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order()
     let b = publish(&handle, &["b", "again"]).await;
     let x = handle.ack(vec![ack("x"), ack("never")]);
     let c = publish(&handle, &["c"]).await;
-    let y = handle.reject(Rejection { ack: ack("y"), reason: String::from("why") });
+    let y = handle.reject(Rejection {
+        ack: ack("y"),
+        reason: String::from("why"),
+    });
     let q = handle.change(Change::DeclareQueue(QueueName::new("q").unwrap()));
     handle.delivered(vec![(MessageId::new("z").unwrap(), Time::now())]);
     scripted.gate.add_permits(2);
@@ -312,7 +356,10 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
     scripted.with(|world| {
         world.on_commit = Some(Box::new(move || {
             let mut answer = seen.lock().unwrap();
-            assert!((&mut *answer).now_or_never().is_none(), "answered before the observer has seen it");
+            assert!(
+                (&mut *answer).now_or_never().is_none(),
+                "answered before the observer has seen it"
+            );
         }));
     });
     scripted.gate.add_permits(1);
@@ -324,7 +371,10 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transaction_is_bounded() {
-    let settings = Settings { max_batch_items: 3, ..Settings::default() };
+    let settings = Settings {
+        max_batch_items: 3,
+        ..Settings::default()
+    };
     let (scripted, handle, _task) = start(settings);
     let _first = publish(&handle, &["first"]).await;
     begun(&scripted).await;
@@ -334,12 +384,22 @@ async fn a_transaction_is_bounded() {
     let last = publish(&handle, &["e", "f", "g", "h"]).await;
     scripted.gate.add_permits(10);
     assert_eq!(soon(last).await.unwrap().len(), 4);
-    let commits: Vec<String> = scripted.events().into_iter().filter(|event| event.starts_with("commit")).collect();
+    let commits: Vec<String> = scripted
+        .events()
+        .into_iter()
+        .filter(|event| event.starts_with("commit"))
+        .collect();
     // A submission is never torn apart.
-    assert_eq!(commits, ["commit p:first", "commit p:a,b,c", "commit p:d,e,f,g,h"]);
+    assert_eq!(
+        commits,
+        ["commit p:first", "commit p:a,b,c", "commit p:d,e,f,g,h"]
+    );
 
     let bytes = message("a").envelope.raw().len();
-    let (scripted, handle, _task) = start(Settings { max_batch_bytes: 2 * bytes, ..Settings::default() });
+    let (scripted, handle, _task) = start(Settings {
+        max_batch_bytes: 2 * bytes,
+        ..Settings::default()
+    });
     drop(publish(&handle, &["a"]).await);
     begun(&scripted).await;
     for id in ["b", "c", "d"] {
@@ -347,14 +407,22 @@ async fn a_transaction_is_bounded() {
     }
     scripted.gate.add_permits(10);
     soon(handle.ack(vec![ack("x")])).await.unwrap();
-    let commits: Vec<String> = scripted.events().into_iter().filter(|event| event.starts_with("commit")).collect();
+    let commits: Vec<String> = scripted
+        .events()
+        .into_iter()
+        .filter(|event| event.starts_with("commit"))
+        .collect();
     assert_eq!(commits, ["commit p:a", "commit p:b,c", "commit p:d a:x"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_the_culprit_is_refused() {
     let (scripted, handle, _task) = start_open();
-    scripted.with(|world| world.refused.extend(["bad".to_owned(), "worse".to_owned(), "b".to_owned()]));
+    scripted.with(|world| {
+        world
+            .refused
+            .extend(["bad".to_owned(), "worse".to_owned(), "b".to_owned()]);
+    });
     let ids = ["1", "2", "bad", "3", "4", "5", "6", "worse"];
     let answers = publish(&handle, &ids).await;
     let acks = handle.ack(vec![ack("a"), ack("b"), ack("c")]);
@@ -369,11 +437,24 @@ async fn only_the_culprit_is_refused() {
         [stored(1), stored(2), stored(3), stored(4), stored(5), stored(6)]
     );
     let acks = soon(acks).await.unwrap();
-    assert_eq!(acks, [Ok(done()), Err(WriteError::Refused("no such character".into())), Ok(done())]);
+    assert_eq!(
+        acks,
+        [
+            Ok(done()),
+            Err(WriteError::Refused("no such character".into())),
+            Ok(done())
+        ]
+    );
     // The observer saw every commit, in order, and what became of the ack.
-    let seen: String = scripted.events().into_iter().filter(|event| event.starts_with("see")).collect();
-    let order: Vec<usize> =
-        ["1=1", "2=2", "3=3", "4=4", "5=5", "6=6"].iter().map(|id| seen.find(id).unwrap()).collect();
+    let seen: String = scripted
+        .events()
+        .into_iter()
+        .filter(|event| event.starts_with("see"))
+        .collect();
+    let order: Vec<usize> = ["1=1", "2=2", "3=3", "4=4", "5=5", "6=6"]
+        .iter()
+        .map(|id| seen.find(id).unwrap())
+        .collect();
     assert!(order.is_sorted(), "{seen}");
     assert!(seen.contains("b=NotFound"), "{seen}");
 }
@@ -385,9 +466,15 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
     let first = publish(&handle, &["a", "b"]).await;
     let acked = handle.ack(vec![ack("x")]);
     scripted.gate.add_permits(10);
-    assert_eq!(soon(first).await.unwrap(), [Err(WriteError::Full), Err(WriteError::Full)]);
+    assert_eq!(
+        soon(first).await.unwrap(),
+        [Err(WriteError::Full), Err(WriteError::Full)]
+    );
     assert_eq!(soon(acked).await.unwrap(), [Ok(done())]);
-    assert_eq!(scripted.events(), ["commit p:a,b a:x", "commit a:x", "see [] [x]"]);
+    assert_eq!(
+        scripted.events(),
+        ["commit p:a,b a:x", "commit a:x", "see [] [x]"]
+    );
 
     // Even acks find no room: they go on trying.
     scripted.with(|world| world.steps = [Step::Full, Step::Full, Step::Full].into());
@@ -423,8 +510,12 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
         assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
         assert_eq!(soon(b).await.unwrap(), [stored(2)]);
         let again: &[&str] = if happened { &[] } else { &["commit p:a a:x"] };
-        let expected =
-            [&["commit p:a a:x"], again, &["see [a=1] [x]", "commit p:b", "see [b=2] []"]].concat();
+        let expected = [
+            &["commit p:a a:x"],
+            again,
+            &["see [a=1] [x]", "commit p:b", "see [b=2] []"],
+        ]
+        .concat();
         assert_eq!(scripted.events(), expected);
         assert_eq!(scripted.with(|world| (world.commit, world.reopened)), (2, 4));
     }
@@ -445,13 +536,22 @@ async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
     let b = publish(&handle, &["b"]).await;
     assert_eq!(soon(a).await, Err(WriteError::Unavailable));
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_secs(8) && waited < Duration::from_millis(8200), "{waited:?}");
+    assert!(
+        waited >= Duration::from_secs(8) && waited < Duration::from_millis(8200),
+        "{waited:?}"
+    );
     assert_eq!(soon(b).await, Err(WriteError::Unavailable));
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_secs(10) && waited < Duration::from_millis(10_200), "{waited:?}");
+    assert!(
+        waited >= Duration::from_secs(10) && waited < Duration::from_millis(10_200),
+        "{waited:?}"
+    );
     assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
     // What was under way is committed when the database is back, and seen; what waited is gone.
-    assert_eq!(scripted.events(), ["commit p:a a:x", "commit p:a a:x", "see [a=1] [x]"]);
+    assert_eq!(
+        scripted.events(),
+        ["commit p:a a:x", "commit p:a a:x", "see [a=1] [x]"]
+    );
     let c = publish(&handle, &["c"]).await;
     assert_eq!(soon(c).await.unwrap(), [stored(2)]);
 }
@@ -472,7 +572,10 @@ async fn a_commit_that_hangs_holds_up_nobody_beyond_their_deadline() {
 #[tokio::test(start_paused = true)]
 async fn submitting_waits_for_room() {
     let size = message("a").envelope.raw().len();
-    let settings = Settings { max_pending_bytes: size + 1, ..Settings::default() };
+    let settings = Settings {
+        max_pending_bytes: size + 1,
+        ..Settings::default()
+    };
     let (scripted, handle, _task) = start(settings);
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
@@ -488,7 +591,10 @@ async fn submitting_waits_for_room() {
     // Larger than all the room there is: goes alone.
     let large = soon(publish(&handle, &["d", "e", "f"])).await;
     assert_eq!(soon(large).await.unwrap(), [stored(2), stored(3), stored(4)]);
-    assert_eq!(soon(soon(publish(&handle, &["g"])).await).await.unwrap(), [stored(5)]);
+    assert_eq!(
+        soon(soon(publish(&handle, &["g"])).await).await.unwrap(),
+        [stored(5)]
+    );
     // Acks need no room.
     assert_eq!(soon(handle.ack(vec![ack("x")])).await.unwrap(), [Ok(done())]);
 }
@@ -531,7 +637,10 @@ async fn commits_what_waits_before_it_ends() {
     let b = publish(&handle, &["b"]).await;
     let x = handle.ack(vec![ack("x")]);
     handle.shutdown(Instant::now() + Duration::from_secs(5));
-    assert_eq!(soon(publish(&handle, &["late"]).await).await, Err(WriteError::Closed));
+    assert_eq!(
+        soon(publish(&handle, &["late"]).await).await,
+        Err(WriteError::Closed)
+    );
     scripted.gate.add_permits(10);
     soon(task).await.unwrap().unwrap();
     assert_eq!(soon(a).await.unwrap(), [stored(1)]);
@@ -558,20 +667,29 @@ async fn does_not_wait_for_ever_when_it_is_to_end() {
     assert_eq!(soon(x).await, Err(WriteError::Closed));
 
     // A commit hangs, and all handles are gone.
-    let (scripted, handle, task) = start(Settings { close_timeout: Duration::from_secs(3), ..Settings::default() });
+    let (scripted, handle, task) = start(Settings {
+        close_timeout: Duration::from_secs(3),
+        ..Settings::default()
+    });
     let x = handle.ack(vec![ack("x")]);
     begun(&scripted).await;
     drop(handle);
     let started = Instant::now();
     soon(task).await.unwrap().unwrap();
-    assert_eq!((started.elapsed().as_secs(), scripted.events()), (3, vec![String::from("close")]));
+    assert_eq!(
+        (started.elapsed().as_secs(), scripted.events()),
+        (3, vec![String::from("close")])
+    );
     assert_eq!(soon(x).await, Err(WriteError::Closed));
 }
 
 #[tokio::test(start_paused = true)]
 async fn maintains_the_database_when_idle() {
     let day = Duration::from_secs(24 * 3600);
-    let (scripted, handle, _task) = start(Settings { metadata_retention: Some(day), ..Settings::default() });
+    let (scripted, handle, _task) = start(Settings {
+        metadata_retention: Some(day),
+        ..Settings::default()
+    });
     scripted.gate.add_permits(10);
     soon(publish(&handle, &["a"]).await).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -580,7 +698,10 @@ async fn maintains_the_database_when_idle() {
     assert_eq!(maintained.len(), 3);
     let before = maintained[0].unwrap().timestamp();
     let age = Time::now().timestamp().duration_since(before);
-    assert!(age.as_secs() >= 24 * 3600 && age.as_secs() < 24 * 3600 + 60, "{age:?}");
+    assert!(
+        age.as_secs() >= 24 * 3600 && age.as_secs() < 24 * 3600 + 60,
+        "{age:?}"
+    );
     // And commits go on.
     soon(publish(&handle, &["b"]).await).await.unwrap();
 }

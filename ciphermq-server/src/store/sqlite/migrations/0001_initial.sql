@@ -25,8 +25,8 @@ CREATE TABLE bindings (
     PRIMARY KEY (exchange_name, routing_key, queue_id)
 ) WITHOUT ROWID;
 
--- What has been accepted, and what became of it. Ids that grow with time are appended; without a row id
--- there is one tree to write to and not two.
+-- What has been accepted, and what became of it. With a row id: older clients' ids are random, and what
+-- lands at random places of a tree should be the small entries of an index, not whole rows.
 CREATE TABLE message_metadata (
     message_id         TEXT PRIMARY KEY NOT NULL,
     client_id          TEXT NOT NULL,
@@ -41,7 +41,7 @@ CREATE TABLE message_metadata (
     has_suite          INTEGER NOT NULL,
     first_seq          INTEGER NOT NULL,
     copies             INTEGER NOT NULL
-) WITHOUT ROWID;
+);
 
 -- What waits to be acknowledged: a row for each queue that the message went to, numbered first_seq,
 -- first_seq + 1, ...; the envelope stands in the first of them. It is the last column, so that reading the

@@ -1,0 +1,38 @@
+//! `rejected`: messages that their receivers could not use.
+
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+
+/// List messages that their receivers could not use: those sent by this client, and those for it
+///
+/// One JSON object a line, in the order of rejection. The server keeps their envelopes in its database.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    let settings = args.connection.resolve(Identity::Receiver, PrivateKeyArgs::default())?;
+    let client = settings.connect().await?;
+    let mut after = None;
+    let mut count = 0;
+    loop {
+        let page = client.rejected(after).await?;
+        for message in &page.messages {
+            let line = serde_json::to_string(message)
+                .map_err(|error| Failure::plain(format!("A rejected message cannot be shown: {error}.")))?;
+            sink::print(line + "\n")?;
+        }
+        count += page.messages.len();
+        after = page.messages.last().map(|message| message.cursor());
+        if !page.more || after.is_none() {
+            break;
+        }
+    }
+    client.close().await;
+    console.say(format_args!("{count} rejected messages"));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,359 @@
+//! A record whose recent part stands in the application's own output.
+//!
+//! ```text
+//!   output      line line line line line line line │ line line line      (synced, then acked)
+//!                                                  ▲ offset              what follows is read on start
+//!   checkpoint  intervals of all lines before the offset; offset; a hash of the bytes before it
+//! ```
+//!
+//! The application appends to a file, syncs it, tells [`Checkpointed::note`] which messages it has written, and only
+//! then acks them. Every so often ([`Checkpointed::is_due`]) it lets the checkpoint be written. On start it reads
+//! from its output only what follows the offset, so that starting takes no longer for a long file than for a short
+//! one. A checkpoint never claims more than the output holds, as it is written later.
+//!
+//! ```no_run
+//! use std::fs::OpenOptions;
+//! use std::io::{Read, Seek, SeekFrom, Write};
+//! use ciphermq_client::dedup::{Checkpointed, Found};
+//! # fn ids_in(_: &str) -> Vec<(Option<ciphermq_client::ClientId>, ciphermq_client::MessageId)> { Vec::new() }
+//! # async fn run(client: ciphermq_client::Client, queue: ciphermq_client::QueueName, keyring: ciphermq_client::Keyring)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! let mut output = OpenOptions::new().read(true).append(true).create(true).open("out.txt")?;
+//! output.try_lock()?;
+//! let mut record = Checkpointed::open("out.txt.checkpoint".as_ref())?;
+//! // What was written after the last checkpoint is found in the output. A torn last line is cut off here, too.
+//! let from = match record.find(&output)? {
+//!     Found::Tail { offset } => offset,
+//!     Found::Nothing => 0,
+//!     other => return Err(format!("the output is not the one of the checkpoint: {other:?}").into()),
+//! };
+//! let mut tail = String::new();
+//! output.seek(SeekFrom::Start(from))?;
+//! output.read_to_string(&mut tail)?;
+//! output.sync_all()?;
+//! for (sender, id) in ids_in(&tail) {
+//!     record.note(sender.as_ref(), &id);
+//! }
+//! let mut end = output.metadata()?.len();
+//! record.checkpoint(&output, end)?;
+//!
+//! let mut consumer = client.consumer(&queue).keyring(keyring).dedup(record.recorder()).start().await?;
+//! while let Some(message) = consumer.next().await {
+//!     let message = message?;
+//!     let line = format!("{} {}\n", message.message_id(), String::from_utf8_lossy(message.payload()));
+//!     output.write_all(line.as_bytes())?;
+//!     output.sync_data()?;
+//!     end += line.len() as u64;
+//!     record.note(message.sender(), message.message_id());
+//!     message.ack_later()?;
+//!     if record.is_due(end) {
+//!         record.checkpoint(&output, end)?;
+//!     }
+//! }
+//! record.close(&output, end)?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ciphermq_protocol::{ClientId, MessageId};
+use sha2::{Digest as _, Sha256};
+
+use super::{Deduplication, InMemory, RecordError, text};
+use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable, hex};
+
+/// `ciphermq-processed 1`.
+pub(super) const KIND: Kind = Kind {
+    name: "ciphermq-processed",
+    version: 1,
+};
+
+/// A checkpoint is due when so many bytes of output came after it, or twice its own size, if that is more: so
+/// reading the rest takes a moment on start, and writing checkpoints does not take more than the output.
+const DUE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How many bytes before the offset are hashed: by these an output is recognised.
+const ANCHOR_BYTES: u64 = 4096;
+
+/// Records for a consumer, and for whoever writes its output. Cheap to clone; clones are one record.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder(Arc<Mutex<InMemory>>);
+
+impl Recorder {
+    /// A record that stands in memory alone.
+    #[must_use]
+    pub fn new(record: InMemory) -> Self {
+        Self(Arc::new(Mutex::new(record)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InMemory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The message was processed.
+    pub fn note(&self, sender: Option<&ClientId>, message_id: &MessageId) {
+        // In memory nothing can fail.
+        let _ = self.lock().record(sender, message_id);
+    }
+
+    /// How many messages it remembers.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.lock().messages()
+    }
+
+    pub(super) fn write(&self, out: &mut String) {
+        text::write(&self.lock(), out);
+    }
+}
+
+impl Deduplication for Recorder {
+    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
+        self.lock().is_processed(sender, message_id)
+    }
+
+    fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
+        self.lock().record(sender, message_id)
+    }
+}
+
+/// What an output looks like to the checkpoint beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// There was no checkpoint: nothing is known, and the whole output must be read.
+    Nothing,
+    /// It is the output of the checkpoint: only what follows the offset must be read.
+    Tail {
+        /// How many bytes of the output the checkpoint counts.
+        offset: u64,
+    },
+    /// It is another one, or holds less than it did: it was moved away, cut, or replaced. What the checkpoint
+    /// counts was processed all the same. Whatever stands in the output must be read from its beginning.
+    Other {
+        /// How many bytes the checkpoint's output had when it was written.
+        offset: u64,
+        /// Whether that output was [closed](Checkpointed::close): if not, messages may have been written to it
+        /// that the checkpoint does not know of.
+        closed: bool,
+    },
+}
+
+/// A record with a checkpoint beside an output.
+#[derive(Debug)]
+pub struct Checkpointed {
+    file: CheckpointFile,
+    recorder: Recorder,
+    mark: Option<Mark>,
+    size: u64,
+}
+
+/// Up to where in its output a checkpoint counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    offset: u64,
+    anchor: [u8; 32],
+    closed: bool,
+}
+
+impl Checkpointed {
+    /// Opens and locks the checkpoint; makes one that knows nothing if there is none. The last 100,000 ids of
+    /// clients that make their ids another way are remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]. What is `Unreadable` can be set aside and [built anew](Self::rebuild).
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        loop {
+            if let Some((file, content)) = CheckpointFile::open(path)? {
+                let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
+                let (mark, record) = read(&content).map_err(|reason| CheckpointError::Unreadable {
+                    path: path.to_owned(),
+                    reason,
+                })?;
+                return Ok(Self {
+                    file,
+                    recorder: Recorder::new(record),
+                    mark,
+                    size,
+                });
+            }
+            if let Some(file) = CheckpointFile::create(path, &write(None, &Recorder::default()))? {
+                return Ok(Self {
+                    file,
+                    recorder: Recorder::default(),
+                    mark: None,
+                    size: 0,
+                });
+            }
+        }
+    }
+
+    /// Sets a checkpoint that cannot be read aside, as `<path>.damaged`, and begins one that knows nothing: the
+    /// whole output must be read. What only earlier outputs hold is no longer known.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`], but not `Unreadable`.
+    pub fn rebuild(path: &Path) -> Result<(Self, Option<PathBuf>), CheckpointError> {
+        let aside = match CheckpointFile::open(path)? {
+            Some((file, _)) => Some(file.set_aside()?),
+            None => None,
+        };
+        Ok((Self::open(path)?, aside))
+    }
+
+    /// What the output looks like to the checkpoint: what must be read of it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says if the output cannot be read.
+    pub fn find(&self, output: &File) -> io::Result<Found> {
+        let Some(mark) = self.mark else {
+            return Ok(Found::Nothing);
+        };
+        let Mark { offset, closed, .. } = mark;
+        if output.metadata()?.len() >= offset && anchor(output, offset)? == mark.anchor {
+            return Ok(Found::Tail { offset });
+        }
+        Ok(Found::Other { offset, closed })
+    }
+
+    /// Whether nothing was written to the output since the checkpoint: there was none yet, or it was
+    /// [closed](Self::close). If not, and there is no output at all, it was moved or removed: an empty one does not show
+    /// that if the first checkpoint was of an empty one, too.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.mark.is_none_or(|mark| mark.closed)
+    }
+
+    /// The message stands in the output.
+    pub fn note(&self, sender: Option<&ClientId>, message_id: &MessageId) {
+        self.recorder.note(sender, message_id);
+    }
+
+    /// The same record, for a consumer.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
+    }
+
+    /// Whether a checkpoint should be written, when the output ends at `end`.
+    #[must_use]
+    pub fn is_due(&self, end: u64) -> bool {
+        let offset = self.mark.map_or(0, |mark| mark.offset);
+        // By an empty output no output is recognised, so the first lines are counted at once.
+        if offset == 0 && end > 0 {
+            return true;
+        }
+        end.saturating_sub(offset) >= DUE_BYTES.max(self.size.saturating_mul(2))
+    }
+
+    /// Writes the checkpoint. Everything in the output before `end` must be whole, [noted](Self::note) and synced.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint stands, and nothing is lost.
+    pub fn checkpoint(&mut self, output: &File, end: u64) -> Result<(), CheckpointError> {
+        self.save(output, end, false)
+    }
+
+    /// Writes the last checkpoint: nothing more is written to the output, which may be moved away now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpointed::checkpoint`].
+    pub fn close(mut self, output: &File, end: u64) -> Result<(), CheckpointError> {
+        self.save(output, end, true)
+    }
+
+    fn save(&mut self, output: &File, end: u64, closed: bool) -> Result<(), CheckpointError> {
+        let anchor = anchor(output, end).map_err(|source| CheckpointError::Write {
+            path: self.file.path().to_owned(),
+            source,
+        })?;
+        let mark = Mark {
+            offset: end,
+            anchor,
+            closed,
+        };
+        let content = write(Some(mark), &self.recorder);
+        self.file.replace(&content)?;
+        self.mark = Some(mark);
+        self.size = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+}
+
+/// SHA-256 of the last bytes before `offset`.
+fn anchor(output: &File, offset: u64) -> io::Result<[u8; 32]> {
+    let start = offset.saturating_sub(ANCHOR_BYTES);
+    let mut bytes = Vec::new();
+    let mut reader = output;
+    reader.seek(SeekFrom::Start(start))?;
+    reader.take(offset - start).read_to_end(&mut bytes)?;
+    Ok(Sha256::digest(&bytes).into())
+}
+
+fn write(mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> {
+    let mut lines = String::new();
+    if let Some(Mark {
+        offset,
+        anchor,
+        closed,
+    }) = mark
+    {
+        let state = if closed { "closed" } else { "open" };
+        lines = format!("output {offset} {} {state}\n", hex(&anchor));
+    }
+    recorder.write(&mut lines);
+    checkpoint::encode(KIND, &lines)
+}
+
+fn read(content: &[u8]) -> Result<(Option<Mark>, InMemory), Unreadable> {
+    let (mut mark, mut record) = (None, InMemory::default());
+    for (index, line) in checkpoint::decode(KIND, content)?.lines().enumerate() {
+        let understood = match line.strip_prefix("output ") {
+            Some(rest) if index == 0 => read_mark(rest).map(|found| mark = Some(found)),
+            _ => text::read(line, &mut record),
+        };
+        // The first line is the kind.
+        understood.ok_or(Unreadable::Line(index + 2))?;
+    }
+    Ok((mark, record))
+}
+
+fn read_mark(text: &str) -> Option<Mark> {
+    let mut words = text.split(' ');
+    let offset = words.next()?.parse().ok()?;
+    let anchor = unhex(words.next()?)?;
+    let closed = match words.next()? {
+        "open" => false,
+        "closed" => true,
+        _ => return None,
+    };
+    words.next().is_none().then_some(Mark {
+        offset,
+        anchor,
+        closed,
+    })
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+#[path = "checkpointed_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+//! A record in memory.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use ciphermq_protocol::{ClientId, MessageId, StreamId};
+
+use super::{Deduplication, Intervals, RecordError};
+
+/// Remembers in memory, for as long as the process lives.
+///
+/// Ids of this SDK's publishers are remembered for ever: a stream that was processed without gaps takes a few
+/// bytes, whatever its length. Of other clients' ids the last ones are remembered, 100,000 by default.
+#[derive(Debug, Clone)]
+pub struct InMemory {
+    named: BTreeMap<ClientId, BTreeMap<StreamId, Intervals>>,
+    unnamed: BTreeMap<StreamId, Intervals>,
+    others: RecentIds,
+}
+
+#[derive(Debug, Clone)]
+struct RecentIds {
+    limit: usize,
+    order: VecDeque<(Option<ClientId>, MessageId)>,
+    known: HashSet<(Option<ClientId>, MessageId)>,
+}
+
+impl InMemory {
+    /// An empty record that remembers the last `other_ids` ids of clients that make their ids another way.
+    #[must_use]
+    pub fn new(other_ids: usize) -> Self {
+        let others = RecentIds {
+            limit: other_ids.max(1),
+            order: VecDeque::new(),
+            known: HashSet::new(),
+        };
+        Self {
+            named: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
+            others,
+        }
+    }
+
+    /// How many messages it remembers.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        let others = u64::try_from(self.others.order.len()).unwrap_or(u64::MAX);
+        self.named
+            .values()
+            .chain([&self.unnamed])
+            .flat_map(BTreeMap::values)
+            .fold(others, |sum, positions| sum.saturating_add(positions.count()))
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.others.limit);
+    }
+
+    /// Records whole ranges of positions of a stream.
+    pub(super) fn record_positions(&mut self, sender: Option<&ClientId>, stream: StreamId, first: u64, last: u64) {
+        self.positions_mut(sender, stream).insert_range(first, last);
+    }
+
+    /// Every stream that something is remembered of, with its sender.
+    pub(super) fn all_streams(&self) -> impl Iterator<Item = (Option<&ClientId>, StreamId, &Intervals)> {
+        let named = self.named.iter().map(|(sender, streams)| (Some(sender), streams));
+        named
+            .chain([(None, &self.unnamed)])
+            .flat_map(|(sender, streams)| streams.iter().map(move |(&stream, positions)| (sender, stream, positions)))
+    }
+
+    /// The ids of other clients that are remembered, oldest first.
+    pub(super) fn all_others(&self) -> impl Iterator<Item = (Option<&ClientId>, &MessageId)> {
+        self.others.order.iter().map(|(sender, id)| (sender.as_ref(), id))
+    }
+
+    fn positions_mut(&mut self, sender: Option<&ClientId>, stream: StreamId) -> &mut Intervals {
+        let streams = match sender {
+            None => &mut self.unnamed,
+            Some(sender) => {
+                // Looked up first: a clone for every message would be waste.
+                if !self.named.contains_key(sender) {
+                    self.named.insert(sender.clone(), BTreeMap::new());
+                }
+                match self.named.get_mut(sender) {
+                    Some(streams) => streams,
+                    None => &mut self.unnamed,
+                }
+            }
+        };
+        streams.entry(stream).or_default()
+    }
+
+    fn streams(&self, sender: Option<&ClientId>) -> Option<&BTreeMap<StreamId, Intervals>> {
+        match sender {
+            Some(sender) => self.named.get(sender),
+            None => Some(&self.unnamed),
+        }
+    }
+}
+
+impl Default for InMemory {
+    fn default() -> Self {
+        Self::new(100_000)
+    }
+}
+
+impl Deduplication for InMemory {
+    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
+        match StreamId::split(message_id) {
+            Some((stream, position)) => self
+                .streams(sender)
+                .and_then(|streams| streams.get(&stream))
+                .is_some_and(|positions| positions.contains(position)),
+            None => self.others.known.contains(&(sender.cloned(), message_id.clone())),
+        }
+    }
+
+    fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
+        match StreamId::split(message_id) {
+            Some((stream, position)) => {
+                self.positions_mut(sender, stream).insert(position);
+            }
+            None => self.others.insert((sender.cloned(), message_id.clone())),
+        }
+        Ok(())
+    }
+}
+
+impl RecentIds {
+    fn insert(&mut self, id: (Option<ClientId>, MessageId)) {
+        if self.known.insert(id.clone()) {
+            self.order.push_back(id);
+            if self.order.len() > self.limit
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> MessageId {
+        MessageId::new(text).unwrap()
+    }
+
+    fn client(name: &str) -> ClientId {
+        ClientId::new(name).unwrap()
+    }
+
+    #[test]
+    fn the_same_id_of_another_sender_is_another_message() {
+        let mut dedup = InMemory::default();
+        let (a, b) = (client("a"), client("b"));
+        for message in [StreamId::new(1, 2).message_id(3).unwrap(), id("a-12345678-r")] {
+            dedup.record(Some(&a), &message).unwrap();
+            assert!(dedup.is_processed(Some(&a), &message));
+            assert!(!dedup.is_processed(Some(&b), &message));
+            assert!(!dedup.is_processed(None, &message));
+            dedup.record(None, &message).unwrap();
+            assert!(dedup.is_processed(None, &message));
+        }
+    }
+
+    #[test]
+    fn other_clients_ids_are_forgotten_oldest_first() {
+        let mut dedup = InMemory::new(3);
+        for name in ["1", "2", "3", "1", "4"] {
+            dedup.record(None, &id(name)).unwrap();
+        }
+        let known: Vec<_> = ["1", "2", "3", "4"]
+            .map(|name| dedup.is_processed(None, &id(name)))
+            .to_vec();
+        assert_eq!(known, [false, true, true, true]);
+    }
+
+    #[test]
+    fn a_stream_without_gaps_is_one_interval() {
+        let mut dedup = InMemory::default();
+        let (sender, stream) = (client("a"), StreamId::new(7, 7));
+        for position in (0..1000).rev() {
+            dedup
+                .record(Some(&sender), &stream.message_id(position).unwrap())
+                .unwrap();
+        }
+        assert_eq!(
+            dedup.named[&sender][&stream].iter().collect::<Vec<_>>(),
+            [(0, 999)]
+        );
+        assert!(!dedup.is_processed(Some(&sender), &stream.message_id(1000).unwrap()));
+    }
+}

@@ -1,0 +1,227 @@
+//! What a stream's checkpoint holds.
+
+use ciphermq_protocol::{ClientId, ExchangeName, MessageId, RoutingKey, StreamId};
+use jiff::Timestamp;
+
+use crate::checkpoint::Unreadable;
+use crate::client::Client;
+use crate::error::{PublishError, PublishErrorKind};
+
+/// A stream, where it goes, and how far it is acknowledged.
+///
+/// As text, in this order, a line each:
+///
+/// ```text
+/// stream <id at position 0>
+/// sender <client id>
+/// receiver <client id>
+/// exchange <name>
+/// routing-key <name>
+/// server <host:port>
+/// input <one line of the application's>
+/// acknowledged <position> <place>
+/// complete yes|no
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamState {
+    /// The stream whose ids the messages have.
+    pub stream: StreamId,
+    /// Who publishes. Another client's messages with the same ids would be other messages.
+    pub sender: ClientId,
+    /// Whom the messages are for.
+    pub receiver: ClientId,
+    /// The exchange that they are published to.
+    pub exchange: ExchangeName,
+    /// The routing key that they are published by.
+    pub routing_key: RoutingKey,
+    /// The server's address, as the client was given it: another server does not have what was acknowledged.
+    pub server: String,
+    /// What is sent, as the application describes it. Line endings in it become spaces.
+    pub input: String,
+    /// The server has every message before this position.
+    pub acknowledged: u64,
+    /// Where in the input the message at that position begins; 0 at first.
+    pub place: u64,
+    /// Everything of the input is acknowledged.
+    pub complete: bool,
+}
+
+impl StreamState {
+    /// A new stream to `receiver`, by the default route, of which nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]: `Sealing` if there is no randomness for a stream, `Refused` if no route can be named after the
+    /// receiver.
+    pub fn begin(
+        client: &Client,
+        receiver: &ClientId,
+        input: impl Into<String>,
+    ) -> Result<Self, PublishError> {
+        let unnamable = |error: &dyn std::fmt::Display| {
+            PublishError::new(
+                PublishErrorKind::Refused,
+                format!("No route can be named after `{receiver}`: {error}."),
+            )
+            .advise("Name the routing key yourself.")
+        };
+        Ok(Self {
+            stream: crate::start_stream(Timestamp::now())
+                .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))?,
+            sender: client.id().clone(),
+            receiver: receiver.clone(),
+            exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| unnamable(&error))?,
+            routing_key: crate::default_routing_key(receiver).map_err(|error| unnamable(&error))?,
+            server: client.server_address(),
+            input: input.into(),
+            acknowledged: 0,
+            place: 0,
+            complete: false,
+        })
+    }
+
+    pub(super) fn write(&self) -> String {
+        let one_line = |text: &str| text.replace(['\n', '\r'], " ");
+        format!(
+            "stream {}\nsender {}\nreceiver {}\nexchange {}\nrouting-key {}\nserver {}\ninput {}\nacknowledged {} {}\ncomplete {}\n",
+            self.stream,
+            self.sender,
+            self.receiver,
+            self.exchange,
+            self.routing_key,
+            one_line(&self.server),
+            one_line(&self.input),
+            self.acknowledged,
+            self.place,
+            if self.complete { "yes" } else { "no" },
+        )
+    }
+
+    pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
+        let mut lines = Lines {
+            rest: text.split_terminator('\n'),
+            // The first line is the kind.
+            number: 1,
+        };
+        let state = Self {
+            stream: lines.value("stream", |text| {
+                match StreamId::split(&MessageId::new(text).ok()?)? {
+                    (stream, 0) => Some(stream),
+                    _ => None,
+                }
+            })?,
+            sender: lines.value("sender", |text| ClientId::new(text).ok())?,
+            receiver: lines.value("receiver", |text| ClientId::new(text).ok())?,
+            exchange: lines.value("exchange", |text| ExchangeName::new(text).ok())?,
+            routing_key: lines.value("routing-key", |text| RoutingKey::new(text).ok())?,
+            server: lines.value("server", |text| Some(text.to_owned()))?,
+            input: lines.value("input", |text| Some(text.to_owned()))?,
+            acknowledged: 0,
+            place: 0,
+            complete: false,
+        };
+        let (acknowledged, place) = lines.value("acknowledged", |text| {
+            let (position, place) = text.split_once(' ')?;
+            Some((position.parse().ok()?, place.parse().ok()?))
+        })?;
+        let complete = lines.value("complete", |text| match text {
+            "yes" => Some(true),
+            "no" => Some(false),
+            _ => None,
+        })?;
+        if lines.rest.next().is_some() {
+            return Err(Unreadable::Line(lines.number + 1));
+        }
+        Ok(Self {
+            acknowledged,
+            place,
+            complete,
+            ..state
+        })
+    }
+}
+
+struct Lines<'a> {
+    rest: std::str::SplitTerminator<'a, char>,
+    number: usize,
+}
+
+impl Lines<'_> {
+    fn value<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Unreadable> {
+        self.number += 1;
+        self.rest
+            .next()
+            .and_then(|line| read(line.strip_prefix(name)?.strip_prefix(' ')?))
+            .ok_or(Unreadable::Line(self.number))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::resume) fn state() -> StreamState {
+        StreamState {
+            stream: StreamId::new(0x0199_2a3b_4c5d, 0x3_ffff_ffff),
+            sender: ClientId::new("sender_1").unwrap(),
+            receiver: ClientId::new("receiver_1").unwrap(),
+            exchange: ExchangeName::new("e").unwrap(),
+            routing_key: RoutingKey::new("k").unwrap(),
+            server: "localhost:5672".to_owned(),
+            input: "1401440 abc".to_owned(),
+            acknowledged: 0,
+            place: 0,
+            complete: false,
+        }
+    }
+
+    #[test]
+    fn the_lines_are_the_documented_ones() {
+        let state = StreamState {
+            acknowledged: 17,
+            place: 1360,
+            complete: true,
+            ..state()
+        };
+        let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\nexchange e\n\
+             routing-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 1360\ncomplete yes\n";
+        assert_eq!(state.write(), text);
+        assert_eq!(StreamState::read(text), Ok(state));
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_is_named() {
+        let text = state().write();
+        for (number, (old, new)) in [
+            ("ff0000000000", "ff0000000001"),
+            ("sender sender_1", "sender a b"),
+            ("receiver receiver_1", "receiver "),
+            ("exchange e", "exchanges e"),
+            ("routing-key k", "routing-key"),
+            ("server localhost:5672\n", ""),
+            ("input", "output"),
+            ("acknowledged 0 0", "acknowledged 0"),
+            ("complete no", "complete maybe"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let broken = text.replace(old, new);
+            assert_eq!(
+                StreamState::read(&broken),
+                Err(Unreadable::Line(number + 2)),
+                "{broken}"
+            );
+        }
+        assert_eq!(StreamState::read(&(text + "more\n")), Err(Unreadable::Line(11)));
+    }
+
+    #[test]
+    fn an_input_of_several_lines_becomes_one() {
+        let state = StreamState {
+            input: "a\nb\r\n".to_owned(),
+            ..state()
+        };
+        assert_eq!(StreamState::read(&state.write()).unwrap().input, "a b  ");
+    }
+}

@@ -1,0 +1,104 @@
+//! What only a committer's own connection can show.
+
+use ciphermq_protocol::QueueName;
+
+use super::SqliteCommitter;
+use crate::store::sqlite::file::DatabaseFile;
+use crate::store::sqlite::reader::SqliteReader;
+use crate::store::tests::fixture::{ack, envelope, lane, publish};
+use crate::store::{
+    AckOutcome, Change, CommitError, Committer as _, Error, PageLimit, PublishOutcome, QueueId, Reader as _,
+    Seq, Transaction,
+};
+
+/// SQLite says the same when it may use no more pages as when the disk gives no more.
+async fn pages(committer: &mut SqliteCommitter, limit: i64) {
+    let connection = committer.connection.as_mut().unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {limit}")))
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = DatabaseFile::claim(&folder.path().join("mq.db"), 0).unwrap();
+    let connection = file.first_connection().await.unwrap();
+    let reader = SqliteReader::open(&file).await.unwrap();
+    let mut committer = SqliteCommitter::new(file, connection);
+    let changes = vec![Change::DeclareQueue(QueueName::new("q").unwrap())];
+    let outcomes = committer
+        .commit(&Transaction {
+            changes,
+            ..Transaction::default()
+        })
+        .await
+        .unwrap();
+    let queue = outcomes.changes[0].unwrap();
+    let payload = "A".repeat(100_000);
+    let message = |id: &str| publish("s", &[queue], envelope(id, "r", true, &payload));
+    let publishing = |ids: &[&str]| Transaction {
+        publishes: ids.iter().map(|id| message(id)).collect(),
+        ..Transaction::default()
+    };
+    committer.commit(&publishing(&["a", "b"])).await.unwrap();
+
+    pages(&mut committer, 1).await;
+    let full = committer.commit(&publishing(&["c", "d", "e"])).await.unwrap_err();
+    assert!(matches!(full, CommitError::Failed(Error::Full(_))), "{full:?}");
+    let acks = Transaction {
+        acks: vec![ack("a", "r")],
+        ..Transaction::default()
+    };
+    let outcomes = committer.commit(&acks).await.unwrap();
+    assert_eq!(outcomes.acks, [AckOutcome::Done(vec![(queue, Seq(1))])]);
+    // Nothing of what was refused is there, and what was freed is used.
+    let outcomes = committer.commit(&publishing(&["c"])).await.unwrap();
+    assert_eq!(outcomes.publishes, [PublishOutcome::Stored { first: Seq(3) }]);
+    let limit = PageLimit {
+        messages: 9,
+        bytes: usize::MAX,
+    };
+    let page = reader.lane(&lane(queue, "r"), Seq(0), limit).await.unwrap();
+    let ids: Vec<&str> = page
+        .messages
+        .iter()
+        .map(|message| message.message_id.as_str())
+        .collect();
+    assert_eq!(ids, ["b", "c"]);
+    Box::new(committer).close().await;
+    reader.close().await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = DatabaseFile::claim(&folder.path().join("mq.db"), 0).unwrap();
+    let connection = file.first_connection().await.unwrap();
+    let mut committer = SqliteCommitter::new(file, connection);
+    let schema = "CREATE TRIGGER narrow BEFORE INSERT ON messages WHEN LENGTH(NEW.envelope) > 1000 \
+                  BEGIN SELECT RAISE(ABORT, 'too large'); END";
+    sqlx::raw_sql(schema)
+        .execute(committer.connection.as_mut().unwrap())
+        .await
+        .unwrap();
+    let message = |id: &str, payload: &str| publish("s", &[QueueId(1)], envelope(id, "r", true, payload));
+    let large = message("large", &"A".repeat(1000));
+    let transaction = Transaction {
+        publishes: vec![message("small", "A"), large],
+        ..Transaction::default()
+    };
+    let refused = committer.commit(&transaction).await.unwrap_err();
+    assert!(
+        matches!(refused, CommitError::Failed(Error::Refused(_))),
+        "{refused:?}"
+    );
+    let alone = Transaction {
+        publishes: vec![message("small", "A")],
+        ..Transaction::default()
+    };
+    let outcomes = committer.commit(&alone).await.unwrap();
+    assert_eq!(outcomes.publishes, [PublishOutcome::Stored { first: Seq(1) }]);
+    Box::new(committer).close().await;
+}

@@ -1,0 +1,148 @@
+//! The fault harness by hand: as many faults as one likes, and kills at every point.
+//!
+//! ```sh
+//! cargo build --workspace --bins
+//! cargo run -p ciphermq-tests --bin faults -- --cycles 200 --seed 7 --database both
+//! cargo run -p ciphermq-tests --bin faults -- points
+//! cargo run -p ciphermq-tests --bin faults -- memory
+//! ```
+//!
+//! Exit code 0 if every promise was kept, 1 if one was not.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ciphermq_tests::Backend;
+use ciphermq_tests::faults::campaign::Settings;
+use ciphermq_tests::faults::points::{self, Points};
+use ciphermq_tests::faults::{Campaign, backlog, tracing};
+use clap::{Parser, Subcommand, ValueEnum};
+use rand::RngExt as _;
+
+/// Kills, stops and cuts off the real programs while messages flow, and checks every promise afterwards.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// How many faults there are
+    #[arg(long, default_value_t = 50)]
+    cycles: u32,
+    /// Where the faults and all choices come from [default: a random number, printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// What the server stores in
+    #[arg(long, value_enum, default_value_t = Choice::Both)]
+    database: Choice,
+    /// How many messages a second each of the two raw senders makes, about; 0 for as many as will go
+    #[arg(long, default_value_t = 300)]
+    rate: u32,
+    /// Tell each fault as it happens
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kill server and receiver at each of their system calls
+    Points {
+        /// Only each n-th call
+        #[arg(long, default_value_t = 1)]
+        stride: u32,
+        /// Begin with the n-th call
+        #[arg(long, default_value_t = 1)]
+        first: u32,
+        /// Seconds for each kind of call
+        #[arg(long, default_value_t = 3600)]
+        seconds: u64,
+    },
+    /// The server's memory and start with 10,000, 100,000 and 1,000,000 waiting messages
+    Memory {
+        /// These numbers instead
+        messages: Vec<u64>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
+impl Choice {
+    async fn backends(self) -> Vec<Backend> {
+        let mut backends = Vec::new();
+        if self != Self::Postgres {
+            backends.push(Backend::Sqlite);
+        }
+        if self != Self::Sqlite {
+            backends.push(Backend::postgres().await);
+        }
+        backends
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_sound = match arguments.command {
+        None => campaigns(&arguments).await,
+        Some(Command::Points { stride, first, seconds }) => {
+            all_points(Points { first, stride, time: Duration::from_secs(seconds) }).await
+        }
+        Some(Command::Memory { messages }) => {
+            let messages = if messages.is_empty() { vec![10_000, 100_000, 1_000_000] } else { messages };
+            memory(arguments.database, &messages).await
+        }
+    };
+    ExitCode::from(u8::from(!is_sound))
+}
+
+async fn campaigns(arguments: &Arguments) -> bool {
+    let seed = arguments.seed.unwrap_or_else(|| rand::rng().random());
+    println!("seed {seed}");
+    let mut is_sound = true;
+    for backend in arguments.database.backends().await {
+        let settings = Settings {
+            rate: arguments.rate,
+            is_verbose: arguments.verbose,
+            ..Settings::new(seed, arguments.cycles)
+        };
+        let report = Campaign::start(backend, settings).await.run().await;
+        println!("{report}");
+        is_sound &= report.violations.is_empty();
+    }
+    is_sound
+}
+
+async fn all_points(points: Points) -> bool {
+    if let Err(reason) = tracing::allowed() {
+        eprintln!("programs cannot be traced here: {reason}");
+        return false;
+    }
+    let mut is_sound = true;
+    for calls in points::SERVER_CALLS {
+        let outcomes = points::server(calls, points).await;
+        println!("server, {calls}: {outcomes}");
+        is_sound &= outcomes.violations.is_empty();
+    }
+    for calls in points::RECEIVER_CALLS {
+        let outcomes = points::receiver(calls, points).await;
+        println!("receiver, {calls}: {outcomes}");
+        is_sound &= outcomes.violations.is_empty();
+    }
+    is_sound
+}
+
+async fn memory(database: Choice, messages: &[u64]) -> bool {
+    println!("{}", backlog::Figures::HEADER);
+    let mut is_sound = true;
+    for count in messages {
+        for backend in database.backends().await {
+            let figures = backlog::measure(&backend, *count, *count).await;
+            println!("{figures}");
+            is_sound &= figures.is_sound();
+        }
+    }
+    is_sound
+}

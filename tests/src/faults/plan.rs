@@ -1,0 +1,189 @@
+//! Which fault comes next: a matter of the seed alone.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::proxy::{Direction, Weather};
+
+/// Whom a fault befalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Victim {
+    /// `ciphermq-server`.
+    Server,
+    /// PostgreSQL, all of its processes.
+    Postgres,
+    /// The senders over raw sockets.
+    Sender,
+    /// The receiver over raw sockets.
+    Receiver,
+    /// `ciphermq-cli send`.
+    CliSender,
+    /// `ciphermq-cli receive`.
+    CliReceiver,
+}
+
+/// A fault. Times say how long it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL, and a new start after a while.
+    Kill(Victim, Duration),
+    /// SIGKILL to two of them at the same time.
+    KillBoth(Victim, Victim, Duration),
+    /// SIGTERM to the server, which must end cleanly.
+    Terminate(Duration),
+    /// SIGSTOP, and SIGCONT after a while.
+    Freeze(Victim, Duration),
+    /// PostgreSQL's fast stop.
+    StopPostgres(Duration),
+    /// The server's tables are locked in PostgreSQL.
+    LockTables(Duration),
+    /// All connections end: with a reset, or properly.
+    Cut {
+        /// With a reset.
+        reset: bool,
+    },
+    /// One direction of all connections ends.
+    HalfClose(Direction),
+    /// The network is slow, splits, or lets nothing through.
+    Weather(Weather, Duration),
+}
+
+impl Fault {
+    /// What kind of fault it is, for counting.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Kill(victim, _) => format!("kill {victim}"),
+            Self::KillBoth(one, other, _) => format!("kill {one} and {other}"),
+            Self::Terminate(_) => "terminate server".to_owned(),
+            Self::Freeze(victim, _) => format!("stop and continue {victim}"),
+            Self::StopPostgres(_) => "stop postgres".to_owned(),
+            Self::LockTables(_) => "lock tables".to_owned(),
+            Self::Cut { reset: true } => "reset connections".to_owned(),
+            Self::Cut { reset: false } => "close connections".to_owned(),
+            Self::HalfClose(Direction::Up) => "half-close to the server".to_owned(),
+            Self::HalfClose(Direction::Down) => "half-close to the clients".to_owned(),
+            Self::Weather(weather, _) if weather.frozen => "network gone".to_owned(),
+            Self::Weather(..) => "network slow and splitting".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Postgres => "postgres",
+            Self::Sender => "raw sender",
+            Self::Receiver => "raw receiver",
+            Self::CliSender => "cli sender",
+            Self::CliReceiver => "cli receiver",
+        })
+    }
+}
+
+/// Faults without end, and the pauses between them.
+#[derive(Debug)]
+pub struct Plan {
+    random: StdRng,
+    is_postgres: bool,
+    kills_cli_sender: bool,
+}
+
+impl Plan {
+    /// The plan of this seed.
+    pub fn new(seed: u64, is_postgres: bool, kills_cli_sender: bool) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), is_postgres, kills_cli_sender }
+    }
+
+    /// A number for a participant's own choices.
+    pub fn seed(&mut self) -> u64 {
+        self.random.random()
+    }
+
+    /// Whether something happens that happens one time in `n`.
+    pub fn one_in(&mut self, n: u32) -> bool {
+        self.random.random_ratio(1, n)
+    }
+
+    /// How long everything goes well.
+    pub fn pause(&mut self) -> Duration {
+        self.millis(20, 500)
+    }
+
+    fn millis(&mut self, least: u64, most: u64) -> Duration {
+        // Most are short: what goes wrong goes wrong while something else is not over yet.
+        let (a, b) = (self.random.random_range(least..=most), self.random.random_range(least..=most));
+        Duration::from_millis(a.min(b))
+    }
+
+    fn client(&mut self) -> Victim {
+        let mut clients = vec![Victim::Sender, Victim::Receiver, Victim::CliReceiver];
+        if self.kills_cli_sender {
+            clients.push(Victim::CliSender);
+        }
+        let at = self.random.random_range(0..clients.len());
+        clients.get(at).copied().unwrap_or(Victim::Sender)
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Fault;
+
+    fn next(&mut self) -> Option<Fault> {
+        let store = if self.is_postgres { 8 } else { 0 };
+        Some(match self.random.random_range(0..26 + store) {
+            0..6 => Fault::Kill(Victim::Server, self.millis(0, 400)),
+            6..10 => Fault::Kill(self.client(), self.millis(0, 200)),
+            10..12 => Fault::KillBoth(Victim::Server, self.client(), self.millis(0, 200)),
+            12 => Fault::KillBoth(Victim::Receiver, Victim::CliReceiver, self.millis(0, 200)),
+            13 => Fault::Terminate(self.millis(0, 200)),
+            14..16 => Fault::Freeze(Victim::Server, self.millis(50, 2500)),
+            16 => Fault::Freeze(Victim::CliReceiver, self.millis(50, 2500)),
+            17 => Fault::Freeze(Victim::CliSender, self.millis(50, 2500)),
+            18..20 => Fault::Cut { reset: true },
+            20 => Fault::Cut { reset: false },
+            21 => Fault::HalfClose(Direction::Up),
+            22 => Fault::HalfClose(Direction::Down),
+            23 => Fault::Weather(Weather { frozen: true, ..Weather::default() }, self.millis(100, 2500)),
+            24 | 25 => {
+                let delay = self.millis(0, 15);
+                let piece = self.random.random_range(1..400);
+                Fault::Weather(Weather { delay, piece, frozen: false }, self.millis(100, 800))
+            }
+            26..29 => Fault::Kill(Victim::Postgres, self.millis(0, 800)),
+            29 => Fault::KillBoth(Victim::Server, Victim::Postgres, self.millis(0, 400)),
+            30 => Fault::Freeze(Victim::Postgres, self.millis(50, 2500)),
+            31 | 32 => Fault::StopPostgres(self.millis(0, 1500)),
+            _ => Fault::LockTables(self.millis(100, 2500)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_makes_one_plan() {
+        let plan = |seed| Plan::new(seed, true, true).take(100).collect::<Vec<_>>();
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+    }
+
+    #[test]
+    fn every_kind_of_fault_comes() {
+        let kinds = |is_postgres| -> BTreeSet<String> {
+            Plan::new(1, is_postgres, true).take(2000).map(|fault| fault.kind()).collect()
+        };
+        let (sqlite, postgres) = (kinds(false), kinds(true));
+        assert_eq!(sqlite.len(), 20, "{sqlite:#?}");
+        assert_eq!(postgres.len(), 25, "{postgres:#?}");
+        assert!(sqlite.iter().all(|kind| !kind.contains("postgres") && !kind.contains("tables")));
+    }
+}

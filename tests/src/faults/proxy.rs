@@ -1,0 +1,187 @@
+//! A network that fails: a TCP proxy whose connections are cut, half-closed, delayed, split and frozen on demand.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+/// How the network is just now, for all connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weather {
+    /// Every piece waits so long.
+    pub delay: Duration,
+    /// No piece is longer than this; 0 for no limit.
+    pub piece: usize,
+    /// Nothing gets through, and nobody is told.
+    pub frozen: bool,
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the clients to the server.
+    Up,
+    /// From the server to the clients.
+    Down,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Cut { reset: bool },
+    HalfClose(Direction),
+}
+
+/// A proxy on a port of its own on 127.0.0.1. Dropping it cuts its connections.
+pub struct Proxy {
+    address: SocketAddr,
+    weather: watch::Sender<Weather>,
+    blows: broadcast::Sender<Blow>,
+    accepted: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    listening: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts one in front of `target`, which need not listen yet.
+    ///
+    /// # Panics
+    ///
+    /// If there is no port.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let (weather, sky) = watch::channel(Weather::default());
+        let (blows, _) = broadcast::channel(16);
+        let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let listening = tokio::spawn({
+            let (blows, accepted, open) = (blows.clone(), Arc::clone(&accepted), Arc::clone(&open));
+            async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    let (sky, blows, open) = (sky.clone(), blows.subscribe(), Arc::clone(&open));
+                    tokio::spawn(async move {
+                        open.fetch_add(1, Ordering::Relaxed);
+                        // Either end may be gone at any time: that is what it is for.
+                        let _ = pass(client, target, sky, blows).await;
+                        open.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+            }
+        });
+        Self { address, weather, blows, accepted, open, listening }
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections have been taken since the start.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there are now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Changes the weather.
+    pub fn weather(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
+
+    /// Ends all connections: with a reset, or with a proper end in both directions. What was under way is lost.
+    pub fn cut(&self, reset: bool) {
+        // Nobody may be connected.
+        let _ = self.blows.send(Blow::Cut { reset });
+    }
+
+    /// Ends one direction of all connections.
+    pub fn half_close(&self, direction: Direction) {
+        let _ = self.blows.send(Blow::HalfClose(direction));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.cut(true);
+        self.listening.abort();
+    }
+}
+
+async fn pass(
+    mut client: TcpStream,
+    target: SocketAddr,
+    sky: watch::Receiver<Weather>,
+    mut blows: broadcast::Receiver<Blow>,
+) -> io::Result<()> {
+    let mut server = TcpStream::connect(target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let is_reset = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let (closed, closing) = watch::channel(None);
+        let up = pump(from_client, to_server, sky.clone(), (Direction::Up, closing.clone()));
+        let down = pump(from_server, to_client, sky, (Direction::Down, closing));
+        let mut both = pin!(async { tokio::join!(up, down) });
+        loop {
+            tokio::select! {
+                _ = &mut both => break false,
+                blow = blows.recv() => match blow {
+                    Ok(Blow::HalfClose(direction)) => drop(closed.send(Some(direction))),
+                    Ok(Blow::Cut { reset }) => break reset,
+                    Err(_) => break true,
+                }
+            }
+        }
+    };
+    if is_reset {
+        client.set_zero_linger()?;
+        server.set_zero_linger()?;
+    }
+    Ok(())
+}
+
+/// Carries one direction to its end.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut sky: watch::Receiver<Weather>,
+    (direction, mut closing): (Direction, watch::Receiver<Option<Direction>>),
+) -> io::Result<()> {
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let count = tokio::select! {
+            count = from.read(&mut buffer) => count?,
+            Ok(_) = closing.wait_for(|closed| *closed == Some(direction)) => 0,
+        };
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        if rest.is_empty() {
+            return to.shutdown().await;
+        }
+        while !rest.is_empty() {
+            // The proxy's end ends its connections.
+            let weather = match sky.wait_for(|weather| !weather.frozen).await {
+                Ok(weather) => *weather,
+                Err(_) => return Ok(()),
+            };
+            if !weather.delay.is_zero() {
+                tokio::time::sleep(weather.delay).await;
+            }
+            let length = if weather.piece == 0 { rest.len() } else { weather.piece.min(rest.len()) };
+            let (piece, later) = rest.split_at(length);
+            to.write_all(piece).await?;
+            rest = later;
+        }
+    }
+}

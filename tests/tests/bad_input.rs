@@ -1,0 +1,417 @@
+//! Input that no good client sends: each a clear answer, and everybody else's work goes on.
+
+use std::time::Duration;
+
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{Backend, EnvelopeText, PATIENCE, RawClient, Scene, Server, on_both_databases, scenes};
+
+const MIB: usize = 1 << 20;
+
+async fn broken_lines(backend: Backend) {
+    let options = backend.options().await.set("limits", "max_line_bytes", 64 * 1024);
+    let server = Server::start(options).await;
+    scenes!(
+        server,
+        [
+            broken_utf8,
+            control_characters,
+            invalid_json,
+            envelopes_without_fields,
+            fields_of_the_wrong_kind,
+            duplicate_keys,
+            deep_nesting,
+            reasons_with_anything,
+            lines_at_the_limit_and_over_it,
+            lines_far_over_the_limit,
+            connections_that_end_anywhere,
+        ]
+    );
+}
+
+on_both_databases!(broken_lines);
+
+/// What is wrong is told; then the same connection does its work.
+async fn refused(scene: &Scene, client: &mut RawClient, line: impl AsRef<[u8]>, reply: &str) {
+    let line = line.as_ref();
+    client.send_bytes([line, b"\n"].concat()).await;
+    let answer = client.line().await;
+    assert!(
+        answer.starts_with(reply),
+        "{answer:?} in answer to {}",
+        String::from_utf8_lossy(line)
+    );
+    assert!(!answer.chars().any(char::is_control), "{answer:?}");
+    client
+        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .await;
+}
+
+async fn broken_utf8(scene: Scene) {
+    let mut client = scene.sender().await;
+    let not_utf8 = "Error: not_utf8: a line must be UTF-8";
+    let envelope = scene.envelope("m").set("note", "@").to_string();
+    let broken = [
+        b"publish ",
+        scene.id("e").as_bytes(),
+        b" k ",
+        envelope.replace('@', "").as_bytes(),
+    ]
+    .concat();
+    for line in [
+        b"\xff".to_vec(),
+        b"ping \xc3".to_vec(),
+        b"declare_queue a\x80b".to_vec(),
+        // An overlong form of '/', a surrogate, and what lies beyond Unicode.
+        b"declare_queue \xc0\xaf".to_vec(),
+        b"declare_queue \xed\xa0\x80".to_vec(),
+        b"declare_queue \xf4\x90\x80\x80".to_vec(),
+        [broken.as_slice(), b"\xfe"].concat(),
+    ] {
+        refused(&scene, &mut client, line, not_utf8).await;
+    }
+}
+
+async fn control_characters(scene: Scene) {
+    let mut client = scene.sender().await;
+    for control in [
+        "\0",
+        "\u{1}",
+        "\t",
+        "\u{b}",
+        "\u{1b}[31m",
+        "\u{7f}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{200b}",
+    ] {
+        for command in [
+            "declare_queue",
+            "declare_exchange",
+            "fetch",
+            "ack",
+            "resend",
+            "get_key",
+            "get_certificate",
+        ] {
+            refused(
+                &scene,
+                &mut client,
+                format!("{command} a{control}b"),
+                "Error: bad_name: ",
+            )
+            .await;
+        }
+        let named = scene.envelope("m").set("message_id", format!("a{control}b"));
+        refused(
+            &scene,
+            &mut client,
+            scene.publish(&named),
+            "Invalid message format: message_id: ",
+        )
+        .await;
+    }
+    refused(&scene, &mut client, "\0\0\0", "Unknown command").await;
+    refused(&scene, &mut client, "ping\0", "Unknown command").await;
+}
+
+async fn invalid_json(scene: Scene) {
+    let mut client = scene.sender().await;
+    let good = scene.envelope("m").to_string();
+    let mut bad: Vec<String> = [
+        "{", "}", "null", "[]", "7", "\"text\"", "{]", "nonsense", "{'a':1}", "{\"a\":}", "NaN",
+    ]
+    .map(str::to_owned)
+    .into();
+    // Cut anywhere it is no JSON any more.
+    bad.extend((1..good.len()).step_by(7).map(|end| good[..end].to_owned()));
+    bad.extend([
+        format!("{good}{good}"),
+        format!("{good},"),
+        format!("{good} x"),
+        good.replacen('"', "\"\\x", 1),
+    ]);
+    bad.push(good.replacen("\"}", "\",}", 1));
+    bad.push(good.replacen(":\"A", ":\"\\ud800A", 1));
+    for json in bad {
+        refused(
+            &scene,
+            &mut client,
+            scene.publish(&json),
+            "Invalid message format: ",
+        )
+        .await;
+        refused(
+            &scene,
+            &mut client,
+            scene.publish_batch(&[&good, &json]),
+            "Invalid batch format: ",
+        )
+        .await;
+    }
+}
+
+async fn envelopes_without_fields(scene: Scene) {
+    let mut client = scene.sender().await;
+    for field in [
+        "message_id",
+        "receiver_client_id",
+        "enc_session_key",
+        "nonce",
+        "ciphertext",
+    ] {
+        let lacking = scene.envelope("m").without(field);
+        let text = format!("Invalid message format: missing field `{field}`");
+        refused(&scene, &mut client, scene.publish(&lacking), &text).await;
+    }
+    refused(
+        &scene,
+        &mut client,
+        scene.publish(&"{}"),
+        "Invalid message format: missing field",
+    )
+    .await;
+}
+
+async fn fields_of_the_wrong_kind(scene: Scene) {
+    let mut client = scene.sender().await;
+    let long = "x".repeat(256);
+    for field in [
+        "message_id",
+        "receiver_client_id",
+        "enc_session_key",
+        "nonce",
+        "ciphertext",
+        "suite",
+        "sender_client_id",
+    ] {
+        for value in [
+            serde_json::json!(7),
+            serde_json::json!([]),
+            serde_json::json!({}),
+            serde_json::json!(true),
+        ] {
+            let bad = scene.envelope("m").set(field, value);
+            refused(
+                &scene,
+                &mut client,
+                scene.publish(&bad),
+                "Invalid message format: ",
+            )
+            .await;
+        }
+    }
+    for field in [
+        "message_id",
+        "receiver_client_id",
+        "sender_client_id",
+        "exchange",
+        "routing_key",
+    ] {
+        for value in ["", "a b", long.as_str()] {
+            let bad = scene.envelope("m").set(field, value);
+            let text = format!("Invalid message format: {field}: a name ");
+            refused(&scene, &mut client, scene.publish(&bad), &text).await;
+        }
+    }
+}
+
+async fn duplicate_keys(scene: Scene) {
+    let mut client = scene.sender().await;
+    let good = scene.envelope("m").set("unknown", 1).to_string();
+    for twice in [
+        "\"message_id\":\"x\"",
+        "\"tag\":null",
+        "\"unknown\":2",
+        "\"unkno\\u0077n\":3",
+        "\"n\\u006fnce\":\"x\"",
+    ] {
+        let bad = good.replacen('{', &format!("{{{twice},"), 1);
+        // An escape is the same key; `tag` stands there already.
+        refused(
+            &scene,
+            &mut client,
+            scene.publish(&bad),
+            "Invalid message format: duplicate field `",
+        )
+        .await;
+    }
+}
+
+/// However deep: it is not read by going down into it. What the server does not know it keeps as it is.
+async fn deep_nesting(scene: Scene) {
+    let mut client = scene.sender().await;
+    let mut receiver = scene.receiver(10).await;
+    for (name, open, close) in [("arrays", "[", "]"), ("objects", "{\"a\":", "}")] {
+        let depth = 60_000 / (open.len() + close.len());
+        let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        refused(
+            &scene,
+            &mut client,
+            scene.publish(&nested),
+            "Invalid message format: ",
+        )
+        .await;
+        let batch = format!("publish_batch {} k {nested}", scene.id("e"));
+        refused(&scene, &mut client, batch, "Invalid batch format: ").await;
+        let hello = format!("hello {{\"consumer\":{nested}}}");
+        refused(&scene, &mut client, hello, "Error: bad_argument: ").await;
+        refused(
+            &scene,
+            &mut client,
+            open.repeat(60_000 / open.len()),
+            "Unknown command",
+        )
+        .await;
+        let envelope = scene
+            .envelope(name)
+            .to_string()
+            .replacen('{', &format!("{{\"x\":{nested},"), 1);
+        client
+            .ask(&scene.publish(&envelope), &format!("ACK {}", scene.id(name)))
+            .await;
+        receiver.expect(&scene.delivery(name, &envelope)).await;
+        let unfinished = envelope.replacen(close, "", 1);
+        refused(
+            &scene,
+            &mut client,
+            scene.publish(&unfinished),
+            "Invalid message format: ",
+        )
+        .await;
+    }
+}
+
+async fn reasons_with_anything(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let mut receiver = scene.receiver(100).await;
+    let odd = [
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\u{1b}[2J\u{202e}",
+        "'; DROP TABLE messages; --",
+        "\u{1F512} 温度",
+    ];
+    for (index, reason) in odd.iter().enumerate() {
+        let message = format!("m{index}");
+        let (envelope, id) = (scene.envelope(&message), scene.id(&message));
+        sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+        receiver.expect(&scene.delivery(&message, &envelope)).await;
+        receiver
+            .ask(&format!("reject {id} {reason}"), &format!("Rejected {id}"))
+            .await;
+    }
+    let kept = format!(
+        "SELECT count(*) FROM rejected_messages WHERE message_id LIKE '%{}'",
+        scene.id("")
+    );
+    let odd = i64::try_from(odd.len()).unwrap();
+    assert_eq!(scene.server.database().await.number(&kept).await, odd);
+}
+
+const LIMIT: usize = 64 * 1024;
+const TOO_LONG: &str = "Error: line_too_long: a line has at most 65536 bytes";
+
+async fn lines_at_the_limit_and_over_it(scene: Scene) {
+    let mut bystander = scene.client("bystander").await;
+    let mut sender = scene.sender().await;
+    let length = scene.publish(&scene.envelope("m").set("ciphertext", "")).len();
+    let longest = scene.envelope("m").set("ciphertext", "x".repeat(LIMIT - length));
+    let line = scene.publish(&longest);
+    assert_eq!(line.len(), LIMIT);
+    sender.ask(&line, &format!("ACK {}", scene.id("m"))).await;
+    // The line's end does not count, be it one byte or two.
+    sender
+        .ask(&format!("{line}\r"), &format!("ACK {}", scene.id("m")))
+        .await;
+    sender.send_bytes(format!("ping\n{line}x\nping\n")).await;
+    sender.expect("PONG").await;
+    sender.expect(TOO_LONG).await;
+    sender.expect_closed().await;
+
+    let mut endless = scene.client("endless").await;
+    endless.send_bytes("x".repeat(LIMIT + 1)).await;
+    endless.expect(TOO_LONG).await;
+    endless.expect_closed().await;
+    bystander.ask("ping", "PONG").await;
+}
+
+/// The reply arrives though the client is still sending.
+async fn lines_far_over_the_limit(scene: Scene) {
+    for _ in 0..5 {
+        let mut client = scene.client("client").await;
+        // The server does not wait for the rest.
+        let _ = client.try_send(&vec![b'x'; 4 * MIB]).await;
+        client.expect(TOO_LONG).await;
+        client.expect_closed().await;
+    }
+}
+
+async fn connections_that_end_anywhere(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let line = scene.publish(&scene.envelope("m"));
+    for end in (0..line.len()).step_by(10) {
+        let mut client = scene.client("sender").await;
+        client.send_bytes(&line[..end]).await;
+        if end % 20 == 0 {
+            client.close().await.unwrap();
+        }
+    }
+    // What was not whole did not happen.
+    sender
+        .ask(&format!("resend {}", scene.id("m")), "Message ID not found")
+        .await;
+    sender.ask(&line, &format!("ACK {}", scene.id("m"))).await;
+}
+
+/// A server that may hold 8 MiB of unfinished lines gets 150 of almost 1 MiB each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unfinished_lines_of_many_connections_take_bounded_memory() {
+    let options = Options::sqlite().set("limits", "max_line_bytes", "1MiB");
+    let mut server = Server::start(options.set("limits", "max_buffered_bytes", "8MiB")).await;
+    let mut bystander = RawClient::connect(&server, "bystander").await;
+    bystander.ask("declare_queue q", "Queue declared").await;
+    bystander.ask("declare_exchange e", "Exchange declared").await;
+    bystander.ask("bind q e k", "Queue bound").await;
+    let before = server.rss_bytes();
+
+    let mut clients = tokio::task::JoinSet::new();
+    for index in 0..150 {
+        let mut client = RawClient::connect(&server, &format!("unfinished_{}", index % 10)).await;
+        clients.spawn(async move {
+            // Most are not read from any more after a while, and wait.
+            let _ = tokio::time::timeout(Duration::from_secs(5), client.try_send(&vec![b'x'; MIB - 1])).await;
+            client
+        });
+    }
+    let clients = clients.join_all().await;
+    let grown = server.process().peak_rss_bytes() - before;
+    assert!(grown < 100 << 20, "{} MiB for unfinished lines", grown >> 20);
+    // Meanwhile others work, also with lines that take memory.
+    for index in 0..20 {
+        let id = format!("m{index}");
+        let envelope = EnvelopeText::older(&id, "nobody").set("ciphertext", "x".repeat(50_000));
+        bystander
+            .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
+            .await;
+    }
+    // Those that find no room are told so, in time. Those that fit hold their memory for as long as a line may pause.
+    let mut waiting = tokio::task::JoinSet::new();
+    for mut client in clients {
+        waiting.spawn(async move { client.read_line(PATIENCE).await });
+    }
+    let mut told = 0;
+    while told < 20 {
+        match waiting.join_next().await.expect("some are told").unwrap() {
+            Ok(Some(line)) => {
+                assert!(line.starts_with("Error: overloaded: "), "{line}");
+                told += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    bystander.ask("ping", "PONG").await;
+    server.terminate().await;
+}

@@ -1,0 +1,53 @@
+//! Receivers that share one client id, each with an output of its own.
+
+use std::fmt::Write as _;
+
+use ciphermq_tests::{Backend, PATIENCE, received};
+use rustix::process::Signal;
+
+use super::desk::Desk;
+
+pub(crate) async fn two_outputs_hold_everything_once(backend: Backend) {
+    let server = backend.server().await;
+    let desk = Desk::named(&server, "sender", "receiver");
+    // Few at a time, so that both get their share whoever is faster.
+    let mut first = desk
+        .receiving(&["--output", "first.jsonl", "--prefetch", "50"])
+        .await;
+    let mut second = desk
+        .receiving(&["--output", "second.jsonl", "--prefetch", "50"])
+        .await;
+    let lines: Vec<String> = (0..6000)
+        .map(|number| format!("{{\"number\":{number}}}"))
+        .collect();
+    let mut file = String::new();
+    for line in &lines {
+        writeln!(file, "{line}").unwrap();
+    }
+    desk.write("numbers.jsonl", file);
+    desk.send()
+        .args(["--file", "numbers.jsonl"])
+        .run()
+        .await
+        .success();
+    let database = server.database().await;
+    database
+        .eventually(
+            "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL",
+            6000,
+        )
+        .await;
+    for receiver in [&mut first, &mut second] {
+        receiver.signal(Signal::TERM);
+        assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
+    }
+    let [one, two] = ["first.jsonl", "second.jsonl"].map(|name| received::read(&desk.path(name)));
+    assert!(
+        !one.is_empty() && !two.is_empty(),
+        "{} and {}",
+        one.len(),
+        two.len()
+    );
+    let both = [one, two].concat();
+    received::assert_exactly(&both, lines.iter().map(String::as_str));
+}

@@ -1,0 +1,128 @@
+//! What people read while the programs work: the forms of the lines, and which of them come when.
+
+use ciphermq_tests::cli::Outcome;
+use ciphermq_tests::{Received, Scene};
+
+use super::desk::{Desk, said};
+
+/// Sends and receives two messages with these flags; returns what both programs wrote, and the messages.
+async fn two_messages(desk: &Desk, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
+    desk.introduce().await;
+    let sent = desk
+        .send()
+        .args(["--message", "secret one", "--message", "secret two"])
+        .args(flags)
+        .run()
+        .await
+        .success();
+    let received = desk
+        .cli("receive")
+        .args(["--count", "2"])
+        .args(flags)
+        .run()
+        .await
+        .success();
+    assert_eq!(desk.texts(), ["secret one", "secret two"]);
+    (sent, received, desk.received())
+}
+
+/// The texts of all lines about this message, in order.
+#[track_caller]
+fn about<'a>(outcome: &'a Outcome, speaker: &str, message_id: &str) -> Vec<&'a str> {
+    let lines = outcome.stderr.lines().map(|line| said(speaker, line));
+    lines.filter(|text| text.contains(message_id)).collect()
+}
+
+pub(crate) async fn a_line_for_every_step_of_a_message(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let (sent, received, lines) = two_messages(&desk, &["-v"]).await;
+    for Received { message_id: id, .. } in &lines {
+        assert_eq!(
+            about(&sent, "SENDER", id),
+            [
+                format!("Encrypted message {id} for {}", desk.receiver),
+                format!("Server ACK received for message {id}"),
+            ]
+        );
+        assert_eq!(
+            about(&received, "RECEIVER", id),
+            [
+                format!("Decrypted message {id}"),
+                format!("Stored message {id}, ACK sent"),
+                format!("Server confirmed ACK for message {id}"),
+            ]
+        );
+    }
+    assert!(!sent.stderr.contains("secret") && !received.stderr.contains("secret"));
+    assert_eq!((sent.stdout.as_str(), received.stdout.as_str()), ("", ""));
+}
+
+pub(crate) async fn payloads_are_told_only_when_asked_for(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let (sent, received, lines) = two_messages(&desk, &["-vv"]).await;
+    for line in &lines {
+        let (id, text) = (&line.message_id, line.text());
+        let encrypted = format!("[SENDER] Encrypted message {id} for {}: {text}\n", desk.receiver);
+        assert!(sent.stderr.contains(&encrypted), "{}", sent.stderr);
+        let decrypted = format!("[RECEIVER] Decrypted message {id}: {text}\n");
+        assert!(received.stderr.contains(&decrypted), "{}", received.stderr);
+    }
+}
+
+pub(crate) async fn nothing_about_messages_by_default(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let (sent, received, lines) = two_messages(&desk, &[]).await;
+    let summary = sent
+        .stderr
+        .lines()
+        .map(|line| said("SENDER", line))
+        .next_back()
+        .unwrap();
+    let (counts, time) = summary.split_once(" in ").unwrap();
+    assert_eq!(counts, "2 sent, 2 acknowledged, 0 unacknowledged");
+    assert!(time.contains(" s (") && time.ends_with("/s)"), "{summary}");
+    let summary = received
+        .stderr
+        .lines()
+        .map(|line| said("RECEIVER", line))
+        .next_back()
+        .unwrap();
+    assert!(
+        summary.starts_with("2 received, 2 confirmed, 0 duplicates left out, 0 set aside in "),
+        "{summary}"
+    );
+    for Received { message_id, .. } in &lines {
+        assert!(!sent.stderr.contains(message_id) && !received.stderr.contains(message_id));
+    }
+    // Neither stderr is a terminal: no progress bar, nothing that moves a cursor.
+    assert!(!sent.stderr.contains(['\r', '\x1b']) && !received.stderr.contains(['\r', '\x1b']));
+}
+
+pub(crate) async fn quiet_says_nothing(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let (sent, received, _) = two_messages(&desk, &["-q"]).await;
+    for outcome in [sent, received] {
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+    }
+}
+
+pub(crate) async fn data_alone_on_standard_output(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    desk.send_messages(&["one", "two"]).await;
+    let received = desk
+        .cli("receive")
+        .args(["--output", "-", "--count", "2", "-v"])
+        .run()
+        .await
+        .success();
+    let lines: Vec<Received> = received.stdout.lines().map(Received::parse).collect();
+    assert_eq!(
+        lines.iter().map(Received::text).collect::<Vec<_>>(),
+        ["one", "two"]
+    );
+    for line in received.stderr.lines() {
+        said("RECEIVER", line);
+    }
+    assert!(!desk.path("data/received_messages.jsonl").exists() || desk.received().is_empty());
+}

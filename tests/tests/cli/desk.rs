@@ -1,0 +1,201 @@
+//! One user's folder: certificates and keys where the programs look for them by default, so that most commands need
+//! no more options than in the README.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ciphermq_tests::cli::Outcome;
+use ciphermq_tests::process::Process;
+use ciphermq_tests::{Cli, RawClient, Received, Scene, Server, received};
+use tempfile::TempDir;
+
+/// A folder with `certs/` in it, for one sender and one receiver.
+pub(crate) struct Desk {
+    folder: TempDir,
+    address: String,
+    /// The client whose certificate lies where the sender's does by default.
+    pub(crate) sender: String,
+    /// The client whose certificate lies where the receiver's does by default.
+    pub(crate) receiver: String,
+}
+
+impl Desk {
+    /// For a play of its own clients.
+    pub(crate) fn of(scene: &Scene) -> Self {
+        Self::named(&scene.server, &scene.id("sender"), &scene.id("receiver"))
+    }
+
+    /// For these clients.
+    pub(crate) fn named(server: &Server, sender: &str, receiver: &str) -> Self {
+        let desk = Self {
+            folder: tempfile::tempdir().expect("a folder can be made"),
+            address: format!("localhost:{}", server.address().port()),
+            sender: sender.to_owned(),
+            receiver: receiver.to_owned(),
+        };
+        for (place, id) in [("sender_1", sender), ("receiver_1", receiver)] {
+            let identity = server.pki().client(id);
+            let folder = desk.path("certs").join(place);
+            std::fs::create_dir_all(&folder).expect("a folder can be made");
+            copy(&identity.certificate, &folder.join("client.crt"));
+            copy(&identity.key, &folder.join("client.key"));
+        }
+        copy(&server.pki().ca(), &desk.path("certs/ca.crt"));
+        desk.new_key_pair();
+        desk
+    }
+
+    /// Makes a key pair for the receiver, in place of the one it has.
+    pub(crate) fn new_key_pair(&self) {
+        let out = self.path("certs");
+        keygen::keys::run(&keygen::KeysArgs { out, force: true }).expect("a key pair can be made");
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file in the folder.
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        path
+    }
+
+    /// Writes a file that its owner alone may read.
+    pub(crate) fn write_private(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.write(name, bytes);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        path
+    }
+
+    /// `ciphermq-cli <subcommand>` in the folder, for this server.
+    pub(crate) fn cli(&self, subcommand: &str) -> Cli {
+        Cli::new(subcommand)
+            .current_dir(self.folder.path())
+            .env("CIPHERMQ_SERVER", &self.address)
+    }
+
+    /// `send --to <receiver>`.
+    pub(crate) fn send(&self) -> Cli {
+        self.cli("send").args(["--to", &self.receiver])
+    }
+
+    /// Sends messages, and expects that all are acknowledged.
+    pub(crate) async fn send_messages(&self, messages: &[&str]) -> Outcome {
+        let flags = messages.iter().map(|message| format!("--message={message}"));
+        self.send().args(flags).run().await.success()
+    }
+
+    /// `receive`, started, once it has declared and bound.
+    pub(crate) async fn receiving(&self, arguments: &[&str]) -> Process {
+        let receiver = self.cli("receive").args(arguments).spawn();
+        receiver.stderr.expect("Receiving from").await;
+        receiver
+    }
+
+    /// Lets the receiver register its key, declare and bind, and end.
+    pub(crate) async fn introduce(&self) {
+        self.cli("receive")
+            .args(["--idle-exit", "0.05"])
+            .run()
+            .await
+            .success();
+        assert!(self.received().is_empty());
+    }
+
+    /// `receive --count`, to its end.
+    pub(crate) async fn receive(&self, count: usize) -> Outcome {
+        let count = count.to_string();
+        self.cli("receive")
+            .args(["--count", &count])
+            .run()
+            .await
+            .success()
+    }
+
+    /// What stands in the default output.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        received::read(&self.path("data/received_messages.jsonl"))
+    }
+
+    /// The texts in the default output, in order.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.received().iter().map(Received::text).collect()
+    }
+
+    /// The lines of the default output's quarantine, none if there is none.
+    pub(crate) fn quarantine(&self) -> Vec<serde_json::Value> {
+        let path = self.path("data/received_messages.jsonl.quarantine.jsonl");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}")))
+            .collect()
+    }
+
+    /// Expects that nothing waits for the receiver in its default queue.
+    pub(crate) async fn expect_empty_queue(&self, server: &Server) {
+        let mut client = RawClient::connect(server, &self.receiver).await;
+        let queue = format!("fetch {}_queue", self.receiver);
+        client.ask(&queue, "No messages").await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+}
+
+/// The two parts of the error that a program ended with: what happened, and what to do, which stands below it.
+///
+/// # Panics
+///
+/// If stderr does not end with such an error, or something stands on stdout.
+#[track_caller]
+pub(crate) fn two_parts(outcome: &Outcome) -> (String, String) {
+    let error = outcome
+        .stderr
+        .rsplit_once("error: ")
+        .filter(|(before, _)| before.is_empty() || before.ends_with('\n'))
+        .unwrap_or_else(|| panic!("no error in:\n{}", outcome.stderr))
+        .1;
+    let (what, advice) = error
+        .split_once("\n       ")
+        .unwrap_or_else(|| panic!("the error has one part:\n{error}"));
+    assert!(
+        !what.contains('\n') && what.ends_with(['.', '!', '`', ':']),
+        "{what:?}"
+    );
+    assert!(
+        advice
+            .trim_end()
+            .lines()
+            .skip(1)
+            .all(|line| line.starts_with("       ")),
+        "{advice}"
+    );
+    (what.to_owned(), advice.trim_end().to_owned())
+}
+
+/// An error before anything was done: exit code 1, nothing on stdout. Returns its two parts.
+#[track_caller]
+pub(crate) fn failed(outcome: Outcome) -> (String, String) {
+    let outcome = outcome.code(1);
+    assert_eq!(outcome.stdout, "");
+    two_parts(&outcome)
+}
+
+/// What a console line says: `[2025-09-08 07:03:00] [SENDER] ...`, without time and speaker.
+#[track_caller]
+pub(crate) fn said<'a>(speaker: &str, line: &'a str) -> &'a str {
+    let (time, text) = line
+        .split_once("] ")
+        .unwrap_or_else(|| panic!("{line:?} has no time"));
+    let form: String = time
+        .chars()
+        .map(|char| if char.is_ascii_digit() { '0' } else { char })
+        .collect();
+    assert_eq!(form, "[0000-00-00 00:00:00", "{line:?}");
+    text.strip_prefix(&format!("[{speaker}] "))
+        .unwrap_or_else(|| panic!("{line:?} is not said by {speaker}"))
+}

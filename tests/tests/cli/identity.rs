@@ -1,0 +1,127 @@
+//! Certificates and keys that do not do: each is told with what to do, before anything is sent or received.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use ciphermq_tests::pki::Request;
+use ciphermq_tests::{Authority, Scene, ports};
+use rcgen::ExtendedKeyUsagePurpose;
+
+use super::desk::{Desk, failed};
+
+/// What a sender and a receiver say, with the same flags: the two parts of each.
+async fn both_fail(desk: &Desk, flags: &[&str]) -> [(String, String); 2] {
+    let send = desk.send().args(["--message", "x"]).args(flags).run();
+    let receive = desk.cli("receive").args(flags).run();
+    let (sent, received) = tokio::join!(send, receive);
+    [failed(sent), failed(received)]
+}
+
+pub(crate) async fn a_server_of_another_authority(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.write("other.crt", Authority::new("Another CA").certificate_pem());
+    for (what, advice) in both_fail(&desk, &["--ca", "other.crt"]).await {
+        assert!(what.contains("certificate"), "{what}");
+        assert!(
+            advice.contains("other.crt") || advice.contains("CA") || advice.contains("authority"),
+            "{advice}"
+        );
+    }
+}
+
+pub(crate) async fn a_client_of_another_authority(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let identity = Authority::new("Another CA").client(&desk.sender);
+    let folder = desk.path("other");
+    identity.write(&folder, "client");
+    for (what, _) in both_fail(&desk, &["--cert", "other/client.crt"]).await {
+        assert!(what.contains("certificate"), "{what}");
+    }
+}
+
+pub(crate) async fn a_certificate_and_a_key_that_do_not_match(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let flags = [
+        "--cert",
+        "certs/sender_1/client.crt",
+        "--key",
+        "certs/receiver_1/client.key",
+    ];
+    for (what, advice) in both_fail(&desk, &flags).await {
+        assert!(
+            what.contains("client.crt") && what.contains("client.key"),
+            "{what}"
+        );
+        assert!(!advice.is_empty());
+    }
+}
+
+pub(crate) async fn an_expired_certificate(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let request = Request::named(&desk.sender)
+        .usage(ExtendedKeyUsagePurpose::ClientAuth)
+        .expired();
+    let identity = scene.server.pki().authority().issue(request);
+    identity.write(&desk.path("expired"), "client");
+    for (what, advice) in both_fail(&desk, &["--cert", "expired/client.crt"]).await {
+        assert!(what.contains("expired"), "{what}");
+        assert!(advice.contains("Issue a new one"), "{advice}");
+    }
+}
+
+pub(crate) async fn files_that_are_not_there(scene: Scene) {
+    let desk = Desk::of(&scene);
+    for flag in ["--ca", "--cert", "--key"] {
+        for (what, advice) in both_fail(&desk, &[flag, "nowhere.pem"]).await {
+            assert!(what.contains("nowhere"), "{flag}: {what}");
+            assert!(!advice.is_empty());
+        }
+    }
+    let receive = desk.cli("receive").args(["--private-key", "nowhere.key"]);
+    let (what, advice) = failed(receive.run().await);
+    assert!(what.contains("nowhere.key"), "{what}");
+    assert!(advice.contains("keygen"), "{advice}");
+}
+
+pub(crate) async fn private_keys_that_are_none(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.write_private("short.key", "c2hvcnQ=\n");
+    desk.write_private("long.key", format!("{}=\n", "A".repeat(47)));
+    desk.write_private("text.key", "not base64 at all!\n");
+    desk.write_private("empty.key", "");
+    for name in ["short.key", "long.key", "text.key", "empty.key"] {
+        for command in ["receive", "register-key", "fetch"] {
+            let (what, advice) = failed(desk.cli(command).args(["--private-key", name]).run().await);
+            assert!(what.contains(name), "{what}");
+            assert!(!advice.is_empty());
+        }
+    }
+    // With or without a newline, the key that `keygen` makes is good; where others can read it, it is none.
+    let key = std::fs::read_to_string(desk.path("certs/receiver_private.key")).unwrap();
+    desk.write_private("bare.key", key.trim());
+    desk.cli("register-key")
+        .args(["--private-key", "bare.key"])
+        .run()
+        .await
+        .success();
+    let public = desk.write("public.key", &key);
+    std::fs::set_permissions(public, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (what, advice) = failed(
+        desk.cli("receive")
+            .args(["--private-key", "public.key"])
+            .run()
+            .await,
+    );
+    assert!(what.contains("public.key"), "{what}");
+    assert!(advice.contains("chmod 600"), "{advice}");
+}
+
+pub(crate) async fn nobody_listens(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let address = format!("localhost:{}", ports::free());
+    for (what, advice) in both_fail(&desk, &["--server", &address]).await {
+        assert!(what.contains(&address), "{what}");
+        assert!(advice.contains("server"), "{advice}");
+    }
+    let (what, _) = failed(desk.cli("status").args(["--server", &address]).run().await);
+    assert!(what.contains(&address), "{what}");
+}

@@ -1,0 +1,115 @@
+//! `ciphermq-cli` as a user meets it, with the real server: what it prints and where, how it ends, what it says
+//! when something is wrong. What needs no server is tested in `ciphermq-cli/tests`.
+
+mod competing;
+mod console;
+mod desk;
+mod identity;
+mod input;
+mod names;
+mod payloads;
+mod quarantine;
+mod receiving;
+mod requests;
+mod restarts;
+
+use ciphermq_tests::{Backend, on_both_databases, scenes};
+
+/// What depends on what is stored.
+async fn messages_and_keys(backend: Backend) {
+    let server = backend.server().await;
+    scenes!(
+        server,
+        [
+            names::default_names_fit_together,
+            names::chosen_names,
+            payloads::every_payload_arrives_as_it_was,
+            quarantine::older_envelopes_are_read_where_allowed,
+            quarantine::older_envelopes_are_set_aside_where_not,
+            quarantine::a_message_for_another_key_is_set_aside,
+            quarantine::older_private_keys_open_older_messages,
+            receiving::a_count_leaves_the_rest,
+            requests::fetch_and_ack,
+            requests::resend,
+            requests::register_key_and_get_key,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [
+            names::an_unregistered_receiver,
+            names::a_routing_key_without_queue,
+            names::an_unknown_exchange,
+            names::the_same_id_is_not_sent_for_two_messages,
+            identity::a_server_of_another_authority,
+            identity::a_client_of_another_authority,
+            identity::a_certificate_and_a_key_that_do_not_match,
+            identity::an_expired_certificate,
+            identity::files_that_are_not_there,
+            identity::private_keys_that_are_none,
+            identity::nobody_listens,
+            input::files_that_cannot_be_read,
+            input::a_line_without_end,
+            input::a_device_without_end,
+            input::a_message_that_is_too_large_once_sealed,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_written_and_told() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [
+            input::lines_of_a_file,
+            input::messages_of_the_command_line,
+            input::lines_of_standard_input,
+            input::batches_of_any_size,
+            console::a_line_for_every_step_of_a_message,
+            console::payloads_are_told_only_when_asked_for,
+            console::nothing_about_messages_by_default,
+            console::quiet_says_nothing,
+            console::data_alone_on_standard_output,
+            receiving::an_idle_end,
+            receiving::signals_end_it_well,
+            receiving::one_output_has_one_receiver,
+            receiving::a_reader_that_has_had_enough,
+            receiving::what_the_output_holds_is_not_written_again,
+            receiving::a_torn_last_line_is_cut_off,
+            receiving::an_output_that_is_moved_away,
+            requests::status,
+            requests::options_of_a_file,
+        ]
+    );
+}
+
+use restarts::{
+    a_server_that_does_not_come_back, a_server_that_is_killed_and_restarted_in_mid_stream,
+    acks_that_nobody_confirms,
+};
+
+on_both_databases!(
+    messages_and_keys,
+    a_server_that_is_killed_and_restarted_in_mid_stream,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stayed_unacknowledged_is_listed() {
+    a_server_that_does_not_come_back(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_and_not_confirmed_is_listed() {
+    acks_that_nobody_confirms(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn competing_receivers_with_two_outputs() {
+    competing::two_outputs_hold_everything_once(Backend::Sqlite).await;
+}

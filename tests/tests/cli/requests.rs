@@ -1,0 +1,173 @@
+//! The commands that ask the server for one thing.
+
+use ciphermq_tests::{Received, Scene};
+
+use super::desk::{Desk, failed, two_parts};
+
+/// What `fetch` prints.
+async fn fetched(desk: &Desk, flags: &[&str]) -> Received {
+    let fetched = desk.cli("fetch").args(flags).run().await.success();
+    assert_eq!(fetched.stdout.lines().count(), 1, "{}", fetched.stdout);
+    Received::parse(fetched.stdout.trim_end())
+}
+
+pub(crate) async fn fetch_and_ack(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    let empty = desk.cli("fetch").run().await.code(4);
+    assert_eq!(empty.stdout, "");
+    desk.send_messages(&["one", "{\"two\": 2.0}"]).await;
+
+    let one = fetched(&desk, &[]).await;
+    assert_eq!(
+        (one.text().as_str(), one.sender.as_deref()),
+        ("one", Some(desk.sender.as_str()))
+    );
+    assert_eq!(
+        fetched(&desk, &[]).await.message_id,
+        one.message_id,
+        "it stays in the queue"
+    );
+    assert_eq!(fetched(&desk, &["--ack"]).await.message_id, one.message_id);
+    let queue = format!("{}_queue", desk.receiver);
+    let two = fetched(&desk, &["--queue", &queue]).await;
+    assert_eq!(two.json(), Some("{\"two\": 2.0}"));
+
+    let ids = [two.message_id.as_str(), one.message_id.as_str()];
+    let wrong = desk.cli("ack").args(["never-seen", ids[0]]).run().await.code(3);
+    assert_eq!(wrong.stdout, "never-seen\n", "what was not acked is listed");
+    assert!(two_parts(&wrong).0.contains("not_found"), "{}", wrong.stderr);
+    let acked = desk.cli("ack").args(ids).run().await.success();
+    assert_eq!(acked.stdout, "", "again, and nothing to say about it");
+    desk.cli("fetch").run().await.code(4);
+}
+
+pub(crate) async fn resend(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    desk.send_messages(&["one"]).await;
+    let id = fetched(&desk, &[]).await.message_id;
+
+    // Only its sender may ask for that, and only its receiver may ack it.
+    let cert = ["--cert", "certs/receiver_1/client.crt"];
+    let (what, advice) = failed(desk.cli("resend").arg(&id).args(cert).run().await);
+    assert!(what.contains(&id) && what.contains(&desk.receiver), "{what}");
+    assert!(advice.contains("sender"), "{advice}");
+    let cert = ["--cert", "certs/sender_1/client.crt"];
+    let refused = desk.cli("ack").arg(&id).args(cert).run().await.code(3);
+    assert!(
+        two_parts(&refused).0.contains("not_authorized"),
+        "{}",
+        refused.stderr
+    );
+
+    let resent = desk.cli("resend").arg(&id).run().await.success();
+    assert_eq!(resent.stdout, "");
+    assert_eq!(fetched(&desk, &["--ack"]).await.message_id, id);
+    let (what, _) = failed(desk.cli("resend").arg(&id).run().await);
+    assert!(what.contains(&id), "{what}");
+    failed(desk.cli("resend").arg("never-seen").run().await);
+}
+
+pub(crate) async fn register_key_and_get_key(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let none = desk.cli("get-key").arg(&desk.receiver).run().await.code(4);
+    assert_eq!(none.stdout, "");
+    let (what, advice) = two_parts(&none);
+    assert!(what.contains(&desk.receiver), "{what}");
+    assert!(advice.contains("register-key"), "{advice}");
+
+    let registered = desk.cli("register-key").run().await.success();
+    assert_eq!(registered.stdout, "");
+    let ours = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
+    let got = desk
+        .cli("get-key")
+        .args([desk.receiver.as_str(), "--save"])
+        .run()
+        .await;
+    assert_eq!(got.success().stdout.trim_end(), ours.trim_end());
+    let saved = desk.path("certs").join(format!("{}_public.key", desk.receiver));
+    assert_eq!(
+        std::fs::read_to_string(saved).unwrap().trim_end(),
+        ours.trim_end()
+    );
+
+    // The newest one counts.
+    desk.new_key_pair();
+    desk.cli("register-key").run().await.success();
+    let got = desk.cli("get-key").arg(&desk.receiver).run().await.success();
+    assert_ne!(got.stdout.trim_end(), ours.trim_end());
+}
+
+pub(crate) async fn status(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let status = desk.cli("status").run().await.success();
+    let value = |name: &str| -> String {
+        let line = status.stdout.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in:\n{}", status.stdout))
+            .trim()
+            .to_owned()
+    };
+    assert!(
+        value("server").starts_with("ciphermq-server 1."),
+        "{}",
+        status.stdout
+    );
+    assert_eq!(value("client id"), desk.sender);
+    assert!(value("address").contains(&scene.server.address().port().to_string()));
+    assert!(
+        value("tls").contains("TLSv1.3") && value("tls").contains("X25519MLKEM768"),
+        "{}",
+        status.stdout
+    );
+    assert!(value("longest line").starts_with("16777216 bytes"));
+    assert!(value("round trip").contains(" ms median"), "{}", status.stdout);
+    assert_eq!(status.stderr, "");
+}
+
+/// The same connection from flags, variables and a file; a flag wins over a variable, a variable over the file.
+pub(crate) async fn options_of_a_file(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let port = scene.server.address().port();
+    let file = format!(
+        "server = \"localhost:{port}\"\nca = \"certs/ca.crt\"\ncert = \"certs/receiver_1/client.crt\"\nkey = \"certs/receiver_1/client.key\"\n"
+    );
+    desk.write("client.toml", &file);
+    let status = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut status = desk.cli("status").env("CIPHERMQ_SERVER", "").args(flags);
+        for (name, value) in variables {
+            status = status.env(name, value);
+        }
+        status.run()
+    };
+    let of_file = status(&["--config", "client.toml"], &[]).await.success();
+    assert!(of_file.stdout.contains(&desk.receiver), "{}", of_file.stdout);
+    let sender = [
+        ("CIPHERMQ_CERT", "certs/sender_1/client.crt"),
+        ("CIPHERMQ_KEY", "certs/sender_1/client.key"),
+        ("CIPHERMQ_CONFIG", "client.toml"),
+    ];
+    let of_variable = status(&[], &sender).await.success();
+    assert!(
+        of_variable.stdout.contains(&desk.sender),
+        "{}",
+        of_variable.stdout
+    );
+    let flags = [
+        "--cert",
+        "certs/receiver_1/client.crt",
+        "--key",
+        "certs/receiver_1/client.key",
+    ];
+    let of_flag = status(&flags, &sender).await.success();
+    assert!(of_flag.stdout.contains(&desk.receiver), "{}", of_flag.stdout);
+
+    desk.write("broken.toml", format!("{file}sever = 1\n"));
+    let broken = status(&["--config", "broken.toml"], &[]).await.code(2);
+    let (what, advice) = two_parts(&broken);
+    assert!(
+        what.contains("broken.toml") && what.contains("line 5") && what.contains("sever"),
+        "{what}"
+    );
+    assert!(advice.contains("server"), "{advice}");
+}

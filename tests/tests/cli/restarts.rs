@@ -1,0 +1,160 @@
+//! The server goes away in mid-stream, with a sender and a receiver at work.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::time::Duration;
+
+use ciphermq_tests::process::Process;
+use ciphermq_tests::{Backend, Cli, PATIENCE, Received, data, received};
+use rustix::process::Signal;
+
+use super::desk::{Desk, said};
+
+/// How long sender and receiver may take for all of it.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// Waits for the first line with this text that comes from now on.
+async fn next_line(process: &Process, text: &str) {
+    let mark = process.stderr.mark();
+    let found = process
+        .stderr
+        .find(mark, PATIENCE, |line| line.contains(text).then_some(()));
+    assert!(
+        found.await.is_some(),
+        "no further {text:?}:\n{}",
+        process.stderr.text()
+    );
+}
+
+pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend: Backend) {
+    let mut server = backend.server().await;
+    let desk = Desk::named(&server, "sender", "receiver");
+    // Twice, so that the stream lasts, and in small batches.
+    let readings = std::fs::read_to_string(data::readings()).unwrap().repeat(2);
+    desk.write("readings.jsonl", &readings);
+    let count = (data::READINGS * 2).to_string();
+    let mut receiver = desk.receiving(&["--count", &count, "-v"]).await;
+    let mut sender = desk
+        .send()
+        .args(["--file", "readings.jsonl", "--batch-size", "5", "-v"])
+        .spawn();
+    for how in [Signal::KILL, Signal::TERM] {
+        next_line(&sender, "Server ACK received").await;
+        // Or it could come to its end before the server does.
+        sender.signal(Signal::STOP);
+        if how == Signal::KILL {
+            server.kill9().await;
+        } else {
+            server.terminate().await;
+        }
+        server.restart().await;
+        sender.signal(Signal::CONT);
+    }
+
+    assert_eq!(sender.ended(LIMIT).await.code(), Some(0));
+    assert_eq!(receiver.ended(LIMIT).await.code(), Some(0));
+    let lost = sender.stderr.text().matches("Connection lost").count();
+    assert!(lost >= 2, "the sender has lost its connection {lost} times only");
+    received::assert_exactly(&desk.received(), readings.lines());
+    assert_eq!(sender.stdout.text(), "", "nothing stayed unacknowledged");
+    desk.expect_empty_queue(&server).await;
+}
+
+pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
+    let mut server = backend.server().await;
+    let desk = Desk::named(&server, "sender", "receiver");
+    desk.introduce().await;
+    let lines: Vec<String> = (0..30_000).map(|number| format!("\"{number}\"")).collect();
+    desk.write("numbers.jsonl", lines.join("\n"));
+    let mut sender = desk
+        .send()
+        .args(["--file", "numbers.jsonl", "--batch-size", "5", "-v"])
+        .args(["--retries", "2", "--retry-timeout", "0.5"])
+        .spawn();
+    next_line(&sender, "Server ACK received").await;
+    server.kill9().await;
+    assert_eq!(sender.ended(PATIENCE).await.code(), Some(3));
+
+    let told = sender.stderr.lines();
+    let ids = |prefix: &str| -> BTreeSet<String> {
+        let told = told
+            .iter()
+            .filter(|line| line.starts_with('['))
+            .map(|line| said("SENDER", line));
+        told.filter_map(|text| text.strip_prefix(prefix)?.split(' ').next())
+            .map(str::to_owned)
+            .collect()
+    };
+    let (encrypted, acked) = (ids("Encrypted message "), ids("Server ACK received for message "));
+    let listed = sender.stdout.lines();
+    let unacknowledged: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(unacknowledged.len(), listed.len(), "each is listed once");
+    assert!(!acked.is_empty() && !unacknowledged.is_empty());
+    assert!(acked.is_disjoint(&unacknowledged));
+    let all: BTreeSet<String> = acked.union(&unacknowledged).cloned().collect();
+    assert_eq!(all, encrypted, "every message is either acknowledged or listed");
+    let error = sender.stderr.text();
+    assert!(
+        error.contains(&format!(
+            "error: {} messages were not acknowledged",
+            unacknowledged.len()
+        )),
+        "{error}"
+    );
+
+    // What was acknowledged is there; what was not may be, once.
+    server.restart().await;
+    desk.cli("receive")
+        .args(["--idle-exit", "1"])
+        .limit(LIMIT)
+        .run()
+        .await
+        .success();
+    let received = desk.received();
+    let there: BTreeSet<String> = received.iter().map(|line| line.message_id.clone()).collect();
+    assert_eq!(there.len(), received.len(), "nothing is there twice");
+    assert!(acked.is_subset(&there));
+    assert!(there.is_subset(&encrypted));
+}
+
+/// The output is a pipe that takes the line only when the server is gone: written, and never confirmed.
+pub(crate) async fn acks_that_nobody_confirms(backend: Backend) {
+    let mut server = backend.server().await;
+    let desk = Desk::named(&server, "sender", "receiver");
+    desk.introduce().await;
+    // More than a pipe holds.
+    let text = "x".repeat(200_000);
+    desk.send().input(text.as_str()).run().await.success();
+    let pipe = desk.path("pipe");
+    Cli::program("mkfifo").arg(&pipe).run().await.success();
+    let mut receiver = desk
+        .cli("receive")
+        .args(["--output", "pipe", "--count", "1", "-v"])
+        .args(["--retries", "2", "--retry-timeout", "0.5"])
+        .spawn();
+    let reading = tokio::task::spawn_blocking(move || std::fs::File::open(pipe).unwrap());
+    let mut reader = reading.await.unwrap();
+    receiver.stderr.expect("Decrypted message").await;
+    server.kill9().await;
+    let line = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        reader.read_to_string(&mut line).unwrap();
+        line
+    });
+    assert_eq!(receiver.ended(PATIENCE).await.code(), Some(3));
+    let line = Received::parse(line.await.unwrap().trim_end());
+    assert_eq!(line.text(), text);
+    let told = receiver.stderr.text();
+    let (_, error) = told
+        .split_once("error: ")
+        .unwrap_or_else(|| panic!("no error in:\n{told}"));
+    assert!(
+        error.contains("not confirmed") && error.contains(&line.message_id),
+        "{error}"
+    );
+
+    // It comes again, unless somebody says that it was processed.
+    server.restart().await;
+    desk.cli("ack").arg(&line.message_id).run().await.success();
+    desk.expect_empty_queue(&server).await;
+}

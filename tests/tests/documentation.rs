@@ -1,0 +1,119 @@
+//! docs/protocol.md is what the server does: its examples are played, its tables compared.
+
+use std::collections::HashMap;
+
+use ciphermq_protocol::{Command, ErrorCode};
+use ciphermq_tests::{Backend, RawClient, on_both_databases};
+
+const PROTOCOL: &str = include_str!("../../docs/protocol.md");
+
+/// The lines of all examples, in their order.
+fn examples() -> impl Iterator<Item = &'static str> {
+    PROTOCOL.split("```").skip(1).step_by(2).flat_map(|block| {
+        let text = block
+            .strip_prefix("text\n")
+            .expect("every block of the document is an example");
+        text.lines()
+    })
+}
+
+async fn the_examples_are_what_happens(backend: Backend) {
+    let server = backend.server().await;
+    let mut clients: HashMap<&str, RawClient> = HashMap::new();
+    let mut played = 0;
+    for line in examples() {
+        if let Some(name) = line.strip_suffix(" connects anew") {
+            clients.insert(name, RawClient::connect(&server, name).await);
+            continue;
+        }
+        let (name, text) = line
+            .split_once(['>', '<'])
+            .unwrap_or_else(|| panic!("no example: {line}"));
+        let text = &text[1..];
+        if !clients.contains_key(name) {
+            clients.insert(name, RawClient::connect(&server, name).await);
+        }
+        let client = clients.get_mut(name).expect("it has just been put there");
+        if line[name.len()..].starts_with('>') {
+            client.send_line(text).await;
+        } else {
+            let reply = client.line().await;
+            match text.strip_suffix("...") {
+                Some(start) => assert!(reply.starts_with(start), "{reply:?} instead of {text:?}"),
+                None => assert_eq!(reply, text),
+            }
+            played += 1;
+        }
+    }
+    assert!(played > 40, "{played} replies only");
+    for client in clients.values_mut() {
+        client.ask("ping", "PONG").await;
+    }
+}
+
+on_both_databases!(the_examples_are_what_happens);
+
+#[test]
+fn the_table_of_error_codes_is_complete() {
+    let table: Vec<(String, &str)> = PROTOCOL
+        .split_once("| code | definite | meaning |")
+        .expect("the table of error codes")
+        .1
+        .lines()
+        .skip(2)
+        .map_while(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?.trim_matches('`').to_owned(), cells.next()?))
+        })
+        .collect();
+    let codes: Vec<(String, &str)> = ErrorCode::ALL
+        .iter()
+        .map(|code| (code.to_string(), if code.is_definite() { "yes" } else { "no" }))
+        .collect();
+    assert_eq!(table, codes);
+}
+
+/// Every command that the parser knows has a heading, and every heading's command is known to it.
+#[test]
+fn every_command_is_described() {
+    let headings: String = PROTOCOL
+        .lines()
+        .filter(|line| line.starts_with("### `"))
+        .collect();
+    let described: Vec<&str> = headings
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|command| command.split(' ').next())
+        .collect();
+    for word in &described {
+        let line = bytes::Bytes::copy_from_slice(word.as_bytes());
+        let unknown = matches!(
+            Command::parse(&line),
+            Err(ciphermq_protocol::CommandError::Unknown)
+        );
+        assert!(!unknown, "{word} is described, and no command");
+    }
+    let source = include_str!("../../ciphermq-protocol/src/command.rs");
+    let parse = source
+        .split_once("match word {")
+        .expect("where commands are told apart")
+        .1;
+    let parse = parse
+        .split_once("_ => Err(CommandError::Unknown)")
+        .expect("and the end of it")
+        .0;
+    let words: Vec<&str> = parse
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split_once("=>"))
+        .flat_map(|(words, _)| {
+            words
+                .split('"')
+                .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+        })
+        .collect();
+    assert!(words.len() >= 19, "{words:?}");
+    for word in words.into_iter().chain(["declare_queue"]) {
+        assert!(described.contains(&word), "{word} is not described");
+    }
+}

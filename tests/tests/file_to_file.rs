@@ -1,0 +1,276 @@
+//! Exactly once from file to file: sender, receiver and server are killed at random moments and started again with the
+//! same commands, until every line of the input stands in the output. Then each must stand there once.
+//!
+//! `FILE_TO_FILE_SEED=<number>` repeats a run's choices, `FILE_TO_FILE_KILLS=<number>` makes it longer.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ciphermq_tests::backend::Backend;
+use ciphermq_tests::process::Process;
+use ciphermq_tests::{Cli, PATIENCE, Server, data};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tempfile::TempDir;
+
+/// How long the whole may take after the last kill.
+const SETTLING: Duration = Duration::from_secs(120);
+
+struct Scene {
+    server: Server,
+    folder: TempDir,
+}
+
+impl Scene {
+    async fn new(backend: &Backend) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Cli::keygen().arg("--out").arg(folder.path()).run().await.success();
+        // A copy of its own, as the checkpoint stands beside it.
+        std::fs::copy(data::readings(), folder.path().join("readings.jsonl")).unwrap();
+        Self {
+            server: backend.server().await,
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Small batches, so that there is time to kill.
+    fn send(&self) -> Cli {
+        Cli::new("send")
+            .args(["--to", "receiver_1", "--batch-size", "10", "--file"])
+            .arg(self.path("readings.jsonl"))
+            .connecting(&self.server, "sender_1")
+            .limit(SETTLING)
+    }
+
+    fn receive(&self) -> Cli {
+        Cli::new("receive")
+            .args(["--prefetch", "64", "--output"])
+            .arg(self.path("out.jsonl"))
+            .arg("--private-key")
+            .arg(self.path("receiver_private.key"))
+            .connecting(&self.server, "receiver_1")
+            .limit(SETTLING)
+    }
+
+    /// Declares queue and key, so that the sender can begin.
+    async fn prepare(&self) {
+        self.receive().args(["--idle-exit", "0.1"]).run().await.success();
+    }
+
+    fn lines_of_input(&self) -> Vec<String> {
+        lines(&self.path("readings.jsonl"))
+    }
+
+    /// The messages in the output, in order, as they were sent.
+    fn messages(&self) -> Vec<String> {
+        lines(&self.path("out.jsonl"))
+            .iter()
+            .map(|line| {
+                #[derive(serde::Deserialize)]
+                struct Line<'a> {
+                    #[serde(borrow)]
+                    message: &'a serde_json::value::RawValue,
+                }
+                let line: Line<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                line.message.get().to_owned()
+            })
+            .collect()
+    }
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What stands in `found` more or less often than in `expected`.
+fn differences(expected: &[String], found: &[String]) -> Vec<(String, i64)> {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    for line in found {
+        *counts.entry(line).or_default() += 1;
+    }
+    for line in expected {
+        *counts.entry(line).or_default() -= 1;
+    }
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count != 0)
+        .map(|(line, count)| (line.to_owned(), count))
+        .collect()
+}
+
+#[test]
+fn the_check_sees_what_is_lost_doubled_or_made_up() {
+    let texts = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+    let expected = texts(&["a", "b", "c"]);
+    assert!(differences(&expected, &texts(&["c", "a", "b"])).is_empty());
+    assert_eq!(
+        differences(&expected, &texts(&["a", "b", "b", "x"])),
+        [("b".to_owned(), 1), ("c".to_owned(), -1), ("x".to_owned(), 1)]
+    );
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+async fn kills(backend: Backend, kills: u64) {
+    let seed = setting("FILE_TO_FILE_SEED").unwrap_or_else(rand::random);
+    let kills = setting("FILE_TO_FILE_KILLS").unwrap_or(kills);
+    println!("FILE_TO_FILE_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut scene = Scene::new(&backend).await;
+    scene.prepare().await;
+    let (mut sender, mut receiver) = (scene.send().spawn(), scene.receive().spawn());
+    let mut counts = BTreeMap::<&str, u32>::new();
+    for _ in 0..kills {
+        tokio::time::sleep(Duration::from_millis(random.random_range(20..500))).await;
+        let whom = ["sender", "receiver", "server"][random.random_range(0..3)];
+        *counts.entry(whom).or_default() += 1;
+        match whom {
+            "sender" => sender.kill().await,
+            "receiver" => receiver.kill().await,
+            _ => {
+                scene.server.kill9().await;
+                scene.server.restart().await;
+                continue;
+            }
+        };
+        match whom {
+            "sender" => sender = scene.send().spawn(),
+            _ => receiver = scene.receive().spawn(),
+        }
+    }
+    println!("killed: {counts:?}");
+    settle(&scene, &mut sender, &mut receiver).await;
+}
+
+/// Everything runs to its end now; then the output is compared, and once more after a restart of everything.
+async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
+    // A sender that found no server has ended with an error: the same command again goes on.
+    let mut status = sender.ended(SETTLING).await;
+    for _ in 0..10 {
+        if status.success() {
+            break;
+        }
+        status = scene.send().spawn().ended(SETTLING).await;
+    }
+    assert!(status.success(), "{}", sender.stderr.text());
+    // The receiver may have met no server, too.
+    receiver.kill().await;
+    scene.receive().args(["--idle-exit", "3"]).run().await.success();
+    let expected = scene.lines_of_input();
+    assert_eq!(expected.len(), data::READINGS);
+    let wrong = differences(&expected, &scene.messages());
+    assert!(wrong.is_empty(), "{} wrong: {:?}", wrong.len(), &wrong[..wrong.len().min(10)]);
+
+    let before = std::fs::read(scene.path("out.jsonl")).unwrap();
+    let again = scene.send().run().await.success();
+    assert!(again.stderr.contains("was already sent"), "{}", again.stderr);
+    let rest = scene.receive().args(["--idle-exit", "0.5"]).run().await.success();
+    assert!(rest.stderr.contains(" 0 received"), "{}", rest.stderr);
+    assert!(std::fs::read(scene.path("out.jsonl")).unwrap() == before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_reading_arrives_once_whoever_is_killed_heavy_sqlite() {
+    kills(Backend::Sqlite, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_reading_arrives_once_whoever_is_killed_heavy_postgres() {
+    kills(Backend::postgres().await, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
+    let scene = Scene::new(&Backend::Sqlite).await;
+    scene.prepare().await;
+    let file = scene.path("readings.jsonl");
+    std::fs::write(&file, "1\n2\n\n3").unwrap();
+    let sent = scene.send().run().await.success();
+    assert!(sent.stderr.contains("3 sent, 3 acknowledged"), "{}", sent.stderr);
+    let again = scene.send().run().await.success();
+    assert!(again.stderr.contains("was already sent"), "{}", again.stderr);
+
+    std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
+    let grown = scene.send().run().await.success();
+    assert!(grown.stderr.contains("1 sent, 1 acknowledged"), "{}", grown.stderr);
+
+    for changed in ["1\n7\n\n3\n4\n", "1\n2\n\n3\n", ""] {
+        std::fs::write(&file, changed).unwrap();
+        let refused = scene.send().run().await.code(1);
+        assert!(refused.stderr.contains("--again"), "{}", refused.stderr);
+    }
+    std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
+    let other_way = scene.send().args(["--exchange", "other"]).run().await.code(1);
+    assert!(other_way.stderr.contains("the exchange was ciphermq_exchange"), "{}", other_way.stderr);
+    let anew = scene.send().arg("--again").run().await.success();
+    assert!(anew.stderr.contains("4 sent, 4 acknowledged"), "{}", anew.stderr);
+
+    scene.receive().args(["--count", "8"]).run().await.success();
+    let mut messages = scene.messages();
+    messages.sort();
+    assert_eq!(messages, ["1", "1", "2", "2", "3", "3", "4", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
+    let scene = Scene::new(&Backend::Sqlite).await;
+    scene.prepare().await;
+    let receiver = scene.receive().spawn();
+    receiver.stderr.expect("Receiving from").await;
+    let second = scene.receive().run().await.code(1);
+    assert!(second.stderr.contains("Another receiver"), "{}", second.stderr);
+    // Under another name of the same checkpoint, too.
+    let shared = scene.path("out.jsonl.ciphermq-receive");
+    let other = Cli::new("receive")
+        .arg("--output")
+        .arg(scene.path("other.jsonl"))
+        .arg("--checkpoint")
+        .arg(&shared)
+        .arg("--private-key")
+        .arg(scene.path("receiver_private.key"))
+        .connecting(&scene.server, "receiver_1");
+    assert!(other.run().await.code(1).stderr.contains("Another"));
+
+    let mut sender = scene.send().arg("-v").spawn();
+    sender.stderr.expect("Encrypted message").await;
+    sender.signal(rustix::process::Signal::STOP);
+    let second = scene.send().run().await.code(1);
+    assert!(second.stderr.contains("Another sender"), "{}", second.stderr);
+    sender.signal(rustix::process::Signal::CONT);
+    assert!(sender.ended(PATIENCE).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
+    let scene = Scene::new(&Backend::Sqlite).await;
+    scene.prepare().await;
+    std::fs::write(scene.path("readings.jsonl"), "1\n2\n").unwrap();
+    let nowhere = scene.path("readings.jsonl").join("checkpoint");
+    let refused = scene.send().arg("--checkpoint").arg(&nowhere).run().await.code(1);
+    for advice in ["--checkpoint FILE", "--no-checkpoint"] {
+        assert!(refused.stderr.contains(advice), "{}", refused.stderr);
+    }
+    scene.send().arg("--no-checkpoint").run().await.success();
+    let checkpoint = scene.path("readings.jsonl.receiver_1.ciphermq-send");
+    assert!(!checkpoint.exists());
+
+    scene.send().run().await.success();
+    let mut bytes = std::fs::read(&checkpoint).unwrap();
+    bytes[30] ^= 1;
+    std::fs::write(&checkpoint, bytes).unwrap();
+    let damaged = scene.send().run().await.code(1);
+    assert!(damaged.stderr.contains("it is damaged"), "{}", damaged.stderr);
+    scene.send().arg("--again").run().await.success();
+    assert!(scene.send().run().await.success().stderr.contains("was already sent"));
+}

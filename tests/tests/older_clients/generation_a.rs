@@ -1,0 +1,103 @@
+//! Generation A, Python: waits for everything, tries everything three times.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use ciphermq_tests::RawClient;
+
+use crate::office::{BINDING, Office, Post, delivery};
+
+const MESSAGES: usize = 60;
+
+pub(crate) async fn exchange(office: &Office) {
+    let mut receiver = Receiver::subscribe(office).await;
+    let mut post = Post::of("A");
+    let account = post.clone();
+    let send = async {
+        let mut sender = office.sender().await;
+        for number in 0..MESSAGES {
+            let id = uuid::Uuid::new_v4().to_string();
+            let line = post.publish(&id);
+            // Every third is taken for lost at once: the second try comes while the first is being stored.
+            publish(&mut sender, &line, &id, number % 3 == 0).await;
+        }
+    };
+    let receive = async {
+        while receiver.received.len() < MESSAGES {
+            receiver.step(&account).await;
+        }
+        // Nothing comes twice but what was lost on the way, and nothing was.
+        assert_eq!(receiver.duplicates, 0);
+        receiver.socket.ask("ping", "PONG").await;
+    };
+    tokio::join!(send, receive);
+}
+
+/// Up to three tries, a line a second, and a growing pause between.
+async fn publish(sender: &mut RawClient, line: &str, id: &str, is_impatient: bool) {
+    let ack = format!("ACK {id}");
+    if is_impatient {
+        sender.send_line(line).await;
+    }
+    for tries in 1..=3 {
+        sender.send_line(line).await;
+        loop {
+            match sender.read_line(Duration::from_secs(1)).await {
+                Ok(Some(line)) if line == ack => return,
+                Ok(Some(line)) if line.starts_with("Error:") => break,
+                // Whatever else it is: the ACK of a try before.
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the server has closed the connection"),
+                Err(_) => break,
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(tries)).await;
+    }
+    panic!("{id} was given up");
+}
+
+struct Receiver {
+    socket: RawClient,
+    received: HashSet<String>,
+    duplicates: usize,
+}
+
+impl Receiver {
+    async fn subscribe(office: &Office) -> Self {
+        let mut socket = office.receiver().await;
+        socket
+            .ask(&format!("consume {}", BINDING.0), "Subscribed to queue")
+            .await;
+        Self {
+            socket,
+            received: HashSet::new(),
+            duplicates: 0,
+        }
+    }
+
+    async fn step(&mut self, post: &Post) {
+        let line = self.socket.line().await;
+        let Some((id, json)) = delivery(&line) else {
+            panic!("unexpected: {line}")
+        };
+        post.check(id, json);
+        if !self.received.insert(id.to_owned()) {
+            self.duplicates += 1;
+        }
+        self.ack(id).await;
+    }
+
+    /// Throws away every line that is not the confirmation: a delivery among them would be lost to this client.
+    async fn ack(&mut self, id: &str) {
+        let confirmation = format!("ACK_CONFIRMED {id}");
+        for _ in 0..3 {
+            self.socket.send_line(&format!("ack {id}")).await;
+            while let Ok(Some(line)) = self.socket.read_line(Duration::from_secs(10)).await {
+                if line == confirmation {
+                    return;
+                }
+            }
+        }
+        panic!("the ack of {id} was given up");
+    }
+}

@@ -1,0 +1,29 @@
+//! The three generations of clients in use, each emulated as it speaks, with certificates as it has them: made with
+//! `openssl`, without extended key usage, clients' without alternative names. What their senders publish their
+//! receivers get: every message, once, byte for byte.
+
+mod generation_a;
+mod generation_b;
+mod generation_c;
+mod office;
+
+use ciphermq_tests::{Backend, on_both_databases};
+use office::Office;
+
+macro_rules! generations {
+    ($($test:ident: $part:path;)+) => {
+        $(async fn $test(backend: Backend) {
+            let office = Office::open(backend.options().await).await;
+            $part(&office).await;
+            office.close().await;
+        })+
+        on_both_databases!($($test),+);
+    };
+}
+
+generations! {
+    generation_a_waits_for_each_ack: generation_a::exchange;
+    generation_b_acks_from_a_task: generation_b::exchange;
+    generation_b_ignores_duplicates: generation_b::duplicates;
+    generation_c_pipelines: generation_c::exchange;
+}

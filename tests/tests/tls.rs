@@ -1,0 +1,316 @@
+//! TLS: who is let in, under what name, and what happens to those who are not.
+
+use std::time::Duration;
+
+use ciphermq_tests::pki::{Files, Request};
+use ciphermq_tests::raw::Tls;
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{Authority, PATIENCE, Pki, RawClient, Server};
+use rustls::pki_types::pem::PemObject as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Certificates of the server's CA, written beside each other.
+struct Certificates {
+    pki: std::sync::Arc<Pki>,
+    folder: tempfile::TempDir,
+}
+
+impl Certificates {
+    fn of(server: &Server) -> Self {
+        Self {
+            pki: server.pki().clone(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn issue(&self, name: &str, request: Request) -> Files {
+        self.pki
+            .authority()
+            .issue(request)
+            .write(self.folder.path(), name)
+    }
+
+    fn trusting(&self) -> Tls {
+        Tls::trusting(&self.pki.ca())
+    }
+}
+
+/// The server must have said so in its error log.
+async fn expect_logged(server: &Server, text: &str) {
+    server.console().expect(text).await;
+    let found = server
+        .log("error")
+        .iter()
+        .any(|line| line.to_string().contains(text));
+    assert!(found, "{text:?} stands on the console and not in the error log");
+}
+
+#[tokio::test]
+async fn certificates_that_do_not_verify_are_refused_in_the_handshake() {
+    let server = Server::start(Options::sqlite()).await;
+    let certificates = Certificates::of(&server);
+    let folder = certificates.folder.path();
+    let other_ca = Authority::new("CipherMQ test CA").client("sender_1");
+    let server_usage = certificates.pki.authority().server(&["localhost"]);
+    let expired = Request::client("expired").expired();
+    let early = Request::client("early").not_yet_valid();
+    let bad = [
+        Some(other_ca.write(folder, "other_ca")),
+        Some(certificates.issue("expired", expired)),
+        Some(certificates.issue("early", early)),
+        Some(server_usage.write(folder, "server_usage")),
+        None,
+    ];
+    for identity in bad {
+        let tls = certificates.trusting();
+        let tls = identity.map_or(tls.clone(), |identity| tls.identity(identity));
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let mark = server.console().mark();
+            // In TLS 1.3 the refusal comes with the first read.
+            if let Ok(mut client) =
+                RawClient::handshake(server.address(), &tls.clone().version(version)).await
+            {
+                let _ = client.try_send(b"ping\n").await;
+                client.expect_closed().await;
+            }
+            let logged = |line: &str| line.contains("TLS handshake failed").then_some(());
+            assert_eq!(
+                server.console().find(mark, PATIENCE, logged).await,
+                Some(()),
+                "{tls:?}"
+            );
+        }
+    }
+    // Others are none the wiser.
+    RawClient::connect(&server, "good")
+        .await
+        .ask("ping", "PONG")
+        .await;
+}
+
+#[tokio::test]
+async fn certificates_without_a_usable_name_are_closed_after_the_handshake() {
+    let server = Server::start(Options::sqlite()).await;
+    let certificates = Certificates::of(&server);
+    for (name, request, reason) in [
+        ("none", Request::anonymous(), "the certificate has no Common Name"),
+        (
+            "two",
+            Request::client("one").also_named("two"),
+            "the certificate has 2 Common Names, it must have one",
+        ),
+        ("space", Request::client("two words"), "cannot be a client id"),
+        ("control", Request::client("bell\u{7}"), "cannot be a client id"),
+        ("newline", Request::client("a\nb"), "cannot be a client id"),
+        (
+            "direction",
+            Request::client("a\u{202e}b"),
+            "cannot be a client id",
+        ),
+        ("empty", Request::client(""), "cannot be a client id"),
+    ] {
+        let mark = server.console().mark();
+        let tls = certificates
+            .trusting()
+            .identity(certificates.issue(name, request));
+        let mut client = RawClient::handshake(server.address(), &tls).await.unwrap();
+        let _ = client.try_send(b"ping\n").await;
+        client.expect_closed().await;
+        let logged = |line: &str| (line.contains("names no client") && line.contains(reason)).then_some(());
+        assert_eq!(
+            server.console().find(mark, PATIENCE, logged).await,
+            Some(()),
+            "{name}"
+        );
+    }
+    expect_logged(&server, "Connection closed: the certificate names no client").await;
+    RawClient::connect(&server, "good")
+        .await
+        .ask("ping", "PONG")
+        .await;
+}
+
+#[tokio::test]
+async fn the_client_id_is_the_common_name_and_nothing_else() {
+    let server = Server::start(Options::sqlite()).await;
+    let certificates = Certificates::of(&server);
+    let long = "n".repeat(64);
+    for name in ["a", "Zürich→Bern", "receiver_1@example.org", &long] {
+        // Alternative names do not count, and usages may be left out.
+        let request = Request::named(name).server_names(&["other.example"]);
+        let files = certificates.issue(&format!("f{}", name.len()), request);
+        let mut client = RawClient::handshake(server.address(), &certificates.trusting().identity(files))
+            .await
+            .unwrap();
+        client.send_line("hello {\"client_id\":\"admin\"}").await;
+        let hello: serde_json::Value = serde_json::from_str(&client.expect_prefix("Hello: ").await).unwrap();
+        assert_eq!(hello["client_id"], name);
+    }
+}
+
+#[tokio::test]
+async fn the_hybrid_key_exchange_is_taken_where_it_is_offered_and_plain_x25519_else() {
+    let server = Server::start(Options::sqlite()).await;
+    let certificates = Certificates::of(&server);
+    let identity = certificates.pki.client("client");
+    let tls = certificates.trusting().identity(identity.clone());
+    let mut client = RawClient::handshake(server.address(), &tls).await.unwrap();
+    assert_eq!(client.key_exchange(), Some(rustls::NamedGroup::X25519MLKEM768));
+    client.ask("ping", "PONG").await;
+    // One that has never heard of it.
+    let plain = tls.key_exchange(rustls::crypto::aws_lc_rs::kx_group::X25519);
+    let mut client = RawClient::handshake(server.address(), &plain).await.unwrap();
+    assert_eq!(client.key_exchange(), Some(rustls::NamedGroup::X25519));
+    client.ask("ping", "PONG").await;
+}
+
+#[tokio::test]
+async fn what_is_no_tls_is_refused_and_older_tls_too() {
+    let server = Server::start(Options::sqlite()).await;
+    // A ClientHello of TLS 1.1: version 3.2, one cipher suite of its time, no extensions.
+    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    for (what, bytes) in [
+        ("HTTP", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+        ("a command", b"declare_queue q\n".to_vec()),
+        ("zeros", vec![0; 100_000]),
+        ("TLS 1.1", hello),
+    ] {
+        let mark = server.console().mark();
+        let mut socket = TcpStream::connect(server.address()).await.unwrap();
+        // It may be closed before all has been sent.
+        let _ = socket.write_all(&bytes).await;
+        let mut answer = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+        end.unwrap_or_else(|_| panic!("{what}: the connection stays open"))
+            .ok();
+        // An alert at most: 7 bytes.
+        assert!(answer.len() <= 7, "{what}: {answer:?}");
+        let logged = |line: &str| line.contains("TLS handshake failed").then_some(());
+        assert_eq!(
+            server.console().find(mark, PATIENCE, logged).await,
+            Some(()),
+            "{what}"
+        );
+    }
+    // One that comes and goes.
+    drop(TcpStream::connect(server.address()).await.unwrap());
+    RawClient::connect(&server, "good")
+        .await
+        .ask("ping", "PONG")
+        .await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_given_up_and_holds_up_nobody() {
+    let server = Server::start(Options::sqlite().set("limits", "handshake_timeout", "700ms")).await;
+    let mut idle = Vec::new();
+    for index in 0..50 {
+        let mut socket = TcpStream::connect(server.address()).await.unwrap();
+        if index % 2 == 0 {
+            socket.write_all(&[0x16, 3, 1, 2]).await.unwrap();
+        }
+        idle.push(socket);
+    }
+    // While they all wait, others are served.
+    let start = tokio::time::Instant::now();
+    RawClient::connect(&server, "good")
+        .await
+        .ask("ping", "PONG")
+        .await;
+    assert!(
+        start.elapsed() < Duration::from_millis(650),
+        "{:?}",
+        start.elapsed()
+    );
+    for mut socket in idle {
+        let mut answer = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+        assert!(end.is_ok(), "a handshake is waited for without end");
+    }
+    expect_logged(&server, "TLS handshake failed").await;
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_refused_until_one_ends() {
+    let server = Server::start(Options::sqlite().set("limits", "max_connections", 2)).await;
+    let mut one = RawClient::connect(&server, "one").await;
+    let mut two = RawClient::connect(&server, "two").await;
+    let tls = Tls::trusting(&server.pki().ca()).identity(server.pki().client("three"));
+    assert!(RawClient::handshake(server.address(), &tls).await.is_err());
+    expect_logged(&server, "limits.max_connections is reached").await;
+    for client in [&mut one, &mut two] {
+        client.ask("ping", "PONG").await;
+    }
+    drop(one);
+    server.console().expect("Client disconnected").await;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    // Its place is free a moment after it has been said.
+    let mut three = loop {
+        match RawClient::handshake(server.address(), &tls).await {
+            Ok(client) => break client,
+            Err(error) => assert!(tokio::time::Instant::now() < end, "{error}"),
+        }
+    };
+    three.ask("ping", "PONG").await;
+}
+
+/// A server that does not start says what is wrong and what to do, in two lines, with an exit code.
+async fn expect_refusal(options: Options, texts: &[&str]) {
+    let refusal = Server::refused(options).await;
+    assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
+    let error = refusal.stderr.find("Error: ").map(|at| &refusal.stderr[at..]);
+    let error = error.unwrap_or_else(|| panic!("no error is told:\n{}", refusal.stderr));
+    assert!(
+        error.lines().count() >= 2,
+        "it says what happened, and not what to do: {error}"
+    );
+    for text in texts {
+        assert!(error.contains(text), "{text:?} is not in: {error}");
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let stranger = Authority::new("other")
+        .server(&["localhost"])
+        .write(folder.path(), "stranger");
+    std::fs::write(path("empty"), "").unwrap();
+    std::fs::write(path("text"), "this is no certificate").unwrap();
+    let with = |field: &str, file: String| Options::sqlite().set("tls", field, file);
+    let missing = path("missing.pem");
+
+    let other_key = stranger.key.display().to_string();
+    expect_refusal(
+        with("key_path", other_key),
+        &["cert_path and key_path", "cannot be used together"],
+    )
+    .await;
+    for field in ["cert_path", "key_path", "ca_cert_path"] {
+        expect_refusal(with(field, missing.clone()), &[field, &missing]).await;
+        expect_refusal(with(field, path("empty")), &[field, &path("empty")]).await;
+        expect_refusal(with(field, path("text")), &[field, &path("text")]).await;
+        expect_refusal(with(field, path("")), &[field]).await;
+    }
+    let certificate = stranger.certificate.display().to_string();
+    expect_refusal(with("key_path", certificate.clone()), &["key_path", &certificate]).await;
+    assert!(rustls::pki_types::CertificateDer::from_pem_file(&certificate).is_ok());
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let options = Options::sqlite().set("server", "address", address.clone());
+    expect_refusal(
+        options,
+        &["[server] address", &address, "Another program listens there"],
+    )
+    .await;
+    let options = Options::sqlite().set("server", "address", "192.0.2.1:7");
+    expect_refusal(options, &["[server] address", "192.0.2.1:7"]).await;
+}
