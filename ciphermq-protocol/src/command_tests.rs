@@ -63,7 +63,10 @@ fn every_command_is_written_as_it_was_read() {
 fn the_older_spellings_mean_the_same() {
     assert_eq!(parse("get_key r").unwrap(), parse("get_public_key r").unwrap());
     assert_eq!(parse("hello").unwrap(), parse("hello {}").unwrap());
-    assert_eq!(parse("list_rejected").unwrap(), parse("list_rejected {}").unwrap());
+    assert_eq!(
+        parse("list_rejected").unwrap(),
+        parse("list_rejected {}").unwrap()
+    );
 }
 
 #[test]

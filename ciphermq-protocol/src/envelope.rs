@@ -406,7 +406,10 @@ mod tests {
 
     #[test]
     fn what_was_just_written_need_not_be_read() {
-        let text = OLD.replace("\"extra\"", "\"suite\":\"s\",\"sender_client_id\":\"a\",\"exchange\":\"e\",\"routing_key\":\"k\",\"extra\"");
+        let text = OLD.replace(
+            "\"extra\"",
+            "\"suite\":\"s\",\"sender_client_id\":\"a\",\"exchange\":\"e\",\"routing_key\":\"k\",\"extra\"",
+        );
         let parsed = parse(&text).unwrap();
         let names = Names {
             message_id: parsed.message_id.clone(),

@@ -57,6 +57,9 @@ impl RejectedMessage {
     /// Where a list that ends with this message goes on.
     #[must_use]
     pub fn cursor(&self) -> RejectedCursor {
-        RejectedCursor { rejected_time: self.rejected_time.clone(), message_id: self.message_id.clone() }
+        RejectedCursor {
+            rejected_time: self.rejected_time.clone(),
+            message_id: self.message_id.clone(),
+        }
     }
 }

@@ -44,7 +44,11 @@ impl KeyDirectory {
     /// A directory on the store, whose rows `sealer` seals.
     #[must_use]
     pub fn new(sealer: Sealer, reader: Arc<dyn Reader>, writer: WriterHandle) -> Self {
-        Self { sealer, reader, writer }
+        Self {
+            sealer,
+            reader,
+            writer,
+        }
     }
 
     /// Keeps a client's public key, base64 of 32 bytes, in place of an older one. Returns when it is durable.
@@ -64,7 +68,9 @@ impl KeyDirectory {
     ///
     /// [`Error`]; [`Error::AtRest`] if the row does not fit the configured key.
     pub async fn public_key(&self, client_id: &ClientId) -> Result<Option<String>, Error> {
-        let Some(row) = self.reader.public_key(client_id).await? else { return Ok(None) };
+        let Some(row) = self.reader.public_key(client_id).await? else {
+            return Ok(None);
+        };
         let opened = self.sealer.open(client_id.as_str(), &sealed_key(row))?;
         if opened.legacy {
             let row = self.seal(client_id, &opened.bytes)?;
@@ -94,15 +100,28 @@ impl KeyDirectory {
     ///
     /// [`Error`]; [`Error::AtRest`] if the row does not fit the configured key.
     pub async fn signed_key(&self, client_id: &ClientId) -> Result<Option<String>, Error> {
-        let Some(row) = self.reader.signed_key(client_id).await? else { return Ok(None) };
+        let Some(row) = self.reader.signed_key(client_id).await? else {
+            return Ok(None);
+        };
         let opened = self.sealer.open(client_id.as_str(), &sealed_key(row))?;
-        let text = String::from_utf8(opened.bytes).map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
+        let text = String::from_utf8(opened.bytes)
+            .map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
         Ok(Some(text))
     }
 
     fn seal(&self, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
-        let SealedKey { algorithm, ciphertext, nonce, tag } = self.sealer.seal(client_id.as_str(), bytes)?;
-        Ok(SealedRow { ciphertext, nonce, tag, algorithm })
+        let SealedKey {
+            algorithm,
+            ciphertext,
+            nonce,
+            tag,
+        } = self.sealer.seal(client_id.as_str(), bytes)?;
+        Ok(SealedRow {
+            ciphertext,
+            nonce,
+            tag,
+            algorithm,
+        })
     }
 
     async fn write(&self, change: Change) -> Result<(), Error> {
@@ -112,7 +131,12 @@ impl KeyDirectory {
 }
 
 fn sealed_key(row: SealedRow) -> SealedKey {
-    SealedKey { algorithm: row.algorithm, ciphertext: row.ciphertext, nonce: row.nonce, tag: row.tag }
+    SealedKey {
+        algorithm: row.algorithm,
+        ciphertext: row.ciphertext,
+        nonce: row.nonce,
+        tag: row.tag,
+    }
 }
 
 fn parse_key(text: &str) -> Result<Vec<u8>, Error> {
@@ -147,11 +171,16 @@ fn bare_key(client_id: &ClientId, signed_key: &str) -> Result<Vec<u8>, Error> {
         return Err(invalid("this one is too long"));
     }
     let mut parts = signed_key.split('.');
-    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(header), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(invalid("it has three parts, separated by dots"));
     };
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| invalid("its parts are base64url without padding"));
+    let decode = |part: &str| {
+        URL_SAFE_NO_PAD
+            .decode(part)
+            .map_err(|_| invalid("its parts are base64url without padding"))
+    };
     let (_, payload, _) = (decode(header)?, decode(payload)?, decode(signature)?);
     let payload: Payload = serde_json::from_slice(&payload).map_err(|error| invalid(&error.to_string()))?;
     if payload.client_id != *client_id {
@@ -172,7 +201,12 @@ mod tests {
     #[test]
     fn a_key_is_32_bytes_and_not_zero() {
         assert_eq!(parse_key(&BASE64_STANDARD.encode([7; 32])).unwrap(), [7; 32]);
-        for bad in [String::new(), "x".repeat(44), BASE64_STANDARD.encode([7; 31]), BASE64_STANDARD.encode([0; 32])] {
+        for bad in [
+            String::new(),
+            "x".repeat(44),
+            BASE64_STANDARD.encode([7; 31]),
+            BASE64_STANDARD.encode([0; 32]),
+        ] {
             assert!(matches!(parse_key(&bad), Err(Error::Invalid(_))), "{bad}");
         }
     }
@@ -181,14 +215,27 @@ mod tests {
     fn the_bare_key_is_found_in_a_signed_one() {
         let jws = |payload: serde_json::Value| {
             let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
-            format!("{}.{payload}.{}", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode("signature"))
+            format!(
+                "{}.{payload}.{}",
+                URL_SAFE_NO_PAD.encode("{}"),
+                URL_SAFE_NO_PAD.encode("signature")
+            )
         };
         let key = BASE64_STANDARD.encode([9; 32]);
         let good = serde_json::json!({"client_id": "receiver_1", "keys": [
             {"suite": "XWING-AES256GCM", "key": "eA=="}, {"suite": "X25519-AES256GCM", "key": key}]});
-        assert_eq!(bare_key(&client("receiver_1"), &jws(good.clone())).unwrap(), [9; 32]);
+        assert_eq!(
+            bare_key(&client("receiver_1"), &jws(good.clone())).unwrap(),
+            [9; 32]
+        );
         assert!(bare_key(&client("receiver_2"), &jws(good.clone())).is_err());
-        assert!(bare_key(&client("receiver_1"), &jws(serde_json::json!({"client_id": "receiver_1", "keys": []}))).is_err());
+        assert!(
+            bare_key(
+                &client("receiver_1"),
+                &jws(serde_json::json!({"client_id": "receiver_1", "keys": []}))
+            )
+            .is_err()
+        );
         for bad in ["", "a.b", "a.b.c.d", "*.*.*"] {
             assert!(bare_key(&client("receiver_1"), bad).is_err(), "{bad}");
         }

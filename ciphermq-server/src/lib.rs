@@ -33,6 +33,6 @@ pub mod keys;
 pub mod listener;
 pub mod logging;
 pub mod server;
-pub mod store;
 pub mod stop;
+pub mod store;
 pub mod tls;

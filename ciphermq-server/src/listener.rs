@@ -21,8 +21,10 @@ use crate::tls::Peer;
 /// After an accept that failed for want of file descriptors and the like.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// When a silent peer is asked whether it is there, and how often.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 /// How long a new certificate is waited for to be kept.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 /// How long what was sent may stay unacknowledged by the peer's TCP.
@@ -46,11 +48,17 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| {
         let mend = match source.kind() {
             io::ErrorKind::AddrInUse => "Another program listens there. Stop it, or choose another port.",
-            io::ErrorKind::AddrNotAvailable => "This machine has no such address. Choose one that it has, or 0.0.0.0 for all.",
+            io::ErrorKind::AddrNotAvailable => {
+                "This machine has no such address. Choose one that it has, or 0.0.0.0 for all."
+            }
             io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege. Choose a higher one.",
             _ => "Write host:port, with a host that this machine has.",
         };
-        BindError { address: address.to_owned(), mend, source }
+        BindError {
+            address: address.to_owned(),
+            mend,
+            source,
+        }
     })
 }
 
@@ -65,9 +73,16 @@ struct Shared {
 
 /// Accepts until the server stops, then waits for the connections to end.
 pub async fn run(listener: TcpListener, acceptor: TlsAcceptor, broker: Arc<Broker>, mut stop: Stop) {
-    let slots = Arc::new(Semaphore::new(broker.limits().max_connections.min(Semaphore::MAX_PERMITS)));
+    let slots = Arc::new(Semaphore::new(
+        broker.limits().max_connections.min(Semaphore::MAX_PERMITS),
+    ));
     let buffers = BufferBudget::new(broker.limits().max_buffered_bytes);
-    let shared = Shared { acceptor, broker, buffers, stop: stop.clone() };
+    let shared = Shared {
+        acceptor,
+        broker,
+        buffers,
+        stop: stop.clone(),
+    };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -90,7 +105,12 @@ pub async fn run(listener: TcpListener, acceptor: TlsAcceptor, broker: Arc<Broke
 }
 
 async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: OwnedSemaphorePermit) {
-    let Shared { acceptor, broker, buffers, mut stop } = shared;
+    let Shared {
+        acceptor,
+        broker,
+        buffers,
+        mut stop,
+    } = shared;
     if let Err(error) = configure(&stream) {
         tracing::debug!(%address, %error, "Cannot set socket options");
     }
@@ -106,7 +126,9 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
-        Err(error) => return tracing::error!(%address, %error, "Connection closed: the certificate names no client"),
+        Err(error) => {
+            return tracing::error!(%address, %error, "Connection closed: the certificate names no client");
+        }
     };
     tracing::info!(client_id = %peer.client_id, %address, "Client connected");
     let client_id = peer.client_id.clone();

@@ -43,7 +43,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What happened, and what to do, on standard error.
-#[expect(clippy::print_stderr, reason = "the one place that tells people why the server ended")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that tells people why the server ended"
+)]
 fn report(error: &dyn std::error::Error) {
     eprintln!("Error: {error}");
     let mut text = error.to_string();

@@ -60,7 +60,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let broker = Broker::new(limits, topology, deliveries, writer.clone(), store.reader, keys);
 
     let listener = listener::bind(&config.server.address).await?;
-    let address = listener.local_addr().map_or_else(|_| config.server.address.clone(), |address| address.to_string());
+    let address = listener
+        .local_addr()
+        .map_or_else(|_| config.server.address.clone(), |address| address.to_string());
     let (stopper, stop) = stop::channel();
     let sweeper = tokio::spawn(Arc::clone(&broker).sweep());
     let mut listening = tokio::spawn(listener::run(listener, acceptor, broker, stop));
@@ -87,7 +89,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     reader.close().await;
     // A task that panicked has told so already; what it had not acknowledged is not lost.
-    let result = ended.unwrap_or_else(|error| Err(store::Error::Unusable(format!("the database writer failed: {error}\nPlease report it."))));
+    let result = ended.unwrap_or_else(|error| {
+        Err(store::Error::Unusable(format!(
+            "the database writer failed: {error}\nPlease report it."
+        )))
+    });
     if result.is_ok() {
         tracing::info!("Stopped");
     }
@@ -108,7 +114,10 @@ fn store_settings(database: Database, disk_reserve: u64) -> store::Settings {
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
         tracing::debug!("Cannot raise the limit of open files");
     }

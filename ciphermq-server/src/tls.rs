@@ -42,7 +42,9 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Certificate and key do not belong together, or are of a kind that is not supported.
-    #[error("[tls] cert_path and key_path: the certificate and the private key cannot be used together: {0}\nName a certificate and the key that it was made for.")]
+    #[error(
+        "[tls] cert_path and key_path: the certificate and the private key cannot be used together: {0}\nName a certificate and the key that it was made for."
+    )]
     Identity(#[source] rustls::Error),
     /// The TLS library refuses its own defaults.
     #[error("TLS cannot be set up: {0}\nThis is a defect of the build; please report it.")]
@@ -58,7 +60,10 @@ pub enum Error {
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
-        roots.add(authority).map_err(|source| Error::Authority { path: tls.ca_cert_path.clone(), source: source.into() })?;
+        roots.add(authority).map_err(|source| Error::Authority {
+            path: tls.ca_cert_path.clone(),
+            source: source.into(),
+        })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
     let key = PrivateKeyDer::from_pem_file(&tls.key_path).map_err(|source| Error::File {
@@ -70,7 +75,10 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
-        .map_err(|source| Error::Authority { path: tls.ca_cert_path.clone(), source: source.into() })?;
+        .map_err(|source| Error::Authority {
+            path: tls.ca_cert_path.clone(),
+            source: source.into(),
+        })?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
@@ -81,9 +89,21 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
 }
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |source| Error::File { field, what: "certificates", path: path.to_owned(), source };
-    let found = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-    if found.is_empty() { Err(wrong(pem::Error::NoItemsFound)) } else { Ok(found) }
+    let wrong = |source| Error::File {
+        field,
+        what: "certificates",
+        path: path.to_owned(),
+        source,
+    };
+    let found = CertificateDer::pem_file_iter(path)
+        .map_err(wrong)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong)?;
+    if found.is_empty() {
+        Err(wrong(pem::Error::NoItemsFound))
+    } else {
+        Ok(found)
+    }
 }
 
 /// Why a certificate, valid as it is, names no client.
@@ -122,17 +142,26 @@ impl Peer {
     /// [`NameError`] if the chain's first certificate names no client.
     pub fn from_chain(chain: &[CertificateDer<'_>]) -> Result<Self, NameError> {
         let own = chain.first().ok_or(NameError::None)?;
-        let (_, certificate) =
-            x509_parser::parse_x509_certificate(own).map_err(|error| NameError::Unreadable(error.to_string()))?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(own)
+            .map_err(|error| NameError::Unreadable(error.to_string()))?;
         let mut names = certificate.subject().iter_common_name();
         let name = names.next().ok_or(NameError::None)?;
         match names.count() {
             0 => {}
             more => return Err(NameError::Several(more + 1)),
         }
-        let name = name.as_str().map_err(|error| NameError::Unreadable(error.to_string()))?;
-        let fingerprint = Sha256::digest(own).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = name
+            .as_str()
+            .map_err(|error| NameError::Unreadable(error.to_string()))?;
+        let fingerprint = Sha256::digest(own)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let chain: Vec<String> = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect();
-        Ok(Self { client_id: ClientId::new(name)?, fingerprint, chain: chain.join(",") })
+        Ok(Self {
+            client_id: ClientId::new(name)?,
+            fingerprint,
+            chain: chain.join(","),
+        })
     }
 }

@@ -465,6 +465,23 @@ impl Pair {
     }
 }
 
+/// `flush_acks` waits for every `ack_later` before it, and tells of all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushing_waits_for_every_ack_before_it() {
+    let server = Server::start(Options::sqlite()).await;
+    let pair = Pair::new(&server).await;
+    pair.publish(0..2000).await;
+    let mut consumer = pair.consumer().start().await.unwrap();
+    for round in 0..200 {
+        for _ in 0..10 {
+            next(&mut consumer).await.ack_later().unwrap();
+        }
+        let acks = consumer.flush_acks().await;
+        assert_eq!((acks.confirmed, acks.unconfirmed), (10, 0), "in round {round}");
+    }
+    assert_eq!(stored(&server).await, 0);
+}
+
 /// One session key serves 65,536 messages, and no message more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_ends_after_65536_messages() {

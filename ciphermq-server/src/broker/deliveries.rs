@@ -37,7 +37,11 @@ pub struct Pulse {
 
 impl Pulse {
     fn new() -> Self {
-        Self { start: Instant::now(), millis: AtomicU64::new(0), silent: AtomicBool::new(false) }
+        Self {
+            start: Instant::now(),
+            millis: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+        }
     }
 
     /// Something was received. Returns whether the connection had been taken for silent.
@@ -68,7 +72,12 @@ pub struct Deliveries {
 impl Deliveries {
     /// Nothing in memory yet: everything is found in the store when it is wanted.
     #[must_use]
-    pub fn new(topology: Arc<Topology>, reader: Arc<dyn Reader>, policy: Policy, budget: Budget) -> Arc<Self> {
+    pub fn new(
+        topology: Arc<Topology>,
+        reader: Arc<dyn Reader>,
+        policy: Policy,
+        budget: Budget,
+    ) -> Arc<Self> {
         Arc::new(Self {
             inboxes: DashMap::new(),
             outlets: DashMap::new(),
@@ -86,9 +95,21 @@ impl Deliveries {
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let (mailbox, deliveries) = mpsc::unbounded_channel();
         let (close, pulse) = (Arc::new(Notify::new()), Arc::new(Pulse::new()));
-        let outlet = Outlet { client_id, mailbox, close: Arc::clone(&close), pulse: Arc::clone(&pulse) };
+        let outlet = Outlet {
+            client_id,
+            mailbox,
+            close: Arc::clone(&close),
+            pulse: Arc::clone(&pulse),
+        };
         self.outlets.insert(connection, outlet);
-        (connection, Connected { deliveries, close, pulse })
+        (
+            connection,
+            Connected {
+                deliveries,
+                close,
+                pulse,
+            },
+        )
     }
 
     /// Closes the outlet; what was leased to it returns to its lanes.
@@ -108,7 +129,11 @@ impl Deliveries {
     }
 
     /// Does something to an inbox, and then whatever that makes possible.
-    pub(super) fn stir<T>(self: &Arc<Self>, receiver: &ClientId, act: impl FnOnce(&mut Inbox, Instant) -> T) -> T {
+    pub(super) fn stir<T>(
+        self: &Arc<Self>,
+        receiver: &ClientId,
+        act: impl FnOnce(&mut Inbox, Instant) -> T,
+    ) -> T {
         let inbox = self.inbox(receiver);
         let clock = (Instant::now(), Time::now());
         let mut inbox = lock(&inbox);
@@ -133,7 +158,11 @@ impl Deliveries {
     /// # Errors
     ///
     /// None; it waits for the store as long as it takes. Give it a time limit.
-    pub(super) async fn fetch(self: &Arc<Self>, lane: &LaneKey, connection: ConnectionId) -> Option<Delivery> {
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        lane: &LaneKey,
+        connection: ConnectionId,
+    ) -> Option<Delivery> {
         loop {
             let loaded = self.loaded.notified();
             let fetched = {
@@ -160,7 +189,9 @@ impl Deliveries {
             let silent = self.stir(&receiver, |inbox, now| {
                 inbox.wake(now);
                 unrecorded.extend(inbox.unrecorded(recorded_before));
-                inbox.expire(now, |connection| self.outlets.get(&connection).map(|outlet| outlet.pulse.last()))
+                inbox.expire(now, |connection| {
+                    self.outlets.get(&connection).map(|outlet| outlet.pulse.last())
+                })
             });
             for connection in silent {
                 if let Some(outlet) = self.outlets.get(&connection) {
@@ -168,7 +199,9 @@ impl Deliveries {
                     outlet.pulse.silent.store(true, Ordering::Relaxed);
                 }
             }
-            self.inboxes.remove_if(&receiver, |_, inbox| Arc::strong_count(inbox) == 1 && lock(inbox).tidy());
+            self.inboxes.remove_if(&receiver, |_, inbox| {
+                Arc::strong_count(inbox) == 1 && lock(inbox).tidy()
+            });
         }
         unrecorded
     }
@@ -192,7 +225,10 @@ impl Deliveries {
     fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: Load) {
         let deliveries = Arc::clone(self);
         tokio::spawn(async move {
-            let lane = LaneKey { queue: load.queue, receiver };
+            let lane = LaneKey {
+                queue: load.queue,
+                receiver,
+            };
             let page = loop {
                 match deliveries.read(&lane, &load.what).await {
                     Ok(page) => break page,
@@ -224,12 +260,18 @@ impl Deliveries {
             for queue in &*publish.queues {
                 let queue = self.topology.queue_name(*queue);
                 let queue = queue.as_ref().map_or("", |name| name.as_str());
-                tracing::info!("Published message {message_id} to queue '{queue}' via exchange '{}'", publish.exchange);
+                tracing::info!(
+                    "Published message {message_id} to queue '{queue}' via exchange '{}'",
+                    publish.exchange
+                );
             }
         }
         for (ack, outcome) in acks {
             if matches!(outcome, AckOutcome::Done(_)) {
-                tracing::info!("Message {} acknowledged by client, removed from queues and status", ack.message_id);
+                tracing::info!(
+                    "Message {} acknowledged by client, removed from queues and status",
+                    ack.message_id
+                );
             }
         }
     }
@@ -251,7 +293,11 @@ impl CommitObserver for Observer {
         deliveries.log(publishes, acks);
         let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
         for publish in publishes {
-            by_receiver.entry(&publish.0.envelope.receiver_client_id).or_default().0.push(publish);
+            by_receiver
+                .entry(&publish.0.envelope.receiver_client_id)
+                .or_default()
+                .0
+                .push(publish);
         }
         for ack in acks {
             by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
@@ -264,7 +310,12 @@ impl CommitObserver for Observer {
             deliveries.stir(receiver, |inbox, now| {
                 for (publish, first) in publishes {
                     for (seq, queue) in (first.0..).zip(&*publish.queues) {
-                        inbox.committed(*queue, Seq(seq), &publish.envelope.message_id, publish.envelope.raw());
+                        inbox.committed(
+                            *queue,
+                            Seq(seq),
+                            &publish.envelope.message_id,
+                            publish.envelope.raw(),
+                        );
                     }
                 }
                 for (ack, outcome) in acks {

@@ -37,15 +37,28 @@ impl Session {
     ) -> Publishing {
         let deadline = Instant::now() + self.broker.limits.storage_wait;
         let sent_time = Time::now();
-        let route = self.broker.topology.route(exchange, routing_key).map_err(|no| no_route(no, exchange, routing_key));
+        let route = self
+            .broker
+            .topology
+            .route(exchange, routing_key)
+            .map_err(|no| no_route(no, exchange, routing_key));
         let mut messages = Vec::with_capacity(envelopes.len());
         let mut publishes = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let message_id = envelope.message_id.clone();
-            match self.check(exchange, routing_key, &envelope).and_then(|()| route.clone()) {
+            match self
+                .check(exchange, routing_key, &envelope)
+                .and_then(|()| route.clone())
+            {
                 Ok(queues) => {
                     messages.push((message_id, None));
-                    publishes.push(Arc::new(self.row(exchange, routing_key, queues, envelope, sent_time)));
+                    publishes.push(Arc::new(self.row(
+                        exchange,
+                        routing_key,
+                        queues,
+                        envelope,
+                        sent_time,
+                    )));
                 }
                 Err(error) => messages.push((message_id, Some(error))),
             }
@@ -54,20 +67,41 @@ impl Session {
             true => None,
             false => Some(self.broker.writer.publish(publishes, deadline).await),
         };
-        Publishing { messages, outcomes, deadline, is_batch }
+        Publishing {
+            messages,
+            outcomes,
+            deadline,
+            is_batch,
+        }
     }
 
     /// What an envelope says of itself must agree with the certificate and the command.
-    fn check(&self, exchange: &ExchangeName, routing_key: &RoutingKey, envelope: &Envelope) -> Result<(), ErrorReply> {
-        if let Some(sender) = envelope.sender_client_id.as_ref().filter(|sender| **sender != self.client_id) {
-            let text = format!("the envelope names {sender} as its sender, the certificate {}", self.client_id);
+    fn check(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+        envelope: &Envelope,
+    ) -> Result<(), ErrorReply> {
+        if let Some(sender) = envelope
+            .sender_client_id
+            .as_ref()
+            .filter(|sender| **sender != self.client_id)
+        {
+            let text = format!(
+                "the envelope names {sender} as its sender, the certificate {}",
+                self.client_id
+            );
             return Err(ErrorReply::new(ErrorCode::SenderMismatch, text));
         }
         if let Some(named) = envelope.exchange.as_ref().filter(|named| *named != exchange) {
             let text = format!("the envelope names the exchange {named}, the command {exchange}");
             return Err(ErrorReply::new(ErrorCode::RouteMismatch, text));
         }
-        if let Some(named) = envelope.routing_key.as_ref().filter(|named| *named != routing_key) {
+        if let Some(named) = envelope
+            .routing_key
+            .as_ref()
+            .filter(|named| *named != routing_key)
+        {
             let text = format!("the envelope names the routing key {named}, the command {routing_key}");
             return Err(ErrorReply::new(ErrorCode::RouteMismatch, text));
         }
@@ -99,7 +133,9 @@ impl Publishing {
     pub async fn replies(&mut self) -> Vec<Reply> {
         // The writer answers at the deadline by itself; the time limit here is for its being held up.
         let stored = match &mut self.outcomes {
-            Some(outcomes) => timeout_at(self.deadline, outcomes).await.unwrap_or(Err(WriteError::Unavailable)),
+            Some(outcomes) => timeout_at(self.deadline, outcomes)
+                .await
+                .unwrap_or(Err(WriteError::Unavailable)),
             None => Ok(Vec::new()),
         };
         let mut stored = stored.map(Vec::into_iter);
@@ -127,17 +163,19 @@ impl Publishing {
 fn acknowledged(outcome: PublishOutcome) -> Result<(), ErrorReply> {
     match outcome {
         PublishOutcome::Stored { .. } | PublishOutcome::Duplicate => Ok(()),
-        PublishOutcome::IdInUse => {
-            Err(ErrorReply::new(ErrorCode::IdInUse, "another message has this id; give this one a new id"))
-        }
+        PublishOutcome::IdInUse => Err(ErrorReply::new(
+            ErrorCode::IdInUse,
+            "another message has this id; give this one a new id",
+        )),
     }
 }
 
 fn no_route(no: NoRoute, exchange: &ExchangeName, routing_key: &RoutingKey) -> ErrorReply {
     match no {
-        NoRoute::NoExchange => {
-            ErrorReply::new(ErrorCode::NotFound, format!("exchange '{exchange}' does not exist; declare it first"))
-        }
+        NoRoute::NoExchange => ErrorReply::new(
+            ErrorCode::NotFound,
+            format!("exchange '{exchange}' does not exist; declare it first"),
+        ),
         NoRoute::NoBinding => {
             let text = format!("exchange '{exchange}' has no queue bound by '{routing_key}'; bind one first");
             ErrorReply::new(ErrorCode::NoRoute, text)

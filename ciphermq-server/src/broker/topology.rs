@@ -65,7 +65,11 @@ impl Topology {
     /// # Errors
     ///
     /// [`NoRoute`] if there is none.
-    pub fn route(&self, exchange: &ExchangeName, routing_key: &RoutingKey) -> Result<Arc<[QueueId]>, NoRoute> {
+    pub fn route(
+        &self,
+        exchange: &ExchangeName,
+        routing_key: &RoutingKey,
+    ) -> Result<Arc<[QueueId]>, NoRoute> {
         let bindings = self.exchanges.get(exchange).ok_or(NoRoute::NoExchange)?;
         bindings.get(routing_key).cloned().ok_or(NoRoute::NoBinding)
     }
@@ -110,6 +114,9 @@ mod tests {
         }
         topology.add_binding(exchange.clone(), RoutingKey::new("other").unwrap(), QueueId(9));
         topology.add_exchange(exchange.clone());
-        assert_eq!(&*topology.route(&exchange, &key).unwrap(), [QueueId(3), QueueId(1)]);
+        assert_eq!(
+            &*topology.route(&exchange, &key).unwrap(),
+            [QueueId(3), QueueId(1)]
+        );
     }
 }

@@ -42,9 +42,10 @@ impl Answer {
                 let reply = |id: &MessageId| confirmation(id, next(), Reply::AckConfirmed);
                 (message_ids.iter().map(reply).collect(), Then::Settle(message_ids))
             }
-            Self::Rejection(message_id, outcomes) => {
-                (vec![confirmation(message_id, outcomes.await, Reply::Rejected)], Then::Settle(vec![message_id.clone()]))
-            }
+            Self::Rejection(message_id, outcomes) => (
+                vec![confirmation(message_id, outcomes.await, Reply::Rejected)],
+                Then::Settle(vec![message_id.clone()]),
+            ),
         }
     }
 }
@@ -56,7 +57,9 @@ fn confirmation(
 ) -> Reply {
     let error = match outcome {
         Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone) => return done(message_id.clone()),
-        Ok(AckOutcome::NotFound) => ErrorReply::new(ErrorCode::NotFound, "no such message waits or was acknowledged"),
+        Ok(AckOutcome::NotFound) => {
+            ErrorReply::new(ErrorCode::NotFound, "no such message waits or was acknowledged")
+        }
         Ok(AckOutcome::NotAuthorized) => {
             ErrorReply::new(ErrorCode::NotAuthorized, "only the message's receiver may say so")
         }

@@ -28,7 +28,10 @@ impl BufferBudget {
     #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {
         let total = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
-        Arc::new(Self { units: Arc::new(Semaphore::new(total)), total })
+        Arc::new(Self {
+            units: Arc::new(Semaphore::new(total)),
+            total,
+        })
     }
 
     /// How many bytes are taken.
@@ -38,7 +41,10 @@ impl BufferBudget {
     }
 
     pub(super) fn hold(self: &Arc<Self>) -> Hold {
-        Hold { budget: Arc::clone(self), permit: None }
+        Hold {
+            budget: Arc::clone(self),
+            permit: None,
+        }
     }
 }
 
@@ -59,7 +65,10 @@ impl Hold {
         } else if wanted > held {
             let more = u32::try_from(wanted - held).map_err(|_| Exhausted)?;
             let acquire = Arc::clone(&self.budget.units).acquire_many_owned(more);
-            let permit = tokio::time::timeout(WAIT, acquire).await.map_err(|_| Exhausted)?.map_err(|_| Exhausted)?;
+            let permit = tokio::time::timeout(WAIT, acquire)
+                .await
+                .map_err(|_| Exhausted)?
+                .map_err(|_| Exhausted)?;
             match &mut self.permit {
                 Some(held) => held.merge(permit),
                 None => self.permit = Some(permit),

@@ -45,7 +45,11 @@ where
 {
     let (mut input, output) = tokio::io::split(stream);
     let (answers, waiting) = mpsc::channel(ANSWERS);
-    let (close, receipts, client_id) = (Arc::clone(&session.close), session.receipts(), session.client_id().clone());
+    let (close, receipts, client_id) = (
+        Arc::clone(&session.close),
+        session.receipts(),
+        session.client_id().clone(),
+    );
     let writer = writer::run(output, waiting, mailbox, receipts);
     let reader = reader::run(&mut input, session, answers, buffers, stop);
     let both = async {

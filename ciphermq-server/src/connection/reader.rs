@@ -57,18 +57,33 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
 ) -> Ended {
     let decoder = LineDecoder::new(session.broker().limits().max_line_bytes);
     let hold = buffers.hold();
-    let mut reader = Reader { input, session, answers, decoder, hold, stop, buffer: BytesMut::new(), chunk: *CHUNK.start() };
+    let mut reader = Reader {
+        input,
+        session,
+        answers,
+        decoder,
+        hold,
+        stop,
+        buffer: BytesMut::new(),
+        chunk: *CHUNK.start(),
+    };
     loop {
         match reader.step().await {
             Ok(()) => {}
             Err(Ended::Unreadable(code)) => {
                 let text = match code {
                     ErrorCode::LineTooLong => {
-                        format!("a line has at most {} bytes", reader.session.broker().limits().max_line_bytes)
+                        format!(
+                            "a line has at most {} bytes",
+                            reader.session.broker().limits().max_line_bytes
+                        )
                     }
                     _ => "too many long lines are under way; connect again and retry".to_owned(),
                 };
-                let _ = reader.answers.send(Answer::Ready(ErrorReply::new(code, text).into())).await;
+                let _ = reader
+                    .answers
+                    .send(Answer::Ready(ErrorReply::new(code, text).into()))
+                    .await;
                 return Ended::Unreadable(code);
             }
             Err(ended) => return ended,
@@ -93,12 +108,18 @@ impl<I: AsyncRead + Unpin> Reader<I> {
         self.fill().await?;
         self.session.heard();
         loop {
-            let line = self.decoder.decode(&mut self.buffer).map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
+            let line = self
+                .decoder
+                .decode(&mut self.buffer)
+                .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
             let answer = execute(&mut self.session, &line).await;
             self.answers.send(answer).await.map_err(|_| Ended::Lost)?;
         }
-        self.hold.fit(self.buffer.len()).await.map_err(|_| Ended::Unreadable(ErrorCode::Overloaded))
+        self.hold
+            .fit(self.buffer.len())
+            .await
+            .map_err(|_| Ended::Unreadable(ErrorCode::Overloaded))
     }
 
     async fn fill(&mut self) -> Result<(), Ended> {
@@ -107,9 +128,14 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             self.buffer = BytesMut::new();
         }
         // A long line grows by doubling, so that each of its bytes is moved a few times only.
-        self.buffer.reserve(self.chunk.max(self.buffer.len().min(1 << 20)));
+        self.buffer
+            .reserve(self.chunk.max(self.buffer.len().min(1 << 20)));
         let room = self.buffer.capacity() - self.buffer.len();
-        let pause = if self.hold.is_held() { LINE_PAUSE } else { Duration::MAX };
+        let pause = if self.hold.is_held() {
+            LINE_PAUSE
+        } else {
+            Duration::MAX
+        };
         let read = tokio::time::timeout(pause, self.input.read_buf(&mut self.buffer));
         let count = tokio::select! {
             read = read => match read {
@@ -122,7 +148,11 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             },
             () = self.stop.requested() => return Err(Ended::Stopped),
         };
-        self.chunk = if count >= room.min(self.chunk) { self.chunk * 4 } else { self.chunk / 2 };
+        self.chunk = if count >= room.min(self.chunk) {
+            self.chunk * 4
+        } else {
+            self.chunk / 2
+        };
         self.chunk = self.chunk.clamp(*CHUNK.start(), *CHUNK.end());
         Ok(())
     }
@@ -136,10 +166,22 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
         Err(error) => return Answer::Ready(error.reply()),
     };
     let reply = match command {
-        Command::Publish { exchange, routing_key, envelope } => {
-            return Answer::Publishing(session.publish(&exchange, &routing_key, vec![envelope], false).await);
+        Command::Publish {
+            exchange,
+            routing_key,
+            envelope,
+        } => {
+            return Answer::Publishing(
+                session
+                    .publish(&exchange, &routing_key, vec![envelope], false)
+                    .await,
+            );
         }
-        Command::PublishBatch { exchange, routing_key, envelopes } => {
+        Command::PublishBatch {
+            exchange,
+            routing_key,
+            envelopes,
+        } => {
             return Answer::Publishing(session.publish(&exchange, &routing_key, envelopes, true).await);
         }
         Command::Ack { message_ids } => {
@@ -150,20 +192,31 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
             let outcomes = session.reject(&message_id, reason);
             return Answer::Rejection(message_id, outcomes);
         }
-        Command::Consume { queue, prefetch } => match session.consume(&queue, prefetch.map(NonZeroU32::get)).await {
-            Ok(subscription) => return Answer::Subscribed(subscription),
-            Err(error) => Err(error),
-        },
+        Command::Consume { queue, prefetch } => {
+            match session.consume(&queue, prefetch.map(NonZeroU32::get)).await {
+                Ok(subscription) => return Answer::Subscribed(subscription),
+                Err(error) => Err(error),
+            }
+        }
         Command::DeclareQueue { queue } => session.declare_queue(&queue).await,
         Command::DeclareExchange { exchange } => session.declare_exchange(exchange).await,
-        Command::Bind { queue, exchange, routing_key } => session.bind(&queue, exchange, routing_key).await,
+        Command::Bind {
+            queue,
+            exchange,
+            routing_key,
+        } => session.bind(&queue, exchange, routing_key).await,
         Command::Fetch { queue } => session.fetch(&queue).await,
         Command::Resend { message_id } => session.resend(&message_id).await,
-        Command::RegisterPublicKey { client_id, key } => session.register_public_key(client_id.as_ref(), &key).await,
+        Command::RegisterPublicKey { client_id, key } => {
+            session.register_public_key(client_id.as_ref(), &key).await
+        }
         Command::GetPublicKey { client_id } => session.public_key(&client_id).await,
         Command::RegisterSignedKey { signed_key } => session.register_signed_key(&signed_key).await,
         Command::GetSignedKey { client_id } => session.signed_key(&client_id).await,
-        Command::GetCertificate { client_id, fingerprint } => session.certificate(&client_id, fingerprint.as_deref()).await,
+        Command::GetCertificate {
+            client_id,
+            fingerprint,
+        } => session.certificate(&client_id, fingerprint.as_deref()).await,
         Command::ListRejected { json } => session.rejected(&json).await,
         Command::Hello { json } => session.hello(&json),
         Command::Ping => Ok(Reply::Pong),

@@ -19,7 +19,15 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
     mailbox: Mailbox,
     receipts: Receipts,
 ) {
-    let mut writer = Writer { output, answers, mailbox, receipts, current: None, out: BytesMut::new(), unsent: 0 };
+    let mut writer = Writer {
+        output,
+        answers,
+        mailbox,
+        receipts,
+        current: None,
+        out: BytesMut::new(),
+        unsent: 0,
+    };
     while writer.step().await.is_ok() {}
     // Farewell, so that the client can tell the end from a loss. It may be gone already.
     let _ = writer.output.shutdown().await;
@@ -73,7 +81,11 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
             if self.current.is_none() {
                 self.current = self.answers.try_recv().ok();
             }
-            if let Some((replies, then)) = self.current.as_mut().and_then(|current| current.replies().now_or_never()) {
+            if let Some((replies, then)) = self
+                .current
+                .as_mut()
+                .and_then(|current| current.replies().now_or_never())
+            {
                 self.current = None;
                 self.emit(&replies, then);
             } else if let Ok(deliveries) = self.mailbox.try_recv() {

@@ -14,7 +14,10 @@ impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { used: Arc::default(), limit }
+        Self {
+            used: Arc::default(),
+            limit,
+        }
     }
 
     /// How many bytes are free.

@@ -111,7 +111,12 @@ impl Default for Lane {
 /// Consumers.
 impl Lane {
     pub(super) fn subscribe(&mut self, connection: ConnectionId, prefetch: u32) {
-        let new = Consumer { prefetch, outstanding: 0, suspect: false, enlisted: false };
+        let new = Consumer {
+            prefetch,
+            outstanding: 0,
+            suspect: false,
+            enlisted: false,
+        };
         self.consumers.entry(connection).or_insert(new).prefetch = prefetch;
         self.enlist(connection);
     }
@@ -145,21 +150,28 @@ impl Lane {
 
     /// Puts a consumer at the end of the turns if it has credit.
     pub(super) fn enlist(&mut self, connection: ConnectionId) {
-        if let Some(consumer) = self.consumers.get_mut(&connection) {
-            if !consumer.enlisted && consumer.outstanding < consumer.prefetch {
-                consumer.enlisted = true;
-                self.turns.push_back(connection);
-            }
+        if let Some(consumer) = self.consumers.get_mut(&connection)
+            && !consumer.enlisted
+            && consumer.outstanding < consumer.prefetch
+        {
+            consumer.enlisted = true;
+            self.turns.push_back(connection);
         }
     }
 
     /// The consumer whose turn it is. It keeps its turn until [`Lane::take_credit`].
     pub(super) fn next_consumer(&mut self, can_take: impl Fn(ConnectionId) -> bool) -> Option<ConnectionId> {
         loop {
-            let trusted = self.turns.iter().position(|turn| self.consumers.get(turn).is_some_and(|c| !c.suspect));
+            let trusted = self
+                .turns
+                .iter()
+                .position(|turn| self.consumers.get(turn).is_some_and(|c| !c.suspect));
             let index = trusted.unwrap_or(0);
             let connection = *self.turns.get(index)?;
-            let has_credit = self.consumers.get(&connection).is_some_and(|c| c.outstanding < c.prefetch);
+            let has_credit = self
+                .consumers
+                .get(&connection)
+                .is_some_and(|c| c.outstanding < c.prefetch);
             if has_credit && can_take(connection) {
                 return Some(connection);
             }
@@ -204,12 +216,25 @@ impl Lane {
 
 /// Messages.
 impl Lane {
-    pub(super) fn committed(&mut self, seq: Seq, message_id: &MessageId, envelope: &Bytes, ready: PageLimit, budget: &Budget) {
+    pub(super) fn committed(
+        &mut self,
+        seq: Seq,
+        message_id: &MessageId,
+        envelope: &Bytes,
+        ready: PageLimit,
+        budget: &Budget,
+    ) {
         if let Loading::After { arrived } = &mut self.loading {
             *arrived = true;
             return;
         }
-        let room = self.fresh.is_empty() || (self.fresh.len() < ready.messages && budget.free() >= envelope.len());
+        // A read may have found it before its commit was told of: when the commit's outcome was not known for a
+        // while, long before.
+        if seq <= self.cursor {
+            return;
+        }
+        let room =
+            self.fresh.is_empty() || (self.fresh.len() < ready.messages && budget.free() >= envelope.len());
         if self.more || self.consumers.is_empty() || !room {
             self.more = true;
             return;
@@ -221,7 +246,11 @@ impl Lane {
 
     fn push_fresh(&mut self, seq: Seq, message_id: MessageId, envelope: Bytes, budget: &Budget) {
         budget.take(envelope.len());
-        self.fresh.push_back(Fresh { seq, message_id, envelope });
+        self.fresh.push_back(Fresh {
+            seq,
+            message_id,
+            envelope,
+        });
     }
 
     /// The next message to hand out; `None` if there is none, or its envelope must be read first.
@@ -235,7 +264,11 @@ impl Lane {
         }
         if let Some(fresh) = self.fresh.pop_front() {
             budget.give(fresh.envelope.len());
-            let waiting = Waiting { message_id: fresh.message_id, attempts: 0, delivered: None };
+            let waiting = Waiting {
+                message_id: fresh.message_id,
+                attempts: 0,
+                delivered: None,
+            };
             return Some((fresh.seq, waiting, fresh.envelope));
         }
         if !self.more && self.loading == Loading::No {
@@ -246,17 +279,33 @@ impl Lane {
 
     /// Lets the parked message that has waited longest return.
     fn unpark(&mut self, now: Instant) {
-        let due = self.parked.iter().filter(|(_, parked)| parked.due <= now).min_by_key(|(_, parked)| parked.due);
-        if let Some(seq) = due.map(|(seq, _)| *seq) {
-            if let Some(parked) = self.parked.remove(&seq) {
-                self.returned.insert(seq, Returned { waiting: parked.waiting, envelope: None });
-            }
+        let due = self
+            .parked
+            .iter()
+            .filter(|(_, parked)| parked.due <= now)
+            .min_by_key(|(_, parked)| parked.due);
+        if let Some(seq) = due.map(|(seq, _)| *seq)
+            && let Some(parked) = self.parked.remove(&seq)
+        {
+            self.returned.insert(
+                seq,
+                Returned {
+                    waiting: parked.waiting,
+                    envelope: None,
+                },
+            );
         }
     }
 
     pub(super) fn give_back(&mut self, seq: Seq, waiting: Waiting, max_redeliveries: u32, now: Instant) {
         if waiting.attempts < max_redeliveries {
-            self.returned.insert(seq, Returned { waiting, envelope: None });
+            self.returned.insert(
+                seq,
+                Returned {
+                    waiting,
+                    envelope: None,
+                },
+            );
         } else {
             let doublings = (waiting.attempts - max_redeliveries).min(16);
             let due = now + FIRST_PARKING.saturating_mul(1 << doublings).min(LONGEST_PARKING);
@@ -273,10 +322,10 @@ impl Lane {
             budget.give(returned.envelope.map_or(0, |envelope| envelope.len()));
         }
         self.parked.remove(&seq);
-        if let Ok(index) = self.fresh.binary_search_by_key(&seq, |fresh| fresh.seq) {
-            if let Some(fresh) = self.fresh.remove(index) {
-                budget.give(fresh.envelope.len());
-            }
+        if let Ok(index) = self.fresh.binary_search_by_key(&seq, |fresh| fresh.seq)
+            && let Some(fresh) = self.fresh.remove(index)
+        {
+            budget.give(fresh.envelope.len());
         }
     }
 
@@ -294,7 +343,9 @@ impl Lane {
     }
 
     pub(super) fn parked(&self) -> impl Iterator<Item = (&MessageId, u32)> {
-        self.parked.values().map(|parked| (&parked.waiting.message_id, parked.waiting.attempts))
+        self.parked
+            .values()
+            .map(|parked| (&parked.waiting.message_id, parked.waiting.attempts))
     }
 
     /// Whether forgetting the lane loses nothing: all that it has is in the store.
@@ -320,22 +371,39 @@ impl Lane {
             return None;
         }
         let bytes = ready.bytes.min(budget.free()).max(1);
-        if self.returned.first_key_value().is_some_and(|(_, first)| first.envelope.is_none()) {
+        if self
+            .returned
+            .first_key_value()
+            .is_some_and(|(_, first)| first.envelope.is_none())
+        {
             if !wanted {
                 return None;
             }
             let page = RETURNED_PAGE.min(ready.messages);
-            let seqs = self.returned.iter().filter(|(_, r)| r.envelope.is_none()).map(|(seq, _)| *seq).take(page).collect();
+            let seqs = self
+                .returned
+                .iter()
+                .filter(|(_, r)| r.envelope.is_none())
+                .map(|(seq, _)| *seq)
+                .take(page)
+                .collect();
             self.loading = Loading::Again;
             return Some(What::Again(seqs, bytes));
         }
         // The next page is fetched while half of the last one is still there; in want of memory, when none is.
-        let low = self.fresh.is_empty() && wanted || self.fresh.len() < ready.messages / 2 && budget.free() >= ready.bytes;
+        let low = self.fresh.is_empty() && wanted
+            || self.fresh.len() < ready.messages / 2 && budget.free() >= ready.bytes;
         if !self.more || !low {
             return None;
         }
         self.loading = Loading::After { arrived: false };
-        Some(What::After(self.cursor, PageLimit { messages: ready.messages, bytes }))
+        Some(What::After(
+            self.cursor,
+            PageLimit {
+                messages: ready.messages,
+                bytes,
+            },
+        ))
     }
 
     pub(super) fn loaded(&mut self, what: What, page: Page, budget: &Budget) {
@@ -362,17 +430,27 @@ impl Lane {
 
     /// What was asked for and is not there has been removed; what lies past a page that was cut short is not known.
     fn loaded_again(&mut self, seqs: &[Seq], page: Page, removed: &HashSet<Seq>, budget: &Budget) {
-        let known_to = if page.more { page.messages.last().map(|message| message.seq) } else { seqs.last().copied() };
-        let mut found: HashMap<Seq, Bytes> =
-            page.messages.into_iter().map(|message| (message.seq, message.envelope)).collect();
-        for seq in seqs.iter().filter(|seq| known_to.is_some_and(|known_to| **seq <= known_to)) {
+        let known_to = if page.more {
+            page.messages.last().map(|message| message.seq)
+        } else {
+            seqs.last().copied()
+        };
+        let mut found: HashMap<Seq, Bytes> = page
+            .messages
+            .into_iter()
+            .map(|message| (message.seq, message.envelope))
+            .collect();
+        for seq in seqs
+            .iter()
+            .filter(|seq| known_to.is_some_and(|known_to| **seq <= known_to))
+        {
             match found.remove(seq).filter(|_| !removed.contains(seq)) {
                 Some(envelope) => {
-                    if let Some(returned) = self.returned.get_mut(seq) {
-                        if returned.envelope.is_none() {
-                            budget.take(envelope.len());
-                            returned.envelope = Some(envelope);
-                        }
+                    if let Some(returned) = self.returned.get_mut(seq)
+                        && returned.envelope.is_none()
+                    {
+                        budget.take(envelope.len());
+                        returned.envelope = Some(envelope);
                     }
                 }
                 None => self.remove(*seq, budget),
@@ -380,4 +458,3 @@ impl Lane {
         }
     }
 }
-

@@ -136,7 +136,10 @@ impl Inbox {
     /// A connection wants the queue's messages, at most `prefetch` of them unacked at a time.
     pub fn subscribe(&mut self, queue: QueueId, connection: ConnectionId, prefetch: u32) {
         self.peers.entry(connection).or_default().queues.insert(queue);
-        self.lanes.entry(queue).or_default().subscribe(connection, prefetch);
+        self.lanes
+            .entry(queue)
+            .or_default()
+            .subscribe(connection, prefetch);
         self.stirred.insert(queue);
     }
 
@@ -170,7 +173,9 @@ impl Inbox {
                 }
             }
         }
-        let Some(flight) = self.flights.get_mut(message_id) else { return };
+        let Some(flight) = self.flights.get_mut(message_id) else {
+            return;
+        };
         flight.acks = flight.acks.saturating_sub(1);
         flight.gone |= matches!(outcome, AckOutcome::Done(_));
         if flight.gone {
@@ -187,9 +192,15 @@ impl Inbox {
     }
 
     /// The answers to acks of these messages stand in the connection's output: their credit is free.
-    pub fn settled<'a>(&mut self, connection: ConnectionId, message_ids: impl IntoIterator<Item = &'a MessageId>) {
+    pub fn settled<'a>(
+        &mut self,
+        connection: ConnectionId,
+        message_ids: impl IntoIterator<Item = &'a MessageId>,
+    ) {
         for message_id in message_ids {
-            let Some(flight) = self.flights.get_mut(message_id).filter(|flight| flight.gone) else { continue };
+            let Some(flight) = self.flights.get_mut(message_id).filter(|flight| flight.gone) else {
+                continue;
+            };
             let leases = flight.extract(|lease| lease.holder == Some(connection));
             self.free_all(&leases);
             self.forget_if_done(message_id);
@@ -198,7 +209,9 @@ impl Inbox {
 
     /// So many bytes of deliveries have been written to the connection's socket.
     pub fn sent(&mut self, connection: ConnectionId, bytes: usize) {
-        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        let Some(peer) = self.peers.get_mut(&connection) else {
+            return;
+        };
         let was_full = peer.unsent >= self.policy.unsent_bytes;
         peer.unsent = peer.unsent.saturating_sub(bytes);
         if was_full && peer.unsent < self.policy.unsent_bytes {
@@ -221,7 +234,9 @@ impl Inbox {
 
     /// The sender wants an unacknowledged message to be delivered again, even while it is leased.
     pub fn resend(&mut self, message_id: &MessageId, now: Instant) {
-        let Some(flight) = self.flights.get_mut(message_id) else { return };
+        let Some(flight) = self.flights.get_mut(message_id) else {
+            return;
+        };
         if flight.acks == 0 && !flight.gone {
             let leases = std::mem::take(&mut flight.leases);
             self.free_all(&leases);
@@ -232,7 +247,9 @@ impl Inbox {
 
     /// The connection has ended: its leases return at once, at the head of their lanes, in order.
     pub fn disconnect(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(peer) = self.peers.remove(&connection) else { return };
+        let Some(peer) = self.peers.remove(&connection) else {
+            return;
+        };
         for queue in peer.queues {
             if let Some(lane) = self.lanes.get_mut(&queue) {
                 lane.unsubscribe(connection, &self.budget);
@@ -241,7 +258,11 @@ impl Inbox {
         }
         // Where an ack is under way, its outcome decides.
         for flight in self.flights.values_mut().filter(|flight| flight.acks > 0) {
-            for lease in flight.leases.iter_mut().filter(|lease| lease.holder == Some(connection)) {
+            for lease in flight
+                .leases
+                .iter_mut()
+                .filter(|lease| lease.holder == Some(connection))
+            {
                 lease.holder = None;
             }
         }
@@ -276,7 +297,9 @@ impl Inbox {
 
     /// Something was received on a connection that had been silent: it lives.
     pub fn heard(&mut self, connection: ConnectionId) {
-        let Some(peer) = self.peers.get(&connection) else { return };
+        let Some(peer) = self.peers.get(&connection) else {
+            return;
+        };
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
                 lane.trust(connection);
@@ -286,7 +309,10 @@ impl Inbox {
 
     /// Time has passed: parked messages may be due.
     pub fn wake(&mut self, now: Instant) {
-        let due = self.lanes.iter().filter(|(_, lane)| lane.has_consumers() && lane.has_due(now));
+        let due = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.has_consumers() && lane.has_due(now));
         self.stirred.extend(due.map(|(queue, _)| *queue));
     }
 
@@ -313,25 +339,43 @@ impl Inbox {
         let mut pumped = Pumped::default();
         for queue in std::mem::take(&mut self.stirred) {
             self.dispatch(queue, clock, &mut pumped.dispatches);
-            let what = self.lanes.get_mut(&queue).and_then(|lane| lane.begin_load(self.policy.ready, false, &self.budget));
+            let what = self
+                .lanes
+                .get_mut(&queue)
+                .and_then(|lane| lane.begin_load(self.policy.ready, false, &self.budget));
             pumped.loads.extend(what.map(|what| Load { queue, what }));
         }
         pumped
     }
 
     fn dispatch(&mut self, queue: QueueId, clock: (Instant, Time), dispatches: &mut Vec<Dispatch>) {
-        let Some(lane) = self.lanes.get_mut(&queue) else { return };
+        let Some(lane) = self.lanes.get_mut(&queue) else {
+            return;
+        };
         let unsent_bytes = self.policy.unsent_bytes;
-        while let Some(connection) = lane.next_consumer(|c| self.peers.get(&c).is_some_and(|p| p.unsent < unsent_bytes)) {
-            let Some(next) = lane.next(clock.0, &self.budget) else { break };
-            let Some(delivery) = lease(&mut self.flights, lane, queue, next, (connection, true), clock) else { continue };
+        while let Some(connection) =
+            lane.next_consumer(|c| self.peers.get(&c).is_some_and(|p| p.unsent < unsent_bytes))
+        {
+            let Some(next) = lane.next(clock.0, &self.budget) else {
+                break;
+            };
+            let Some(delivery) = lease(&mut self.flights, lane, queue, next, (connection, true), clock)
+            else {
+                continue;
+            };
             lane.take_credit(connection);
             if let Some(peer) = self.peers.get_mut(&connection) {
                 peer.unsent += delivery.envelope.len();
             }
-            match dispatches.iter_mut().find(|dispatch| dispatch.connection == connection) {
+            match dispatches
+                .iter_mut()
+                .find(|dispatch| dispatch.connection == connection)
+            {
                 Some(dispatch) => dispatch.deliveries.push(delivery),
-                None => dispatches.push(Dispatch { connection, deliveries: vec![delivery] }),
+                None => dispatches.push(Dispatch {
+                    connection,
+                    deliveries: vec![delivery],
+                }),
             }
         }
     }
@@ -348,7 +392,10 @@ impl Inbox {
         if lane.is_loading() {
             return Fetched::Loading;
         }
-        let one = PageLimit { messages: 1, bytes: 1 };
+        let one = PageLimit {
+            messages: 1,
+            bytes: 1,
+        };
         match lane.begin_load(one, true, &self.budget) {
             Some(what) => Fetched::Load(Load { queue, what }),
             None => Fetched::Nothing,
@@ -359,7 +406,11 @@ impl Inbox {
     pub fn unrecorded(&mut self, before: Instant) -> Vec<(MessageId, Time)> {
         let mut deliveries = Vec::new();
         for (message_id, flight) in self.flights.iter_mut().filter(|(_, flight)| !flight.gone) {
-            for lease in flight.leases.iter_mut().filter(|lease| !lease.recorded && lease.since <= before) {
+            for lease in flight
+                .leases
+                .iter_mut()
+                .filter(|lease| !lease.recorded && lease.since <= before)
+            {
                 lease.recorded = true;
                 deliveries.push((message_id.clone(), lease.delivered));
             }
@@ -398,7 +449,9 @@ impl Inbox {
     /// The leases' credit is free again.
     fn free_all(&mut self, leases: &[Lease]) {
         for lease in leases {
-            let Some(lane) = self.lanes.get_mut(&lease.queue) else { continue };
+            let Some(lane) = self.lanes.get_mut(&lease.queue) else {
+                continue;
+            };
             lane.landed();
             if let Some(holder) = lease.holder.filter(|_| lease.credited) {
                 lane.free_credit(holder);
@@ -412,7 +465,11 @@ impl Inbox {
         for lease in leases {
             let attempts = lease.attempts.saturating_add(1);
             let delivered = Some((lease.delivered, lease.recorded));
-            let waiting = Waiting { message_id: message_id.clone(), attempts, delivered };
+            let waiting = Waiting {
+                message_id: message_id.clone(),
+                attempts,
+                delivered,
+            };
             let lane = self.lanes.entry(lease.queue).or_default();
             lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, now);
             self.stirred.insert(lease.queue);
@@ -442,7 +499,19 @@ fn lease(
     }
     let holder = (flight.acks == 0).then_some(connection);
     let (delivered, recorded) = waiting.delivered.unwrap_or((time, false));
-    flight.leases.push(Lease { queue, seq, holder, credited, since, delivered, recorded, attempts: waiting.attempts });
+    flight.leases.push(Lease {
+        queue,
+        seq,
+        holder,
+        credited,
+        since,
+        delivered,
+        recorded,
+        attempts: waiting.attempts,
+    });
     lane.launched();
-    holder.map(|_| Delivery { message_id: waiting.message_id, envelope })
+    holder.map(|_| Delivery {
+        message_id: waiting.message_id,
+        envelope,
+    })
 }

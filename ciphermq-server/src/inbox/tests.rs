@@ -31,7 +31,10 @@ fn envelope(seq: Seq) -> Bytes {
 
 impl Bench {
     fn new() -> Self {
-        Self::with_ready(PageLimit { messages: 4, bytes: 1 << 10 })
+        Self::with_ready(PageLimit {
+            messages: 4,
+            bytes: 1 << 10,
+        })
     }
 
     fn with_ready(ready: PageLimit) -> Self {
@@ -43,7 +46,14 @@ impl Bench {
             ready,
         };
         let (stored, delivered) = (BTreeMap::new(), Vec::new());
-        Self { inbox: Inbox::new(policy, budget.clone()), stored, next: 1, now: Instant::now(), budget, delivered }
+        Self {
+            inbox: Inbox::new(policy, budget.clone()),
+            stored,
+            next: 1,
+            now: Instant::now(),
+            budget,
+            delivered,
+        }
     }
 
     fn clock(&self) -> (Instant, Time) {
@@ -68,17 +78,28 @@ impl Bench {
         };
         let limit = match &load.what {
             What::After(_, limit) => *limit,
-            What::Again(seqs, bytes) => PageLimit { messages: seqs.len(), bytes: *bytes },
+            What::Again(seqs, bytes) => PageLimit {
+                messages: seqs.len(),
+                bytes: *bytes,
+            },
         };
         let mut page = Page::default();
         let mut bytes = 0;
-        for (seq, (_, message_id)) in self.stored.iter().filter(|(seq, (queue, _))| *queue == load.queue && wanted(seq)) {
+        for (seq, (_, message_id)) in self
+            .stored
+            .iter()
+            .filter(|(seq, (queue, _))| *queue == load.queue && wanted(seq))
+        {
             if page.messages.len() == limit.messages || (bytes >= limit.bytes && bytes > 0) {
                 page.more = true;
                 break;
             }
             bytes += envelope(*seq).len();
-            page.messages.push(StoredMessage { seq: *seq, message_id: message_id.clone(), envelope: envelope(*seq) });
+            page.messages.push(StoredMessage {
+                seq: *seq,
+                message_id: message_id.clone(),
+                envelope: envelope(*seq),
+            });
         }
         page
     }
@@ -141,12 +162,39 @@ impl Bench {
 
     /// What was delivered since the last look, as numbers.
     fn seen(&mut self) -> Vec<(u64, String)> {
-        self.delivered.drain(..).map(|(connection, id)| (connection.0, id.as_str()[2..].to_owned())).collect()
+        self.delivered
+            .drain(..)
+            .map(|(connection, id)| (connection.0, id.as_str()[2..].to_owned()))
+            .collect()
     }
 
     fn seen_seqs(&mut self) -> Vec<i64> {
-        self.seen().into_iter().map(|(_, seq)| seq.parse().unwrap()).collect()
+        self.seen()
+            .into_iter()
+            .map(|(_, seq)| seq.parse().unwrap())
+            .collect()
     }
+}
+
+#[test]
+fn what_a_read_finds_before_its_commit_is_told_of_is_delivered_once() {
+    let mut bench = Bench::new();
+    bench.publish(2);
+    // Committed, and not told of yet: its outcome was not known, or the read came in between.
+    let seq = Seq(bench.next);
+    bench.next += 1;
+    bench.stored.insert(seq, (QUEUE, id(seq.0)));
+    bench.subscribe(A, 10);
+    bench.inbox.committed(QUEUE, seq, &id(seq.0), &envelope(seq));
+    bench.settle().publish(1);
+    let delivered: Vec<&str> = bench.delivered.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(delivered, ["m-1", "m-2", "m-3", "m-4"]);
+    // Otherwise the second one would be delivered after the first one's ack.
+    for seq in 1..=4 {
+        bench.ack(A, seq);
+    }
+    bench.disconnect(A).subscribe(B, 10);
+    assert_eq!(bench.delivered.len(), 4);
 }
 
 #[test]
@@ -163,7 +211,11 @@ fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
     assert_eq!(bench.seen_seqs(), [1, 2]);
     bench.inbox.begin_ack(A, &id(1));
     bench.commit_ack(1);
-    assert_eq!(bench.seen_seqs(), [] as [i64; 0], "no delivery may overtake the confirmation");
+    assert_eq!(
+        bench.seen_seqs(),
+        [] as [i64; 0],
+        "no delivery may overtake the confirmation"
+    );
     bench.inbox.settled(A, [&id(1)]);
     assert_eq!(bench.settle().seen_seqs(), [3]);
 }
@@ -173,7 +225,10 @@ fn competing_consumers_take_turns() {
     let mut bench = Bench::new();
     bench.subscribe(A, 10).subscribe(B, 10).publish(6);
     let seen = bench.seen();
-    assert_eq!(seen.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1, 2, 1, 2, 1, 2]);
+    assert_eq!(
+        seen.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(),
+        [1, 2, 1, 2, 1, 2]
+    );
 }
 
 #[test]
@@ -204,7 +259,11 @@ fn a_message_that_was_never_delivered_here_can_be_acked() {
     // 2 waits in the window, as after a restart of the server.
     bench.inbox.begin_ack(A, &id(2));
     bench.ack(A, 1);
-    assert_eq!(bench.seen_seqs(), [3], "2 is set aside while its ack is under way");
+    assert_eq!(
+        bench.seen_seqs(),
+        [3],
+        "2 is set aside while its ack is under way"
+    );
     bench.commit_ack(2);
     bench.inbox.settled(A, [&id(2)]);
     bench.settle().ack(A, 3);
@@ -216,7 +275,9 @@ fn a_refused_ack_leaves_the_message_with_its_receiver() {
     let mut bench = Bench::new();
     bench.subscribe(A, 5).publish(1);
     bench.inbox.begin_ack(A, &id(1));
-    bench.inbox.ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
+    bench
+        .inbox
+        .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
     bench.disconnect(A).subscribe(B, 5);
     assert_eq!(bench.seen(), [(1, "1".to_owned()), (2, "1".to_owned())]);
 }
@@ -226,9 +287,13 @@ fn acks_of_unknown_messages_leave_nothing_behind() {
     let mut bench = Bench::new();
     bench.inbox.begin_ack(A, &id(77));
     bench.inbox.begin_ack(A, &id(77));
-    bench.inbox.ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
+    bench
+        .inbox
+        .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
     assert!(!bench.inbox.flights.is_empty());
-    bench.inbox.ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
+    bench
+        .inbox
+        .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
     assert!(bench.inbox.tidy());
 }
 
@@ -277,7 +342,10 @@ fn silence_ends_leases_and_others_come_first() {
     assert!(bench.inbox.expire(bench.now, |_| Some(start)).is_empty());
     bench.now += Duration::from_secs(30);
     bench.subscribe(B, 2);
-    assert_eq!(bench.inbox.expire(bench.now, |c| (c == A).then_some(start)), HashSet::from([A]));
+    assert_eq!(
+        bench.inbox.expire(bench.now, |c| (c == A).then_some(start)),
+        HashSet::from([A])
+    );
     bench.settle();
     assert_eq!(bench.seen_seqs()[..2], [2, 3], "B took what waited");
     bench.ack(B, 2);
@@ -294,9 +362,16 @@ fn a_quiet_consumer_is_not_silent_before_it_has_held_a_lease_for_long() {
     bench.pass(3600).publish(1);
     assert!(bench.inbox.expire(bench.now, |_| Some(connected)).is_empty());
     bench.pass(30);
-    assert_eq!(bench.inbox.expire(bench.now, |_| Some(connected)), HashSet::from([A]));
+    assert_eq!(
+        bench.inbox.expire(bench.now, |_| Some(connected)),
+        HashSet::from([A])
+    );
     bench.settle();
-    assert_eq!(bench.seen(), [(1, "1".to_owned()), (1, "1".to_owned())], "nobody else is there");
+    assert_eq!(
+        bench.seen(),
+        [(1, "1".to_owned()), (1, "1".to_owned())],
+        "nobody else is there"
+    );
 }
 
 #[test]
@@ -331,7 +406,11 @@ fn resend_delivers_a_leased_message_again() {
     assert_eq!(bench.settle().seen_seqs(), [1, 2, 1]);
     bench.inbox.begin_ack(A, &id(2));
     bench.inbox.resend(&id(2), bench.now);
-    assert_eq!(bench.settle().seen_seqs(), [] as [i64; 0], "not what is being acked");
+    assert_eq!(
+        bench.settle().seen_seqs(),
+        [] as [i64; 0],
+        "not what is being acked"
+    );
 }
 
 #[test]
@@ -349,7 +428,10 @@ fn fetch_takes_one_at_a_time_and_its_lease_needs_an_ack() {
             Fetched::Loading => panic!("nobody else reads"),
         }
     };
-    assert_eq!((fetch(&mut bench), fetch(&mut bench), fetch(&mut bench)), (Some(id(1)), Some(id(2)), None));
+    assert_eq!(
+        (fetch(&mut bench), fetch(&mut bench), fetch(&mut bench)),
+        (Some(id(1)), Some(id(2)), None)
+    );
     bench.ack(A, 2).disconnect(A);
     assert_eq!((fetch(&mut bench), fetch(&mut bench)), (Some(id(1)), None));
 }
@@ -395,7 +477,11 @@ fn delivery_times_are_told_once() {
     assert_eq!(bench.inbox.unrecorded(bench.now).len(), 2);
     assert_eq!(bench.inbox.unrecorded(bench.now).len(), 0);
     bench.disconnect(A).subscribe(B, 5);
-    assert_eq!(bench.inbox.unrecorded(bench.now).len(), 0, "the first delivery counts");
+    assert_eq!(
+        bench.inbox.unrecorded(bench.now).len(),
+        0,
+        "the first delivery counts"
+    );
 }
 
 #[derive(Debug, Clone)]

@@ -45,6 +45,8 @@ pub struct Settings {
     pub rate: u32,
     /// How many lines a file has that the command line sends.
     pub lines: usize,
+    /// How long the server lets a publish wait for its store.
+    pub storage_wait: &'static str,
     /// How the raw senders behave.
     pub senders: sender::Manners,
     /// How the raw receiver behaves.
@@ -61,6 +63,7 @@ impl Settings {
             cycles,
             rate: 300,
             lines: 500,
+            storage_wait: "8s",
             senders: sender::Manners::Good,
             receiver: receiver::Manners::Good,
             is_verbose: false,
@@ -101,6 +104,7 @@ impl Campaign {
             .options()
             .await
             .set("limits", "redelivery_timeout", "2s")
+            .set("limits", "storage_wait", settings.storage_wait)
             // Messages that were handed out often are offered late, out of order: that is for another test.
             .set("limits", "max_redeliveries", 1_000_000);
         let server = Server::start(options).await;
@@ -296,7 +300,17 @@ impl Campaign {
         }
     }
 
-    fn postgres(&mut self) -> &mut crate::Postgres {
+    /// How many connections have been made through the proxy.
+    pub fn connections(&self) -> usize {
+        self.proxy.accepted()
+    }
+
+    /// The PostgreSQL that the server stores in.
+    ///
+    /// # Panics
+    ///
+    /// If it stores in SQLite.
+    pub fn postgres(&mut self) -> &mut crate::Postgres {
         match &mut self.backend {
             Backend::Postgres(postgres) => postgres,
             Backend::Sqlite => panic!("a plan for SQLite has no faults of PostgreSQL"),
@@ -386,7 +400,8 @@ impl Campaign {
     }
 
     async fn records(&mut self, database: &Database, may_refuse: bool) -> [Record; 2] {
-        let (mut raw, mut cli) = (Record { may_refuse, ..Record::default() }, Record::default());
+        let mut raw = Record { may_refuse, is_one_consumer: true, ..Record::default() };
+        let mut cli = Record { may_refuse, is_one_consumer: self.cli_receiver.starts() == 1, ..Record::default() };
         for sender in &self.senders {
             let (sent, anomalies) = sender.record();
             raw.sent.extend(sent);
@@ -400,7 +415,6 @@ impl Campaign {
         let anomalies;
         (cli.output, anomalies) = self.cli_receiver.record();
         cli.anomalies.extend(anomalies);
-        cli.may_refuse = may_refuse;
         for (record, receiver) in [(&mut raw, RAW_RECEIVER), (&mut cli, CLI_RECEIVER)] {
             record.metadata = evidence::metadata(database, receiver).await;
             record.waiting = evidence::waiting(database, receiver).await;
@@ -468,6 +482,8 @@ pub struct Report {
     pub received: usize,
     /// How many deliveries repeated an earlier one, over raw sockets.
     pub redelivered: usize,
+    /// How often a raw sender was told to try again: `storage_unavailable`, `storage_full`, `shutting_down`.
+    pub put_off: u64,
     /// How many connections went through the proxy.
     pub connections: usize,
     /// How long it took, settling and checking included.
@@ -488,7 +504,8 @@ impl Report {
             outcomes: [Outcome::Acknowledged, Outcome::Refused, Outcome::Unknown].map(outcome),
             received: sum(&|record| record.output.len()),
             redelivered: sum(&Record::redeliveries),
-            connections: campaign.proxy.accepted(),
+            put_off: campaign.senders.iter().map(Sender::put_off).sum(),
+            connections: campaign.connections(),
             elapsed: campaign.started.elapsed(),
             violations: campaign.violations.clone(),
         }

@@ -6,7 +6,7 @@ use crate::faults::record::Received;
 /// Two senders, five messages each; the last of each refused, the one before of unknown outcome: accepted of one
 /// sender, not accepted of the other.
 fn sound() -> Record {
-    let mut record = Record::default();
+    let mut record = Record { is_one_consumer: true, ..Record::default() };
     for (sender, late) in [("a", 0), ("b", 1)] {
         for position in 0..5 {
             let (id, payload) = (format!("{sender}{position}"), format!("payload {sender} {position}"));
@@ -116,6 +116,11 @@ fn messages_out_of_order() {
         record.wire.insert(0, moved);
     });
     assert_eq!(first_delivered, kinds(["Reordered"]));
+    let several = doctored(|record| {
+        record.output.swap(0, 1);
+        record.is_one_consumer = false;
+    });
+    assert_eq!(several, kinds([]), "another consumer may hold the one before");
     let accepted = |record: &mut Record| {
         let (one, two) = (record.metadata[0].sequence, record.metadata[1].sequence);
         (record.metadata[0].sequence, record.metadata[1].sequence) = (two, one);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::checker::{Violation, check};
 use super::evidence;
 use super::receiver::Receiver;
@@ -122,8 +124,9 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
                 break;
             }
             if sender.progress().1 >= MESSAGES && receiver.written() >= MESSAGES {
-                is_beyond = true;
-                server.terminate().await;
+                // It may be killed on its way out yet.
+                server.process().signal(Signal::TERM);
+                is_beyond = server.ended(PATIENCE).await.status.success();
                 break;
             }
         }
@@ -145,7 +148,7 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     let database = server.database().await;
     database.eventually("SELECT count(*) FROM messages", 0).await;
     receiver.kill().await;
-    let mut record = Record { may_refuse: sender.put_off() > 0, ..Record::default() };
+    let mut record = Record { may_refuse: sender.put_off() > 0, is_one_consumer: true, ..Record::default() };
     let anomalies;
     (record.sent, record.anomalies) = sender.record();
     (record.output, record.wire, anomalies) = receiver.record();
@@ -217,7 +220,7 @@ pub async fn receiver(calls: &str, points: Points) -> Outcomes {
             receiver.kill().await;
         }
     }
-    let mut record = Record::default();
+    let mut record = Record { is_one_consumer: false, ..Record::default() };
     (record.sent, record.anomalies) = sender.record();
     let anomalies;
     (record.output, anomalies) = receiver.record();

@@ -133,10 +133,11 @@ async fn pass(
         let (closed, closing) = watch::channel(None);
         let up = pump(from_client, to_server, sky.clone(), (Direction::Up, closing.clone()));
         let down = pump(from_server, to_client, sky, (Direction::Down, closing));
-        let mut both = pin!(async { tokio::join!(up, down) });
+        // An end goes one way; an error ends both.
+        let mut both = pin!(async { tokio::try_join!(up, down) });
         loop {
             tokio::select! {
-                _ = &mut both => break false,
+                result = &mut both => break result.is_err(),
                 blow = blows.recv() => match blow {
                     Ok(Blow::HalfClose(direction)) => drop(closed.send(Some(direction))),
                     Ok(Blow::Cut { reset }) => break reset,

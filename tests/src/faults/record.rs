@@ -18,6 +18,9 @@ pub struct Record {
     /// Whether the server had reason to refuse or put off publishes. If not, each sender's messages must have been
     /// accepted in the order in which they were sent.
     pub may_refuse: bool,
+    /// Whether all of the receiver's connections bore one consumer id, so that each took over from the one before
+    /// it. Otherwise what was handed to a connection that died in silence comes later than newer messages do.
+    pub is_one_consumer: bool,
 }
 
 /// A message that a sender sent, or may have.

@@ -180,6 +180,7 @@ pub struct CliReceiver {
     anomalies: Vec<String>,
     is_stopped: bool,
     rests_until: Option<Instant>,
+    starts: u32,
 }
 
 impl CliReceiver {
@@ -201,7 +202,7 @@ impl CliReceiver {
                     .arg(folder.join("received.jsonl"))
             }
         };
-        Self { command: Box::new(command), output, process: None, anomalies: Vec::new(), is_stopped: false, rests_until: None }
+        Self { command: Box::new(command), output, process: None, anomalies: Vec::new(), is_stopped: false, rests_until: None, starts: 0 }
     }
 
     /// The output.
@@ -226,8 +227,14 @@ impl CliReceiver {
         }
         self.process = None;
         if self.rests_until.is_none_or(|end| Instant::now() >= end) {
+            self.starts += 1;
             self.process = Some((self.command)().spawn());
         }
+    }
+
+    /// How often it was started.
+    pub fn starts(&self) -> u32 {
+        self.starts
     }
 
     /// Starts it and waits until its queue is bound and its key registered.
@@ -262,6 +269,7 @@ impl CliReceiver {
     ///
     /// If it cannot be started.
     pub fn start_under(&mut self, injection: &Injection) {
+        self.starts += 1;
         self.process = Some((self.command)().under(&injection.command()).spawn());
     }
 

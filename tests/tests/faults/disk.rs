@@ -1,0 +1,162 @@
+//! Disks that fail and disks that are full: nothing is acknowledged that is not durable, the error is clear, and all
+//! goes on when there is room.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use ciphermq_tests::faults::campaign::Settings;
+use ciphermq_tests::faults::tracing::{self, Injection};
+use ciphermq_tests::faults::Campaign;
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
+
+/// Syncs fail now and then, each thread's every so-manieth.
+async fn failing_syncs(when: &str) {
+    if let Err(reason) = tracing::allowed() {
+        panic!("programs cannot be traced here, so this test has shown nothing: {reason}");
+    }
+    let settings = Settings { lines: 100, ..Settings::new(super::random::seed(), 0) };
+    let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
+    campaign.pass_until_received(50).await;
+    let injection = Injection::error("fsync,fdatasync", "EIO", when);
+    campaign.server.run_under(injection.command());
+    campaign.server.restart().await;
+    campaign.pass_until_received(300).await;
+    let console = campaign.server.console().text();
+    assert!(
+        console.contains("the outcome of a commit is not known") || console.contains("the database is not available"),
+        "nothing has failed, or nobody was told: {}",
+        console.lines().filter(|line| !line.contains(" INFO ")).collect::<Vec<_>>().join("\n")
+    );
+    campaign.server.run_under(Vec::new());
+    campaign.kill_server().await;
+    let report = campaign.settle().await.sound();
+    eprintln!("{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traced_one_failing_sync() {
+    failing_syncs("12").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traced_many_failing_syncs() {
+    failing_syncs("10+7").await;
+}
+
+/// A file system of its own, of a few megabytes; unmounted with the value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path) -> Result<Self, String> {
+        let path = folder.join("disk");
+        std::fs::create_dir(&path).unwrap();
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=12m,mode=0700", "none"])
+            .arg(&path)
+            .output()
+            .map_err(|error| format!("mount cannot be started: {error}"))?;
+        if output.status.success() {
+            Ok(Self(path))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+    }
+
+    /// Takes so many bytes, or all that is left.
+    fn fill(&self, bytes: Option<usize>) {
+        let file = self.0.join("filling");
+        let chunk = vec![1; 4096];
+        let mut filling = std::fs::File::create(file).unwrap();
+        let mut left = bytes.unwrap_or(usize::MAX);
+        while left > 0 && std::io::Write::write_all(&mut filling, &chunk[..left.min(4096)]).is_ok() {
+            left -= left.min(4096);
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("filling")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the server, dropped later, may have files open in it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The disk reaches its reserve: publishes are refused, acks and deliveries go on, and drain it. Then it is filled to
+/// the last byte by others: what is acknowledged is still durable.
+#[tokio::test(flavor = "multi_thread")]
+async fn mounted_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path())
+        .unwrap_or_else(|reason| panic!("nothing can be mounted here, so this test has shown nothing: {reason}"));
+    let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
+    let options = Options::sqlite().set("database", "url", url.as_str()).set("limits", "disk_reserve", "4MiB");
+    let mut server = Server::start(options).await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.ask("declare_queue q", "Queue declared").await;
+    sender.ask("declare_exchange e", "Exchange declared").await;
+    sender.ask("bind q e k", "Queue bound").await;
+    let line = |number: usize| {
+        let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver").set("ciphertext", "A".repeat(20_000));
+        format!("publish e k {envelope}")
+    };
+    let mut accepted = 0;
+    let refusal = loop {
+        sender.send_line(&line(accepted)).await;
+        let reply = sender.line().await;
+        if reply != format!("ACK m-{accepted}") {
+            break reply;
+        }
+        accepted += 1;
+        assert!(accepted < 2000, "the disk is never full");
+    };
+    assert!(refusal.starts_with("Error: storage_full: "), "{refusal}");
+    assert!(accepted > 20, "{accepted}");
+
+    // Nothing at all is free now. Nothing is acknowledged, nothing falls over, and what waits is delivered.
+    disk.fill(None);
+    sender.send_line(&line(accepted)).await;
+    sender.expect_prefix("Error: storage_full: ").await;
+    server.kill9().await;
+    server.restart().await;
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    receiver.ask("consume q 1000", "Subscribed to queue").await;
+    for number in 0..accepted {
+        receiver.expect_prefix(&format!("Message: m-{number} ")).await;
+    }
+    // Some room, though less than the reserve: acks are taken, publishes are not.
+    disk.free();
+    disk.fill(Some(1024 * 1024));
+    let mut sender = RawClient::connect(&server, "sender").await;
+    for number in 0..accepted {
+        receiver.ask(&format!("ack m-{number}"), &format!("ACK_CONFIRMED m-{number}")).await;
+    }
+    disk.free();
+    // Given back a little at a time, when nothing else is to do.
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        sender.send_line(&line(accepted)).await;
+        let reply = sender.line().await;
+        if reply == format!("ACK m-{accepted}") {
+            break;
+        }
+        assert!(reply.starts_with("Error: storage_full: "), "{reply}");
+        assert!(tokio::time::Instant::now() < end, "there is room, and still: {reply}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    receiver.expect_prefix(&format!("Message: m-{accepted} ")).await;
+    receiver.ask(&format!("ack m-{accepted}"), &format!("ACK_CONFIRMED m-{accepted}")).await;
+    let database = Database::connect(&url).await;
+    server.terminate().await;
+    assert_eq!(database.rows("PRAGMA integrity_check").await, [[Some("ok".to_owned())]]);
+    assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
+    let complete = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
+    assert_eq!(database.number(complete).await, i64::try_from(accepted).unwrap() + 1);
+}
+
+use ciphermq_tests::Database;

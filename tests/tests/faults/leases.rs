@@ -1,0 +1,201 @@
+//! Leases on a server that is killed and started again, and connections that die in silence; what needs no fault is
+//! shown by `tests/protocol`.
+
+use std::time::Duration;
+
+use ciphermq_tests::faults::Proxy;
+use ciphermq_tests::faults::proxy::Weather;
+use ciphermq_tests::raw::Tls;
+use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
+
+const CONSUMER: &str = r#"hello {"consumer":"6b5a1f0e-8f4e-4b57-9f0c-5d8e2f6f9a11"}"#;
+
+struct Bench {
+    server: Server,
+    proxy: Proxy,
+    sender: RawClient,
+}
+
+impl Bench {
+    async fn new(backend: &Backend, redelivery_timeout: &str) -> Self {
+        let options = backend
+            .options()
+            .await
+            .set("limits", "redelivery_timeout", redelivery_timeout)
+            .set("limits", "max_redeliveries", 2);
+        let server = Server::start(options).await;
+        let proxy = Proxy::start(server.address()).await;
+        let mut sender = RawClient::connect(&server, "sender").await;
+        sender.ask("declare_queue q", "Queue declared").await;
+        sender.ask("declare_exchange e", "Exchange declared").await;
+        sender.ask("bind q e k", "Queue bound").await;
+        Self { server, proxy, sender }
+    }
+
+    async fn publish(&mut self, ids: &[&str]) {
+        for id in ids {
+            let envelope = EnvelopeText::older(id, "receiver");
+            self.sender.ask(&format!("publish e k {envelope}"), &format!("ACK {id}")).await;
+        }
+    }
+
+    /// A receiver's connection through the proxy.
+    async fn receiver(&self) -> RawClient {
+        let pki = self.server.pki();
+        let tls = Tls::trusting(&pki.ca()).identity(pki.client("receiver"));
+        RawClient::handshake(self.proxy.address(), &tls).await.unwrap()
+    }
+
+    async fn restart_by_kill(&mut self) {
+        self.server.kill9().await;
+        self.server.restart().await;
+        self.sender = RawClient::connect(&self.server, "sender").await;
+    }
+}
+
+async fn expect_messages(client: &mut RawClient, ids: &[&str]) {
+    for id in ids {
+        client.expect_prefix(&format!("Message: {id} ")).await;
+    }
+}
+
+pub(super) async fn a_lost_connection_returns_its_messages_at_the_head_in_order(backend: Backend) {
+    let mut bench = Bench::new(&backend, "1m").await;
+    bench.publish(&["1", "2", "3"]).await;
+    let mut lost = bench.receiver().await;
+    lost.ask("consume q 3", "Subscribed to queue").await;
+    expect_messages(&mut lost, &["1", "2", "3"]).await;
+    bench.publish(&["4", "5"]).await;
+    lost.ask("ack 2", "ACK_CONFIRMED 2").await;
+    expect_messages(&mut lost, &["4"]).await;
+    bench.proxy.cut(true);
+    let mut next = bench.receiver().await;
+    next.ask("consume q 9", "Subscribed to queue").await;
+    expect_messages(&mut next, &["1", "3", "4", "5"]).await;
+    next.ask("ack 1 3 4 5", "ACK_CONFIRMED 1").await;
+}
+
+/// The client's machine has gone without a word, and its successor need not wait for the time-out.
+pub(super) async fn hello_takes_over_from_a_connection_that_died_in_silence(backend: Backend) {
+    let mut bench = Bench::new(&backend, "1m").await;
+    bench.publish(&["1", "2", "3"]).await;
+    let mut dead = bench.receiver().await;
+    dead.send_line(CONSUMER).await;
+    dead.expect_prefix("Hello: ").await;
+    dead.ask("consume q 2", "Subscribed to queue").await;
+    expect_messages(&mut dead, &["1", "2"]).await;
+    bench.proxy.weather(Weather { frozen: true, ..Weather::default() });
+    let mut next = RawClient::connect(&bench.server, "receiver").await;
+    next.send_line(CONSUMER).await;
+    next.expect_prefix("Hello: ").await;
+    next.ask("consume q 9", "Subscribed to queue").await;
+    expect_messages(&mut next, &["1", "2", "3"]).await;
+    // Another client with the same consumer id takes nothing over.
+    let mut other = RawClient::connect(&bench.server, "other").await;
+    other.send_line(CONSUMER).await;
+    other.expect_prefix("Hello: ").await;
+    next.ask("ack 1 2 3", "ACK_CONFIRMED 1").await;
+}
+
+/// Without a consumer id the time-out finds it out.
+pub(super) async fn a_connection_that_died_in_silence_loses_its_messages_by_time(backend: Backend) {
+    let mut bench = Bench::new(&backend, "1s").await;
+    bench.publish(&["1", "2"]).await;
+    let mut dead = bench.receiver().await;
+    dead.ask("consume q 2", "Subscribed to queue").await;
+    expect_messages(&mut dead, &["1", "2"]).await;
+    bench.proxy.weather(Weather { frozen: true, ..Weather::default() });
+    let mut next = RawClient::connect(&bench.server, "receiver").await;
+    next.ask("consume q 9", "Subscribed to queue").await;
+    next.ask("ping", "PONG").await;
+    expect_messages(&mut next, &["1", "2"]).await;
+    next.ask("ack 1 2", "ACK_CONFIRMED 1").await;
+    next.expect("ACK_CONFIRMED 2").await;
+    // What it had to say comes late, and counts all the same.
+    dead.send_line("ack 1").await;
+    bench.proxy.weather(Weather::default());
+    loop {
+        let line = dead.line().await;
+        if !line.starts_with("Message: ") {
+            assert_eq!(line, "ACK_CONFIRMED 1");
+            break;
+        }
+    }
+}
+
+pub(super) async fn only_the_receiver_settles_also_after_a_restart(backend: Backend) {
+    let mut bench = Bench::new(&backend, "1m").await;
+    bench.publish(&["1", "2", "3"]).await;
+    let mut receiver = bench.receiver().await;
+    receiver.ask("consume q 9", "Subscribed to queue").await;
+    expect_messages(&mut receiver, &["1", "2", "3"]).await;
+    bench.restart_by_kill().await;
+    for stranger in ["other", "sender"] {
+        let mut stranger = RawClient::connect(&bench.server, stranger).await;
+        for command in ["ack 1", "reject 1 no"] {
+            stranger.send_line(command).await;
+            stranger.expect_prefix("Error: not_authorized: ").await;
+        }
+    }
+    // What was written before the restart is acked after it, without being delivered again first.
+    let mut receiver = RawClient::connect(&bench.server, "receiver").await;
+    receiver.ask("ack 1", "ACK_CONFIRMED 1").await;
+    receiver.ask("reject 2 because", "Rejected 2").await;
+    bench.restart_by_kill().await;
+    let mut receiver = RawClient::connect(&bench.server, "receiver").await;
+    receiver.ask("ack 1", "ACK_CONFIRMED 1").await;
+    receiver.ask("consume q 9", "Subscribed to queue").await;
+    expect_messages(&mut receiver, &["3"]).await;
+    receiver.ask("ack 3", "ACK_CONFIRMED 3").await;
+    let kept = "SELECT message_id, reason FROM rejected_messages";
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(bench.server.database().await.rows(kept).await, [[text("2"), text("because")]]);
+}
+
+pub(super) async fn resend_and_fetch_lease_over_a_restart(backend: Backend) {
+    let mut bench = Bench::new(&backend, "1m").await;
+    bench.publish(&["1", "2"]).await;
+    let mut one = bench.receiver().await;
+    one.send_line("fetch q").await;
+    expect_messages(&mut one, &["1"]).await;
+    one.send_line("fetch q").await;
+    expect_messages(&mut one, &["2"]).await;
+    one.ask("fetch q", "No messages").await;
+    bench.sender.ask("resend 2", "Resend requested").await;
+    one.send_line("fetch q").await;
+    expect_messages(&mut one, &["2"]).await;
+    // Fetched and lost with its connection.
+    bench.proxy.cut(true);
+    let mut two = bench.receiver().await;
+    two.send_line("fetch q").await;
+    expect_messages(&mut two, &["1"]).await;
+    bench.restart_by_kill().await;
+    bench.sender.ask("resend 1", "Resend requested").await;
+    bench.sender.ask("resend 3", "Message ID not found").await;
+    let mut three = RawClient::connect(&bench.server, "receiver").await;
+    three.send_line("fetch q").await;
+    expect_messages(&mut three, &["1"]).await;
+    three.ask("ack 1", "ACK_CONFIRMED 1").await;
+    bench.sender.ask("resend 1", "Message ID not found").await;
+}
+
+/// A message that is never acked is handed out a few times, then the others go first; and it is not dropped.
+pub(super) async fn a_message_that_nobody_acks_does_not_hold_up_its_lane(backend: Backend) {
+    let mut bench = Bench::new(&backend, "1m").await;
+    bench.publish(&["stubborn", "1", "2", "3"]).await;
+    for _ in 0..2 {
+        let mut client = bench.receiver().await;
+        client.ask("consume q 1", "Subscribed to queue").await;
+        expect_messages(&mut client, &["stubborn"]).await;
+        bench.proxy.cut(true);
+        client.expect_closed().await;
+    }
+    let mut client = bench.receiver().await;
+    client.ask("consume q 1", "Subscribed to queue").await;
+    for id in ["1", "2", "3"] {
+        expect_messages(&mut client, &[id]).await;
+        client.ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}")).await;
+    }
+    expect_messages(&mut client, &["stubborn"]).await;
+    tokio::time::timeout(Duration::from_secs(5), client.ask("ack stubborn", "ACK_CONFIRMED stubborn")).await.unwrap();
+}

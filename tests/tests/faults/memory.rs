@@ -1,0 +1,95 @@
+//! Memory, files and disk: bounded whatever waits and whoever is slow, and given back when all is drained. The table
+//! for 10,000, 100,000 and 1,000,000 messages: `cargo run -p ciphermq-tests --bin faults -- memory`.
+
+use std::time::{Duration, Instant};
+
+use ciphermq_tests::faults::backlog::{self, MEMORY, START};
+use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
+
+pub(super) async fn a_long_queue_costs_little_memory_heavy(backend: Backend) {
+    let figures = backlog::measure(&backend, 100_000, 100_000).await;
+    eprintln!("{}\n{figures}", backlog::Figures::HEADER);
+    assert!(figures.publishing < MEMORY && figures.receiving < MEMORY && figures.started < MEMORY, "{figures}");
+    assert!(figures.start < START, "{figures}");
+    // Drained and idle: no files of the connections are left.
+    assert!(figures.idle[1].1 <= figures.idle[0].1, "{figures}");
+}
+
+async fn bound(server: &Server) -> RawClient {
+    let mut sender = RawClient::connect(server, "sender").await;
+    sender.ask("declare_queue q", "Queue declared").await;
+    sender.ask("declare_exchange e", "Exchange declared").await;
+    sender.ask("bind q e k", "Queue bound").await;
+    sender
+}
+
+/// A receiver with the largest prefetch that reads nothing, while 160 MB wait for it.
+pub(super) async fn a_receiver_that_stops_reading_costs_little_memory_heavy(backend: Backend) {
+    let server = backend.server().await;
+    let mut sender = bound(&server).await;
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    receiver.ask("consume q 65535", "Subscribed to queue").await;
+    let payload = "A".repeat(80_000);
+    for number in 0..2000 {
+        let id = format!("m-{number}");
+        let envelope = EnvelopeText::older(&id, "receiver").set("ciphertext", payload.as_str());
+        sender.ask(&format!("publish e k {envelope}"), &format!("ACK {id}")).await;
+    }
+    let peak = server.process().peak_rss_bytes();
+    assert!(peak < MEMORY, "{peak}");
+    // It reads on, and gets all of them in order.
+    for number in 0..2000 {
+        receiver.expect_prefix(&format!("Message: m-{number} ")).await;
+    }
+    let peak = server.process().peak_rss_bytes();
+    assert!(peak < MEMORY, "{peak}");
+}
+
+/// A client that asks and asks, and never reads an answer.
+pub(super) async fn a_client_that_reads_no_answers_is_not_read_from(backend: Backend) {
+    let server = backend.server().await;
+    let _sender = bound(&server).await;
+    let mut silent = RawClient::connect(&server, "sender").await;
+    let line = format!("get_public_key {}\n", "x".repeat(200)).repeat(1000);
+    let mut sent = 0;
+    let taken = tokio::time::timeout(Duration::from_secs(5), async {
+        while sent < 400 {
+            silent.send_bytes(&line).await;
+            sent += 1;
+        }
+    })
+    .await;
+    let peak = server.process().peak_rss_bytes();
+    assert!(peak < MEMORY, "{peak} bytes after {sent} thousand lines");
+    assert!(taken.is_err(), "80 MB of questions were taken from a client that reads no answers");
+    RawClient::connect(&server, "other").await.ask("ping", "PONG").await;
+}
+
+/// After a backlog was drained the store gives its disk space back, metadata apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_space_of_a_drained_queue_is_given_back_heavy() {
+    let server = Backend::Sqlite.server().await;
+    let mut sender = bound(&server).await;
+    let payload = "A".repeat(40_000);
+    let messages = 2000;
+    for number in 0..messages {
+        let envelope = EnvelopeText::older(&backlog::id(number), "receiver").set("ciphertext", payload.as_str());
+        sender.send_line(&format!("publish e k {envelope}")).await;
+        sender.expect(&format!("ACK {}", backlog::id(number))).await;
+    }
+    let data = server.folder().join("data");
+    let size = || -> u64 {
+        let entries = std::fs::read_dir(&data).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
+    };
+    let full = size();
+    assert!(full > 80_000_000, "{full}");
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    backlog::receive(&mut receiver, messages).await;
+    // A few megabytes are kept for the messages to come.
+    let end = Instant::now() + Duration::from_secs(60);
+    while size() > 24_000_000 {
+        assert!(Instant::now() < end, "{} of {full} bytes are left", size());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! PostgreSQL goes away in mid-traffic and comes back: connections stay, publishes wait and then fail with
+//! `storage_unavailable`, everything goes on by itself, and nothing is lost or doubled.
+
+use std::time::Duration;
+
+use ciphermq_tests::faults::campaign::{Settings, hold_tables};
+use ciphermq_tests::faults::{Campaign, Report};
+use ciphermq_tests::postgres::Stop;
+use ciphermq_tests::{Backend, EnvelopeText, RawClient};
+
+/// Longer than the server lets a publish wait for its store here.
+const OUTAGE: Duration = Duration::from_secs(4);
+
+async fn campaign() -> Campaign {
+    let settings = Settings { storage_wait: "1s", ..Settings::new(super::random::seed(), 0) };
+    let mut campaign = Campaign::start(Backend::postgres().await, settings).await;
+    campaign.pass_until_received(100).await;
+    campaign
+}
+
+/// During the outage a client of its own sees the error, on a connection that stays; after it everything goes on.
+async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -> Report {
+    // What could not be told apart is sent again with the same id.
+    let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
+    client.ask(&format!("publish raw raw {envelope}"), "ACK witness-1-nobody").await;
+    campaign.pass_until_received(200).await;
+    assert_eq!(campaign.connections(), before, "a connection was lost over it");
+    let witness = "DELETE FROM messages WHERE receiver_client_id = 'nobody'";
+    assert_eq!(campaign.server.database().await.execute(witness).await, 1);
+    let report = campaign.settle().await.sound();
+    eprintln!("{report}");
+    report
+}
+
+/// A connection to watch the outage with, and how many there are.
+async fn witness(campaign: &Campaign) -> (RawClient, usize) {
+    let client = RawClient::connect(&campaign.server, "witness").await;
+    (client, campaign.connections())
+}
+
+async fn sees_the_outage(campaign: &mut Campaign, client: &mut RawClient) {
+    let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
+    let started = tokio::time::Instant::now();
+    client.send_line(&format!("publish raw raw {envelope}")).await;
+    let line = client.line().await;
+    assert!(line.starts_with("Error: storage_unavailable: "), "{line}");
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_millis(900) && waited < Duration::from_secs(3), "{waited:?}");
+    client.ask("ping", "PONG").await;
+    campaign.pass(OUTAGE.saturating_sub(waited)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_stopped() {
+    let mut campaign = campaign().await;
+    let (mut client, before) = witness(&campaign).await;
+    campaign.postgres().stop(Stop::Fast).await;
+    sees_the_outage(&mut campaign, &mut client).await;
+    campaign.postgres().restart().await;
+    let report = goes_on(campaign, client, before).await;
+    assert!(report.put_off > 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_ended_at_once() {
+    let mut campaign = campaign().await;
+    let (mut client, before) = witness(&campaign).await;
+    campaign.postgres().stop(Stop::Immediate).await;
+    sees_the_outage(&mut campaign, &mut client).await;
+    campaign.postgres().restart().await;
+    goes_on(campaign, client, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_killed() {
+    let mut campaign = campaign().await;
+    let (mut client, before) = witness(&campaign).await;
+    campaign.postgres().kill().await;
+    sees_the_outage(&mut campaign, &mut client).await;
+    campaign.postgres().restart().await;
+    goes_on(campaign, client, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_restarted_at_once_is_hardly_noticed() {
+    let mut campaign = campaign().await;
+    let (client, before) = witness(&campaign).await;
+    for _ in 0..3 {
+        campaign.postgres().stop(Stop::Fast).await;
+        campaign.postgres().restart().await;
+        campaign.pass_until_received(50).await;
+    }
+    goes_on(campaign, client, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_tables_locked_for_20_seconds() {
+    let mut campaign = campaign().await;
+    let (mut client, before) = witness(&campaign).await;
+    let database = campaign.server.database().await;
+    let lock = hold_tables(&database).await;
+    sees_the_outage(&mut campaign, &mut client).await;
+    campaign.pass(Duration::from_secs(20) - OUTAGE).await;
+    lock.rollback().await.unwrap();
+    goes_on(campaign, client, before).await;
+}
+
+/// Acks wait as long as it takes, and are confirmed when the store is back; meanwhile nothing is delivered again.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_acks_wait_for_the_store() {
+    let Backend::Postgres(mut postgres) = Backend::postgres().await else { unreachable!() };
+    let name = postgres.create_database().await;
+    let options = ciphermq_tests::server::Options::postgres(postgres.url(&name))
+        .set("limits", "storage_wait", "500ms")
+        .set("limits", "redelivery_timeout", "1s");
+    let server = ciphermq_tests::Server::start(options).await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.ask("declare_queue q", "Queue declared").await;
+    sender.ask("declare_exchange e", "Exchange declared").await;
+    sender.ask("bind q e k", "Queue bound").await;
+    for id in ["one", "two"] {
+        let envelope = EnvelopeText::older(id, "receiver");
+        sender.ask(&format!("publish e k {envelope}"), &format!("ACK {id}")).await;
+    }
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    receiver.ask("consume q 2", "Subscribed to queue").await;
+    receiver.expect_prefix("Message: one ").await;
+    receiver.expect_prefix("Message: two ").await;
+    postgres.stop(Stop::Fast).await;
+    receiver.send_line("ack one two").await;
+    // Longer than leases last, and than publishes wait.
+    receiver.expect_silence(Duration::from_secs(2)).await;
+    postgres.restart().await;
+    receiver.expect("ACK_CONFIRMED one").await;
+    receiver.expect("ACK_CONFIRMED two").await;
+    receiver.ask("ping", "PONG").await;
+    let database = server.database().await;
+    assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
+}
