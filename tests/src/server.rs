@@ -125,6 +125,15 @@ impl Options {
         config.to_string()
     }
 
+    /// Whether the server does not say that it listens.
+    fn is_quiet(&self) -> bool {
+        let level = self
+            .settings
+            .get("logging")
+            .and_then(|logging| logging.get("level")?.as_str());
+        matches!(level, Some("warn" | "error"))
+    }
+
     fn database_url(&self, folder: &Path) -> String {
         match &self.store {
             Store::Sqlite => format!("sqlite://{}", folder.join("data/ciphermq.db").display()),
@@ -255,7 +264,14 @@ impl Server {
             .current_dir(self.folder.path());
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::spawn("ciphermq-server", command);
-        match process.stderr.find(0, PATIENCE, listening_address).await {
+        let listening = async {
+            if self.options.is_quiet() {
+                accepts(SocketAddr::new(self.address.ip(), port), &process.stderr).await
+            } else {
+                process.stderr.find(0, PATIENCE, listening_address).await
+            }
+        };
+        match listening.await {
             Some(address) => {
                 self.address = address;
                 self.process = Some(process);
@@ -422,6 +438,18 @@ impl Server {
             stderr: process.stderr.text(),
         }
     }
+}
+
+/// The address, once a server that does not say so takes connections there; nothing if it ends instead.
+async fn accepts(address: SocketAddr, console: &Output) -> Option<SocketAddr> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !console.is_complete() && tokio::time::Instant::now() < end {
+        if tokio::net::TcpStream::connect(address).await.is_ok() {
+            return Some(address);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
 }
 
 /// The address in the console line that says that the server listens: `listening on 127.0.0.1:5672`, or a log

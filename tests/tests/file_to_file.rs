@@ -41,15 +41,19 @@ impl Scene {
     /// Small batches, so that there is time to kill.
     fn send(&self) -> Cli {
         Cli::new("send")
-            .args(["--to", "receiver_1", "--batch-size", "10", "--file"])
+            .args(["--to", "receiver_1", "--batch-size", "1", "--file"])
             .arg(self.path("readings.jsonl"))
             .connecting(&self.server, "sender_1")
             .limit(SETTLING)
     }
 
     fn receive(&self) -> Cli {
+        self.receive_with("8")
+    }
+
+    fn receive_with(&self, prefetch: &str) -> Cli {
         Cli::new("receive")
-            .args(["--prefetch", "64", "--output"])
+            .args(["--prefetch", prefetch, "--output"])
             .arg(self.path("out.jsonl"))
             .arg("--private-key")
             .arg(self.path("receiver_private.key"))
@@ -130,9 +134,12 @@ async fn kills(backend: Backend, kills: u64) {
     let mut scene = Scene::new(&backend).await;
     scene.prepare().await;
     let (mut sender, mut receiver) = (scene.send().spawn(), scene.receive().spawn());
-    let mut counts = BTreeMap::<&str, u32>::new();
+    let (mut counts, mut in_traffic) = (BTreeMap::<&str, u32>::new(), 0);
     for _ in 0..kills {
-        tokio::time::sleep(Duration::from_millis(random.random_range(20..500))).await;
+        // Long enough for a program to connect and move something, and short enough that the work is not done before
+        // the last kill.
+        tokio::time::sleep(Duration::from_millis(random.random_range(20..300))).await;
+        in_traffic += u64::from(lines(&scene.path("out.jsonl")).len() < data::READINGS);
         let whom = ["sender", "receiver", "server"][random.random_range(0..3)];
         *counts.entry(whom).or_default() += 1;
         match whom {
@@ -149,7 +156,8 @@ async fn kills(backend: Backend, kills: u64) {
             _ => receiver = scene.receive().spawn(),
         }
     }
-    println!("killed: {counts:?}");
+    println!("killed: {counts:?}, {in_traffic} of {kills} before everything had arrived");
+    assert!(in_traffic >= kills / 2, "the work was done too soon for the kills to mean anything");
     settle(&scene, &mut sender, &mut receiver).await;
 }
 
@@ -166,7 +174,7 @@ async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
     assert!(status.success(), "{}", sender.stderr.text());
     // The receiver may have met no server, too.
     receiver.kill().await;
-    scene.receive().args(["--idle-exit", "3"]).run().await.success();
+    scene.receive_with("1024").args(["--idle-exit", "3"]).run().await.success();
     let expected = scene.lines_of_input();
     assert_eq!(expected.len(), data::READINGS);
     let wrong = differences(&expected, &scene.messages());
@@ -188,6 +196,20 @@ async fn every_reading_arrives_once_whoever_is_killed_heavy_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reading_arrives_once_whoever_is_killed_heavy_postgres() {
     kills(Backend::postgres().await, 12).await;
+}
+
+/// The check is checked: the same kill without a checkpoint doubles lines, and that is seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
+    let scene = Scene::new(&Backend::Sqlite).await;
+    scene.prepare().await;
+    let mut sender = scene.send().args(["--no-checkpoint", "-v"]).spawn();
+    sender.stderr.expect("Server ACK received").await;
+    sender.kill().await;
+    scene.send().arg("--no-checkpoint").run().await.success();
+    scene.receive_with("1024").args(["--idle-exit", "2"]).run().await.success();
+    let wrong = differences(&scene.lines_of_input(), &scene.messages());
+    assert!(!wrong.is_empty() && wrong.iter().all(|(_, count)| *count == 1), "{wrong:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -121,9 +121,7 @@ fn neither_file_grows_with_the_number_of_messages() {
     // Groups of one, so that the journal comes to its limit.
     let mut longest = 0;
     for position in 0..8_000 {
-        for id in [id(position)] {
-            record.record(Some(&sender()), &id).unwrap();
-        }
+        record.record(Some(&sender()), &id(position)).unwrap();
         if position % 2 == 0 {
             record.append().unwrap();
             record.pending.clear();

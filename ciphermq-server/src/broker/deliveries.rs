@@ -11,8 +11,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Topology;
 use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, Load, Policy, What};
-use crate::store::writer::CommitObserver;
-use crate::store::{self, Ack, AckOutcome, LaneKey, Page, Publish, Reader, Seq, Time};
+use crate::store::writer::{CommitObserver, Decided};
+use crate::store::{self, AckOutcome, LaneKey, Page, Publish, Reader, Seq, Time};
 
 /// Between two tries to read from a store that does not answer.
 const READ_RETRY: Duration = Duration::from_millis(200);
@@ -112,13 +112,21 @@ impl Deliveries {
         )
     }
 
-    /// Closes the outlet; what was leased to it returns to its lanes.
-    pub(super) fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
-        if let Some((_, outlet)) = self.outlets.remove(&connection) {
+    /// Ends the connection, whatever it has yet to say, and closes its outlet.
+    pub(super) fn end(self: &Arc<Self>, connection: ConnectionId) {
+        if let Some(outlet) = self.outlets.get(&connection) {
             outlet.close.notify_one();
-            if self.inboxes.contains_key(&outlet.client_id) {
-                self.stir(&outlet.client_id, |inbox, now| inbox.disconnect(connection, now));
-            }
+        }
+        self.disconnect(connection);
+    }
+
+    /// Closes the outlet; what was leased to it returns to its lanes. The connection itself goes on, to answer
+    /// what it has read.
+    pub(super) fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
+        if let Some((_, outlet)) = self.outlets.remove(&connection)
+            && self.inboxes.contains_key(&outlet.client_id)
+        {
+            self.stir(&outlet.client_id, |inbox, now| inbox.disconnect(connection, now));
         }
     }
 
@@ -251,7 +259,7 @@ impl Deliveries {
     }
 
     /// The mission's log lines: one for each message and queue, one for each acknowledgement.
-    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]) {
+    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
         if !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
@@ -288,7 +296,7 @@ pub(super) struct Connected {
 pub(super) struct Observer(pub(super) Arc<Deliveries>);
 
 impl CommitObserver for Observer {
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]) {
+    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]) {
         let Self(deliveries) = self;
         deliveries.log(publishes, acks);
         let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
@@ -299,7 +307,7 @@ impl CommitObserver for Observer {
                 .0
                 .push(publish);
         }
-        for ack in acks {
+        for ack in acks.iter().chain(rejections) {
             by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
         }
         for (receiver, (publishes, acks)) in by_receiver {

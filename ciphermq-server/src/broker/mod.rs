@@ -511,7 +511,7 @@ impl Session {
             .filter(|older| *older != self.id);
         if let Some(older) = older {
             tracing::info!(client_id = %self.client_id, "Consumer has reconnected, its older connection is ended");
-            self.broker.deliveries.disconnect(older);
+            self.broker.deliveries.end(older);
         }
         self.consumer = Some(consumer);
     }

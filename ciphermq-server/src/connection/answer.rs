@@ -1,6 +1,7 @@
 //! The answer to a command: here already, or on its way from the store.
 
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::broker::publish::Publishing;
 use crate::broker::{AckOutcomes, Subscription, write_error};
@@ -19,6 +20,13 @@ pub(super) enum Answer {
     Acks(Vec<MessageId>, AckOutcomes),
     /// What the store says of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
+}
+
+/// An answer in the queue from the reader to the writer.
+pub(super) struct Queued {
+    pub(super) answer: Answer,
+    /// The memory that a long command line has until it is answered.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What the writer does once the replies stand in the output.

@@ -1,4 +1,5 @@
-//! How much memory the unfinished lines of all connections may take together.
+//! How much memory the lines of all connections may take together: unfinished ones, and long ones whose answers
+//! are not there yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,18 @@ impl Hold {
             }
         }
         Ok(())
+    }
+
+    /// Room for a long line that is carried out but not answered yet; `None` for a short one, of which only so
+    /// many can wait for their answers.
+    pub(super) async fn keep(&self, line: usize) -> Result<Option<OwnedSemaphorePermit>, Exhausted> {
+        if line <= UNIT {
+            return Ok(None);
+        }
+        let units = u32::try_from(line.div_ceil(UNIT).min(self.budget.total)).map_err(|_| Exhausted)?;
+        let acquire = Arc::clone(&self.budget.units).acquire_many_owned(units);
+        let permit = tokio::time::timeout(WAIT, acquire).await.map_err(|_| Exhausted)?;
+        permit.map(Some).map_err(|_| Exhausted)
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -10,7 +10,7 @@ use ciphermq_protocol::{Command, ErrorCode, ErrorReply, LineDecoder, Reply};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
-use super::answer::Answer;
+use super::answer::{Answer, Queued};
 use super::buffers::{BufferBudget, Hold};
 use crate::broker::Session;
 use crate::stop::Stop;
@@ -51,7 +51,7 @@ impl fmt::Display for Ended {
 pub(super) async fn run<I: AsyncRead + Unpin>(
     input: I,
     session: Session,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<Queued>,
     buffers: &Arc<BufferBudget>,
     stop: Stop,
 ) -> Ended {
@@ -82,7 +82,10 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
                 };
                 let _ = reader
                     .answers
-                    .send(Answer::Ready(ErrorReply::new(code, text).into()))
+                    .send(Queued {
+                        answer: Answer::Ready(ErrorReply::new(code, text).into()),
+                        _room: None,
+                    })
                     .await;
                 return Ended::Unreadable(code);
             }
@@ -94,7 +97,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
 struct Reader<I> {
     input: I,
     session: Session,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<Queued>,
     decoder: LineDecoder,
     hold: Hold,
     stop: Stop,
@@ -113,8 +116,15 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .decode(&mut self.buffer)
                 .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
+            let overloaded = |_| Ended::Unreadable(ErrorCode::Overloaded);
+            // What the line took while it was unfinished is free before it takes the same again.
+            self.hold.fit(self.buffer.len()).await.map_err(overloaded)?;
+            let room = self.hold.keep(line.len()).await.map_err(overloaded)?;
             let answer = execute(&mut self.session, &line).await;
-            self.answers.send(answer).await.map_err(|_| Ended::Lost)?;
+            self.answers
+                .send(Queued { answer, _room: room })
+                .await
+                .map_err(|_| Ended::Lost)?;
         }
         self.hold
             .fit(self.buffer.len())

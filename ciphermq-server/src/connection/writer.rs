@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::answer::{Answer, Then};
+use super::answer::{Queued, Then};
 use crate::broker::{Mailbox, Receipts};
 
 /// How much is gathered before it is written.
@@ -15,7 +15,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// Writes until no more answers come, or the connection is lost.
 pub(super) async fn run<O: AsyncWrite + Unpin>(
     output: O,
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<Queued>,
     mailbox: Mailbox,
     receipts: Receipts,
 ) {
@@ -38,11 +38,11 @@ struct Done;
 
 struct Writer<O> {
     output: O,
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<Queued>,
     mailbox: Mailbox,
     receipts: Receipts,
     /// The answer whose turn it is.
-    current: Option<Answer>,
+    current: Option<Queued>,
     out: BytesMut,
     /// Bytes of envelopes in `out`.
     unsent: usize,
@@ -58,7 +58,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.out = BytesMut::new();
         match &mut self.current {
             Some(current) => tokio::select! {
-                (replies, then) = current.replies() => {
+                (replies, then) = current.answer.replies() => {
                     self.current = None;
                     self.emit(&replies, then);
                 }
@@ -84,7 +84,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
             if let Some((replies, then)) = self
                 .current
                 .as_mut()
-                .and_then(|current| current.replies().now_or_never())
+                .and_then(|current| current.answer.replies().now_or_never())
             {
                 self.current = None;
                 self.emit(&replies, then);

@@ -348,6 +348,22 @@ impl Lane {
             .map(|parked| (&parked.waiting.message_id, parked.waiting.attempts))
     }
 
+    /// First deliveries of messages that have come back, whose time the store does not know yet. It is taken to
+    /// know them from now on.
+    pub(super) fn unrecorded(&mut self) -> impl Iterator<Item = (MessageId, Time)> {
+        let returned = self.returned.values_mut().map(|returned| &mut returned.waiting);
+        let parked = self.parked.values_mut().map(|parked| &mut parked.waiting);
+        returned
+            .chain(parked)
+            .filter_map(|waiting| match &mut waiting.delivered {
+                Some((time, recorded @ false)) => {
+                    *recorded = true;
+                    Some((waiting.message_id.clone(), *time))
+                }
+                _ => None,
+            })
+    }
+
     /// Whether forgetting the lane loses nothing: all that it has is in the store.
     pub(super) fn is_idle(&self) -> bool {
         self.consumers.is_empty()

@@ -402,7 +402,8 @@ impl Inbox {
         }
     }
 
-    /// First deliveries at or before `before` that are not acked and whose time is not recorded yet.
+    /// First deliveries that are not acked and whose time is not recorded yet: those at or before `before`, and
+    /// those that have come back, as their time would be lost with the process.
     pub fn unrecorded(&mut self, before: Instant) -> Vec<(MessageId, Time)> {
         let mut deliveries = Vec::new();
         for (message_id, flight) in self.flights.iter_mut().filter(|(_, flight)| !flight.gone) {
@@ -415,6 +416,7 @@ impl Inbox {
                 deliveries.push((message_id.clone(), lease.delivered));
             }
         }
+        deliveries.extend(self.lanes.values_mut().flat_map(Lane::unrecorded));
         deliveries
     }
 

@@ -300,9 +300,11 @@ impl Campaign {
         }
     }
 
-    /// How many connections have been made through the proxy.
+    /// How many connections those participants have made that need one only: all but `ciphermq-cli send`.
     pub fn connections(&self) -> usize {
-        self.proxy.accepted()
+        let senders: usize = self.senders.iter().map(Sender::connections).sum();
+        let receivers = self.receiver.connections() + self.cli_receiver.losses();
+        senders + receivers + usize::try_from(self.cli_receiver.starts()).unwrap_or(usize::MAX)
     }
 
     /// The PostgreSQL that the server stores in.
@@ -505,7 +507,7 @@ impl Report {
             received: sum(&|record| record.output.len()),
             redelivered: sum(&Record::redeliveries),
             put_off: campaign.senders.iter().map(Sender::put_off).sum(),
-            connections: campaign.connections(),
+            connections: campaign.proxy.accepted(),
             elapsed: campaign.started.elapsed(),
             violations: campaign.violations.clone(),
         }

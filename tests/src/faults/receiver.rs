@@ -42,6 +42,7 @@ struct Book {
     written: HashSet<String>,
     wire: Vec<Wire>,
     anomalies: Vec<String>,
+    connections: usize,
 }
 
 /// A receiver that can be killed and started again.
@@ -92,6 +93,11 @@ impl Receiver {
         self.task.spawn(work.run());
     }
 
+    /// How many connections it has made.
+    pub fn connections(&self) -> usize {
+        lock(&self.book).connections
+    }
+
     /// Ends it at once, whatever it is doing; its connection is gone with it.
     pub async fn kill(&mut self) {
         self.task.shutdown().await;
@@ -129,6 +135,7 @@ impl Work {
             if let Ok(Ok(mut client)) =
                 tokio::time::timeout(Duration::from_secs(5), RawClient::handshake(self.address, &self.tls)).await
             {
+                lock(&self.book).connections += 1;
                 // It ends with an error only: of the connection.
                 let _: std::io::Result<()> = self.receive(&mut client).await;
             }

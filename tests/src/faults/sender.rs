@@ -49,6 +49,7 @@ pub enum Manners {
 struct Book {
     entries: Vec<Entry>,
     anomalies: Vec<String>,
+    connections: usize,
     put_off: u64,
 }
 
@@ -117,6 +118,11 @@ impl Sender {
             random: StdRng::seed_from_u64(seed),
         };
         self.task.spawn(work.run());
+    }
+
+    /// How many connections it has made.
+    pub fn connections(&self) -> usize {
+        lock(&self.book).connections
     }
 
     /// Ends it at once, whatever it is doing; its connection is gone with it.
@@ -188,6 +194,7 @@ impl Work {
             if let Ok(Ok(mut client)) =
                 tokio::time::timeout(Duration::from_secs(5), RawClient::handshake(self.address, &self.tls)).await
             {
+                lock(&self.book).connections += 1;
                 // An error ends the connection only.
                 if let Ok(()) = self.send(&mut client).await {
                     return;

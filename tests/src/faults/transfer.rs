@@ -232,6 +232,12 @@ impl CliReceiver {
         }
     }
 
+    /// How often it has lost its connection since it was started last.
+    pub fn losses(&self) -> usize {
+        let lines = self.process.as_ref().map(|process| process.stderr.lines()).unwrap_or_default();
+        lines.iter().filter(|line| line.contains("Connection lost")).count()
+    }
+
     /// How often it was started.
     pub fn starts(&self) -> u32 {
         self.starts

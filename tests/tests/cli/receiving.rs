@@ -159,7 +159,12 @@ pub(crate) async fn an_output_that_is_moved_away(scene: Scene) {
     let error = receiver.stderr.text();
     assert!(error.contains("error: ") && error.contains("moved"), "{error}");
     assert!(received::read(&to).is_empty());
-    // Nothing was acked that stands nowhere.
+    // Nothing was acked that stands nowhere. What that receiver may have written stands in the moved file alone, so it
+    // is wanted back.
+    let (what, advice) = failed(desk.cli("receive").args(["--count", "1"]).run().await);
+    assert!(what.contains("moved"), "{what}");
+    assert!(advice.contains("put it back"), "{advice}");
+    std::fs::rename(to, desk.path("data/received_messages.jsonl")).unwrap();
     desk.receive(1).await;
     assert_eq!(desk.texts(), ["one"]);
 }

@@ -48,7 +48,11 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
             server.terminate().await;
         }
         server.restart().await;
+        let mark = sender.stderr.mark();
         sender.signal(Signal::CONT);
+        let again = |line: &str| line.contains("Connected again").then_some(());
+        let again = sender.stderr.find(mark, PATIENCE, again).await;
+        assert!(again.is_some(), "{how:?} was not in mid-stream");
     }
 
     assert_eq!(sender.ended(LIMIT).await.code(), Some(0));

@@ -9,7 +9,7 @@ use ciphermq_tests::faults::campaign::Settings;
 use ciphermq_tests::faults::tracing::{self, Injection};
 use ciphermq_tests::faults::Campaign;
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
+use ciphermq_tests::{Backend, Database, EnvelopeText, RawClient, Server};
 
 /// Syncs fail now and then, each thread's every so-manieth.
 async fn failing_syncs(when: &str) {
@@ -158,5 +158,3 @@ async fn mounted_full_disk() {
     let complete = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
     assert_eq!(database.number(complete).await, i64::try_from(accepted).unwrap() + 1);
 }
-
-use ciphermq_tests::Database;

@@ -83,7 +83,7 @@ enum Source {
     Resumable {
         file: File,
         name: String,
-        plan: Plan,
+        plan: Box<Plan>,
     },
 }
 
@@ -235,7 +235,7 @@ fn open(args: &Args, console: &Console) -> Result<Source, Failure> {
             let name = path.display().to_string();
             let is_file = file.metadata().map_err(failed)?.is_file();
             if is_file && !args.no_checkpoint {
-                let plan = Plan::make(path, &mut file, args)?;
+                let plan = Box::new(Plan::make(path, &mut file, args)?);
                 return Ok(Source::Resumable { file, name, plan });
             }
             // What is no file cannot be read twice, so it cannot be gone on with.

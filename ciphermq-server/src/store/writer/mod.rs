@@ -87,14 +87,17 @@ pub enum WriteError {
     Closed,
 }
 
+/// An ack or a rejection, and what became of it.
+pub type Decided<'a> = (&'a Ack, &'a AckOutcome);
+
 /// Sees what was committed, in the order of the commits, before the submitters do.
 pub trait CommitObserver: Send + Sync {
     /// These messages were stored, in order, each with its first copy's sequence number; and this came of
-    /// acks and then of rejections, whatever it was. Called by the writer's task: must not block.
+    /// acks and of rejections, whatever it was. Called by the writer's task: must not block.
     ///
     /// An ack that the database refuses is shown as [`AckOutcome::NotFound`]: what it cannot even hold is no
     /// message's id.
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]);
+    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]);
 }
 
 /// The answer to a submission, once it is there. Dropping it does not take the submission back. Awaiting it

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CommitObserver, WriteError};
+use super::{CommitObserver, Decided, WriteError};
 use crate::store::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
 
 /// What became of everything in a batch, kind by kind, in order.
@@ -31,14 +31,10 @@ impl Results {
                 PublishOutcome::Duplicate | PublishOutcome::IdInUse => None,
             })
             .collect();
-        let rejected = part
-            .rejections
-            .iter()
-            .map(|rejection| &rejection.ack)
-            .zip(&outcomes.rejections);
-        let acked: Vec<(&Ack, &AckOutcome)> = part.acks.iter().zip(&outcomes.acks).chain(rejected).collect();
-        if !stored.is_empty() || !acked.is_empty() {
-            observer.committed(&stored, &acked);
+        let acked: Vec<Decided<'_>> = part.acks.iter().zip(&outcomes.acks).collect();
+        let rejected: Vec<Decided<'_>> = rejecting(part).zip(&outcomes.rejections).collect();
+        if !stored.is_empty() || !acked.is_empty() || !rejected.is_empty() {
+            observer.committed(&stored, &acked, &rejected);
         }
         self.changes.extend(outcomes.changes.into_iter().map(Ok));
         self.publishes.extend(outcomes.publishes.into_iter().map(Ok));
@@ -49,15 +45,11 @@ impl Results {
     /// Adds that the database refuses an item.
     pub(super) fn refused(&mut self, part: &Transaction, why: &str, observer: &dyn CommitObserver) {
         let error = WriteError::Refused(why.into());
-        let rejected = part.rejections.iter().map(|rejection| &rejection.ack);
-        let acked: Vec<(&Ack, &AckOutcome)> = part
-            .acks
-            .iter()
-            .chain(rejected)
-            .map(|ack| (ack, &AckOutcome::NotFound))
-            .collect();
-        if !acked.is_empty() {
-            observer.committed(&[], &acked);
+        let not_found = |ack| (ack, &AckOutcome::NotFound);
+        let acked: Vec<Decided<'_>> = part.acks.iter().map(not_found).collect();
+        let rejected: Vec<Decided<'_>> = rejecting(part).map(not_found).collect();
+        if !acked.is_empty() || !rejected.is_empty() {
+            observer.committed(&[], &acked, &rejected);
         }
         self.changes
             .extend(part.changes.iter().map(|_| Err(error.clone())));
@@ -72,6 +64,10 @@ impl Results {
         self.publishes
             .extend(part.publishes.iter().map(|_| Err(error.clone())));
     }
+}
+
+fn rejecting(part: &Transaction) -> impl Iterator<Item = &Ack> {
+    part.rejections.iter().map(|rejection| &rejection.ack)
 }
 
 /// How many items a transaction has.

@@ -207,7 +207,7 @@ impl Committer for Scripted {
 }
 
 impl CommitObserver for Scripted {
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[(&Ack, &AckOutcome)]) {
+    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]) {
         let check = self.with(|world| world.on_commit.take());
         if let Some(mut check) = check {
             check();
@@ -218,6 +218,7 @@ impl CommitObserver for Scripted {
             .collect();
         let acks: Vec<String> = acks
             .iter()
+            .chain(rejections)
             .map(|(ack, outcome)| match outcome {
                 AckOutcome::Done(_) => ack.message_id.to_string(),
                 other => format!("{}={other:?}", ack.message_id),
