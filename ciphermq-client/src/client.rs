@@ -369,10 +369,19 @@ impl Client {
     /// [`RequestError`] if the server did not answer, or is too old to list them.
     pub async fn rejected(&self, after: Option<RejectedCursor>) -> Result<RejectedPage, RequestError> {
         let unreadable = |error: serde_json::Error| {
-            RequestError::new(RequestErrorKind::Refused, format!("The list of rejected messages cannot be read: {error}."))
+            RequestError::new(
+                RequestErrorKind::Refused,
+                format!("The list of rejected messages cannot be read: {error}."),
+            )
         };
         let json = serde_json::to_string(&RejectedRequest { after, limit: None }).map_err(unreadable)?;
-        let read = |reply| if let Reply::RejectedMessages(json) = reply { Some(json) } else { None };
+        let read = |reply| {
+            if let Reply::RejectedMessages(json) = reply {
+                Some(json)
+            } else {
+                None
+            }
+        };
         let page = self.expect(Command::ListRejected { json }, read).await?;
         serde_json::from_str(&page).map_err(unreadable)
     }

@@ -77,11 +77,11 @@ pub mod resume;
 
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;
+pub use checkpoint::CheckpointError;
 pub use client::{Client, Connection, ResendOutcome};
 pub use consumer::{
     AckSummary, Acker, ConsumeError, Consumer, ConsumerBuilder, Message, Unopenable, UnopenableReason,
 };
-pub use checkpoint::CheckpointError;
 pub use dedup::{Deduplication, InMemory};
 pub use defaults::{DEFAULT_EXCHANGE, default_queue, default_routing_key};
 pub use error::{

@@ -25,7 +25,12 @@ struct Scene {
 impl Scene {
     async fn new(backend: &Backend) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Cli::keygen().arg("--out").arg(folder.path()).run().await.success();
+        Cli::keygen()
+            .arg("--out")
+            .arg(folder.path())
+            .run()
+            .await
+            .success();
         // A copy of its own, as the checkpoint stands beside it.
         std::fs::copy(data::readings(), folder.path().join("readings.jsonl")).unwrap();
         Self {
@@ -80,7 +85,8 @@ impl Scene {
                     #[serde(borrow)]
                     message: &'a serde_json::value::RawValue,
                 }
-                let line: Line<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                let line: Line<'_> =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
                 line.message.get().to_owned()
             })
             .collect()
@@ -157,7 +163,10 @@ async fn kills(backend: Backend, kills: u64) {
         }
     }
     println!("killed: {counts:?}, {in_traffic} of {kills} before everything had arrived");
-    assert!(in_traffic >= kills / 2, "the work was done too soon for the kills to mean anything");
+    assert!(
+        in_traffic >= kills / 2,
+        "the work was done too soon for the kills to mean anything"
+    );
     settle(&scene, &mut sender, &mut receiver).await;
 }
 
@@ -174,11 +183,21 @@ async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
     assert!(status.success(), "{}", sender.stderr.text());
     // The receiver may have met no server, too.
     receiver.kill().await;
-    scene.receive_with("1024").args(["--idle-exit", "3"]).run().await.success();
+    scene
+        .receive_with("1024")
+        .args(["--idle-exit", "3"])
+        .run()
+        .await
+        .success();
     let expected = scene.lines_of_input();
     assert_eq!(expected.len(), data::READINGS);
     let wrong = differences(&expected, &scene.messages());
-    assert!(wrong.is_empty(), "{} wrong: {:?}", wrong.len(), &wrong[..wrong.len().min(10)]);
+    assert!(
+        wrong.is_empty(),
+        "{} wrong: {:?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(10)]
+    );
 
     let before = std::fs::read(scene.path("out.jsonl")).unwrap();
     let again = scene.send().run().await.success();
@@ -207,9 +226,73 @@ async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
     sender.stderr.expect("Server ACK received").await;
     sender.kill().await;
     scene.send().arg("--no-checkpoint").run().await.success();
-    scene.receive_with("1024").args(["--idle-exit", "2"]).run().await.success();
+    scene
+        .receive_with("1024")
+        .args(["--idle-exit", "2"])
+        .run()
+        .await
+        .success();
     let wrong = differences(&scene.lines_of_input(), &scene.messages());
-    assert!(!wrong.is_empty() && wrong.iter().all(|(_, count)| *count == 1), "{wrong:?}");
+    assert!(
+        !wrong.is_empty() && wrong.iter().all(|(_, count)| *count == 1),
+        "{wrong:?}"
+    );
+}
+
+/// How long a receiver that was killed takes to be there again, and the most memory it has taken, when its output holds so
+/// many lines.
+async fn restart(lines: u64) -> (Duration, u64) {
+    use std::io::Write as _;
+    let scene = Scene::new(&Backend::Sqlite).await;
+    let stream = ciphermq_protocol::StreamId::new(1, 1);
+    let mut output = std::io::BufWriter::new(std::fs::File::create(scene.path("out.jsonl")).unwrap());
+    for position in 0..lines {
+        let id = stream.message_id(position).unwrap();
+        writeln!(output, "{{\"message_id\":\"{id}\",\"sender\":\"sender_1\",\"message\":{{\"temperature_f\":47.8}},\"sent_time\":\"2025-09-08T07:03:00.123Z\",\"received_time\":\"2025-09-08T07:03:00.131Z\"}}").unwrap();
+    }
+    output.into_inner().unwrap();
+    let mut fastest = (Duration::MAX, u64::MAX);
+    for run in 0..4 {
+        let start = std::time::Instant::now();
+        let mut receiver = scene.receive().spawn();
+        receiver.stderr.expect("Receiving from").await;
+        let taken = (start.elapsed(), receiver.peak_rss_bytes());
+        receiver.kill().await;
+        let known = format!("{} messages already", grouped(lines));
+        assert!(
+            receiver.stderr.text().contains(&known),
+            "{}",
+            receiver.stderr.text()
+        );
+        // The first one has no checkpoint yet, and reads everything.
+        if run > 0 {
+            fastest = (fastest.0.min(taken.0), fastest.1.min(taken.1));
+        }
+    }
+    fastest
+}
+
+/// `1,000,000`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap())
+        .collect();
+    groups.join(",")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_receiver_is_back_as_soon_with_a_million_lines_as_with_a_thousand_heavy() {
+    let (few, many) = (restart(1_000).await, restart(1_000_000).await);
+    println!("1,000 lines: {few:?}; 1,000,000 lines: {many:?} (time, bytes)");
+    assert!(
+        many.0 < few.0 * 2 + Duration::from_millis(100),
+        "{few:?} {many:?}"
+    );
+    assert!(many.1 < few.1 + 4 * 1024 * 1024, "{few:?} {many:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,7 +308,11 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
 
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
     let grown = scene.send().run().await.success();
-    assert!(grown.stderr.contains("1 sent, 1 acknowledged"), "{}", grown.stderr);
+    assert!(
+        grown.stderr.contains("1 sent, 1 acknowledged"),
+        "{}",
+        grown.stderr
+    );
 
     for changed in ["1\n7\n\n3\n4\n", "1\n2\n\n3\n", ""] {
         std::fs::write(&file, changed).unwrap();
@@ -234,7 +321,11 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
     }
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
     let other_way = scene.send().args(["--exchange", "other"]).run().await.code(1);
-    assert!(other_way.stderr.contains("the exchange was ciphermq_exchange"), "{}", other_way.stderr);
+    assert!(
+        other_way.stderr.contains("the exchange was ciphermq_exchange"),
+        "{}",
+        other_way.stderr
+    );
     let anew = scene.send().arg("--again").run().await.success();
     assert!(anew.stderr.contains("4 sent, 4 acknowledged"), "{}", anew.stderr);
 
@@ -294,5 +385,13 @@ async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
     let damaged = scene.send().run().await.code(1);
     assert!(damaged.stderr.contains("it is damaged"), "{}", damaged.stderr);
     scene.send().arg("--again").run().await.success();
-    assert!(scene.send().run().await.success().stderr.contains("was already sent"));
+    assert!(
+        scene
+            .send()
+            .run()
+            .await
+            .success()
+            .stderr
+            .contains("was already sent")
+    );
 }

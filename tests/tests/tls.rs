@@ -36,14 +36,22 @@ impl Certificates {
     }
 }
 
-/// The server must have said so in its error log.
+/// The server must have said so on the console, and soon after in its error log.
 async fn expect_logged(server: &Server, text: &str) {
     server.console().expect(text).await;
-    let found = server
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !server
         .log("error")
         .iter()
-        .any(|line| line.to_string().contains(text));
-    assert!(found, "{text:?} stands on the console and not in the error log");
+        .any(|line| line.to_string().contains(text))
+    {
+        assert!(
+            tokio::time::Instant::now() < end,
+            "{text:?} stands on the console and not in the error log"
+        );
+        // Files are written by a thread that tells nobody.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

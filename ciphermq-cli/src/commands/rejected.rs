@@ -15,7 +15,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args.connection.resolve(Identity::Receiver, PrivateKeyArgs::default())?;
+    let settings = args
+        .connection
+        .resolve(Identity::Receiver, PrivateKeyArgs::default())?;
     let client = settings.connect().await?;
     let mut after = None;
     let mut count = 0;

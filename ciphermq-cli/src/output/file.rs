@@ -55,7 +55,9 @@ impl OutputError {
             }
             Self::Locked(_) => "End the other receiver, or give this one an output of its own with --output.",
             Self::Foreign(_) => "Name another file with --output, or end that line.",
-            Self::Moved(_) => "Run the receiver again. Move outputs only while no receiver writes them.",
+            Self::Moved(_) => {
+                "Put the file back where it was, then run the receiver again. Move outputs only while no receiver writes them."
+            }
             Self::Unknown(_) => {
                 "That receiver may have written messages that only the moved file tells of: put it back and run the receiver once, then move it.\nIf it is gone for good, run the receiver with --output-is-gone: what was written last may then be written once more."
             }

@@ -190,7 +190,10 @@ fn after_a_failed_write_no_checkpoint_claims_anything() {
     append(&mut output, 0..2).unwrap();
     let before = fs::read(checkpoint(&path)).unwrap();
     output.file = File::open(&path).unwrap();
-    assert!(matches!(append(&mut output, 2..3), Err(OutputError::Write { .. })));
+    assert!(matches!(
+        append(&mut output, 2..3),
+        Err(OutputError::Write { .. })
+    ));
     output.close().unwrap();
     assert_eq!(fs::read(checkpoint(&path)).unwrap(), before);
     assert_eq!(known(&open(&path).unwrap().0, 0..9), [0, 1]);

@@ -152,11 +152,13 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<&str, Unreadable> {
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            // Writing to a text cannot fail.
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }
 
 #[cfg(test)]
@@ -182,13 +184,21 @@ mod tests {
     fn every_flipped_bit_and_every_cut_is_noticed() {
         let whole = encode(KIND, "stream a 0-3\nother b c\n");
         for end in 0..whole.len() {
-            assert_eq!(decode(KIND, &whole[..end]), Err(Unreadable::Damaged), "cut at {end}");
+            assert_eq!(
+                decode(KIND, &whole[..end]),
+                Err(Unreadable::Damaged),
+                "cut at {end}"
+            );
         }
         for at in 0..whole.len() {
             for bit in 0..8 {
                 let mut flipped = whole.clone();
                 flipped[at] ^= 1 << bit;
-                assert_eq!(decode(KIND, &flipped), Err(Unreadable::Damaged), "bit {bit} of {at}");
+                assert_eq!(
+                    decode(KIND, &flipped),
+                    Err(Unreadable::Damaged),
+                    "bit {bit} of {at}"
+                );
             }
         }
         assert_eq!(

@@ -51,7 +51,9 @@ fn write(output: &mut File, record: &Checkpointed, positions: std::ops::Range<u6
 
 fn knows(record: &Checkpointed, positions: std::ops::Range<u64>) -> bool {
     let recorder = record.recorder();
-    positions.into_iter().all(|position| recorder.is_processed(None, &id(position)))
+    positions
+        .into_iter()
+        .all(|position| recorder.is_processed(None, &id(position)))
 }
 
 #[test]

@@ -63,7 +63,11 @@ fn a_group_torn_anywhere_is_cut_off_and_those_before_it_stay() {
             assert_eq!(known(&record, 0..9), [0, 1, 2], "{end}");
             group(&mut record, 7..9);
             drop(record);
-            assert_eq!(known(&Durable::open(&path).unwrap(), 0..9), [0, 1, 2, 7, 8], "{end}");
+            assert_eq!(
+                known(&Durable::open(&path).unwrap(), 0..9),
+                [0, 1, 2, 7, 8],
+                "{end}"
+            );
         }
     }
 }

@@ -57,7 +57,13 @@ impl InMemory {
     }
 
     /// Records whole ranges of positions of a stream.
-    pub(super) fn record_positions(&mut self, sender: Option<&ClientId>, stream: StreamId, first: u64, last: u64) {
+    pub(super) fn record_positions(
+        &mut self,
+        sender: Option<&ClientId>,
+        stream: StreamId,
+        first: u64,
+        last: u64,
+    ) {
         self.positions_mut(sender, stream).insert_range(first, last);
     }
 
@@ -66,7 +72,11 @@ impl InMemory {
         let named = self.named.iter().map(|(sender, streams)| (Some(sender), streams));
         named
             .chain([(None, &self.unnamed)])
-            .flat_map(|(sender, streams)| streams.iter().map(move |(&stream, positions)| (sender, stream, positions)))
+            .flat_map(|(sender, streams)| {
+                streams
+                    .iter()
+                    .map(move |(&stream, positions)| (sender, stream, positions))
+            })
     }
 
     /// The ids of other clients that are remembered, oldest first.

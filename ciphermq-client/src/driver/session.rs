@@ -165,7 +165,9 @@ impl Session {
     pub(crate) fn oldest_wait(&self) -> Option<Wait> {
         match self.expected.front()? {
             Expected::Acked(_) => Some(Wait::Store),
-            Expected::Request(request) if matches!(request.command, Command::Reject { .. }) => Some(Wait::Store),
+            Expected::Request(request) if matches!(request.command, Command::Reject { .. }) => {
+                Some(Wait::Store)
+            }
             Expected::Published(..) | Expected::Request(_) => Some(Wait::Answer),
             Expected::Pong => None,
         }

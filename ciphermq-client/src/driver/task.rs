@@ -243,6 +243,9 @@ impl Task {
     fn take_ops(&mut self, count: usize) {
         let now = Instant::now();
         self.ops_closed = count == 0;
+        // Acks have a way of their own: a flush waits for those that were made before it.
+        let acks = self.shared.take_acks();
+        self.machine.push_acks(now, acks);
         for op in self.batch.drain(..) {
             self.machine.apply(now, op);
         }

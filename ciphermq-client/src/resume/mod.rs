@@ -218,8 +218,7 @@ impl ResumableStream {
     pub fn save(&mut self) -> Result<(), CheckpointError> {
         (self.state.acknowledged, self.state.place) = self.progress().acknowledged();
         self.saved = Instant::now();
-        self.file
-            .replace(&checkpoint::encode(KIND, &self.state.write()))
+        self.file.replace(&checkpoint::encode(KIND, &self.state.write()))
     }
 
     /// Everything of the input is acknowledged: saves that.
@@ -256,8 +255,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
         assert!(ResumableStream::open(&path).unwrap().is_none());
-        let mut stream =
-            ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
+        let mut stream = ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
         for position in 0..5 {
             stream.sent(position, (position + 1) * 10);
         }

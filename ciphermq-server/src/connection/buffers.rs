@@ -45,6 +45,7 @@ impl BufferBudget {
         Hold {
             budget: Arc::clone(self),
             permit: None,
+            free: Arc::new(Semaphore::new(FREE_BYTES / UNIT)),
         }
     }
 }
@@ -54,6 +55,8 @@ impl BufferBudget {
 pub(super) struct Hold {
     budget: Arc<BufferBudget>,
     permit: Option<OwnedSemaphorePermit>,
+    /// The connection's own room for lines that are carried out but not answered yet.
+    free: Arc<Semaphore>,
 }
 
 impl Hold {
@@ -86,6 +89,16 @@ impl Hold {
         }
         let units = u32::try_from(line.div_ceil(UNIT).min(self.budget.total)).map_err(|_| Exhausted)?;
         let acquire = Arc::clone(&self.budget.units).acquire_many_owned(units);
+        if line <= FREE_BYTES {
+            // Others may hold all there is: then it waits for its own lines to be answered, and for nobody else.
+            let own = Arc::clone(&self.free).acquire_many_owned(units);
+            let permit = tokio::select! {
+                biased;
+                permit = own => permit,
+                permit = acquire => permit,
+            };
+            return permit.map(Some).map_err(|_| Exhausted);
+        }
         let permit = tokio::time::timeout(WAIT, acquire).await.map_err(|_| Exhausted)?;
         permit.map(Some).map_err(|_| Exhausted)
     }
@@ -112,5 +125,21 @@ mod tests {
         other.fit(FREE_BYTES + 3 * UNIT).await.unwrap();
         drop(other);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_of_middle_length_need_not_wait_for_others() {
+        let budget = BufferBudget::new(100 * UNIT);
+        let (mut greedy, modest) = (budget.hold(), budget.hold());
+        greedy.fit(FREE_BYTES + 100 * UNIT).await.unwrap();
+        let first = modest.keep(FREE_BYTES).await.unwrap();
+        assert!(first.is_some());
+        // The next one waits for the first one's answer, however long that takes.
+        let second = modest.keep(FREE_BYTES);
+        tokio::pin!(second);
+        assert!(tokio::time::timeout(WAIT * 10, &mut second).await.is_err());
+        drop(first);
+        assert!(second.await.unwrap().is_some());
+        assert_eq!(modest.keep(FREE_BYTES + 1).await.unwrap_err(), Exhausted);
     }
 }

@@ -87,11 +87,24 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_sound = match arguments.command {
         None => campaigns(&arguments).await,
-        Some(Command::Points { stride, first, seconds }) => {
-            all_points(Points { first, stride, time: Duration::from_secs(seconds) }).await
+        Some(Command::Points {
+            stride,
+            first,
+            seconds,
+        }) => {
+            all_points(Points {
+                first,
+                stride,
+                time: Duration::from_secs(seconds),
+            })
+            .await
         }
         Some(Command::Memory { messages }) => {
-            let messages = if messages.is_empty() { vec![10_000, 100_000, 1_000_000] } else { messages };
+            let messages = if messages.is_empty() {
+                vec![10_000, 100_000, 1_000_000]
+            } else {
+                messages
+            };
             memory(arguments.database, &messages).await
         }
     };

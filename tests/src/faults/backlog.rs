@@ -111,7 +111,11 @@ pub async fn measure(backend: &Backend, messages: u64, received: u64) -> Figures
     let after = settled(&server, idle.1).await;
     server.terminate().await;
     Figures {
-        database: if backend.is_postgres() { "PostgreSQL" } else { "SQLite" },
+        database: if backend.is_postgres() {
+            "PostgreSQL"
+        } else {
+            "SQLite"
+        },
         messages,
         received,
         publishing,
@@ -139,7 +143,9 @@ async fn settled(server: &Server, files: usize) -> (u64, usize) {
 /// If it has ended.
 pub fn open_files(process: &Process) -> usize {
     let pid = process.pid().expect("the process runs").as_raw_nonzero();
-    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("the process runs")
+        .count()
 }
 
 /// The id of the n-th message.
@@ -160,9 +166,15 @@ pub async fn publish(client: &mut RawClient, messages: u64) {
         while sent < messages && sent - acknowledged < BATCH * PIPELINE {
             let end = messages.min(sent + BATCH);
             let envelopes: Vec<String> = (sent..end)
-                .map(|number| EnvelopeText::older(&id(number), "receiver").set("ciphertext", payload.as_str()).to_string())
+                .map(|number| {
+                    EnvelopeText::older(&id(number), "receiver")
+                        .set("ciphertext", payload.as_str())
+                        .to_string()
+                })
                 .collect();
-            client.send_line(&format!("publish_batch e k [{}]", envelopes.join(","))).await;
+            client
+                .send_line(&format!("publish_batch e k [{}]", envelopes.join(",")))
+                .await;
             sent = end;
         }
         for _ in 0..BATCH.min(messages - acknowledged) {
@@ -184,7 +196,10 @@ pub async fn receive(client: &mut RawClient, messages: u64) {
     while confirmed < messages {
         let line = client.line().await;
         if let Some(delivered) = line.strip_prefix("Message: ") {
-            assert!(delivered.starts_with(&id(received)), "number {received} is {delivered}");
+            assert!(
+                delivered.starts_with(&id(received)),
+                "number {received} is {delivered}"
+            );
             unacked.push(id(received));
             received += 1;
         } else {

@@ -119,17 +119,26 @@ impl Campaign {
             receiver: RAW_RECEIVER.to_owned(),
         };
         let sender = |name: &str| {
-            Sender::new(name, route.clone(), tls(name), proxy.address()).manners(settings.senders).rate(settings.rate)
+            Sender::new(name, route.clone(), tls(name), proxy.address())
+                .manners(settings.senders)
+                .rate(settings.rate)
         };
         let senders = RAW_SENDERS.map(sender).into();
         let receiver = Receiver::new("raw", tls(RAW_RECEIVER), proxy.address()).manners(settings.receiver);
 
         let folder = files::folder("faults");
-        let route = transfer::Route { sender: CLI_SENDER.to_owned(), receiver: CLI_RECEIVER.to_owned() };
+        let route = transfer::Route {
+            sender: CLI_SENDER.to_owned(),
+            receiver: CLI_RECEIVER.to_owned(),
+        };
         let cli_sender = CliSender::new(&pki, proxy.address(), &route, folder.path(), settings.lines);
         let mut cli_receiver = CliReceiver::new(&pki, proxy.address(), &route, folder.path()).await;
         cli_receiver.start().await;
-        let plan = Plan::new(settings.seed, backend.is_postgres(), transfer::send_resumes().await);
+        let plan = Plan::new(
+            settings.seed,
+            backend.is_postgres(),
+            transfer::send_resumes().await,
+        );
         let mut campaign = Self {
             backend,
             server,
@@ -402,8 +411,16 @@ impl Campaign {
     }
 
     async fn records(&mut self, database: &Database, may_refuse: bool) -> [Record; 2] {
-        let mut raw = Record { may_refuse, is_one_consumer: true, ..Record::default() };
-        let mut cli = Record { may_refuse, is_one_consumer: self.cli_receiver.starts() == 1, ..Record::default() };
+        let mut raw = Record {
+            may_refuse,
+            is_one_consumer: true,
+            ..Record::default()
+        };
+        let mut cli = Record {
+            may_refuse,
+            is_one_consumer: self.cli_receiver.starts() == 1,
+            ..Record::default()
+        };
         for sender in &self.senders {
             let (sent, anomalies) = sender.record();
             raw.sent.extend(sent);
@@ -428,17 +445,21 @@ impl Campaign {
     async fn look_at_the_store(&mut self, database: &Database) {
         let before = evidence::state(database).await;
         self.server.terminate().await;
-        self.violations.extend(evidence::integrity(&self.backend, database).await);
+        self.violations
+            .extend(evidence::integrity(&self.backend, database).await);
         self.server.restart().await;
         let after = evidence::state(database).await;
         if before != after {
-            self.violations.push(Violation::Store(format!("{before:?} before a restart, {after:?} after it")));
+            self.violations.push(Violation::Store(format!(
+                "{before:?} before a restart, {after:?} after it"
+            )));
         }
         let mut client = RawClient::connect(&self.server, RAW_RECEIVER).await;
         client.send_line("fetch raw").await;
         let line = client.line().await;
         if line != "No messages" {
-            self.violations.push(Violation::Redelivered(format!("after a restart: {line}")));
+            self.violations
+                .push(Violation::Redelivered(format!("after a restart: {line}")));
         }
         self.server.terminate().await;
     }
@@ -458,7 +479,9 @@ async fn prepare(server: &Server) {
 ///
 /// If the tables cannot be locked, or the database is SQLite.
 pub async fn hold_tables(database: &Database) -> sqlx::Transaction<'static, sqlx::Postgres> {
-    let Database::Postgres(pool) = database else { panic!("tables are locked in PostgreSQL") };
+    let Database::Postgres(pool) = database else {
+        panic!("tables are locked in PostgreSQL")
+    };
     let mut transaction = pool.begin().await.expect("a transaction can be begun");
     sqlx::raw_sql("LOCK TABLE messages, message_metadata IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *transaction)
@@ -500,7 +523,11 @@ impl Report {
         let outcome = |outcome| sum(&|record: &Record| record.count(outcome));
         Self {
             seed: campaign.settings.seed,
-            database: if campaign.backend.is_postgres() { "PostgreSQL" } else { "SQLite" },
+            database: if campaign.backend.is_postgres() {
+                "PostgreSQL"
+            } else {
+                "SQLite"
+            },
             faults: campaign.faults.clone(),
             sent: sum(&|record| record.sent.len()),
             outcomes: [Outcome::Acknowledged, Outcome::Refused, Outcome::Unknown].map(outcome),
@@ -515,7 +542,10 @@ impl Report {
 
     /// How many violations are of this kind.
     pub fn count(&self, is_kind: impl Fn(&Violation) -> bool) -> usize {
-        self.violations.iter().filter(|violation| is_kind(violation)).count()
+        self.violations
+            .iter()
+            .filter(|violation| is_kind(violation))
+            .count()
     }
 
     /// Itself, if every promise was kept.

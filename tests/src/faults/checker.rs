@@ -65,7 +65,10 @@ pub fn check(record: &Record) -> Vec<Violation> {
     let seen = output(record, &sent, &mut violations);
     for message in &record.sent {
         if message.outcome == Outcome::Acknowledged && !seen.contains_key(message.payload.as_str()) {
-            violations.push(Violation::Lost(format!("{} of {}", message.payload, message.sender)));
+            violations.push(Violation::Lost(format!(
+                "{} of {}",
+                message.payload, message.sender
+            )));
         }
     }
     let rows = metadata(record, &mut violations);
@@ -94,12 +97,17 @@ fn output<'a>(
             continue;
         };
         if message.sender != received.sender || message.id.as_ref().is_some_and(|id| *id != received.id) {
-            violations.push(Violation::Phantom(format!("{what} is said to be from {}", received.sender)));
+            violations.push(Violation::Phantom(format!(
+                "{what} is said to be from {}",
+                received.sender
+            )));
         }
         if message.outcome == Outcome::Refused {
             violations.push(Violation::Refused(what.clone()));
         }
-        let is_new = seen.insert(received.payload.as_str(), received.id.as_str()).is_none();
+        let is_new = seen
+            .insert(received.payload.as_str(), received.id.as_str())
+            .is_none();
         if !ids.insert(received.id.as_str()) || !is_new {
             violations.push(Violation::Doubled(what));
         }
@@ -125,7 +133,9 @@ fn metadata<'a>(record: &'a Record, violations: &mut Vec<Violation>) -> HashMap<
             continue;
         };
         let in_order = match (&row.sent, &row.delivered, &row.acknowledged) {
-            (Some(sent), Some(delivered), Some(acknowledged)) => sent <= delivered && delivered <= acknowledged,
+            (Some(sent), Some(delivered), Some(acknowledged)) => {
+                sent <= delivered && delivered <= acknowledged
+            }
             _ => false,
         };
         if !in_order || row.sender != received.sender {
@@ -142,7 +152,10 @@ fn metadata<'a>(record: &'a Record, violations: &mut Vec<Violation>) -> HashMap<
         if refused.contains(row.id.as_str()) {
             violations.push(Violation::Refused(row.id.clone()));
         } else if !arrived.contains(row.id.as_str()) {
-            violations.push(Violation::Lost(format!("{}, accepted as number {}", row.id, row.sequence)));
+            violations.push(Violation::Lost(format!(
+                "{}, accepted as number {}",
+                row.id, row.sequence
+            )));
         }
     }
     rows
@@ -173,7 +186,10 @@ fn accepted_order(
     for (sequence, position, message) in accepted {
         let last = last.entry(&message.sender).or_default();
         if position < *last {
-            violations.push(Violation::Reordered(format!("{} was accepted late, as number {sequence}", message.payload)));
+            violations.push(Violation::Reordered(format!(
+                "{} was accepted late, as number {sequence}",
+                message.payload
+            )));
         }
         *last = position.max(*last);
     }

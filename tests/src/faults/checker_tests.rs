@@ -6,19 +6,34 @@ use crate::faults::record::Received;
 /// Two senders, five messages each; the last of each refused, the one before of unknown outcome: accepted of one
 /// sender, not accepted of the other.
 fn sound() -> Record {
-    let mut record = Record { is_one_consumer: true, ..Record::default() };
+    let mut record = Record {
+        is_one_consumer: true,
+        ..Record::default()
+    };
     for (sender, late) in [("a", 0), ("b", 1)] {
         for position in 0..5 {
-            let (id, payload) = (format!("{sender}{position}"), format!("payload {sender} {position}"));
+            let (id, payload) = (
+                format!("{sender}{position}"),
+                format!("payload {sender} {position}"),
+            );
             let outcome = match position {
                 4 => Outcome::Refused,
                 3 => Outcome::Unknown,
                 _ => Outcome::Acknowledged,
             };
-            let sent = Sent { sender: sender.to_owned(), id: Some(id.clone()), payload: payload.clone(), outcome };
+            let sent = Sent {
+                sender: sender.to_owned(),
+                id: Some(id.clone()),
+                payload: payload.clone(),
+                outcome,
+            };
             record.sent.push(sent);
             if position < 3 || (position == 3 && sender == "a") {
-                record.output.push(Received { id: id.clone(), sender: sender.to_owned(), payload });
+                record.output.push(Received {
+                    id: id.clone(),
+                    sender: sender.to_owned(),
+                    payload,
+                });
                 record.wire.push(Wire::Delivered(id.clone()));
                 record.wire.push(Wire::Delivered(id.clone()));
                 record.wire.push(Wire::Confirmed(id.clone()));
@@ -40,7 +55,13 @@ fn sound() -> Record {
 fn doctored(doctor: impl FnOnce(&mut Record)) -> HashSet<String> {
     let mut record = sound();
     doctor(&mut record);
-    let kind = |violation: &Violation| format!("{violation:?}").split('(').next().unwrap_or_default().to_owned();
+    let kind = |violation: &Violation| {
+        format!("{violation:?}")
+            .split('(')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     check(&record).iter().map(kind).collect()
 }
 
@@ -68,7 +89,10 @@ fn a_lost_message() {
 
 #[test]
 fn a_doubled_message() {
-    assert_eq!(doctored(|record| record.output.push(record.output[0].clone())), kinds(["Doubled"]));
+    assert_eq!(
+        doctored(|record| record.output.push(record.output[0].clone())),
+        kinds(["Doubled"])
+    );
     // Under another id: sent twice, as a sender does that forgets its ids.
     let again = doctored(|record| {
         record.sent.iter_mut().for_each(|sent| sent.id = None);
@@ -85,18 +109,35 @@ fn a_doubled_message() {
 #[test]
 fn a_phantom_message() {
     let made_up = doctored(|record| {
-        record.output.push(Received { id: "x".to_owned(), sender: "a".to_owned(), payload: "x".to_owned() });
+        record.output.push(Received {
+            id: "x".to_owned(),
+            sender: "a".to_owned(),
+            payload: "x".to_owned(),
+        });
     });
     assert_eq!(made_up, kinds(["Phantom", "Metadata"]));
-    assert!(doctored(|record| record.output[0].payload.push(' ')).contains("Phantom"), "altered");
-    assert!(doctored(|record| record.output[0].sender = "b".to_owned()).contains("Phantom"), "another's name");
-    assert!(doctored(|record| record.output[0].id = "a1".to_owned()).contains("Phantom"), "another's id");
+    assert!(
+        doctored(|record| record.output[0].payload.push(' ')).contains("Phantom"),
+        "altered"
+    );
+    assert!(
+        doctored(|record| record.output[0].sender = "b".to_owned()).contains("Phantom"),
+        "another's name"
+    );
+    assert!(
+        doctored(|record| record.output[0].id = "a1".to_owned()).contains("Phantom"),
+        "another's id"
+    );
 }
 
 #[test]
 fn a_refused_message_that_was_accepted() {
     let delivered = doctored(|record| {
-        record.output.push(Received { id: "a4".to_owned(), sender: "a".to_owned(), payload: "payload a 4".to_owned() });
+        record.output.push(Received {
+            id: "a4".to_owned(),
+            sender: "a".to_owned(),
+            payload: "payload a 4".to_owned(),
+        });
     });
     assert!(delivered.contains("Refused"));
     let stored = doctored(|record| {
@@ -109,8 +150,16 @@ fn a_refused_message_that_was_accepted() {
 
 #[test]
 fn messages_out_of_order() {
-    assert_eq!(doctored(|record| record.output.swap(0, 1)), kinds(["Reordered"]), "written");
-    assert_eq!(doctored(|record| record.wire.swap(1, 3)), kinds([]), "delivered again, in any order");
+    assert_eq!(
+        doctored(|record| record.output.swap(0, 1)),
+        kinds(["Reordered"]),
+        "written"
+    );
+    assert_eq!(
+        doctored(|record| record.wire.swap(1, 3)),
+        kinds([]),
+        "delivered again, in any order"
+    );
     let first_delivered = doctored(|record| {
         let moved = record.wire.remove(3);
         record.wire.insert(0, moved);
@@ -132,7 +181,11 @@ fn messages_out_of_order() {
         accepted(record);
         record.may_refuse = true;
     };
-    assert_eq!(doctored(with_reason), kinds([]), "what was put off and tried again takes its new place");
+    assert_eq!(
+        doctored(with_reason),
+        kinds([]),
+        "what was put off and tried again takes its new place"
+    );
 }
 
 #[test]
@@ -144,20 +197,45 @@ fn a_delivery_after_the_confirmation() {
 #[test]
 fn metadata_that_is_not_as_it_should_be() {
     let metadata = kinds(["Metadata"]);
-    assert_eq!(doctored(|record| drop(record.metadata.remove(0))), metadata, "missing");
+    assert_eq!(
+        doctored(|record| drop(record.metadata.remove(0))),
+        metadata,
+        "missing"
+    );
     assert_eq!(doctored(|record| record.metadata[0].delivered = None), metadata);
-    assert_eq!(doctored(|record| record.metadata[0].acknowledged = None), metadata);
+    assert_eq!(
+        doctored(|record| record.metadata[0].acknowledged = None),
+        metadata
+    );
     assert_eq!(doctored(|record| record.metadata[0].sent = None), metadata);
-    assert_eq!(doctored(|record| record.metadata[0].sent = Some("3".to_owned())), metadata, "backwards");
-    assert_eq!(doctored(|record| record.metadata[0].acknowledged = Some("1".to_owned())), metadata, "backwards");
-    assert_eq!(doctored(|record| record.metadata.push(record.metadata[0].clone())), metadata, "two rows");
-    assert!(doctored(|record| record.metadata[0].sender = "b".to_owned()).contains("Metadata"), "another's");
+    assert_eq!(
+        doctored(|record| record.metadata[0].sent = Some("3".to_owned())),
+        metadata,
+        "backwards"
+    );
+    assert_eq!(
+        doctored(|record| record.metadata[0].acknowledged = Some("1".to_owned())),
+        metadata,
+        "backwards"
+    );
+    assert_eq!(
+        doctored(|record| record.metadata.push(record.metadata[0].clone())),
+        metadata,
+        "two rows"
+    );
+    assert!(
+        doctored(|record| record.metadata[0].sender = "b".to_owned()).contains("Metadata"),
+        "another's"
+    );
 }
 
 #[test]
 fn what_still_waits_and_what_should_not_have_been_answered() {
     assert_eq!(doctored(|record| record.waiting = 1), kinds(["Waiting"]));
-    assert_eq!(doctored(|record| record.anomalies.push("Unknown command".to_owned())), kinds(["Anomaly"]));
+    assert_eq!(
+        doctored(|record| record.anomalies.push("Unknown command".to_owned())),
+        kinds(["Anomaly"])
+    );
 }
 
 #[test]

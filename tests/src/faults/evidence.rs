@@ -39,7 +39,9 @@ pub async fn metadata(database: &Database, receiver: &str) -> Vec<Metadata> {
 /// If the database cannot be asked.
 pub async fn waiting(database: &Database, receiver: &str) -> u64 {
     let count = database
-        .number(&format!("SELECT count(*) FROM messages WHERE receiver_client_id = '{receiver}'"))
+        .number(&format!(
+            "SELECT count(*) FROM messages WHERE receiver_client_id = '{receiver}'"
+        ))
         .await;
     u64::try_from(count).unwrap_or_default()
 }
@@ -90,5 +92,8 @@ pub async fn integrity(backend: &Backend, database: &Database) -> Vec<Violation>
         rows.retain(|row| row.first().and_then(|text| text.as_deref()) != Some("ok"));
         rows
     };
-    complaints.into_iter().map(|row| Violation::Store(format!("{row:?}"))).collect()
+    complaints
+        .into_iter()
+        .map(|row| Violation::Store(format!("{row:?}")))
+        .collect()
 }

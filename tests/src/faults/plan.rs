@@ -96,7 +96,11 @@ pub struct Plan {
 impl Plan {
     /// The plan of this seed.
     pub fn new(seed: u64, is_postgres: bool, kills_cli_sender: bool) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), is_postgres, kills_cli_sender }
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            is_postgres,
+            kills_cli_sender,
+        }
     }
 
     /// A number for a participant's own choices.
@@ -116,7 +120,10 @@ impl Plan {
 
     fn millis(&mut self, least: u64, most: u64) -> Duration {
         // Most are short: what goes wrong goes wrong while something else is not over yet.
-        let (a, b) = (self.random.random_range(least..=most), self.random.random_range(least..=most));
+        let (a, b) = (
+            self.random.random_range(least..=most),
+            self.random.random_range(least..=most),
+        );
         Duration::from_millis(a.min(b))
     }
 
@@ -148,11 +155,24 @@ impl Iterator for Plan {
             20 => Fault::Cut { reset: false },
             21 => Fault::HalfClose(Direction::Up),
             22 => Fault::HalfClose(Direction::Down),
-            23 => Fault::Weather(Weather { frozen: true, ..Weather::default() }, self.millis(100, 2500)),
+            23 => Fault::Weather(
+                Weather {
+                    frozen: true,
+                    ..Weather::default()
+                },
+                self.millis(100, 2500),
+            ),
             24 | 25 => {
                 let delay = self.millis(0, 15);
                 let piece = self.random.random_range(1..400);
-                Fault::Weather(Weather { delay, piece, frozen: false }, self.millis(100, 800))
+                Fault::Weather(
+                    Weather {
+                        delay,
+                        piece,
+                        frozen: false,
+                    },
+                    self.millis(100, 800),
+                )
             }
             26..29 => Fault::Kill(Victim::Postgres, self.millis(0, 800)),
             29 => Fault::KillBoth(Victim::Server, Victim::Postgres, self.millis(0, 400)),
@@ -179,11 +199,18 @@ mod tests {
     #[test]
     fn every_kind_of_fault_comes() {
         let kinds = |is_postgres| -> BTreeSet<String> {
-            Plan::new(1, is_postgres, true).take(2000).map(|fault| fault.kind()).collect()
+            Plan::new(1, is_postgres, true)
+                .take(2000)
+                .map(|fault| fault.kind())
+                .collect()
         };
         let (sqlite, postgres) = (kinds(false), kinds(true));
         assert_eq!(sqlite.len(), 20, "{sqlite:#?}");
         assert_eq!(postgres.len(), 25, "{postgres:#?}");
-        assert!(sqlite.iter().all(|kind| !kind.contains("postgres") && !kind.contains("tables")));
+        assert!(
+            sqlite
+                .iter()
+                .all(|kind| !kind.contains("postgres") && !kind.contains("tables"))
+        );
     }
 }

@@ -57,7 +57,11 @@ pub struct Outcomes {
 impl fmt::Display for Outcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [sent, acknowledged] = self.messages;
-        let end = if self.is_complete { "all there are" } else { "not to the end, for want of time" };
+        let end = if self.is_complete {
+            "all there are"
+        } else {
+            "not to the end, for want of time"
+        };
         writeln!(
             f,
             "killed at {} points up to {} ({end}), {sent} messages sent, {acknowledged} acknowledged, {} violations",
@@ -76,7 +80,8 @@ impl Outcomes {
     fn add(&mut self, point: u32, record: &Record) {
         self.messages[0] += record.sent.len();
         self.messages[1] += record.count(Outcome::Acknowledged);
-        self.violations.extend(check(record).into_iter().map(|violation| (point, violation)));
+        self.violations
+            .extend(check(record).into_iter().map(|violation| (point, violation)));
     }
 }
 
@@ -94,7 +99,9 @@ pub async fn server(calls: &str, points: Points) -> Outcomes {
         outcomes.points += 1;
         let (record, is_beyond, store) = server_at(&Injection::kill(calls, point), &pki).await;
         outcomes.add(point, &record);
-        outcomes.violations.extend(store.into_iter().map(|violation| (point, violation)));
+        outcomes
+            .violations
+            .extend(store.into_iter().map(|violation| (point, violation)));
         if is_beyond {
             outcomes.is_complete = true;
             return outcomes;
@@ -109,7 +116,11 @@ pub async fn server(calls: &str, points: Points) -> Outcomes {
 async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<Violation>) {
     let mut server = Server::prepare(Options::sqlite().pki(Arc::clone(pki)).under(injection.command()));
     let tls = |client: &str| Tls::trusting(&pki.ca()).identity(pki.client(client));
-    let route = Route { exchange: "e".to_owned(), routing_key: "k".to_owned(), receiver: "receiver".to_owned() };
+    let route = Route {
+        exchange: "e".to_owned(),
+        routing_key: "k".to_owned(),
+        receiver: "receiver".to_owned(),
+    };
     let mut sender = Sender::new("sender", route, tls("sender"), server.address());
     let mut receiver = Receiver::new("q", tls("receiver"), server.address());
     let mut is_bound = false;
@@ -148,7 +159,11 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     let database = server.database().await;
     database.eventually("SELECT count(*) FROM messages", 0).await;
     receiver.kill().await;
-    let mut record = Record { may_refuse: sender.put_off() > 0, is_one_consumer: true, ..Record::default() };
+    let mut record = Record {
+        may_refuse: sender.put_off() > 0,
+        is_one_consumer: true,
+        ..Record::default()
+    };
     let anomalies;
     (record.sent, record.anomalies) = sender.record();
     (record.output, record.wire, anomalies) = receiver.record();
@@ -185,7 +200,10 @@ async fn bind(server: &Server) -> std::io::Result<()> {
 pub async fn receiver(calls: &str, points: Points) -> Outcomes {
     let server = Server::start(Options::sqlite().set("limits", "redelivery_timeout", "2s")).await;
     let folder = files::folder("points");
-    let route = transfer::Route { sender: "sender".to_owned(), receiver: "receiver".to_owned() };
+    let route = transfer::Route {
+        sender: "sender".to_owned(),
+        receiver: "receiver".to_owned(),
+    };
     let mut receiver = CliReceiver::new(server.pki(), server.address(), &route, folder.path()).await;
     receiver.start().await;
     receiver.kill().await;
@@ -220,7 +238,10 @@ pub async fn receiver(calls: &str, points: Points) -> Outcomes {
             receiver.kill().await;
         }
     }
-    let mut record = Record { is_one_consumer: false, ..Record::default() };
+    let mut record = Record {
+        is_one_consumer: false,
+        ..Record::default()
+    };
     (record.sent, record.anomalies) = sender.record();
     let anomalies;
     (record.output, anomalies) = receiver.record();

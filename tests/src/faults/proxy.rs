@@ -56,7 +56,9 @@ impl Proxy {
     ///
     /// If there is no port.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let (weather, sky) = watch::channel(Weather::default());
         let (blows, _) = broadcast::channel(16);
@@ -76,7 +78,14 @@ impl Proxy {
                 }
             }
         });
-        Self { address, weather, blows, accepted, open, listening }
+        Self {
+            address,
+            weather,
+            blows,
+            accepted,
+            open,
+            listening,
+        }
     }
 
     /// Where clients connect to.
@@ -131,7 +140,12 @@ async fn pass(
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let (closed, closing) = watch::channel(None);
-        let up = pump(from_client, to_server, sky.clone(), (Direction::Up, closing.clone()));
+        let up = pump(
+            from_client,
+            to_server,
+            sky.clone(),
+            (Direction::Up, closing.clone()),
+        );
         let down = pump(from_server, to_client, sky, (Direction::Down, closing));
         // An end goes one way; an error ends both.
         let mut both = pin!(async { tokio::try_join!(up, down) });
@@ -179,7 +193,11 @@ async fn pump(
             if !weather.delay.is_zero() {
                 tokio::time::sleep(weather.delay).await;
             }
-            let length = if weather.piece == 0 { rest.len() } else { weather.piece.min(rest.len()) };
+            let length = if weather.piece == 0 {
+                rest.len()
+            } else {
+                weather.piece.min(rest.len())
+            };
             let (piece, later) = rest.split_at(length);
             to.write_all(piece).await?;
             rest = later;

@@ -61,7 +61,8 @@ impl Receiver {
     /// A receiver that connects to `address` with these certificates and consumes `queue`, which is there.
     pub fn new(queue: &str, tls: Tls, address: SocketAddr) -> Self {
         let consumer = format!("{:032x}", rand::rng().random::<u128>());
-        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| consumer.get(range).unwrap_or_default().to_owned());
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32]
+            .map(|range| consumer.get(range).unwrap_or_default().to_owned());
         Self {
             queue: queue.to_owned(),
             tls,
@@ -132,8 +133,11 @@ struct Work {
 impl Work {
     async fn run(mut self) {
         loop {
-            if let Ok(Ok(mut client)) =
-                tokio::time::timeout(Duration::from_secs(5), RawClient::handshake(self.address, &self.tls)).await
+            if let Ok(Ok(mut client)) = tokio::time::timeout(
+                Duration::from_secs(5),
+                RawClient::handshake(self.address, &self.tls),
+            )
+            .await
             {
                 lock(&self.book).connections += 1;
                 // It ends with an error only: of the connection.
@@ -145,7 +149,10 @@ impl Work {
 
     async fn receive(&mut self, client: &mut RawClient) -> std::io::Result<()> {
         let prefetch = self.random.random_range(1..=200);
-        let open = format!("hello {{\"consumer\":\"{}\"}}\nconsume {} {prefetch}\n", self.consumer, self.queue);
+        let open = format!(
+            "hello {{\"consumer\":\"{}\"}}\nconsume {} {prefetch}\n",
+            self.consumer, self.queue
+        );
         client.try_send(open.as_bytes()).await?;
         let mut unacked: Vec<String> = Vec::new();
         let mut acked: HashMap<String, u32> = HashMap::new();
@@ -168,7 +175,9 @@ impl Work {
                 Err(error) => return Err(error),
             }
             if unacked.len() >= group {
-                client.try_send(format!("ack {}\n", unacked.join(" ")).as_bytes()).await?;
+                client
+                    .try_send(format!("ack {}\n", unacked.join(" ")).as_bytes())
+                    .await?;
                 for id in unacked.drain(..) {
                     *acked.entry(id).or_default() += 1;
                 }
@@ -193,7 +202,9 @@ impl Work {
                 Manners::Good if is_new => book.output.push(received),
                 Manners::Good => {}
                 Manners::DoesNotDeduplicate => book.output.push(received),
-                Manners::AcksUnwritten if is_new && self.random.random_bool(0.99) => book.output.push(received),
+                Manners::AcksUnwritten if is_new && self.random.random_bool(0.99) => {
+                    book.output.push(received)
+                }
                 Manners::AcksUnwritten => {}
                 Manners::Alters if is_new => {
                     let payload = received.payload.replace('1', "l");
@@ -220,5 +231,9 @@ fn parse(rest: &str) -> Option<Received> {
     let payload = String::from_utf8(STANDARD.decode(field("ciphertext")?).ok()?).ok()?;
     // Older clients' envelopes do not name the sender; it stands in their ids.
     let sender = id.split('-').next()?.to_owned();
-    (field("message_id")? == id).then(|| Received { id: id.to_owned(), sender, payload })
+    (field("message_id")? == id).then(|| Received {
+        id: id.to_owned(),
+        sender,
+        payload,
+    })
 }

@@ -132,7 +132,11 @@ impl Sender {
 
     /// Forgets those that have no answer: their outcome stays unknown. Not while it runs.
     pub fn give_up(&self) {
-        for entry in lock(&self.book).entries.iter_mut().filter(|entry| entry.outcome.is_none()) {
+        for entry in lock(&self.book)
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.outcome.is_none())
+        {
             entry.outcome = Some(Outcome::Unknown);
         }
     }
@@ -149,7 +153,11 @@ impl Sender {
     /// How many messages have been sent, and how many of them have an answer.
     pub fn progress(&self) -> (usize, usize) {
         let book = lock(&self.book);
-        let answered = book.entries.iter().filter(|entry| entry.outcome.is_some()).count();
+        let answered = book
+            .entries
+            .iter()
+            .filter(|entry| entry.outcome.is_some())
+            .count();
         (book.entries.len(), answered)
     }
 
@@ -191,8 +199,11 @@ struct Work {
 impl Work {
     async fn run(mut self) {
         loop {
-            if let Ok(Ok(mut client)) =
-                tokio::time::timeout(Duration::from_secs(5), RawClient::handshake(self.address, &self.tls)).await
+            if let Ok(Ok(mut client)) = tokio::time::timeout(
+                Duration::from_secs(5),
+                RawClient::handshake(self.address, &self.tls),
+            )
+            .await
             {
                 lock(&self.book).connections += 1;
                 // An error ends the connection only.
@@ -245,7 +256,13 @@ impl Work {
 
     fn unanswered(&self) -> Vec<usize> {
         let book = lock(&self.book);
-        let open = book.entries.iter().enumerate().rev().take(5000).filter(|(_, entry)| entry.outcome.is_none());
+        let open = book
+            .entries
+            .iter()
+            .enumerate()
+            .rev()
+            .take(5000)
+            .filter(|(_, entry)| entry.outcome.is_none());
         let mut open: Vec<usize> = open.map(|(index, _)| index).collect();
         open.reverse();
         open
@@ -261,11 +278,20 @@ impl Work {
                 let id = format!("{}-{index:07}-{}", self.name, self.route.receiver);
                 let filling = "x".repeat(self.random.random_range(0..300));
                 let payload = format!("message {index} of {} {filling}", self.name);
-                let key = if self.random.random_bool(0.02) { "nowhere" } else { &self.route.routing_key };
-                let envelope =
-                    EnvelopeText::older(&id, &self.route.receiver).set("ciphertext", STANDARD.encode(&payload));
+                let key = if self.random.random_bool(0.02) {
+                    "nowhere"
+                } else {
+                    &self.route.routing_key
+                };
+                let envelope = EnvelopeText::older(&id, &self.route.receiver)
+                    .set("ciphertext", STANDARD.encode(&payload));
                 let line = format!("{} {key} {envelope}", self.route.exchange);
-                book.entries.push(Entry { id, line, payload, outcome: None });
+                book.entries.push(Entry {
+                    id,
+                    line,
+                    payload,
+                    outcome: None,
+                });
                 index
             })
             .collect()
@@ -274,7 +300,10 @@ impl Work {
     /// The lines that publish these: each alone, or runs of one routing key as batches.
     fn put(&self, burst: &[usize], is_batch: bool, lines: &mut String) {
         let book = lock(&self.book);
-        let entries: Vec<&Entry> = burst.iter().filter_map(|index| book.entries.get(*index)).collect();
+        let entries: Vec<&Entry> = burst
+            .iter()
+            .filter_map(|index| book.entries.get(*index))
+            .collect();
         if !is_batch {
             for entry in entries {
                 lines.extend(["publish ", &entry.line, "\n"]);
@@ -296,16 +325,29 @@ impl Work {
 
     /// Whether the message was put off.
     fn answer(&self, index: usize, line: &str) -> bool {
-        let id = lock(&self.book).entries.get(index).map(|entry| entry.id.clone()).unwrap_or_default();
+        let id = lock(&self.book)
+            .entries
+            .get(index)
+            .map(|entry| entry.id.clone())
+            .unwrap_or_default();
         if line == format!("ACK {id}") {
             self.settle(index, Outcome::Acknowledged);
         } else if line.starts_with("Error: no_route: ") {
             self.settle(index, Outcome::Refused);
-        } else if ["Error: storage_unavailable: ", "Error: storage_full: ", "Error: shutting_down: "].iter().any(|code| line.starts_with(code)) {
+        } else if [
+            "Error: storage_unavailable: ",
+            "Error: storage_full: ",
+            "Error: shutting_down: ",
+        ]
+        .iter()
+        .any(|code| line.starts_with(code))
+        {
             lock(&self.book).put_off += 1;
             return true;
         } else {
-            lock(&self.book).anomalies.push(format!("{id} was answered {line:?}"));
+            lock(&self.book)
+                .anomalies
+                .push(format!("{id} was answered {line:?}"));
         }
         false
     }

@@ -25,12 +25,20 @@ pub enum Effect {
 impl Injection {
     /// SIGKILL at the n-th call.
     pub fn kill(calls: &str, n: u32) -> Self {
-        Self { calls: calls.to_owned(), effect: Effect::Kill, when: n.to_string() }
+        Self {
+            calls: calls.to_owned(),
+            effect: Effect::Kill,
+            when: n.to_string(),
+        }
     }
 
     /// These calls fail.
     pub fn error(calls: &str, error: &'static str, when: &str) -> Self {
-        Self { calls: calls.to_owned(), effect: Effect::Error(error), when: when.to_owned() }
+        Self {
+            calls: calls.to_owned(),
+            effect: Effect::Error(error),
+            when: when.to_owned(),
+        }
     }
 
     /// The command that the program's own command line is to follow. The program has the process id of what is
@@ -42,9 +50,21 @@ impl Injection {
         };
         let inject = format!("inject={}:{effect}:when={}", self.calls, self.when);
         let trace = format!("trace={}", self.calls);
-        ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", &trace, "-e", &inject, "--"]
-            .map(str::to_owned)
-            .into()
+        [
+            "strace",
+            "-D",
+            "-f",
+            "-qqq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+            "--",
+        ]
+        .map(str::to_owned)
+        .into()
     }
 }
 
@@ -54,7 +74,9 @@ impl Injection {
 ///
 /// Why not, in words.
 pub fn allowed() -> Result<(), String> {
-    let probe = Command::new("strace").args(["-f", "-qqq", "-o", "/dev/null", "true"]).output();
+    let probe = Command::new("strace")
+        .args(["-f", "-qqq", "-o", "/dev/null", "true"])
+        .output();
     match probe {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
@@ -69,19 +91,32 @@ mod tests {
     fn run(injection: &Injection, script: &str) -> std::process::Output {
         let command = injection.command();
         let (program, arguments) = command.split_first().unwrap();
-        Command::new(program).args(arguments).args(["sh", "-c", script]).output().unwrap()
+        Command::new(program)
+            .args(arguments)
+            .args(["sh", "-c", script])
+            .output()
+            .unwrap()
     }
 
     #[test]
     fn traced_programs_are_killed_at_the_call() {
-        let output = run(&Injection::kill("chdir", 2), "cd /; echo one; cd /; echo two; cd /; echo three");
+        let output = run(
+            &Injection::kill("chdir", 2),
+            "cd /; echo one; cd /; echo two; cd /; echo three",
+        );
         assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n");
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9));
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&output.status),
+            Some(9)
+        );
     }
 
     #[test]
     fn traced_programs_see_the_error() {
-        let output = run(&Injection::error("chdir", "EIO", "2"), "for n in 1 2 3; do cd / 2>/dev/null && echo $n; done");
+        let output = run(
+            &Injection::error("chdir", "EIO", "2"),
+            "for n in 1 2 3; do cd / 2>/dev/null && echo $n; done",
+        );
         assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n3\n");
     }
 }

@@ -65,12 +65,21 @@ impl CliSender {
     /// # Panics
     ///
     /// If the readings cannot be read.
-    pub fn new(pki: &std::sync::Arc<Pki>, address: SocketAddr, route: &Route, folder: &Path, lines: usize) -> Self {
+    pub fn new(
+        pki: &std::sync::Arc<Pki>,
+        address: SocketAddr,
+        route: &Route,
+        folder: &Path,
+        lines: usize,
+    ) -> Self {
         let text = std::fs::read_to_string(data::readings()).expect("the readings can be read");
         let command = {
             let (pki, route, folder) = (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
             move |file: &Path| {
-                cli("send", &pki, &route.sender, address, &folder).args(["--to", &route.receiver]).arg("--file").arg(file)
+                cli("send", &pki, &route.sender, address, &folder)
+                    .args(["--to", &route.receiver])
+                    .arg("--file")
+                    .arg(file)
             }
         };
         Self {
@@ -95,13 +104,17 @@ impl CliSender {
     /// If a file cannot be written or the program not started.
     pub fn tend(&mut self, makes_new: bool) -> bool {
         if let Some(process) = &mut self.process {
-            let Some(status) = process.try_ended() else { return true };
+            let Some(status) = process.try_ended() else {
+                return true;
+            };
             match status.code() {
                 Some(0) => self.files.last_mut().into_iter().for_each(|file| file.1 = true),
                 // A signal, no server, or something not acknowledged: the same command again.
                 None => {}
                 Some(1 | 3) => self.rests_until = Some(Instant::now() + REST),
-                Some(code) => self.anomalies.push(format!("send ended with {code}: {}", process.stderr.text())),
+                Some(code) => self
+                    .anomalies
+                    .push(format!("send ended with {code}: {}", process.stderr.text())),
             }
             self.process = None;
         }
@@ -160,7 +173,11 @@ impl CliSender {
     /// What was sent.
     pub fn record(&self) -> (Vec<Sent>, Vec<String>) {
         let sent = self.files.iter().flat_map(|(lines, is_done)| {
-            let outcome = if *is_done { Outcome::Acknowledged } else { Outcome::Unknown };
+            let outcome = if *is_done {
+                Outcome::Acknowledged
+            } else {
+                Outcome::Unknown
+            };
             lines.iter().map(move |line| Sent {
                 sender: self.name.clone(),
                 id: None,
@@ -202,7 +219,15 @@ impl CliReceiver {
                     .arg(folder.join("received.jsonl"))
             }
         };
-        Self { command: Box::new(command), output, process: None, anomalies: Vec::new(), is_stopped: false, rests_until: None, starts: 0 }
+        Self {
+            command: Box::new(command),
+            output,
+            process: None,
+            anomalies: Vec::new(),
+            is_stopped: false,
+            rests_until: None,
+            starts: 0,
+        }
     }
 
     /// The output.
@@ -222,7 +247,9 @@ impl CliReceiver {
                 // A signal, no server, or acks without confirmation.
                 Some(None) => {}
                 Some(Some(1 | 3)) => self.rests_until = Some(Instant::now() + REST),
-                Some(Some(code)) => self.anomalies.push(format!("receive ended with {code}: {}", process.stderr.text())),
+                Some(Some(code)) => self
+                    .anomalies
+                    .push(format!("receive ended with {code}: {}", process.stderr.text())),
             }
         }
         self.process = None;
@@ -234,8 +261,15 @@ impl CliReceiver {
 
     /// How often it has lost its connection since it was started last.
     pub fn losses(&self) -> usize {
-        let lines = self.process.as_ref().map(|process| process.stderr.lines()).unwrap_or_default();
-        lines.iter().filter(|line| line.contains("Connection lost")).count()
+        let lines = self
+            .process
+            .as_ref()
+            .map(|process| process.stderr.lines())
+            .unwrap_or_default();
+        lines
+            .iter()
+            .filter(|line| line.contains("Connection lost"))
+            .count()
     }
 
     /// How often it was started.
@@ -281,7 +315,9 @@ impl CliReceiver {
 
     /// Whether it has ended, or was never started.
     pub fn has_ended(&mut self) -> bool {
-        self.process.as_mut().is_none_or(|process| process.try_ended().is_some())
+        self.process
+            .as_mut()
+            .is_none_or(|process| process.try_ended().is_some())
     }
 
     /// SIGTERM, and its clean end.
@@ -292,7 +328,10 @@ impl CliReceiver {
             }
             let status = process.ended(crate::PATIENCE).await;
             if !matches!(status.code(), Some(0 | 143)) {
-                self.anomalies.push(format!("receive ended with {status} after SIGTERM: {}", process.stderr.text()));
+                self.anomalies.push(format!(
+                    "receive ended with {status} after SIGTERM: {}",
+                    process.stderr.text()
+                ));
             }
         }
     }
@@ -304,7 +343,8 @@ impl CliReceiver {
     /// If it cannot be read.
     pub fn record(&self) -> (Vec<Received>, Vec<String>) {
         let mut anomalies = self.anomalies.clone();
-        let text = std::fs::read_to_string(&self.output).unwrap_or_else(|error| panic!("{}: {error}", self.output.display()));
+        let text = std::fs::read_to_string(&self.output)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.output.display()));
         if !text.is_empty() && !text.ends_with('\n') {
             anomalies.push("the output ends with a torn line".to_owned());
         }
@@ -330,7 +370,11 @@ struct Line<'a> {
 impl Line<'_> {
     fn parse(line: &str) -> serde_json::Result<Received> {
         let line: Line<'_> = serde_json::from_str(line)?;
-        Ok(Received { id: line.message_id, sender: line.sender, payload: line.message.get().to_owned() })
+        Ok(Received {
+            id: line.message_id,
+            sender: line.sender,
+            payload: line.message.get().to_owned(),
+        })
     }
 }
 
@@ -345,5 +389,10 @@ fn freeze(process: &mut Option<Process>, is_stopped: &mut bool, is_frozen: bool)
 
 /// Whether `send --file` continues after a kill under the ids that it used before.
 pub async fn send_resumes() -> bool {
-    Cli::new("send").arg("--help").run().await.stdout.contains("--again")
+    Cli::new("send")
+        .arg("--help")
+        .run()
+        .await
+        .stdout
+        .contains("--again")
 }

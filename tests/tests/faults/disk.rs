@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use ciphermq_tests::faults::Campaign;
 use ciphermq_tests::faults::campaign::Settings;
 use ciphermq_tests::faults::tracing::{self, Injection};
-use ciphermq_tests::faults::Campaign;
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, Database, EnvelopeText, RawClient, Server};
 
@@ -16,7 +16,10 @@ async fn failing_syncs(when: &str) {
     if let Err(reason) = tracing::allowed() {
         panic!("programs cannot be traced here, so this test has shown nothing: {reason}");
     }
-    let settings = Settings { lines: 100, ..Settings::new(super::random::seed(), 0) };
+    let settings = Settings {
+        lines: 100,
+        ..Settings::new(super::random::seed(), 0)
+    };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
     campaign.pass_until_received(50).await;
     let injection = Injection::error("fsync,fdatasync", "EIO", when);
@@ -25,9 +28,14 @@ async fn failing_syncs(when: &str) {
     campaign.pass_until_received(300).await;
     let console = campaign.server.console().text();
     assert!(
-        console.contains("the outcome of a commit is not known") || console.contains("the database is not available"),
+        console.contains("the outcome of a commit is not known")
+            || console.contains("the database is not available"),
         "nothing has failed, or nobody was told: {}",
-        console.lines().filter(|line| !line.contains(" INFO ")).collect::<Vec<_>>().join("\n")
+        console
+            .lines()
+            .filter(|line| !line.contains(" INFO "))
+            .collect::<Vec<_>>()
+            .join("\n")
     );
     campaign.server.run_under(Vec::new());
     campaign.kill_server().await;
@@ -92,17 +100,22 @@ impl Drop for SmallDisk {
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_full_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path())
-        .unwrap_or_else(|reason| panic!("nothing can be mounted here, so this test has shown nothing: {reason}"));
+    let disk = SmallDisk::mount(folder.path()).unwrap_or_else(|reason| {
+        panic!("nothing can be mounted here, so this test has shown nothing: {reason}")
+    });
     let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
-    let options = Options::sqlite().set("database", "url", url.as_str()).set("limits", "disk_reserve", "4MiB");
+    let options =
+        Options::sqlite()
+            .set("database", "url", url.as_str())
+            .set("limits", "disk_reserve", "4MiB");
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
     sender.ask("declare_queue q", "Queue declared").await;
     sender.ask("declare_exchange e", "Exchange declared").await;
     sender.ask("bind q e k", "Queue bound").await;
     let line = |number: usize| {
-        let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver").set("ciphertext", "A".repeat(20_000));
+        let envelope =
+            EnvelopeText::older(&format!("m-{number}"), "receiver").set("ciphertext", "A".repeat(20_000));
         format!("publish e k {envelope}")
     };
     let mut accepted = 0;
@@ -134,7 +147,9 @@ async fn mounted_full_disk() {
     disk.fill(Some(1024 * 1024));
     let mut sender = RawClient::connect(&server, "sender").await;
     for number in 0..accepted {
-        receiver.ask(&format!("ack m-{number}"), &format!("ACK_CONFIRMED m-{number}")).await;
+        receiver
+            .ask(&format!("ack m-{number}"), &format!("ACK_CONFIRMED m-{number}"))
+            .await;
     }
     disk.free();
     // Given back a little at a time, when nothing else is to do.
@@ -146,15 +161,29 @@ async fn mounted_full_disk() {
             break;
         }
         assert!(reply.starts_with("Error: storage_full: "), "{reply}");
-        assert!(tokio::time::Instant::now() < end, "there is room, and still: {reply}");
+        assert!(
+            tokio::time::Instant::now() < end,
+            "there is room, and still: {reply}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     receiver.expect_prefix(&format!("Message: m-{accepted} ")).await;
-    receiver.ask(&format!("ack m-{accepted}"), &format!("ACK_CONFIRMED m-{accepted}")).await;
+    receiver
+        .ask(
+            &format!("ack m-{accepted}"),
+            &format!("ACK_CONFIRMED m-{accepted}"),
+        )
+        .await;
     let database = Database::connect(&url).await;
     server.terminate().await;
-    assert_eq!(database.rows("PRAGMA integrity_check").await, [[Some("ok".to_owned())]]);
+    assert_eq!(
+        database.rows("PRAGMA integrity_check").await,
+        [[Some("ok".to_owned())]]
+    );
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
     let complete = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
-    assert_eq!(database.number(complete).await, i64::try_from(accepted).unwrap() + 1);
+    assert_eq!(
+        database.number(complete).await,
+        i64::try_from(accepted).unwrap() + 1
+    );
 }

@@ -29,13 +29,19 @@ impl Bench {
         sender.ask("declare_queue q", "Queue declared").await;
         sender.ask("declare_exchange e", "Exchange declared").await;
         sender.ask("bind q e k", "Queue bound").await;
-        Self { server, proxy, sender }
+        Self {
+            server,
+            proxy,
+            sender,
+        }
     }
 
     async fn publish(&mut self, ids: &[&str]) {
         for id in ids {
             let envelope = EnvelopeText::older(id, "receiver");
-            self.sender.ask(&format!("publish e k {envelope}"), &format!("ACK {id}")).await;
+            self.sender
+                .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
+                .await;
         }
     }
 
@@ -84,7 +90,10 @@ pub(super) async fn hello_takes_over_from_a_connection_that_died_in_silence(back
     dead.expect_prefix("Hello: ").await;
     dead.ask("consume q 2", "Subscribed to queue").await;
     expect_messages(&mut dead, &["1", "2"]).await;
-    bench.proxy.weather(Weather { frozen: true, ..Weather::default() });
+    bench.proxy.weather(Weather {
+        frozen: true,
+        ..Weather::default()
+    });
     let mut next = RawClient::connect(&bench.server, "receiver").await;
     next.send_line(CONSUMER).await;
     next.expect_prefix("Hello: ").await;
@@ -104,7 +113,10 @@ pub(super) async fn a_connection_that_died_in_silence_loses_its_messages_by_time
     let mut dead = bench.receiver().await;
     dead.ask("consume q 2", "Subscribed to queue").await;
     expect_messages(&mut dead, &["1", "2"]).await;
-    bench.proxy.weather(Weather { frozen: true, ..Weather::default() });
+    bench.proxy.weather(Weather {
+        frozen: true,
+        ..Weather::default()
+    });
     let mut next = RawClient::connect(&bench.server, "receiver").await;
     next.ask("consume q 9", "Subscribed to queue").await;
     next.ask("ping", "PONG").await;
@@ -149,7 +161,10 @@ pub(super) async fn only_the_receiver_settles_also_after_a_restart(backend: Back
     receiver.ask("ack 3", "ACK_CONFIRMED 3").await;
     let kept = "SELECT message_id, reason FROM rejected_messages";
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(bench.server.database().await.rows(kept).await, [[text("2"), text("because")]]);
+    assert_eq!(
+        bench.server.database().await.rows(kept).await,
+        [[text("2"), text("because")]]
+    );
 }
 
 pub(super) async fn resend_and_fetch_lease_over_a_restart(backend: Backend) {
@@ -194,8 +209,15 @@ pub(super) async fn a_message_that_nobody_acks_does_not_hold_up_its_lane(backend
     client.ask("consume q 1", "Subscribed to queue").await;
     for id in ["1", "2", "3"] {
         expect_messages(&mut client, &[id]).await;
-        client.ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}")).await;
+        client
+            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+            .await;
     }
     expect_messages(&mut client, &["stubborn"]).await;
-    tokio::time::timeout(Duration::from_secs(5), client.ask("ack stubborn", "ACK_CONFIRMED stubborn")).await.unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(5),
+        client.ask("ack stubborn", "ACK_CONFIRMED stubborn"),
+    )
+    .await
+    .unwrap();
 }

@@ -9,7 +9,10 @@ use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
 pub(super) async fn a_long_queue_costs_little_memory_heavy(backend: Backend) {
     let figures = backlog::measure(&backend, 100_000, 100_000).await;
     eprintln!("{}\n{figures}", backlog::Figures::HEADER);
-    assert!(figures.publishing < MEMORY && figures.receiving < MEMORY && figures.started < MEMORY, "{figures}");
+    assert!(
+        figures.publishing < MEMORY && figures.receiving < MEMORY && figures.started < MEMORY,
+        "{figures}"
+    );
     assert!(figures.start < START, "{figures}");
     // Drained and idle: no files of the connections are left.
     assert!(figures.idle[1].1 <= figures.idle[0].1, "{figures}");
@@ -33,7 +36,9 @@ pub(super) async fn a_receiver_that_stops_reading_costs_little_memory_heavy(back
     for number in 0..2000 {
         let id = format!("m-{number}");
         let envelope = EnvelopeText::older(&id, "receiver").set("ciphertext", payload.as_str());
-        sender.ask(&format!("publish e k {envelope}"), &format!("ACK {id}")).await;
+        sender
+            .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
+            .await;
     }
     let peak = server.process().peak_rss_bytes();
     assert!(peak < MEMORY, "{peak}");
@@ -61,8 +66,14 @@ pub(super) async fn a_client_that_reads_no_answers_is_not_read_from(backend: Bac
     .await;
     let peak = server.process().peak_rss_bytes();
     assert!(peak < MEMORY, "{peak} bytes after {sent} thousand lines");
-    assert!(taken.is_err(), "80 MB of questions were taken from a client that reads no answers");
-    RawClient::connect(&server, "other").await.ask("ping", "PONG").await;
+    assert!(
+        taken.is_err(),
+        "80 MB of questions were taken from a client that reads no answers"
+    );
+    RawClient::connect(&server, "other")
+        .await
+        .ask("ping", "PONG")
+        .await;
 }
 
 /// After a backlog was drained the store gives its disk space back, metadata apart.
@@ -73,14 +84,17 @@ async fn the_disk_space_of_a_drained_queue_is_given_back_heavy() {
     let payload = "A".repeat(40_000);
     let messages = 2000;
     for number in 0..messages {
-        let envelope = EnvelopeText::older(&backlog::id(number), "receiver").set("ciphertext", payload.as_str());
+        let envelope =
+            EnvelopeText::older(&backlog::id(number), "receiver").set("ciphertext", payload.as_str());
         sender.send_line(&format!("publish e k {envelope}")).await;
         sender.expect(&format!("ACK {}", backlog::id(number))).await;
     }
     let data = server.folder().join("data");
     let size = || -> u64 {
         let entries = std::fs::read_dir(&data).unwrap();
-        entries.map(|entry| entry.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
+        entries
+            .map(|entry| entry.unwrap().metadata().map_or(0, |metadata| metadata.len()))
+            .sum()
     };
     let full = size();
     assert!(full > 80_000_000, "{full}");

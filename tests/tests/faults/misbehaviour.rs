@@ -7,7 +7,10 @@ use ciphermq_tests::faults::campaign::{Report, Settings};
 use ciphermq_tests::faults::{Campaign, Violation, receiver, sender};
 
 async fn campaign(change: impl FnOnce(Settings) -> Settings) -> Report {
-    let settings = change(Settings { lines: 50, ..Settings::new(1, 0) });
+    let settings = change(Settings {
+        lines: 50,
+        ..Settings::new(1, 0)
+    });
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
     // Whatever they do wrong, they do it in here.
     for _ in 0..2 {
@@ -20,34 +23,63 @@ async fn campaign(change: impl FnOnce(Settings) -> Settings) -> Report {
 #[tokio::test(flavor = "multi_thread")]
 async fn good_manners_are_green() {
     let report = campaign(|settings| settings).await.sound();
-    assert!(report.redelivered > 0, "otherwise the next test shows nothing: {report}");
+    assert!(
+        report.redelivered > 0,
+        "otherwise the next test shows nothing: {report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_does_not_deduplicate_is_red() {
     let manners = receiver::Manners::DoesNotDeduplicate;
-    let report = campaign(|settings| Settings { receiver: manners, ..settings }).await;
-    assert!(report.count(|violation| matches!(violation, Violation::Doubled(_))) > 0, "{report}");
+    let report = campaign(|settings| Settings {
+        receiver: manners,
+        ..settings
+    })
+    .await;
+    assert!(
+        report.count(|violation| matches!(violation, Violation::Doubled(_))) > 0,
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_acks_before_it_writes_is_red() {
     let manners = receiver::Manners::AcksUnwritten;
-    let report = campaign(|settings| Settings { receiver: manners, ..settings }).await;
-    assert!(report.count(|violation| matches!(violation, Violation::Lost(_))) > 0, "{report}");
+    let report = campaign(|settings| Settings {
+        receiver: manners,
+        ..settings
+    })
+    .await;
+    assert!(
+        report.count(|violation| matches!(violation, Violation::Lost(_))) > 0,
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_alters_is_red() {
     let manners = receiver::Manners::Alters;
-    let report = campaign(|settings| Settings { receiver: manners, ..settings }).await;
-    assert!(report.count(|violation| matches!(violation, Violation::Phantom(_))) > 0, "{report}");
+    let report = campaign(|settings| Settings {
+        receiver: manners,
+        ..settings
+    })
+    .await;
+    assert!(
+        report.count(|violation| matches!(violation, Violation::Phantom(_))) > 0,
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
     let manners = sender::Manners::TakesSentForAcknowledged;
-    let settings = Settings { lines: 50, rate: 0, senders: manners, ..Settings::new(1, 0) };
+    let settings = Settings {
+        lines: 50,
+        rate: 0,
+        senders: manners,
+        ..Settings::new(1, 0)
+    };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
     // A few of these end while something is under way.
     for _ in 0..5 {
@@ -55,15 +87,28 @@ async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
         campaign.kill_server().await;
     }
     let report = campaign.settle().await;
-    assert!(report.count(|violation| matches!(violation, Violation::Lost(_))) > 0, "{report}");
+    assert!(
+        report.count(|violation| matches!(violation, Violation::Lost(_))) > 0,
+        "{report}"
+    );
 }
 
 /// A server on a disk that acknowledges before it has stored, to which its last commits are lost: what it held a
 /// while ago is put back in place of what it holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_forgets_its_last_commits_is_red() {
-    let mut campaign = Campaign::start(Backend::Sqlite, Settings { lines: 50, ..Settings::new(1, 0) }).await;
-    let (data, kept) = (campaign.server.folder().join("data"), campaign.server.folder().join("kept"));
+    let mut campaign = Campaign::start(
+        Backend::Sqlite,
+        Settings {
+            lines: 50,
+            ..Settings::new(1, 0)
+        },
+    )
+    .await;
+    let (data, kept) = (
+        campaign.server.folder().join("data"),
+        campaign.server.folder().join("kept"),
+    );
     campaign.pass_until_received(100).await;
     campaign.kill_server_and(|| copy(&data, &kept)).await;
     campaign.pass_until_received(100).await;
@@ -81,19 +126,31 @@ async fn a_server_that_forgets_its_last_commits_is_red() {
 /// A server that drops a message which it has acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_drops_messages_is_red() {
-    let mut campaign = Campaign::start(Backend::Sqlite, Settings { lines: 50, ..Settings::new(1, 0) }).await;
+    let mut campaign = Campaign::start(
+        Backend::Sqlite,
+        Settings {
+            lines: 50,
+            ..Settings::new(1, 0)
+        },
+    )
+    .await;
     campaign.pass_until_received(100).await;
     campaign.hold_receivers().await;
     campaign.pass_until_waiting(50).await;
     let database = campaign.server.database().await;
     campaign.kill_server().await;
-    let dropped = database.execute("DELETE FROM messages WHERE seq IN (SELECT max(seq) FROM messages)").await;
+    let dropped = database
+        .execute("DELETE FROM messages WHERE seq IN (SELECT max(seq) FROM messages)")
+        .await;
     assert_eq!(dropped, 1);
     campaign.server.kill9().await;
     campaign.server.restart().await;
     campaign.release_receivers().await;
     let report = campaign.settle().await;
-    assert!(report.count(|violation| matches!(violation, Violation::Lost(_))) > 0, "{report}");
+    assert!(
+        report.count(|violation| matches!(violation, Violation::Lost(_))) > 0,
+        "{report}"
+    );
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -12,7 +12,10 @@ use ciphermq_tests::{Backend, EnvelopeText, RawClient};
 const OUTAGE: Duration = Duration::from_secs(4);
 
 async fn campaign() -> Campaign {
-    let settings = Settings { storage_wait: "1s", ..Settings::new(super::random::seed(), 0) };
+    let settings = Settings {
+        storage_wait: "1s",
+        ..Settings::new(super::random::seed(), 0)
+    };
     let mut campaign = Campaign::start(Backend::postgres().await, settings).await;
     campaign.pass_until_received(100).await;
     campaign
@@ -22,7 +25,9 @@ async fn campaign() -> Campaign {
 async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -> Report {
     // What could not be told apart is sent again with the same id.
     let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
-    client.ask(&format!("publish raw raw {envelope}"), "ACK witness-1-nobody").await;
+    client
+        .ask(&format!("publish raw raw {envelope}"), "ACK witness-1-nobody")
+        .await;
     campaign.pass_until_received(200).await;
     assert_eq!(campaign.connections(), before, "a connection was lost over it");
     let witness = "DELETE FROM messages WHERE receiver_client_id = 'nobody'";
@@ -45,7 +50,10 @@ async fn sees_the_outage(campaign: &mut Campaign, client: &mut RawClient) {
     let line = client.line().await;
     assert!(line.starts_with("Error: storage_unavailable: "), "{line}");
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(900) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(
+        waited >= Duration::from_millis(900) && waited < Duration::from_secs(3),
+        "{waited:?}"
+    );
     client.ask("ping", "PONG").await;
     campaign.pass(OUTAGE.saturating_sub(waited)).await;
 }
@@ -108,7 +116,9 @@ async fn postgres_tables_locked_for_20_seconds() {
 /// Acks wait as long as it takes, and are confirmed when the store is back; meanwhile nothing is delivered again.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_acks_wait_for_the_store() {
-    let Backend::Postgres(mut postgres) = Backend::postgres().await else { unreachable!() };
+    let Backend::Postgres(mut postgres) = Backend::postgres().await else {
+        unreachable!()
+    };
     let name = postgres.create_database().await;
     let options = ciphermq_tests::server::Options::postgres(postgres.url(&name))
         .set("limits", "storage_wait", "500ms")
@@ -120,7 +130,9 @@ async fn postgres_acks_wait_for_the_store() {
     sender.ask("bind q e k", "Queue bound").await;
     for id in ["one", "two"] {
         let envelope = EnvelopeText::older(id, "receiver");
-        sender.ask(&format!("publish e k {envelope}"), &format!("ACK {id}")).await;
+        sender
+            .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
+            .await;
     }
     let mut receiver = RawClient::connect(&server, "receiver").await;
     receiver.ask("consume q 2", "Subscribed to queue").await;

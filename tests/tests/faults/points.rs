@@ -9,7 +9,11 @@ use ciphermq_tests::faults::tracing;
 /// Every how-manieth call, and from which on: over several runs all are met.
 fn some(stride: u32, seconds: u64) -> Points {
     let first = 1 + u32::try_from(super::random::seed() % u64::from(stride)).unwrap();
-    Points { first, stride, time: Duration::from_secs(seconds) }
+    Points {
+        first,
+        stride,
+        time: Duration::from_secs(seconds),
+    }
 }
 
 fn require_tracing() {

@@ -18,7 +18,10 @@ pub(super) fn seed() -> u64 {
 }
 
 pub(super) async fn random_faults_heavy(backend: Backend) {
-    let settings = Settings { is_verbose: true, ..Settings::new(seed(), CYCLES) };
+    let settings = Settings {
+        is_verbose: true,
+        ..Settings::new(seed(), CYCLES)
+    };
     let report = Campaign::start(backend, settings).await.run().await.sound();
     eprintln!("{report}");
     // Nothing is shown by faults that befall nobody.

@@ -369,7 +369,9 @@ impl Receiver {
             // Without it the next receiver reads more of the file: no reason to fail.
             let closed = tokio::task::spawn_blocking(|| sink.close()).await;
             if let Ok(Err(error)) = closed {
-                console.warn(format_args!("{error}. Nothing is lost: the next receiver reads the output instead"));
+                console.warn(format_args!(
+                    "{error}. Nothing is lost: the next receiver reads the output instead"
+                ));
             }
         }
         settling.all().await;

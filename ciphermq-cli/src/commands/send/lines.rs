@@ -244,7 +244,11 @@ mod tests {
 
     #[test]
     fn a_line_that_is_complete_does_not_wait_for_the_next() {
-        let mut lines = Lines::new(Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()), 100, Start::default());
+        let mut lines = Lines::new(
+            Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()),
+            100,
+            Start::default(),
+        );
         let sizes: Vec<usize> = std::iter::from_fn(|| lines.chunk().unwrap())
             .map(|chunk| chunk.lines.len())
             .collect();
@@ -258,7 +262,14 @@ mod tests {
         let chunk = Lines::new(&text[..], 100, start).chunk().unwrap().unwrap();
         let ends: Vec<_> = chunk.lines.iter().map(|line| (line.number, line.end)).collect();
         assert_eq!(ends, [(8, 105), (11, 111)]);
-        let mut lines = Lines::new(&text[11..], 100, Start { bytes: 111, lines: 11 });
+        let mut lines = Lines::new(
+            &text[11..],
+            100,
+            Start {
+                bytes: 111,
+                lines: 11,
+            },
+        );
         let last = lines.chunk().unwrap().unwrap().lines.remove(0);
         assert_eq!((last.number, last.end, last.text), (12, 116, b"three".to_vec()));
     }

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "file")]
     server_moved: bool,
     /// A message, whole, whatever is in it; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     message: Vec<String>,
     /// The most messages in one batch [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -239,7 +239,11 @@ fn open(args: &Args, console: &Console) -> Result<Source, Failure> {
                 return Ok(Source::Resumable { file, name, plan });
             }
             // What is no file cannot be read twice, so it cannot be gone on with.
-            let bytes = file.metadata().ok().filter(|_| is_file).map(|metadata| metadata.len());
+            let bytes = file
+                .metadata()
+                .ok()
+                .filter(|_| is_file)
+                .map(|metadata| metadata.len());
             Ok(Source::Input {
                 input: Box::new(file),
                 name,

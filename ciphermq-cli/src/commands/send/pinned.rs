@@ -122,7 +122,9 @@ impl<'a> Hashed<'a> {
     fn go_to(&mut self, end: u64) -> io::Result<()> {
         let mut buffer = vec![0; 256 * 1024];
         while self.bytes < end {
-            let wanted = usize::try_from(end - self.bytes).unwrap_or(usize::MAX).min(buffer.len());
+            let wanted = usize::try_from(end - self.bytes)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
             let read = self.file.read(buffer.get_mut(..wanted).unwrap_or_default())?;
             let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
                 return Ok(());
@@ -191,14 +193,22 @@ mod tests {
             pinned.to_string(),
             "3 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        for text in ["", "3", "3 ba78", "x ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"] {
+        for text in [
+            "",
+            "3",
+            "3 ba78",
+            "x ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        ] {
             assert_eq!(Pinned::read(text), None);
         }
     }
 
     #[test]
     fn an_unchanged_file_goes_on_at_its_place() {
-        assert_eq!(compare(b"a\nbc\nd\n", 5, b"a\nbc\nd\n"), same(b"a\nbc\nd\n", 5, 2));
+        assert_eq!(
+            compare(b"a\nbc\nd\n", 5, b"a\nbc\nd\n"),
+            same(b"a\nbc\nd\n", 5, 2)
+        );
         assert_eq!(compare(b"", 0, b""), same(b"", 0, 0));
     }
 

@@ -228,7 +228,9 @@ fn is_about_one_message(kind: PublishErrorKind) -> bool {
 /// What to do about it here, where a message that is sent again gets another id, unless the command `resumes`.
 fn advice(error: &PublishError, resumes: bool) -> &str {
     match error.kind() {
-        PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable if resumes => {
+        PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable
+            if resumes =>
+        {
             "See that the server runs, and what its log says; then run the same command again: it goes on under the same ids, and nothing arrives twice."
         }
         PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable => {

@@ -182,7 +182,12 @@ fn new_state(client: &Client, args: &Args, now: &Pinned) -> Result<StreamState, 
 }
 
 /// What was acknowledged, was so for this sender, this receiver, this route and this server.
-fn check_way(there: &StreamState, wanted: &StreamState, args: &Args, checkpoint: &Path) -> Result<(), Failure> {
+fn check_way(
+    there: &StreamState,
+    wanted: &StreamState,
+    args: &Args,
+    checkpoint: &Path,
+) -> Result<(), Failure> {
     let differences = [
         ("the sender", there.sender.as_str(), wanted.sender.as_str()),
         ("the receiver", there.receiver.as_str(), wanted.receiver.as_str()),

@@ -88,7 +88,10 @@ fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
     );
     // The store is back: everything is answered in order, what had been tried again and the pings behind it too.
     let replies: Vec<&str> = std::iter::once("ACK_CONFIRMED 1")
-        .chain(sent.iter().map(|line| if line == "ping" { "PONG" } else { "ACK_CONFIRMED 1" }))
+        .chain(
+            sent.iter()
+                .map(|line| if line == "ping" { "PONG" } else { "ACK_CONFIRMED 1" }),
+        )
         .collect();
     test.receive(&replies).unwrap();
     // Nothing waits for the store any more: now silence counts again.

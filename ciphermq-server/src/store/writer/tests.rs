@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{CommitObserver, Pending, Settings, WriteError, WriterHandle, spawn};
+use super::{CommitObserver, Decided, Pending, Settings, WriteError, WriterHandle, spawn};
 use crate::store::model::*;
 use crate::store::{CommitError, Committer, Error};
 
