@@ -72,8 +72,10 @@ fn what_was_appended_is_known_again() {
     // A kill: nothing is closed.
     drop(output);
     let (output, found) = open(&path).unwrap();
+    // The first lines are counted by a checkpoint at once.
     let expected = Found {
-        messages: 3,
+        known: 2,
+        messages: 1,
         ..Found::default()
     };
     assert_eq!(found, expected);
@@ -155,7 +157,7 @@ fn an_output_that_was_moved_away_after_its_receiver_ended_begins_anew_and_nothin
     append(&mut output, 5..6).unwrap();
     drop(output);
     let (output, found) = open(&path).unwrap();
-    assert_eq!((found.other_file, found.messages), (None, 1));
+    assert_eq!((found.other_file, found.known, found.messages), (None, 6, 0));
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4, 5]);
 }
 
@@ -180,6 +182,18 @@ fn an_output_that_was_moved_away_after_its_receiver_was_killed_is_asked_for() {
     let (output, found) = open_as(&path, true).unwrap();
     assert!(found.other_file.is_some());
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn an_output_that_is_gone_is_asked_for_even_if_its_receiver_was_killed_before_the_first_checkpoint() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    drop(open(&path).unwrap());
+    fs::write(&path, line(0)).unwrap();
+    fs::rename(&path, folder.path().join("moved.jsonl")).unwrap();
+    assert!(matches!(open(&path), Err(OutputError::Unknown(_))));
+    assert!(!path.exists());
+    open_as(&path, true).unwrap();
 }
 
 #[test]

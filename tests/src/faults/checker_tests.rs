@@ -155,11 +155,8 @@ fn messages_out_of_order() {
         kinds(["Reordered"]),
         "written"
     );
-    assert_eq!(
-        doctored(|record| record.wire.swap(1, 3)),
-        kinds([]),
-        "delivered again, in any order"
-    );
+    let again = doctored(|record| record.wire.insert(4, Wire::Delivered("a1".to_owned())));
+    assert_eq!(again, kinds([]), "delivered again, in any order");
     let first_delivered = doctored(|record| {
         let moved = record.wire.remove(3);
         record.wire.insert(0, moved);

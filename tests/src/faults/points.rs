@@ -127,8 +127,10 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     let mut is_beyond = false;
     if server.launch_again().await.is_ok() {
         is_bound = bind(&server).await.is_ok();
-        sender.start(1);
-        receiver.start(2);
+        if is_bound {
+            sender.start(1);
+            receiver.start(2);
+        }
         loop {
             tokio::time::sleep(TICK).await;
             if server.try_ended().is_some() {
@@ -147,8 +149,6 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     server.restart().await;
     if !is_bound {
         bind(&server).await.expect("the server answers");
-        sender.kill().await;
-        receiver.kill().await;
         sender.start(3);
         receiver.start(4);
     }

@@ -17,8 +17,9 @@ use crate::raw::Tls;
 
 /// After so much silence it acks what it has, or sends a ping.
 const QUIET: Duration = Duration::from_millis(150);
-/// Nothing at all for so long, in spite of the pings: the connection is dead.
-const DEAD: u32 = 40;
+/// Nothing at all for so long, in spite of the pings: the connection is dead. Answers wait behind acks, and acks as
+/// long as the store is away.
+const DEAD: u32 = 300;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a receiver behaves.

@@ -95,8 +95,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The disk reaches its reserve: publishes are refused, acks and deliveries go on, and drain it. Then it is filled to
-/// the last byte by others: what is acknowledged is still durable.
+/// The disk is filled by messages up to its reserve, and by others to the last byte: publishes are refused, and what
+/// was acknowledged is delivered. With any room at all acks go on, also after a restart, and drain it; and with enough
+/// of it publishes do.
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_full_disk() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,18 +136,27 @@ async fn mounted_full_disk() {
     disk.fill(None);
     sender.send_line(&line(accepted)).await;
     sender.expect_prefix("Error: storage_full: ").await;
-    server.kill9().await;
-    server.restart().await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
     receiver.ask("consume q 1000", "Subscribed to queue").await;
     for number in 0..accepted {
         receiver.expect_prefix(&format!("Message: m-{number} ")).await;
     }
-    // Some room, though less than the reserve: acks are taken, publishes are not.
+    // An ack is confirmed when there is room for it, and not before.
+    receiver.send_line("ack m-0").await;
+    receiver.expect_silence(Duration::from_secs(1)).await;
     disk.free();
+    receiver.expect("ACK_CONFIRMED m-0").await;
+    // Some room, though less than the reserve.
     disk.fill(Some(1024 * 1024));
+    server.kill9().await;
+    server.restart().await;
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    receiver.ask("consume q 1000", "Subscribed to queue").await;
+    for number in 1..accepted {
+        receiver.expect_prefix(&format!("Message: m-{number} ")).await;
+    }
     let mut sender = RawClient::connect(&server, "sender").await;
-    for number in 0..accepted {
+    for number in 1..accepted {
         receiver
             .ask(&format!("ack m-{number}"), &format!("ACK_CONFIRMED m-{number}"))
             .await;

@@ -24,6 +24,9 @@ const CONNECTIONS: u32 = 4;
 /// How long to wait for one of them, connecting included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// After how long one that is not needed is closed: each is a process on the other side.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub(super) struct PostgresReader {
     pool: PgPool,
 }
@@ -34,6 +37,7 @@ impl PostgresReader {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(IDLE_TIMEOUT)
             // A connection that PostgreSQL has dropped is found out before it is used.
             .test_before_acquire(true)
             .after_connect(|connection, _| Box::pin(prepare(connection)))

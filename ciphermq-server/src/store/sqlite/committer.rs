@@ -143,6 +143,11 @@ impl Committer for SqliteCommitter {
         if !more && self.log_used {
             checkpoint(&mut connection).await?;
             self.log_used = false;
+            // Nothing waits: the memory of the pages read and written is for others.
+            sqlx::query("PRAGMA shrink_memory")
+                .execute(&mut connection)
+                .await
+                .map_err(error)?;
         }
         self.connection = Some(connection);
         Ok(more)

@@ -65,7 +65,7 @@ impl DatabaseFile {
     pub(super) fn reading(&self) -> SqliteConnectOptions {
         self.options()
             .pragma("query_only", "on")
-            .pragma("cache_size", "-16384")
+            .pragma("cache_size", "-4096")
     }
 
     /// The connection that writes.
@@ -82,7 +82,8 @@ impl DatabaseFile {
             // 16 MiB of log before it is copied into the database.
             .pragma("wal_autocheckpoint", "4000")
             .pragma("journal_size_limit", "67108864")
-            .pragma("cache_size", "-65536")
+            // 16 MiB. What is written is at the tables' ends, or was a moment ago; more is memory for nothing.
+            .pragma("cache_size", "-16384")
             .connect()
             .await
     }
@@ -111,10 +112,13 @@ impl DatabaseFile {
     }
 
     async fn refuse_strangers(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
-        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(|error| self.unusable(error))?;
+        // The list of migrations is made before the first of them, which says whose file it is: a server that was
+        // killed in between has left a file that is ours and empty.
+        let tables: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|error| self.unusable(error))?;
         let application: i64 = sqlx::query_scalar("PRAGMA application_id")
             .fetch_one(connection)
             .await

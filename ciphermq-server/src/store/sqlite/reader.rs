@@ -24,6 +24,9 @@ const CONNECTIONS: u32 = 4;
 /// How long to wait for one of them.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After how long one that is not needed is closed: each is a thread, files and a cache.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub(super) struct SqliteReader {
     pool: SqlitePool,
 }
@@ -33,7 +36,8 @@ impl SqliteReader {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(None)
+            .min_connections(1)
+            .idle_timeout(IDLE_TIMEOUT)
             .max_lifetime(None)
             .connect_with(file.reading())
             .await

@@ -82,6 +82,22 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     assert!(unusable(open(&at(&path)).await.unwrap_err()).contains("another program"));
 }
 
+/// A server was killed at its first start, after the list of migrations was made and before the first of them.
+#[tokio::test]
+async fn a_database_that_was_not_finished_is_finished() {
+    let database = Database::sqlite().await;
+    let Settings::Sqlite { path, .. } = database.settings() else {
+        unreachable!()
+    };
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "").unwrap();
+    let list = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+                installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, \
+                checksum BLOB NOT NULL, execution_time BIGINT NOT NULL)";
+    database.execute(list).await;
+    close(open(&at(&path)).await.unwrap()).await;
+}
+
 #[tokio::test]
 async fn there_is_no_room_below_the_reserve() {
     let folder = tempfile::tempdir().unwrap();
