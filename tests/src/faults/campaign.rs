@@ -399,6 +399,9 @@ impl Campaign {
             tokio::time::sleep(TICK).await;
         }
         self.cli_receiver.finish().await;
+        if self.cli_receiver.was_killed() {
+            self.violations.push(Violation::Anomaly("receive did not end cleanly after SIGTERM".to_owned()));
+        }
         self.receiver.kill().await;
         // A delivery's time may be recorded a little later, in the next commit.
         let may_refuse = self.senders.iter().any(|sender| sender.put_off() > 0);

@@ -227,7 +227,10 @@ pub async fn receiver(calls: &str, points: Points) -> Outcomes {
             }
             if database.number(waiting).await == 0 {
                 receiver.finish().await;
-                outcomes.is_complete = true;
+                outcomes.is_complete = !receiver.was_killed();
+                if receiver.was_killed() {
+                    outcomes.last = point;
+                }
                 break;
             }
         }

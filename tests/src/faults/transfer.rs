@@ -198,6 +198,7 @@ pub struct CliReceiver {
     is_stopped: bool,
     rests_until: Option<Instant>,
     starts: u32,
+    was_killed: bool,
 }
 
 impl CliReceiver {
@@ -226,7 +227,7 @@ impl CliReceiver {
             anomalies: Vec::new(),
             is_stopped: false,
             rests_until: None,
-            starts: 0,
+            starts: 0, was_killed: false 
         }
     }
 
@@ -270,6 +271,11 @@ impl CliReceiver {
             .iter()
             .filter(|line| line.contains("Connection lost"))
             .count()
+    }
+
+    /// Whether its last end was no clean one.
+    pub fn was_killed(&self) -> bool {
+        self.was_killed
     }
 
     /// How often it was started.
@@ -327,7 +333,9 @@ impl CliReceiver {
                 process.signal(Signal::TERM);
             }
             let status = process.ended(crate::PATIENCE).await;
-            if !matches!(status.code(), Some(0 | 143)) {
+            // One that runs under an injection may be killed on its way out.
+            self.was_killed = status.code().is_none();
+            if !matches!(status.code(), None | Some(0 | 143)) {
                 self.anomalies.push(format!(
                     "receive ended with {status} after SIGTERM: {}",
                     process.stderr.text()

@@ -22,6 +22,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// what has become old enough to be forgotten.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The same while there is no room: space is given back between publishes that are refused and acks that make room.
+const FULL_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How often what was submitted is looked at while a commit is under way: new deadlines may be among it.
 /// Looking at each submission as it comes would wake this task for each.
 const GATHER_INTERVAL: Duration = Duration::from_millis(100);
@@ -100,7 +103,8 @@ impl Writer {
     async fn run(&mut self) -> Result<(), End> {
         while self.wait().await? {
             self.queue.expire(Instant::now());
-            if !self.committer.has_room() {
+            let has_room = self.committer.has_room();
+            if !has_room {
                 self.queue.refuse_publishes(&WriteError::Full);
             }
             let (transaction, batch) = self.queue.batch(&self.settings);
@@ -109,7 +113,9 @@ impl Writer {
             } else {
                 batch.answer(Results::default());
             }
-            if self.maintained.elapsed() >= MAINTENANCE_INTERVAL {
+            // Senders that try again and again must not keep the disk full by it.
+            let interval = if has_room { MAINTENANCE_INTERVAL } else { FULL_INTERVAL };
+            if self.maintained.elapsed() >= interval {
                 self.maintain().await;
             }
         }
