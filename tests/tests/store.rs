@@ -125,8 +125,8 @@ async fn keys_are_sealed_and_no_secret_is_logged(backend: Backend) {
                 let bytes = std::fs::read(file.unwrap().path()).unwrap();
                 for secret in [
                     &KEY[..],
-                    &secrets[0].as_bytes()[..],
-                    &secrets[1].as_bytes()[..],
+                    secrets[0].as_bytes(),
+                    secrets[1].as_bytes(),
                     &[0x5a; 32][..],
                 ] {
                     assert!(!bytes.windows(secret.len()).any(|window| window == secret));

@@ -400,7 +400,9 @@ impl Campaign {
         }
         self.cli_receiver.finish().await;
         if self.cli_receiver.was_killed() {
-            self.violations.push(Violation::Anomaly("receive did not end cleanly after SIGTERM".to_owned()));
+            self.violations.push(Violation::Anomaly(
+                "receive did not end cleanly after SIGTERM".to_owned(),
+            ));
         }
         self.receiver.kill().await;
         // A delivery's time may be recorded a little later, in the next commit.
@@ -485,12 +487,16 @@ pub async fn hold_tables(database: &Database) -> sqlx::Transaction<'static, sqlx
     let Database::Postgres(pool) = database else {
         panic!("tables are locked in PostgreSQL")
     };
-    let mut transaction = pool.begin().await.expect("a transaction can be begun");
-    sqlx::raw_sql("LOCK TABLE messages, message_metadata IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut *transaction)
-        .await
-        .expect("the tables can be locked");
-    transaction
+    loop {
+        let mut transaction = pool.begin().await.expect("a transaction can be begun");
+        // In the order in which the server writes to them. It may be chosen to give way all the same.
+        let lock = "LOCK TABLE message_metadata, messages IN ACCESS EXCLUSIVE MODE";
+        match sqlx::raw_sql(lock).execute(&mut *transaction).await {
+            Ok(_) => return transaction,
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40P01") => {}
+            Err(error) => panic!("the tables cannot be locked: {error}"),
+        }
+    }
 }
 
 /// What came of a campaign.

@@ -204,7 +204,7 @@ impl Work {
                 Manners::Good => {}
                 Manners::DoesNotDeduplicate => book.output.push(received),
                 Manners::AcksUnwritten if is_new && self.random.random_bool(0.99) => {
-                    book.output.push(received)
+                    book.output.push(received);
                 }
                 Manners::AcksUnwritten => {}
                 Manners::Alters if is_new => {

@@ -153,10 +153,10 @@ impl CliSender {
 
     /// SIGKILL, if it runs.
     pub async fn kill(&mut self) {
-        if let Some(process) = &mut self.process {
-            if process.try_ended().is_none() {
-                process.kill().await;
-            }
+        if let Some(process) = &mut self.process
+            && process.try_ended().is_none()
+        {
+            process.kill().await;
         }
     }
 
@@ -227,7 +227,8 @@ impl CliReceiver {
             anomalies: Vec::new(),
             is_stopped: false,
             rests_until: None,
-            starts: 0, was_killed: false 
+            starts: 0,
+            was_killed: false,
         }
     }
 
@@ -297,10 +298,10 @@ impl CliReceiver {
 
     /// SIGKILL, if it runs.
     pub async fn kill(&mut self) {
-        if let Some(process) = &mut self.process {
-            if process.try_ended().is_none() {
-                process.kill().await;
-            }
+        if let Some(process) = &mut self.process
+            && process.try_ended().is_none()
+        {
+            process.kill().await;
         }
     }
 
@@ -387,10 +388,11 @@ impl Line<'_> {
 }
 
 fn freeze(process: &mut Option<Process>, is_stopped: &mut bool, is_frozen: bool) {
-    if let Some(process) = process {
-        if process.try_ended().is_none() && *is_stopped != is_frozen {
-            process.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
-        }
+    if let Some(process) = process
+        && process.try_ended().is_none()
+        && *is_stopped != is_frozen
+    {
+        process.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
     }
     *is_stopped = is_frozen;
 }

@@ -78,11 +78,11 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
         .ask(&format!("consume {queue}"), "Subscribed to queue")
         .await;
     receiver.expect(&scene.delivery("two", &two)).await;
-    sender
-        .ask(&format!("resend {}", ids[1]), "Resend requested")
-        .await;
     receiver
         .ask(&format!("resend {}", ids[1]), "Unauthorized resend request")
+        .await;
+    sender
+        .ask(&format!("resend {}", ids[1]), "Resend requested")
         .await;
     receiver.expect(&scene.delivery("two", &two)).await;
     receiver

@@ -114,7 +114,11 @@ impl Writer {
                 batch.answer(Results::default());
             }
             // Senders that try again and again must not keep the disk full by it.
-            let interval = if has_room { MAINTENANCE_INTERVAL } else { FULL_INTERVAL };
+            let interval = if has_room {
+                MAINTENANCE_INTERVAL
+            } else {
+                FULL_INTERVAL
+            };
             if self.maintained.elapsed() >= interval {
                 self.maintain().await;
             }
