@@ -9,9 +9,9 @@
 //! The reader goes on while answers wait for the store; the queue between the two is bounded, so a client
 //! that does not read its replies is not read from either.
 //!
-//! - [`reader`]: lines to operations, within the memory that lines may take
-//! - [`answer`]: what is or will be the reply
-//! - [`writer`]: everything that leaves, in order
+//! - `reader`: lines to operations, within the memory that lines may take
+//! - `answer`: what is or will be the reply
+//! - `writer`: everything that leaves, in order
 //! - [`buffers`]: how much memory unfinished lines may take together
 
 mod answer;

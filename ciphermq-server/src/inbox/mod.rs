@@ -1,7 +1,7 @@
 //! One receiver's waiting messages in memory: its lanes, leases, consumers and their credit.
 //!
 //! A message goes only to the client that it is for, and an ack names no queue. So memory is divided by
-//! receiver: an [`Inbox`] holds a [`Lane`](lane::Lane) for each queue with messages or consumers of that
+//! receiver: an [`Inbox`] holds a `Lane` for each queue with messages or consumers of that
 //! receiver, and everything that is in flight to it. Receivers do not wait for each other.
 //!
 //! ```text
