@@ -28,7 +28,8 @@
 //! - [`fuzz`]: what must hold for any bytes from outside
 //! - [`data`]: real messages, and older clients' envelopes
 //!
-//! Nothing is ever skipped: what is missing fails the test, with the command that provides it. All waiting has a
+//! What is missing fails the test, with the command that provides it; only tests of what the machine forbids, tracing
+//! and mounting, are left out by `scripts/test`, which says so and has them counted as skipped. All waiting has a
 //! limit and ends with the event waited for.
 
 pub mod backend;
