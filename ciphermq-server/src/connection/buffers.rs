@@ -41,6 +41,12 @@ impl BufferBudget {
         (self.total - self.units.available_permits()) * UNIT
     }
 
+    /// Takes so many units, and waits for others to give them back, but not for ever.
+    async fn take(&self, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
+        let take = acquire(&self.units, units);
+        tokio::time::timeout(WAIT, take).await.map_err(|_| Exhausted)?
+    }
+
     pub(super) fn hold(self: &Arc<Self>) -> Hold {
         Hold {
             budget: Arc::clone(self),
@@ -67,12 +73,7 @@ impl Hold {
         if wanted == 0 {
             self.permit = None;
         } else if wanted > held {
-            let more = u32::try_from(wanted - held).map_err(|_| Exhausted)?;
-            let acquire = Arc::clone(&self.budget.units).acquire_many_owned(more);
-            let permit = tokio::time::timeout(WAIT, acquire)
-                .await
-                .map_err(|_| Exhausted)?
-                .map_err(|_| Exhausted)?;
+            let permit = self.budget.take(wanted - held).await?;
             match &mut self.permit {
                 Some(held) => held.merge(permit),
                 None => self.permit = Some(permit),
@@ -87,25 +88,28 @@ impl Hold {
         if line <= UNIT {
             return Ok(None);
         }
-        let units = u32::try_from(line.div_ceil(UNIT).min(self.budget.total)).map_err(|_| Exhausted)?;
-        let acquire = Arc::clone(&self.budget.units).acquire_many_owned(units);
-        if line <= FREE_BYTES {
-            // Others may hold all there is: then it waits for its own lines to be answered, and for nobody else.
-            let own = Arc::clone(&self.free).acquire_many_owned(units);
-            let permit = tokio::select! {
-                biased;
-                permit = own => permit,
-                permit = acquire => permit,
-            };
-            return permit.map(Some).map_err(|_| Exhausted);
+        let units = line.div_ceil(UNIT).min(self.budget.total);
+        if line > FREE_BYTES {
+            return self.budget.take(units).await.map(Some);
         }
-        let permit = tokio::time::timeout(WAIT, acquire).await.map_err(|_| Exhausted)?;
-        permit.map(Some).map_err(|_| Exhausted)
+        // Others may hold all there is: then it waits for its own lines to be answered, and for nobody else.
+        let permit = tokio::select! {
+            biased;
+            permit = acquire(&self.free, units) => permit,
+            permit = acquire(&self.budget.units, units) => permit,
+        };
+        permit.map(Some)
     }
 
     pub(super) fn is_held(&self) -> bool {
         self.permit.is_some()
     }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
+    let units = u32::try_from(units).map_err(|_| Exhausted)?;
+    let permit = Arc::clone(semaphore).acquire_many_owned(units).await;
+    permit.map_err(|_| Exhausted)
 }
 
 #[cfg(test)]
