@@ -120,6 +120,11 @@ pub enum Command {
         /// A JSON object, [`crate::rejected::RejectedRequest`]; left out, `{}`.
         json: String,
     },
+    /// `list_waiting_keys [<json>]`: by which of the client's keys the messages that wait for it are sealed.
+    ListWaitingKeys {
+        /// A JSON object, [`crate::waiting::WaitingRequest`]; left out, `{}`.
+        json: String,
+    },
     /// `ping`.
     Ping,
 }
@@ -276,6 +281,7 @@ impl Command {
             }
             "hello" => Ok(Self::Hello { json: object(rest) }),
             "list_rejected" => Ok(Self::ListRejected { json: object(rest) }),
+            "list_waiting_keys" => Ok(Self::ListWaitingKeys { json: object(rest) }),
             "ping" => Ok(Self::Ping),
             _ => Err(CommandError::Unknown),
         }
@@ -378,6 +384,7 @@ impl Command {
             }
             Self::Hello { json } => put(out, &["hello ", json]),
             Self::ListRejected { json } => put(out, &["list_rejected ", json]),
+            Self::ListWaitingKeys { json } => put(out, &["list_waiting_keys ", json]),
             Self::Ping => put(out, &["ping"]),
         }
         out.put_u8(b'\n');

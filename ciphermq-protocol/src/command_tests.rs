@@ -48,6 +48,7 @@ fn lines() -> Vec<String> {
         format!("get_certificate r {fingerprint}"),
         r#"hello {"consumer":"c"}"#.into(),
         r#"list_rejected {"limit":10}"#.into(),
+        r#"list_waiting_keys {"after":{"queue":1,"seq":2}}"#.into(),
         "ping".into(),
     ]
 }
@@ -66,6 +67,10 @@ fn the_older_spellings_mean_the_same() {
     assert_eq!(
         parse("list_rejected").unwrap(),
         parse("list_rejected {}").unwrap()
+    );
+    assert_eq!(
+        parse("list_waiting_keys").unwrap(),
+        parse("list_waiting_keys {}").unwrap()
     );
 }
 

@@ -69,6 +69,8 @@ error_codes! {
     BadName = "bad_name", definite: true;
     /// A public key or signed key that is none.
     BadKey = "bad_key", definite: true;
+    /// A signed key that is older than the one that the server holds.
+    StaleKey = "stale_key", definite: true;
     /// An argument that is not of the command's form.
     BadArgument = "bad_argument", definite: true;
     /// A line that is not UTF-8.

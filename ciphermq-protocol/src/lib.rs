@@ -22,6 +22,7 @@
 //! - [`error_code`]: the codes in `Error: <code>: <text>`, and whether the outcome is definite
 //! - [`hello`]: who is at the other end, and the limits in force
 //! - [`rejected`]: messages that receivers could not use
+//! - [`waiting`]: by which of a receiver's keys waiting messages are sealed
 //! - [`message_id`]: our own message ids, which grow with time and name their stream
 
 pub mod command;
@@ -33,6 +34,7 @@ pub mod message_id;
 pub mod name;
 pub mod rejected;
 pub mod reply;
+pub mod waiting;
 
 pub use command::{Command, CommandError};
 pub use envelope::Envelope;

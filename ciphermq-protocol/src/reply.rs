@@ -51,6 +51,8 @@ pub enum Reply {
     Hello(String),
     /// `Rejected messages: <json>`, [`crate::rejected::RejectedPage`].
     RejectedMessages(String),
+    /// `Waiting keys: <json>`, [`crate::waiting::WaitingPage`].
+    WaitingKeys(String),
     /// `PONG`
     Pong,
     /// `Unknown command`
@@ -262,6 +264,7 @@ impl Reply {
             }
             Self::Hello(json) => put(out, &["Hello: ", json]),
             Self::RejectedMessages(json) => put(out, &["Rejected messages: ", json]),
+            Self::WaitingKeys(json) => put(out, &["Waiting keys: ", json]),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -331,6 +334,7 @@ fn parse_text(text: &str) -> Option<Reply> {
     let reply = after("Public key: ").map(Reply::PublicKey);
     let reply = reply.or_else(|| after("Signed key: ").map(Reply::SignedKey));
     let reply = reply.or_else(|| after("Hello: ").map(Reply::Hello));
+    let reply = reply.or_else(|| after("Waiting keys: ").map(Reply::WaitingKeys));
     let reply = reply.or_else(|| after("Invalid message format: ").map(Reply::InvalidMessageFormat));
     let reply = reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat));
     if reply.is_some() {

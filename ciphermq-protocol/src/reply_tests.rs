@@ -48,6 +48,7 @@ fn texts() -> Vec<(Reply, &'static str)> {
         (Reply::CertificateNotFound, "Certificate not found\n"),
         (Reply::Hello("{}".into()), "Hello: {}\n"),
         (Reply::RejectedMessages("{}".into()), "Rejected messages: {}\n"),
+        (Reply::WaitingKeys("{}".into()), "Waiting keys: {}\n"),
         (Reply::Pong, "PONG\n"),
         (Reply::UnknownCommand, "Unknown command\n"),
         (Reply::Missing(Missing::QueueName), "Missing queue name\n"),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD, prelude::BASE64_STANDARD};
 use ciphermq_protocol::ClientId;
+use dashmap::DashMap;
 use serde::Deserialize;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::at_rest::{self, SealedKey, Sealer};
 use crate::store::writer::WriterHandle;
@@ -21,6 +23,9 @@ pub enum Error {
     /// What was sent is no key. The text says what it should be.
     #[error("{0}")]
     Invalid(String),
+    /// A newer signed key is registered, the one with this epoch.
+    #[error("a signed key with the epoch {0} is registered already; ask for it with get_signed_key")]
+    Stale(u64),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -38,7 +43,11 @@ pub struct KeyDirectory {
     sealer: Sealer,
     reader: Arc<dyn Reader>,
     writer: WriterHandle,
+    registering: Arc<Registering>,
 }
+
+/// Whose signed key is being compared with the stored one or written: one at a time for each client.
+type Registering = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
     /// A directory on the store, whose rows `sealer` seals.
@@ -48,6 +57,7 @@ impl KeyDirectory {
             sealer,
             reader,
             writer,
+            registering: Arc::default(),
         }
     }
 
@@ -79,19 +89,48 @@ impl KeyDirectory {
         Ok(Some(BASE64_STANDARD.encode(opened.bytes)))
     }
 
-    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare one.
+    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare one. Of two
+    /// signed keys the one with the higher epoch stays, whatever the order in which they come.
     ///
     /// The server does not judge the signature: senders do, and trust the server with nothing.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an X25519 key in it.
+    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and an X25519 key in it,
+    /// [`Error::Stale`] if its epoch is lower than that of the stored one.
     pub async fn register_signed(&self, client_id: &ClientId, signed_key: &str) -> Result<(), Error> {
-        let bare = bare_key(client_id, signed_key)?;
-        let signed = self.seal(client_id, signed_key.as_bytes())?;
-        self.write(Change::SignedKey(client_id.clone(), signed)).await?;
-        let bare = self.seal(client_id, &bare)?;
-        self.write(Change::PublicKey(client_id.clone(), bare)).await
+        let announced = announced(client_id, signed_key)?;
+        let change = Change::SignedKey {
+            client_id: client_id.clone(),
+            signed: self.seal(client_id, signed_key.as_bytes())?,
+            bare: self.seal(client_id, &announced.bare)?,
+        };
+        let turn = Turn::wait(&self.registering, client_id).await;
+        let stored = self.stored_epoch(client_id).await?;
+        if let Some(stored) = stored.filter(|stored| *stored > announced.epoch) {
+            return Err(Error::Stale(stored));
+        }
+        // A write that was begun goes on when nobody waits for it any more, and so does its turn: the next one
+        // must find what it has written.
+        let directory = self.clone();
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            directory.write(change).await
+        });
+        written.await.unwrap_or(Err(Error::Unavailable))
+    }
+
+    /// The epoch of the signed key that is stored. A row without one, from before epochs were compared, gives way
+    /// to any key, and so does one that the configured key does not open: nobody gets anything from it.
+    async fn stored_epoch(&self, client_id: &ClientId) -> Result<Option<u64>, Error> {
+        match self.signed_key(client_id).await {
+            Ok(stored) => Ok(stored.and_then(|stored| Some(announced(client_id, &stored).ok()?.epoch))),
+            Err(Error::AtRest(error)) => {
+                tracing::warn!(%client_id, %error, "Replacing a signed key that cannot be opened");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A client's signed key, as it was registered.
@@ -130,6 +169,35 @@ impl KeyDirectory {
     }
 }
 
+/// A client's turn to register a signed key, until it is dropped.
+struct Turn {
+    registering: Arc<Registering>,
+    client_id: ClientId,
+    /// Given back before the lock is looked at: who waits for it holds it too.
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    async fn wait(registering: &Arc<Registering>, client_id: &ClientId) -> Self {
+        let lock = Arc::clone(&registering.entry(client_id.clone()).or_default());
+        let mut turn = Self {
+            registering: Arc::clone(registering),
+            client_id: client_id.clone(),
+            guard: None,
+        };
+        turn.guard = Some(lock.lock_owned().await);
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.guard = None;
+        self.registering
+            .remove_if(&self.client_id, |_, lock| Arc::strong_count(lock) == 1);
+    }
+}
+
 fn sealed_key(row: SealedRow) -> SealedKey {
     SealedKey {
         algorithm: row.algorithm,
@@ -155,6 +223,8 @@ fn parse_key(text: &str) -> Result<Vec<u8>, Error> {
 #[derive(Deserialize)]
 struct Payload {
     client_id: ClientId,
+    /// Unix milliseconds, growing from each signed key of a client to the next.
+    epoch: u64,
     keys: Vec<SuiteKey>,
 }
 
@@ -164,8 +234,14 @@ struct SuiteKey {
     key: String,
 }
 
-/// The X25519 key in a compact JWS (RFC 7515, section 7.1) of the client.
-fn bare_key(client_id: &ClientId, signed_key: &str) -> Result<Vec<u8>, Error> {
+/// What the server takes from a signed key.
+struct Announced {
+    epoch: u64,
+    bare: Vec<u8>,
+}
+
+/// The epoch and the X25519 key in a compact JWS (RFC 7515, section 7.1) of the client.
+fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announced, Error> {
     let invalid = |text: &str| Error::Invalid(format!("a signed key is a compact JWS: {text}"));
     if signed_key.len() > MAX_SIGNED_KEY_BYTES {
         return Err(invalid("this one is too long"));
@@ -187,7 +263,11 @@ fn bare_key(client_id: &ClientId, signed_key: &str) -> Result<Vec<u8>, Error> {
         return Err(invalid("it names another client"));
     }
     let key = payload.keys.iter().find(|key| key.suite.starts_with("X25519-"));
-    parse_key(&key.ok_or_else(|| invalid("it holds no X25519 key"))?.key)
+    let key = key.ok_or_else(|| invalid("it holds no X25519 key"))?;
+    Ok(Announced {
+        epoch: payload.epoch,
+        bare: parse_key(&key.key)?,
+    })
 }
 
 #[cfg(test)]
@@ -211,34 +291,46 @@ mod tests {
         }
     }
 
+    fn jws(payload: &serde_json::Value) -> String {
+        let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
+        format!(
+            "{}.{payload}.{}",
+            URL_SAFE_NO_PAD.encode("{}"),
+            URL_SAFE_NO_PAD.encode("signature")
+        )
+    }
+
     #[test]
-    fn the_bare_key_is_found_in_a_signed_one() {
-        let jws = |payload: serde_json::Value| {
-            let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
-            format!(
-                "{}.{payload}.{}",
-                URL_SAFE_NO_PAD.encode("{}"),
-                URL_SAFE_NO_PAD.encode("signature")
-            )
-        };
+    fn epoch_and_bare_key_are_found_in_a_signed_one() {
         let key = BASE64_STANDARD.encode([9; 32]);
-        let good = serde_json::json!({"client_id": "receiver_1", "keys": [
+        let good = serde_json::json!({"client_id": "receiver_1", "epoch": u64::MAX, "keys": [
             {"suite": "XWING-AES256GCM", "key": "eA=="}, {"suite": "X25519-AES256GCM", "key": key}]});
-        assert_eq!(
-            bare_key(&client("receiver_1"), &jws(good.clone())).unwrap(),
-            [9; 32]
-        );
-        assert!(bare_key(&client("receiver_2"), &jws(good.clone())).is_err());
-        assert!(
-            bare_key(
-                &client("receiver_1"),
-                &jws(serde_json::json!({"client_id": "receiver_1", "keys": []}))
-            )
-            .is_err()
-        );
+        let found = announced(&client("receiver_1"), &jws(&good)).unwrap();
+        assert_eq!((found.epoch, found.bare), (u64::MAX, vec![9; 32]));
+        assert!(announced(&client("receiver_2"), &jws(&good)).is_err());
         for bad in ["", "a.b", "a.b.c.d", "*.*.*"] {
-            assert!(bare_key(&client("receiver_1"), bad).is_err(), "{bad}");
+            assert!(announced(&client("receiver_1"), bad).is_err(), "{bad}");
         }
-        assert!(bare_key(&client("receiver_1"), &jws(good).replace('.', "..")).is_err());
+        assert!(announced(&client("receiver_1"), &jws(&good).replace('.', "..")).is_err());
+        for (field, bad) in [
+            ("keys", serde_json::json!([])),
+            ("keys", serde_json::Value::Null),
+            ("epoch", serde_json::json!(-1)),
+            ("epoch", serde_json::json!(1.5)),
+            ("epoch", serde_json::json!("1")),
+            ("epoch", serde_json::Value::Null),
+        ] {
+            let mut payload = good.clone();
+            payload[field] = bad;
+            assert!(
+                announced(&client("receiver_1"), &jws(&payload)).is_err(),
+                "{payload}"
+            );
+            payload.as_object_mut().unwrap().remove(field);
+            assert!(
+                announced(&client("receiver_1"), &jws(&payload)).is_err(),
+                "{payload}"
+            );
+        }
     }
 }

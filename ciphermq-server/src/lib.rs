@@ -15,6 +15,7 @@
 //! - [`logging`]: JSON lines in files by level, readable ones on the console
 //! - [`server`]: start, run, stop
 //! - [`stop`]: how every part learns that it is to stop
+//! - [`private_file`]: who may read a private key's file
 //! - [`tls`]: certificates on both sides, and from a certificate to a client id
 //! - [`listener`]: the accept loop
 //! - [`connection`]: lines in, replies in order and deliveries out
@@ -32,6 +33,7 @@ pub mod inbox;
 pub mod keys;
 pub mod listener;
 pub mod logging;
+pub mod private_file;
 pub mod server;
 pub mod stop;
 pub mod store;

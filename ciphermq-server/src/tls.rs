@@ -1,5 +1,7 @@
 //! TLS with certificates on both sides, and from a client's certificate to its id.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +15,13 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+use zeroize::Zeroizing;
+
 use crate::config::Tls;
+use crate::private_file;
+
+/// No private key's file is longer. What is named by mistake need not be read to its end.
+const MAX_KEY_BYTES: u64 = 1 << 20;
 
 /// Why the server's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +41,9 @@ pub enum Error {
         /// What is wrong.
         source: pem::Error,
     },
+    /// The private key lies open.
+    #[error("[tls] key_path: the private key {0}")]
+    Exposed(#[source] private_file::Exposed),
     /// The CA file's certificates cannot be trusted anchors.
     #[error("[tls] ca_cert_path: {} holds no usable certificate of a certificate authority: {source}\nName the CA's own certificate there, not a client's or the server's.", path.display())]
     Authority {
@@ -66,12 +77,7 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_path).map_err(|source| Error::File {
-        field: "key_path",
-        what: "a private key",
-        path: tls.key_path.clone(),
-        source,
-    })?;
+    let key = private_key(&tls.key_path)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
@@ -86,6 +92,29 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         .with_single_cert(chain, key)
         .map_err(Error::Identity)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let wrong = |source| Error::File {
+        field: "key_path",
+        what: "a private key",
+        path: path.to_owned(),
+        source,
+    };
+    let failed = |source| wrong(pem::Error::Io(source));
+    let file = File::open(path).map_err(failed)?;
+    let mut text = Zeroizing::new(Vec::new());
+    (&file)
+        .take(MAX_KEY_BYTES)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(wrong)?;
+    // Asked last: what is no private key may be open to all, and is told to be no key.
+    match private_file::refuse_exposed(path, &file) {
+        Ok(()) => Ok(key),
+        Err(private_file::Error::Exposed(exposed)) => Err(Error::Exposed(exposed)),
+        Err(private_file::Error::Unknown(source)) => Err(failed(source)),
+    }
 }
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -4,13 +4,15 @@ use std::{
     fmt, fs,
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
+
+use crate::private_file;
 
 const KEY_BYTES: usize = 32;
 
@@ -119,8 +121,8 @@ pub enum KeyError {
     /// The file was to be made and could not be.
     #[error(
         "cannot make the key file {}: {source}\n\
-         Let the server's user write there, or set [encryption] aes_key_file to a file made with `(umask 077; {MAKE_KEY} > FILE)`.",
-        path.display()
+         {}, or set [encryption] aes_key_file to a file made with `(umask 077; {MAKE_KEY} > FILE)`.",
+        path.display(), make_advice(source)
     )]
     Make {
         /// The file.
@@ -130,13 +132,8 @@ pub enum KeyError {
     },
 
     /// Others than the owner can read or write the file.
-    #[error("the key file {} is open to other users (mode {mode:04o})\nClose it: `chmod 600 {}`.", path.display(), path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    #[error("the key file {0}")]
+    Exposed(#[source] private_file::Exposed),
 
     /// What stands in the file is no key.
     #[error(
@@ -189,6 +186,13 @@ impl KeySource {
     }
 }
 
+fn make_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free space on that disk",
+        _ => "Let the server's user write there",
+    }
+}
+
 /// The key in the file, if the file is there.
 fn read(path: &Path) -> Result<Option<AtRestKey>, KeyError> {
     let failed = |source| KeyError::Read {
@@ -200,13 +204,10 @@ fn read(path: &Path) -> Result<Option<AtRestKey>, KeyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    // Asked of the open file: the one that is read, whatever its name points at by now.
-    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+    match private_file::refuse_exposed(path, &file) {
+        Ok(()) => {}
+        Err(private_file::Error::Exposed(exposed)) => return Err(KeyError::Exposed(exposed)),
+        Err(private_file::Error::Unknown(source)) => return Err(failed(source)),
     }
     let mut text = Zeroizing::new(String::new());
     file.take(MAX_FILE_BYTES)

@@ -228,6 +228,7 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
             fingerprint,
         } => session.certificate(&client_id, fingerprint.as_deref()).await,
         Command::ListRejected { json } => session.rejected(&json).await,
+        Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
         Command::Hello { json } => session.hello(&json),
         Command::Ping => Ok(Reply::Pong),
     };

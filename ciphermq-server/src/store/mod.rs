@@ -123,6 +123,13 @@ pub trait Reader: Send + Sync {
     /// The messages with these sequence numbers that still wait, in order, up to `bytes` (but one at least).
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error>;
 
+    /// The queues from `from` on in which something waits for the receiver; at most `limit` queues are looked at.
+    async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error>;
+
+    /// The envelopes that stand in a lane after a sequence number, in order, with the limits of [`Reader::lane`];
+    /// those that stand in another lane of their message are counted only.
+    async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error>;
+
     /// What is known of an accepted message; `None` if it never was.
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error>;
 

@@ -108,8 +108,15 @@ pub enum Change {
     },
     /// Keeps a client's public key, in place of an older one.
     PublicKey(ClientId, SealedRow),
-    /// Keeps a client's signed key, in place of an older one.
-    SignedKey(ClientId, SealedRow),
+    /// Keeps a client's signed key and the bare key that stands in it, in place of older ones.
+    SignedKey {
+        /// The client.
+        client_id: ClientId,
+        /// The signed key.
+        signed: SealedRow,
+        /// The bare key.
+        bare: SealedRow,
+    },
     /// Keeps a chain that a client has connected with, and makes it the client's last one.
     Certificate {
         /// The client.
@@ -232,6 +239,29 @@ pub struct Page {
     /// The messages.
     pub messages: Vec<StoredMessage>,
     /// Whether there may be more after them.
+    pub more: bool,
+}
+
+/// Where something waits for a receiver: queues, looked at in the order of their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lanes {
+    /// The queues that hold messages for it.
+    pub queues: Vec<QueueId>,
+    /// The first queue that was not looked at; `None` if there is none.
+    pub next: Option<QueueId>,
+}
+
+/// Messages of a lane that were looked at for their envelopes. A message that went to several queues has its
+/// envelope in one of them, so that over all lanes each is seen once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Envelopes {
+    /// When each was accepted, as the store wrote it, and its envelope.
+    pub envelopes: Vec<(Option<String>, Bytes)>,
+    /// How many messages were looked at, with those whose envelope stands elsewhere.
+    pub seen: usize,
+    /// The last one of them; `None` if the lane holds none after the given one.
+    pub last: Option<Seq>,
+    /// Whether there may be more after it.
     pub more: bool,
 }
 

@@ -45,19 +45,14 @@ pub(super) async fn change(
             .execute(connection)
             .await?;
         }
-        Change::PublicKey(client, row) => {
-            let text = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, algorithm) \
-                        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id) DO UPDATE SET \
-                        public_key_ciphertext = excluded.public_key_ciphertext, nonce = excluded.nonce, \
-                        tag = excluded.tag, algorithm = excluded.algorithm";
-            sealed(connection, text, client.as_str(), row).await?;
-        }
-        Change::SignedKey(client, row) => {
-            let text = "INSERT INTO signed_keys (client_id, signed_key_ciphertext, nonce, tag, algorithm) \
-                        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id) DO UPDATE SET \
-                        signed_key_ciphertext = excluded.signed_key_ciphertext, nonce = excluded.nonce, \
-                        tag = excluded.tag, algorithm = excluded.algorithm";
-            sealed(connection, text, client.as_str(), row).await?;
+        Change::PublicKey(client_id, row) => sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?,
+        Change::SignedKey {
+            client_id,
+            signed,
+            bare,
+        } => {
+            sealed(connection, SIGNED_KEY, client_id.as_str(), signed).await?;
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), bare).await?;
         }
         Change::Certificate {
             client_id,
@@ -81,6 +76,16 @@ pub(super) async fn change(
     }
     Ok(None)
 }
+
+const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, algorithm) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id) DO UPDATE SET \
+     public_key_ciphertext = excluded.public_key_ciphertext, nonce = excluded.nonce, \
+     tag = excluded.tag, algorithm = excluded.algorithm";
+
+const SIGNED_KEY: &str = "INSERT INTO signed_keys (client_id, signed_key_ciphertext, nonce, tag, algorithm) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id) DO UPDATE SET \
+     signed_key_ciphertext = excluded.signed_key_ciphertext, nonce = excluded.nonce, \
+     tag = excluded.tag, algorithm = excluded.algorithm";
 
 async fn sealed(
     connection: &mut PgConnection,

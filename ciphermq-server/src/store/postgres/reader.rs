@@ -13,7 +13,8 @@ use super::connect::Connector;
 use super::error::error;
 use super::session::prepare;
 use crate::store::model::{
-    LaneKey, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage, Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage,
+    Topology,
 };
 use crate::store::plan::{count, fitting};
 use crate::store::{Error, Reader, corrupt};
@@ -138,6 +139,62 @@ impl Reader for PostgresReader {
         page(&rows, found > sizes.len())
     }
 
+    async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error> {
+        let mut looked: Vec<(i64, bool)> = sqlx::query_as(LANES)
+            .bind(receiver.as_str())
+            .bind(from.0)
+            .bind(i64::from(limit).saturating_add(1))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let next = (count(looked.len()) > i64::from(limit))
+            .then(|| looked.pop())
+            .flatten();
+        Ok(Lanes {
+            queues: looked
+                .into_iter()
+                .filter_map(|(queue, waits)| waits.then_some(QueueId(queue)))
+                .collect(),
+            next: next.map(|(queue, _)| QueueId(queue)),
+        })
+    }
+
+    async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
+        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(ENVELOPE_SIZES)
+            .bind(lane.queue.0)
+            .bind(lane.receiver.as_str())
+            .bind(after.0)
+            .bind(count(limit.messages).saturating_add(1))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let found = sizes.len();
+        sizes.truncate(limit.messages);
+        sizes.truncate(fitting(&sizes, limit.bytes));
+        let mut envelopes = Vec::new();
+        if let Some(&(last, _)) = sizes.last() {
+            let rows = sqlx::query(ENVELOPES)
+                .bind(lane.queue.0)
+                .bind(lane.receiver.as_str())
+                .bind(after.0)
+                .bind(last)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(error)?;
+            let envelope = |row: &PgRow| -> Result<_, Error> {
+                let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
+                Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
+            };
+            envelopes = rows.iter().map(envelope).collect::<Result<_, _>>()?;
+        }
+        Ok(Envelopes {
+            envelopes,
+            seen: sizes.len(),
+            last: sizes.last().map(|&(seq, _)| Seq(seq)),
+            more: found > sizes.len(),
+        })
+    }
+
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
         // One transaction, so that what waits belongs to what was found.
         let mut transaction = self.pool.begin_with(SNAPSHOT).await.map_err(error)?;
@@ -256,6 +313,21 @@ const LANE: &str = "SELECT m.seq, m.message_id, \
                                COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
                                FROM messages m WHERE m.queue_id = $1 AND m.receiver_client_id = $2 \
                                AND m.seq > $3 AND m.seq <= $4 ORDER BY m.seq";
+
+// `LIMIT 1` keeps it a look into the index for each queue, whatever the planner thinks of the numbers.
+const LANES: &str = "SELECT q.queue_id, w.one IS NOT NULL \
+                     FROM (SELECT queue_id FROM queues WHERE queue_id >= $2 ORDER BY queue_id LIMIT $3) q \
+                     LEFT JOIN LATERAL (SELECT 1 AS one FROM messages m \
+                     WHERE m.queue_id = q.queue_id AND m.receiver_client_id = $1 LIMIT 1) w ON TRUE \
+                     ORDER BY q.queue_id";
+
+const ENVELOPE_SIZES: &str = "SELECT seq, CASE WHEN seq = first_seq THEN envelope_bytes ELSE 0 END FROM messages \
+                              WHERE queue_id = $1 AND receiver_client_id = $2 AND seq > $3 ORDER BY seq LIMIT $4";
+
+const ENVELOPES: &str = "SELECT d.sent_time, m.envelope \
+                         FROM messages m LEFT JOIN message_metadata d ON d.message_id = m.message_id \
+                         WHERE m.queue_id = $1 AND m.receiver_client_id = $2 AND m.seq > $3 AND m.seq <= $4 \
+                         AND m.seq = m.first_seq ORDER BY m.seq";
 
 fn page(rows: &[PgRow], more: bool) -> Result<Page, Error> {
     let messages = rows

@@ -22,6 +22,9 @@ const APPLICATION_ID: i64 = 0x434d_5131;
 /// How long somebody else, such as a person with the `sqlite3` shell, may hold the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What has to be free on the disk for a start: for the schema, the log, and what the connections share.
+const START_BYTES: u64 = 1 << 20;
+
 /// How long a server that was killed may take to end and let go of its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -54,11 +57,35 @@ impl DatabaseFile {
 
     /// Whether more than the reserve is free on the file's disk.
     pub(super) fn has_room(&self) -> bool {
-        match rustix::fs::statvfs(&self.path) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= self.disk_reserve,
-            // Then the next commit tells.
-            Err(_) => true,
+        // Where that cannot be said, the next commit tells.
+        self.free_bytes().is_none_or(|free| free >= self.disk_reserve)
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// What an error of the start means if the disk is full: SQLite does not say so in every case, and never how
+    /// much it needs.
+    pub(super) fn explain_full(&self, error: Error) -> Error {
+        let free = self.free_bytes();
+        let is_full = match &error {
+            Error::Full(_) => true,
+            Error::Unavailable(_) => free.is_some_and(|free| free < START_BYTES),
+            _ => false,
+        };
+        if !is_full {
+            return error;
         }
+        Error::Unusable(format!(
+            "the disk of {} is full: {} bytes are free\nFree space there: the server starts with {START_BYTES} bytes, \
+             and takes messages with {} ([limits] disk_reserve). Or move the database to a larger disk and name it \
+             in [database] url.",
+            self.path.display(),
+            free.unwrap_or_default(),
+            self.disk_reserve.max(START_BYTES),
+        ))
     }
 
     /// For reading.

@@ -27,8 +27,9 @@ use reader::SqliteReader;
 
 pub(super) async fn open(path: &Path, disk_reserve: u64) -> Result<Store, Error> {
     let file = DatabaseFile::claim(path, disk_reserve)?;
-    let connection = file.first_connection().await?;
-    let reader = SqliteReader::open(&file).await?;
+    let full = |error| file.explain_full(error);
+    let connection = file.first_connection().await.map_err(full)?;
+    let reader = SqliteReader::open(&file).await.map_err(full)?;
     Ok(Store {
         committer: Box::new(SqliteCommitter::new(file, connection)),
         reader: Arc::new(reader),

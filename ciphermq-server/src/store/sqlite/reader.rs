@@ -11,9 +11,10 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 
 use super::error::error;
 use super::file::DatabaseFile;
-use super::sql::{LANE, LANE_SIZES, MESSAGES, SIZES};
+use super::sql::{ENVELOPE_SIZES, ENVELOPES, LANE, LANE_SIZES, LANES, MESSAGES, SIZES};
 use crate::store::model::{
-    LaneKey, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage, Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage,
+    Topology,
 };
 use crate::store::plan::{count, fitting};
 use crate::store::{Error, Reader, corrupt};
@@ -134,6 +135,62 @@ impl Reader for SqliteReader {
             .await
             .map_err(error)?;
         page(&rows, found > sizes.len())
+    }
+
+    async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error> {
+        let mut looked: Vec<(i64, bool)> = sqlx::query_as(LANES)
+            .bind(receiver.as_str())
+            .bind(from.0)
+            .bind(i64::from(limit).saturating_add(1))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let next = (count(looked.len()) > i64::from(limit))
+            .then(|| looked.pop())
+            .flatten();
+        Ok(Lanes {
+            queues: looked
+                .into_iter()
+                .filter_map(|(queue, waits)| waits.then_some(QueueId(queue)))
+                .collect(),
+            next: next.map(|(queue, _)| QueueId(queue)),
+        })
+    }
+
+    async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
+        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(ENVELOPE_SIZES)
+            .bind(lane.queue.0)
+            .bind(lane.receiver.as_str())
+            .bind(after.0)
+            .bind(count(limit.messages).saturating_add(1))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let found = sizes.len();
+        sizes.truncate(limit.messages);
+        sizes.truncate(fitting(&sizes, limit.bytes));
+        let mut envelopes = Vec::new();
+        if let Some(&(last, _)) = sizes.last() {
+            let rows = sqlx::query(ENVELOPES)
+                .bind(lane.queue.0)
+                .bind(lane.receiver.as_str())
+                .bind(after.0)
+                .bind(last)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(error)?;
+            let envelope = |row: &SqliteRow| -> Result<_, Error> {
+                let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
+                Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
+            };
+            envelopes = rows.iter().map(envelope).collect::<Result<_, _>>()?;
+        }
+        Ok(Envelopes {
+            envelopes,
+            seen: sizes.len(),
+            last: sizes.last().map(|&(seq, _)| Seq(seq)),
+            more: found > sizes.len(),
+        })
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {

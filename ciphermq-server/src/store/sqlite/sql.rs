@@ -87,6 +87,21 @@ pub(super) const LANE: &str = "SELECT m.seq, m.message_id, \
      COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
      FROM messages m WHERE m.queue_id = ? AND m.receiver_client_id = ? AND m.seq > ? AND m.seq <= ? ORDER BY m.seq";
 
+/// Queues, and whether something waits in them for a receiver.
+pub(super) const LANES: &str = "SELECT q.queue_id, EXISTS (SELECT 1 FROM messages m \
+     WHERE m.queue_id = q.queue_id AND m.receiver_client_id = ?1) \
+     FROM queues q WHERE q.queue_id >= ?2 ORDER BY q.queue_id LIMIT ?3";
+
+/// A lane's messages in order, with the sizes of the envelopes that stand in it.
+pub(super) const ENVELOPE_SIZES: &str = "SELECT seq, CASE WHEN seq = first_seq THEN envelope_bytes ELSE 0 END FROM messages \
+     WHERE queue_id = ? AND receiver_client_id = ? AND seq > ? ORDER BY seq LIMIT ?";
+
+/// The envelopes that stand in a lane, up to a message.
+pub(super) const ENVELOPES: &str = "SELECT d.sent_time, m.envelope \
+     FROM messages m LEFT JOIN message_metadata d ON d.message_id = m.message_id \
+     WHERE m.queue_id = ? AND m.receiver_client_id = ? AND m.seq > ? AND m.seq <= ? AND m.seq = m.first_seq \
+     ORDER BY m.seq";
+
 /// Messages by sequence number, without their envelopes.
 pub(super) const SIZES: &str =
     "SELECT seq, envelope_bytes FROM messages WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq";
@@ -109,7 +124,18 @@ mod tests {
         let mut connection = file.first_connection().await.unwrap();
         sqlx::query(FORGET_INDEX).execute(&mut connection).await.unwrap();
         let mut texts: Vec<String> = [
-            TAKEN, PLACES, REMOVE, FATES, FORGET, LANE_SIZES, LANE, SIZES, MESSAGES,
+            TAKEN,
+            PLACES,
+            REMOVE,
+            FATES,
+            FORGET,
+            LANE_SIZES,
+            LANE,
+            LANES,
+            ENVELOPE_SIZES,
+            ENVELOPES,
+            SIZES,
+            MESSAGES,
         ]
         .map(str::to_owned)
         .into();
@@ -132,8 +158,12 @@ mod tests {
                 .await
                 .unwrap();
             let plan: Vec<String> = plan.iter().map(|step| step.get(3)).collect();
-            // `m` and `f` are what the statements call the tables, whose names begin with `m` too.
-            let reads_all = |step: &String| step.starts_with("SCAN m") || step.starts_with("SCAN f");
+            // `m`, `f`, `d` and `q` are what the statements call the tables, whose names begin with `m` and `q` too.
+            let reads_all = |step: &String| {
+                ["SCAN m", "SCAN f", "SCAN d", "SCAN q"]
+                    .iter()
+                    .any(|scan| step.starts_with(scan))
+            };
             let sorts = |step: &String| step.contains("TEMP B-TREE");
             assert!(
                 !plan.iter().any(|step| reads_all(step) || sorts(step)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
+use ciphermq_protocol::{Envelope, ExchangeName, QueueName, RoutingKey};
 
 use super::fixture::*;
 use crate::store::{
@@ -31,6 +31,7 @@ on_both! {
     acks_and_what_they_are_answered,
     times_never_go_backwards,
     rejected_messages_are_kept,
+    envelopes_are_found_once_over_all_queues,
     goes_on_after_reopening,
     a_second_server_is_refused,
     large_envelopes_are_kept_byte_for_byte,
@@ -75,7 +76,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         bind,
         Change::PublicKey(client("r"), sealed("old", None)),
         Change::PublicKey(client("r"), sealed("new", Some("aes-256-gcm"))),
-        Change::SignedKey(client("r"), sealed("signed", Some("chacha20-poly1305"))),
+        Change::SignedKey {
+            client_id: client("r2"),
+            signed: sealed("signed", Some("chacha20-poly1305")),
+            bare: sealed("bare", Some("aes-256-gcm")),
+        },
     ];
     commit(
         &mut store,
@@ -129,8 +134,13 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         Some(sealed("new", Some("aes-256-gcm")))
     );
     assert_eq!(reader.public_key(&client("s")).await.unwrap(), None);
+    // A signed key brings its bare key with it.
     assert_eq!(
-        reader.signed_key(&client("r")).await.unwrap(),
+        reader.public_key(&client("r2")).await.unwrap(),
+        Some(sealed("bare", Some("aes-256-gcm")))
+    );
+    assert_eq!(
+        reader.signed_key(&client("r2")).await.unwrap(),
         Some(sealed("signed", Some("chacha20-poly1305")))
     );
     assert_eq!(reader.signed_key(&client("s")).await.unwrap(), None);
@@ -624,6 +634,80 @@ async fn rejected_messages_are_kept(database: &Database) {
         .texts("SELECT rejected_time, acknowledged_time FROM message_metadata WHERE message_id = 'bad'")
         .await;
     assert_eq!(times, [Some(String::from("2025-09-08T07:04:00.000000Z")), None]);
+    close(store).await;
+}
+
+async fn envelopes_are_found_once_over_all_queues(database: &Database) {
+    let mut store = database.open().await;
+    let queue = queues(&mut store, &["empty", "q1", "other", "q2", "last"]).await;
+    let (q1, q2) = (queue[1], queue[3]);
+    let sealed = |id: &str| envelope(id, "r", true, &"A".repeat(100));
+    publish_all(
+        &mut store,
+        vec![
+            publish("s", &[q2, q1], sealed("a")),
+            publish("s", &[q1], sealed("b")),
+            publish("s", &[q1, q2], sealed("c")),
+            publish("s", &[queue[2]], envelope("x", "stranger", true, "AAAA")),
+        ],
+    )
+    .await;
+    let reader = &store.reader;
+    let lanes = async |receiver: &str, from: QueueId, limit: u32| {
+        let lanes = reader.lanes(&client(receiver), from, limit).await.unwrap();
+        (lanes.queues, lanes.next)
+    };
+    assert_eq!(lanes("r", QueueId(i64::MIN), 100).await, (vec![q1, q2], None));
+    assert_eq!(lanes("r", QueueId(i64::MIN), 5).await, (vec![q1, q2], None));
+    assert_eq!(lanes("r", queue[0], 3).await, (vec![q1], Some(q2)));
+    assert_eq!(lanes("r", queue[0], 1).await, (vec![], Some(q1)));
+    assert_eq!(lanes("r", q2, 1).await, (vec![q2], Some(queue[4])));
+    assert_eq!(lanes("r", QueueId(i64::MAX), 1).await, (vec![], None));
+    assert_eq!(lanes("nobody", queue[0], 100).await, (vec![], None));
+
+    let read = async |queue: QueueId, after: i64, messages: usize, bytes: usize| {
+        let limit = PageLimit { messages, bytes };
+        let found = reader
+            .envelopes(&lane(queue, "r"), Seq(after), limit)
+            .await
+            .unwrap();
+        let ids: Vec<String> = found
+            .envelopes
+            .iter()
+            .map(|(time, bytes)| {
+                assert_eq!(time.as_deref(), Some("2025-09-08T07:03:00.000000Z"));
+                Envelope::parse(bytes.clone()).unwrap().message_id.to_string()
+            })
+            .collect();
+        (ids.join(" "), found.seen, found.last, found.more)
+    };
+    let all = usize::MAX;
+    // The copies of a are 1 and 2, b is 3, those of c are 4 and 5.
+    assert_eq!(
+        read(q1, 0, 10, all).await,
+        ("b c".to_owned(), 3, Some(Seq(4)), false)
+    );
+    assert_eq!(
+        read(q2, 0, 10, all).await,
+        ("a".to_owned(), 2, Some(Seq(5)), false)
+    );
+    assert_eq!(
+        read(q1, 0, 1, all).await,
+        (String::new(), 1, Some(Seq(2)), true),
+        "a stands in the other lane"
+    );
+    assert_eq!(read(q1, 2, 1, all).await, ("b".to_owned(), 1, Some(Seq(3)), true));
+    assert_eq!(
+        read(q1, 2, 10, 1).await,
+        ("b".to_owned(), 1, Some(Seq(3)), true),
+        "one at least"
+    );
+    assert_eq!(read(q1, 3, 10, 1).await, ("c".to_owned(), 1, Some(Seq(4)), false));
+    assert_eq!(read(q1, 4, 10, all).await, (String::new(), 0, None, false));
+    ack_all(&mut store, vec![ack("a", "r"), ack("b", "r")]).await;
+    let reader = &store.reader;
+    let left = reader.lanes(&client("r"), queue[0], 100).await.unwrap();
+    assert_eq!(left.queues, [q1, q2], "c has a copy in both");
     close(store).await;
 }
 

@@ -1,0 +1,139 @@
+//! Who may read a private key's file. The rule is PostgreSQL's: a file of the server's own user is open to nobody
+//! else (mode 0600 or less); one of root's may be open to its group for reading (0640 or less), so that several
+//! services can share a certificate.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Root, who may read every file anyway.
+const ROOT: u32 = 0;
+/// What a file's group and all others may do.
+const GROUP_AND_OTHERS: u32 = 0o077;
+/// The same without reading by the group.
+const BEYOND_READING_BY_GROUP: u32 = 0o037;
+
+/// A private key lies open.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is open to other users (mode {mode:04o})\nClose it: `{}`.", path.display(), self.mend())]
+pub struct Exposed {
+    path: PathBuf,
+    /// Its permission bits.
+    mode: u32,
+    owner: u32,
+    user: u32,
+}
+
+impl Exposed {
+    fn mend(&self) -> String {
+        let path = self.path.display();
+        match self.owner {
+            owner if owner == self.user => format!("chmod 600 {path}"),
+            ROOT => format!("chmod 640 {path}"),
+            // Closed as it is, this user could not read it either.
+            _ => format!("chown {} {path} && chmod 600 {path}", self.user),
+        }
+    }
+}
+
+/// Why a private key's file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Others can read or write it.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+    /// The operating system does not say who can.
+    #[error(transparent)]
+    Unknown(#[from] io::Error),
+}
+
+/// Refuses a private key's file that others than its owner can read or write. Asks the open file: the one that is
+/// read, whatever its name points at by now.
+///
+/// # Errors
+///
+/// [`Exposed`], which names the command that mends it.
+pub fn refuse_exposed(path: &Path, file: &File) -> Result<(), Error> {
+    let metadata = file.metadata()?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    let user = rustix::process::geteuid().as_raw();
+    if is_exposed(mode, owner, user) {
+        let path = path.to_owned();
+        return Err(Exposed {
+            path,
+            mode,
+            owner,
+            user,
+        }
+        .into());
+    }
+    Ok(())
+}
+
+fn is_exposed(mode: u32, owner: u32, user: u32) -> bool {
+    let refused = if owner == ROOT && user != ROOT {
+        BEYOND_READING_BY_GROUP
+    } else {
+        GROUP_AND_OTHERS
+    };
+    mode & refused != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_ones_own_is_for_oneself_and_one_of_roots_may_be_for_a_group() {
+        let (me, other) = (1000, 1001);
+        for mode in [0o600, 0o400, 0o700] {
+            for owner in [me, ROOT, other] {
+                assert!(!is_exposed(mode, owner, me), "{mode:o} of {owner}");
+            }
+        }
+        for mode in [0o640, 0o440] {
+            assert!(!is_exposed(mode, ROOT, me));
+            assert!(is_exposed(mode, me, me) && is_exposed(mode, other, me));
+            // A server that runs as root needs no group.
+            assert!(is_exposed(mode, ROOT, ROOT));
+        }
+        for mode in [0o644, 0o604, 0o660, 0o620, 0o610, 0o601, 0o602, 0o777] {
+            for (owner, user) in [(me, me), (ROOT, me), (other, me), (ROOT, ROOT)] {
+                assert!(is_exposed(mode, owner, user), "{mode:o} of {owner} for {user}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.key");
+        std::fs::write(&path, "secret").unwrap();
+        let file = File::open(&path).unwrap();
+        let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        set(0o644);
+        let text = refuse_exposed(&path, &file).unwrap_err().to_string();
+        let name = path.display();
+        assert_eq!(
+            text,
+            format!("{name} is open to other users (mode 0644)\nClose it: `chmod 600 {name}`.")
+        );
+        set(0o600);
+        refuse_exposed(&path, &file).unwrap();
+        let mend = |owner, user| {
+            let path = PathBuf::from("k");
+            Exposed {
+                path,
+                mode: 0o644,
+                owner,
+                user,
+            }
+            .mend()
+        };
+        assert_eq!(mend(ROOT, 1000), "chmod 640 k");
+        assert_eq!(mend(1001, 1000), "chown 1000 k && chmod 600 k");
+    }
+}
