@@ -79,8 +79,8 @@ pub(crate) struct ConnectionArgs {
 /// The private keys, as given on the command line.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PrivateKeyArgs {
-    /// The private key that opens messages. May be repeated: the first one's public key is registered, the
-    /// others open what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
+    /// The private key that opens messages; keys that `keygen rotate` has kept beside it are found by themselves. May be
+    /// repeated: the first one's public key is registered, the others open what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
     /// certs/receiver_private.key]
     #[arg(
         long,
@@ -226,6 +226,10 @@ impl Settings {
             .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
             .ca_file(&self.ca)
             .identity_files(&self.cert, &self.key);
+        let folder = self.certificates_folder();
+        if folder.is_dir() {
+            builder = builder.pins_in(folder);
+        }
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
         }
@@ -241,14 +245,15 @@ impl Settings {
         Ok(builder.connect().await?)
     }
 
-    /// Reads the private keys. The first one is the current one.
+    /// Reads the private keys. The first one is the current one; its X-Wing key and the older keys beside it that `keygen
+    /// rotate` has kept belong to it.
     ///
     /// # Errors
     ///
     /// [`Failure`] if a file cannot be read, is not private, or holds no key.
     pub(crate) fn keyring(&self) -> Result<Keyring, Failure> {
         let (newest, older) = &self.private_keys;
-        let keyring = Keyring::new(read_private_key(newest)?);
+        let keyring = keys::read_keyring(newest).map_err(key_file_failure)?;
         older.iter().try_fold(keyring, |keyring, path| {
             Ok(keyring.with_older(read_private_key(path)?))
         })

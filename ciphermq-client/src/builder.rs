@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::connector::{Connector, Pem, tls};
 use crate::driver::{Retry, Settings};
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::keys::{KeyDirectory, Pins};
 
 /// The port that is taken when an address names none.
 pub const DEFAULT_PORT: u16 = 5672;
@@ -23,6 +24,7 @@ pub const DEFAULT_PORT: u16 = 5672;
 /// | [`reconnect`](Self::reconnect) | pauses from 100 ms to 10 s |
 /// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 tries of 10 s |
 /// | [`key_ttl`](Self::key_ttl) | 5 minutes |
+/// | [`pins_in`](Self::pins_in) | in memory |
 /// | [`max_reply_bytes`](Self::max_reply_bytes) | 64 MiB |
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
@@ -33,6 +35,7 @@ pub struct ClientBuilder {
     program: String,
     connect_timeout: Duration,
     key_ttl: Duration,
+    pins: Option<PathBuf>,
     ping_interval: Duration,
     stall_timeout: Duration,
     backoff: Backoff,
@@ -50,6 +53,7 @@ impl ClientBuilder {
             program: concat!("ciphermq-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             key_ttl: Duration::from_secs(5 * 60),
+            pins: None,
             ping_interval: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(15 * 60),
             backoff: Backoff::default(),
@@ -185,6 +189,17 @@ impl ClientBuilder {
         Self { key_ttl: ttl, ..self }
     }
 
+    /// Where it is remembered which keys of receivers were believed, a small file each: an older signed key, or an
+    /// unsigned one after a signed one, is then refused after a restart, too. Default: remembered in memory, as
+    /// long as the client lives. The folder must exist.
+    #[must_use]
+    pub fn pins_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            pins: Some(folder.into()),
+            ..self
+        }
+    }
+
     /// The longest line that is taken from the server, in bytes: a bound on the memory that a server can
     /// make this client spend on one message.
     #[must_use]
@@ -223,14 +238,14 @@ impl ClientBuilder {
             )
         })?;
         // Certificates are few and small, but a file may stand on a disk that is far away.
-        let tls = tokio::task::spawn_blocking(move || tls::client_config(&ca, &certificate, &key))
+        let credentials = tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
             .await
             .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
         let connector = Connector::new(
             &self.address,
             self.server_name.as_deref(),
             DEFAULT_PORT,
-            Arc::new(tls),
+            Arc::new(credentials.tls),
             self.connect_timeout,
         )?;
         let settings = Settings {
@@ -241,6 +256,8 @@ impl ClientBuilder {
             max_reply_bytes: self.max_reply_bytes,
             program: self.program,
         };
-        Client::start(Arc::new(connector), settings, self.key_ttl).await
+        let keys = KeyDirectory::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
+        let identity = credentials.identity.map(Arc::new);
+        Client::start(Arc::new(connector), settings, identity, keys).await
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_crypto::PublicKey;
+use ciphermq_crypto::{Authority, Identity, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
+use ciphermq_protocol::waiting::{WaitingKey, WaitingPage, WaitingRequest, WaitingTally};
 use ciphermq_protocol::{ClientId, Command, Delivery, ExchangeName, MessageId, QueueName, Reply, RoutingKey};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::builder::ClientBuilder;
@@ -15,7 +17,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::driver::{self, Handle, Settings, Setup};
 use crate::error::{AckError, ConnectError, RequestError, RequestErrorKind};
 use crate::event::Events;
-use crate::keys::KeyCache;
+use crate::keys::{self, AnnounceError, KeyDirectory, PinsError};
 use crate::publisher::PublisherBuilder;
 
 /// A connection to the server. Cheap to clone; clones share the connection.
@@ -37,7 +39,9 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) handle: Handle,
     pub(crate) id: ClientId,
-    pub(crate) keys: KeyCache,
+    /// `None` if this client's certificate cannot sign for others.
+    pub(crate) identity: Option<Arc<Identity>>,
+    pub(crate) keys: KeyDirectory,
 }
 
 /// What is known of the connection that stands, or stood last.
@@ -95,7 +99,8 @@ impl Client {
     pub(crate) async fn start(
         connector: Arc<Connector>,
         settings: Settings,
-        key_ttl: Duration,
+        identity: Option<Arc<Identity>>,
+        keys: KeyDirectory,
     ) -> Result<Self, ConnectError> {
         let handle = driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
         let id = handle.connection().server.client_id.clone();
@@ -105,7 +110,8 @@ impl Client {
                 settings,
                 handle,
                 id,
-                keys: KeyCache::new(key_ttl),
+                identity,
+                keys,
             }),
         })
     }
@@ -234,7 +240,8 @@ impl Client {
         .await
     }
 
-    /// Asks for the public key of `client`; `None` if it has registered none.
+    /// Asks for the bare public key of `client`, **which nobody has signed**; `None` if it has registered none.
+    /// Publishers use the signed one.
     ///
     /// # Errors
     ///
@@ -252,8 +259,7 @@ impl Client {
                 },
             )
             .await?;
-        let key = text
-            .map(|text| PublicKey::from_base64(&text))
+        text.map(|text| PublicKey::from_base64(&text))
             .transpose()
             .map_err(|error| {
                 RequestError::new(
@@ -261,11 +267,55 @@ impl Client {
                     format!("What the server has as public key of `{client}` is no key: {error}."),
                 )
                 .advise(format!("Let `{client}` register its key again."))
-            })?;
-        if let Some(key) = key {
-            self.inner.keys.insert(client.clone(), key, Instant::now());
+            })
+    }
+
+    /// Signs the keyring's public keys with this client's certificate and registers them, so that others can send to
+    /// it. If the server has the same keys, signed and good for long enough, nothing is signed anew. A client whose
+    /// certificate cannot sign (an RSA key) registers the bare X25519 key, which senders refuse unless they were told
+    /// otherwise. The signed key that was registered, if it was.
+    ///
+    /// # Errors
+    ///
+    /// [`AnnounceError`](crate::keys::AnnounceError) if the server did not answer, or the certificate has expired.
+    pub async fn register_keys(&self, keyring: &Keyring) -> Result<Option<String>, AnnounceError> {
+        let announcement = keys::announcement(self, keyring).await?;
+        match &announcement {
+            Some(signed_key) => self.register_signed_key(signed_key).await?,
+            None => self.register_public_key(keyring.newest().public_key()).await?,
         }
-        Ok(key)
+        Ok(announcement)
+    }
+
+    /// Asks for the signed keys of `client` and verifies them against this client's certificate authority, as a
+    /// publisher does; `None` if it has registered none. Nothing is pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server did not answer. Inside, [`SignedKeyError`]: what is wrong with them.
+    pub async fn verified_keys(
+        &self,
+        client: &ClientId,
+    ) -> Result<Option<Result<VerifiedKeys, SignedKeyError>>, RequestError> {
+        let text = self.signed_key(client).await?;
+        Ok(text.map(|text| {
+            ciphermq_crypto::signed_key::verify(&text, client, self.inner.keys.authority(), Timestamp::now())
+        }))
+    }
+
+    /// Whether keys that were verified may follow those that were believed of `client` before; nothing is pinned.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, as a publisher would say it.
+    pub fn check_pin(&self, client: &ClientId, keys: Option<&VerifiedKeys>) -> Result<(), PinsError> {
+        keys.map_or(Ok(()), |keys| self.inner.keys.check_pin(client, &keys.pin()))
+    }
+
+    /// Who names clients for this one: the certificate authority that it was given.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        self.inner.keys.authority()
     }
 
     /// Stores this client's signed keys on the server, as they are. The text holds no space.
@@ -384,6 +434,41 @@ impl Client {
         };
         let page = self.expect(Command::ListRejected { json }, read).await?;
         serde_json::from_str(&page).map_err(unreadable)
+    }
+
+    /// For which keys of this client messages wait, and how many for each: a private key may be destroyed when none
+    /// wait for it any more, and senders have the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server did not answer, or is too old to count them.
+    pub async fn waiting_keys(&self) -> Result<Vec<WaitingKey>, RequestError> {
+        let unreadable = |error: serde_json::Error| {
+            RequestError::new(
+                RequestErrorKind::Refused,
+                format!("The count of waiting messages cannot be read: {error}."),
+            )
+        };
+        let mut tally = WaitingTally::default();
+        let mut after = None;
+        loop {
+            let json = serde_json::to_string(&WaitingRequest { after, limit: None }).map_err(unreadable)?;
+            let page = self
+                .expect(Command::ListWaitingKeys { json }, |reply| match reply {
+                    Reply::WaitingKeys(json) => Some(json),
+                    _ => None,
+                })
+                .await?;
+            let page: WaitingPage = serde_json::from_str(&page).map_err(unreadable)?;
+            for key in page.keys {
+                tally.add(key);
+            }
+            // A server that does not go on would keep us here for ever.
+            if page.next.is_none() || page.next == after {
+                return Ok(tally.into_keys());
+            }
+            after = page.next;
+        }
     }
 
     /// Asks the server to deliver a message of this sender's again, although it is out for delivery.

@@ -93,12 +93,14 @@ pub use publisher::{BatchLimits, Outcome, Payload, Publisher, PublisherBuilder, 
 
 pub use ciphermq_crypto::stream::start as start_stream;
 pub use ciphermq_crypto::{
-    Form, KeyError, KeyFileError, KeyId, Keyring, OpenError, OpenPolicy, Opened, Opener, PrivateKey,
-    PublicKey, RandomError,
+    Announcement, Authority, Certificate, Fingerprint, Form, Identity, KeyError, KeyFileError, KeyId,
+    Keyring, OlderForm, OpenError, OpenPolicy, Opened, Opener, Pin, PrivateKey, PublicKey, RandomError,
+    RecipientKey, SenderError, SignedKeyError, Suite, VerifiedKeys, XWingPrivateKey, XWingPublicKey,
 };
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::NameError;
 pub use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage, RejectedPage};
+pub use ciphermq_protocol::waiting::WaitingKey;
 pub use ciphermq_protocol::{
     ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode, ExchangeName, MessageId, QueueName,
     RoutingKey, StreamId,

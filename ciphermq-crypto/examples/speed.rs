@@ -6,7 +6,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::Instant;
 
-use ciphermq_crypto::{Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, stream};
+use ciphermq_crypto::{Authority, Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, stream};
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
 use jiff::Timestamp;
 
@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let ids = stream::start(now)?;
         let payload = vec![b'x'; size];
         let clock = Instant::now();
-        let mut session = SendingSession::start(&sender, &receiver, key.public_key(), now)?;
+        let mut session =
+            SendingSession::start_unsigned(&sender, &receiver, &(*key.public_key()).into(), now)?;
         let start = clock.elapsed();
         let mut envelopes = Vec::with_capacity(1000);
         let clock = Instant::now();
@@ -43,7 +44,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         let seal = clock.elapsed() / MESSAGES;
-        let mut opener = Opener::new(receiver.clone(), Keyring::new(key.clone()), OpenPolicy::default());
+        let mut opener = Opener::new(
+            receiver.clone(),
+            Keyring::new(key.clone()),
+            Authority::nobody(),
+            OpenPolicy {
+                unverified_senders: true,
+                ..OpenPolicy::default()
+            },
+        );
         let clock = Instant::now();
         for envelope in envelopes.iter().cycle().take(usize::try_from(MESSAGES)?) {
             black_box(opener.open(envelope)?);

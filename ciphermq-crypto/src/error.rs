@@ -3,7 +3,9 @@
 use ciphermq_protocol::envelope::EnvelopeError;
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
 
+use crate::identity::{Fingerprint, SignError};
 use crate::keys::KeyId;
+use crate::sender::SenderError;
 
 /// The operating system gave no random bytes.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,9 +18,17 @@ pub enum KeyError {
     /// It is not base64 in its one canonical spelling (RFC 4648, section 4, with padding).
     #[error("a key is base64 with padding, this is not")]
     NotBase64,
-    /// It has not the length of a key.
-    #[error("a key has 32 bytes, this one has {0}")]
-    Length(usize),
+    /// It has not the length of a key, in bytes.
+    #[error("a key has {expected} bytes, this one has {actual}")]
+    Length {
+        /// The length of a key of this kind.
+        expected: usize,
+        /// The length of what was read.
+        actual: usize,
+    },
+    /// It has the length of a key, and is none.
+    #[error("these bytes are no key")]
+    Invalid,
 }
 
 /// Why a message was not sealed.
@@ -37,6 +47,9 @@ pub enum SealError {
     /// There is no randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// The session cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The envelope that was written is none: a fault in this crate.
     #[error("the sealed message is no envelope: {0}")]
     Envelope(#[from] EnvelopeError),
@@ -61,8 +74,23 @@ pub enum OpenError {
     #[error("the suite `{0}` is unknown")]
     UnknownSuite(String),
     /// The envelope names no suite, and messages of older clients are not admitted.
-    #[error("the message comes from an older client, which does not say who sent it")]
+    #[error("the message comes from an older client, which does not prove who sent it")]
     OlderClient,
+    /// The message's session is not signed, and unverified senders are not admitted.
+    #[error("the message's session is not signed, so nobody knows who sent it")]
+    UnsignedSession,
+    /// The message's session is signed with a certificate that is not known yet: ask for it, teach it to the opener
+    /// ([`Opener::learn`](crate::Opener::learn)), and open the message again.
+    #[error("the certificate `{fingerprint}` of the sender `{sender}` is not known")]
+    CertificateNeeded {
+        /// Who says to have sent the message.
+        sender: ClientId,
+        /// What the certificate is called.
+        fingerprint: Fingerprint,
+    },
+    /// The message's session is signed, but not with a certificate of its sender.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
     /// An authentic message that its sender published to another exchange than the one that is expected.
     #[error("the message was published to the exchange `{0}`, which is not the one expected")]
     OtherExchange(ExchangeName),

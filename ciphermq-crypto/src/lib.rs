@@ -20,11 +20,15 @@
 //!
 //! - [`keys`]: private keys, public keys, key ids, keyrings
 //! - [`key_file`]: keys in files
+//! - [`identity`]: certificates, who a client is, and what it signs
+//! - [`signed_key`]: receivers' keys, signed by them
 //! - [`file`](mod@file): whole files or none, private ones for the owner alone
 //! - [`suite`]: how session keys are sealed, one file a suite, and how older clients seal
 //! - [`payload`]: the payload's cipher, and the header that it authenticates
 //! - [`session`]: how long a session key is used, on both sides
+//! - [`sender`]: sessions signed by their senders
 //! - [`seal`]: the sender's side
+//! - [`seal_older`](mod@seal_older): writing what older clients read
 //! - [`open`]: the receiver's side
 //! - [`stream`]: how a stream of message ids starts
 //! - [`error`]: what can go wrong, and whose fault it is
@@ -32,13 +36,17 @@
 mod encoding;
 pub mod error;
 pub mod file;
+pub mod identity;
 pub mod key_file;
 pub mod keys;
 pub mod open;
 pub mod payload;
 mod random;
 pub mod seal;
+pub mod seal_older;
+pub mod sender;
 pub mod session;
+pub mod signed_key;
 pub mod stream;
 pub mod suite;
 
@@ -51,9 +59,13 @@ mod vector_tests;
 pub use ciphermq_protocol::name::{ClientId, NameError};
 
 pub use error::{KeyError, OpenError, RandomError, SealError};
+pub use identity::{Authority, Certificate, Fingerprint, Identity};
 pub use key_file::KeyFileError;
-pub use keys::{KeyId, Keyring, PrivateKey, PublicKey};
+pub use keys::{KeyId, Keyring, PrivateKey, PublicKey, RecipientKey, XWingPrivateKey, XWingPublicKey};
 pub use open::{OpenPolicy, Opened, Opener};
 pub use payload::Header;
 pub use seal::SendingSession;
+pub use seal_older::seal_older;
+pub use sender::SenderError;
+pub use signed_key::{Announcement, Pin, PinError, SignedKeyError, VerifiedKeys};
 pub use suite::{Form, OlderForm, Suite};

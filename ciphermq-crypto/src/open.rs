@@ -5,20 +5,24 @@ use std::fmt;
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, RoutingKey};
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 
 use crate::encoding::{decode, decode_array, parse_time};
 use crate::error::OpenError;
+use crate::identity::{Authority, Fingerprint};
 use crate::keys::{KeyId, Keyring};
 use crate::payload::{Authenticated, PayloadCipher, hash};
+use crate::sender::{Senders, Signature, Signed, Unverified};
 use crate::session::{Session, SessionCache, info, is_within_age};
-use crate::suite::{Form, Suite, open_older};
+use crate::suite::{Form, Suite, Unopened, open_older};
 
 /// What a receiver admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenPolicy {
-    /// Whether messages of older clients are opened. They say nothing of their sender that could be
-    /// checked, and a broker can give them another id or send them another way. Default: no.
-    pub older_clients: bool,
+    /// Whether messages are opened although nobody can say who sent them: those of sessions that are not signed,
+    /// and those of older clients, which a broker can also give another id or send another way. A
+    /// signature that stands there is verified all the same. Default: no.
+    pub unverified_senders: bool,
     /// Refuse messages that were published to any other exchange. Older clients' messages do not say so in
     /// a way that could be checked, and are not asked.
     pub exchange: Option<ExchangeName>,
@@ -31,7 +35,7 @@ pub struct OpenPolicy {
 impl Default for OpenPolicy {
     fn default() -> Self {
         Self {
-            older_clients: false,
+            unverified_senders: false,
             exchange: None,
             routing_key: None,
             session_cache: 256,
@@ -47,9 +51,10 @@ pub struct Opened {
     pub payload: Vec<u8>,
     /// What tells the message from all others.
     pub message_id: MessageId,
-    /// Who says to have sealed it. Whoever has the receiver's public key can say so: this is a claim, until
-    /// senders sign their sessions.
+    /// Who has sent it, if that is verified; else who says so, which is a claim that anybody can make.
     pub sender: Option<ClientId>,
+    /// Whether the sender has signed the message's session with its certificate.
+    pub is_sender_verified: bool,
     /// How it was sealed.
     pub form: Form,
     /// When it was sealed, by the sender's clock. `None` if an older client did not say so, or not in RFC 3339.
@@ -64,20 +69,22 @@ pub struct Opener {
     keyring: Keyring,
     policy: OpenPolicy,
     sessions: SessionCache,
+    senders: Senders,
     name: Vec<u8>,
     aad: Vec<u8>,
 }
 
 impl Opener {
-    /// An opener for the client `receiver`, with its private keys.
+    /// An opener for the client `receiver`, with its private keys, and the authority that names its senders.
     #[must_use]
-    pub fn new(receiver: ClientId, keyring: Keyring, policy: OpenPolicy) -> Self {
+    pub fn new(receiver: ClientId, keyring: Keyring, authority: Authority, policy: OpenPolicy) -> Self {
         let sessions = SessionCache::new(policy.session_cache);
         Self {
             receiver,
             keyring,
             policy,
             sessions,
+            senders: Senders::new(authority),
             name: Vec::new(),
             aad: Vec::new(),
         }
@@ -89,11 +96,19 @@ impl Opener {
         &self.keyring
     }
 
+    /// Takes note of a sender's certificate chain, its own certificate first. Whoever gave it need not be trusted:
+    /// it is verified when a message needs it.
+    pub fn learn(&mut self, chain: Vec<CertificateDer<'static>>) {
+        self.senders.learn(chain);
+    }
+
     /// Opens a message.
     ///
     /// # Errors
     ///
     /// [`OpenError`]: one and the same, [`OpenError::NotAuthentic`], for whatever was altered.
+    /// [`OpenError::CertificateNeeded`] is no refusal: [teach](Opener::learn) the certificate, and open the
+    /// message again. If that error comes once more, what was taught was another certificate.
     pub fn open(&mut self, envelope: &Envelope) -> Result<Opened, OpenError> {
         let fields = envelope.fields().map_err(|_| OpenError::NotAuthentic)?;
         if envelope.receiver_client_id != self.receiver {
@@ -106,7 +121,7 @@ impl Opener {
                     .map_err(|_| OpenError::UnknownSuite(name.clone().into_owned()))?;
                 self.open_with_suite(suite, envelope, &fields)
             }
-            None if self.policy.older_clients => self.open_older(envelope, &fields),
+            None if self.policy.unverified_senders => self.open_older(envelope, &fields),
             None => Err(OpenError::OlderClient),
         }
     }
@@ -118,10 +133,9 @@ impl Opener {
         fields: &Fields<'_>,
     ) -> Result<Opened, OpenError> {
         let stated = Stated::read(fields).ok_or(OpenError::NotAuthentic)?;
-        let key = self
-            .keyring
-            .find(stated.key_id)
-            .ok_or(OpenError::NoPrivateKey(stated.key_id))?;
+        if stated.signature.is_none() && !self.policy.unverified_senders {
+            return Err(OpenError::UnsignedSession);
+        }
 
         let mut session_info = info(
             suite.as_str(),
@@ -132,17 +146,47 @@ impl Opener {
         );
         let info_length = session_info.len();
         session_info.extend_from_slice(&stated.enc_session_key);
+        if let Some(signature) = &stated.signature {
+            // A session is known by its signature, too: the same one with another must be verified anew.
+            session_info.extend_from_slice(signature.certificate.as_bytes());
+            session_info.extend_from_slice(&signature.signature);
+        }
         self.name = session_info;
         let session = self
             .sessions
             .find_or_open(&self.name, || {
-                let info = self.name.get(..info_length)?;
-                let session_key = suite.open_session_key(key, info, &stated.enc_session_key)?;
-                Some(Session::new(
+                let info = self.name.get(..info_length).unwrap_or_default();
+                let session_key = suite
+                    .open_session_key(&self.keyring, stated.key_id, info, &stated.enc_session_key)
+                    .map_err(|error| match error {
+                        Unopened::NoPrivateKey => OpenError::NoPrivateKey(stated.key_id),
+                        Unopened::NotAuthentic => OpenError::NotAuthentic,
+                    })?;
+                if let Some(signature) = &stated.signature {
+                    let signed = Signed {
+                        suite: suite.as_str(),
+                        sender: stated.sender,
+                        receiver: self.receiver.as_str(),
+                        receiver_key_id: stated.receiver_key_id,
+                        session_time: stated.session_time_text,
+                        enc_session_key: &stated.enc_session_key,
+                    };
+                    self.senders
+                        .verify(&signed, stated.session_time, signature)
+                        .map_err(|error| match error {
+                            Unverified::CertificateNeeded => {
+                                certificate_needed(envelope, signature.certificate)
+                            }
+                            Unverified::Forged => OpenError::NotAuthentic,
+                            Unverified::Sender(error) => OpenError::Sender(error),
+                        })?;
+                }
+                Ok::<_, OpenError>(Session::new(
                     PayloadCipher::new(&session_key),
                     hash(&stated.enc_session_key),
+                    stated.signature.is_some(),
                 ))
-            })
+            })?
             .ok_or(OpenError::NotAuthentic)?;
 
         Authenticated {
@@ -183,6 +227,7 @@ impl Opener {
             payload,
             message_id: envelope.message_id.clone(),
             sender: envelope.sender_client_id.clone(),
+            is_sender_verified: session.is_verified,
             form: Form::Suite(suite),
             sent_time: Some(stated.sent_time),
             content_type: Some(stated.content_type.to_owned()),
@@ -195,6 +240,7 @@ impl Opener {
             payload,
             message_id: envelope.message_id.clone(),
             sender: envelope.sender_client_id.clone(),
+            is_sender_verified: false,
             form: Form::Older(form),
             sent_time: fields.sent_time.as_deref().and_then(|time| time.parse().ok()),
             content_type: fields.content_type.as_deref().map(str::to_owned),
@@ -218,6 +264,17 @@ struct Stated<'a> {
     nonce: [u8; crate::payload::NONCE_BYTES],
     ciphertext: Vec<u8>,
     tag: [u8; crate::payload::TAG_BYTES],
+    signature: Option<Signature>,
+}
+
+fn certificate_needed(envelope: &Envelope, fingerprint: Fingerprint) -> OpenError {
+    match &envelope.sender_client_id {
+        Some(sender) => OpenError::CertificateNeeded {
+            sender: sender.clone(),
+            fingerprint,
+        },
+        None => OpenError::NotAuthentic,
+    }
 }
 
 impl<'a> Stated<'a> {
@@ -240,6 +297,15 @@ impl<'a> Stated<'a> {
             nonce: decode_array(&fields.nonce)?,
             ciphertext: decode(&fields.ciphertext)?,
             tag: decode_array(fields.tag.as_deref()?)?,
+            signature: match (&fields.sender_certificate, &fields.sender_signature) {
+                (Some(certificate), Some(signature)) => Some(Signature {
+                    certificate: certificate.parse().ok()?,
+                    signature: decode(signature)?,
+                }),
+                (None, None) => None,
+                // One without the other is neither signed nor unsigned.
+                _ => return None,
+            },
         })
     }
 }

@@ -11,11 +11,13 @@ use zeroize::Zeroizing;
 
 use crate::encoding::{put_base64, put_json, time_text};
 use crate::error::SealError;
-use crate::keys::PublicKey;
+use crate::identity::Identity;
+use crate::keys::RecipientKey;
 use crate::payload::{Authenticated, Header, NONCE_BYTES, PayloadCipher, hash};
 use crate::random;
+use crate::sender::{Signature, Signed};
 use crate::session::{MAX_MESSAGES, info_of, is_within_age};
-use crate::suite::{SESSION_KEY_BYTES, SessionKey, Suite};
+use crate::suite::{SESSION_KEY_BYTES, SessionKey, Suite, seal_session_key};
 
 /// A session key and what every envelope of the session has in common. Its key is wiped when it is dropped.
 pub struct SendingSession {
@@ -44,67 +46,48 @@ struct Fragments {
 }
 
 impl SendingSession {
-    /// Starts a session: a fresh session key from the operating system, sealed for the receiver's key.
+    /// Starts a session: a fresh session key from the operating system, sealed for the receiver's key, and
+    /// signed by the sender.
     ///
     /// # Errors
     ///
-    /// [`SealError::ReceiverKey`] if no secret can be agreed with that key, [`SealError::Random`].
+    /// [`SealError::ReceiverKey`] if no secret can be agreed with that key, [`SealError::Random`],
+    /// [`SealError::Sign`].
     pub fn start(
-        sender: &ClientId,
+        sender: &Identity,
         receiver: &ClientId,
-        key: &PublicKey,
+        key: &RecipientKey,
         now: Timestamp,
     ) -> Result<Self, SealError> {
-        let mut session_key = Zeroizing::new([0; SESSION_KEY_BYTES]);
-        random::fill(&mut *session_key)?;
-        Self::with_key(
-            Suite::X25519Aes256Gcm,
-            sender,
-            receiver,
-            key,
-            now,
-            &session_key,
-            &mut random::generator()?,
-        )
+        let start = Start::fresh(sender.client_id(), receiver, key, now)?;
+        let certificate = sender.fingerprint();
+        let signature = sender.sign(&start.signed().bytes(certificate))?;
+        Ok(start.session(Some(&Signature {
+            certificate,
+            signature,
+        })))
     }
 
-    /// A session with a given key and given randomness, for reproducible test vectors.
-    pub(crate) fn with_key(
-        suite: Suite,
+    /// [`SendingSession::start`] without a signature: whoever has the receiver's public key could have made it, so
+    /// receivers refuse its messages unless they were told to admit unverified senders. For senders whose
+    /// certificates' keys cannot sign.
+    ///
+    /// # Errors
+    ///
+    /// As [`SendingSession::start`].
+    pub fn start_unsigned(
         sender: &ClientId,
         receiver: &ClientId,
-        key: &PublicKey,
+        key: &RecipientKey,
         now: Timestamp,
-        session_key: &SessionKey,
-        rng: &mut impl CryptoRng,
     ) -> Result<Self, SealError> {
-        let info = info_of(suite, sender, receiver, key.key_id(), now);
-        let enc_session_key = suite
-            .seal_session_key(key, &info, session_key, rng)
-            .map_err(|_| SealError::ReceiverKey)?;
-        let receiver_key_id = key.key_id().to_string();
-        let session_time = time_text(now);
-        Ok(Self {
-            suite,
-            fragments: Fragments::new(
-                suite,
-                sender,
-                receiver,
-                &receiver_key_id,
-                &session_time,
-                &enc_session_key,
-            ),
-            sender: sender.clone(),
-            receiver: receiver.clone(),
-            receiver_key_id,
-            start: now,
-            session_time,
-            enc_session_key_hash: hash(&enc_session_key),
-            cipher: PayloadCipher::new(session_key),
-            sealed: 0,
-            aad: Vec::with_capacity(512),
-            ciphertext: Vec::new(),
-        })
+        Ok(Start::fresh(sender, receiver, key, now)?.session(None))
+    }
+
+    /// The suite that it seals with.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Whether the session can seal no message at `now`, and a new one must be started.
@@ -198,31 +181,111 @@ impl SendingSession {
     }
 }
 
+/// A session whose key is sealed, and not yet signed.
+pub(crate) struct Start<'a> {
+    suite: Suite,
+    sender: &'a ClientId,
+    receiver: &'a ClientId,
+    receiver_key_id: String,
+    time: Timestamp,
+    session_time: String,
+    session_key: SessionKey,
+    enc_session_key: Vec<u8>,
+}
+
+impl<'a> Start<'a> {
+    fn fresh(
+        sender: &'a ClientId,
+        receiver: &'a ClientId,
+        key: &RecipientKey,
+        now: Timestamp,
+    ) -> Result<Self, SealError> {
+        let mut session_key = Zeroizing::new([0; SESSION_KEY_BYTES]);
+        random::fill(&mut *session_key)?;
+        Self::with_key(sender, receiver, key, now, session_key, &mut random::generator()?)
+    }
+
+    /// With a given key and given randomness, for reproducible test vectors.
+    pub(crate) fn with_key(
+        sender: &'a ClientId,
+        receiver: &'a ClientId,
+        key: &RecipientKey,
+        now: Timestamp,
+        session_key: SessionKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, SealError> {
+        let info = info_of(key.suite(), sender, receiver, key.key_id(), now);
+        let enc_session_key =
+            seal_session_key(key, &info, &session_key, rng).map_err(|_| SealError::ReceiverKey)?;
+        Ok(Self {
+            suite: key.suite(),
+            sender,
+            receiver,
+            receiver_key_id: key.key_id().to_string(),
+            time: now,
+            session_time: time_text(now),
+            session_key,
+            enc_session_key,
+        })
+    }
+
+    /// What the sender signs.
+    pub(crate) fn signed(&self) -> Signed<'_> {
+        Signed {
+            suite: self.suite.as_str(),
+            sender: self.sender.as_str(),
+            receiver: self.receiver.as_str(),
+            receiver_key_id: &self.receiver_key_id,
+            session_time: &self.session_time,
+            enc_session_key: &self.enc_session_key,
+        }
+    }
+
+    pub(crate) fn session(self, signature: Option<&Signature>) -> SendingSession {
+        SendingSession {
+            suite: self.suite,
+            fragments: Fragments::new(&self.signed(), signature),
+            sender: self.sender.clone(),
+            receiver: self.receiver.clone(),
+            start: self.time,
+            enc_session_key_hash: hash(&self.enc_session_key),
+            cipher: PayloadCipher::new(&self.session_key),
+            sealed: 0,
+            aad: Vec::with_capacity(512),
+            ciphertext: Vec::new(),
+            receiver_key_id: self.receiver_key_id,
+            session_time: self.session_time,
+        }
+    }
+}
+
 impl Fragments {
-    fn new(
-        suite: Suite,
-        sender: &ClientId,
-        receiver: &ClientId,
-        receiver_key_id: &str,
-        session_time: &str,
-        enc_session_key: &[u8],
-    ) -> Self {
+    fn new(session: &Signed<'_>, signature: Option<&Signature>) -> Self {
         let mut before_nonce = b",\"receiver_client_id\":".to_vec();
-        put_json(&mut before_nonce, receiver.as_str());
+        put_json(&mut before_nonce, session.receiver);
         before_nonce.extend_from_slice(b",\"enc_session_key\":\"");
-        put_base64(&mut before_nonce, enc_session_key);
+        put_base64(&mut before_nonce, session.enc_session_key);
         before_nonce.extend_from_slice(b"\",\"nonce\":\"");
-
         let mut after_tag = b"\",\"suite\":".to_vec();
-        put_json(&mut after_tag, suite.as_str());
+        put_json(&mut after_tag, session.suite);
         after_tag.extend_from_slice(b",\"sender_client_id\":");
-        put_json(&mut after_tag, sender.as_str());
+        put_json(&mut after_tag, session.sender);
         after_tag.extend_from_slice(b",\"receiver_key_id\":");
-        put_json(&mut after_tag, receiver_key_id);
+        put_json(&mut after_tag, session.receiver_key_id);
         after_tag.extend_from_slice(b",\"exchange\":");
-
         let mut end = b",\"session_time\":".to_vec();
-        put_json(&mut end, session_time);
+        put_json(&mut end, session.session_time);
+        if let Some(Signature {
+            certificate,
+            signature,
+        }) = signature
+        {
+            end.extend_from_slice(b",\"sender_certificate\":");
+            put_json(&mut end, &certificate.to_string());
+            end.extend_from_slice(b",\"sender_signature\":\"");
+            put_base64(&mut end, signature);
+            end.push(b'"');
+        }
         end.push(b'}');
         Self {
             receiver: before_nonce,
@@ -248,13 +311,19 @@ impl fmt::Debug for SendingSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::PrivateKey;
+    use crate::keys::{PrivateKey, PublicKey};
     use crate::vector_tests::{header, name};
     use std::time::Duration;
 
     fn session(start: Timestamp) -> SendingSession {
         let key = PrivateKey::generate().unwrap();
-        SendingSession::start(&name("sender_1"), &name("receiver_1"), key.public_key(), start).unwrap()
+        SendingSession::start_unsigned(
+            &name("sender_1"),
+            &name("receiver_1"),
+            &(*key.public_key()).into(),
+            start,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -305,8 +374,8 @@ mod tests {
 
     #[test]
     fn a_receivers_key_that_agrees_on_zeros_is_refused() {
-        let zeros = PublicKey::from_bytes([0; 32]);
-        let started = SendingSession::start(&name("s"), &name("r"), &zeros, Timestamp::UNIX_EPOCH);
+        let zeros = PublicKey::from_bytes([0; 32]).into();
+        let started = SendingSession::start_unsigned(&name("s"), &name("r"), &zeros, Timestamp::UNIX_EPOCH);
         assert!(matches!(started, Err(SealError::ReceiverKey)));
     }
 

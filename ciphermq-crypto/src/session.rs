@@ -79,14 +79,17 @@ pub(crate) struct SessionCache {
 pub(crate) struct Session {
     pub(crate) cipher: PayloadCipher,
     pub(crate) enc_session_key_hash: [u8; 32],
+    /// Whether its sender has signed it.
+    pub(crate) is_verified: bool,
     last_used: u64,
 }
 
 impl Session {
-    pub(crate) fn new(cipher: PayloadCipher, enc_session_key_hash: [u8; 32]) -> Self {
+    pub(crate) fn new(cipher: PayloadCipher, enc_session_key_hash: [u8; 32], is_verified: bool) -> Self {
         Self {
             cipher,
             enc_session_key_hash,
+            is_verified,
             last_used: 0,
         }
     }
@@ -103,11 +106,11 @@ impl SessionCache {
 
     /// The session under this name, opened with `open` if it is not known. The name holds everything that
     /// the session key was sealed for, and the sealed key itself.
-    pub(crate) fn find_or_open(
+    pub(crate) fn find_or_open<E>(
         &mut self,
         name: &[u8],
-        open: impl FnOnce() -> Option<Session>,
-    ) -> Option<&Session> {
+        open: impl FnOnce() -> Result<Session, E>,
+    ) -> Result<Option<&Session>, E> {
         self.clock += 1;
         if !self.sessions.contains_key(name) {
             let session = open()?;
@@ -116,9 +119,11 @@ impl SessionCache {
             }
             self.sessions.insert(name.to_owned(), session);
         }
-        let session = self.sessions.get_mut(name)?;
-        session.last_used = self.clock;
-        Some(session)
+        let session = self.sessions.get_mut(name);
+        Ok(session.map(|session| {
+            session.last_used = self.clock;
+            &*session
+        }))
     }
 
     /// Looks at every session. That is cheap beside the key agreement which has just been done.
@@ -158,16 +163,15 @@ mod tests {
             cache
                 .find_or_open(name.as_bytes(), || {
                     opened.push(name);
-                    Some(Session::new(
-                        PayloadCipher::new(&Zeroizing::new([0; 32])),
-                        [0; 32],
-                    ))
+                    let cipher = PayloadCipher::new(&Zeroizing::new([0; 32]));
+                    Ok::<_, ()>(Session::new(cipher, [0; 32], true))
                 })
+                .unwrap()
                 .unwrap();
             assert!(cache.len() <= 2);
         }
         assert_eq!(opened, ["a", "b", "c", "b"]);
-        assert!(cache.find_or_open(b"d", || None).is_none());
+        assert!(cache.find_or_open(b"d", || Err(())).is_err());
         assert_eq!(cache.len(), 2, "what does not open displaces nothing");
     }
 }

@@ -5,34 +5,52 @@ use ciphermq_protocol::{ClientId, Envelope, MessageId};
 use jiff::Timestamp;
 
 use crate::encoding::{decode, encode};
+use crate::identity::testing::Ca;
 use crate::vector_tests::{header, name};
-use crate::{Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SendingSession};
+use crate::{
+    Authority, Fingerprint, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError, SendingSession,
+};
 
 struct Case {
     envelope: Envelope,
     keyring: Keyring,
+    authority: Authority,
+    sender: Ca,
+    ca: Ca,
 }
 
 impl Case {
     fn new(payload: &[u8]) -> Self {
         let [key, other] = [(); 2].map(|()| PrivateKey::generate().unwrap());
         let now = Timestamp::from_second(1_757_314_980).unwrap();
-        let (sender, receiver): (ClientId, ClientId) = (name("sender_1"), name("receiver_1"));
-        let mut session = SendingSession::start(&sender, &receiver, key.public_key(), now).unwrap();
+        let receiver: ClientId = name("receiver_1");
+        let ca = Ca::new("ca");
+        let sender = ca.issue("sender_1");
+        let mut session =
+            SendingSession::start(&sender.identity(), &receiver, &(*key.public_key()).into(), now).unwrap();
         let message_id: MessageId = name("01992a3b-4c5d-8fff-bfff-ff0000000000");
         let envelope = session.seal(&header(&message_id, now), payload).unwrap();
         Self {
             envelope,
             keyring: Keyring::new(key).with_older(other),
+            authority: ca.authority(),
+            sender,
+            ca,
         }
     }
 
     fn opener(&self, receiver: &str) -> Opener {
         let policy = OpenPolicy {
-            older_clients: true,
+            unverified_senders: true,
             ..OpenPolicy::default()
         };
-        Opener::new(name(receiver), self.keyring.clone(), policy)
+        self.opener_with(receiver, self.keyring.clone(), policy)
+    }
+
+    fn opener_with(&self, receiver: &str, keyring: Keyring, policy: OpenPolicy) -> Opener {
+        let mut opener = Opener::new(name(receiver), keyring, self.authority.clone(), policy);
+        opener.learn(self.sender.chain.clone());
+        opener
     }
 
     fn fields(&self) -> Fields<'_> {
@@ -63,11 +81,12 @@ type Part = for<'a, 'b> fn(&'b mut Fields<'a>) -> &'b mut std::borrow::Cow<'a, s
 #[test]
 fn every_bit_of_every_sealed_part() {
     let case = Case::new(b"a payload of 24 bytes...");
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("enc_session_key", |f| &mut f.enc_session_key),
         ("nonce", |f| &mut f.nonce),
         ("ciphertext", |f| &mut f.ciphertext),
         ("tag", |f| f.tag.as_mut().unwrap()),
+        ("sender_signature", |f| f.sender_signature.as_mut().unwrap()),
     ];
     let mut bits = 0;
     for (name, part) in parts {
@@ -80,7 +99,7 @@ fn every_bit_of_every_sealed_part() {
             bits += 1;
         }
     }
-    assert_eq!(bits, (80 + 12 + 24 + 16) * 8);
+    assert_eq!(bits, (80 + 12 + 24 + 16 + 96) * 8);
 }
 
 #[test]
@@ -163,6 +182,8 @@ fn every_field_taken_away() {
     case.assert_not_authentic("sent_time", |f| f.sent_time = None);
     case.assert_not_authentic("content_type", |f| f.content_type = None);
     case.assert_not_authentic("session_time", |f| f.session_time = None);
+    case.assert_not_authentic("sender_signature", |f| f.sender_signature = None);
+    case.assert_not_authentic("sender_certificate", |f| f.sender_certificate = None);
     // Without a suite it passes for an older client's, and does not open as one either.
     case.assert_not_authentic("suite", |f| f.suite = None);
 }
@@ -185,6 +206,59 @@ fn what_is_known_before_opening_is_said() {
 }
 
 #[test]
+fn another_certificate_is_asked_for_and_proves_nothing() {
+    let case = Case::new(b"payload");
+    let other = case.ca.issue("sender_1");
+    let fingerprint = Fingerprint::of(&other.chain[0]);
+    let mut fields = case.fields();
+    fields.sender_certificate = Some(fingerprint.to_string().into());
+    let altered = Envelope::build(&fields).unwrap();
+    let mut opener = case.opener("receiver_1");
+    let needed = OpenError::CertificateNeeded {
+        sender: name("sender_1"),
+        fingerprint,
+    };
+    assert_eq!(opener.open(&altered), Err(needed));
+    opener.learn(other.chain);
+    assert_eq!(opener.open(&altered), Err(OpenError::NotAuthentic));
+    for text in ["", "x", &fingerprint.to_string().to_uppercase()] {
+        case.assert_not_authentic("sender_certificate", |f| {
+            f.sender_certificate = Some(text.to_owned().into());
+        });
+    }
+}
+
+#[test]
+fn who_signed_is_known_and_who_did_not_is_not_admitted() {
+    let case = Case::new(b"payload");
+    let strict = || case.opener_with("receiver_1", case.keyring.clone(), OpenPolicy::default());
+    let opened = strict().open(&case.envelope).unwrap();
+    assert!(opened.is_sender_verified);
+    assert_eq!(opened.sender, Some(name("sender_1")));
+
+    let mut fields = case.fields();
+    (fields.sender_certificate, fields.sender_signature) = (None, None);
+    let stripped = Envelope::build(&fields).unwrap();
+    assert_eq!(strict().open(&stripped), Err(OpenError::UnsignedSession));
+    // Who admits unverified senders gets it, as what it is; and the signed one is still verified.
+    let mut lenient = case.opener("receiver_1");
+    assert!(!lenient.open(&stripped).unwrap().is_sender_verified);
+    assert!(lenient.open(&case.envelope).unwrap().is_sender_verified);
+}
+
+#[test]
+fn a_certificate_that_was_not_the_senders_then_is_refused() {
+    let mut case = Case::new(b"payload");
+    // The same authority's name, other keys: the receiver trusts another authority than the sender's.
+    case.authority = Ca::new("ca").authority();
+    let error = case.opener("receiver_1").open(&case.envelope).unwrap_err();
+    assert!(
+        matches!(&error, OpenError::Sender(SenderError::Certificate(_))),
+        "{error}"
+    );
+}
+
+#[test]
 fn parts_of_two_messages_do_not_fit_together() {
     let [case, other] = [Case::new(b"payload"), Case::new(b"payload")];
     let other = other.fields();
@@ -200,7 +274,10 @@ fn parts_of_two_messages_do_not_fit_together() {
 #[test]
 fn another_exchange_or_routing_key_than_expected_is_refused() {
     let case = Case::new(b"payload");
-    let open = |policy| Opener::new(name("receiver_1"), case.keyring.clone(), policy).open(&case.envelope);
+    let open = |policy| {
+        case.opener_with("receiver_1", case.keyring.clone(), policy)
+            .open(&case.envelope)
+    };
     let policy = OpenPolicy::default;
     let fitting = OpenPolicy {
         exchange: Some(name("ciphermq_exchange")),
@@ -229,12 +306,14 @@ fn a_key_that_is_no_longer_the_newest_still_opens() {
     let case = Case::new(b"payload");
     let newest = PrivateKey::generate().unwrap();
     let keyring = Keyring::new(newest.clone()).with_older(case.keyring.newest().clone());
-    let opened = Opener::new(name("receiver_1"), keyring, OpenPolicy::default())
+    let opened = case
+        .opener_with("receiver_1", keyring, OpenPolicy::default())
         .open(&case.envelope)
         .unwrap();
     assert_eq!(opened.payload, b"payload");
-    let error =
-        Opener::new(name("receiver_1"), Keyring::new(newest), OpenPolicy::default()).open(&case.envelope);
+    let error = case
+        .opener_with("receiver_1", Keyring::new(newest), OpenPolicy::default())
+        .open(&case.envelope);
     assert_eq!(
         error,
         Err(OpenError::NoPrivateKey(

@@ -8,7 +8,9 @@
 )]
 
 use bytes::Bytes;
-use ciphermq_crypto::{Form, Keyring, OlderForm, OpenError, OpenPolicy, Opener, PrivateKey, PublicKey};
+use ciphermq_crypto::{
+    Authority, Form, Keyring, OlderForm, OpenError, OpenPolicy, Opener, PrivateKey, PublicKey,
+};
 use ciphermq_protocol::Envelope;
 use ciphermq_protocol::envelope::Fields;
 use serde::Deserialize;
@@ -50,8 +52,9 @@ fn opener(keyring: Keyring, older_clients: bool) -> Opener {
     Opener::new(
         "receiver_1".parse().unwrap(),
         keyring,
+        Authority::nobody(),
         OpenPolicy {
-            older_clients,
+            unverified_senders: older_clients,
             ..OpenPolicy::default()
         },
     )

@@ -1,6 +1,8 @@
 //! What is sealed opens, whatever the names and the payload are.
 
-use ciphermq_crypto::{Form, Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, Suite, stream};
+use ciphermq_crypto::{
+    Authority, Form, Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, Suite, stream,
+};
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -30,13 +32,14 @@ proptest! {
         let key = PrivateKey::generate().unwrap();
         let now = Timestamp::from_millisecond(start).unwrap();
         let ids = stream::start(now).unwrap();
-        let mut session = SendingSession::start(&sender, &receiver, key.public_key(), now).unwrap();
+        let mut session = SendingSession::start_unsigned(&sender, &receiver, &(*key.public_key()).into(), now).unwrap();
         let policy = OpenPolicy {
             exchange: Some(exchange.clone()),
             routing_key: Some(routing_key.clone()),
+            unverified_senders: true,
             ..OpenPolicy::default()
         };
-        let mut opener = Opener::new(receiver, Keyring::new(key), policy);
+        let mut opener = Opener::new(receiver, Keyring::new(key), Authority::nobody(), policy);
         for (position, (payload, age)) in (0..).zip(payloads.iter().zip(ages)) {
             let message_id = ids.message_id(position).unwrap();
             let sent_time = Timestamp::from_millisecond(start + age).unwrap();

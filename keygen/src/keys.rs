@@ -1,10 +1,10 @@
-//! A receiver's X25519 key pair, in two files.
+//! A receiver's key pairs: X25519, which every receiver has, and X-Wing, on request.
 
 use std::path::PathBuf;
 
-use ciphermq_crypto::PrivateKey;
 use ciphermq_crypto::file::Existing;
-use ciphermq_crypto::key_file::{self, PRIVATE_KEY_FILE, PUBLIC_KEY_FILE};
+use ciphermq_crypto::key_file::{self, KeyFileError, KeyNames, Kind, PRIVATE_KEY_FILE};
+use ciphermq_crypto::{KeyId, PrivateKey, XWingPrivateKey};
 
 use crate::error::Error;
 use crate::folders::NewFolders;
@@ -16,12 +16,16 @@ pub struct KeysArgs {
     /// The folder for receiver_private.key and receiver_public.key
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
-    /// Replace a key pair that is there; what was sealed for it can then no longer be opened
+    /// Replace a key pair that is there; what was sealed for it can then no longer be opened (`rotate` keeps it)
     #[arg(long)]
     pub force: bool,
+    /// Also make an X-Wing key pair (X25519 and ML-KEM-768): what is recorded today then stays secret from later
+    /// quantum computers. Added to an X25519 key pair that is there
+    #[arg(long)]
+    pub post_quantum: bool,
 }
 
-/// Makes a key pair.
+/// Makes a key pair, and with `post_quantum` a second one.
 ///
 /// # Errors
 ///
@@ -29,29 +33,63 @@ pub struct KeysArgs {
 pub fn run(args: &KeysArgs) -> Result<Report, Error> {
     let mut folders = NewFolders::default();
     folders.make(&args.out, false)?;
-    let key = PrivateKey::generate()?;
-    let (private, public) = (args.out.join(PRIVATE_KEY_FILE), args.out.join(PUBLIC_KEY_FILE));
+    let names = KeyNames::of(&args.out.join(PRIVATE_KEY_FILE))?;
     let existing = if args.force {
         Existing::Replace
     } else {
         Existing::Keep
     };
-    key_file::write_pair(&private, &public, &key, existing)?;
+    let x_wing = args.post_quantum.then(XWingPrivateKey::generate).transpose()?;
+    let mut report = Report::default();
+    let key = match existing_key(args, &names)? {
+        Some(key) => {
+            report.kept = [names.private(), names.public()]
+                .into_iter()
+                .filter(|path| path.exists())
+                .collect();
+            key_file::write_pairs(&names, None, x_wing.as_ref(), existing)?;
+            key
+        }
+        None => {
+            let key = PrivateKey::generate()?;
+            key_file::write_pairs(&names, Some(&key), x_wing.as_ref(), existing)?;
+            report.written = vec![names.private(), names.public()];
+            key
+        }
+    };
     folders.keep();
-    let next = vec![
-        format!(
-            "The public key is {}, its key id {}.",
-            key.public_key(),
-            key.public_key().key_id()
-        ),
-        format!(
-            "Keep {} secret and back it up: without it no message can be opened. The receiver registers the public key by itself.",
-            private.display()
-        ),
-    ];
-    Ok(Report {
-        written: vec![private, public],
-        kept: Vec::new(),
-        next,
-    })
+    let public = key.public_key();
+    report.next = vec![format!(
+        "The public key is {public}, its key id {}.",
+        public.key_id()
+    )];
+    let (mut secret, mut it) = (names.private().display().to_string(), "it");
+    if let Some(x_wing) = &x_wing {
+        report
+            .written
+            .extend([names.x_wing_private(), names.x_wing_public()]);
+        report.next.push(made(Kind::XWing, x_wing.public_key().key_id()));
+        secret = format!("{secret} and {}", names.x_wing_private().display());
+        it = "them";
+    }
+    report.next.push(format!(
+        "Keep {secret} secret and back {it} up: without {it} no message can be opened. The receiver registers what is public by itself."
+    ));
+    Ok(report)
+}
+
+/// The X25519 key that stays, if only an X-Wing key is to be added to it.
+fn existing_key(args: &KeysArgs, names: &KeyNames) -> Result<Option<PrivateKey>, KeyFileError> {
+    if !args.post_quantum || args.force {
+        return Ok(None);
+    }
+    match key_file::read_private(&names.private()) {
+        Ok(key) => Ok(Some(key)),
+        Err(KeyFileError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn made(kind: Kind, id: KeyId) -> String {
+    format!("The {kind} key id is {id}. Senders that know this suite use that key.")
 }

@@ -2,9 +2,11 @@
 //! subcommands `keygen` and `certs` of `ciphermq-cli`.
 //!
 //! ```text
-//!   KeysArgs  ──► keys::run  ──► receiver_private.key, receiver_public.key
-//!   CertsArgs ──► certs::run ──► ca.crt, ca.key, server.crt, server.key,
-//!                                <client>/client.crt, <client>/client.key
+//!   KeysArgs   ──► keys::run   ──► receiver_private.key, receiver_public.key,
+//!                                  receiver_xwing_private.key, receiver_xwing_public.key
+//!   RotateArgs ──► rotate::run ──► the same anew, and receiver_private.<key id>.key ...
+//!   CertsArgs  ──► certs::run  ──► ca.crt, ca.key, server.crt, server.key,
+//!                                  <client>/client.crt, <client>/client.key
 //! ```
 //!
 //! Nothing that exists is overwritten without being told to, private files are the owner's alone, and a run
@@ -15,7 +17,8 @@
 //!
 //! Modules in reading order:
 //!
-//! - [`keys`]: a receiver's X25519 key pair
+//! - [`keys`]: a receiver's key pairs
+//! - [`rotate`]: new ones in place of those that are there
 //! - [`certs`]: which certificates are made, kept and replaced
 //! - [`authority`]: the certificate authority, ours or one that OpenSSL made
 //! - [`names`]: what clients and servers may be called here
@@ -29,8 +32,10 @@ mod folders;
 pub mod keys;
 pub mod names;
 pub mod report;
+pub mod rotate;
 
 pub use certs::CertsArgs;
 pub use error::Error;
 pub use keys::KeysArgs;
 pub use report::Report;
+pub use rotate::RotateArgs;

@@ -1,13 +1,13 @@
-//! `keygen`: X25519 key pairs and development certificates for CipherMQ.
+//! `keygen`: receivers' key pairs and development certificates for CipherMQ.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use keygen::{CertsArgs, Error, KeysArgs, Report, certs, keys};
+use keygen::{CertsArgs, Error, KeysArgs, Report, RotateArgs, certs, keys, rotate};
 
-/// Makes a receiver's key pair, or, with `certs`, certificates for server and clients
+/// Makes a receiver's key pair; with `rotate` a new one in place of it; with `certs` certificates for server and clients
 #[derive(Debug, Parser)]
 #[command(name = "keygen", version, args_conflicts_with_subcommands = true)]
 struct Args {
@@ -19,6 +19,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes new keys in place of those that are there, which are kept for what was sealed for them
+    Rotate(RotateArgs),
     /// Makes certificates: an authority's unless it is there, the server's unless it is there, and the clients'
     Certs(CertsArgs),
 }
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         None => keys::run(&args.keys),
+        Some(Command::Rotate(args)) => rotate::run(args),
         Some(Command::Certs(args)) => certs::run(args, Timestamp::now()),
     };
     // Whoever reads may stop reading: that the files are made is not less true.

@@ -66,6 +66,146 @@ fn makes_a_key_pair_once() {
 }
 
 #[test]
+fn adds_a_post_quantum_key_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join("certs").join(name);
+    let fresh = keygen(folder.path(), &["--post-quantum", "--out", "fresh"]);
+    assert!(fresh.status.success(), "{}", text(&fresh.stderr));
+    assert_eq!(
+        text(&fresh.stdout),
+        "wrote fresh/receiver_private.key\nwrote fresh/receiver_public.key\n\
+         wrote fresh/receiver_xwing_private.key\nwrote fresh/receiver_xwing_public.key\n"
+    );
+
+    assert!(keygen(folder.path(), &[]).status.success());
+    let before = std::fs::read(at("receiver_private.key")).unwrap();
+    let added = keygen(folder.path(), &["--post-quantum"]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert_eq!(
+        text(&added.stdout),
+        "wrote certs/receiver_xwing_private.key\nwrote certs/receiver_xwing_public.key\n\
+         kept certs/receiver_private.key\nkept certs/receiver_public.key\n"
+    );
+    assert_eq!(std::fs::read(at("receiver_private.key")).unwrap(), before);
+    let public = key_file::read_x_wing_public(&at("receiver_xwing_public.key")).unwrap();
+    let keyring = key_file::read_keyring(&at("receiver_private.key")).unwrap();
+    assert!(keyring.holds(public.key_id()));
+    assert_eq!(keyring.recipient_keys().len(), 2);
+    assert!(text(&added.stderr).contains(&public.key_id().to_string()));
+    let private = key_file::read_x_wing_private(&at("receiver_xwing_private.key")).unwrap();
+    assert!(!text(&added.stderr).contains(private.to_base64().as_str()));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = std::fs::metadata(at("receiver_xwing_private.key")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+
+    let again = keygen(folder.path(), &["--post-quantum"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("error: certs/receiver_xwing_private.key exists already"));
+    assert!(text(&again.stderr).contains("keygen rotate"));
+    assert_eq!(
+        key_file::read_x_wing_public(&at("receiver_xwing_public.key")).unwrap(),
+        public
+    );
+    let forced = keygen(folder.path(), &["--post-quantum", "--force"]);
+    assert!(forced.status.success(), "{}", text(&forced.stderr));
+    assert_eq!(text(&forced.stdout).lines().count(), 4);
+    assert_ne!(std::fs::read(at("receiver_private.key")).unwrap(), before);
+    assert_ne!(
+        key_file::read_x_wing_public(&at("receiver_xwing_public.key")).unwrap(),
+        public
+    );
+
+    // A key that cannot be read is not taken for one that is not there.
+    std::fs::write(at("receiver_private.key"), "garbage").unwrap();
+    std::fs::remove_file(at("receiver_xwing_private.key")).unwrap();
+    let garbage = keygen(folder.path(), &["--post-quantum"]);
+    assert_eq!(garbage.status.code(), Some(1));
+    assert!(text(&garbage.stderr).contains("receiver_private.key holds no X25519 key"));
+    assert!(!at("receiver_xwing_private.key").exists());
+}
+
+#[test]
+fn rotates_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let private = folder.path().join("certs/receiver_private.key");
+    let none = keygen(folder.path(), &["rotate"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none.stderr).contains("error: there is no key file certs/receiver_private.key"));
+    assert!(!folder.path().join("certs").exists());
+
+    assert!(keygen(folder.path(), &[]).status.success());
+    let old = key_file::read_keyring(&private)
+        .unwrap()
+        .newest()
+        .public_key()
+        .key_id();
+    let rotated = keygen(folder.path(), &["rotate", "--out", "certs"]);
+    assert!(rotated.status.success(), "{}", text(&rotated.stderr));
+    assert_eq!(
+        text(&rotated.stdout),
+        format!(
+            "wrote certs/receiver_private.{old}.key\nwrote certs/receiver_private.key\nwrote certs/receiver_public.key\n"
+        )
+    );
+    let keyring = key_file::read_keyring(&private).unwrap();
+    let new = keyring.newest().public_key();
+    assert!(keyring.holds(old) && new.key_id() != old);
+    assert_eq!(
+        key_file::read_public(&folder.path().join("certs/receiver_public.key")).unwrap(),
+        *new
+    );
+    let said = text(&rotated.stderr);
+    for what in [
+        &new.key_id().to_string(),
+        &old.to_string(),
+        "certs/receiver_private.",
+        "Restart the receiver",
+        "ciphermq-cli register-key",
+        "within 5 minutes",
+        "ciphermq-cli keys",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    assert!(!said.contains(keyring.newest().to_base64().as_str()));
+
+    // With both kinds, and once more: nothing is lost.
+    assert!(keygen(folder.path(), &["--post-quantum"]).status.success());
+    let before: Vec<_> = key_file::read_keyring(&private).unwrap().key_ids().collect();
+    let rotated = keygen(folder.path(), &["rotate"]);
+    assert!(rotated.status.success(), "{}", text(&rotated.stderr));
+    assert_eq!(text(&rotated.stdout).lines().count(), 6);
+    assert!(text(&rotated.stderr).contains("The new X-Wing key has the key id"));
+    let keyring = key_file::read_keyring(&private).unwrap();
+    assert_eq!(keyring.key_ids().count(), before.len() + 2);
+    assert!(before.iter().all(|id| keyring.holds(*id)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_private_key_that_others_may_read_is_not_rotated() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    assert!(keygen(folder.path(), &[]).status.success());
+    let private = folder.path().join("certs/receiver_private.key");
+    let before = std::fs::read(&private).unwrap();
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for arguments in [&["rotate"][..], &["--post-quantum"]] {
+        let refused = keygen(folder.path(), arguments);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            text(&refused.stderr).contains("what to do: run: chmod 600 certs/receiver_private.key"),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+    assert_eq!(std::fs::read(&private).unwrap(), before);
+    assert_eq!(std::fs::read_dir(folder.path().join("certs")).unwrap().count(), 2);
+}
+
+#[test]
 fn makes_certificates_and_adds_to_them() {
     let folder = tempfile::tempdir().unwrap();
     let output = keygen(
@@ -115,6 +255,8 @@ fn wrong_arguments_write_nothing() {
         (&["certs", "--days", "0"][..], 2),
         (&["certs", "--days", "4000"][..], 2),
         (&["--force", "certs"][..], 2),
+        (&["--post-quantum", "rotate"][..], 2),
+        (&["rotate", "--force"][..], 2),
         (&["unknown"][..], 2),
     ] {
         let output = keygen(folder.path(), arguments);

@@ -16,6 +16,8 @@ pub struct Received {
     pub message_id: String,
     /// Who sent it, where that is known.
     pub sender: Option<String>,
+    /// Whether the sender has proved it.
+    pub sender_verified: bool,
     #[serde(default, deserialize_with = "present")]
     message: Option<Box<RawValue>>,
     message_base64: Option<String>,
@@ -135,7 +137,7 @@ mod tests {
 
     fn line(id: &str, message: &str) -> String {
         format!(
-            r#"{{"message_id":"{id}","sender":"s","message":{message},"sent_time":null,"received_time":"t"}}"#
+            r#"{{"message_id":"{id}","sender":"s","sender_verified":true,"message":{message},"sent_time":null,"received_time":"t"}}"#
         )
     }
 

@@ -1,6 +1,6 @@
 //! `fetch`: one message of a queue, opened and shown.
 
-use ciphermq_client::{Envelope, OpenPolicy, Opened, Opener, QueueName, Timestamp};
+use ciphermq_client::{Client, Envelope, OpenError, OpenPolicy, Opened, Opener, QueueName, Timestamp, keys};
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Acknowledge the message once it is printed: it leaves the queue
     #[arg(long)]
     ack: bool,
-    /// Also open messages of older clients, which do not prove who sent them
+    /// Also open messages that do not prove who sent them, as those of older clients
     #[arg(long)]
     allow_unverified_senders: bool,
     #[command(flatten)]
@@ -47,19 +47,25 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         return Ok(Exit::Less);
     };
     let policy = OpenPolicy {
-        older_clients: args.allow_unverified_senders,
+        unverified_senders: args.allow_unverified_senders,
         ..OpenPolicy::default()
     };
-    let mut opener = Opener::new(client.id().clone(), keyring, policy);
-    let opened = Envelope::parse(delivery.envelope)
-        .map_err(|error| error.to_string())
-        .and_then(|envelope| opener.open(&envelope).map_err(|error| error.to_string()))
-        .map_err(|error| {
-            Failure::new(
-                format!("Message {} cannot be opened: {error}.", delivery.message_id),
-                "It stays in the queue. `ciphermq-cli receive` sets such messages aside.",
-            )
-        })?;
+    let mut opener = Opener::new(client.id().clone(), keyring, client.authority().clone(), policy);
+    let unopenable = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            format!("Message {} cannot be opened: {error}.", delivery.message_id),
+            "It stays in the queue. `ciphermq-cli receive` sets such messages aside.",
+        )
+    };
+    let envelope = Envelope::parse(delivery.envelope).map_err(|error| unopenable(&error))?;
+    if envelope.message_id != delivery.message_id {
+        return Err(unopenable(
+            &"the envelope was delivered under another message's id",
+        ));
+    }
+    let opened = open(&client, &mut opener, &envelope)
+        .await?
+        .map_err(|error| unopenable(&error))?;
     match Sink::Stream(Stream::Stdout).append(&line(&opened), []) {
         Ok(()) => {}
         Err(SinkError::ReaderGone) => return Ok(Exit::Done),
@@ -78,11 +84,29 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Opens a message, and asks for its sender's certificate for that.
+async fn open(
+    client: &Client,
+    opener: &mut Opener,
+    envelope: &Envelope,
+) -> Result<Result<Opened, OpenError>, Failure> {
+    let opened = opener.open(envelope);
+    let Err(OpenError::CertificateNeeded { sender, fingerprint }) = &opened else {
+        return Ok(opened);
+    };
+    let chain = client.certificate(sender, Some(&fingerprint.to_string())).await?;
+    if let Some(chain) = chain.and_then(|chain| keys::certificates(&chain)) {
+        opener.learn(chain);
+    }
+    Ok(opener.open(envelope))
+}
+
 fn line(opened: &Opened) -> Vec<u8> {
     let mut line = Vec::new();
     Received {
         message_id: opened.message_id.as_str(),
         sender: opened.sender.as_ref().map(AsRef::as_ref),
+        is_sender_verified: opened.is_sender_verified,
         payload: &opened.payload,
         sent_time: opened.sent_time,
         received_time: Timestamp::now(),

@@ -9,7 +9,8 @@ use crate::output::sink;
 
 /// Show a client's public key, as the server has it
 ///
-/// The key (base64) goes to standard output, its key id to standard error. Exit code 4 if none is registered.
+/// The bare X25519 key (base64) goes to standard output; its key id and fingerprint, and what its owner has signed, go to
+/// standard error. Exit code 4 if none is registered.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The client whose key is asked for
@@ -27,16 +28,37 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .resolve(Identity::Sender, PrivateKeyArgs::default())?;
     let client = settings.connect().await?;
     let key = client.public_key(&args.client).await?;
+    let verified = client.verified_keys(&args.client).await?;
     client.close().await;
     let Some(key) = key else {
         return Err(no_key(&args.client));
     };
     sink::print(key.to_base64() + "\n")?;
     console.say(format_args!(
-        "Public key of {}, key id {}",
+        "Public key of {}, key id {}, SHA-256 fingerprint {}",
         args.client,
-        key.key_id()
+        key.key_id(),
+        key.fingerprint()
     ));
+    match verified {
+        None => {
+            console.warn("The key is not signed: whoever runs the server could have put in one of their own");
+        }
+        Some(Err(error)) => console.warn(format_args!("Its signature is not to be trusted: {error}")),
+        Some(Ok(verified)) => {
+            let announced = verified.announcement;
+            console.say(format_args!(
+                "Signed by {}, epoch {}, valid from {} until {}",
+                verified.certificate.client_id(),
+                announced.epoch,
+                announced.not_before,
+                announced.not_after
+            ));
+            for key in announced.keys {
+                console.say(format_args!("Accepts {}, key id {}", key.suite(), key.key_id()));
+            }
+        }
+    }
     if args.save {
         let path = keys::record_path(settings.certificates_folder(), &args.client).map_err(|error| {
             Failure::new(
@@ -66,7 +88,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn no_key(client: &ClientId) -> Failure {
+pub(super) fn no_key(client: &ClientId) -> Failure {
     Failure::new(
         format!("{client} has no public key registered."),
         format!("Run `ciphermq-cli receive` or `ciphermq-cli register-key` as {client}."),

@@ -7,12 +7,14 @@ pub(crate) mod demo;
 pub(crate) mod fetch;
 pub(crate) mod get_key;
 pub(crate) mod keygen;
+pub(crate) mod keys;
 pub(crate) mod receive;
 pub(crate) mod register_key;
 pub(crate) mod rejected;
 pub(crate) mod resend;
 pub(crate) mod send;
 pub(crate) mod status;
+pub(crate) mod verify_key;
 
 use std::future::Future;
 
@@ -37,6 +39,8 @@ pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failur
         Command::Certs(args) => certs::run(args, &console(Role::Client)),
         Command::RegisterKey(args) => block_on(register_key::run(args, console(Role::Receiver))),
         Command::GetKey(args) => block_on(get_key::run(args, console(Role::Sender))),
+        Command::VerifyKey(args) => block_on(verify_key::run(args, console(Role::Sender))),
+        Command::Keys(args) => block_on(keys::run(args, console(Role::Receiver))),
         Command::Fetch(args) => block_on(fetch::run(args, console(Role::Receiver))),
         Command::Ack(args) => block_on(ack::run(args, console(Role::Receiver))),
         Command::Resend(args) => block_on(resend::run(args, console(Role::Sender))),

@@ -349,6 +349,7 @@ fn read(line: &[u8]) -> Option<(Option<ClientId>, MessageId)> {
     let line: Processed<'_> = serde_json::from_slice(line).ok()?;
     let sender = line
         .sender
+        .filter(|_| line.sender_verified)
         .map(|sender| ClientId::new(&sender))
         .transpose()
         .ok()?;

@@ -13,6 +13,7 @@ fn line(position: usize) -> Vec<u8> {
     Received {
         message_id: &id,
         sender: Some("sender_1"),
+        is_sender_verified: true,
         payload: b"{\"a\":1}",
         sent_time: None,
         received_time,

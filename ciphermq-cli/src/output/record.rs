@@ -1,7 +1,7 @@
 //! One line of an output: what was received, as JSON.
 //!
 //! ```text
-//! {"message_id":"…","sender":"…","message":…,"sent_time":"…","received_time":"…"}
+//! {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…","received_time":"…"}
 //! ```
 //!
 //! The message is the JSON value, byte for byte, if the payload is JSON, else the payload's text, else, under
@@ -25,6 +25,8 @@ pub(crate) struct Received<'a> {
     pub(crate) message_id: &'a str,
     /// Who sent it; `None` for older clients, which do not say.
     pub(crate) sender: Option<&'a str>,
+    /// Whether the sender has proved it.
+    pub(crate) is_sender_verified: bool,
     /// The opened payload.
     pub(crate) payload: &'a [u8],
     /// When it was sealed, by the sender's clock; older clients need not say.
@@ -40,6 +42,11 @@ impl Received<'_> {
         put_text(out, self.message_id);
         out.extend_from_slice(b",\"sender\":");
         put_optional(out, self.sender);
+        out.extend_from_slice(if self.is_sender_verified {
+            b",\"sender_verified\":true"
+        } else {
+            b",\"sender_verified\":false"
+        });
         match Payload::of(self.payload) {
             Payload::Json(json) => {
                 out.extend_from_slice(b",\"message\":");
@@ -140,6 +147,9 @@ pub(super) struct Processed<'a> {
     /// Who sent it.
     #[serde(borrow)]
     pub(super) sender: Option<Cow<'a, str>>,
+    /// Whether the sender has proved it: if not, the message is known by its id alone.
+    #[serde(default)]
+    pub(super) sender_verified: bool,
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -185,6 +195,7 @@ mod tests {
         Received {
             message_id: "m-1",
             sender,
+            is_sender_verified: true,
             payload,
             sent_time,
             received_time,
@@ -197,7 +208,7 @@ mod tests {
     fn a_line_has_the_documented_form() {
         assert_eq!(
             line(br#"{"temperature_f": 47.8}"#),
-            "{\"message_id\":\"m-1\",\"sender\":\"sender_1\",\"message\":{\"temperature_f\": 47.8},\
+            "{\"message_id\":\"m-1\",\"sender\":\"sender_1\",\"sender_verified\":true,\"message\":{\"temperature_f\": 47.8},\
              \"sent_time\":\"2025-09-08T07:02:59.500Z\",\"received_time\":\"2025-09-08T07:03:00.123Z\"}\n"
         );
         assert!(line(b"").as_bytes().starts_with(START));
@@ -262,6 +273,7 @@ mod tests {
         Received {
             message_id: "m",
             sender: None,
+            is_sender_verified: false,
             payload: b"x",
             sent_time: None,
             received_time,
@@ -270,7 +282,7 @@ mod tests {
         let line = String::from_utf8(out).unwrap();
         assert_eq!(
             line,
-            "{\"message_id\":\"m\",\"sender\":null,\"message\":\"x\",\"sent_time\":null,\"received_time\":\"1970-01-01T00:00:00.000Z\"}\n"
+            "{\"message_id\":\"m\",\"sender\":null,\"sender_verified\":false,\"message\":\"x\",\"sent_time\":null,\"received_time\":\"1970-01-01T00:00:00.000Z\"}\n"
         );
     }
 

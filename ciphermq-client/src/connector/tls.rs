@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ciphermq_crypto::{Authority, Identity};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
@@ -89,10 +90,21 @@ fn private_key(pem: &Pem) -> Result<(PrivateKeyDer<'static>, String), ConnectErr
     }
 }
 
+/// What the files of a client are for: connecting, believing others, and being believed.
+pub(crate) struct Credentials {
+    pub(crate) tls: ClientConfig,
+    /// Who names clients: the same that names the server.
+    pub(crate) authority: Authority,
+    /// Who this client is. `None` if its certificate's key cannot sign for others, as RSA keys.
+    pub(crate) identity: Option<Identity>,
+}
+
 /// TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange X25519MLKEM768 first; the server's certificate must
 /// come from this CA and no other.
-pub(crate) fn client_config(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<ClientConfig, ConnectError> {
+pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, ConnectError> {
     let (authorities, ca_name) = certificates(ca, "the CA's certificate")?;
+    let authority = Authority::new(authorities.iter().cloned())
+        .map_err(|error| broken(&ca_name, "a certificate that cannot be used").caused_by(error))?;
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots
@@ -101,6 +113,8 @@ pub(crate) fn client_config(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cl
     }
     let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
     let (key, key_name) = private_key(key)?;
+    // TLS says better what is wrong with certificate and key, if something is.
+    let identity = Identity::new(chain.clone(), &key).ok();
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -130,7 +144,11 @@ pub(crate) fn client_config(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cl
         })?;
     // Every connection proves both names anew: a certificate that has expired must not live on in a ticket.
     config.resumption = Resumption::disabled();
-    Ok(config)
+    Ok(Credentials {
+        tls: config,
+        authority,
+        identity,
+    })
 }
 
 fn upper_first(text: &str) -> String {
@@ -160,13 +178,15 @@ mod tests {
     }
 
     fn error(ca: &Pem, certificate: &Pem, key: &Pem) -> ConnectError {
-        client_config(ca, certificate, key).map(|_| ()).unwrap_err()
+        credentials(ca, certificate, key).map(|_| ()).unwrap_err()
     }
 
     #[test]
     fn what_belongs_together_is_taken() {
         let (certificate, key) = pair();
-        let config = client_config(&text(&certificate), &text(&certificate), &text(&key)).unwrap();
+        let config = credentials(&text(&certificate), &text(&certificate), &text(&key))
+            .unwrap()
+            .tls;
         let groups: Vec<_> = config
             .crypto_provider()
             .kx_groups

@@ -103,7 +103,8 @@ fn explain_server_certificate(address: &str, name: &str, reason: &CertificateErr
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
             let presented = match reason {
                 Bad::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                    presented.join(", ")
+                    let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
+                    names.join(", ")
                 }
                 _ => "no name at all".to_owned(),
             };
@@ -124,6 +125,14 @@ fn explain_server_certificate(address: &str, name: &str, reason: &CertificateErr
         ))
         .advise("Issue a new one: `ciphermq-cli certs` does."),
     }
+}
+
+/// A name as people write it: `localhost` of rustls's `DnsName("localhost")`.
+fn plain(presented: &str) -> &str {
+    presented
+        .split_once('(')
+        .and_then(|(_, name)| name.strip_suffix(')'))
+        .map_or(presented, |name| name.trim_matches('"'))
 }
 
 fn explain_alert(address: &str, stage: Stage, alert: AlertDescription) -> ConnectError {
@@ -219,7 +228,9 @@ mod tests {
     fn a_wrong_name_is_told_with_the_right_ones() {
         let reason = CertificateError::NotValidForNameContext {
             expected: "example.org".try_into().unwrap(),
-            presented: vec!["DnsName(\"localhost\")".to_owned()],
+            presented: ["DnsName(\"localhost\")", "IpAddress(127.0.0.1)"]
+                .map(str::to_owned)
+                .into(),
         };
         let error = explain(
             "h:1",
@@ -229,7 +240,9 @@ mod tests {
         );
         assert_eq!(error.kind(), ConnectErrorKind::ServerName);
         assert!(
-            error.to_string().contains("localhost") && error.to_string().contains("example.org"),
+            error
+                .to_string()
+                .contains("not for `example.org`, but for localhost, 127.0.0.1."),
             "{error}"
         );
     }

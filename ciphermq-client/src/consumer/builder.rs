@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::dedup::{Deduplication, InMemory};
 use crate::driver::{self, Setup};
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::keys::{self, AnnounceError};
 
 /// Describes a consumer. Made by [`Client::consumer`].
 pub struct ConsumerBuilder {
@@ -52,7 +53,8 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Registers the keyring's newest public key whenever the consumer connects. Default: no.
+    /// Signs the keyring's public keys with this client's certificate and registers them whenever the consumer
+    /// connects ([`Client::register_keys`]). Default: no.
     #[must_use]
     pub fn register_key(self, register: bool) -> Self {
         Self { register, ..self }
@@ -83,13 +85,14 @@ impl ConsumerBuilder {
         Self { policy, ..self }
     }
 
-    /// Whether messages of older clients are opened, although nothing but their payload is authenticated.
-    /// Default: no.
+    /// Whether messages are taken although nobody can say who sent them: those whose session is not signed, and those
+    /// of older clients, of which nothing but the payload is authenticated. See
+    /// [`Message::is_sender_verified`](super::Message::is_sender_verified). Default: no.
     #[must_use]
-    pub fn older_clients(self, admit: bool) -> Self {
+    pub fn unverified_senders(self, admit: bool) -> Self {
         Self {
             policy: OpenPolicy {
-                older_clients: admit,
+                unverified_senders: admit,
                 ..self.policy
             },
             ..self
@@ -122,8 +125,14 @@ impl ConsumerBuilder {
         })?;
         let mut commands = Vec::new();
         if self.register {
-            let key = keyring.newest().public_key().to_base64();
-            commands.push(Command::RegisterPublicKey { client_id: None, key });
+            let announced = keys::announcement(&self.client, &keyring).await;
+            commands.push(match announced.map_err(not_announced)? {
+                Some(signed_key) => Command::RegisterSignedKey { signed_key },
+                None => Command::RegisterPublicKey {
+                    client_id: None,
+                    key: keyring.newest().public_key().to_base64(),
+                },
+            });
         }
         if !self.bindings.is_empty() {
             commands.push(Command::DeclareQueue {
@@ -157,9 +166,24 @@ impl ConsumerBuilder {
             Some(inbox.clone()),
         )
         .await?;
-        let opener = Opener::new(handle.connection().server.client_id.clone(), keyring, self.policy);
+        let receiver = handle.connection().server.client_id.clone();
+        let opener = Opener::new(receiver, keyring, inner.keys.authority().clone(), self.policy);
         Ok(Consumer::new(self.queue, opener, handle, inbox, self.dedup))
     }
+}
+
+fn not_announced(error: AnnounceError) -> ConnectError {
+    let what = format!("The public keys could not be registered: {error}.");
+    let advice = match &error {
+        AnnounceError::Sign(_) => "Give the receiver a certificate that is valid.",
+        _ => "See that the server runs, then start the receiver again.",
+    };
+    let kind = match &error {
+        AnnounceError::Request(error) if error.is_retryable() => ConnectErrorKind::Unavailable,
+        AnnounceError::Request(_) => ConnectErrorKind::Rejected,
+        _ => ConnectErrorKind::BadCertificate,
+    };
+    ConnectError::new(kind, what).advise(advice).caused_by(error)
 }
 
 impl std::fmt::Debug for ConsumerBuilder {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ciphermq_crypto::{Form, OpenError, Opened};
+use ciphermq_crypto::{Fingerprint, Form, OpenError, Opened};
 use ciphermq_protocol::{ClientId, MessageId};
 use jiff::Timestamp;
 
@@ -26,6 +26,7 @@ pub struct Message {
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) message_id: MessageId,
+    /// The verified sender.
     pub(crate) sender: Option<ClientId>,
     pub(crate) shared: Arc<Shared>,
 }
@@ -40,7 +41,7 @@ impl Message {
     pub(crate) fn new(opened: Opened, shared: Arc<Shared>) -> Self {
         let hold = Hold {
             message_id: opened.message_id.clone(),
-            sender: opened.sender.clone(),
+            sender: opened.sender.clone().filter(|_| opened.is_sender_verified),
             shared,
         };
         Self { opened, hold }
@@ -64,11 +65,25 @@ impl Message {
         &self.opened.message_id
     }
 
-    /// Who says to have sent it; older clients do not say so. The server refuses to take a message under
-    /// another sender's name, but it is the server that must be believed in that.
+    /// Who has sent it, if that [is verified](Message::is_sender_verified); else who says so, in which the server must
+    /// be believed. Older clients may not say so.
     #[must_use]
     pub fn sender(&self) -> Option<&ClientId> {
         self.opened.sender.as_ref()
+    }
+
+    /// Whether the sender has signed the message's session with its certificate. Always so unless the consumer was
+    /// told to admit [unverified senders](super::ConsumerBuilder::unverified_senders).
+    #[must_use]
+    pub fn is_sender_verified(&self) -> bool {
+        self.opened.is_sender_verified
+    }
+
+    /// Who has sent it, if that is verified. By this and by its id a message is known again: what nobody has proved
+    /// is kept apart from what somebody has, so that a forged message cannot pass for one that is still to come.
+    #[must_use]
+    pub fn verified_sender(&self) -> Option<&ClientId> {
+        self.hold.sender.as_ref()
     }
 
     /// When it was sealed, by the sender's clock, if it said so.
@@ -162,6 +177,16 @@ pub enum UnopenableReason {
     /// The envelope's id is not the one that it was delivered under.
     #[error("the envelope was delivered under another message's id")]
     OtherId,
+    /// The certificate that the sender names is not to be had, so nobody knows who sent the message.
+    #[error(
+        "the server has no certificate `{fingerprint}` of the sender `{sender}`, so nobody knows who sent the message"
+    )]
+    NoCertificate {
+        /// Who says to have sent it.
+        sender: ClientId,
+        /// SHA-256 of the certificate.
+        fingerprint: Fingerprint,
+    },
     /// The cryptography says no.
     #[error(transparent)]
     Sealed(#[from] OpenError),

@@ -39,6 +39,7 @@
 mod acker;
 mod builder;
 mod inbox;
+mod lookup;
 mod message;
 
 use std::pin::Pin;
@@ -46,8 +47,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use ciphermq_crypto::Opener;
-use ciphermq_protocol::{ClientId, Delivery, Envelope, QueueName};
+use ciphermq_crypto::{OpenError, Opened, Opener};
+use ciphermq_protocol::{ClientId, Delivery, Envelope, MessageId, QueueName};
 use futures_util::Stream;
 
 pub use acker::{AckSummary, Acker};
@@ -57,6 +58,7 @@ pub use message::{ConsumeError, Message, Unopenable, UnopenableReason};
 pub(crate) use acker::AckTally;
 pub(crate) use inbox::Inbox;
 
+use self::lookup::{Found, Lookup, NotFound};
 use crate::client::Connection;
 use crate::dedup::Deduplication;
 use crate::driver::{AckItem, Handle};
@@ -75,6 +77,8 @@ const YIELD_AFTER: usize = 64;
 pub struct Consumer {
     queue: QueueName,
     opener: Opener,
+    /// A sender's certificate that is being asked for. What was delivered after its message waits for it.
+    lookup: Option<Lookup>,
     shared: Arc<Shared>,
 }
 
@@ -112,6 +116,7 @@ impl Consumer {
         Self {
             queue,
             opener,
+            lookup: None,
             shared: Arc::new(shared),
         }
     }
@@ -123,7 +128,9 @@ impl Consumer {
 
     /// The next message, if one is there already.
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
-        while let Some(delivery) = self.shared.inbox.pop() {
+        while self.lookup.is_none()
+            && let Some(delivery) = self.shared.inbox.pop()
+        {
             if let Some(item) = self.examine(delivery) {
                 return Some(item);
             }
@@ -203,18 +210,70 @@ impl Consumer {
             Ok(_) => return refuse(UnopenableReason::OtherId),
             Err(error) => return refuse(UnopenableReason::NoEnvelope(error.to_string())),
         };
+        // What this sender has proved to have sent, and was processed, is not opened again; its key may be gone.
         let sender = envelope.sender_client_id.as_ref();
-        if self.shared.lock_dedup().is_processed(sender, &message_id) {
-            self.shared.duplicates.fetch_add(1, Ordering::Relaxed);
-            self.shared.inbox.release(&message_id);
-            // If the connection is closed it comes again, and is left out again.
-            let _ = self.shared.handle.push_acks([AckItem::again(message_id)]);
+        if sender.is_some() && self.is_processed(sender, &message_id) {
+            self.leave_out(message_id);
             return None;
         }
         match self.opener.open(&envelope) {
-            Ok(opened) => Some(Ok(Message::new(opened, self.shared.clone()))),
+            Ok(opened) => self.hand_over(opened),
+            Err(OpenError::CertificateNeeded { sender, fingerprint }) => {
+                let shared = self.shared.clone();
+                self.lookup = Some(Lookup::start(shared, envelope, sender, fingerprint));
+                None
+            }
             Err(error) => refuse(UnopenableReason::Sealed(error)),
         }
+    }
+
+    /// Hands over a message, unless it comes from a sender that proved nothing and was processed before.
+    fn hand_over(&self, opened: Opened) -> Option<Result<Message, ConsumeError>> {
+        if !opened.is_sender_verified && self.is_processed(None, &opened.message_id) {
+            self.leave_out(opened.message_id);
+            return None;
+        }
+        Some(Ok(Message::new(opened, self.shared.clone())))
+    }
+
+    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
+        self.shared.lock_dedup().is_processed(sender, message_id)
+    }
+
+    /// Acks again what was processed before.
+    fn leave_out(&self, message_id: MessageId) {
+        self.shared.duplicates.fetch_add(1, Ordering::Relaxed);
+        self.shared.inbox.release(&message_id);
+        // If the connection is closed it comes again, and is left out again.
+        let _ = self.shared.handle.push_acks([AckItem::again(message_id)]);
+    }
+
+    /// What to do with a delivery whose sender's certificate was asked for; `None` if nothing can come any more.
+    fn examine_again(&mut self, found: Found) -> Option<Result<Message, ConsumeError>> {
+        let Found {
+            envelope,
+            sender,
+            fingerprint,
+            chain,
+        } = found;
+        let message_id = envelope.message_id.clone();
+        match chain {
+            Ok(chain) => self.opener.learn(chain),
+            Err(NotFound::Certificate) => {}
+            Err(NotFound::Closed) => {
+                self.shared.inbox.release(&message_id);
+                return None;
+            }
+        }
+        let reason = match self.opener.open(&envelope) {
+            Ok(opened) => return self.hand_over(opened),
+            Err(OpenError::CertificateNeeded { .. }) => {
+                UnopenableReason::NoCertificate { sender, fingerprint }
+            }
+            Err(error) => UnopenableReason::Sealed(error),
+        };
+        let unopenable = Unopenable::new(message_id, envelope.raw().clone(), reason, self.shared.clone());
+        Some(Err(ConsumeError::Unopenable(unopenable)))
     }
 }
 
@@ -231,10 +290,17 @@ impl Stream for Consumer {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         for _ in 0..YIELD_AFTER {
-            let Some(delivery) = std::task::ready!(self.shared.inbox.poll_pop(cx)) else {
-                return Poll::Ready(None);
+            let item = if let Some(lookup) = &mut self.lookup {
+                let found = std::task::ready!(lookup.poll(cx));
+                self.lookup = None;
+                self.examine_again(found)
+            } else {
+                let Some(delivery) = std::task::ready!(self.shared.inbox.poll_pop(cx)) else {
+                    return Poll::Ready(None);
+                };
+                self.examine(delivery)
             };
-            if let Some(item) = self.examine(delivery) {
+            if let Some(item) = item {
                 return Poll::Ready(Some(item));
             }
         }

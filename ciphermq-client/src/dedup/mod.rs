@@ -38,8 +38,8 @@ pub use intervals::Intervals;
 /// Why a record of processed messages could not be written.
 pub type RecordError = Box<dyn StdError + Send + Sync>;
 
-/// Remembers processed messages by sender and message id. The sender is the one that the envelope names;
-/// older clients' envelopes may name none.
+/// Remembers processed messages by verified sender and message id. Messages that nobody has proved to have sent have no
+/// sender here, whatever name they claim: so a forged one never passes for one that a sender has yet to send.
 ///
 /// Implementations may be durable. The calls come from the tasks that read and ack messages, one at a time;
 /// they may wait for a disk, but not long.

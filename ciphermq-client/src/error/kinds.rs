@@ -102,6 +102,11 @@ kinds! {
         NoReceiverKey: Caller, retryable: true;
         /// The receiver's public key could not be had.
         KeyUnavailable: Network, retryable: true;
+        /// The receiver's key is not signed by it, and unsigned keys were not asked for.
+        KeyNotSigned: Peer, retryable: false;
+        /// The receiver's signed key is forged, altered, over, or older than one that was seen before; or an unsigned
+        /// one was exchanged. Nothing was sent.
+        KeyNotTrusted: Peer, retryable: false;
         /// The message could not be sealed.
         Sealing: Caller, retryable: false;
         /// Sealed, the message is longer than the server takes.
@@ -173,7 +178,7 @@ impl OperationKind for RequestErrorKind {
         match code {
             Some(ErrorCode::NotFound | ErrorCode::NoRoute) => Self::NotFound,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
-            Some(ErrorCode::BadKey) => Self::BadKey,
+            Some(ErrorCode::BadKey | ErrorCode::StaleKey) => Self::BadKey,
             Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => Self::BadArgument,
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
             Some(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciphermq_crypto::{PublicKey, stream};
+use ciphermq_crypto::{Form, RecipientKey, stream};
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
@@ -13,7 +13,7 @@ use super::{Observer, Outcome, Publisher, Window, closed};
 use crate::client::Client;
 use crate::driver::{Op, PublisherId, PublisherSetup};
 use crate::error::{PublishError, PublishErrorKind};
-use crate::keys;
+use crate::keys::{self, ReceiverKey};
 use crate::resume::ResumableStream;
 
 /// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is under way.
@@ -49,7 +49,8 @@ pub struct PublisherBuilder {
     window: (usize, usize),
     stream: Option<StreamId>,
     position: u64,
-    key: Option<PublicKey>,
+    key: Option<RecipientKey>,
+    unsigned: Option<Form>,
     observer: Observer,
 }
 
@@ -65,6 +66,7 @@ impl PublisherBuilder {
             stream: None,
             position: 0,
             key: None,
+            unsigned: None,
             observer: Observer::default(),
         }
     }
@@ -125,12 +127,25 @@ impl PublisherBuilder {
         Self { position, ..self }
     }
 
-    /// The receiver's key. Default: the one that the server has, asked for again when a session ends and
+    /// The receiver's key, which the caller has from the receiver itself. Default: the one that the server has and
+    /// the receiver has signed, of the strongest suite that the receiver accepts, asked for again when
     /// [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
     #[must_use]
-    pub fn receiver_key(self, key: PublicKey) -> Self {
+    pub fn receiver_key(self, key: impl Into<RecipientKey>) -> Self {
         Self {
-            key: Some(key),
+            key: Some(key.into()),
+            ..self
+        }
+    }
+
+    /// Also takes a key that the receiver has not signed, and seals in `form`: for older receivers, with the older
+    /// form that they read. Whoever runs the server can put in a key of their own, the first time: after that
+    /// the key is pinned ([`pins_in`](crate::ClientBuilder::pins_in)), and a change is refused. A receiver that
+    /// signs its key gets the signed one used, and its suite. Default: such receivers are refused.
+    #[must_use]
+    pub fn allow_unsigned_key(self, form: Form) -> Self {
+        Self {
+            unsigned: Some(form),
             ..self
         }
     }
@@ -195,9 +210,10 @@ impl PublisherBuilder {
             None => stream::start(Timestamp::now())
                 .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))?,
         };
+        let is_given = self.key.is_some();
         let key = match self.key {
-            Some(key) => key,
-            None => keys::receiver_key(&client, &receiver).await?,
+            Some(key) => ReceiverKey { key, is_signed: true },
+            None => keys::receiver_key(&client, &receiver, self.unsigned.is_some()).await?,
         };
         let window = Arc::new(Window::new(window.0, window.1));
         let id = PublisherId::next();
@@ -215,14 +231,15 @@ impl PublisherBuilder {
             .await
             .map_err(|()| closed())?;
         let sealer = Sealer {
-            sender: client.id().clone(),
             receiver: receiver.clone(),
             exchange,
             routing_key,
             stream,
             next: position,
             key,
-            key_is_given: self.key.is_some(),
+            key_is_given: is_given,
+            unsigned: self.unsigned,
+            asked: Some(tokio::time::Instant::now()),
             session: None,
         };
         Ok(Publisher {

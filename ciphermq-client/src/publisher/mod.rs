@@ -12,7 +12,7 @@ mod window;
 
 use std::sync::Arc;
 
-use ciphermq_crypto::PublicKey;
+use ciphermq_crypto::RecipientKey;
 use ciphermq_protocol::{ClientId, ErrorCode, MessageId, StreamId};
 use tokio::sync::{Mutex, oneshot};
 
@@ -154,8 +154,15 @@ impl Publisher {
     }
 
     /// The receiver's key that messages are sealed for now.
-    pub async fn receiver_key(&self) -> PublicKey {
-        self.sealer.lock().await.key()
+    pub async fn receiver_key(&self) -> RecipientKey {
+        self.sealer.lock().await.key.key.clone()
+    }
+
+    /// Asks for the receiver's key again before the next message, for a receiver that has just changed it. Without that
+    /// the change is noticed within [`key_ttl`](crate::ClientBuilder::key_ttl).
+    pub async fn refresh_key(&self) {
+        self.client.inner().keys.forget(&self.receiver);
+        self.sealer.lock().await.forget_key();
     }
 }
 

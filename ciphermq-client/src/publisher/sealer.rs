@@ -1,12 +1,13 @@
 //! A publisher's session and its place in the stream.
 
-use ciphermq_crypto::{Header, PublicKey, SealError, SendingSession};
+use ciphermq_crypto::{Form, Header, OlderForm, RecipientKey, SealError, SendingSession, seal_older};
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::{PublishError, PublishErrorKind};
-use crate::keys;
+use crate::keys::{self, ReceiverKey};
 use crate::publisher::Payload;
 
 /// About how much an envelope has beside its ciphertext, in bytes: names are short, keys and times are fixed.
@@ -25,43 +26,79 @@ pub(crate) fn weight(payload: &Payload<'_>) -> usize {
 /// Seals payloads, one after the other.
 #[derive(Debug)]
 pub(crate) struct Sealer {
-    pub(crate) sender: ClientId,
     pub(crate) receiver: ClientId,
     pub(crate) exchange: ExchangeName,
     pub(crate) routing_key: RoutingKey,
     pub(crate) stream: StreamId,
     pub(crate) next: u64,
-    pub(crate) key: PublicKey,
+    pub(crate) key: ReceiverKey,
     /// The key was given by the caller, and the server is never asked.
     pub(crate) key_is_given: bool,
+    /// Whether a key is taken that the receiver has not signed, and how it is then sealed.
+    pub(crate) unsigned: Option<Form>,
+    /// When the key was asked for; `None` if it is to be asked for before the next message.
+    pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
 }
 
 impl Sealer {
-    /// Sees to it that there is a session that can seal. For a new one the receiver's key is asked for, if it
-    /// is no longer believed; if the server cannot be asked now, the known one serves once more.
+    /// Sees to it that there is a session that can seal, for a key that is still believed. If the server cannot be
+    /// asked for the key now, the known one serves once more.
     pub(crate) async fn refresh(&mut self, client: &Client) -> Result<(), PublishError> {
         let now = Timestamp::now();
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|session| !session.is_exhausted(now))
-        {
+        let is_believed = self.key_is_given
+            || self
+                .asked
+                .is_some_and(|asked| asked.elapsed() < client.inner().keys.ttl());
+        let can_seal = self.older_form().is_some()
+            || self
+                .session
+                .as_ref()
+                .is_some_and(|session| !session.is_exhausted(now));
+        if is_believed && can_seal {
             return Ok(());
         }
-        if !self.key_is_given {
-            match keys::receiver_key(client, &self.receiver).await {
-                Ok(key) => self.key = key,
+        if !is_believed {
+            match keys::receiver_key(client, &self.receiver, self.unsigned.is_some()).await {
+                Ok(key) if key == self.key => {}
+                Ok(key) => {
+                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "the receiver has a new key");
+                    self.key = key;
+                    self.session = None;
+                }
                 Err(error) if error.kind() == PublishErrorKind::KeyUnavailable => {
                     tracing::warn!(receiver = %self.receiver, %error, "the receiver's key cannot be asked for; the known one is used");
                 }
                 Err(error) => return Err(error),
             }
+            self.asked = Some(Instant::now());
         }
-        let session = SendingSession::start(&self.sender, &self.receiver, &self.key, now)
-            .map_err(|error| sealing(&error))?;
-        self.session = Some(session);
+        let is_usable = self
+            .session
+            .as_ref()
+            .is_some_and(|session| !session.is_exhausted(now));
+        if !is_usable && self.older_form().is_none() {
+            let started = match client.inner().identity.as_deref() {
+                Some(identity) => SendingSession::start(identity, &self.receiver, &self.key.key, now),
+                // Receivers refuse it unless they were told to admit unverified senders.
+                None => SendingSession::start_unsigned(client.id(), &self.receiver, &self.key.key, now),
+            };
+            self.session = Some(started.map_err(|error| sealing(&error))?);
+        }
         Ok(())
+    }
+
+    /// The older form to write, if the receiver's key is not signed and the caller has named one.
+    fn older_form(&self) -> Option<OlderForm> {
+        match (self.unsigned, self.key.is_signed) {
+            (Some(Form::Older(form)), false) => Some(form),
+            _ => None,
+        }
+    }
+
+    /// The key is asked for again before the next message.
+    pub(crate) fn forget_key(&mut self) {
+        self.asked = None;
     }
 
     /// Seals the next message of the stream.
@@ -73,10 +110,6 @@ impl Sealer {
             )
             .advise("Start a new stream.")
         })?;
-        let session = self
-            .session
-            .as_mut()
-            .ok_or_else(|| sealing(&SealError::SessionExhausted))?;
         let header = Header {
             message_id: &message_id,
             exchange: &self.exchange,
@@ -84,9 +117,14 @@ impl Sealer {
             content_type: payload.content_type,
             sent_time: Timestamp::now(),
         };
-        let envelope = session
-            .seal(&header, payload.bytes)
-            .map_err(|error| sealing(&error))?;
+        let sealed = match (self.older_form(), &self.key.key, &mut self.session) {
+            (Some(form), RecipientKey::X25519(key), _) => {
+                seal_older(form, &self.receiver, key, &header, payload.bytes)
+            }
+            (None, _, Some(session)) => session.seal(&header, payload.bytes),
+            _ => Err(SealError::SessionExhausted),
+        };
+        let envelope = sealed.map_err(|error| sealing(&error))?;
         self.next += 1;
         Ok(envelope)
     }
@@ -103,10 +141,6 @@ impl Sealer {
 
     pub(crate) fn position(&self) -> u64 {
         self.next
-    }
-
-    pub(crate) fn key(&self) -> PublicKey {
-        self.key
     }
 }
 

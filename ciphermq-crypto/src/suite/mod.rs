@@ -1,11 +1,15 @@
-//! How messages are sealed: the suites that this version writes and reads, and the older forms that it reads.
+//! How messages are sealed: the suites that this version writes and reads, and the older forms that it reads,
+//! and writes on request.
 //!
 //! A suite says how a session key is sealed for a receiver; the payload's cipher is the same for all suites,
 //! see [`crate::payload`]. One file a suite, and they are told apart here and nowhere else.
 
-mod older;
+pub(crate) mod older;
 mod sealed_box;
 mod x25519_aes256gcm;
+mod xwing_aes256gcm;
+#[cfg(test)]
+mod xwing_vector_tests;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +19,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use older::open as open_older;
 
-use crate::keys::{PrivateKey, PublicKey};
+use crate::keys::{KeyId, Keyring, RecipientKey};
 
 /// The length of a session key, in bytes.
 pub(crate) const SESSION_KEY_BYTES: usize = 32;
@@ -30,9 +34,12 @@ pub enum Suite {
     /// `X25519-AES256GCM`: HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
     /// AES-256-GCM for the session key; AES-256-GCM for payloads.
     X25519Aes256Gcm,
+    /// `XWING-AES256GCM`: the same with the X-Wing KEM, X25519 and ML-KEM-768 in one, for the session key: what is
+    /// recorded today cannot be opened with a later quantum computer.
+    XWingAes256Gcm,
 }
 
-/// A text that names no suite.
+/// A text that names no suite, or no older form where one is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no suite of this name is known")]
 pub struct SuiteError;
@@ -41,33 +48,59 @@ pub struct SuiteError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnusableKey;
 
+/// Why a session key was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    /// There is no private key of this suite and this id.
+    NoPrivateKey,
+    /// It was not sealed for this key with this `info`.
+    NotAuthentic,
+}
+
 impl Suite {
+    /// All suites, the strongest first.
+    pub const ALL: [Self; 2] = [Self::XWingAes256Gcm, Self::X25519Aes256Gcm];
+
     /// The suite's name in envelopes.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::X25519Aes256Gcm => "X25519-AES256GCM",
+            Self::XWingAes256Gcm => "XWING-AES256GCM",
         }
     }
 
-    /// Seals a session key: the bytes of `enc_session_key`.
-    pub(crate) fn seal_session_key(
+    /// Opens the bytes of `enc_session_key`.
+    pub(crate) fn open_session_key(
         self,
-        receiver: &PublicKey,
+        keyring: &Keyring,
+        key_id: KeyId,
         info: &[u8],
-        session_key: &SessionKey,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, UnusableKey> {
+        sealed: &[u8],
+    ) -> Result<SessionKey, Unopened> {
         match self {
-            Self::X25519Aes256Gcm => x25519_aes256gcm::seal(receiver, info, session_key, rng),
+            Self::X25519Aes256Gcm => {
+                let key = keyring.find(key_id).ok_or(Unopened::NoPrivateKey)?;
+                x25519_aes256gcm::open(key, info, sealed).ok_or(Unopened::NotAuthentic)
+            }
+            Self::XWingAes256Gcm => {
+                let key = keyring.find_x_wing(key_id).ok_or(Unopened::NoPrivateKey)?;
+                xwing_aes256gcm::open(key, info, sealed).ok_or(Unopened::NotAuthentic)
+            }
         }
     }
+}
 
-    /// Opens the bytes of `enc_session_key`; `None` if they were not sealed for this key with this `info`.
-    pub(crate) fn open_session_key(self, key: &PrivateKey, info: &[u8], sealed: &[u8]) -> Option<SessionKey> {
-        match self {
-            Self::X25519Aes256Gcm => x25519_aes256gcm::open(key, info, sealed),
-        }
+/// Seals a session key with the key's suite: the bytes of `enc_session_key`.
+pub(crate) fn seal_session_key(
+    receiver: &RecipientKey,
+    info: &[u8],
+    session_key: &SessionKey,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, UnusableKey> {
+    match receiver {
+        RecipientKey::X25519(key) => x25519_aes256gcm::seal(key, info, session_key, rng),
+        RecipientKey::XWing(key) => xwing_aes256gcm::seal(key, info, session_key, rng),
     }
 }
 
@@ -81,14 +114,15 @@ impl FromStr for Suite {
     type Err = SuiteError;
 
     fn from_str(text: &str) -> Result<Self, SuiteError> {
-        [Self::X25519Aes256Gcm]
+        Self::ALL
             .into_iter()
             .find(|suite| suite.as_str() == text)
             .ok_or(SuiteError)
     }
 }
 
-/// How older clients seal. Their envelopes name no suite, and authenticate nothing but the payload.
+/// How older clients seal. Their envelopes name no suite, and authenticate nothing but the payload. The names
+/// `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for people to choose by, and stand in no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OlderForm {
     /// A libsodium sealed box, the payload's tag in `tag`.
@@ -99,11 +133,145 @@ pub enum OlderForm {
     C,
 }
 
-/// How a message was sealed.
+impl OlderForm {
+    /// All forms, the oldest first.
+    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::C];
+
+    /// The form's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "LEGACY-A",
+            Self::B => "LEGACY-B",
+            Self::C => "LEGACY-C",
+        }
+    }
+}
+
+impl fmt::Display for OlderForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for OlderForm {
+    type Err = SuiteError;
+
+    fn from_str(text: &str) -> Result<Self, SuiteError> {
+        Self::ALL
+            .into_iter()
+            .find(|form| form.as_str() == text)
+            .ok_or(SuiteError)
+    }
+}
+
+/// How a message was sealed, or is to be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
     /// With a suite.
     Suite(Suite),
-    /// By an older client.
+    /// As an older client seals.
     Older(OlderForm),
+}
+
+impl Form {
+    /// The name of the suite, or of the older form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Suite(suite) => suite.as_str(),
+            Self::Older(form) => form.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Form {
+    type Err = SuiteError;
+
+    fn from_str(text: &str) -> Result<Self, SuiteError> {
+        let suite = text.parse().map(Self::Suite);
+        suite.or_else(|_| text.parse().map(Self::Older))
+    }
+}
+
+impl From<Suite> for Form {
+    fn from(suite: Suite) -> Self {
+        Self::Suite(suite)
+    }
+}
+
+impl From<OlderForm> for Form {
+    fn from(form: OlderForm) -> Self {
+        Self::Older(form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let names = [
+            "XWING-AES256GCM",
+            "X25519-AES256GCM",
+            "LEGACY-A",
+            "LEGACY-B",
+            "LEGACY-C",
+        ];
+        let forms = Suite::ALL.map(Form::from).into_iter();
+        let forms: Vec<_> = forms.chain(OlderForm::ALL.map(Form::from)).collect();
+        assert_eq!(forms.iter().map(Form::to_string).collect::<Vec<_>>(), names);
+        for form in forms {
+            assert_eq!(form.to_string().parse(), Ok(form));
+            match form {
+                Form::Suite(suite) => {
+                    assert_eq!(suite.to_string().parse(), Ok(suite));
+                    assert_eq!(suite.to_string().parse::<OlderForm>(), Err(SuiteError));
+                }
+                Form::Older(form) => {
+                    assert_eq!(form.to_string().parse(), Ok(form));
+                    assert_eq!(form.to_string().parse::<Suite>(), Err(SuiteError));
+                }
+            }
+        }
+        for text in [
+            "",
+            "legacy-a",
+            "LEGACY-D",
+            "LEGACY-A ",
+            "x25519-aes256gcm",
+            "XWING",
+        ] {
+            assert_eq!(text.parse::<Form>(), Err(SuiteError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_suite_opens_nothing() {
+        use crate::keys::{PrivateKey, XWingPrivateKey};
+        let x_wing = XWingPrivateKey::generate().unwrap();
+        let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_x_wing(x_wing.clone());
+        let session_key = Zeroizing::new([7; 32]);
+        let mut rng = crate::random::generator().unwrap();
+        for key in keyring.recipient_keys() {
+            let sealed = seal_session_key(&key, b"info", &session_key, &mut rng).unwrap();
+            for suite in Suite::ALL {
+                let opened = suite.open_session_key(&keyring, key.key_id(), b"info", &sealed);
+                if suite == key.suite() {
+                    assert_eq!(opened, Ok(session_key.clone()));
+                    let other = suite.open_session_key(&keyring, key.key_id(), b"inf0", &sealed);
+                    assert_eq!(other, Err(Unopened::NotAuthentic));
+                } else {
+                    assert_eq!(opened, Err(Unopened::NoPrivateKey));
+                }
+            }
+        }
+    }
 }

@@ -22,7 +22,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::SessionKey;
-use crate::keys::{KEY_BYTES, PrivateKey};
+use crate::keys::{KEY_BYTES, PrivateKey, PublicKey};
 
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 24;
@@ -36,12 +36,41 @@ pub(super) enum Kind {
     RawAgreement,
 }
 
+/// Seals a session key with an ephemeral key, which must never be used again; `None` if no secret can be agreed with
+/// the receiver's key.
+pub(super) fn seal(
+    kind: Kind,
+    receiver: &PublicKey,
+    ephemeral: &PrivateKey,
+    session_key: &SessionKey,
+) -> Option<Vec<u8>> {
+    let shared = ephemeral.agree(receiver.as_bytes())?;
+    let ephemeral = ephemeral.public_key().as_bytes();
+    let (box_key, nonce) = derive(kind, shared, ephemeral, receiver.as_bytes())?;
+    let (mut cipher, tag) = start_secretbox(&box_key, &nonce);
+    let mut ciphertext = session_key.to_vec();
+    cipher.apply_keystream(&mut ciphertext);
+    let tag = tag.compute_unpadded(&ciphertext);
+    Some([ephemeral, tag.as_slice(), &ciphertext].concat())
+}
+
 /// Opens a session key; `None` if it was not sealed for this key in this way.
 pub(super) fn open(kind: Kind, key: &PrivateKey, sealed: &[u8]) -> Option<SessionKey> {
     let (ephemeral, boxed) = sealed.split_first_chunk::<KEY_BYTES>()?;
     let shared = key.agree(ephemeral)?;
-    let receiver = key.public_key().as_bytes();
-    let (box_key, nonce) = match kind {
+    let (box_key, nonce) = derive(kind, shared, ephemeral, key.public_key().as_bytes())?;
+    let opened = open_secretbox(&box_key, &nonce, boxed)?;
+    Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
+}
+
+/// The box's key and nonce.
+fn derive(
+    kind: Kind,
+    shared: Zeroizing<[u8; KEY_BYTES]>,
+    ephemeral: &[u8; KEY_BYTES],
+    receiver: &[u8; KEY_BYTES],
+) -> Option<(Zeroizing<[u8; 32]>, [u8; NONCE_BYTES])> {
+    match kind {
         Kind::Libsodium => {
             let derived = salsa20::hsalsa::<U10>((&*shared).into(), &[0; 16].into());
             let nonce: [u8; NONCE_BYTES] = Blake2b::<U24>::new()
@@ -49,7 +78,7 @@ pub(super) fn open(kind: Kind, key: &PrivateKey, sealed: &[u8]) -> Option<Sessio
                 .chain_update(receiver)
                 .finalize()
                 .into();
-            (Zeroizing::new(derived.into()), nonce)
+            Some((Zeroizing::new(derived.into()), nonce))
         }
         Kind::RawAgreement => {
             let hash: [u8; 64] = Blake2b512::new()
@@ -57,21 +86,24 @@ pub(super) fn open(kind: Kind, key: &PrivateKey, sealed: &[u8]) -> Option<Sessio
                 .chain_update(receiver)
                 .finalize()
                 .into();
-            (shared, *hash.first_chunk()?)
+            Some((shared, *hash.first_chunk()?))
         }
-    };
-    let opened = open_secretbox(&box_key, &nonce, boxed)?;
-    Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
+    }
+}
+
+/// XSalsa20 at the payload's begin, and Poly1305: the stream's first 32 bytes are the key of the tag.
+fn start_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (XSalsa20, Poly1305) {
+    let mut cipher = XSalsa20::new(key.into(), nonce.into());
+    let mut tag_key = Zeroizing::new([0; 32]);
+    cipher.apply_keystream(&mut *tag_key);
+    (cipher, Poly1305::new((&*tag_key).into()))
 }
 
 /// XSalsa20-Poly1305, the tag before the ciphertext.
 fn open_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES], boxed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (tag, ciphertext) = boxed.split_first_chunk::<TAG_BYTES>()?;
-    let mut cipher = XSalsa20::new(key.into(), nonce.into());
-    // The stream's first 32 bytes are the key of the tag, the rest is the payload's.
-    let mut tag_key = Zeroizing::new([0; 32]);
-    cipher.apply_keystream(&mut *tag_key);
-    let expected = Poly1305::new((&*tag_key).into()).compute_unpadded(ciphertext);
+    let (mut cipher, tag_of) = start_secretbox(key, nonce);
+    let expected = tag_of.compute_unpadded(ciphertext);
     if !bool::from(expected.as_slice().ct_eq(tag)) {
         return None;
     }

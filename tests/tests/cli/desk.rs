@@ -48,7 +48,12 @@ impl Desk {
     /// Makes a key pair for the receiver, in place of the one it has.
     pub(crate) fn new_key_pair(&self) {
         let out = self.path("certs");
-        keygen::keys::run(&keygen::KeysArgs { out, force: true }).expect("a key pair can be made");
+        keygen::keys::run(&keygen::KeysArgs {
+            out,
+            force: true,
+            post_quantum: false,
+        })
+        .expect("a key pair can be made");
     }
 
     /// A path in the folder.

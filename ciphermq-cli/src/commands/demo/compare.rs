@@ -169,6 +169,7 @@ mod tests {
             Received {
                 message_id: "m",
                 sender: None,
+                is_sender_verified: true,
                 payload,
                 sent_time: None,
                 received_time,

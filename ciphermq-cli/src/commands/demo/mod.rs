@@ -122,6 +122,7 @@ impl Demo {
         keygen::keys::run(&KeysArgs {
             out: certs,
             force: false,
+            post_quantum: false,
         })
         .map_err(keygen_failure)?;
         std::fs::write(folder.join("config.toml"), CONFIG).map_err(|error| unwritable(&folder, &error))?;

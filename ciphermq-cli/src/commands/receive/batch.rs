@@ -42,6 +42,7 @@ impl Batch {
         Received {
             message_id: message.message_id().as_str(),
             sender: message.sender().map(AsRef::as_ref),
+            is_sender_verified: message.is_sender_verified(),
             payload: &payload,
             sent_time: message.sent_time(),
             received_time: Timestamp::now(),
@@ -75,7 +76,7 @@ impl Batch {
             let messages = self
                 .messages
                 .iter()
-                .map(|message| (message.sender(), message.message_id()));
+                .map(|message| (message.verified_sender(), message.message_id()));
             sink.append(&self.lines, messages)?;
         }
         Ok(Written {

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{
-    Client, ConsumeError, Consumer, Event, Events, ExchangeName, Message, QueueName, RoutingKey,
+    Client, ConsumeError, Consumer, Event, Events, ExchangeName, Message, OpenError, QueueName, RoutingKey,
+    UnopenableReason,
 };
 use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
@@ -33,13 +34,13 @@ use crate::signals::Signals;
 ///
 /// A line of the output:
 ///
-/// {"message_id":"…","sender":"…","message":…,"sent_time":"…","received_time":"…"}
+/// {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…","received_time":"…"}
 ///
 /// The message is the JSON value if the payload is JSON, else its text, else base64 in "message_base64". A line is
 /// synced to the disk before its message is acknowledged. What the output holds already is not written again, nor what
 /// it held before it was moved away. What cannot be opened is set aside in the quarantine file, and rejected.
 ///
-/// The public key of --private-key is registered, the queue and the exchange are declared and bound. The receiver
+/// The public key of --private-key is signed and registered, the queue and the exchange are declared and bound. The receiver
 /// runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or by --count or --idle-exit.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -73,7 +74,7 @@ pub(crate) struct Args {
     /// How many messages may be delivered and not yet acknowledged [default: 1024]
     #[arg(long, value_name = "N")]
     prefetch: Option<NonZeroU32>,
-    /// Also take messages of older clients, which do not prove who sent them
+    /// Also take messages that do not prove who sent them, as those of older clients: "sender_verified" is false then
     #[arg(long)]
     allow_unverified_senders: bool,
     #[command(flatten)]
@@ -102,7 +103,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             .keyring(keyring)
             .register_key(true)
             .bind(route.exchange, route.routing_key)
-            .older_clients(args.allow_unverified_senders)
+            .unverified_senders(args.allow_unverified_senders)
             .dedup(dedup);
         if let Some(prefetch) = args.prefetch() {
             builder = builder.prefetch(prefetch);
@@ -466,10 +467,11 @@ impl Receiver {
             }
             Err(ConsumeError::Unopenable(unopenable)) => {
                 self.console.warn(format_args!(
-                    "Message {} cannot be opened: {}. It is set aside in {}",
+                    "Message {} cannot be opened: {}. It is set aside in {}{}",
                     unopenable.message_id(),
                     unopenable.reason,
-                    self.quarantine.display()
+                    self.quarantine.display(),
+                    what_to_do(&unopenable.reason)
                 ));
                 self.gathered.push_unopenable(unopenable);
             }
@@ -565,6 +567,22 @@ impl Receiver {
         if let Some(idle) = &mut self.idle {
             idle.restart();
         }
+    }
+}
+
+/// What a person can do about messages of this kind.
+fn what_to_do(reason: &UnopenableReason) -> &'static str {
+    match reason {
+        UnopenableReason::Sealed(OpenError::OlderClient | OpenError::UnsignedSession) => {
+            ". If such senders are to be believed, run the receiver with --allow-unverified-senders and have it sent again"
+        }
+        UnopenableReason::Sealed(OpenError::NoPrivateKey(_)) => {
+            ". If you have that key, name its file with --private-key and have the message sent again"
+        }
+        UnopenableReason::Sealed(OpenError::Sender(_)) | UnopenableReason::NoCertificate { .. } => {
+            ". Have the sender send it again with a certificate of the authority that this receiver trusts"
+        }
+        _ => "",
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ciphermq_client::error::{PublishError, PublishErrorKind};
 use ciphermq_client::resume::ResumableStream;
 use ciphermq_client::{
-    BatchLimits, Client, ClientId, ExchangeName, MessageId, Publisher, RoutingKey, StreamId, keys,
+    BatchLimits, Client, ClientId, ExchangeName, Form, MessageId, Publisher, RoutingKey, StreamId, keys,
 };
 use tokio::sync::mpsc;
 
@@ -67,6 +67,14 @@ pub(crate) struct Args {
     /// The most messages in one batch [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch_size: Option<u32>,
+    /// Also send to a receiver that has not signed its public key: whoever runs the server could put in one of their
+    /// own, the first time. After that the key is remembered, and a change is refused
+    #[arg(long, requires = "suite")]
+    allow_unsigned_keys: bool,
+    /// How to seal for a key that is not signed: LEGACY-A, LEGACY-B or LEGACY-C for the older generations of clients,
+    /// X25519-AES256GCM for others
+    #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys")]
+    suite: Option<Form>,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -120,6 +128,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
 
     let (mut report, observer) = Report::new(console.clone(), source.bytes());
     let mut builder = client.publisher(&args.to);
+    if let Some(form) = args.suite {
+        builder = builder.allow_unsigned_key(form);
+    }
     let mut stream = None;
     let mut start = Start::default();
     if let Source::Resumable { mut file, name, plan } = source {
@@ -234,6 +245,16 @@ fn open(args: &Args, console: &Console) -> Result<Source, Failure> {
             let mut file = File::open(path).map_err(failed)?;
             let name = path.display().to_string();
             let is_file = file.metadata().map_err(failed)?.is_file();
+            if is_file && !args.no_checkpoint && matches!(args.suite, Some(Form::Older(_))) {
+                // Sealed a second time after a crash, an older form is another message to the server.
+                return Err(Failure::new(
+                    format!(
+                        "The file {} cannot be sent in an older form with a checkpoint.",
+                        path.display()
+                    ),
+                    "Add --no-checkpoint: after a crash, sending the file again makes new messages then.",
+                ));
+            }
             if is_file && !args.no_checkpoint {
                 let plan = Box::new(Plan::make(path, &mut file, args)?);
                 return Ok(Source::Resumable { file, name, plan });
@@ -402,22 +423,13 @@ fn line_failure(error: &LineError, name: &str) -> Failure {
 async fn record_key(publisher: &Publisher, settings: &Settings, console: &Console) {
     let (key, receiver) = (publisher.receiver_key().await, publisher.receiver());
     console.message(format_args!(
-        "Public key of {receiver} received, key id {}",
-        key.key_id()
+        "Public key of {receiver} received, key id {}, suite {}",
+        key.key_id(),
+        key.suite()
     ));
-    let folder = settings.certificates_folder();
-    let Ok(path) = keys::record_path(folder, receiver) else {
-        return;
-    };
-    // A client named `receiver` would overwrite what `keygen` has made here.
-    if path.file_name().is_some_and(|name| name == keys::PUBLIC_KEY_FILE) {
-        return;
-    }
-    if let Err(error) = std::fs::write(&path, key.to_base64() + "\n") {
-        console.message(format_args!(
-            "No record of the key was kept in {}: {error}",
-            path.display()
-        ));
+    match keys::write_record(settings.certificates_folder(), receiver, &key) {
+        Ok(_) | Err(keys::RecordError::Unfit(_)) => {}
+        Err(error) => console.message(format_args!("No record of the key was kept: {error}")),
     }
 }
 

@@ -1,15 +1,15 @@
-//! Receivers' keys: X25519 (RFC 7748), 32 bytes each.
+//! X25519 keys (RFC 7748), 32 bytes each.
 
 use std::fmt;
-use std::str::FromStr;
 
-use sha2::{Digest as _, Sha256};
 use x25519_dalek::StaticSecret;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::encoding::{decode_array, encode};
+use super::{KeyId, decode_key};
+use crate::encoding::encode;
 use crate::error::{KeyError, RandomError};
-use crate::{encoding, random};
+use crate::identity::Fingerprint;
+use crate::random;
 
 /// The length of a private or public key, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -47,7 +47,7 @@ impl PrivateKey {
     ///
     /// [`KeyError`] if it is something else.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        Ok(Self::from_bytes(&Zeroizing::new(key_bytes(text)?)))
+        Ok(Self::from_bytes(&Zeroizing::new(decode_key(text)?)))
     }
 
     /// Base64 of the key, for its file.
@@ -103,7 +103,7 @@ impl PublicKey {
     ///
     /// [`KeyError`] if it is something else.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        key_bytes(text).map(Self)
+        decode_key(text).map(Self)
     }
 
     /// Base64 of the key: what is registered with the server.
@@ -118,15 +118,16 @@ impl PublicKey {
         &self.0
     }
 
+    /// SHA-256 of the key in lower-case hexadecimal, for people to compare. It begins with the key id.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Fingerprint::of(&self.0).to_string()
+    }
+
     /// What the key is called in envelopes.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        let hash: [u8; 32] = Sha256::digest(self.0).into();
-        let mut id = [0; KEY_ID_BYTES];
-        for (id, hash) in id.iter_mut().zip(hash) {
-            *id = hash;
-        }
-        KeyId(id)
+        KeyId::of(&self.0)
     }
 }
 
@@ -142,101 +143,10 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-fn key_bytes(text: &str) -> Result<[u8; KEY_BYTES], KeyError> {
-    if let Some(bytes) = decode_array(text) {
-        return Ok(bytes);
-    }
-    // It may be a private key: even one of the wrong length is not left in memory.
-    let mut bytes = encoding::decode(text).ok_or(KeyError::NotBase64)?;
-    let length = bytes.len();
-    bytes.zeroize();
-    Err(KeyError::Length(length))
-}
-
-const KEY_ID_BYTES: usize = 8;
-
-/// What a public key is called: the first 8 bytes of its SHA-256, in lower-case hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId([u8; KEY_ID_BYTES]);
-
-/// A text that is no key id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key id has 16 lower-case hexadecimal digits")]
-pub struct KeyIdError;
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
-
-/// Reads the one spelling that `Display` writes.
-impl FromStr for KeyId {
-    type Err = KeyIdError;
-
-    fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let value = u64::from_str_radix(text, 16).map_err(|_| KeyIdError)?;
-        let id = Self(value.to_be_bytes());
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(KeyIdError)
-        }
-    }
-}
-
-/// A receiver's private keys: the newest, which is registered, and older ones, which still open what was
-/// sealed for them.
-#[derive(Debug, Clone)]
-pub struct Keyring {
-    newest: PrivateKey,
-    older: Vec<PrivateKey>,
-}
-
-impl Keyring {
-    /// A keyring of one key.
-    #[must_use]
-    pub fn new(newest: PrivateKey) -> Self {
-        Self {
-            newest,
-            older: Vec::new(),
-        }
-    }
-
-    /// Adds a key that is no longer registered.
-    #[must_use]
-    pub fn with_older(mut self, key: PrivateKey) -> Self {
-        self.older.push(key);
-        self
-    }
-
-    /// The key to register.
-    #[must_use]
-    pub fn newest(&self) -> &PrivateKey {
-        &self.newest
-    }
-
-    /// All keys, the newest first.
-    pub fn keys(&self) -> impl Iterator<Item = &PrivateKey> {
-        std::iter::once(&self.newest).chain(&self.older)
-    }
-
-    /// The key with this id.
-    #[must_use]
-    pub fn find(&self, id: KeyId) -> Option<&PrivateKey> {
-        self.keys().find(|key| key.public.key_id() == id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Keyring;
     use crate::vector_tests::hex;
 
     /// RFC 7748, section 6.1.
@@ -270,6 +180,10 @@ mod tests {
 
     #[test]
     fn reads_base64_of_32_bytes_only() {
+        let length = |actual| KeyError::Length {
+            expected: KEY_BYTES,
+            actual,
+        };
         let key = PrivateKey::generate().unwrap();
         let read = PrivateKey::from_base64(&key.to_base64()).unwrap();
         assert_eq!(read.public_key(), key.public_key());
@@ -277,48 +191,9 @@ mod tests {
             PublicKey::from_base64(&key.public_key().to_base64()),
             Ok(*key.public_key())
         );
-        assert_eq!(
-            PublicKey::from_base64(&encode(&[0; 31])),
-            Err(KeyError::Length(31))
-        );
-        assert_eq!(
-            PublicKey::from_base64(&encode(&[0; 33])),
-            Err(KeyError::Length(33))
-        );
-        assert_eq!(PublicKey::from_base64(""), Err(KeyError::Length(0)));
+        assert_eq!(PublicKey::from_base64(&encode(&[0; 31])), Err(length(31)));
+        assert_eq!(PublicKey::from_base64(&encode(&[0; 33])), Err(length(33)));
+        assert_eq!(PublicKey::from_base64(""), Err(length(0)));
         assert_eq!(PublicKey::from_base64("no base64!"), Err(KeyError::NotBase64));
-    }
-
-    #[test]
-    fn key_ids_have_one_spelling() {
-        // SHA-256 of 32 zero bytes begins 66687aadf862bd77.
-        let id = PublicKey::from_bytes([0; 32]).key_id();
-        assert_eq!(id.to_string(), "66687aadf862bd77");
-        assert_eq!("66687aadf862bd77".parse(), Ok(id));
-        for text in [
-            "66687AADF862BD77",
-            "66687aadf862bd7",
-            "066687aadf862bd77",
-            "+6687aadf862bd77",
-            "",
-            "g6687aadf862bd77",
-        ] {
-            assert_eq!(text.parse::<KeyId>(), Err(KeyIdError), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_keyring_finds_its_keys() {
-        let [newest, older, other] = [(); 3].map(|()| PrivateKey::generate().unwrap());
-        let keyring = Keyring::new(newest.clone()).with_older(older.clone());
-        let find = |key: &PrivateKey| {
-            keyring
-                .find(key.public_key().key_id())
-                .map(|key| *key.public_key())
-        };
-        assert_eq!(find(&newest), Some(*newest.public_key()));
-        assert_eq!(find(&older), Some(*older.public_key()));
-        assert_eq!(find(&other), None);
-        assert_eq!(keyring.newest().public_key(), newest.public_key());
     }
 }

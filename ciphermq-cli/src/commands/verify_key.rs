@@ -1,0 +1,81 @@
+//! `verify-key`: whether a receiver's key is to be trusted, and why.
+
+use ciphermq_client::ClientId;
+
+use super::get_key::no_key;
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::sink;
+
+/// Verify a client's public key, as `send` does, and explain
+///
+/// Exit code 0 if `send` would use the key, 1 if not, 4 if none is registered. Nothing is remembered of it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The client whose key is verified
+    client: ClientId,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    let settings = args
+        .connection
+        .resolve(Identity::Sender, PrivateKeyArgs::default())?;
+    let client = settings.connect().await?;
+    let verified = client.verified_keys(&args.client).await?;
+    let is_bare = verified.is_none() && client.public_key(&args.client).await?.is_some();
+    let pinned = client.check_pin(
+        &args.client,
+        verified.as_ref().and_then(|verified| verified.as_ref().ok()),
+    );
+    client.close().await;
+    let name = &args.client;
+    let verified = match verified {
+        None if is_bare => {
+            return Err(Failure::new(
+                format!(
+                    "The key of {name} is not signed: whoever runs the server could have put in one of their own."
+                ),
+                "Start the receiver with a version that signs its key. `send --allow-unsigned-keys` uses such a key.",
+            ));
+        }
+        None => return Err(no_key(name)),
+        Some(Err(error)) => {
+            return Err(Failure::new(
+                format!("The key of {name} is not to be trusted: {error}."),
+                "Check the clock, and that both sides use the same certificate authority. If they do, somebody may be handing out keys of their own.",
+            ));
+        }
+        Some(Ok(verified)) => verified,
+    };
+    let announced = &verified.announcement;
+    let certificate = &verified.certificate;
+    let mut text = format!(
+        "certificate   {} of {}, {}, valid until {}\n\
+         issued by     the certificate authority of --ca\n\
+         signature     right\n\
+         epoch         {}\n\
+         valid         from {} until {}\n",
+        certificate.fingerprint(),
+        certificate.client_id(),
+        certificate.algorithm(),
+        certificate.not_after(),
+        announced.epoch,
+        announced.not_before,
+        announced.not_after,
+    );
+    for key in &announced.keys {
+        text.push_str(&format!("key           {} {}\n", key.key_id(), key.suite()));
+    }
+    sink::print(text)?;
+    if let Err(error) = pinned {
+        return Err(Failure::new(
+            format!("The key of {name} is {name}'s, but: {error}."),
+            "The server may have been set back to an older state: start the receiver again, and it registers its key anew.",
+        ));
+    }
+    console.say(format_args!("The key of {name} is {name}'s"));
+    Ok(Exit::Done)
+}

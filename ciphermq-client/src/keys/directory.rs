@@ -1,0 +1,268 @@
+//! Receivers' keys, asked for, verified, and believed for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ciphermq_crypto::{Authority, Pin, RecipientKey, signed_key};
+use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::pins::{Pins, PinsError};
+use crate::client::Client;
+use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
+
+/// How many receivers' keys are kept. With more receivers than that, the oldest are asked for again.
+const MAX_KEYS: usize = 10_000;
+
+/// What is needed to believe a key, and the keys that are believed, each for a while.
+#[derive(Debug)]
+pub(crate) struct KeyDirectory {
+    authority: Authority,
+    pins: Pins,
+    ttl: Duration,
+    keys: Mutex<HashMap<ClientId, Known>>,
+}
+
+/// A receiver's key, and on whose word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReceiverKey {
+    pub(crate) key: RecipientKey,
+    /// The receiver itself has signed it, or given it to our caller.
+    pub(crate) is_signed: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    key: ReceiverKey,
+    since: Instant,
+}
+
+impl KeyDirectory {
+    pub(crate) fn new(authority: Authority, pins: Pins, ttl: Duration) -> Self {
+        Self {
+            authority,
+            pins,
+            ttl,
+            keys: Mutex::default(),
+        }
+    }
+
+    /// Whether keys may follow those that were believed of a client before.
+    pub(crate) fn check_pin(&self, client: &ClientId, offered: &Pin) -> Result<(), PinsError> {
+        self.pins.check(client, offered)
+    }
+
+    /// Who names clients.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// How long a key is believed before the server is asked again.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The key, if it is still believed.
+    fn fresh(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.get(client)
+            .filter(|known| now.saturating_duration_since(known.since) < self.ttl)
+            .filter(|known| known.key.is_signed || admit_unsigned)
+            .map(|known| known.key.clone())
+    }
+
+    fn insert(&self, client: ClientId, key: ReceiverKey, now: Instant) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= MAX_KEYS && !keys.contains_key(&client) {
+            let oldest = keys
+                .iter()
+                .min_by_key(|(_, known)| known.since)
+                .map(|(client, _)| client.clone());
+            if let Some(oldest) = oldest {
+                keys.remove(&oldest);
+            }
+        }
+        keys.insert(client, Known { key, since: now });
+    }
+
+    /// Lets go of a key: it is asked for again when it is needed.
+    pub(crate) fn forget(&self, client: &ClientId) {
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(client);
+    }
+}
+
+/// The receiver's key: the one that is believed, or the server's answer, verified.
+pub(crate) async fn receiver_key(
+    client: &Client,
+    receiver: &ClientId,
+    admit_unsigned: bool,
+) -> Result<ReceiverKey, PublishError> {
+    let directory = &client.inner().keys;
+    if let Some(key) = directory.fresh(receiver, admit_unsigned, Instant::now()) {
+        return Ok(key);
+    }
+    let signed = match client.signed_key(receiver).await {
+        Ok(signed) => signed,
+        // An older server keeps bare keys only.
+        Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
+        Err(error) => return Err(unavailable(receiver, error)),
+    };
+    let (key, pin, is_signed) = match signed {
+        Some(text) => {
+            let verified = signed_key::verify(&text, receiver, &directory.authority, Timestamp::now())
+                .map_err(|error| not_trusted(receiver, &error))?;
+            let key = verified
+                .strongest()
+                .cloned()
+                .ok_or_else(|| not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite))?;
+            (key, verified.pin(), true)
+        }
+        None => {
+            let bare = client
+                .public_key(receiver)
+                .await
+                .map_err(|error| unavailable(receiver, error))?
+                .ok_or_else(|| no_key(receiver))?;
+            if !admit_unsigned {
+                return Err(not_signed(receiver));
+            }
+            (bare.into(), Pin::unsigned(&bare), false)
+        }
+    };
+    // A small file, and seldom.
+    directory
+        .pins
+        .accept(receiver, &pin)
+        .map_err(|error| not_pinned(receiver, &error))?;
+    let key = ReceiverKey { key, is_signed };
+    directory.insert(receiver.clone(), key.clone(), Instant::now());
+    Ok(key)
+}
+
+fn no_key(receiver: &ClientId) -> PublishError {
+    PublishError::new(
+        PublishErrorKind::NoReceiverKey,
+        format!("The receiver `{receiver}` has no public key registered."),
+    )
+    .advise(format!(
+        "Start the receiver once, or let it register its key: `ciphermq-cli receive`, or `ciphermq-cli register-key`, as `{receiver}`."
+    ))
+}
+
+fn unavailable(receiver: &ClientId, error: RequestError) -> PublishError {
+    let advice = error.advice().map(str::to_owned);
+    let what = format!("The public key of `{receiver}` could not be had: {error}");
+    PublishError::new(PublishErrorKind::KeyUnavailable, what)
+        .advise_if(advice)
+        .caused_by(error)
+}
+
+fn not_signed(receiver: &ClientId) -> PublishError {
+    PublishError::new(
+        PublishErrorKind::KeyNotSigned,
+        format!(
+            "The public key of `{receiver}` is not signed: whoever runs the server could have put in one of their own. Nothing was sent."
+        ),
+    )
+    .advise(format!(
+        "Start the receiver with a version that signs its key. If `{receiver}` is an older client and the server can be trusted, use --allow-unsigned-keys with the form that it reads, for example --suite LEGACY-A."
+    ))
+}
+
+fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> PublishError {
+    use signed_key::SignedKeyError::{Certificate, Expired};
+    let advice = match error {
+        Expired(_) | Certificate(ciphermq_crypto::identity::CertificateError::Expired(_)) => {
+            format!(
+                "Start the receiver `{receiver}` again, with a certificate that is valid: it signs its key anew."
+            )
+        }
+        _ => format!(
+            "Check the clock, and that both sides use the same certificate authority. If they do, somebody may be handing out keys of their own: look at `ciphermq-cli verify-key {receiver}`."
+        ),
+    };
+    PublishError::new(
+        PublishErrorKind::KeyNotTrusted,
+        format!("The public key of `{receiver}` is not to be trusted: {error}. Nothing was sent."),
+    )
+    .advise(advice)
+    .caused_by(error.clone())
+}
+
+fn not_pinned(receiver: &ClientId, error: &PinsError) -> PublishError {
+    let advice = match error {
+        PinsError::Refused(_) => format!(
+            "The server may have been set back to an older state: start the receiver `{receiver}` again, and it registers its key anew. If that does not help, somebody may be handing out old keys. Who knows why the key changed may remove the record of it, `{receiver}_public.pin.json` beside the certificates."
+        ),
+        _ => "Check that the folder of the certificates is there, and that you may write to it.".to_owned(),
+    };
+    PublishError::new(
+        PublishErrorKind::KeyNotTrusted,
+        format!("The public key of `{receiver}` is not used: {error}. Nothing was sent."),
+    )
+    .advise(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ciphermq_crypto::PublicKey;
+
+    fn client(name: &str) -> ClientId {
+        ClientId::new(name).unwrap()
+    }
+
+    fn directory() -> KeyDirectory {
+        KeyDirectory::new(Authority::nobody(), Pins::new(None), Duration::from_secs(300))
+    }
+
+    fn key(byte: u8, is_signed: bool) -> ReceiverKey {
+        ReceiverKey {
+            key: PublicKey::from_bytes([byte; 32]).into(),
+            is_signed,
+        }
+    }
+
+    #[test]
+    fn a_key_is_believed_until_its_time_is_over() {
+        let directory = directory();
+        let now = Instant::now();
+        let fresh = |name, seconds| directory.fresh(&client(name), false, now + Duration::from_secs(seconds));
+        assert_eq!(fresh("a", 0), None);
+        directory.insert(client("a"), key(7, true), now);
+        assert_eq!(fresh("a", 299), Some(key(7, true)));
+        assert_eq!(fresh("a", 300), None);
+        assert_eq!(fresh("b", 0), None);
+        directory.insert(client("a"), key(8, true), now + Duration::from_secs(300));
+        assert_eq!(fresh("a", 599), Some(key(8, true)));
+        directory.forget(&client("a"));
+        assert_eq!(fresh("a", 599), None);
+    }
+
+    #[test]
+    fn an_unsigned_key_is_for_those_who_asked_for_it() {
+        let directory = directory();
+        let now = Instant::now();
+        directory.insert(client("a"), key(7, false), now);
+        assert_eq!(directory.fresh(&client("a"), false, now), None);
+        assert_eq!(directory.fresh(&client("a"), true, now), Some(key(7, false)));
+    }
+
+    #[test]
+    fn the_directory_lets_go_of_the_oldest() {
+        let directory = directory();
+        let now = Instant::now();
+        for index in 0..=MAX_KEYS {
+            let at = now + Duration::from_micros(u64::try_from(index).unwrap());
+            directory.insert(client(&format!("c{index}")), key(7, true), at);
+        }
+        assert_eq!(directory.keys.lock().unwrap().len(), MAX_KEYS);
+        assert_eq!(directory.fresh(&client("c0"), false, now), None);
+        assert_eq!(directory.fresh(&client("c1"), false, now), Some(key(7, true)));
+    }
+}

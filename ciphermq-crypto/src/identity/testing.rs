@@ -1,0 +1,118 @@
+//! Authorities and clients for tests.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SignatureAlgorithm,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::{Authority, Identity};
+
+/// An authority, or a client that behaves like one.
+pub(crate) struct Ca {
+    params: CertificateParams,
+    key: KeyPair,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+}
+
+/// What a certificate is to be like.
+pub(crate) struct Wish {
+    pub(crate) key: &'static SignatureAlgorithm,
+    pub(crate) extended_usages: Vec<ExtendedKeyUsagePurpose>,
+    pub(crate) usages: Vec<KeyUsagePurpose>,
+    /// Unix seconds.
+    pub(crate) valid: Option<(i64, i64)>,
+    pub(crate) is_authority: bool,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            key: &rcgen::PKCS_ECDSA_P384_SHA384,
+            extended_usages: Vec::new(),
+            usages: Vec::new(),
+            valid: None,
+            is_authority: false,
+        }
+    }
+}
+
+fn params(name: &str, wish: &Wish) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages.clone_from(&wish.extended_usages);
+    params.key_usages.clone_from(&wish.usages);
+    if let Some((from, until)) = wish.valid {
+        let time = |second: i64| {
+            rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(second.try_into().unwrap())
+        };
+        params.not_before = time(from);
+        params.not_after = time(until);
+    }
+    params.is_ca = if wish.is_authority {
+        IsCa::Ca(BasicConstraints::Unconstrained)
+    } else {
+        IsCa::ExplicitNoCa
+    };
+    params
+}
+
+impl Ca {
+    pub(crate) fn new(name: &str) -> Self {
+        let wish = Wish {
+            is_authority: true,
+            ..Wish::default()
+        };
+        let params = params(name, &wish);
+        let key = KeyPair::generate_for(wish.key).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            params,
+            key,
+            chain: vec![certificate.der().clone()],
+        }
+    }
+
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.chain[0].clone()
+    }
+
+    pub(crate) fn authority(&self) -> Authority {
+        Authority::new([self.certificate()]).unwrap()
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Self {
+        self.issue_as(name, &Wish::default())
+    }
+
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        self.issue_as(
+            name,
+            &Wish {
+                is_authority: true,
+                ..Wish::default()
+            },
+        )
+    }
+
+    pub(crate) fn issue_as(&self, name: &str, wish: &Wish) -> Self {
+        let params = params(name, wish);
+        let key = KeyPair::generate_for(wish.key).unwrap();
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        Self {
+            params,
+            key,
+            chain: vec![certificate.der().clone()],
+        }
+    }
+
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::new(self.chain.clone(), &self.private_key()).unwrap()
+    }
+}

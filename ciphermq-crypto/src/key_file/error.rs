@@ -1,0 +1,137 @@
+//! Why a key file was not read or written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Kind;
+use crate::error::{KeyError, RandomError};
+use crate::file::FileError;
+use crate::keys::KeyId;
+
+/// Why a key file was not read or written. The text says what happened, [`KeyFileError::help`] what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// There is no such file.
+    #[error("there is no key file {}", .0.display())]
+    NotFound(PathBuf),
+    /// The file cannot be read.
+    #[error("cannot read the key file {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The folder in which older keys are looked for cannot be read.
+    #[error("cannot look for older keys in {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// A private key file that others than its owner may read.
+    #[error("the private key file {} may be read by others than its owner (mode {mode:04o})", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file holds something else than a key.
+    #[error("the key file {} holds no {kind} key: {source}", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        kind: Kind,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// The file holds no text, or too much of it.
+    #[error("the key file {} holds no {kind} key: it is no short text", path.display())]
+    NoText {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        kind: Kind,
+    },
+    /// The file holds a key of another kind.
+    #[error("the key file {} holds an {found} key, and an {expected} key was expected", path.display())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: Kind,
+        /// What it should hold.
+        expected: Kind,
+    },
+    /// The file of an older key is named for another key.
+    #[error("the key file {} is named for the key `{named}`, but holds the key `{found}`", path.display())]
+    Misnamed {
+        /// The file.
+        path: PathBuf,
+        /// The key id in its name.
+        named: KeyId,
+        /// The id of the key that it holds.
+        found: KeyId,
+    },
+    /// The files that belong to a private key are named after it, and this one's name leaves no room for that.
+    #[error("the private key file {} has not a name like {}", .0.display(), super::PRIVATE_KEY_FILE)]
+    Unnamed(PathBuf),
+    /// There is no randomness to make keys with.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The files were not written.
+    #[error(transparent)]
+    Write(#[from] FileError),
+}
+
+impl KeyFileError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::NotFound(path) => format!(
+                "make a key pair with `keygen --out {}`, or name the file where your key is",
+                path.parent()
+                    .filter(|folder| !folder.as_os_str().is_empty())
+                    .unwrap_or(Path::new("."))
+                    .display()
+            ),
+            Self::Read { .. } => "check that the file is there and that you may read it".to_owned(),
+            Self::Folder { .. } => "check that you may read the folder in which the private key is".to_owned(),
+            Self::Exposed { path, .. } => format!("run: chmod 600 {}", path.display()),
+            Self::NoKey { kind, .. } | Self::NoText { kind, .. } => {
+                let holds = match kind {
+                    Kind::X25519 => "base64 of 32 bytes, 44 characters",
+                    Kind::XWing => "`XWING`, a space and base64: of 32 bytes if it is private, of 1216 if it is public",
+                };
+                format!("the file should hold {holds}; restore it from a backup, or make a new pair with `keygen`")
+            }
+            Self::OtherKind { .. } => {
+                "name the right file: X-Wing keys stand in files with `_xwing_` in their name, X25519 keys in those without"
+                    .to_owned()
+            }
+            Self::Misnamed { path, named, found } => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                format!(
+                    "restore the key `{named}` from a backup; or, if this is the key that you mean, rename the file to {}",
+                    name.replace(&named.to_string(), &found.to_string())
+                )
+            }
+            Self::Unnamed(_) => format!(
+                "rename it to {}, or another name that ends with _private.key",
+                super::PRIVATE_KEY_FILE
+            ),
+            Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
+            Self::Write(FileError::Exists(_)) => {
+                "make new keys with `keygen rotate`, which keeps the old ones, or choose another folder; or say --force to replace it: what was sealed for the old key can then no longer be opened"
+                    .to_owned()
+            }
+            Self::Write(FileError::Io { .. }) => {
+                "check that the folder is there, that you may write to it, and that the disk is not full".to_owned()
+            }
+        }
+    }
+}

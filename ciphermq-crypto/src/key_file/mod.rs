@@ -1,0 +1,281 @@
+//! Keys in files, one line each. A newline at the end is written, and may be missing.
+//!
+//! ```text
+//!   receiver_private.key                            X25519: base64 of 32 bytes
+//!   receiver_public.key                             X25519: base64 of 32 bytes
+//!   receiver_xwing_private.key                      `XWING `, base64 of the seed, 32 bytes
+//!   receiver_xwing_public.key                       `XWING `, base64 of 1,216 bytes
+//!   receiver_private.<key id>.key                   older keys, which still open what was sealed for them
+//!   receiver_xwing_private.<key id>.key
+//! ```
+//!
+//! The X-Wing files and the older keys are found beside the X25519 private key, by its name.
+//!
+//! - [`KeyNames`]: which file is which
+//! - [`read_private`], [`read_x_wing_private`] ...: one file
+//! - [`write_pairs`]: new keys, all files or none
+//! - [`read_keyring`]: all private keys of a receiver
+//! - [`rotate`]: new keys in place of those that are there, which are kept
+
+mod error;
+mod keyring;
+mod names;
+mod rotate;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+pub use error::KeyFileError;
+pub use keyring::read_keyring;
+pub use names::KeyNames;
+pub use rotate::{Rotated, Rotation, rotate};
+
+use crate::error::KeyError;
+use crate::file::{Access, Existing, FileError, NewFiles};
+use crate::keys::{PrivateKey, PublicKey, XWingPrivateKey, XWingPublicKey};
+
+/// The usual name of a receiver's private key file.
+pub const PRIVATE_KEY_FILE: &str = "receiver_private.key";
+/// The usual name of a receiver's public key file.
+pub const PUBLIC_KEY_FILE: &str = "receiver_public.key";
+
+/// Stands before the base64 of an X-Wing key. No base64 contains a space.
+const X_WING_MARK: &str = "XWING ";
+
+/// More than any key file has; what is longer is not read to its end.
+const MAX_FILE_BYTES: u64 = 4096;
+
+/// The kind of a key in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// An X25519 key.
+    X25519,
+    /// An X-Wing key.
+    XWing,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::X25519 => "X25519",
+            Self::XWing => "X-Wing",
+        })
+    }
+}
+
+/// Reads an X25519 private key.
+///
+/// # Errors
+///
+/// [`KeyFileError`]; among others if the file's mode lets anybody but its owner read it (Unix only).
+pub fn read_private(path: &Path) -> Result<PrivateKey, KeyFileError> {
+    let file = open(path)?;
+    refuse_exposed(path, &file)?;
+    parse(path, file, Kind::X25519, PrivateKey::from_base64)
+}
+
+/// Reads an X25519 public key.
+///
+/// # Errors
+///
+/// [`KeyFileError`].
+pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
+    parse(path, open(path)?, Kind::X25519, PublicKey::from_base64)
+}
+
+/// Reads an X-Wing private key.
+///
+/// # Errors
+///
+/// As [`read_private`].
+pub fn read_x_wing_private(path: &Path) -> Result<XWingPrivateKey, KeyFileError> {
+    let file = open(path)?;
+    refuse_exposed(path, &file)?;
+    parse(path, file, Kind::XWing, XWingPrivateKey::from_base64)
+}
+
+/// Reads an X-Wing public key.
+///
+/// # Errors
+///
+/// [`KeyFileError`].
+pub fn read_x_wing_public(path: &Path) -> Result<XWingPublicKey, KeyFileError> {
+    parse(path, open(path)?, Kind::XWing, XWingPublicKey::from_base64)
+}
+
+/// Writes an X25519 key pair, both files or none, into a folder that exists: the private key with mode 0600.
+///
+/// # Errors
+///
+/// [`KeyFileError::Write`]; with [`Existing::Keep`] also if one of the files exists.
+pub fn write_pair(
+    private_path: &Path,
+    public_path: &Path,
+    key: &PrivateKey,
+    existing: Existing,
+) -> Result<(), KeyFileError> {
+    let mut files = NewFiles::new();
+    stage_private(&mut files, private_path, key, existing)?;
+    stage_public(&mut files, public_path, key.public_key(), existing)?;
+    files.commit()?;
+    Ok(())
+}
+
+/// Writes the key pairs that are given, all files or none, into a folder that exists: private keys with mode 0600.
+/// Returns the files.
+///
+/// # Errors
+///
+/// [`KeyFileError::Write`]; with [`Existing::Keep`] also if one of the files exists.
+pub fn write_pairs(
+    names: &KeyNames,
+    key: Option<&PrivateKey>,
+    x_wing: Option<&XWingPrivateKey>,
+    existing: Existing,
+) -> Result<Vec<PathBuf>, KeyFileError> {
+    let mut files = NewFiles::new();
+    if let Some(key) = key {
+        stage_private(&mut files, &names.private(), key, existing)?;
+        stage_public(&mut files, &names.public(), key.public_key(), existing)?;
+    }
+    if let Some(key) = x_wing {
+        stage_x_wing_private(&mut files, &names.x_wing_private(), key, existing)?;
+        stage_x_wing_public(&mut files, &names.x_wing_public(), key.public_key(), existing)?;
+    }
+    Ok(files.commit()?)
+}
+
+fn stage_private(
+    files: &mut NewFiles,
+    path: &Path,
+    key: &PrivateKey,
+    existing: Existing,
+) -> Result<(), FileError> {
+    let line = line("", &key.to_base64());
+    files.stage(path, line.as_bytes(), Access::Private, existing)
+}
+
+fn stage_public(
+    files: &mut NewFiles,
+    path: &Path,
+    key: &PublicKey,
+    existing: Existing,
+) -> Result<(), FileError> {
+    let line = line("", &key.to_base64());
+    files.stage(path, line.as_bytes(), Access::Public, existing)
+}
+
+fn stage_x_wing_private(
+    files: &mut NewFiles,
+    path: &Path,
+    key: &XWingPrivateKey,
+    existing: Existing,
+) -> Result<(), FileError> {
+    let line = line(X_WING_MARK, &key.to_base64());
+    files.stage(path, line.as_bytes(), Access::Private, existing)
+}
+
+fn stage_x_wing_public(
+    files: &mut NewFiles,
+    path: &Path,
+    key: &XWingPublicKey,
+    existing: Existing,
+) -> Result<(), FileError> {
+    let line = line(X_WING_MARK, &key.to_base64());
+    files.stage(path, line.as_bytes(), Access::Public, existing)
+}
+
+/// A file's text, in one piece of memory that is wiped.
+fn line(mark: &str, base64: &str) -> Zeroizing<String> {
+    let mut line = Zeroizing::new(String::with_capacity(mark.len() + base64.len() + 1));
+    line.push_str(mark);
+    line.push_str(base64);
+    line.push('\n');
+    line
+}
+
+fn open(path: &Path) -> Result<File, KeyFileError> {
+    File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => KeyFileError::NotFound(path.to_owned()),
+        _ => KeyFileError::Read {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+#[cfg(unix)]
+fn refuse_exposed(path: &Path, file: &File) -> Result<(), KeyFileError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Of the file that was opened, not of the name: it cannot be exchanged in between.
+    let metadata = file.metadata().map_err(|source| KeyFileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(KeyFileError::Exposed {
+            path: path.to_owned(),
+            mode,
+        })
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_exposed(_: &Path, _: &File) -> Result<(), KeyFileError> {
+    Ok(())
+}
+
+fn parse<K>(
+    path: &Path,
+    file: File,
+    kind: Kind,
+    key: fn(&str) -> Result<K, KeyError>,
+) -> Result<K, KeyFileError> {
+    // Room for all that is read at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| KeyFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) if bytes.len() as u64 <= MAX_FILE_BYTES => text,
+        _ => {
+            return Err(KeyFileError::NoText {
+                path: path.to_owned(),
+                kind,
+            });
+        }
+    };
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let no_key = |source| KeyFileError::NoKey {
+        path: path.to_owned(),
+        kind,
+        source,
+    };
+    let other = |found| KeyFileError::OtherKind {
+        path: path.to_owned(),
+        found,
+        expected: kind,
+    };
+    match (kind, line.strip_prefix(X_WING_MARK)) {
+        (Kind::X25519, None) => key(line).map_err(no_key),
+        (Kind::XWing, Some(base64)) => key(base64).map_err(no_key),
+        (Kind::X25519, Some(_)) => Err(other(Kind::XWing)),
+        (Kind::XWing, None) if PrivateKey::from_base64(line).is_ok() => Err(other(Kind::X25519)),
+        (Kind::XWing, None) => Err(no_key(KeyError::NotBase64)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! What a key is called.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+const KEY_ID_BYTES: usize = 8;
+
+/// What a public key is called: the first 8 bytes of its SHA-256, in lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId([u8; KEY_ID_BYTES]);
+
+/// A text that is no key id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key id has 16 lower-case hexadecimal digits")]
+pub struct KeyIdError;
+
+impl KeyId {
+    pub(super) fn of(public_key: &[u8]) -> Self {
+        let hash: [u8; 32] = Sha256::digest(public_key).into();
+        let mut id = [0; KEY_ID_BYTES];
+        for (id, hash) in id.iter_mut().zip(hash) {
+            *id = hash;
+        }
+        Self(id)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// Reads the one spelling that `Display` writes.
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let value = u64::from_str_radix(text, 16).map_err(|_| KeyIdError)?;
+        let id = Self(value.to_be_bytes());
+        if id.to_string() == text {
+            Ok(id)
+        } else {
+            Err(KeyIdError)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_ids_have_one_spelling() {
+        // SHA-256 of 32 zero bytes begins 66687aadf862bd77.
+        let id = KeyId::of(&[0; 32]);
+        assert_eq!(id.to_string(), "66687aadf862bd77");
+        assert_eq!("66687aadf862bd77".parse(), Ok(id));
+        for text in [
+            "66687AADF862BD77",
+            "66687aadf862bd7",
+            "066687aadf862bd77",
+            "+6687aadf862bd77",
+            "",
+            "g6687aadf862bd77",
+        ] {
+            assert_eq!(text.parse::<KeyId>(), Err(KeyIdError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The form of a signed key: a compact JWS (RFC 7515, section 7.1).
+//!
+//! ```text
+//!   header    = {"alg":"ES384","typ":"ciphermq-keys","x5c":["<base64 DER>", ...]}
+//!   signed    = base64url(header) ‖ "." ‖ base64url(payload)
+//!   signature = by the certificate's key over signed              RFC 7515, section 5.1
+//!   JWS       = signed ‖ "." ‖ base64url(signature)
+//! ```
+//!
+//! A header with any other field is refused: nothing that we do not know of may change what a signature means
+//! (`crit`, `b64`, `jwk`, `jku` among them).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{Identity, SignError};
+
+/// What a signed key is, and nothing else that the same certificate may sign.
+const TYPE: &str = "ciphermq-keys";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    typ: String,
+    x5c: Vec<String>,
+}
+
+/// A JWS that was taken apart, and not yet believed.
+#[derive(Debug)]
+pub(super) struct Jws<'a> {
+    pub(super) algorithm: String,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) payload: Vec<u8>,
+    /// What the signature is over.
+    pub(super) signed: &'a str,
+    pub(super) signature: Vec<u8>,
+}
+
+/// Signs a payload.
+pub(super) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignError> {
+    let header = Header {
+        alg: identity.algorithm().as_str().to_owned(),
+        typ: TYPE.to_owned(),
+        x5c: identity.chain().iter().map(|der| STANDARD.encode(der)).collect(),
+    };
+    // Texts only: it cannot fail.
+    let header = serde_json::to_vec(&header).map_err(|_| SignError)?;
+    let mut jws = URL_SAFE_NO_PAD.encode(header);
+    jws.push('.');
+    URL_SAFE_NO_PAD.encode_string(payload, &mut jws);
+    let signature = identity.sign(jws.as_bytes())?;
+    jws.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut jws);
+    Ok(jws)
+}
+
+/// Takes a JWS apart; what is wrong with its form otherwise.
+pub(super) fn parse(text: &str) -> Result<Jws<'_>, &'static str> {
+    if text.len() > super::MAX_SIGNED_KEY_BYTES {
+        return Err("it is too long");
+    }
+    let (signed, signature) = text.rsplit_once('.').ok_or("it has not three parts")?;
+    let (header, payload) = signed.split_once('.').ok_or("it has not three parts")?;
+    if payload.contains('.') {
+        return Err("it has not three parts");
+    }
+    let decode = |part: &str| {
+        URL_SAFE_NO_PAD
+            .decode(part)
+            .map_err(|_| "its parts are not base64url without padding")
+    };
+    let header: Header =
+        serde_json::from_slice(&decode(header)?).map_err(|_| "its header is not `alg`, `typ` and `x5c`")?;
+    if header.typ != TYPE {
+        return Err("it is a signature of another kind");
+    }
+    let chain = header
+        .x5c
+        .iter()
+        .map(|der| STANDARD.decode(der).map(CertificateDer::from))
+        .collect::<Result<_, _>>()
+        .map_err(|_| "its certificates are not base64")?;
+    Ok(Jws {
+        algorithm: header.alg,
+        chain,
+        payload: decode(payload)?,
+        signed,
+        signature: decode(signature)?,
+    })
+}

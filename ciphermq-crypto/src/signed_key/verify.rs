@@ -1,0 +1,372 @@
+//! What a sender believes of a signed key.
+
+use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
+
+use super::{Announcement, Pin, jws};
+use crate::identity::{Authority, Certificate, CertificateError};
+use crate::keys::RecipientKey;
+use crate::suite::Suite;
+
+/// A receiver's keys, verified: the receiver itself has announced them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedKeys {
+    /// What the receiver has said.
+    pub announcement: Announcement,
+    /// The certificate that it has signed with.
+    pub certificate: Certificate,
+}
+
+/// Why a signed key is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignedKeyError {
+    /// It is no compact JWS of ours.
+    #[error("the signed key cannot be read: {0}")]
+    Malformed(String),
+    /// The certificate in it is not accepted.
+    #[error("of the signed key, {0}")]
+    Certificate(#[from] CertificateError),
+    /// It was signed by somebody else than the receiver.
+    #[error("the signed key was signed by `{0}`, not by the receiver")]
+    OtherSigner(ClientId),
+    /// It states another algorithm than the certificate's key has.
+    #[error("the signed key states the algorithm `{stated}`, its certificate's key has `{own}`")]
+    Algorithm {
+        /// What it states.
+        stated: String,
+        /// What the certificate's key has.
+        own: &'static str,
+    },
+    /// The signature is not the certificate's.
+    #[error("the signature of the signed key is wrong: it was altered, or forged")]
+    Signature,
+    /// It announces somebody else's keys.
+    #[error("the signed key announces the keys of `{0}`, not the receiver's")]
+    OtherClient(ClientId),
+    /// Its time is over.
+    #[error("the signed key was valid until {0}")]
+    Expired(Timestamp),
+    /// Its time has not come.
+    #[error("the signed key is valid only from {0} on")]
+    NotYetValid(Timestamp),
+    /// It announces no suite that is known here.
+    #[error("the signed key announces no suite that this version knows")]
+    NoKnownSuite,
+}
+
+/// Verifies a signed key: chain, usage, validity, name, signature, keys. The epoch is compared by
+/// [`Pin::accept`].
+///
+/// # Errors
+///
+/// [`SignedKeyError`], the first thing that is wrong.
+pub fn verify(
+    signed_key: &str,
+    receiver: &ClientId,
+    authority: &Authority,
+    now: Timestamp,
+) -> Result<VerifiedKeys, SignedKeyError> {
+    let jws = jws::parse(signed_key).map_err(|what| SignedKeyError::Malformed(what.to_owned()))?;
+    let certificate = authority.verify(&jws.chain, now)?;
+    if certificate.client_id() != receiver {
+        return Err(SignedKeyError::OtherSigner(certificate.client_id().clone()));
+    }
+    let own = certificate.algorithm().as_str();
+    if jws.algorithm != own {
+        let stated = jws.algorithm;
+        return Err(SignedKeyError::Algorithm { stated, own });
+    }
+    if !certificate.has_signed(jws.signed.as_bytes(), &jws.signature) {
+        return Err(SignedKeyError::Signature);
+    }
+    // From here on it is what the receiver has said; the question is whether it is of use.
+    let announcement = Announcement::read(&jws.payload).map_err(SignedKeyError::Malformed)?;
+    if announcement.client_id != *receiver {
+        return Err(SignedKeyError::OtherClient(announcement.client_id));
+    }
+    if now > announcement.not_after {
+        return Err(SignedKeyError::Expired(announcement.not_after));
+    }
+    if now < announcement.not_before {
+        return Err(SignedKeyError::NotYetValid(announcement.not_before));
+    }
+    if announcement.keys.is_empty() {
+        return Err(SignedKeyError::NoKnownSuite);
+    }
+    Ok(VerifiedKeys {
+        announcement,
+        certificate,
+    })
+}
+
+impl VerifiedKeys {
+    /// The key of the strongest suite that the receiver accepts.
+    #[must_use]
+    pub fn strongest(&self) -> Option<&RecipientKey> {
+        Suite::ALL.into_iter().find_map(|suite| self.of_suite(suite))
+    }
+
+    /// The key of this suite, if the receiver accepts it.
+    #[must_use]
+    pub fn of_suite(&self, suite: Suite) -> Option<&RecipientKey> {
+        self.announcement.keys.iter().find(|key| key.suite() == suite)
+    }
+
+    /// What to remember of them.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin::signed(&self.announcement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Keyring;
+    use crate::identity::testing::{Ca, Wish};
+    use crate::keys::{PrivateKey, XWingPrivateKey};
+    use crate::vector_tests::name;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn keys() -> Vec<RecipientKey> {
+        Keyring::new(PrivateKey::generate().unwrap())
+            .with_x_wing(XWingPrivateKey::generate().unwrap())
+            .recipient_keys()
+    }
+
+    fn announce(ca: &Ca, client: &str) -> (Announcement, String) {
+        let identity = ca.issue(client).identity();
+        let announcement = Announcement::new(&identity, keys(), now(), DAY, None);
+        let signed = announcement.sign(&identity).unwrap();
+        (announcement, signed)
+    }
+
+    fn check(ca: &Ca, signed: &str) -> Result<VerifiedKeys, SignedKeyError> {
+        verify(signed, &name("receiver_1"), &ca.authority(), now())
+    }
+
+    #[test]
+    fn what_the_receiver_announced_is_believed() {
+        let ca = Ca::new("ca");
+        let (announcement, signed) = announce(&ca, "receiver_1");
+        assert!(!signed.contains(char::is_whitespace));
+        let verified = check(&ca, &signed).unwrap();
+        assert_eq!(verified.announcement.keys, announcement.keys);
+        assert_eq!(verified.announcement.epoch, 1_800_000_000_000);
+        assert_eq!(verified.announcement, announcement);
+        let strongest = verified.strongest().unwrap();
+        assert_eq!(strongest.suite(), Suite::XWingAes256Gcm);
+        assert_eq!(
+            verified.of_suite(Suite::X25519Aes256Gcm),
+            Some(&announcement.keys[1])
+        );
+    }
+
+    #[test]
+    fn another_client_cannot_announce_for_the_receiver() {
+        let ca = Ca::new("ca");
+        let (_, signed) = announce(&ca, "mallory");
+        assert_eq!(
+            check(&ca, &signed).unwrap_err(),
+            SignedKeyError::OtherSigner(name("mallory"))
+        );
+        // Nor with a payload that names the receiver.
+        let mallory = ca.issue("mallory").identity();
+        let forged = br#"{"client_id":"receiver_1","keys":[],"epoch":1,"not_before":"","not_after":""}"#;
+        let signed = jws::sign(&mallory, forged).unwrap();
+        assert_eq!(
+            check(&ca, &signed).unwrap_err(),
+            SignedKeyError::OtherSigner(name("mallory"))
+        );
+        // Nor under the receiver's own certificate with a signature of mallory's.
+        let (_, honest) = announce(&ca, "receiver_1");
+        let parts: Vec<_> = honest.split('.').collect();
+        let signature = signed.rsplit('.').next().unwrap();
+        let mixed = format!("{}.{}.{signature}", parts[0], parts[1]);
+        assert_eq!(check(&ca, &mixed).unwrap_err(), SignedKeyError::Signature);
+    }
+
+    #[test]
+    fn another_authority_cannot_name_the_receiver() {
+        let [ca, other] = ["ca", "ca"].map(Ca::new);
+        let (_, signed) = announce(&other, "receiver_1");
+        let error = check(&ca, &signed).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                SignedKeyError::Certificate(CertificateError::NotTrusted(_))
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_receivers_announcement_of_another_clients_keys_is_refused() {
+        let ca = Ca::new("ca");
+        let receiver = ca.issue("receiver_1").identity();
+        let (mut announcement, _) = announce(&ca, "receiver_1");
+        announcement.client_id = name("receiver_2");
+        assert!(announcement.sign(&receiver).is_err());
+        let payload = br#"{"client_id":"receiver_2","keys":[],"epoch":1,"not_before":"2027-01-01T00:00:00.000Z","not_after":"2028-01-01T00:00:00.000Z"}"#;
+        let signed = jws::sign(&receiver, payload).unwrap();
+        assert_eq!(
+            check(&ca, &signed).unwrap_err(),
+            SignedKeyError::OtherClient(name("receiver_2"))
+        );
+    }
+
+    #[test]
+    fn only_within_its_time() {
+        let ca = Ca::new("ca");
+        let (announcement, signed) = announce(&ca, "receiver_1");
+        let at = |time| verify(&signed, &name("receiver_1"), &ca.authority(), time).map(|_| ());
+        let millisecond = Duration::from_millis(1);
+        assert_eq!(at(announcement.not_after), Ok(()));
+        assert_eq!(
+            at(announcement.not_after + millisecond),
+            Err(SignedKeyError::Expired(announcement.not_after))
+        );
+        assert_eq!(at(announcement.not_before), Ok(()));
+        assert_eq!(
+            at(announcement.not_before - millisecond),
+            Err(SignedKeyError::NotYetValid(announcement.not_before))
+        );
+    }
+
+    #[test]
+    fn a_key_is_not_announced_for_longer_than_its_certificate() {
+        let ca = Ca::new("ca");
+        let until = now().as_second() + 60;
+        let wish = Wish {
+            valid: Some((0, until)),
+            ..Wish::default()
+        };
+        let identity = ca.issue_as("receiver_1", &wish).identity();
+        let announcement = Announcement::new(&identity, keys(), now(), DAY, None);
+        assert_eq!(announcement.not_after.as_second(), until);
+        let later = now() + 2 * DAY;
+        let late = Announcement::new(&identity, keys(), later, DAY, None);
+        assert!(matches!(late.sign(&identity), Err(AnnouncementError::Expired(_))));
+    }
+
+    use crate::signed_key::AnnouncementError;
+
+    #[test]
+    fn epochs_grow_even_if_the_clock_does_not() {
+        let identity = Ca::new("ca").issue("receiver_1").identity();
+        let epoch = |after| Announcement::new(&identity, keys(), now(), DAY, after).epoch;
+        assert_eq!(epoch(None), 1_800_000_000_000);
+        assert_eq!(epoch(Some(5)), 1_800_000_000_000);
+        assert_eq!(epoch(Some(1_900_000_000_000)), 1_900_000_000_001);
+    }
+
+    #[test]
+    fn one_key_a_suite_and_at_least_one() {
+        let identity = Ca::new("ca").issue("receiver_1").identity();
+        let twice = [keys(), keys()].concat();
+        for keys in [Vec::new(), twice] {
+            let announcement = Announcement::new(&identity, keys, now(), DAY, None);
+            assert_eq!(announcement.sign(&identity), Err(AnnouncementError::Keys));
+        }
+    }
+
+    fn signed_payload(ca: &Ca, payload: &str) -> Result<VerifiedKeys, SignedKeyError> {
+        let identity = ca.issue("receiver_1").identity();
+        check(ca, &jws::sign(&identity, payload.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn suites_that_are_not_known_are_passed_over() {
+        let ca = Ca::new("ca");
+        let key = PrivateKey::from_bytes(&[7; 32]);
+        let payload = |keys: &str| {
+            format!(
+                r#"{{"client_id":"receiver_1","keys":[{keys}],"epoch":1,"not_before":"2027-01-01T00:00:00.000Z","not_after":"2028-01-01T00:00:00.000Z","new":1}}"#
+            )
+        };
+        let future = r#"{"suite":"FUTURE-AES256GCM","key_id":"x","key":"y"}"#;
+        let ours = format!(
+            r#"{{"suite":"X25519-AES256GCM","key_id":"{}","key":"{}"}}"#,
+            key.public_key().key_id(),
+            key.public_key()
+        );
+        let verified = signed_payload(&ca, &payload(&format!("{future},{ours}"))).unwrap();
+        assert_eq!(verified.announcement.keys.len(), 1);
+        assert_eq!(
+            signed_payload(&ca, &payload(future)).unwrap_err(),
+            SignedKeyError::NoKnownSuite
+        );
+        let other_id = ours.replace(&key.public_key().key_id().to_string(), "0000000000000000");
+        let error = signed_payload(&ca, &payload(&other_id)).unwrap_err();
+        assert!(matches!(error, SignedKeyError::Malformed(_)), "{error}");
+        let error = signed_payload(&ca, &payload(&format!("{ours},{ours}"))).unwrap_err();
+        assert!(matches!(error, SignedKeyError::Malformed(_)), "{error}");
+    }
+
+    #[test]
+    fn headers_say_what_ours_say_and_nothing_else() {
+        let ca = Ca::new("ca");
+        let (_, signed) = announce(&ca, "receiver_1");
+        let (header, rest) = signed.split_once('.').unwrap();
+        let header: serde_json::Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+        let with = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut header = header.clone();
+            change(&mut header);
+            let header = URL_SAFE_NO_PAD.encode(header.to_string());
+            check(&ca, &format!("{header}.{rest}")).unwrap_err()
+        };
+        for error in [
+            with(&|header| header["typ"] = "JWT".into()),
+            with(&|header| header["crit"] = serde_json::json!(["exp"])),
+            with(&|header| header["jwk"] = serde_json::json!({})),
+            with(&|header| header["x5c"] = serde_json::json!("x")),
+            with(&|header| header["x5c"] = serde_json::json!(["!"])),
+        ] {
+            assert!(matches!(error, SignedKeyError::Malformed(_)), "{error}");
+        }
+        for algorithm in ["none", "HS256", "ES256", "EdDSA", "es384", ""] {
+            let error = with(&|header| header["alg"] = algorithm.into());
+            assert!(matches!(error, SignedKeyError::Algorithm { .. }), "{error}");
+        }
+        let error = with(&|header| header["x5c"] = serde_json::json!([]));
+        assert_eq!(error, SignedKeyError::Certificate(CertificateError::Missing));
+    }
+
+    #[test]
+    fn whatever_bit_is_flipped_it_is_not_believed() {
+        let ca = Ca::new("ca");
+        let (_, signed) = announce(&ca, "receiver_1");
+        for index in 0..signed.len() {
+            let mut altered = signed.clone().into_bytes();
+            altered[index] ^= 1;
+            if let Ok(altered) = String::from_utf8(altered) {
+                assert!(check(&ca, &altered).is_err(), "{index}");
+            }
+        }
+        for length in (0..signed.len()).step_by(7) {
+            assert!(check(&ca, &signed[..length]).is_err(), "{length}");
+        }
+        for other in [
+            "",
+            ".",
+            "..",
+            "...",
+            &format!("{signed}."),
+            &format!("{signed}="),
+            &format!(" {signed}"),
+            &"x".repeat(70_000),
+        ] {
+            assert!(check(&ca, other).is_err());
+        }
+    }
+}

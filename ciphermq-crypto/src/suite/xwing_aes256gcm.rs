@@ -1,0 +1,82 @@
+//! `XWING-AES256GCM`: the session key sealed with HPKE (RFC 9180) in base mode, with the X-Wing KEM.
+//!
+//! ```text
+//!   enc, ct         = SealBase(pkR, info, aad = "", session key)     RFC 9180, section 6.1
+//!   enc_session_key = enc (1,120 bytes) ‖ ct (32 + 16 bytes)
+//! ```
+//!
+//! KEM 0x647a X-Wing (draft-connolly-cfrg-xwing-kem: X25519 and ML-KEM-768 of FIPS 203; draft-ietf-hpke-pq), KDF
+//! 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM. It holds as long as one of its two halves does.
+
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::XWing;
+use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
+use rand::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::{SessionKey, UnusableKey};
+use crate::keys::{XWingPrivateKey, XWingPublicKey};
+
+/// X-Wing's ciphertext: 1,088 bytes of ML-KEM-768 and 32 of X25519.
+const ENC_BYTES: usize = 1120;
+
+pub(super) fn seal(
+    receiver: &XWingPublicKey,
+    info: &[u8],
+    session_key: &SessionKey,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, UnusableKey> {
+    let receiver = <XWing as Kem>::PublicKey::from_bytes(receiver.as_bytes()).map_err(|_| UnusableKey)?;
+    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
+        &OpModeS::Base,
+        &receiver,
+        info,
+        session_key.as_slice(),
+        b"",
+        rng,
+    )
+    .map_err(|_| UnusableKey)?;
+    Ok([&enc.to_bytes()[..], &ciphertext].concat())
+}
+
+pub(super) fn open(key: &XWingPrivateKey, info: &[u8], sealed: &[u8]) -> Option<SessionKey> {
+    let (enc, ciphertext) = sealed.split_at_checked(ENC_BYTES)?;
+    let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).ok()?;
+    let opened = hpke::single_shot_open::<AesGcm256, HkdfSha256, XWing>(
+        &OpModeR::Base,
+        &key.expand()?,
+        &enc,
+        info,
+        ciphertext,
+        b"",
+    );
+    let opened = Zeroizing::new(opened.ok()?);
+    Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    #[test]
+    fn opens_what_it_sealed_for_this_key_and_info_alone() {
+        let [key, other] = [(); 2].map(|()| XWingPrivateKey::generate().unwrap());
+        let session_key = Zeroizing::new([7; 32]);
+        let mut rng = random::generator().unwrap();
+        let sealed = seal(key.public_key(), b"info", &session_key, &mut rng).unwrap();
+        assert_eq!(sealed.len(), 1168);
+        assert_eq!(open(&key, b"info", &sealed), Some(session_key));
+        assert_eq!(open(&key, b"inf0", &sealed), None);
+        assert_eq!(open(&other, b"info", &sealed), None);
+        for length in (0..sealed.len()).step_by(16) {
+            assert_eq!(open(&key, b"info", &sealed[..length]), None, "{length}");
+        }
+        for byte in (0..sealed.len()).step_by(37) {
+            let mut altered = sealed.clone();
+            altered[byte] ^= 1;
+            assert_eq!(open(&key, b"info", &altered), None, "{byte}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! New keys in place of a receiver's, which are kept for what was sealed for them.
+
+use std::path::PathBuf;
+
+use ciphermq_crypto::key_file::{self, PRIVATE_KEY_FILE, Rotated};
+
+use crate::error::Error;
+use crate::report::Report;
+
+/// What `keygen rotate` is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct RotateArgs {
+    /// The folder with receiver_private.key, and receiver_xwing_private.key if there is one
+    #[arg(long, value_name = "FOLDER", default_value = "certs")]
+    pub out: PathBuf,
+}
+
+/// Makes new keys of each kind that is there. The old private keys stay beside them.
+///
+/// # Errors
+///
+/// [`Error`]; then everything can still be opened, and the rotation can be tried again.
+pub fn run(args: &RotateArgs) -> Result<Report, Error> {
+    let rotation = key_file::rotate(&args.out.join(PRIVATE_KEY_FILE))?;
+    let mut next: Vec<_> = rotation.keys.iter().map(replaced).collect();
+    next.extend(
+        [
+            "Restart the receiver, or run `ciphermq-cli register-key`, to announce what is new. Senders take it up within 5 minutes.",
+            "Keep the old files: what was sealed for them and waits still needs them. `ciphermq-cli keys` shows when one is no longer needed.",
+            "Back up the new private files.",
+        ]
+        .map(str::to_owned),
+    );
+    Ok(Report {
+        written: rotation.written,
+        kept: Vec::new(),
+        next,
+    })
+}
+
+fn replaced(key: &Rotated) -> String {
+    format!(
+        "The new {} key has the key id {}. The old one, {}, is in {}.",
+        key.kind,
+        key.new,
+        key.old,
+        key.archived.display()
+    )
+}
