@@ -277,7 +277,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`AnnounceError`](crate::keys::AnnounceError) if the server did not answer, or the certificate has expired.
+    /// [`AnnounceError`] if the server did not answer, or the certificate has expired.
     pub async fn register_keys(&self, keyring: &Keyring) -> Result<Option<String>, AnnounceError> {
         let announcement = keys::announcement(self, keyring).await?;
         match &announcement {

@@ -15,7 +15,7 @@
 //! - [`read_private`], [`read_x_wing_private`] ...: one file
 //! - [`write_pairs`]: new keys, all files or none
 //! - [`read_keyring`]: all private keys of a receiver
-//! - [`rotate`]: new keys in place of those that are there, which are kept
+//! - [`rotate()`]: new keys in place of those that are there, which are kept
 
 mod error;
 mod keyring;

@@ -12,7 +12,7 @@
 //!
 //! - `jws`: the form
 //! - [`Announcement`]: what a receiver says of its keys
-//! - [`verify`]: what a sender believes of it
+//! - [`verify()`]: what a sender believes of it
 //! - [`Pin`]: what a sender has believed before, and will not go behind
 
 mod announcement;

@@ -1,5 +1,3 @@
-// NOTE TO THE STORE AUTHOR (lead, 16:06): this API is final as it stands now, with Pending<..> and &[(&Ack, &AckOutcome)].
-// The broker is being adapted to it; do not change signatures any more. Remove this note when you have read it.
 //! Group commit: one task that commits whatever waits in one transaction.
 //!
 //! ```text
