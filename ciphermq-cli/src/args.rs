@@ -112,6 +112,7 @@ mod tests {
             "ciphermq-cli send --to a --batch-size 0",
             "ciphermq-cli send --to a --allow-unsigned-keys",
             "ciphermq-cli send --to a --suite LEGACY-A",
+            "ciphermq-cli send --to a --allow-unsigned-keys --suite XWING-AES256GCM",
             "ciphermq-cli send --to a --allow-unsigned-keys --suite LEGACY-D",
             "ciphermq-cli send --to a\u{a0}b",
             "ciphermq-cli receive --count 0",

@@ -260,7 +260,7 @@ fn keys_of_others_and_broken_keys_are_refused() {
     std::fs::write(&private, "c2hvcnQ=\n").unwrap();
     let error = place.fails("receive", 1);
     assert!(
-        error.contains("certs/receiver_private.key holds no key"),
+        error.contains("certs/receiver_private.key holds no X25519 key"),
         "{error}"
     );
 }

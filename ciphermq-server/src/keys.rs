@@ -15,7 +15,7 @@ use crate::store::{self, Change, Reader, SealedRow};
 /// An X25519 public key has so many bytes (RFC 7748, section 5).
 const KEY_BYTES: usize = 32;
 /// A signed key is a few certificates and a few keys long.
-const MAX_SIGNED_KEY_BYTES: usize = 256 * 1024;
+const MAX_SIGNED_KEY_BYTES: usize = 64 * 1024;
 
 /// Why a key was not registered or not found.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use ciphermq_client::error::{PublishError, PublishErrorKind};
 use ciphermq_client::resume::ResumableStream;
 use ciphermq_client::{
-    BatchLimits, Client, ClientId, ExchangeName, Form, MessageId, Publisher, RoutingKey, StreamId, keys,
+    BatchLimits, Client, ClientId, ExchangeName, Form, MessageId, Publisher, RoutingKey, StreamId, Suite,
+    keys,
 };
 use tokio::sync::mpsc;
 
@@ -73,7 +74,7 @@ pub(crate) struct Args {
     allow_unsigned_keys: bool,
     /// How to seal for a key that is not signed: LEGACY-A, LEGACY-B or LEGACY-C for the older generations of clients,
     /// X25519-AES256GCM for others
-    #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys")]
+    #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys", value_parser = unsigned_form)]
     suite: Option<Form>,
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -365,6 +366,17 @@ impl Sending {
             tokio::task::block_in_place(|| stream.save()).map_err(resume::failure)?;
         }
         Ok(())
+    }
+}
+
+/// Only X25519 keys are ever unsigned: X-Wing keys stand in signed keys alone.
+fn unsigned_form(text: &str) -> Result<Form, String> {
+    match text.parse() {
+        Ok(Form::Suite(Suite::XWingAes256Gcm)) => {
+            Err("keys for this suite are always signed: leave --allow-unsigned-keys out".to_owned())
+        }
+        Ok(form) => Ok(form),
+        Err(_) => Err("it is LEGACY-A, LEGACY-B, LEGACY-C or X25519-AES256GCM".to_owned()),
     }
 }
 
