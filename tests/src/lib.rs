@@ -25,6 +25,7 @@
 //! - [`envelope`]: envelopes as texts, good and bad
 //! - [`scene`]: many short plays on one running server
 //! - [`faults`]: kills, stops and cuts while messages flow, and what must hold afterwards
+//! - [`evil`]: a broker that lies, in front of the real one
 //! - [`fuzz`]: what must hold for any bytes from outside
 //! - [`data`]: real messages, and older clients' envelopes
 //!
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod data;
 pub mod database;
 pub mod envelope;
+pub mod evil;
 pub mod faults;
 mod files;
 pub mod fuzz;

@@ -1,0 +1,167 @@
+//! Keys that are not the receiver's, or no longer: nothing is sent.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ciphermq_client::{
+    Announcement, Client, Form, Identity, Keyring, PrivateKey, PublishError, PublishErrorKind,
+    PublisherBuilder, RecipientKey, SignedKeyError, Suite, Timestamp,
+};
+use ciphermq_tests::evil::{Line, Stage};
+use serde_json::Value;
+
+use crate::identity_of_another_ca;
+
+const SUITE: Form = Form::Suite(Suite::X25519Aes256Gcm);
+
+/// A script that answers the sender's `get_signed_key` with this.
+fn serves(signed_key: &str) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sync + 'static {
+    let answer = format!("Signed key: {signed_key}");
+    move |line| match line.reply_to("sender", "Signed key: ") {
+        Some(_) => vec![answer.clone()],
+        None => line.honest(),
+    }
+}
+
+/// A script that hides the signed key from the sender, and gives it this bare one.
+fn serves_bare(key: &PrivateKey) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sync + 'static {
+    let answer = format!("Public key: {}", key.public_key().to_base64());
+    move |line| {
+        if line.reply_to("sender", "Signed key: ").is_some() {
+            vec!["Public key not found".to_owned()]
+        } else if line.reply_to("sender", "Public key: ").is_some() {
+            vec![answer.clone()]
+        } else {
+            line.honest()
+        }
+    }
+}
+
+async fn not_trusted(stage: &Stage, publisher: PublisherBuilder) -> PublishError {
+    let error = stage.refused(publisher).await;
+    assert_eq!(error.kind(), PublishErrorKind::KeyNotTrusted, "{error}");
+    error
+}
+
+fn reason(error: &PublishError) -> SignedKeyError {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    SignedKeyError::clone(source.unwrap_or_else(|| panic!("no reason: {error}")))
+}
+
+async fn signed_key(client: &Client) -> String {
+    let key = client.signed_key(client.id()).await.unwrap();
+    key.expect("it is registered")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_key_in_place_of_the_signed_one() {
+    let stage = Stage::new().await;
+    let stolen = PrivateKey::generate().unwrap();
+    stage.evil.play(serves_bare(&stolen));
+    let error = stage.refused(stage.publisher()).await;
+    assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
+    stage.honest_traffic_still_arrives().await;
+
+    // Whoever allows unsigned keys is not talked down from a signed one that was seen, by a new process neither.
+    let pins = tempfile::tempdir().unwrap();
+    let sender = || stage.builder("sender").pins_in(pins.path()).connect();
+    stage.evil.play_honest();
+    let before = sender().await.unwrap();
+    drop(before.publisher(stage.receiver.id()).start().await.unwrap());
+    stage.evil.play(serves_bare(&stolen));
+    for client in [before, sender().await.unwrap()] {
+        let publisher = client.publisher(stage.receiver.id()).allow_unsigned_key(SUITE);
+        not_trusted(&stage, publisher).await;
+    }
+
+    // Nor from an unsigned one that was believed at first.
+    let stubborn = stage.connect("sender").await;
+    let publisher = || stubborn.publisher(stage.receiver.id()).allow_unsigned_key(SUITE);
+    drop(publisher().start().await.unwrap());
+    stage.evil.play(serves_bare(&PrivateKey::generate().unwrap()));
+    not_trusted(&stage, publisher()).await;
+    stage.honest_traffic_still_arrives().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_clients_signed_key() {
+    let stage = Stage::new().await;
+    let mallory = stage.connect("mallory").await;
+    let key = Keyring::new(PrivateKey::generate().unwrap());
+    mallory.register_keys(&key).await.unwrap();
+    stage.evil.play(serves(&signed_key(&mallory).await));
+    let error = not_trusted(&stage, stage.publisher()).await;
+    assert_eq!(reason(&error), SignedKeyError::OtherSigner(mallory.id().clone()));
+    stage.honest_traffic_still_arrives().await;
+}
+
+fn announce(identity: &Identity, key: &PrivateKey) -> String {
+    let keys = vec![RecipientKey::X25519(*key.public_key())];
+    let day = Duration::from_secs(24 * 60 * 60);
+    let announcement = Announcement::new(identity, keys, Timestamp::now(), day, None);
+    announcement.sign(identity).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_key_of_another_authority() {
+    let stage = Stage::new().await;
+    let identity = identity_of_another_ca("receiver");
+    let forged = announce(&identity, &PrivateKey::generate().unwrap());
+    stage.evil.play(serves(&forged));
+    let error = not_trusted(&stage, stage.publisher()).await;
+    assert!(
+        matches!(reason(&error), SignedKeyError::Certificate(_)),
+        "{error}"
+    );
+    stage.honest_traffic_still_arrives().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_key_with_another_key_written_into_it() {
+    let stage = Stage::new().await;
+    let own = signed_key(&stage.receiver).await;
+    let [header, payload, signature] = own.split('.').collect::<Vec<_>>()[..] else {
+        panic!("no compact JWS: {own}");
+    };
+    let mut payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let stolen = PrivateKey::generate().unwrap();
+    payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
+    payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
+    let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
+    stage
+        .evil
+        .play(serves(&format!("{header}.{payload}.{signature}")));
+    let error = not_trusted(&stage, stage.publisher()).await;
+    assert_eq!(reason(&error), SignedKeyError::Signature);
+    stage.honest_traffic_still_arrives().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_signed_key_to_who_has_seen_a_newer_one() {
+    let stage = Stage::new().await;
+    let old = signed_key(&stage.receiver).await;
+    // The receiver changes its key.
+    let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(stage.private_key());
+    stage.receiver.register_keys(&keyring).await.unwrap();
+    let new = signed_key(&stage.receiver).await;
+    assert_ne!(old, new);
+
+    let pins = tempfile::tempdir().unwrap();
+    let sender = || stage.builder("sender").pins_in(pins.path()).connect();
+    let before = sender().await.unwrap();
+    let publisher = before.publisher(stage.receiver.id()).start().await.unwrap();
+    assert_eq!(
+        publisher.receiver_key().await,
+        RecipientKey::X25519(*keyring.newest().public_key())
+    );
+    drop(publisher);
+    stage.evil.play(serves(&old));
+    for client in [before, sender().await.unwrap()] {
+        not_trusted(&stage, client.publisher(stage.receiver.id())).await;
+    }
+    stage.evil.play(serves(&new));
+    let publisher = sender().await.unwrap().publisher(stage.receiver.id());
+    drop(publisher.start().await.unwrap());
+}

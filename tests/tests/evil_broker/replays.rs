@@ -1,0 +1,248 @@
+//! Messages that come again, elsewhere, or under another name: the receiver gets each once, where it belongs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ciphermq_client::dedup::Durable;
+use ciphermq_client::{
+    Consumer, ExchangeName, Keyring, OpenError, PrivateKey, QueueName, RoutingKey, Timestamp,
+    UnopenableReason, default_queue, default_routing_key, start_stream,
+};
+use ciphermq_tests::evil::Stage;
+use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use serde_json::Value;
+
+use crate::envelopes::{not_authentic, other_id, other_receiver};
+use crate::{deliver_to, published};
+
+const EXCHANGE: &str = "ciphermq_exchange";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_for_another_receiver() {
+    let stage = Stage::new().await;
+    let other = stage.connect("other").await;
+    let key = PrivateKey::generate().unwrap();
+    let key_id = key.public_key().key_id().to_string();
+    let ids = stage.publish(["for the receiver"]).await;
+    let stolen = published(&stage, "sender").remove(0);
+    // As it is; made out to the other receiver; and sealed, allegedly, for its key.
+    let with = |changes: &[(&str, &str)]| {
+        let mut fields: Value = serde_json::from_str(&stolen).unwrap();
+        for (field, value) in changes {
+            assert!(fields[*field].is_string());
+            fields[*field] = (*value).into();
+        }
+        (
+            fields["message_id"].as_str().unwrap().to_owned(),
+            fields.to_string(),
+        )
+    };
+    let to_other = ("receiver_client_id", "other");
+    let deliveries = vec![
+        with(&[]),
+        with(&[to_other, ("message_id", "a")]),
+        with(&[to_other, ("message_id", "b"), ("receiver_key_id", &key_id)]),
+    ];
+    deliver_to(&stage, "other", deliveries);
+
+    let mut consumer = other
+        .consumer(&default_queue(other.id()).unwrap())
+        .keyring(Keyring::new(key))
+        .register_key(true)
+        .bind(
+            ExchangeName::new(EXCHANGE).unwrap(),
+            default_routing_key(other.id()).unwrap(),
+        )
+        .start()
+        .await
+        .unwrap();
+    let refused = unopenable(&mut consumer, "as it is").await;
+    assert!(other_receiver(&refused.reason), "{:?}", refused.reason);
+    let refused_too = unopenable(&mut consumer, "made out to the other").await;
+    assert!(
+        matches!(
+            refused_too.reason,
+            UnopenableReason::Sealed(OpenError::NoPrivateKey(_))
+        ),
+        "{:?}",
+        refused_too.reason
+    );
+    let refused_as_well = unopenable(&mut consumer, "allegedly for its key").await;
+    assert!(
+        not_authentic(&refused_as_well.reason),
+        "{:?}",
+        refused_as_well.reason
+    );
+    // What is really for the other arrives.
+    let publisher = stage.sender.publisher(other.id()).start().await.unwrap();
+    publisher.submit("for the other").await.unwrap();
+    publisher.finish().await;
+    assert_eq!(text(&opened(&mut consumer).await), "for the other");
+
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let message = opened(&mut consumer).await;
+    assert_eq!(
+        (message.message_id(), text(&message)),
+        (&ids[0], "for the receiver")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_under_another_id() {
+    let stage = Stage::new().await;
+    let ids = stage.publish(["one", "two"]).await;
+    let (one, two) = (ids[0].to_string(), ids[1].to_string());
+    let envelopes = published(&stage, "sender");
+    let relabelled = envelopes[0].replace(&one, "fresh");
+    assert_ne!(relabelled, envelopes[0]);
+    stage.evil.play(move |line| match line.delivery_to("receiver") {
+        // Exchanged with each other; and, before them, one under an id that nobody has seen.
+        Some((id, _)) if id == one => vec![
+            format!("Message: fresh {relabelled}"),
+            format!("Message: {one} {}", envelopes[1]),
+            format!("Message: {two} {}", envelopes[0]),
+        ],
+        Some((id, _)) if id == two => Vec::new(),
+        _ => line.honest(),
+    });
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let fresh = unopenable(&mut consumer, "under a new id").await;
+    assert!(not_authentic(&fresh.reason), "{:?}", fresh.reason);
+    let mut held = vec![fresh];
+    for what in ["two as one", "one as two"] {
+        let refused = unopenable(&mut consumer, what).await;
+        assert!(other_id(&refused.reason), "{what}: {:?}", refused.reason);
+        held.push(refused);
+    }
+    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    drop(held);
+    consumer.close().await;
+
+    stage.evil.play_honest();
+    let mut consumer = stage.consumer().start().await.unwrap();
+    for payload in ["one", "two"] {
+        let message = opened(&mut consumer).await;
+        assert_eq!(text(&message), payload);
+        message.ack().await.unwrap();
+    }
+    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_another_exchange() {
+    let stage = Stage::new().await;
+    let (exchange, key) = (
+        ExchangeName::new("alarms").unwrap(),
+        RoutingKey::new("fire").unwrap(),
+    );
+    let queue = QueueName::new("alarms_queue").unwrap();
+    stage.receiver.declare_queue(&queue).await.unwrap();
+    stage.receiver.declare_exchange(&exchange).await.unwrap();
+    stage.receiver.bind(&queue, &exchange, &key).await.unwrap();
+    let publisher = stage.publisher().exchange(exchange.clone()).routing_key(key);
+    let publisher = publisher.start().await.unwrap();
+    let id = publisher.submit("fire").await.unwrap();
+    publisher.finish().await;
+    let moved = published(&stage, "sender").remove(0);
+    deliver_to(&stage, "receiver", vec![(id.to_string(), moved)]);
+    let route = default_routing_key(stage.receiver.id()).unwrap();
+    let consumer = stage
+        .consumer()
+        .expect_route(ExchangeName::new(EXCHANGE).unwrap(), route);
+    let mut consumer = consumer.start().await.unwrap();
+    let refused = unopenable(&mut consumer, "an alarm among others").await;
+    assert_eq!(
+        refused.reason,
+        UnopenableReason::Sealed(OpenError::OtherExchange(exchange))
+    );
+    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+}
+
+/// Nothing but honest traffic is handed over, though `at_least` replays have come.
+async fn nothing_again(stage: &Stage, consumer: &mut Consumer, at_least: u64) {
+    stage.honest_traffic_arrives(consumer, "beside").await;
+    assert!(
+        consumer.duplicates() >= at_least,
+        "{} of {at_least} replays came",
+        consumer.duplicates()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acked_message_again_and_after_restarts() {
+    let mut stage = Stage::new().await;
+    let id = stage.publish(["once"]).await.remove(0).to_string();
+    let envelope = published(&stage, "sender").remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let record = || Durable::open(&folder.path().join("processed")).unwrap();
+
+    // At once after it was acked; acking it again is what the receiver answers, so this has an end.
+    let times = Arc::new(AtomicUsize::new(0));
+    stage.evil.play({
+        let (confirmed, again) = (format!("ACK_CONFIRMED {id}"), format!("Message: {id} {envelope}"));
+        move |line| {
+            let mut lines = line.honest();
+            if line.reply_to("receiver", &confirmed).is_some() && times.fetch_add(1, Ordering::SeqCst) < 3 {
+                lines.push(again.clone());
+            }
+            lines
+        }
+    });
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "once");
+    message.ack().await.unwrap();
+    nothing_again(&stage, &mut consumer, 1).await;
+    consumer.close().await;
+
+    // To a new consumer, and to another after a restart of the server.
+    for restart in [false, true] {
+        if restart {
+            stage.evil.play_honest();
+            stage.server.restart().await;
+        }
+        deliver_to(&stage, "receiver", vec![(id.clone(), envelope.clone())]);
+        let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+        nothing_again(&stage, &mut consumer, 1).await;
+        consumer.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_seals_of_a_message_that_was_sent_again() {
+    let stage = Stage::new().await;
+    let stream = start_stream(Timestamp::now()).unwrap();
+    let mut id = String::new();
+    // The second is what a sender does that was killed before it had the first ACK.
+    for client in [&stage.sender, &stage.connect("sender").await] {
+        let publisher = client.publisher(stage.receiver.id()).stream(stream);
+        let publisher = publisher.start().await.unwrap();
+        id = publisher.submit("once").await.unwrap().to_string();
+        assert_eq!(publisher.finish().await.acknowledged, 1);
+    }
+    let [first, second] = &published(&stage, "sender")[..] else {
+        panic!("it was sent twice");
+    };
+    assert_ne!(first, second, "it was sealed anew");
+
+    let folder = tempfile::tempdir().unwrap();
+    let record = || Durable::open(&folder.path().join("processed")).unwrap();
+    let deliveries = |envelopes: [&String; 2]| -> Vec<(String, String)> {
+        envelopes.map(|envelope| (id.clone(), envelope.clone())).into()
+    };
+    // Both at once, before it is acked: the second one first, in place of the one that is stored.
+    deliver_to(&stage, "receiver", deliveries([second, first]));
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "once");
+    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    message.ack().await.unwrap();
+    consumer.close().await;
+    // And long after.
+    for deliveries in [deliveries([first, second]), deliveries([second, first])] {
+        deliver_to(&stage, "receiver", deliveries);
+        let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+        nothing_again(&stage, &mut consumer, 1).await;
+        consumer.close().await;
+    }
+}

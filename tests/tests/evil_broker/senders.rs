@@ -1,0 +1,159 @@
+//! Senders that are not who they say, and certificates that are not theirs.
+
+use std::sync::Mutex;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ciphermq_client::{
+    ExchangeName, Identity, MessageId, OpenError, RecipientKey, SenderError, Timestamp, UnopenableReason,
+    default_routing_key,
+};
+use ciphermq_crypto::{Header, SendingSession};
+use ciphermq_tests::Authority;
+use ciphermq_tests::evil::Stage;
+use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use serde_json::Value;
+
+use crate::envelopes::no_certificate;
+use crate::signer;
+
+/// The certificate that a script serves in place of the sender's, and what the receiver must say.
+async fn certificate_served(
+    answer: impl FnOnce(&Stage) -> String,
+    refused_as: impl Fn(&UnopenableReason) -> bool,
+) {
+    let stage = Stage::new().await;
+    stage.publish(["original"]).await;
+    let answer = answer(&stage);
+    // The bystander's certificate is asked for later: only the first answer is a lie.
+    let lies = Mutex::new(1);
+    stage.evil.play(move |line| {
+        let is_answer = line.reply_to("receiver", "Certificate: ").is_some();
+        let mut lies = lies.lock().unwrap();
+        if !is_answer || *lies == 0 {
+            return line.honest();
+        }
+        *lies -= 1;
+        vec![answer.clone()]
+    });
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let refused = unopenable(&mut consumer, "another certificate").await;
+    assert!(refused_as(&refused.reason), "{:?}", refused.reason);
+    drop(refused);
+    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    consumer.close().await;
+    // It is not lost.
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "original");
+    message.ack().await.unwrap();
+    consumer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_certificate_is_served() {
+    certificate_served(|_| "Certificate not found".to_owned(), no_certificate).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_clients_certificate_is_served() {
+    let mallory = |stage: &Stage| certificate_of(&stage.server.pki().authority().client("mallory"));
+    certificate_served(mallory, no_certificate).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_senders_certificate_by_another_authority_is_served() {
+    let stranger = |_: &Stage| certificate_of(&Authority::new("CipherMQ test CA").client("sender"));
+    certificate_served(stranger, no_certificate).await;
+}
+
+fn certificate_of(identity: &ciphermq_tests::pki::Identity) -> String {
+    format!(
+        "Certificate: {}",
+        BASE64_STANDARD.encode(identity.certificate_der())
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_certificate_is_served() {
+    certificate_served(|_| "Certificate: AAAA".to_owned(), no_certificate).await;
+}
+
+/// A message that says to be the sender's, for the receiver's own key, in a session of `session`.
+fn forge(stage: &Stage, id: &str, mut session: SendingSession) -> Value {
+    let header = Header {
+        message_id: &MessageId::new(id).unwrap(),
+        exchange: &ExchangeName::new("ciphermq_exchange").unwrap(),
+        routing_key: &default_routing_key(stage.receiver.id()).unwrap(),
+        content_type: "text/plain",
+        sent_time: Timestamp::now(),
+    };
+    let envelope = session.seal(&header, b"forged").unwrap();
+    serde_json::from_slice(envelope.raw()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_the_sender_has_not_sent() {
+    let stage = Stage::new().await;
+    let key: RecipientKey = (*stage.private_key().public_key()).into();
+    let (receiver, now) = (stage.receiver.id(), Timestamp::now());
+    let signed_by = |identity: &Identity| SendingSession::start(identity, receiver, &key, now).unwrap();
+    stage.publish(["original"]).await;
+    let original: Value = serde_json::from_str(&crate::published(&stage, "sender")[0]).unwrap();
+
+    let unsigned = SendingSession::start_unsigned(stage.sender.id(), receiver, &key, now).unwrap();
+    let unsigned = forge(&stage, "unsigned", unsigned);
+    // With the certificate and signature of a session that the sender has really signed.
+    let session = SendingSession::start_unsigned(stage.sender.id(), receiver, &key, now).unwrap();
+    let mut grafted = forge(&stage, "grafted", session);
+    for field in ["sender_certificate", "sender_signature"] {
+        grafted[field] = original[field].clone();
+    }
+    // In the name of the sender, by a good certificate of somebody else; and by one in the sender's name, of another CA.
+    let mallory = signer(&stage.server.pki().authority().client("mallory"));
+    let mut relabelled = forge(&stage, "relabelled", signed_by(&mallory));
+    relabelled["sender_client_id"] = "sender".into();
+    let stranger = crate::identity_of_another_ca("sender");
+    let foreign = forge(&stage, "foreign", signed_by(&stranger));
+    assert_eq!(foreign["sender_client_id"], "sender");
+    assert_eq!(foreign["sender_certificate"], stranger.fingerprint().to_string());
+
+    let deliveries: Vec<String> = [unsigned, grafted, relabelled, foreign]
+        .iter()
+        .map(|forged| format!("Message: {} {forged}", forged["message_id"].as_str().unwrap()))
+        .collect();
+    let chain = format!("Certificate: {}", BASE64_STANDARD.encode(&stranger.chain()[0]));
+    stage.evil.play(move |line| {
+        let mut lines = line.honest();
+        if line.reply_to("receiver", "Subscribed to queue").is_some() {
+            lines.extend(deliveries.iter().cloned());
+        } else if line.reply_to("receiver", "Certificate not found").is_some() {
+            // What the true server does not have: the stranger's.
+            lines = vec![chain.clone()];
+        }
+        lines
+    });
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut refused = Vec::new();
+    for what in ["unsigned", "grafted", "relabelled", "foreign"] {
+        let forged = unopenable(&mut consumer, what).await;
+        assert_eq!(forged.message_id().as_str(), what);
+        refused.push(forged);
+    }
+    let sealed = |error| UnopenableReason::Sealed(error);
+    assert_eq!(refused[0].reason, sealed(OpenError::UnsignedSession));
+    assert_eq!(refused[1].reason, sealed(OpenError::NotAuthentic));
+    assert_eq!(refused[2].reason, sealed(OpenError::NotAuthentic));
+    assert!(
+        matches!(
+            refused[3].reason,
+            UnopenableReason::Sealed(OpenError::Sender(SenderError::Certificate(_)))
+        ),
+        "{:?}",
+        refused[3].reason
+    );
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "original");
+    message.ack().await.unwrap();
+    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+}
