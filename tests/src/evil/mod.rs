@@ -9,7 +9,7 @@
 //! The real server behind it sees the honest client, so that all that is not attacked goes on as always.
 //!
 //! - [`broker`]: the proxy, and its scripts
-//! - [`tls`]: its two sides' certificates
+//! - `tls`: its two sides' certificates
 //! - [`stage`]: a sender, a receiver and a bystander, connected through it
 //! - [`search`]: where a secret must not be found
 
