@@ -66,13 +66,6 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 "Redirect standard output into a file.",
             )
         })?;
-        if path.file_name().is_some_and(|name| name == keys::PUBLIC_KEY_FILE) {
-            let what = format!(
-                "The key was not saved: {} is the place of one's own public key.",
-                path.display()
-            );
-            return Err(Failure::new(what, "Redirect standard output into another file."));
-        }
         std::fs::write(&path, key.to_base64() + "\n").map_err(|error| {
             let what = format!(
                 "The key was not saved: {} cannot be written: {error}.",

@@ -50,12 +50,7 @@ impl Sealer {
             || self
                 .asked
                 .is_some_and(|asked| asked.elapsed() < client.inner().keys.ttl());
-        let can_seal = self.older_form().is_some()
-            || self
-                .session
-                .as_ref()
-                .is_some_and(|session| !session.is_exhausted(now));
-        if is_believed && can_seal {
+        if is_believed && self.can_seal(now) {
             return Ok(());
         }
         if !is_believed {
@@ -73,11 +68,7 @@ impl Sealer {
             }
             self.asked = Some(Instant::now());
         }
-        let is_usable = self
-            .session
-            .as_ref()
-            .is_some_and(|session| !session.is_exhausted(now));
-        if !is_usable && self.older_form().is_none() {
+        if !self.can_seal(now) {
             let started = match client.inner().identity.as_deref() {
                 Some(identity) => SendingSession::start(identity, &self.receiver, &self.key.key, now),
                 // Receivers refuse it unless they were told to admit unverified senders.
@@ -86,6 +77,12 @@ impl Sealer {
             self.session = Some(started.map_err(|error| sealing(&error))?);
         }
         Ok(())
+    }
+
+    /// Older forms need no session.
+    fn can_seal(&self, now: Timestamp) -> bool {
+        let session = self.session.as_ref();
+        self.older_form().is_some() || session.is_some_and(|session| !session.is_exhausted(now))
     }
 
     /// The older form to write, if the receiver's key is not signed and the caller has named one.

@@ -4,6 +4,7 @@
 //! A suite says how a session key is sealed for a receiver; the payload's cipher is the same for all suites,
 //! see [`crate::payload`]. One file a suite, and they are told apart here and nowhere else.
 
+mod base_mode;
 pub(crate) mod older;
 mod sealed_box;
 mod x25519_aes256gcm;

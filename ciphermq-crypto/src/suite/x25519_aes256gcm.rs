@@ -7,15 +7,12 @@
 //!
 //! KEM 0x0020 DHKEM(X25519, HKDF-SHA256), KDF 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM.
 
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
+use hpke::{Deserializable as _, Kem};
 use rand::CryptoRng;
-use zeroize::Zeroizing;
 
-use super::{SessionKey, UnusableKey};
-use crate::keys::{KEY_BYTES, PrivateKey, PublicKey};
+use super::{SessionKey, UnusableKey, base_mode};
+use crate::keys::{PrivateKey, PublicKey};
 
 pub(super) fn seal(
     receiver: &PublicKey,
@@ -23,35 +20,12 @@ pub(super) fn seal(
     session_key: &SessionKey,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, UnusableKey> {
-    let receiver =
-        <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(receiver.as_bytes()).map_err(|_| UnusableKey)?;
-    // The only thing that can go wrong from here on is a shared secret of zeros.
-    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-        &OpModeS::Base,
-        &receiver,
-        info,
-        session_key.as_slice(),
-        b"",
-        rng,
-    )
-    .map_err(|_| UnusableKey)?;
-    Ok([&enc.to_bytes()[..], &ciphertext].concat())
+    base_mode::seal::<X25519HkdfSha256>(receiver.as_bytes(), info, session_key, rng)
 }
 
 pub(super) fn open(key: &PrivateKey, info: &[u8], sealed: &[u8]) -> Option<SessionKey> {
-    let (enc, ciphertext) = sealed.split_at_checked(KEY_BYTES)?;
-    let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).ok()?;
     let key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(key.as_bytes()).ok()?;
-    let opened = hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-        &OpModeR::Base,
-        &key,
-        &enc,
-        info,
-        ciphertext,
-        b"",
-    );
-    let opened = Zeroizing::new(opened.ok()?);
-    Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
+    base_mode::open::<X25519HkdfSha256>(&key, info, sealed)
 }
 
 #[cfg(test)]
@@ -59,7 +33,10 @@ mod tests {
     use super::*;
     use crate::random;
     use crate::vector_tests::{Fixed, hex};
-    use hpke::aead::AesGcm128;
+    use hpke::aead::{AesGcm128, AesGcm256};
+    use hpke::kdf::HkdfSha256;
+    use hpke::{OpModeR, OpModeS, Serializable as _};
+    use zeroize::Zeroizing;
 
     /// "Ode on a Grecian Urn", the `info` of all vectors of RFC 9180; "Count-0"; "Beauty is truth, truth beauty".
     const INFO: &str = "4f6465206f6e2061204772656369616e2055726e";

@@ -8,18 +8,11 @@
 //! KEM 0x647a X-Wing (draft-connolly-cfrg-xwing-kem: X25519 and ML-KEM-768 of FIPS 203; draft-ietf-hpke-pq), KDF
 //! 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM. It holds as long as one of its two halves does.
 
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
-use hpke::{Deserializable as _, Kem, OpModeR, OpModeS, Serializable as _};
 use rand::CryptoRng;
-use zeroize::Zeroizing;
 
-use super::{SessionKey, UnusableKey};
+use super::{SessionKey, UnusableKey, base_mode};
 use crate::keys::{XWingPrivateKey, XWingPublicKey};
-
-/// X-Wing's ciphertext: 1,088 bytes of ML-KEM-768 and 32 of X25519.
-const ENC_BYTES: usize = 1120;
 
 pub(super) fn seal(
     receiver: &XWingPublicKey,
@@ -27,38 +20,18 @@ pub(super) fn seal(
     session_key: &SessionKey,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, UnusableKey> {
-    let receiver = <XWing as Kem>::PublicKey::from_bytes(receiver.as_bytes()).map_err(|_| UnusableKey)?;
-    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
-        &OpModeS::Base,
-        &receiver,
-        info,
-        session_key.as_slice(),
-        b"",
-        rng,
-    )
-    .map_err(|_| UnusableKey)?;
-    Ok([&enc.to_bytes()[..], &ciphertext].concat())
+    base_mode::seal::<XWing>(receiver.as_bytes(), info, session_key, rng)
 }
 
 pub(super) fn open(key: &XWingPrivateKey, info: &[u8], sealed: &[u8]) -> Option<SessionKey> {
-    let (enc, ciphertext) = sealed.split_at_checked(ENC_BYTES)?;
-    let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).ok()?;
-    let opened = hpke::single_shot_open::<AesGcm256, HkdfSha256, XWing>(
-        &OpModeR::Base,
-        &key.expand()?,
-        &enc,
-        info,
-        ciphertext,
-        b"",
-    );
-    let opened = Zeroizing::new(opened.ok()?);
-    Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
+    base_mode::open::<XWing>(&key.expand()?, info, sealed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random;
+    use zeroize::Zeroizing;
 
     #[test]
     fn opens_what_it_sealed_for_this_key_and_info_alone() {
