@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Topology;
 use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, Load, Policy, What};
+use crate::logging::MESSAGES;
 use crate::store::writer::{CommitObserver, Decided};
 use crate::store::{self, AckOutcome, LaneKey, Page, Publish, Reader, Seq, Time};
 
@@ -260,7 +261,7 @@ impl Deliveries {
 
     /// The mission's log lines: one for each message and queue, one for each acknowledgement.
     fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
-        if !tracing::enabled!(tracing::Level::INFO) {
+        if !tracing::enabled!(target: MESSAGES, tracing::Level::INFO) {
             return;
         }
         for (publish, _) in publishes {
@@ -269,6 +270,7 @@ impl Deliveries {
                 let queue = self.topology.queue_name(*queue);
                 let queue = queue.as_ref().map_or("", |name| name.as_str());
                 tracing::info!(
+                    target: MESSAGES,
                     "Published message {message_id} to queue '{queue}' via exchange '{}'",
                     publish.exchange
                 );
@@ -277,6 +279,7 @@ impl Deliveries {
         for (ack, outcome) in acks {
             if matches!(outcome, AckOutcome::Done(_)) {
                 tracing::info!(
+                    target: MESSAGES,
                     "Message {} acknowledged by client, removed from queues and status",
                     ack.message_id
                 );

@@ -45,6 +45,10 @@ pub(super) struct Text(pub(super) String);
 #[derive(Debug, Clone)]
 pub(super) struct Quantity(pub(super) String);
 
+/// `true` or `false`; kept as text, as a [`Quantity`] is.
+#[derive(Debug, Clone)]
+pub(super) struct Switch(pub(super) String);
+
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self(text)
@@ -52,6 +56,12 @@ impl From<String> for Text {
 }
 
 impl From<String> for Quantity {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<String> for Switch {
     fn from(text: String) -> Self {
         Self(text)
     }
@@ -102,6 +112,7 @@ sections! {
     }
     logging: Logging {
         level: Text,
+        messages: Switch,
         info_file_path: Text,
         debug_file_path: Text,
         error_file_path: Text,
@@ -241,6 +252,12 @@ impl<'de> Deserialize<'de> for Secret {
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Words { numbers: true }).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bool::deserialize(deserializer).map(|on| Self(on.to_string()))
     }
 }
 

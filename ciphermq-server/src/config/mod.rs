@@ -89,6 +89,8 @@ pub struct Tls {
 pub struct Logging {
     /// The most talkative level that is written anywhere.
     pub level: tracing::Level,
+    /// Whether there is a line of level INFO for every message that is accepted or acknowledged.
+    pub messages: bool,
     /// Holds the lines of level INFO.
     pub info_file_path: PathBuf,
     /// Holds the lines of level DEBUG and TRACE.

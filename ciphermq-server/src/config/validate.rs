@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::Path, path::PathBuf, time::Duration};
 use super::{
     Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
     error::line_at,
-    file::{self, Place, Quantity, Setting, Text},
+    file::{self, Place, Quantity, Setting, Switch, Text},
     limits, units,
 };
 
@@ -98,6 +98,7 @@ fn logging(section: &file::Logging, check: &Check<'_>) -> Result<Logging, Error>
         },
         "error, warn, info, debug or trace",
     )?;
+    let messages = check.switch(("logging", "messages"), section.messages.as_ref(), true)?;
     let rotation = check.choice(
         ("logging", "rotation"),
         section.rotation.as_ref(),
@@ -144,6 +145,7 @@ fn logging(section: &file::Logging, check: &Check<'_>) -> Result<Logging, Error>
     )?;
     Ok(Logging {
         level,
+        messages,
         info_file_path,
         debug_file_path,
         error_file_path,
@@ -223,6 +225,23 @@ impl<'a> Check<'a> {
         read(&setting.value.0.trim().to_ascii_lowercase()).ok_or_else(|| {
             let problem = format!("`{}` is unknown", setting.value.0);
             self.wrong(name, Some(&setting.place), problem, format!("Write {choices}."))
+        })
+    }
+
+    /// Yes or no.
+    pub(super) fn switch(
+        &self,
+        name: Name,
+        setting: Option<&Setting<Switch>>,
+        default: bool,
+    ) -> Result<bool, Error> {
+        let Some(setting) = setting else {
+            return Ok(default);
+        };
+        let text = setting.value.0.trim();
+        text.to_ascii_lowercase().parse().map_err(|_| {
+            let problem = format!("`{text}` is neither");
+            self.wrong(name, Some(&setting.place), problem, "Write true or false.")
         })
     }
 

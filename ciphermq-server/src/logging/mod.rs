@@ -137,6 +137,9 @@ struct Console {
     colour: bool,
 }
 
+/// The target of the lines that there is one of for every message.
+pub const MESSAGES: &str = "ciphermq_messages";
+
 /// Everything behind [`init`], but for what belongs to the process: tests start it as often as they like.
 fn start(
     config: &Logging,
@@ -176,6 +179,7 @@ fn start(
     };
     let filter = Targets::new()
         .with_default(libraries)
-        .with_target("ciphermq", level);
+        .with_target("ciphermq", level)
+        .with_target(MESSAGES, if config.messages { level } else { LevelFilter::OFF });
     Ok((Registry::default().with(filter).with(lines), Guard { spools }))
 }

@@ -51,6 +51,7 @@ impl Logs {
         let path = |name: &str| folder.path().join("logs").join(name);
         let config = Logging {
             level,
+            messages: true,
             info_file_path: path("info.log"),
             debug_file_path: path("debug.log"),
             error_file_path: path("error.log"),
