@@ -13,6 +13,7 @@
 //! - [`args`]: the command line as it is typed
 //! - [`connection`]: how to reach the server: flags, environment, file, defaults
 //! - [`commands`]: one command, one file
+//! - [`local`]: a server of one's own, throwaway
 //! - [`output`]: where received messages are written
 //! - [`console`]: what people read meanwhile
 //! - [`signals`]: SIGINT and SIGTERM
@@ -23,6 +24,7 @@ mod commands;
 mod connection;
 mod console;
 mod exit;
+mod local;
 mod output;
 mod signals;
 

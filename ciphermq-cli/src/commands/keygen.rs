@@ -44,6 +44,6 @@ pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-pub(super) fn failure(error: keygen::Error) -> Failure {
+pub(crate) fn failure(error: keygen::Error) -> Failure {
     Failure::new(sentence(&error.to_string()), sentence(&error.help()))
 }

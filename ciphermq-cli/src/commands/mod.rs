@@ -1,6 +1,7 @@
 //! One command, one file: its arguments, what they mean, and what it does.
 
 pub(crate) mod ack;
+pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, verbosity: Verbosity) -> Result<Exit, Failur
     match command {
         Command::Send(args) => block_on(send::run(args, console(Role::Sender))),
         Command::Receive(args) => block_on(receive::run(args, console(Role::Receiver))),
+        Command::Bench(args) => block_on(bench::run(args, console(Role::Client))),
         Command::Demo(args) => block_on(demo::run(args, console(Role::Demo), verbosity)),
         Command::Keygen(args) => keygen::run(args, &console(Role::Client)),
         Command::Certs(args) => certs::run(args, &console(Role::Client)),

@@ -6,23 +6,20 @@
 //!   the messages ─► ciphermq-cli send     received_messages.jsonl ─► compared with the messages
 //! ```
 
-mod child;
 mod compare;
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ciphermq_client::Timestamp;
-use keygen::{CertsArgs, KeysArgs};
+use keygen::KeysArgs;
 use tokio::process::Command;
 
-use self::child::Child;
 use self::compare::Expected;
 use super::keygen::failure as keygen_failure;
 use crate::console::{Console, Grouped, Verbosity};
 use crate::exit::{Exit, Failure};
+use crate::local::{self, Child, ENDING, Logging, READY};
 use crate::output::sink;
 use crate::signals::Signals;
 
@@ -46,12 +43,8 @@ const SAMPLE: &str = "tests/data/sensor-readings.jsonl";
 const SENDER: &str = "sender_1";
 const RECEIVER: &str = "receiver_1";
 const OUTPUT: &str = "received_messages.jsonl";
-/// How long the server and the receiver may take to be ready, on a busy machine.
-const READY: Duration = Duration::from_secs(60);
 /// After how many seconds without any message the receiver gives up.
 const IDLE_SECONDS: &str = "60";
-/// How long a program may take to end when asked to.
-const ENDING: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(args: Args, console: Console, verbosity: Verbosity) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
@@ -67,7 +60,6 @@ struct Demo {
     folder: PathBuf,
     file: PathBuf,
     expected: Expected,
-    server_program: PathBuf,
     own_program: PathBuf,
     console: Console,
     verbosity: Verbosity,
@@ -82,15 +74,9 @@ struct Measured {
 impl Demo {
     /// Finds everything that is needed, and makes certificates, keys and the configuration.
     fn prepare(args: &Args, console: Console, verbosity: Verbosity) -> Result<Self, Failure> {
-        let own_program = std::env::current_exe()
-            .map_err(|error| Failure::plain(format!("This program does not find itself: {error}.")))?;
-        let server_program = own_program.with_file_name("ciphermq-server");
-        if !server_program.is_file() {
-            return Err(Failure::new(
-                format!("The server, {}, is not there.", server_program.display()),
-                "Build it: cargo build --release -p ciphermq-server (scripts/demo builds everything).",
-            ));
-        }
+        let own_program = local::own_program()?;
+        // Rather now than after everything else was made.
+        local::server_program()?;
         let file = match &args.file {
             Some(file) => file.clone(),
             None => sample(&own_program)?,
@@ -109,28 +95,17 @@ impl Demo {
             folder.display()
         ));
         let certs = folder.join("certs");
-        let clients = vec![SENDER.to_owned(), RECEIVER.to_owned()];
-        let certs_args = CertsArgs {
-            out: certs.clone(),
-            server_names: vec!["localhost".to_owned()],
-            clients,
-            days: 30,
-            force: false,
-            new_ca: false,
-        };
-        keygen::certs::run(&certs_args, Timestamp::now()).map_err(keygen_failure)?;
+        local::certificates(&folder, &[SENDER, RECEIVER])?;
         keygen::keys::run(&KeysArgs {
             out: certs,
             force: false,
             post_quantum: false,
         })
         .map_err(keygen_failure)?;
-        std::fs::write(folder.join("config.toml"), CONFIG).map_err(|error| unwritable(&folder, &error))?;
         Ok(Self {
             folder,
             file,
             expected,
-            server_program,
             own_program,
             console,
             verbosity,
@@ -138,7 +113,8 @@ impl Demo {
     }
 
     async fn run(self) -> Result<Exit, Failure> {
-        let (mut server, address) = self.start_server().await?;
+        let (mut server, address) =
+            local::start_server(&self.folder, local::SQLITE, Logging { messages: true }).await?;
         self.console.say(format_args!("The server listens on {address}"));
         let mut receiver = self.start_receiver(&address).await?;
         self.console.say(format_args!(
@@ -160,24 +136,6 @@ impl Demo {
         self.expected.compare(&self.folder.join(OUTPUT))?;
         sink::print(self.result(&measured))?;
         Ok(Exit::Done)
-    }
-
-    async fn start_server(&self) -> Result<(Child, String), Failure> {
-        let mut command = Command::new(&self.server_program);
-        command.args(["--config", "config.toml"]);
-        let mut server = Child::start("ciphermq-server", command, &self.folder)?;
-        let line = server.line_with("listening on ", READY).await?;
-        let address: Option<SocketAddr> = line
-            .split_whitespace()
-            .next()
-            .and_then(|address| address.parse().ok());
-        let Some(port) = address.map(|address| address.port()) else {
-            return Err(Failure::plain(format!(
-                "The server listens on {line:?}, which is no address."
-            )));
-        };
-        // The certificate is for this name.
-        Ok((server, format!("localhost:{port}")))
     }
 
     async fn start_receiver(&self, address: &str) -> Result<Child, Failure> {
@@ -272,32 +230,6 @@ impl Demo {
         text
     }
 }
-
-/// The server's configuration; its relative paths lead into the demo's folder, where it is started.
-const CONFIG: &str = r#"# Made by `ciphermq-cli demo`.
-[server]
-address = "127.0.0.1:0"
-connection_type = "tls"
-
-[tls]
-cert_path = "certs/server.crt"
-key_path = "certs/server.key"
-ca_cert_path = "certs/ca.crt"
-
-[logging]
-level = "info"
-info_file_path = "logs/server_info.log"
-debug_file_path = "logs/server_debug.log"
-error_file_path = "logs/server_error.log"
-rotation = "daily"
-max_size_mb = 100
-
-[database]
-url = "sqlite://data/ciphermq.db"
-
-[encryption]
-algorithm = "aes-256-gcm"
-"#;
 
 /// The sample, from where we stand or from where this program was built.
 fn sample(own_program: &Path) -> Result<PathBuf, Failure> {

@@ -1,6 +1,6 @@
-//! A program that the demo starts: watched, and ended with the demo.
+//! A program that this one starts: watched, and ended with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::exit::Failure;
 const TAIL: usize = 8;
 
 /// A started program. It is killed when this is dropped.
-pub(super) struct Child {
+pub(crate) struct Child {
     name: &'static str,
     child: tokio::process::Child,
     /// What it has written to stderr; `None` where people see it themselves.
     lines: Option<watch::Receiver<Lines>>,
-    log: String,
+    log: PathBuf,
 }
 
 #[derive(Debug, Default)]
@@ -31,12 +31,12 @@ struct Lines {
 
 impl Child {
     /// Starts a program in `folder`. What it writes goes into a log file there.
-    pub(super) fn start(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
         Self::start_with(name, command, folder, Stdio::piped())
     }
 
     /// The same, but people see what it writes to stderr.
-    pub(super) fn start_shown(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start_shown(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
         Self::start_with(name, command, folder, Stdio::inherit())
     }
 
@@ -64,11 +64,8 @@ impl Child {
                 "Build all programs anew: scripts/demo does.",
             )
         })?;
-        let log = format!("{}.log", name.replace(' ', "-"));
-        let lines = child
-            .stderr
-            .take()
-            .map(|stderr| watch_lines(stderr, folder.join(&log)));
+        let log = folder.join(format!("{}.log", name.replace(' ', "-")));
+        let lines = child.stderr.take().map(|stderr| watch_lines(stderr, log.clone()));
         Ok(Self {
             name,
             child,
@@ -78,7 +75,7 @@ impl Child {
     }
 
     /// Waits for a line with `text` and returns what follows it.
-    pub(super) async fn line_with(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
+    pub(crate) async fn line_with(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
         let Some(mut lines) = self.lines.clone() else {
             return Err(self.failure("is not watched"));
         };
@@ -104,8 +101,13 @@ impl Child {
         }
     }
 
+    /// Its process id, as long as it has not been waited for.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Asks it to end.
-    pub(super) fn terminate(&self) -> Result<(), Failure> {
+    pub(crate) fn terminate(&self) -> Result<(), Failure> {
         let pid = self
             .child
             .id()
@@ -117,7 +119,7 @@ impl Child {
     }
 
     /// Waits for its end, which must be a good one.
-    pub(super) async fn ended_well(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
+    pub(crate) async fn ended_well(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
         let status = self.wait(limit).await?;
         if status.success() {
             return Ok(());
@@ -152,17 +154,13 @@ impl Child {
             .unwrap_or_default();
         Failure::new(
             format!("{} {what}.", self.name),
-            format!(
-                "The last lines of {} in the demo's folder:\n{}",
-                self.log,
-                tail.join("\n")
-            ),
+            format!("The last lines of {}:\n{}", self.log.display(), tail.join("\n")),
         )
     }
 }
 
 /// Reads lines as they come, keeps them, and writes them into a file.
-fn watch_lines(stderr: ChildStderr, log: std::path::PathBuf) -> watch::Receiver<Lines> {
+fn watch_lines(stderr: ChildStderr, log: PathBuf) -> watch::Receiver<Lines> {
     let (sender, receiver) = watch::channel(Lines::default());
     tokio::spawn(async move {
         let mut file = tokio::fs::File::create(&log).await.ok();

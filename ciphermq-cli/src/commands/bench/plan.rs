@@ -1,0 +1,169 @@
+//! What is asked for.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The load.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct PlanArgs {
+    /// How many messages
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) messages: u64,
+    /// Bytes of each payload; 24 of them say when the message was sent
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(24..))]
+    pub(super) size: u32,
+    /// How many messages each sender may have sent that are not acknowledged yet
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub(super) window: NonZeroU32,
+    /// How many messages go into one batch at most
+    #[arg(long, value_name = "N", default_value = "250")]
+    pub(super) batch: NonZeroU32,
+    /// How many connections send
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) senders: NonZeroU32,
+    /// How many connections receive, each from a queue of its own
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) receivers: NonZeroU32,
+    /// Which part of the way is measured
+    #[arg(long, value_enum, default_value_t = Mode::EndToEnd)]
+    pub(super) mode: Mode,
+    /// How many messages a second are sent, by all senders together [default: as many as can be]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(super) rate: Option<f64>,
+}
+
+/// Which part of a message's way is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Mode {
+    /// From the first message sent until the last one is opened and its acknowledgement confirmed
+    EndToEnd,
+    /// Until the last one is acknowledged by the server; nobody receives. Latencies are those of the acknowledgements
+    Publish,
+    /// All messages wait in their queues; from the first receiver's connection until the last one's confirmation
+    Drain,
+}
+
+/// A server of one's own.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "A server of its own")]
+pub(super) struct SpawnArgs {
+    /// Start a server in a temporary folder, with this database: `sqlite`, or the postgres:// URL of one that may be
+    /// filled with messages
+    #[arg(
+        long = "spawn",
+        id = "spawn",
+        value_name = "DATABASE",
+        conflicts_with_all = ["server", "server_name", "ca", "cert", "key", "private_key"],
+        value_parser = database,
+    )]
+    database: Option<String>,
+    /// Receivers have post-quantum keys, too: messages are sealed with XWING-AES256GCM
+    #[arg(long, requires = "spawn")]
+    pub(super) post_quantum: bool,
+    /// The server logs a line for every message, as it does by default otherwise
+    #[arg(long, requires = "spawn")]
+    pub(super) log_messages: bool,
+    /// So many messages wait in the first queue all the time, for a receiver that is away
+    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
+    pub(super) backlog: u64,
+    /// So many queues are there, bound, and not used
+    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
+    pub(super) idle_queues: u32,
+    /// So many connections are there and say nothing
+    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
+    pub(super) idle_connections: u32,
+}
+
+impl SpawnArgs {
+    /// The database's URL, if a server is to be started.
+    pub(super) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// The database's kind.
+    pub(super) fn kind(&self) -> Option<&'static str> {
+        let is_sqlite = self.database()?.starts_with("sqlite:");
+        Some(if is_sqlite { "sqlite" } else { "postgres" })
+    }
+}
+
+impl PlanArgs {
+    /// How many messages the sender with this number sends to the receiver with this number.
+    pub(super) fn share(&self, sender: u32, receiver: u32) -> u64 {
+        let pairs = u64::from(self.senders.get()) * u64::from(self.receivers.get());
+        let pair = u64::from(sender) * u64::from(self.receivers.get()) + u64::from(receiver);
+        self.messages / pairs + u64::from(pair < self.messages % pairs)
+    }
+
+    /// The time between two messages of one sender.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        let per_second = self.rate? / f64::from(self.senders.get());
+        Some(Duration::from_secs_f64(1.0 / per_second))
+    }
+}
+
+fn database(text: &str) -> Result<String, String> {
+    match text {
+        "sqlite" => Ok(crate::local::SQLITE.to_owned()),
+        url if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(url.to_owned()),
+        _ => Err("it is neither `sqlite` nor a postgres:// URL".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (0.001..=1e9).contains(&rate) {
+        return Ok(rate);
+    }
+    Err("it is not between 0.001 and 1,000,000,000 messages a second".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        plan: PlanArgs,
+    }
+
+    fn plan(line: &str) -> PlanArgs {
+        let words = std::iter::once("bench").chain(line.split_whitespace());
+        <Line as clap::Parser>::try_parse_from(words).unwrap().plan
+    }
+
+    #[test]
+    fn every_message_is_somebodys() {
+        for (messages, senders, receivers) in [(1, 3, 2), (100, 1, 1), (101, 3, 4), (7, 7, 7)] {
+            let plan = plan(&format!(
+                "--messages {messages} --senders {senders} --receivers {receivers}"
+            ));
+            let shares: Vec<u64> = (0..senders)
+                .flat_map(|sender| (0..receivers).map(move |receiver| (sender, receiver)))
+                .map(|(sender, receiver)| plan.share(sender, receiver))
+                .collect();
+            assert_eq!(shares.iter().sum::<u64>(), messages);
+            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+            assert!(most - least <= 1, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_all_senders_together() {
+        assert_eq!(
+            plan("--rate 1000 --senders 4").interval(),
+            Some(Duration::from_millis(4))
+        );
+        assert_eq!(plan("").interval(), None);
+    }
+
+    #[test]
+    fn a_database_is_a_word_or_a_url() {
+        assert_eq!(database("sqlite").unwrap(), "sqlite://data/ciphermq.db");
+        assert_eq!(database("postgres://u@h/d").unwrap(), "postgres://u@h/d");
+        assert!(database("mysql://u@h/d").is_err());
+        assert!(rate("0").is_err() && rate("x").is_err() && rate("NaN").is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! What was measured: a table for people, one JSON object for programs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::latencies::Latencies;
+use super::plan::{Mode, PlanArgs, SpawnArgs};
+use super::target::{Cost, Target};
+use crate::console::Grouped;
+use crate::exit::Failure;
+
+/// What a run has shown.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) time: Duration,
+    pub(super) latencies: Latencies,
+    pub(super) suite: String,
+    pub(super) server_version: String,
+    /// Of the server: its CPU time within `time`, and its peak memory.
+    pub(super) server: Option<Cost>,
+    /// Of this process, the same.
+    pub(super) client: Option<Cost>,
+}
+
+/// The fields of the JSON object; documented in docs/performance.md.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    mode: Mode,
+    messages: u64,
+    size: u32,
+    window: u32,
+    batch: u32,
+    senders: u32,
+    receivers: u32,
+    rate: Option<f64>,
+    suite: String,
+    /// `sqlite` or `postgres`; `null` for a server that ran already.
+    database: Option<&'static str>,
+    log_messages: Option<bool>,
+    backlog: u64,
+    idle_queues: u32,
+    idle_connections: u32,
+    server_version: String,
+    seconds: f64,
+    messages_per_second: f64,
+    payload_bytes_per_second: f64,
+    latency_ms: Latency,
+    server_cpu_seconds: Option<f64>,
+    server_peak_memory_bytes: Option<u64>,
+    client_cpu_seconds: Option<f64>,
+    client_peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    min: f64,
+    mean: f64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+}
+
+impl Report {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "figures for people, with three digits that count"
+    )]
+    pub(super) fn new(plan: &PlanArgs, spawn: &SpawnArgs, target: &Target, measured: Measured) -> Self {
+        let seconds = measured.time.as_secs_f64().max(1e-9);
+        let latencies = &measured.latencies;
+        let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+        let at = |quantile| milliseconds(latencies.value_at_quantile(quantile));
+        let is_spawned = matches!(target, Target::Spawned(_));
+        Self {
+            mode: plan.mode,
+            messages: plan.messages,
+            size: plan.size,
+            window: plan.window.get(),
+            batch: plan.batch.get(),
+            senders: plan.senders.get(),
+            receivers: plan.receivers.get(),
+            rate: plan.rate,
+            suite: measured.suite,
+            database: spawn.kind(),
+            log_messages: is_spawned.then_some(spawn.log_messages),
+            backlog: spawn.backlog,
+            idle_queues: spawn.idle_queues,
+            idle_connections: spawn.idle_connections,
+            server_version: measured.server_version,
+            seconds,
+            messages_per_second: plan.messages as f64 / seconds,
+            payload_bytes_per_second: plan.messages as f64 * f64::from(plan.size) / seconds,
+            latency_ms: Latency {
+                min: milliseconds(latencies.min()),
+                mean: latencies.mean() / 1e6,
+                p50: at(0.5),
+                p90: at(0.9),
+                p99: at(0.99),
+                p999: at(0.999),
+                max: milliseconds(latencies.max()),
+            },
+            server_cpu_seconds: measured.server.map(|cost| cost.cpu.as_secs_f64()),
+            server_peak_memory_bytes: measured.server.map(|cost| cost.peak_memory),
+            client_cpu_seconds: measured.client.map(|cost| cost.cpu.as_secs_f64()),
+            client_peak_memory_bytes: measured.client.map(|cost| cost.peak_memory),
+        }
+    }
+
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        let json = serde_json::to_string(self)
+            .map_err(|error| Failure::plain(format!("The report cannot be written: {error}.")))?;
+        Ok(json + "\n")
+    }
+
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| {
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{name:<14} {value}");
+        };
+        let way = match self.mode {
+            Mode::EndToEnd => "end to end",
+            Mode::Publish => "published",
+            Mode::Drain => "drained",
+        };
+        line(
+            "messages",
+            format!(
+                "{} of {} bytes, {way}, sealed with {}",
+                Grouped(self.messages),
+                Grouped(self.size.into()),
+                self.suite
+            ),
+        );
+        line(
+            "load",
+            format!(
+                "{} sending, {} receiving, window {}, batches of {}",
+                self.senders,
+                self.receivers,
+                Grouped(self.window.into()),
+                self.batch
+            ),
+        );
+        line("time", format!("{:.3} s", self.seconds));
+        line(
+            "throughput",
+            format!(
+                "{} messages/s, {:.1} MB/s of payloads",
+                Grouped(whole(self.messages_per_second)),
+                self.payload_bytes_per_second / 1e6
+            ),
+        );
+        let Latency {
+            min,
+            p50,
+            p99,
+            p999,
+            max,
+            ..
+        } = self.latency_ms;
+        line(
+            "latency",
+            format!("{min:.3} ms at least, p50 {p50:.3}, p99 {p99:.3}, p99.9 {p999:.3}, {max:.3} at most"),
+        );
+        let per_message = |seconds: f64| seconds * 1e6 * self.messages_per_second.recip() / self.seconds;
+        let mut process = |name: &str, cpu: Option<f64>, memory: Option<u64>| {
+            if let (Some(cpu), Some(memory)) = (cpu, memory) {
+                line(
+                    name,
+                    format!(
+                        "{cpu:.2} s of CPU, {:.2} µs a message; {:.1} MB of memory at most",
+                        per_message(cpu),
+                        whole_megabytes(memory)
+                    ),
+                );
+            }
+        };
+        process("server", self.server_cpu_seconds, self.server_peak_memory_bytes);
+        process("clients", self.client_cpu_seconds, self.client_peak_memory_bytes);
+        text
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate for people"
+)]
+fn whole(rate: f64) -> u64 {
+    rate as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for people")]
+fn whole_megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
