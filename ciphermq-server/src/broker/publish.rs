@@ -121,7 +121,7 @@ impl Session {
             exchange: exchange.clone(),
             routing_key: routing_key.clone(),
             queues,
-            digest: Sha256::digest(envelope.raw()).into(),
+            digest: (!envelope.has_suite).then(|| Sha256::digest(envelope.raw()).into()),
             envelope,
             sent_time,
         }

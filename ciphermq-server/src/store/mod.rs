@@ -11,11 +11,11 @@
 //!
 //! - [`model`]: the rows and the transactions, without SQL
 //! - [`writer`]: group commit, splitting off what the store refuses, resolving unknown outcomes
-//! - `plan`: the rules that both databases follow, without SQL
+//! - `batch`: how messages are stored, without SQL
 //! - `sqlite`, `postgres`: the two databases, file by file alike
 
+mod batch;
 pub mod model;
-mod plan;
 mod postgres;
 mod sqlite;
 #[cfg(test)]

@@ -90,6 +90,22 @@ pub struct Transaction {
     pub deliveries: Vec<(MessageId, Time)>,
 }
 
+impl Transaction {
+    /// The messages that it is about.
+    pub(super) fn message_ids(&self) -> impl Iterator<Item = &MessageId> {
+        let published = self.publishes.iter().map(|publish| &publish.envelope.message_id);
+        let acked = self.acks.iter().map(|ack| &ack.message_id);
+        let rejected = self.rejections.iter().map(|rejection| &rejection.ack.message_id);
+        let delivered = self.deliveries.iter().map(|(id, _)| id);
+        published.chain(acked).chain(rejected).chain(delivered)
+    }
+
+    /// Whether it changes what became of messages.
+    pub(super) fn settles(&self) -> bool {
+        !(self.acks.is_empty() && self.rejections.is_empty() && self.deliveries.is_empty())
+    }
+}
+
 /// A write that is not about messages.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -143,8 +159,9 @@ pub struct Publish {
     pub queues: Arc<[QueueId]>,
     /// The envelope.
     pub envelope: Envelope,
-    /// SHA-256 of the envelope's bytes.
-    pub digest: [u8; 32],
+    /// SHA-256 of the envelope's bytes, if it has no suite. Where it has one, a retry may be sealed anew: its
+    /// id and its sender tell.
+    pub digest: Option<[u8; 32]>,
     /// When the server accepted it.
     pub sent_time: Time,
 }

@@ -490,7 +490,7 @@ pub async fn hold_tables(database: &Database) -> sqlx::Transaction<'static, sqlx
     loop {
         let mut transaction = pool.begin().await.expect("a transaction can be begun");
         // In the order in which the server writes to them. It may be chosen to give way all the same.
-        let lock = "LOCK TABLE message_metadata, messages IN ACCESS EXCLUSIVE MODE";
+        let lock = "LOCK TABLE batches, envelopes, waiting, fates IN ACCESS EXCLUSIVE MODE";
         match sqlx::raw_sql(lock).execute(&mut *transaction).await {
             Ok(_) => return transaction,
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40P01") => {}

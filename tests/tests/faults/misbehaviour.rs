@@ -140,7 +140,7 @@ async fn a_server_that_drops_messages_is_red() {
     let database = campaign.server.database().await;
     campaign.kill_server().await;
     let dropped = database
-        .execute("DELETE FROM messages WHERE seq IN (SELECT max(seq) FROM messages)")
+        .execute("DELETE FROM waiting WHERE first_seq IN (SELECT max(first_seq) FROM waiting)")
         .await;
     assert_eq!(dropped, 1);
     campaign.server.kill9().await;

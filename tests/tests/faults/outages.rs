@@ -43,7 +43,7 @@ async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -
     }
     campaign.pass_until_received(200).await;
     assert_eq!(campaign.connections(), before, "a connection was lost over it");
-    let witness = "DELETE FROM messages WHERE receiver_client_id = 'nobody'";
+    let witness = "DELETE FROM waiting WHERE receiver_client_id = 'nobody'";
     assert_eq!(campaign.server.database().await.execute(witness).await, 1);
     let report = campaign.settle().await.sound();
     eprintln!("{report}");

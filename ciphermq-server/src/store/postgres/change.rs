@@ -1,11 +1,8 @@
-//! The rare parts of a transaction: topology, keys, certificates, rejections.
+//! The rare parts of a transaction: topology, keys, certificates.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
-use ciphermq_protocol::MessageId;
-
-use crate::store::model::{AckOutcome, Change, CommitNumber, QueueId, Rejection, SealedRow, Seq};
-use crate::store::plan::Fate;
+use crate::store::model::{Change, CommitNumber, QueueId, SealedRow};
 
 /// Makes one change; the queue's number if it declared one.
 pub(super) async fn change(
@@ -102,72 +99,4 @@ async fn sealed(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// Moves a message out of its queues into `rejected_messages`.
-pub(super) async fn reject(
-    connection: &mut PgConnection,
-    Rejection { ack, reason }: &Rejection,
-) -> Result<AckOutcome, sqlx::Error> {
-    let delivered = ack.delivered_time.unwrap_or(ack.time).to_string();
-    let rejected = sqlx::query(
-        "UPDATE message_metadata SET \
-         delivered_time = COALESCE(delivered_time, GREATEST(sent_time, $3)), \
-         rejected_time = GREATEST(COALESCE(delivered_time, GREATEST(sent_time, $3)), $4) \
-         WHERE message_id = $1 AND receiver_client_id = $2 AND acknowledged_time IS NULL AND rejected_time IS NULL \
-         RETURNING first_seq, copies",
-    )
-    .bind(ack.message_id.as_str())
-    .bind(ack.client_id.as_str())
-    .bind(delivered)
-    .bind(ack.time.to_string())
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(row) = rejected else {
-        let fate = fate(connection, &ack.message_id).await?;
-        return Ok(Fate::rejection(fate.as_ref(), ack));
-    };
-    let (first, copies): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    sqlx::query(
-        "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, exchange_name, routing_key, \
-         reason, rejected_time, envelope) \
-         SELECT d.message_id, d.client_id, d.receiver_client_id, d.exchange_name, d.routing_key, $1, \
-         d.rejected_time, m.envelope FROM message_metadata d JOIN messages m ON m.seq = d.first_seq \
-         WHERE d.message_id = $2 ON CONFLICT DO NOTHING",
-    )
-    // PostgreSQL has no zero byte in its texts.
-    .bind(reason.replace('\0', "\u{fffd}"))
-    .bind(ack.message_id.as_str())
-    .execute(&mut *connection)
-    .await?;
-    let removed = sqlx::query(
-        "DELETE FROM messages WHERE seq >= $1 AND seq < $2 AND message_id = $3 RETURNING queue_id, seq",
-    )
-    .bind(first)
-    .bind(first.saturating_add(copies))
-    .bind(ack.message_id.as_str())
-    .fetch_all(connection)
-    .await?;
-    let mut places = removed
-        .iter()
-        .map(|row| Ok((QueueId(row.try_get(0)?), Seq(row.try_get(1)?))))
-        .collect::<Result<Vec<_>, sqlx::Error>>()?;
-    places.sort_unstable_by_key(|(_, seq)| *seq);
-    Ok(AckOutcome::Done(places))
-}
-
-async fn fate(connection: &mut PgConnection, id: &MessageId) -> Result<Option<Fate>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT receiver_client_id, acknowledged_time IS NOT NULL FROM message_metadata WHERE message_id = $1",
-    )
-    .bind(id.as_str())
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        Ok(Fate {
-            receiver: row.try_get(0)?,
-            acknowledged: row.try_get(1)?,
-        })
-    })
-    .transpose()
 }

@@ -1,26 +1,29 @@
 //! One transaction.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ciphermq_protocol::MessageId;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
-use super::change::{change, reject};
+use super::change::change;
 use super::connect::Connector;
-use super::error::{error, is_definite};
-use crate::store::model::{
-    Ack, AckOutcome, CommitNumber, Outcomes, PublishOutcome, QueueId, Seq, Time, Transaction,
-};
-use crate::store::plan::{AckPlan, Candidate, CopyRow, Fate, PublishPlan, Taken, seqs};
+use super::error::{decode, error, is_definite};
+use super::sql::{FORGET, FORGET_INDEX, KNOWN, SET_ASIDE};
+use crate::store::batch::accept::{Accepted, NewBatch};
+use crate::store::batch::fate::runs;
+use crate::store::batch::id::{Range, ranges};
+use crate::store::batch::ledger::{Entries, Ledger, lanes};
+use crate::store::batch::{BatchRow, queues, queues_text};
+use crate::store::model::{CommitNumber, Outcomes, QueueId, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the machine
 /// at its other end may have gone without a word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Rows that are forgotten in one step.
-const FORGET_ROWS: i64 = 1000;
+/// Batches that are forgotten in one step.
+const FORGET_STEP: i64 = 100;
 
 pub(super) struct PostgresCommitter {
     connector: Connector,
@@ -111,24 +114,20 @@ impl Committer for PostgresCommitter {
         };
         let mut session = self.session()?;
         if !self.forget_index {
-            // Only servers that forget pay for it.
-            sqlx::query(
-                "CREATE INDEX IF NOT EXISTS message_metadata_finished ON message_metadata (sent_time) \
-                 WHERE acknowledged_time IS NOT NULL OR rejected_time IS NOT NULL",
-            )
-            .execute(&mut session)
-            .await
-            .map_err(error)?;
+            sqlx::query(FORGET_INDEX)
+                .execute(&mut session)
+                .await
+                .map_err(error)?;
             self.forget_index = true;
         }
         let done = sqlx::query(FORGET)
             .bind(before.to_string())
-            .bind(FORGET_ROWS)
+            .bind(FORGET_STEP)
             .execute(&mut session)
             .await
             .map_err(error)?;
         self.session = Some(session);
-        Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_ROWS))
+        Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_STEP))
     }
 
     async fn close(self: Box<Self>) {
@@ -139,22 +138,19 @@ impl Committer for PostgresCommitter {
     }
 }
 
-const FORGET: &str = "DELETE FROM message_metadata WHERE message_id = ANY(ARRAY(SELECT message_id \
-                      FROM message_metadata \
-                      WHERE (acknowledged_time IS NOT NULL OR rejected_time IS NOT NULL) AND sent_time < $1 \
-                      ORDER BY sent_time LIMIT $2))";
-
 /// Everything up to the commit itself.
 async fn write(session: &mut PgConnection, transaction: &Transaction) -> Result<Outcomes, sqlx::Error> {
     sqlx::raw_sql("BEGIN").execute(&mut *session).await?;
-    let plan = PublishPlan::new(&transaction.publishes);
+    let mut ledger = known(session, transaction.message_ids()).await?;
+    let mut accepted = Accepted::new(&transaction.publishes, &ledger);
     let (commit, last): (i64, i64) = sqlx::query_as(
         "UPDATE server_state SET commit_number = commit_number + 1, last_seq = last_seq + $1 \
          RETURNING commit_number, last_seq",
     )
-    .bind(plan.copies)
+    .bind(accepted.copies)
     .fetch_one(&mut *session)
     .await?;
+    accepted.number(last - accepted.copies + 1);
     let mut outcomes = Outcomes {
         commit: CommitNumber(commit),
         ..Outcomes::default()
@@ -164,207 +160,219 @@ async fn write(session: &mut PgConnection, transaction: &Transaction) -> Result<
             .changes
             .push(change(session, outcomes.commit, given).await?);
     }
-    if !transaction.publishes.is_empty() {
-        outcomes.publishes = publish(session, &plan, last - plan.copies + 1).await?;
+    insert(session, &accepted.batches).await?;
+    if transaction.settles() {
+        for batch in &accepted.batches {
+            ledger.add(batch.row()).map_err(decode)?;
+        }
     }
-    if !transaction.acks.is_empty() {
-        outcomes.acks = acknowledge(session, &transaction.acks).await?;
+    outcomes.publishes = accepted.outcomes;
+    outcomes.acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
+    outcomes.rejections = transaction
+        .rejections
+        .iter()
+        .map(|rejection| ledger.reject(rejection))
+        .collect();
+    for (id, time) in &transaction.deliveries {
+        ledger.deliver(id, *time);
     }
-    for rejection in &transaction.rejections {
-        outcomes.rejections.push(reject(session, rejection).await?);
-    }
-    if !transaction.deliveries.is_empty() {
-        sqlx::query(
-            "UPDATE message_metadata m SET delivered_time = GREATEST(m.sent_time, given.delivered) \
-             FROM unnest($1::text[], $2::text[]) AS given (id, delivered) \
-             WHERE m.message_id = given.id AND m.delivered_time IS NULL",
-        )
-        .bind(
-            transaction
-                .deliveries
-                .iter()
-                .map(|(id, _)| id.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            transaction
-                .deliveries
-                .iter()
-                .map(|(_, time)| time.to_string())
-                .collect::<Vec<_>>(),
-        )
-        .execute(session)
-        .await?;
-    }
+    record(session, &ledger.entries()).await?;
     Ok(outcomes)
 }
 
-async fn publish(
+/// The batches of messages, by the messages' ids.
+pub(super) async fn known<'a>(
     session: &mut PgConnection,
-    plan: &PublishPlan<'_>,
-    next: i64,
-) -> Result<Vec<PublishOutcome>, sqlx::Error> {
-    let mut candidates = plan.candidates(next);
-    let inserted = insert_metadata(session, &candidates).await?;
-    let mut taken = HashMap::new();
-    if usize::try_from(inserted).is_ok_and(|inserted| inserted < candidates.len()) {
-        taken = lookup_taken(session, &candidates).await?;
-        candidates.retain(|candidate| !taken.contains_key(candidate.publish.envelope.message_id.as_str()));
+    ids: impl Iterator<Item = &'a MessageId>,
+) -> Result<Ledger, sqlx::Error> {
+    let mut ledger = Ledger::default();
+    let ranges = ranges(ids);
+    if ranges.is_empty() {
+        return Ok(ledger);
     }
-    let rows: Vec<CopyRow<'_>> = candidates.iter().flat_map(Candidate::rows).collect();
-    sqlx::query(
-        "INSERT INTO messages \
-         (seq, first_seq, queue_id, receiver_client_id, message_id, envelope_bytes, envelope) \
-         SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::bytea[])",
-    )
-    .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.first).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.queue.0).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.publish.envelope.receiver_client_id.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.publish.envelope.message_id.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.bytes).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.envelope).collect::<Vec<_>>())
-    .execute(session)
-    .await?;
-    Ok(plan.outcomes(next, &taken))
-}
-
-async fn insert_metadata(
-    session: &mut PgConnection,
-    candidates: &[Candidate<'_>],
-) -> Result<u64, sqlx::Error> {
-    let texts = |text: fn(&Candidate<'_>) -> String| candidates.iter().map(text).collect::<Vec<_>>();
-    let done = sqlx::query(
-        "INSERT INTO message_metadata (message_id, client_id, exchange_name, routing_key, sent_time, \
-         receiver_client_id, envelope_sha256, has_suite, first_seq, copies) \
-         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
-         $8::bool[], $9::int8[], $10::int8[]) ON CONFLICT (message_id) DO NOTHING",
-    )
-    .bind(candidates.iter().map(|c| c.publish.envelope.message_id.as_str()).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.publish.sender.as_str()).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.publish.exchange.as_str()).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.publish.routing_key.as_str()).collect::<Vec<_>>())
-    .bind(texts(|c| c.publish.sent_time.to_string()))
-    .bind(candidates.iter().map(|c| c.publish.envelope.receiver_client_id.as_str()).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.publish.digest.as_slice()).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.publish.envelope.has_suite).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.first).collect::<Vec<_>>())
-    .bind(candidates.iter().map(|c| c.copies).collect::<Vec<_>>())
-    .execute(session)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Those of the candidates whose ids were taken before this transaction.
-async fn lookup_taken(
-    session: &mut PgConnection,
-    candidates: &[Candidate<'_>],
-) -> Result<HashMap<String, Taken>, sqlx::Error> {
-    let ours: HashMap<&str, i64> = candidates
-        .iter()
-        .map(|c| (c.publish.envelope.message_id.as_str(), c.first))
-        .collect();
-    let rows = sqlx::query(
-        "SELECT message_id, first_seq, client_id, envelope_sha256, has_suite FROM message_metadata \
-         WHERE message_id = ANY($1)",
-    )
-    .bind(ours.keys().copied().collect::<Vec<_>>())
-    .fetch_all(session)
-    .await?;
-    let mut taken = HashMap::new();
-    for row in rows {
-        let id: String = row.try_get(0)?;
-        // Rows of older servers have no sequence number.
-        let first: Option<i64> = row.try_get(1)?;
-        if ours.get(id.as_str()).copied() != first {
-            let holder = Taken {
-                sender: row.try_get(2)?,
-                digest: row.try_get(3)?,
-                has_suite: row.try_get(4)?,
-            };
-            taken.insert(id, holder);
-        }
-    }
-    Ok(taken)
-}
-
-async fn acknowledge(session: &mut PgConnection, acks: &[Ack]) -> Result<Vec<AckOutcome>, sqlx::Error> {
-    let plan = AckPlan::new(acks);
-    let mut outcomes = HashMap::with_capacity(acks.len());
-    for round in &plan.rounds {
-        let round: Vec<(usize, &Ack)> = round.iter().filter_map(|&at| Some((at, acks.get(at)?))).collect();
-        acknowledge_round(session, &round, &mut outcomes).await?;
-    }
-    Ok(plan.outcomes(outcomes, acks.len()))
-}
-
-/// Acks of which no two name the same message.
-async fn acknowledge_round(
-    session: &mut PgConnection,
-    round: &[(usize, &Ack)],
-    outcomes: &mut HashMap<usize, AckOutcome>,
-) -> Result<(), sqlx::Error> {
-    let mut open: HashMap<&str, (usize, &Ack)> = round
-        .iter()
-        .map(|&(at, ack)| (ack.message_id.as_str(), (at, ack)))
-        .collect();
-    // The server's clock may be set back between two of these times; none is ever before the one it follows.
-    let done = sqlx::query(
-        "UPDATE message_metadata m SET \
-         delivered_time = COALESCE(m.delivered_time, GREATEST(m.sent_time, given.delivered)), \
-         acknowledged_time = \
-         GREATEST(COALESCE(m.delivered_time, GREATEST(m.sent_time, given.delivered)), given.acknowledged) \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS given (id, client, delivered, acknowledged) \
-         WHERE m.message_id = given.id AND m.receiver_client_id = given.client \
-         AND m.acknowledged_time IS NULL AND m.rejected_time IS NULL \
-         RETURNING m.message_id, m.first_seq, m.copies",
-    )
-    .bind(round.iter().map(|(_, ack)| ack.message_id.as_str()).collect::<Vec<_>>())
-    .bind(round.iter().map(|(_, ack)| ack.client_id.as_str()).collect::<Vec<_>>())
-    .bind(round.iter().map(|(_, ack)| ack.delivered_time.unwrap_or(ack.time).to_string()).collect::<Vec<_>>())
-    .bind(round.iter().map(|(_, ack)| ack.time.to_string()).collect::<Vec<_>>())
-    .fetch_all(&mut *session)
-    .await?;
-    let mut owners = HashMap::with_capacity(round.len());
-    for row in done {
-        let (id, first, copies): (&str, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if let Some((at, _)) = open.remove(id) {
-            outcomes.insert(at, AckOutcome::Done(Vec::new()));
-            owners.extend(seqs(first, copies).map(|seq| (seq, at)));
-        }
-    }
-    if !owners.is_empty() {
-        let removed = sqlx::query("DELETE FROM messages WHERE seq = ANY($1) RETURNING seq, queue_id")
-            .bind(owners.keys().copied().collect::<Vec<_>>())
-            .fetch_all(&mut *session)
-            .await?;
-        for row in removed {
-            let (seq, queue): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            if let Some(AckOutcome::Done(places)) = owners.get(&seq).and_then(|at| outcomes.get_mut(at)) {
-                places.push((QueueId(queue), Seq(seq)));
-            }
-        }
-    }
-    if !open.is_empty() {
-        let rows = sqlx::query(
-            "SELECT message_id, receiver_client_id, acknowledged_time IS NOT NULL FROM message_metadata \
-             WHERE message_id = ANY($1)",
+    let rows = sqlx::query(KNOWN)
+        .bind(
+            ranges
+                .iter()
+                .map(|range| range.stream.to_string())
+                .collect::<Vec<_>>(),
         )
-        .bind(open.keys().copied().collect::<Vec<_>>())
+        .bind(ranges.iter().map(Range::begins_after).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.first).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>())
         .fetch_all(session)
         .await?;
-        let mut fates = HashMap::new();
-        for row in rows {
-            let fate = Fate {
-                receiver: row.try_get(1)?,
-                acknowledged: row.try_get(2)?,
-            };
-            fates.insert(row.try_get::<String, _>(0)?, fate);
+    for row in rows {
+        let fates: &str = row.try_get(10)?;
+        let queue_ids: &str = row.try_get(2)?;
+        let batch = BatchRow {
+            first_seq: row.try_get(0)?,
+            messages: row.try_get(1)?,
+            queues: queues(queue_ids).map_err(decode)?,
+            stream: row.try_get(3)?,
+            position: row.try_get(4)?,
+            sender: row.try_get(5)?,
+            receiver: row.try_get(6)?,
+            sent_time: row.try_get(7)?,
+            has_suite: row.try_get(8)?,
+            digests: row.try_get(9)?,
+            fates: runs(fates).map_err(decode)?,
+        };
+        ledger.add(batch).map_err(decode)?;
+    }
+    Ok(ledger)
+}
+
+async fn insert(session: &mut PgConnection, batches: &[NewBatch<'_>]) -> Result<(), sqlx::Error> {
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<BatchRow> = batches.iter().map(NewBatch::row).collect();
+    sqlx::query(
+        "INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, client_id, exchange_name, \
+         routing_key, receiver_client_id, sent_time, has_suite, digests) \
+         SELECT * FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::int8[], $6::text[], $7::text[], \
+         $8::text[], $9::text[], $10::text[], $11::bool[], $12::bytea[])",
+    )
+    .bind(rows.iter().map(|row| row.first_seq).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.messages).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| queues_text(&row.queues)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.stream.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.position).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sender.as_deref()).collect::<Vec<_>>())
+    .bind(batches.iter().map(|batch| batch.first.exchange.as_str()).collect::<Vec<_>>())
+    .bind(batches.iter().map(|batch| batch.first.routing_key.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.receiver.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sent_time.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.has_suite).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.digests.as_deref()).collect::<Vec<_>>())
+    .execute(&mut *session)
+    .await?;
+    sqlx::query(
+        "INSERT INTO envelopes (first_seq, ends, envelopes) \
+         SELECT * FROM unnest($1::int8[], $2::text[], $3::bytea[])",
+    )
+    .bind(batches.iter().map(|batch| batch.first_seq).collect::<Vec<_>>())
+    .bind(batches.iter().map(NewBatch::ends).collect::<Vec<_>>())
+    .bind(batches.iter().map(NewBatch::envelopes).collect::<Vec<_>>())
+    .execute(&mut *session)
+    .await?;
+    let mut places = Places::default();
+    for row in &rows {
+        for (copy, (queue, receiver)) in (0..).zip(lanes(row)) {
+            places.push(queue, receiver, row.first_seq);
+            places.copies.push(copy);
         }
-        outcomes.extend(
-            open.into_iter()
-                .map(|(id, (at, ack))| (at, Fate::ack(fates.get(id), ack))),
-        );
+    }
+    sqlx::query(
+        "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) \
+         SELECT * FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[])",
+    )
+    .bind(places.queues)
+    .bind(places.receivers)
+    .bind(places.batches)
+    .bind(places.copies)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Where batches wait, column by column.
+#[derive(Default)]
+struct Places<'a> {
+    queues: Vec<i64>,
+    receivers: Vec<&'a str>,
+    batches: Vec<i64>,
+    copies: Vec<i64>,
+}
+
+impl<'a> Places<'a> {
+    fn push(&mut self, queue: QueueId, receiver: &'a str, batch: i64) {
+        self.queues.push(queue.0);
+        self.receivers.push(receiver);
+        self.batches.push(batch);
+    }
+}
+
+/// Writes what became of messages.
+async fn record(session: &mut PgConnection, entries: &Entries<'_>) -> Result<(), sqlx::Error> {
+    for rejected in entries.rejected {
+        sqlx::query(SET_ASIDE)
+            .bind(rejected.message_id.as_str())
+            // PostgreSQL has no zero byte in its texts.
+            .bind(rejected.reason.replace('\0', "\u{fffd}"))
+            .bind(&*rejected.time)
+            .bind(rejected.batch)
+            .bind(rejected.index)
+            .execute(&mut *session)
+            .await?;
+    }
+    if !entries.removed.is_empty() {
+        sqlx::query(
+            "DELETE FROM fates f USING unnest($1::int8[], $2::int8[]) AS g (batch, from_index) \
+             WHERE f.first_seq = g.batch AND f.from_index = g.from_index",
+        )
+        .bind(
+            entries
+                .removed
+                .iter()
+                .map(|removed| removed.0)
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            entries
+                .removed
+                .iter()
+                .map(|removed| removed.1)
+                .collect::<Vec<_>>(),
+        )
+        .execute(&mut *session)
+        .await?;
+    }
+    let written = &entries.written;
+    if !written.is_empty() {
+        sqlx::query(
+            "INSERT INTO fates (first_seq, from_index, messages, delivered_time, acknowledged_time, rejected_time) \
+             SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[]) \
+             ON CONFLICT (first_seq, from_index) DO UPDATE SET messages = excluded.messages, \
+             delivered_time = excluded.delivered_time, acknowledged_time = excluded.acknowledged_time, \
+             rejected_time = excluded.rejected_time",
+        )
+        .bind(written.iter().map(|(batch, _)| *batch).collect::<Vec<_>>())
+        .bind(written.iter().map(|(_, run)| run.from).collect::<Vec<_>>())
+        .bind(written.iter().map(|(_, run)| run.messages).collect::<Vec<_>>())
+        .bind(written.iter().map(|(_, run)| &*run.fate.delivered).collect::<Vec<_>>())
+        .bind(written.iter().map(|(_, run)| run.fate.acknowledged.as_deref()).collect::<Vec<_>>())
+        .bind(written.iter().map(|(_, run)| run.fate.rejected.as_deref()).collect::<Vec<_>>())
+        .execute(&mut *session)
+        .await?;
+    }
+    if !entries.finished.is_empty() {
+        sqlx::query("DELETE FROM envelopes WHERE first_seq = ANY($1)")
+            .bind(
+                entries
+                    .finished
+                    .iter()
+                    .map(|batch| batch.first_seq)
+                    .collect::<Vec<_>>(),
+            )
+            .execute(&mut *session)
+            .await?;
+        let mut places = Places::default();
+        for &batch in &entries.finished {
+            for (queue, receiver) in lanes(batch) {
+                places.push(queue, receiver, batch.first_seq);
+            }
+        }
+        sqlx::query(
+            "DELETE FROM waiting w USING unnest($1::int8[], $2::text[], $3::int8[]) AS g (queue, receiver, batch) \
+             WHERE w.queue_id = g.queue AND w.receiver_client_id = g.receiver AND w.first_seq = g.batch",
+        )
+        .bind(places.queues)
+        .bind(places.receivers)
+        .bind(places.batches)
+        .execute(session)
+        .await?;
     }
     Ok(())
 }

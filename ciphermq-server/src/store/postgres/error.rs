@@ -41,3 +41,8 @@ pub(super) fn error(error: sqlx::Error) -> Error {
         _ => Error::Unavailable(error.into()),
     }
 }
+
+/// What was read is not what this server writes.
+pub(super) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}

@@ -2,6 +2,7 @@
 //!
 //! - `connect`: where the server is, sessions on it, and what their failures mean for a person
 //! - `session`: how a session is set up, and the lock against a second server
+//! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction, `change` for its rare parts
 //! - `reader`: reads, past the committer
 //! - `error`: what PostgreSQL's error codes mean
@@ -15,6 +16,7 @@ mod connect;
 mod error;
 mod reader;
 mod session;
+mod sql;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Reads, past the committer.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,14 +10,17 @@ use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 
+use super::committer::known;
 use super::connect::Connector;
 use super::error::error;
 use super::session::prepare;
+use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
+use crate::store::batch::count;
+use crate::store::batch::cut::{Selection, WaitingBatch, ends, steps};
+use crate::store::batch::fate::runs;
 use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage,
-    Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
 };
-use crate::store::plan::{count, fitting};
 use crate::store::{Error, Reader, corrupt};
 
 /// More would not make the reads faster.
@@ -44,6 +48,65 @@ impl PostgresReader {
             .after_connect(|connection, _| Box::pin(prepare(connection)))
             .connect_lazy_with(connector.options().clone());
         Self { pool }
+    }
+}
+
+impl PostgresReader {
+    /// Chooses what waits in a lane, without the envelopes.
+    async fn select(&self, lane: &LaneKey, after: Seq, mut selection: Selection) -> Result<Selection, Error> {
+        // The batch that it stands in, or the first one after it.
+        let begun: Option<i64> = sqlx::query_scalar(LANE_START)
+            .bind(lane.queue.0)
+            .bind(lane.receiver.as_str())
+            .bind(after.0)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(error)?;
+        let mut from = begun.unwrap_or(after.0);
+        for step in steps() {
+            let rows = sqlx::query(LANE_BATCHES)
+                .bind(lane.queue.0)
+                .bind(lane.receiver.as_str())
+                .bind(from)
+                .bind(step)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(error)?;
+            let is_last = count(rows.len()) < step;
+            for row in &rows {
+                let batch = waiting_batch(row)?;
+                from = batch.first_seq.saturating_add(1);
+                if !selection.choose_after(batch, after.0) {
+                    return Ok(selection);
+                }
+            }
+            if is_last {
+                return Ok(selection);
+            }
+        }
+        Ok(selection)
+    }
+
+    /// Reads what was chosen.
+    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Bytes>, Error> {
+        let slices = selection.slices();
+        if slices.is_empty() {
+            return Ok(HashMap::new());
+        }
+        // A batch is far below 2 GiB.
+        let int = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+        let rows = sqlx::query(SLICES)
+            .bind(slices.iter().map(|slice| slice.batch).collect::<Vec<_>>())
+            .bind(slices.iter().map(|slice| int(slice.start)).collect::<Vec<_>>())
+            .bind(slices.iter().map(|slice| int(slice.length)).collect::<Vec<_>>())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let slice = |row: &PgRow| -> Result<(i64, Bytes), Error> {
+            let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
+            Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
+        };
+        rows.iter().map(slice).collect()
     }
 }
 
@@ -89,54 +152,29 @@ impl Reader for PostgresReader {
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
-        // First the sizes alone: no more envelopes are read than are handed out.
-        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(LANE_SIZES)
-            .bind(lane.queue.0)
-            .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .bind(count(limit.messages).saturating_add(1))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let found = sizes.len();
-        sizes.truncate(limit.messages);
-        sizes.truncate(fitting(&sizes, limit.bytes));
-        let Some(&(last, _)) = sizes.last() else {
-            return Ok(Page {
-                messages: Vec::new(),
-                more: found > 0,
-            });
-        };
-        let rows = sqlx::query(LANE)
-            .bind(lane.queue.0)
-            .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .bind(last)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        page(&rows, found > sizes.len())
+        let selection = self.select(lane, after, Selection::new(limit)).await?;
+        selection.page(&self.slices(&selection).await?)
     }
 
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error> {
-        let mut sizes: Vec<(i64, i64)> =
-            sqlx::query_as("SELECT seq, envelope_bytes FROM messages WHERE seq = ANY($1) ORDER BY seq")
-                .bind(seqs.iter().map(|seq| seq.0).collect::<Vec<_>>())
-                .fetch_all(&self.pool)
-                .await
-                .map_err(error)?;
-        let found = sizes.len();
-        sizes.truncate(fitting(&sizes, bytes));
-        let rows = sqlx::query(
-            "SELECT m.seq, m.message_id, \
-             COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
-             FROM messages m WHERE m.seq = ANY($1) ORDER BY m.seq",
-        )
-        .bind(sizes.iter().map(|&(seq, _)| seq).collect::<Vec<_>>())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(error)?;
-        page(&rows, found > sizes.len())
+        let mut seqs: Vec<i64> = seqs.iter().map(|seq| seq.0).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        let rows = sqlx::query(BATCHES)
+            .bind(&seqs)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let mut selection = Selection::new(PageLimit {
+            messages: usize::MAX,
+            bytes,
+        });
+        for row in &rows {
+            if !selection.choose_among(waiting_batch(row)?, &seqs) {
+                break;
+            }
+        }
+        selection.page(&self.slices(&selection).await?)
     }
 
     async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error> {
@@ -160,76 +198,24 @@ impl Reader for PostgresReader {
     }
 
     async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
-        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(ENVELOPE_SIZES)
-            .bind(lane.queue.0)
-            .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .bind(count(limit.messages).saturating_add(1))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let found = sizes.len();
-        sizes.truncate(limit.messages);
-        sizes.truncate(fitting(&sizes, limit.bytes));
-        let mut envelopes = Vec::new();
-        if let Some(&(last, _)) = sizes.last() {
-            let rows = sqlx::query(ENVELOPES)
-                .bind(lane.queue.0)
-                .bind(lane.receiver.as_str())
-                .bind(after.0)
-                .bind(last)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(error)?;
-            let envelope = |row: &PgRow| -> Result<_, Error> {
-                let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
-                Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
-            };
-            envelopes = rows.iter().map(envelope).collect::<Result<_, _>>()?;
-        }
+        let selection = self
+            .select(lane, after, Selection::of_first_copies(limit))
+            .await?;
+        let read = self.slices(&selection).await?;
         Ok(Envelopes {
-            envelopes,
-            seen: sizes.len(),
-            last: sizes.last().map(|&(seq, _)| Seq(seq)),
-            more: found > sizes.len(),
+            envelopes: selection.envelopes(&read),
+            seen: selection.len(),
+            last: selection.last(),
+            more: selection.has_more(),
         })
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
-        // One transaction, so that what waits belongs to what was found.
-        let mut transaction = self.pool.begin_with(SNAPSHOT).await.map_err(error)?;
-        let found: Option<(Option<String>, Option<String>, Option<i64>, i64)> = sqlx::query_as(
-            "SELECT client_id, receiver_client_id, first_seq, copies FROM message_metadata WHERE message_id = $1",
-        )
-        .bind(message_id.as_str())
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(error)?;
-        // Rows of older servers have neither receiver nor sequence number, and theirs need not have a sender.
-        let Some((Some(sender), receiver, first, copies)) = found else {
-            return Ok(None);
-        };
-        let first = first.unwrap_or_default();
-        let waiting: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT queue_id, seq FROM messages WHERE seq >= $1 AND seq < $2 AND message_id = $3 ORDER BY seq",
-        )
-        .bind(first)
-        .bind(first.saturating_add(copies))
-        .bind(message_id.as_str())
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-        Ok(Some(MessageState {
-            sender: ClientId::new(&sender).map_err(corrupt)?,
-            receiver: receiver
-                .map(|receiver| ClientId::new(&receiver).map_err(corrupt))
-                .transpose()?,
-            waiting: waiting
-                .into_iter()
-                .map(|(queue, seq)| (QueueId(queue), Seq(seq)))
-                .collect(),
-        }))
+        let mut connection = self.pool.acquire().await.map_err(error)?;
+        let ledger = known(&mut connection, std::iter::once(message_id))
+            .await
+            .map_err(error)?;
+        ledger.state(message_id)
     }
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
@@ -306,43 +292,18 @@ impl Reader for PostgresReader {
 
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-const LANE_SIZES: &str = "SELECT seq, envelope_bytes FROM messages \
-                                     WHERE queue_id = $1 AND receiver_client_id = $2 AND seq > $3 ORDER BY seq LIMIT $4";
-
-const LANE: &str = "SELECT m.seq, m.message_id, \
-                               COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
-                               FROM messages m WHERE m.queue_id = $1 AND m.receiver_client_id = $2 \
-                               AND m.seq > $3 AND m.seq <= $4 ORDER BY m.seq";
-
-// `LIMIT 1` keeps it a look into the index for each queue, whatever the planner thinks of the numbers.
-const LANES: &str = "SELECT q.queue_id, w.one IS NOT NULL \
-                     FROM (SELECT queue_id FROM queues WHERE queue_id >= $2 ORDER BY queue_id LIMIT $3) q \
-                     LEFT JOIN LATERAL (SELECT 1 AS one FROM messages m \
-                     WHERE m.queue_id = q.queue_id AND m.receiver_client_id = $1 LIMIT 1) w ON TRUE \
-                     ORDER BY q.queue_id";
-
-const ENVELOPE_SIZES: &str = "SELECT seq, CASE WHEN seq = first_seq THEN envelope_bytes ELSE 0 END FROM messages \
-                              WHERE queue_id = $1 AND receiver_client_id = $2 AND seq > $3 ORDER BY seq LIMIT $4";
-
-const ENVELOPES: &str = "SELECT d.sent_time, m.envelope \
-                         FROM messages m LEFT JOIN message_metadata d ON d.message_id = m.message_id \
-                         WHERE m.queue_id = $1 AND m.receiver_client_id = $2 AND m.seq > $3 AND m.seq <= $4 \
-                         AND m.seq = m.first_seq ORDER BY m.seq";
-
-fn page(rows: &[PgRow], more: bool) -> Result<Page, Error> {
-    let messages = rows
-        .iter()
-        .map(|row| {
-            let (seq, id): (i64, &str) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
-            let envelope: Vec<u8> = row.try_get(2).map_err(error)?;
-            Ok(StoredMessage {
-                seq: Seq(seq),
-                message_id: MessageId::new(id).map_err(corrupt)?,
-                envelope: Bytes::from(envelope),
-            })
-        })
-        .collect::<Result<_, Error>>()?;
-    Ok(Page { messages, more })
+fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
+    let json = |index: usize| row.try_get::<&str, _>(index).map_err(error);
+    Ok(WaitingBatch {
+        first_seq: row.try_get(0).map_err(error)?,
+        copy: row.try_get(1).map_err(error)?,
+        copies: row.try_get(2).map_err(error)?,
+        stream: row.try_get(3).map_err(error)?,
+        position: row.try_get(4).map_err(error)?,
+        sent_time: row.try_get(5).map_err(error)?,
+        ends: ends(json(6)?).map_err(corrupt)?,
+        fates: runs(json(7)?).map_err(corrupt)?,
+    })
 }
 
 fn sealed_row(row: &PgRow) -> Result<SealedRow, Error> {

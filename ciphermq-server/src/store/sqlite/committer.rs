@@ -1,30 +1,30 @@
 //! One transaction.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
+use ciphermq_protocol::MessageId;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::change::{change, reject};
-use super::error::{error, is_full};
+use super::change::change;
+use super::error::{decode, error, is_full};
 use super::file::{DatabaseFile, checkpoint};
 use super::sql::{
-    ACKNOWLEDGE, DELIVERED, FATES, FIND_UNACKNOWLEDGED, FORGET, FORGET_INDEX, INSERT_MESSAGES,
-    INSERT_METADATA, PLACES, REMOVE, TAKEN,
+    FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE, INSERT_BATCHES, INSERT_ENVELOPES,
+    INSERT_WAITING, KNOWN, REMOVE_ENVELOPES, REMOVE_FATES, REMOVE_WAITING, SET_ASIDE, WRITE_FATES,
 };
-use super::statement::TimeText;
-use crate::store::model::{
-    Ack, AckOutcome, CommitNumber, Outcomes, PublishOutcome, QueueId, Seq, Time, Transaction,
-};
-use crate::store::plan::{AckPlan, Candidate, CopyRow, Fate, PublishPlan, Taken, count, seqs};
+use crate::store::batch::accept::{Accepted, NewBatch};
+use crate::store::batch::fate::runs;
+use crate::store::batch::id::ranges;
+use crate::store::batch::ledger::{Entries, Ledger, lanes};
+use crate::store::batch::{BatchRow, queues, queues_text};
+use crate::store::model::{CommitNumber, Outcomes, QueueId, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// What is given back to the disk in one step, in pages.
 const VACUUM_PAGES: i64 = 512;
 /// Free pages that are kept for the messages to come: giving them back and taking them anew costs twice.
 const SPARE_PAGES: i64 = 4096;
-/// Rows that are forgotten in one step.
-const FORGET_ROWS: i64 = 1000;
+/// Batches that are forgotten in one step.
+const FORGET_STEP: i64 = 100;
 
 pub(super) struct SqliteCommitter {
     file: DatabaseFile,
@@ -58,13 +58,23 @@ impl SqliteCommitter {
             sqlx::query(FORGET_INDEX).execute(&mut *connection).await?;
             self.forget_index = true;
         }
-        let done = sqlx::query(FORGET)
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let batches: String = sqlx::query_scalar(FORGETTABLE)
             .bind(before.to_string())
-            .bind(FORGET_ROWS)
-            .execute(connection)
+            .bind(FORGET_STEP)
+            .fetch_one(&mut *transaction)
             .await?;
+        sqlx::query(FORGET_FATES)
+            .bind(&batches)
+            .execute(&mut *transaction)
+            .await?;
+        let done = sqlx::query(FORGET_BATCHES)
+            .bind(&batches)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
         self.log_used |= done.rows_affected() > 0;
-        Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_ROWS))
+        Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_STEP))
     }
 
     /// Gives some free pages back; whether there are more.
@@ -168,228 +178,188 @@ async fn write(
     transaction: &Transaction,
 ) -> Result<Outcomes, sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let plan = PublishPlan::new(&transaction.publishes);
+    let mut ledger = known(connection, transaction.message_ids()).await?;
+    let mut accepted = Accepted::new(&transaction.publishes, &ledger);
     let (commit, last): (i64, i64) = sqlx::query_as(
         "UPDATE server_state SET commit_number = commit_number + 1, last_seq = last_seq + ? \
          RETURNING commit_number, last_seq",
     )
-    .bind(plan.copies)
+    .bind(accepted.copies)
     .fetch_one(&mut *connection)
     .await?;
+    accepted.number(last - accepted.copies + 1);
     let mut outcomes = Outcomes {
         commit: CommitNumber(commit),
         ..Outcomes::default()
     };
     for given in &transaction.changes {
-        outcomes
-            .changes
-            .push(change(connection, outcomes.commit, given).await?);
+        let made = change(connection, outcomes.commit, given).await?;
+        outcomes.changes.push(made);
     }
-    outcomes.publishes = publish(connection, &plan, last - plan.copies + 1).await?;
-    outcomes.acks = acknowledge(connection, &transaction.acks).await?;
-    for rejection in &transaction.rejections {
-        outcomes.rejections.push(reject(connection, rejection).await?);
-    }
-    for (text, piece) in DELIVERED.pieces(&transaction.deliveries) {
-        let mut query = sqlx::query(text);
-        for (id, time) in piece {
-            query = query.bind(id.as_str()).bind(time.to_string());
+    insert(connection, &accepted.batches).await?;
+    if transaction.settles() {
+        for batch in &accepted.batches {
+            ledger.add(batch.row()).map_err(decode)?;
         }
-        query.execute(&mut *connection).await?;
     }
+    outcomes.publishes = accepted.outcomes;
+    outcomes.acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
+    outcomes.rejections = transaction
+        .rejections
+        .iter()
+        .map(|rejection| ledger.reject(rejection))
+        .collect();
+    for (id, time) in &transaction.deliveries {
+        ledger.deliver(id, *time);
+    }
+    record(connection, &ledger.entries()).await?;
     Ok(outcomes)
 }
 
-async fn publish(
+/// The batches of messages, by the messages' ids.
+pub(super) async fn known<'a>(
     connection: &mut SqliteConnection,
-    plan: &PublishPlan<'_>,
-    next: i64,
-) -> Result<Vec<PublishOutcome>, sqlx::Error> {
-    let mut candidates = plan.candidates(next);
-    let mut inserted = 0;
-    let mut times = TimeText::default();
-    for (text, piece) in INSERT_METADATA.pieces(&candidates) {
-        let mut query = sqlx::query(text);
-        for Candidate {
-            publish,
-            first,
-            copies,
-        } in piece
-        {
-            query = query
-                .bind(publish.envelope.message_id.as_str())
-                .bind(publish.sender.as_str())
-                .bind(publish.exchange.as_str())
-                .bind(publish.routing_key.as_str())
-                .bind(times.text(publish.sent_time))
-                .bind(publish.envelope.receiver_client_id.as_str())
-                .bind(publish.digest.as_slice())
-                .bind(publish.envelope.has_suite)
-                .bind(*first)
-                .bind(*copies);
-        }
-        inserted += query.execute(&mut *connection).await?.rows_affected();
+    ids: impl Iterator<Item = &'a MessageId>,
+) -> Result<Ledger, sqlx::Error> {
+    let mut ledger = Ledger::default();
+    let ranges = ranges(ids);
+    if ranges.is_empty() {
+        return Ok(ledger);
     }
-    let mut taken = HashMap::new();
-    if usize::try_from(inserted).is_ok_and(|inserted| inserted < candidates.len()) {
-        taken = lookup_taken(connection, &candidates).await?;
-        candidates.retain(|candidate| !taken.contains_key(candidate.publish.envelope.message_id.as_str()));
-    }
-    let rows: Vec<CopyRow<'_>> = candidates.iter().flat_map(Candidate::rows).collect();
-    for (text, piece) in INSERT_MESSAGES.pieces(&rows) {
-        let mut query = sqlx::query(text);
-        for row in piece {
-            query = query
-                .bind(row.seq)
-                .bind(row.first)
-                .bind(row.queue.0)
-                .bind(row.publish.envelope.receiver_client_id.as_str())
-                .bind(row.publish.envelope.message_id.as_str())
-                .bind(row.bytes)
-                .bind(row.envelope);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(plan.outcomes(next, &taken))
-}
-
-/// Those of the candidates whose ids were taken before this transaction.
-async fn lookup_taken(
-    connection: &mut SqliteConnection,
-    candidates: &[Candidate<'_>],
-) -> Result<HashMap<String, Taken>, sqlx::Error> {
-    let ours: HashMap<&str, i64> = candidates
-        .iter()
-        .map(|c| (c.publish.envelope.message_id.as_str(), c.first))
-        .collect();
-    let rows = sqlx::query(TAKEN)
-        .bind(json(ours.keys())?)
+    let ranges = ranges.iter().map(|range| {
+        (
+            range.stream.to_string(),
+            range.begins_after(),
+            range.first,
+            range.last,
+        )
+    });
+    let rows = sqlx::query(KNOWN)
+        .bind(json(ranges)?)
         .fetch_all(connection)
         .await?;
-    let mut taken = HashMap::new();
     for row in rows {
-        let id: String = row.try_get(0)?;
-        if ours.get(id.as_str()) != Some(&row.try_get(1)?) {
-            let holder = Taken {
-                sender: row.try_get(2)?,
-                digest: row.try_get(3)?,
-                has_suite: row.try_get(4)?,
-            };
-            taken.insert(id, holder);
-        }
+        let fates: &str = row.try_get(10)?;
+        let queue_ids: &str = row.try_get(2)?;
+        let batch = BatchRow {
+            first_seq: row.try_get(0)?,
+            messages: row.try_get(1)?,
+            queues: queues(queue_ids).map_err(decode)?,
+            stream: row.try_get(3)?,
+            position: row.try_get(4)?,
+            sender: row.try_get(5)?,
+            receiver: row.try_get(6)?,
+            sent_time: row.try_get(7)?,
+            has_suite: row.try_get(8)?,
+            digests: row.try_get(9)?,
+            fates: runs(fates).map_err(decode)?,
+        };
+        ledger.add(batch).map_err(decode)?;
     }
-    Ok(taken)
+    Ok(ledger)
 }
 
-async fn acknowledge(
-    connection: &mut SqliteConnection,
-    acks: &[Ack],
-) -> Result<Vec<AckOutcome>, sqlx::Error> {
-    let plan = AckPlan::new(acks);
-    let mut outcomes = HashMap::with_capacity(acks.len());
-    for round in &plan.rounds {
-        let round: Vec<(usize, &Ack)> = round.iter().filter_map(|&at| Some((at, acks.get(at)?))).collect();
-        acknowledge_round(connection, &round, &mut outcomes).await?;
-    }
-    Ok(plan.outcomes(outcomes, acks.len()))
-}
-
-/// A message that waits to be acknowledged.
-struct Found {
-    /// The metadata's row id.
-    row: i64,
-    first: i64,
-    copies: i64,
-}
-
-/// Acks of which no two name the same message.
-async fn acknowledge_round(
-    connection: &mut SqliteConnection,
-    round: &[(usize, &Ack)],
-    outcomes: &mut HashMap<usize, AckOutcome>,
-) -> Result<(), sqlx::Error> {
-    let mut found: HashMap<usize, Found> = HashMap::with_capacity(round.len());
-    for (text, piece) in FIND_UNACKNOWLEDGED.pieces(round) {
-        let mut query = sqlx::query_scalar(text);
-        for (at, ack) in piece {
-            query = query
-                .bind(count(*at))
-                .bind(ack.message_id.as_str())
-                .bind(ack.client_id.as_str());
-        }
-        let rows: String = query.fetch_one(&mut *connection).await?;
-        let rows: Vec<(usize, i64, i64, i64)> = parse(&rows)?;
-        found.extend(
-            rows.into_iter()
-                .map(|(at, row, first, copies)| (at, Found { row, first, copies })),
-        );
-    }
-    let done: Vec<(&Found, &Ack)> = round
-        .iter()
-        .filter_map(|(at, ack)| Some((found.get(at)?, *ack)))
-        .collect();
-    let open: Vec<(usize, &Ack)> = round
-        .iter()
-        .filter(|(at, _)| !found.contains_key(at))
-        .copied()
-        .collect();
-    let mut times = TimeText::default();
-    for (text, piece) in ACKNOWLEDGE.pieces(&done) {
+async fn insert(connection: &mut SqliteConnection, batches: &[NewBatch<'_>]) -> Result<(), sqlx::Error> {
+    let rows: Vec<BatchRow> = batches.iter().map(NewBatch::row).collect();
+    let rows: Vec<(&BatchRow, &NewBatch<'_>)> = rows.iter().zip(batches).collect();
+    for (text, piece) in INSERT_BATCHES.pieces(&rows) {
         let mut query = sqlx::query(text);
-        for (found, ack) in piece {
+        for (row, batch) in piece {
             query = query
-                .bind(found.row)
-                .bind(times.text(ack.delivered_time.unwrap_or(ack.time)))
-                .bind(times.text(ack.time));
+                .bind(row.first_seq)
+                .bind(row.messages)
+                .bind(queues_text(&row.queues))
+                .bind(row.stream.as_str())
+                .bind(row.position)
+                .bind(row.sender.as_deref())
+                .bind(batch.first.exchange.as_str())
+                .bind(batch.first.routing_key.as_str())
+                .bind(row.receiver.as_deref())
+                .bind(row.sent_time.as_deref())
+                .bind(row.has_suite)
+                .bind(row.digests.as_deref());
         }
         query.execute(&mut *connection).await?;
     }
-    if !done.is_empty() {
-        let owners: HashMap<i64, usize> = found
-            .iter()
-            .flat_map(|(&at, found)| seqs(found.first, found.copies).map(move |seq| (seq, at)))
-            .collect();
-        outcomes.extend(found.keys().map(|&at| (at, AckOutcome::Done(Vec::new()))));
-        let seqs = json(owners.keys())?;
-        let places: String = sqlx::query_scalar(PLACES)
-            .bind(&seqs)
-            .fetch_one(&mut *connection)
-            .await?;
-        for (seq, queue) in parse::<Vec<(i64, i64)>>(&places)? {
-            if let Some(AckOutcome::Done(places)) = owners.get(&seq).and_then(|at| outcomes.get_mut(at)) {
-                places.push((QueueId(queue), Seq(seq)));
-            }
+    for (text, piece) in INSERT_ENVELOPES.pieces(batches) {
+        let mut query = sqlx::query(text);
+        for batch in piece {
+            query = query
+                .bind(batch.first_seq)
+                .bind(batch.ends())
+                .bind(batch.envelopes());
         }
-        sqlx::query(REMOVE).bind(&seqs).execute(&mut *connection).await?;
+        query.execute(&mut *connection).await?;
     }
-    if !open.is_empty() {
-        let rows = sqlx::query(FATES)
-            .bind(json(open.iter().map(|(_, ack)| ack.message_id.as_str()))?)
-            .fetch_all(connection)
-            .await?;
-        let mut fates = HashMap::new();
-        for row in rows {
-            let fate = Fate {
-                receiver: row.try_get(1)?,
-                acknowledged: row.try_get(2)?,
-            };
-            fates.insert(row.try_get::<String, _>(0)?, fate);
+    let places: Vec<(QueueId, &str, i64, i64)> = rows
+        .iter()
+        .flat_map(|(row, _)| {
+            (0..)
+                .zip(lanes(row))
+                .map(|(copy, (queue, receiver))| (queue, receiver, row.first_seq, copy))
+        })
+        .collect();
+    for (text, piece) in INSERT_WAITING.pieces(&places) {
+        let mut query = sqlx::query(text);
+        for &(queue, receiver, first_seq, copy) in piece {
+            query = query.bind(queue.0).bind(receiver).bind(first_seq).bind(copy);
         }
-        outcomes.extend(
-            open.into_iter()
-                .map(|(at, ack)| (at, Fate::ack(fates.get(ack.message_id.as_str()), ack))),
-        );
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Writes what became of messages.
+async fn record(connection: &mut SqliteConnection, entries: &Entries<'_>) -> Result<(), sqlx::Error> {
+    for rejected in entries.rejected {
+        sqlx::query(SET_ASIDE)
+            .bind(rejected.message_id.as_str())
+            .bind(rejected.reason.as_str())
+            .bind(&*rejected.time)
+            .bind(rejected.batch)
+            .bind(rejected.index)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !entries.removed.is_empty() {
+        sqlx::query(REMOVE_FATES)
+            .bind(json(entries.removed.iter())?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (text, piece) in WRITE_FATES.pieces(&entries.written) {
+        let mut query = sqlx::query(text);
+        for (batch, run) in piece {
+            query = query
+                .bind(*batch)
+                .bind(run.from)
+                .bind(run.messages)
+                .bind(&*run.fate.delivered)
+                .bind(run.fate.acknowledged.as_deref())
+                .bind(run.fate.rejected.as_deref());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    if !entries.finished.is_empty() {
+        sqlx::query(REMOVE_ENVELOPES)
+            .bind(json(entries.finished.iter().map(|batch| batch.first_seq))?)
+            .execute(&mut *connection)
+            .await?;
+        let places = entries
+            .finished
+            .iter()
+            .flat_map(|batch| lanes(batch).map(|(queue, receiver)| (queue.0, receiver, batch.first_seq)));
+        sqlx::query(REMOVE_WAITING)
+            .bind(json(places)?)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
 
 /// A list as one parameter, for `json_each`.
-fn json<T: serde::Serialize>(items: impl Iterator<Item = T>) -> Result<String, sqlx::Error> {
+pub(super) fn json<T: serde::Serialize>(items: impl Iterator<Item = T>) -> Result<String, sqlx::Error> {
     serde_json::to_string(&items.collect::<Vec<_>>()).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
-fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, sqlx::Error> {
-    serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Reads, past the committer.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,14 +10,16 @@ use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 
+use super::committer::{json, known};
 use super::error::error;
 use super::file::DatabaseFile;
-use super::sql::{ENVELOPE_SIZES, ENVELOPES, LANE, LANE_SIZES, LANES, MESSAGES, SIZES};
+use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
+use crate::store::batch::count;
+use crate::store::batch::cut::{Selection, WaitingBatch, ends, steps};
+use crate::store::batch::fate::runs;
 use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, StoredMessage,
-    Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
 };
-use crate::store::plan::{count, fitting};
 use crate::store::{Error, Reader, corrupt};
 
 /// Enough for a small machine's cores; each is a thread.
@@ -44,6 +47,64 @@ impl SqliteReader {
             .await
             .map_err(error)?;
         Ok(Self { pool })
+    }
+}
+
+impl SqliteReader {
+    /// Chooses what waits in a lane, without the envelopes.
+    async fn select(&self, lane: &LaneKey, after: Seq, mut selection: Selection) -> Result<Selection, Error> {
+        // The batch that it stands in, or the first one after it.
+        let begun: Option<i64> = sqlx::query_scalar(LANE_START)
+            .bind(lane.queue.0)
+            .bind(lane.receiver.as_str())
+            .bind(after.0)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(error)?;
+        let mut from = begun.unwrap_or(after.0);
+        for step in steps() {
+            let rows = sqlx::query(LANE_BATCHES)
+                .bind(lane.queue.0)
+                .bind(lane.receiver.as_str())
+                .bind(from)
+                .bind(step)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(error)?;
+            let is_last = count(rows.len()) < step;
+            for row in &rows {
+                let batch = waiting_batch(row)?;
+                from = batch.first_seq.saturating_add(1);
+                if !selection.choose_after(batch, after.0) {
+                    return Ok(selection);
+                }
+            }
+            if is_last {
+                return Ok(selection);
+            }
+        }
+        Ok(selection)
+    }
+
+    /// Reads what was chosen.
+    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Bytes>, Error> {
+        let slices = selection.slices();
+        if slices.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let slices = slices
+            .iter()
+            .map(|slice| (slice.batch, slice.start, slice.length));
+        let rows = sqlx::query(SLICES)
+            .bind(json(slices).map_err(error)?)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let slice = |row: &SqliteRow| -> Result<(i64, Bytes), Error> {
+            let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
+            Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
+        };
+        rows.iter().map(slice).collect()
     }
 }
 
@@ -89,52 +150,29 @@ impl Reader for SqliteReader {
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
-        // First the sizes alone: no more envelopes are read than are handed out.
-        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(LANE_SIZES)
-            .bind(lane.queue.0)
-            .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .bind(count(limit.messages).saturating_add(1))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let found = sizes.len();
-        sizes.truncate(limit.messages);
-        sizes.truncate(fitting(&sizes, limit.bytes));
-        let Some(&(last, _)) = sizes.last() else {
-            return Ok(Page {
-                messages: Vec::new(),
-                more: found > 0,
-            });
-        };
-        let rows = sqlx::query(LANE)
-            .bind(lane.queue.0)
-            .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .bind(last)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        page(&rows, found > sizes.len())
+        let selection = self.select(lane, after, Selection::new(limit)).await?;
+        selection.page(&self.slices(&selection).await?)
     }
 
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error> {
-        let json = |seqs: &mut dyn Iterator<Item = i64>| {
-            serde_json::to_string(&seqs.collect::<Vec<_>>()).map_err(|error| Error::Refused(error.into()))
-        };
-        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(SIZES)
-            .bind(json(&mut seqs.iter().map(|seq| seq.0))?)
+        let mut seqs: Vec<i64> = seqs.iter().map(|seq| seq.0).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        let rows = sqlx::query(BATCHES)
+            .bind(json(seqs.iter()).map_err(error)?)
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
-        let found = sizes.len();
-        sizes.truncate(fitting(&sizes, bytes));
-        let rows = sqlx::query(MESSAGES)
-            .bind(json(&mut sizes.iter().map(|&(seq, _)| seq))?)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        page(&rows, found > sizes.len())
+        let mut selection = Selection::new(PageLimit {
+            messages: usize::MAX,
+            bytes,
+        });
+        for row in &rows {
+            if !selection.choose_among(waiting_batch(row)?, &seqs) {
+                break;
+            }
+        }
+        selection.page(&self.slices(&selection).await?)
     }
 
     async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error> {
@@ -158,74 +196,24 @@ impl Reader for SqliteReader {
     }
 
     async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
-        let mut sizes: Vec<(i64, i64)> = sqlx::query_as(ENVELOPE_SIZES)
-            .bind(lane.queue.0)
-            .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .bind(count(limit.messages).saturating_add(1))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let found = sizes.len();
-        sizes.truncate(limit.messages);
-        sizes.truncate(fitting(&sizes, limit.bytes));
-        let mut envelopes = Vec::new();
-        if let Some(&(last, _)) = sizes.last() {
-            let rows = sqlx::query(ENVELOPES)
-                .bind(lane.queue.0)
-                .bind(lane.receiver.as_str())
-                .bind(after.0)
-                .bind(last)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(error)?;
-            let envelope = |row: &SqliteRow| -> Result<_, Error> {
-                let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
-                Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
-            };
-            envelopes = rows.iter().map(envelope).collect::<Result<_, _>>()?;
-        }
+        let selection = self
+            .select(lane, after, Selection::of_first_copies(limit))
+            .await?;
+        let read = self.slices(&selection).await?;
         Ok(Envelopes {
-            envelopes,
-            seen: sizes.len(),
-            last: sizes.last().map(|&(seq, _)| Seq(seq)),
-            more: found > sizes.len(),
+            envelopes: selection.envelopes(&read),
+            seen: selection.len(),
+            last: selection.last(),
+            more: selection.has_more(),
         })
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
-        // One transaction, so that what waits belongs to what was found.
-        let mut transaction = self.pool.begin().await.map_err(error)?;
-        let found: Option<(String, Option<String>, i64, i64)> = sqlx::query_as(
-            "SELECT client_id, receiver_client_id, first_seq, copies FROM message_metadata WHERE message_id = ?",
-        )
-        .bind(message_id.as_str())
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(error)?;
-        let Some((sender, receiver, first, copies)) = found else {
-            return Ok(None);
-        };
-        let waiting: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT queue_id, seq FROM messages WHERE seq >= ? AND seq < ? AND message_id = ? ORDER BY seq",
-        )
-        .bind(first)
-        .bind(first.saturating_add(copies))
-        .bind(message_id.as_str())
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(error)?;
-        transaction.commit().await.map_err(error)?;
-        Ok(Some(MessageState {
-            sender: ClientId::new(&sender).map_err(corrupt)?,
-            receiver: receiver
-                .map(|receiver| ClientId::new(&receiver).map_err(corrupt))
-                .transpose()?,
-            waiting: waiting
-                .into_iter()
-                .map(|(queue, seq)| (QueueId(queue), Seq(seq)))
-                .collect(),
-        }))
+        let mut connection = self.pool.acquire().await.map_err(error)?;
+        let ledger = known(&mut connection, std::iter::once(message_id))
+            .await
+            .map_err(error)?;
+        ledger.state(message_id)
     }
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
@@ -300,20 +288,18 @@ impl Reader for SqliteReader {
     }
 }
 
-fn page(rows: &[SqliteRow], more: bool) -> Result<Page, Error> {
-    let messages = rows
-        .iter()
-        .map(|row| {
-            let (seq, id): (i64, &str) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
-            let envelope: Vec<u8> = row.try_get(2).map_err(error)?;
-            Ok(StoredMessage {
-                seq: Seq(seq),
-                message_id: MessageId::new(id).map_err(corrupt)?,
-                envelope: Bytes::from(envelope),
-            })
-        })
-        .collect::<Result<_, Error>>()?;
-    Ok(Page { messages, more })
+fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {
+    let json = |index: usize| row.try_get::<&str, _>(index).map_err(error);
+    Ok(WaitingBatch {
+        first_seq: row.try_get(0).map_err(error)?,
+        copy: row.try_get(1).map_err(error)?,
+        copies: row.try_get(2).map_err(error)?,
+        stream: row.try_get(3).map_err(error)?,
+        position: row.try_get(4).map_err(error)?,
+        sent_time: row.try_get(5).map_err(error)?,
+        ends: ends(json(6)?).map_err(corrupt)?,
+        fates: runs(json(7)?).map_err(corrupt)?,
+    })
 }
 
 fn sealed_row(row: &SqliteRow) -> Result<SealedRow, Error> {

@@ -4,112 +4,132 @@ use std::sync::LazyLock;
 
 use super::statement::MultiRow;
 
-pub(super) static INSERT_METADATA: LazyLock<MultiRow> = LazyLock::new(|| {
+pub(super) static INSERT_BATCHES: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "INSERT INTO message_metadata (message_id, client_id, exchange_name, routing_key, sent_time, \
-         receiver_client_id, envelope_sha256, has_suite, first_seq, copies)",
-        10,
-        "ON CONFLICT (message_id) DO NOTHING",
-    )
-});
-
-pub(super) static INSERT_MESSAGES: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "INSERT INTO messages (seq, first_seq, queue_id, receiver_client_id, message_id, envelope_bytes, envelope)",
-        7,
+        "INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, client_id, exchange_name, \
+         routing_key, receiver_client_id, sent_time, has_suite, digests)",
+        12,
         "",
     )
 });
 
-// Results come as one row of JSON: each row would be handed from SQLite's thread to this one by itself.
+pub(super) static INSERT_ENVELOPES: LazyLock<MultiRow> =
+    LazyLock::new(|| MultiRow::new("INSERT INTO envelopes (first_seq, ends, envelopes)", 3, ""));
 
-pub(super) static FIND_UNACKNOWLEDGED: LazyLock<MultiRow> = LazyLock::new(|| {
+pub(super) static INSERT_WAITING: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "WITH given (position, id, client) AS (",
-        3,
-        ") SELECT json_group_array(json_array(position, message_metadata.rowid, first_seq, copies)) \
-         FROM given CROSS JOIN message_metadata ON message_id = given.id AND receiver_client_id = given.client \
-         AND acknowledged_time IS NULL AND rejected_time IS NULL",
+        "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy)",
+        4,
+        "",
     )
 });
 
-pub(super) static ACKNOWLEDGE: LazyLock<MultiRow> = LazyLock::new(|| {
-    // The server's clock may be set back between two of these times; none is ever before the one it follows.
+pub(super) static WRITE_FATES: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "WITH given (metadata, delivered, acknowledged) AS (",
-        3,
-        ") UPDATE message_metadata SET \
-         delivered_time = COALESCE(delivered_time, MAX(sent_time, given.delivered)), \
-         acknowledged_time = MAX(COALESCE(delivered_time, MAX(sent_time, given.delivered)), given.acknowledged) \
-         FROM given WHERE message_metadata.rowid = given.metadata",
+        "INSERT OR REPLACE INTO fates (first_seq, from_index, messages, delivered_time, acknowledged_time, \
+         rejected_time)",
+        6,
+        "",
     )
 });
 
-pub(super) static DELIVERED: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "WITH given (id, delivered) AS (",
-        2,
-        ") UPDATE message_metadata SET delivered_time = MAX(sent_time, given.delivered) \
-         FROM given WHERE message_id = given.id AND delivered_time IS NULL",
-    )
-});
+// Lists are parameters as JSON.
 
-/// Messages by id.
-pub(super) const TAKEN: &str = "SELECT message_id, first_seq, client_id, envelope_sha256, has_suite FROM message_metadata \
-     WHERE message_id IN (SELECT value FROM json_each(?))";
+/// Removes runs: batches, and where the runs begin.
+pub(super) const REMOVE_FATES: &str = "DELETE FROM fates WHERE (first_seq, from_index) IN \
+     (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
 
-/// The queues of copies.
-pub(super) const PLACES: &str = "SELECT json_group_array(json_array(seq, queue_id)) FROM messages \
-     WHERE seq IN (SELECT value FROM json_each(?))";
+/// What became of a batch's messages.
+macro_rules! fates {
+    () => {
+        "(SELECT json_group_array(json_array(from_index, messages, delivered_time, acknowledged_time, rejected_time)) \
+         FROM fates f WHERE f.first_seq = b.first_seq)"
+    };
+}
 
-/// Removes copies.
-pub(super) const REMOVE: &str = "DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))";
+/// Batches by their messages' ids: each given range is a stream, the position after which its batches begin,
+/// and its first and its last position.
+pub(super) const KNOWN: &str = concat!(
+    "SELECT b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
+     b.sent_time, b.has_suite, b.digests, ",
+    fates!(),
+    " FROM json_each(?) g CROSS JOIN batches b ON b.id_stream = g.value ->> 0 AND b.id_position > g.value ->> 1 \
+     AND b.id_position <= g.value ->> 3 AND b.id_position + b.messages > g.value ->> 2"
+);
 
-/// What became of messages, by id.
-pub(super) const FATES: &str = "SELECT message_id, receiver_client_id, acknowledged_time IS NOT NULL FROM message_metadata \
-     WHERE message_id IN (SELECT value FROM json_each(?))";
+/// Sets a message aside: its id, the reason, the time, its batch, and its index in it.
+pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
+     exchange_name, routing_key, reason, rejected_time, envelope) \
+     SELECT ?1, client_id, receiver_client_id, exchange_name, routing_key, ?2, ?3, \
+     substr(envelopes, start + 1, stop - start) \
+     FROM (SELECT b.*, e.envelopes, json_extract(e.ends, '$[' || ?5 || ']') AS stop, \
+     CASE WHEN ?5 = 0 THEN 0 ELSE json_extract(e.ends, '$[' || (?5 - 1) || ']') END AS start \
+     FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = ?4) \
+     WHERE TRUE ON CONFLICT DO NOTHING";
+
+/// Removes the envelopes of batches.
+pub(super) const REMOVE_ENVELOPES: &str =
+    "DELETE FROM envelopes WHERE first_seq IN (SELECT value FROM json_each(?))";
+
+/// Takes batches out of their lanes: queues, receivers and batches.
+pub(super) const REMOVE_WAITING: &str = "DELETE FROM waiting WHERE (queue_id, receiver_client_id, first_seq) IN \
+     (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))";
 
 /// Finds what can be forgotten. Only servers that forget pay for it.
-pub(super) const FORGET_INDEX: &str = "CREATE INDEX IF NOT EXISTS message_metadata_finished ON message_metadata (sent_time) \
-     WHERE acknowledged_time IS NOT NULL OR rejected_time IS NOT NULL";
+pub(super) const FORGET_INDEX: &str = "CREATE INDEX IF NOT EXISTS batches_by_time ON batches (sent_time)";
 
-/// Forgets some metadata of messages that are acknowledged or rejected.
-pub(super) const FORGET: &str = "DELETE FROM message_metadata WHERE message_id IN (SELECT message_id FROM message_metadata \
-                      WHERE (acknowledged_time IS NOT NULL OR rejected_time IS NOT NULL) AND sent_time < ? \
-                      ORDER BY sent_time LIMIT ?)";
+/// Some old batches of which nothing waits.
+pub(super) const FORGETTABLE: &str = "SELECT json_group_array(first_seq) FROM (SELECT b.first_seq FROM batches b \
+     WHERE b.sent_time < ? AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = b.first_seq) \
+     ORDER BY b.sent_time LIMIT ?)";
 
-/// A lane's messages in order, without their envelopes.
-pub(super) const LANE_SIZES: &str = "SELECT seq, envelope_bytes FROM messages \
-     WHERE queue_id = ? AND receiver_client_id = ? AND seq > ? ORDER BY seq LIMIT ?";
+/// Forgets batches.
+pub(super) const FORGET_BATCHES: &str =
+    "DELETE FROM batches WHERE first_seq IN (SELECT value FROM json_each(?))";
 
-/// A lane's messages up to one of them.
-pub(super) const LANE: &str = "SELECT m.seq, m.message_id, \
-     COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
-     FROM messages m WHERE m.queue_id = ? AND m.receiver_client_id = ? AND m.seq > ? AND m.seq <= ? ORDER BY m.seq";
+/// And what became of them.
+pub(super) const FORGET_FATES: &str = "DELETE FROM fates WHERE first_seq IN (SELECT value FROM json_each(?))";
+
+/// The lane's batch that begins last up to a sequence number.
+pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
+     WHERE w.queue_id = ? AND w.receiver_client_id = ? AND w.first_seq <= ?";
+
+/// What is read of a batch of which something waits, without its envelopes.
+macro_rules! waiting_batch {
+    ($copy:literal) => {
+        concat!(
+            "SELECT b.first_seq, ",
+            $copy,
+            ", json_array_length(b.queues), b.id_stream, b.id_position, b.sent_time, e.ends, ",
+            fates!()
+        )
+    };
+}
+
+/// A lane's batches in order, from one of them on.
+pub(super) const LANE_BATCHES: &str = concat!(
+    waiting_batch!("w.copy"),
+    " FROM waiting w CROSS JOIN batches b ON b.first_seq = w.first_seq \
+     CROSS JOIN envelopes e ON e.first_seq = w.first_seq \
+     WHERE w.queue_id = ? AND w.receiver_client_id = ? AND w.first_seq >= ? ORDER BY w.first_seq LIMIT ?"
+);
+
+/// The batches that these sequence numbers may be in.
+pub(super) const BATCHES: &str = concat!(
+    waiting_batch!("0"),
+    " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= g.value) AS first_seq \
+     FROM json_each(?) g) s CROSS JOIN batches b ON b.first_seq = s.first_seq \
+     CROSS JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
+);
+
+/// Slices of envelopes: batches, where the slices begin, and their lengths.
+pub(super) const SLICES: &str = "SELECT e.first_seq, substr(e.envelopes, (g.value ->> 1) + 1, g.value ->> 2) \
+     FROM json_each(?) g CROSS JOIN envelopes e ON e.first_seq = g.value ->> 0";
 
 /// Queues, and whether something waits in them for a receiver.
-pub(super) const LANES: &str = "SELECT q.queue_id, EXISTS (SELECT 1 FROM messages m \
-     WHERE m.queue_id = q.queue_id AND m.receiver_client_id = ?1) \
+pub(super) const LANES: &str = "SELECT q.queue_id, EXISTS (SELECT 1 FROM waiting w \
+     WHERE w.queue_id = q.queue_id AND w.receiver_client_id = ?1) \
      FROM queues q WHERE q.queue_id >= ?2 ORDER BY q.queue_id LIMIT ?3";
-
-/// A lane's messages in order, with the sizes of the envelopes that stand in it.
-pub(super) const ENVELOPE_SIZES: &str = "SELECT seq, CASE WHEN seq = first_seq THEN envelope_bytes ELSE 0 END FROM messages \
-     WHERE queue_id = ? AND receiver_client_id = ? AND seq > ? ORDER BY seq LIMIT ?";
-
-/// The envelopes that stand in a lane, up to a message.
-pub(super) const ENVELOPES: &str = "SELECT d.sent_time, m.envelope \
-     FROM messages m LEFT JOIN message_metadata d ON d.message_id = m.message_id \
-     WHERE m.queue_id = ? AND m.receiver_client_id = ? AND m.seq > ? AND m.seq <= ? AND m.seq = m.first_seq \
-     ORDER BY m.seq";
-
-/// Messages by sequence number, without their envelopes.
-pub(super) const SIZES: &str =
-    "SELECT seq, envelope_bytes FROM messages WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq";
-
-/// Messages by sequence number.
-pub(super) const MESSAGES: &str = "SELECT m.seq, m.message_id, \
-     COALESCE(m.envelope, (SELECT f.envelope FROM messages f WHERE f.seq = m.first_seq)) \
-     FROM messages m WHERE m.seq IN (SELECT value FROM json_each(?)) ORDER BY m.seq";
 
 #[cfg(test)]
 mod tests {
@@ -124,28 +144,22 @@ mod tests {
         let mut connection = file.first_connection().await.unwrap();
         sqlx::query(FORGET_INDEX).execute(&mut connection).await.unwrap();
         let mut texts: Vec<String> = [
-            TAKEN,
-            PLACES,
-            REMOVE,
-            FATES,
-            FORGET,
-            LANE_SIZES,
-            LANE,
+            REMOVE_FATES,
+            KNOWN,
+            SET_ASIDE,
+            REMOVE_ENVELOPES,
+            REMOVE_WAITING,
+            FORGETTABLE,
+            FORGET_BATCHES,
+            FORGET_FATES,
+            LANE_START,
+            LANE_BATCHES,
+            SLICES,
             LANES,
-            ENVELOPE_SIZES,
-            ENVELOPES,
-            SIZES,
-            MESSAGES,
         ]
         .map(str::to_owned)
         .into();
-        for statement in [
-            &INSERT_METADATA,
-            &INSERT_MESSAGES,
-            &FIND_UNACKNOWLEDGED,
-            &ACKNOWLEDGE,
-            &DELIVERED,
-        ] {
+        for statement in [&INSERT_BATCHES, &INSERT_ENVELOPES, &INSERT_WAITING, &WRITE_FATES] {
             for rows in [1, 100] {
                 let items = vec![(); rows];
                 let (text, _) = statement.pieces(&items).next().unwrap();
@@ -158,9 +172,9 @@ mod tests {
                 .await
                 .unwrap();
             let plan: Vec<String> = plan.iter().map(|step| step.get(3)).collect();
-            // `m`, `f`, `d` and `q` are what the statements call the tables, whose names begin with `m` and `q` too.
+            // What the statements call the tables; or a table's own name.
             let reads_all = |step: &String| {
-                ["SCAN m", "SCAN f", "SCAN d", "SCAN q"]
+                ["SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN q", "SCAN m"]
                     .iter()
                     .any(|scan| step.starts_with(scan))
             };

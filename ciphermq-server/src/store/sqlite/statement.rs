@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use sqlx::AssertSqlSafe;
 
-use crate::store::Time;
-
 /// Largest first. SQLite takes up to 32,766 parameters; beyond 100 rows a statement gains nothing.
 const SIZES: [usize; 4] = [100, 20, 5, 1];
 
@@ -39,25 +37,6 @@ impl MultiRow {
             // Built from constants and question marks alone.
             Some((AssertSqlSafe(Arc::clone(text)), piece))
         })
-    }
-}
-
-/// Times as texts. Those of one command are the same, so the last one is kept.
-#[derive(Default)]
-pub(super) struct TimeText {
-    last: Option<(Time, Arc<str>)>,
-}
-
-impl TimeText {
-    pub(super) fn text(&mut self, time: Time) -> Arc<str> {
-        match &self.last {
-            Some((last, text)) if *last == time => Arc::clone(text),
-            _ => {
-                let text: Arc<str> = time.to_string().into();
-                self.last = Some((time, Arc::clone(&text)));
-                text
-            }
-        }
     }
 }
 

@@ -260,7 +260,7 @@ fn message(id: &str) -> Arc<Publish> {
         exchange: ExchangeName::new("e").unwrap(),
         routing_key: RoutingKey::new("k").unwrap(),
         queues: [QueueId(1)].into(),
-        digest: [0; 32],
+        digest: None,
         envelope: Envelope::parse(Bytes::from(json)).unwrap(),
         sent_time: Time::now(),
     })

@@ -77,7 +77,7 @@ async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
     let file = DatabaseFile::claim(&folder.path().join("mq.db"), 0).unwrap();
     let connection = file.first_connection().await.unwrap();
     let mut committer = SqliteCommitter::new(file, connection);
-    let schema = "CREATE TRIGGER narrow BEFORE INSERT ON messages WHEN LENGTH(NEW.envelope) > 1000 \
+    let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > 1000 \
                   BEGIN SELECT RAISE(ABORT, 'too large'); END";
     sqlx::raw_sql(schema)
         .execute(committer.connection.as_mut().unwrap())

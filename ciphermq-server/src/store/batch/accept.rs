@@ -1,0 +1,201 @@
+//! From publishes to batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::id::{Stream, place};
+use super::ledger::{Known, Ledger};
+use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
+use crate::store::model::{Publish, PublishOutcome, Seq};
+
+/// What a transaction's publishes come to.
+pub(in crate::store) struct Accepted<'a> {
+    /// What to insert.
+    pub(in crate::store) batches: Vec<NewBatch<'a>>,
+    /// For each publish. Numbers begin at 0 until [`Accepted::number`] was called.
+    pub(in crate::store) outcomes: Vec<PublishOutcome>,
+    /// How many sequence numbers it takes.
+    pub(in crate::store) copies: i64,
+}
+
+/// A batch to insert.
+pub(in crate::store) struct NewBatch<'a> {
+    pub(in crate::store) first_seq: i64,
+    pub(in crate::store) stream: Stream,
+    pub(in crate::store) position: i64,
+    /// What all of its messages have in common, this one has.
+    pub(in crate::store) first: &'a Publish,
+    pub(in crate::store) publishes: Vec<&'a Publish>,
+    bytes: usize,
+}
+
+/// What a publish is to what is known already.
+enum Verdict {
+    New,
+    Known(PublishOutcome),
+    /// The same as an earlier one of this transaction, whatever becomes of that.
+    Repeats(usize),
+}
+
+impl<'a> Accepted<'a> {
+    /// Sorts out what is known already, by the batches in the ledger, and joins the rest to batches.
+    pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], ledger: &Ledger) -> Self {
+        let mut accepted = Self {
+            batches: Vec::new(),
+            outcomes: Vec::with_capacity(publishes.len()),
+            copies: 0,
+        };
+        let mut by_id = HashMap::with_capacity(publishes.len());
+        for (at, publish) in publishes.iter().enumerate() {
+            let first = *by_id.entry(publish.envelope.message_id.as_str()).or_insert(at);
+            let verdict = match ledger.find(&publish.envelope.message_id) {
+                Some(known) => Verdict::Known(judge(is_known(&known, publish))),
+                None if first == at => Verdict::New,
+                None => Verdict::Repeats(first),
+            };
+            let outcome = match verdict {
+                Verdict::New => accepted.store(publish),
+                Verdict::Known(outcome) => outcome,
+                Verdict::Repeats(first) => {
+                    judge(publishes.get(first).is_some_and(|first| is_retry(first, publish)))
+                }
+            };
+            accepted.outcomes.push(outcome);
+        }
+        accepted
+    }
+
+    fn store(&mut self, publish: &'a Publish) -> PublishOutcome {
+        let first = self.copies;
+        self.copies += count(publish.queues.len());
+        let (stream, position) = place(&publish.envelope.message_id);
+        let joined = self
+            .batches
+            .last_mut()
+            .is_some_and(|batch| batch.join(&stream, position, publish));
+        if !joined {
+            self.batches.push(NewBatch {
+                first_seq: first,
+                stream,
+                position,
+                first: publish,
+                publishes: vec![publish],
+                bytes: publish.envelope.raw().len(),
+            });
+        }
+        PublishOutcome::Stored { first: Seq(first) }
+    }
+
+    /// Gives out the sequence numbers from `next` on.
+    pub(in crate::store) fn number(&mut self, next: i64) {
+        for batch in &mut self.batches {
+            batch.first_seq += next;
+        }
+        for outcome in &mut self.outcomes {
+            if let PublishOutcome::Stored { first } = outcome {
+                first.0 += next;
+            }
+        }
+    }
+}
+
+impl<'a> NewBatch<'a> {
+    fn join(&mut self, stream: &Stream, position: i64, publish: &'a Publish) -> bool {
+        let joins = self.publishes.len() < MAX_MESSAGES
+            && self.bytes < MAX_BYTES
+            && self.stream == *stream
+            && self.position.saturating_add(count(self.publishes.len())) == position
+            && position >= 0
+            && is_alike(self.first, publish);
+        if joins {
+            self.publishes.push(publish);
+            self.bytes += publish.envelope.raw().len();
+        }
+        joins
+    }
+
+    /// Where each envelope ends among all of them: a JSON list.
+    pub(in crate::store) fn ends(&self) -> String {
+        let mut end = 0;
+        let ends: Vec<String> = self
+            .publishes
+            .iter()
+            .map(|publish| {
+                end += publish.envelope.raw().len();
+                end.to_string()
+            })
+            .collect();
+        format!("[{}]", ends.join(","))
+    }
+
+    /// Its envelopes, one after the other.
+    pub(in crate::store) fn envelopes(&self) -> Vec<u8> {
+        let raw: Vec<&[u8]> = self
+            .publishes
+            .iter()
+            .map(|publish| Bytes::as_ref(publish.envelope.raw()))
+            .collect();
+        raw.concat()
+    }
+
+    /// Its row.
+    pub(in crate::store) fn row(&self) -> BatchRow {
+        let first = self.first;
+        let digests: Option<Vec<&[u8]>> = self
+            .publishes
+            .iter()
+            .map(|publish| publish.digest.as_ref().map(<[u8; 32]>::as_slice))
+            .collect();
+        BatchRow {
+            first_seq: self.first_seq,
+            messages: count(self.publishes.len()),
+            queues: first.queues.to_vec(),
+            stream: self.stream.to_string(),
+            position: self.position,
+            sender: Some(first.sender.to_string()),
+            receiver: Some(first.envelope.receiver_client_id.to_string()),
+            sent_time: Some(first.sent_time.to_string()),
+            has_suite: first.envelope.has_suite,
+            digests: digests.map(|digests| digests.concat()),
+            fates: Vec::new(),
+        }
+    }
+}
+
+/// Whether two messages differ in nothing that a batch keeps once.
+fn is_alike(a: &Publish, b: &Publish) -> bool {
+    a.sent_time == b.sent_time
+        && a.envelope.has_suite == b.envelope.has_suite
+        && a.digest.is_some() == b.digest.is_some()
+        && (Arc::ptr_eq(&a.queues, &b.queues) || a.queues == b.queues)
+        && a.envelope.receiver_client_id == b.envelope.receiver_client_id
+        && a.sender == b.sender
+        && a.exchange == b.exchange
+        && a.routing_key == b.routing_key
+}
+
+fn judge(same: bool) -> PublishOutcome {
+    if same {
+        PublishOutcome::Duplicate
+    } else {
+        PublishOutcome::IdInUse
+    }
+}
+
+/// Whether a publish is a message that was accepted before, sent again.
+fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
+    known.batch.sender.as_deref() == Some(publish.sender.as_str())
+        && (known.batch.has_suite && publish.envelope.has_suite
+            || publish.digest.is_some()
+                && known.batch.digest(known.index) == publish.digest.as_ref().map(<[u8; 32]>::as_slice))
+}
+
+/// Whether the second publish is the first one sent again. With a suite it may have been sealed anew; ids of
+/// clients that name a suite don't collide.
+fn is_retry(first: &Publish, second: &Publish) -> bool {
+    first.sender == second.sender
+        && (first.envelope.has_suite && second.envelope.has_suite
+            || first.digest.is_some() && first.digest == second.digest)
+}

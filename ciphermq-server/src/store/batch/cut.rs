@@ -1,0 +1,259 @@
+//! From batches back to messages.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::fate::Run;
+use super::id::message_id;
+use super::{count, length};
+use crate::store::model::{Page, PageLimit, Seq, StoredMessage};
+use crate::store::{Error, corrupt};
+
+/// A batch of which something waits, as a lane or somebody who looks for messages sees it.
+#[derive(Debug)]
+pub(in crate::store) struct WaitingBatch {
+    pub(in crate::store) first_seq: i64,
+    pub(in crate::store) copies: i64,
+    /// Which copy of its messages the lane has.
+    pub(in crate::store) copy: i64,
+    pub(in crate::store) stream: String,
+    pub(in crate::store) position: i64,
+    pub(in crate::store) sent_time: Option<String>,
+    /// Where each envelope ends among all of them.
+    pub(in crate::store) ends: Vec<i64>,
+    pub(in crate::store) fates: Vec<Run>,
+}
+
+impl WaitingBatch {
+    fn seq(&self, index: usize, copy: i64) -> i64 {
+        self.first_seq + count(index) * self.copies + copy
+    }
+
+    /// Where an envelope stands among all of them.
+    fn range(&self, index: usize) -> Range<usize> {
+        let end = |index: usize| self.ends.get(index).map_or(0, |&end| length(end));
+        let start = index.checked_sub(1).map_or(0, end);
+        start..end(index).max(start)
+    }
+
+    fn is_settled(&self, index: usize) -> bool {
+        let index = count(index);
+        self.fates
+            .iter()
+            .any(|run| run.holds(index) && run.fate.is_settled())
+    }
+
+    /// The index of the message that has this sequence number, and which copy it is.
+    fn index(&self, seq: i64) -> Option<(usize, i64)> {
+        let offset = seq.checked_sub(self.first_seq).filter(|offset| *offset >= 0)?;
+        let index = length(offset.checked_div(self.copies)?);
+        (index < self.ends.len()).then_some((index, offset % self.copies))
+    }
+}
+
+/// How many batches are read at a time: at first those that most pages are made of, then ever more for lanes whose
+/// batches are small.
+pub(in crate::store) fn steps() -> impl Iterator<Item = i64> {
+    std::iter::successors(Some(8), |step| Some(i64::min(step * 8, 4096)))
+}
+
+/// Reads where envelopes end.
+pub(in crate::store) fn ends(json: &str) -> Result<Vec<i64>, serde_json::Error> {
+    serde_json::from_str(json)
+}
+
+/// A message that waits, without its envelope.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    batch: usize,
+    index: usize,
+    seq: i64,
+}
+
+/// Messages chosen from batches, up to a limit.
+#[derive(Debug)]
+pub(in crate::store) struct Selection {
+    limit: PageLimit,
+    /// Whether envelopes are wanted of first copies only.
+    of_first_copies: bool,
+    batches: Vec<WaitingBatch>,
+    chosen: Vec<Choice>,
+    bytes: usize,
+    more: bool,
+}
+
+/// What to read of a batch's envelopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Slice {
+    pub(in crate::store) batch: i64,
+    /// From 0.
+    pub(in crate::store) start: usize,
+    pub(in crate::store) length: usize,
+}
+
+impl Selection {
+    pub(in crate::store) fn new(limit: PageLimit) -> Self {
+        Self {
+            limit,
+            of_first_copies: false,
+            batches: Vec::new(),
+            chosen: Vec::new(),
+            bytes: 0,
+            more: false,
+        }
+    }
+
+    /// Further copies count, but not for their envelopes.
+    pub(in crate::store) fn of_first_copies(limit: PageLimit) -> Self {
+        Self {
+            of_first_copies: true,
+            ..Self::new(limit)
+        }
+    }
+
+    /// Chooses what waits in a lane's batch after a sequence number; whether more can be chosen.
+    pub(in crate::store) fn choose_after(&mut self, batch: WaitingBatch, after: i64) -> bool {
+        let copy = batch.copy;
+        let from = if after < batch.first_seq {
+            0
+        } else {
+            length((after - batch.first_seq - copy).div_euclid(batch.copies.max(1)) + 1)
+        };
+        let waiting: Vec<(usize, i64)> = (from..batch.ends.len())
+            .filter(|&index| !batch.is_settled(index))
+            .map(|index| (index, batch.seq(index, copy)))
+            .collect();
+        self.choose(batch, waiting)
+    }
+
+    /// Chooses what waits of these sequence numbers, which are in order; whether more can be chosen.
+    pub(in crate::store) fn choose_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
+        let begin = seqs.partition_point(|&seq| seq < batch.first_seq);
+        let waiting: Vec<(usize, i64)> = seqs
+            .get(begin..)
+            .unwrap_or_default()
+            .iter()
+            .map_while(|&seq| Some((batch.index(seq)?.0, seq)))
+            .filter(|&(index, _)| !batch.is_settled(index))
+            .collect();
+        self.choose(batch, waiting)
+    }
+
+    fn choose(&mut self, batch: WaitingBatch, waiting: Vec<(usize, i64)>) -> bool {
+        for (index, seq) in waiting {
+            // One at least, unless none is wanted.
+            let full = !self.chosen.is_empty() && self.bytes >= self.limit.bytes;
+            if full || self.chosen.len() >= self.limit.messages {
+                self.more = true;
+                break;
+            }
+            if self.reads(&batch) {
+                self.bytes += batch.range(index).len();
+            }
+            self.chosen.push(Choice {
+                batch: self.batches.len(),
+                index,
+                seq,
+            });
+        }
+        self.batches.push(batch);
+        !self.more
+    }
+
+    /// What is to be read, one slice a batch.
+    pub(in crate::store) fn slices(&self) -> Vec<Slice> {
+        let mut slices: Vec<Slice> = Vec::new();
+        for choice in &self.chosen {
+            let batch = self.batches.get(choice.batch).filter(|batch| self.reads(batch));
+            let Some(batch) = batch else { continue };
+            let range = batch.range(choice.index);
+            match slices.last_mut() {
+                Some(slice) if slice.batch == batch.first_seq => {
+                    slice.length = range.end.saturating_sub(slice.start);
+                }
+                _ => slices.push(Slice {
+                    batch: batch.first_seq,
+                    start: range.start,
+                    length: range.len(),
+                }),
+            }
+        }
+        slices
+    }
+
+    /// The messages, from the slices that were read, by batch. A batch that is gone by now was settled meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if an id is none.
+    pub(in crate::store) fn page(&self, read: &HashMap<i64, Bytes>) -> Result<Page, Error> {
+        let mut messages = Vec::with_capacity(self.chosen.len());
+        for (choice, batch, envelope) in self.read(read) {
+            let position = batch.position.saturating_add(count(choice.index));
+            let position = if batch.position < 0 {
+                batch.position
+            } else {
+                position
+            };
+            messages.push(StoredMessage {
+                seq: Seq(choice.seq),
+                message_id: message_id(&batch.stream, position).map_err(corrupt)?,
+                envelope,
+            });
+        }
+        Ok(Page {
+            messages,
+            more: self.more,
+        })
+    }
+
+    /// The envelopes alone, each with the time when its message was accepted.
+    pub(in crate::store) fn envelopes(&self, read: &HashMap<i64, Bytes>) -> Vec<(Option<String>, Bytes)> {
+        self.read(read)
+            .map(|(_, batch, envelope)| (batch.sent_time.clone(), envelope))
+            .collect()
+    }
+
+    fn read<'a>(
+        &'a self,
+        read: &'a HashMap<i64, Bytes>,
+    ) -> impl Iterator<Item = (Choice, &'a WaitingBatch, Bytes)> {
+        let slices: HashMap<i64, usize> = self
+            .slices()
+            .into_iter()
+            .map(|slice| (slice.batch, slice.start))
+            .collect();
+        self.chosen.iter().filter_map(move |&choice| {
+            let batch = self.batches.get(choice.batch)?;
+            let bytes = read.get(&batch.first_seq)?;
+            let start = *slices.get(&batch.first_seq)?;
+            let range = batch.range(choice.index);
+            // Envelopes that somebody has cut short are their receivers' to refuse.
+            let clamp = |at: usize| at.saturating_sub(start).min(bytes.len());
+            // A copy of its own: a message that stays must not hold the whole batch.
+            let envelope = Bytes::copy_from_slice(bytes.get(clamp(range.start)..clamp(range.end))?);
+            Some((choice, batch, envelope))
+        })
+    }
+
+    fn reads(&self, batch: &WaitingBatch) -> bool {
+        !self.of_first_copies || batch.copy == 0
+    }
+
+    /// How many were chosen.
+    pub(in crate::store) fn len(&self) -> usize {
+        self.chosen.len()
+    }
+
+    /// The last one that was chosen.
+    pub(in crate::store) fn last(&self) -> Option<Seq> {
+        self.chosen.last().map(|choice| Seq(choice.seq))
+    }
+
+    /// Whether there may be more than was chosen.
+    pub(in crate::store) fn has_more(&self) -> bool {
+        self.more
+    }
+}

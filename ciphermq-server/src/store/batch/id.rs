@@ -1,0 +1,142 @@
+//! How ids follow one another.
+//!
+//! CipherMQ's own ids end in the message's position in its stream, ten hexadecimal digits. A batch keeps what
+//! comes before them once, and the first position. Any other id has a stream and a batch to itself.
+
+use std::fmt;
+
+use ciphermq_protocol::MessageId;
+use ciphermq_protocol::message_id::StreamId;
+use ciphermq_protocol::name::NameError;
+
+use super::MAX_MESSAGES;
+
+/// The position of ids that are not CipherMQ's own.
+pub(in crate::store) const ALONE: i64 = -1;
+
+/// How many characters of CipherMQ's own ids are the stream's.
+const STREAM_LENGTH: usize = 26;
+
+/// What ids have in common that follow one another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::store) enum Stream {
+    /// Ids of CipherMQ's own.
+    Ours(StreamId),
+    /// One id of another client.
+    Alone(MessageId),
+}
+
+/// As the databases keep it.
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(stream) => {
+                let text = stream.to_string();
+                f.write_str(text.get(..STREAM_LENGTH).unwrap_or(&text))
+            }
+            Self::Alone(id) => f.write_str(id.as_str()),
+        }
+    }
+}
+
+/// A stream, and a position in it.
+pub(in crate::store) fn place(id: &MessageId) -> (Stream, i64) {
+    match StreamId::split(id) {
+        // 40 bits.
+        Some((stream, position)) => (Stream::Ours(stream), position.cast_signed()),
+        None => (Stream::Alone(id.clone()), ALONE),
+    }
+}
+
+/// The id at a position, from what the databases keep.
+pub(in crate::store) fn message_id(stream: &str, position: i64) -> Result<MessageId, NameError> {
+    if position < 0 {
+        MessageId::new(stream)
+    } else {
+        MessageId::new(&format!("{stream}{position:010x}"))
+    }
+}
+
+/// Ids to look for: positions `first` to `last` of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Range {
+    pub(in crate::store) stream: Stream,
+    pub(in crate::store) first: i64,
+    pub(in crate::store) last: i64,
+}
+
+impl Range {
+    /// A batch that holds one of the ids begins after this position.
+    pub(in crate::store) fn begins_after(&self) -> i64 {
+        self.first.saturating_sub(super::count(MAX_MESSAGES))
+    }
+}
+
+/// Joins ids that follow one another, in the order in which they come.
+pub(in crate::store) fn ranges<'a>(ids: impl IntoIterator<Item = &'a MessageId>) -> Vec<Range> {
+    let mut ranges: Vec<Range> = Vec::new();
+    for id in ids {
+        let (stream, position) = place(id);
+        match ranges.last_mut() {
+            Some(range) if range.stream == stream && range.last + 1 == position => range.last = position,
+            Some(range) if range.stream == stream && (range.first..=range.last).contains(&position) => {}
+            _ => ranges.push(Range {
+                stream,
+                first: position,
+                last: position,
+            }),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id(text: &str) -> MessageId {
+        MessageId::new(text).unwrap()
+    }
+
+    #[test]
+    fn ids_that_follow_one_another_are_joined() {
+        let (a, b) = (StreamId::new(1, 2), StreamId::new(1, 3));
+        let ids = [
+            a.message_id(7).unwrap(),
+            a.message_id(8).unwrap(),
+            a.message_id(8).unwrap(),
+            id("x"),
+            b.message_id(9).unwrap(),
+            a.message_id(9).unwrap(),
+            a.message_id(11).unwrap(),
+        ];
+        let found: Vec<(String, i64, i64)> = ranges(&ids)
+            .into_iter()
+            .map(|range| (range.stream.to_string(), range.first, range.last))
+            .collect();
+        let text = |stream: StreamId| stream.to_string()[..26].to_owned();
+        assert_eq!(
+            found,
+            [
+                (text(a), 7, 8),
+                ("x".to_owned(), -1, -1),
+                (text(b), 9, 9),
+                (text(a), 9, 9),
+                (text(a), 11, 11)
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_is_found_again_from_what_is_kept(
+            time: u64, random: u64, position in 0..ciphermq_protocol::message_id::POSITIONS, other in "[!-~]{1,60}"
+        ) {
+            for id in [StreamId::new(time, random).message_id(position).unwrap(), id(&other)] {
+                let (stream, position) = place(&id);
+                prop_assert_eq!(message_id(&stream.to_string(), position).unwrap(), id);
+            }
+        }
+    }
+}

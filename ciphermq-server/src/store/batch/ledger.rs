@@ -1,0 +1,310 @@
+//! Acks, rejections and first deliveries: what becomes of the batches that they are about.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ciphermq_protocol::name::NameError;
+use ciphermq_protocol::{ClientId, MessageId};
+
+use super::fate::{Fate, Run, TimeText, later};
+use super::id::{Stream, message_id, place};
+use super::{BatchRow, count, length};
+use crate::store::model::{Ack, AckOutcome, MessageState, QueueId, Rejection, Time};
+use crate::store::{Error, corrupt};
+
+/// The batches that a transaction is about: those that it names by their messages' ids, as far as they are
+/// there.
+#[derive(Default)]
+pub(in crate::store) struct Ledger {
+    entries: Vec<Entry>,
+    by_place: HashMap<Stream, BTreeMap<i64, usize>>,
+    rejected: Vec<Rejected>,
+    delivered: TimeText,
+    settled: TimeText,
+}
+
+struct Entry {
+    batch: BatchRow,
+    /// The fate of each message, once one of them has changed.
+    fates: Option<Vec<Option<Fate>>>,
+}
+
+/// A message in a batch that is known.
+pub(super) struct Known<'a> {
+    pub(super) batch: &'a BatchRow,
+    pub(super) index: usize,
+}
+
+/// A message to set aside.
+pub(in crate::store) struct Rejected {
+    pub(in crate::store) batch: i64,
+    pub(in crate::store) index: i64,
+    pub(in crate::store) message_id: MessageId,
+    pub(in crate::store) reason: String,
+    pub(in crate::store) time: Arc<str>,
+}
+
+/// What a ledger comes to.
+#[derive(Default)]
+pub(in crate::store) struct Entries<'a> {
+    /// Runs to write, in place of older ones that begin where they do, each with its batch.
+    pub(in crate::store) written: Vec<(i64, Run)>,
+    /// Runs to remove: their batches, and where they begin.
+    pub(in crate::store) removed: Vec<(i64, i64)>,
+    /// Batches of which nothing waits any more.
+    pub(in crate::store) finished: Vec<&'a BatchRow>,
+    /// Messages to set aside. Their batches may be among the finished ones.
+    pub(in crate::store) rejected: &'a [Rejected],
+}
+
+impl Ledger {
+    /// Adds a batch, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if its ids are none.
+    pub(in crate::store) fn add(&mut self, batch: BatchRow) -> Result<(), NameError> {
+        let first = message_id(&batch.stream, batch.position)?;
+        let (stream, position) = place(&first);
+        let batches = self.by_place.entry(stream).or_default();
+        if let std::collections::btree_map::Entry::Vacant(vacant) = batches.entry(position) {
+            vacant.insert(self.entries.len());
+            self.entries.push(Entry { batch, fates: None });
+        }
+        Ok(())
+    }
+
+    fn locate(&self, id: &MessageId) -> Option<(usize, usize)> {
+        let (stream, position) = place(id);
+        let (&first, &at) = self.by_place.get(&stream)?.range(..=position).next_back()?;
+        let index = position - first;
+        (index < self.entries.get(at)?.batch.messages).then_some((at, length(index)))
+    }
+
+    pub(super) fn find(&self, id: &MessageId) -> Option<Known<'_>> {
+        let (at, index) = self.locate(id)?;
+        let batch = &self.entries.get(at)?.batch;
+        Some(Known { batch, index })
+    }
+
+    /// What is known of a message; nothing of an older server's that has no sender.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a name is none.
+    pub(in crate::store) fn state(&self, id: &MessageId) -> Result<Option<MessageState>, Error> {
+        let Some(Known { batch, index }) = self.find(id) else {
+            return Ok(None);
+        };
+        let Some(sender) = batch.sender.as_deref() else {
+            return Ok(None);
+        };
+        let is_settled = batch
+            .fates
+            .iter()
+            .any(|run| run.holds(count(index)) && run.fate.is_settled());
+        Ok(Some(MessageState {
+            sender: ClientId::new(sender).map_err(corrupt)?,
+            receiver: batch
+                .receiver
+                .as_deref()
+                .map(|receiver| ClientId::new(receiver).map_err(corrupt))
+                .transpose()?,
+            waiting: if is_settled {
+                Vec::new()
+            } else {
+                batch.places(index)
+            },
+        }))
+    }
+
+    /// Its receiver has processed a message.
+    pub(in crate::store) fn ack(&mut self, ack: &Ack) -> AckOutcome {
+        self.settle(ack, |time| (Some(time), None))
+            .unwrap_or_else(|why| why.of_ack())
+    }
+
+    /// Its receiver cannot use a message.
+    pub(in crate::store) fn reject(&mut self, rejection: &Rejection) -> AckOutcome {
+        let ack = &rejection.ack;
+        match self.settle(ack, |time| (None, Some(time))) {
+            Ok(outcome) => {
+                if let Some((at, index)) = self.locate(&ack.message_id)
+                    && let Some(entry) = self.entries.get_mut(at)
+                    && let Some(Some(fate)) = entry.fate(index)
+                    && let Some(time) = fate.rejected.clone()
+                {
+                    self.rejected.push(Rejected {
+                        batch: entry.batch.first_seq,
+                        index: count(index),
+                        message_id: ack.message_id.clone(),
+                        reason: rejection.reason.clone(),
+                        time,
+                    });
+                }
+                outcome
+            }
+            Err(why) => why.of_rejection(),
+        }
+    }
+
+    /// A message was delivered for the first time, and stays unsettled for a while.
+    pub(in crate::store) fn deliver(&mut self, id: &MessageId, time: Time) {
+        let delivered = self.delivered.text(time);
+        let Some((at, index)) = self.locate(id) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let delivered = entry.delivered(delivered);
+        if let Some(fate @ None) = entry.fate(index) {
+            *fate = Some(Fate {
+                delivered,
+                acknowledged: None,
+                rejected: None,
+            });
+        }
+    }
+
+    fn settle(
+        &mut self,
+        ack: &Ack,
+        how: impl FnOnce(Arc<str>) -> (Option<Arc<str>>, Option<Arc<str>>),
+    ) -> Result<AckOutcome, Unsettled> {
+        let (at, index) = self.locate(&ack.message_id).ok_or(Unsettled::Unknown)?;
+        let entry = self.entries.get_mut(at).ok_or(Unsettled::Unknown)?;
+        match entry.batch.receiver.as_deref() {
+            // A row of an older server: those messages were kept in memory and are gone.
+            None => return Err(Unsettled::Unknown),
+            Some(receiver) if receiver != ack.client_id.as_str() => return Err(Unsettled::NotAuthorized),
+            Some(_) => {}
+        }
+        // The server's clock may be set back between two of these times; none is ever before the one it follows.
+        let delivered = self.delivered.text(ack.delivered_time.unwrap_or(ack.time));
+        let delivered = entry.delivered(delivered);
+        let time = self.settled.text(ack.time);
+        let fate = entry.fate(index).ok_or(Unsettled::Unknown)?;
+        let delivered = match fate {
+            Some(fate) if fate.is_settled() => {
+                return Err(Unsettled::Before {
+                    acknowledged: fate.acknowledged.is_some(),
+                });
+            }
+            Some(fate) => Arc::clone(&fate.delivered),
+            None => delivered,
+        };
+        let (acknowledged, rejected) = how(later(&delivered, &time));
+        *fate = Some(Fate {
+            delivered,
+            acknowledged,
+            rejected,
+        });
+        Ok(AckOutcome::Done(entry.batch.places(index)))
+    }
+
+    /// What is to be written.
+    pub(in crate::store) fn entries(&self) -> Entries<'_> {
+        let mut entries = Entries {
+            rejected: &self.rejected,
+            ..Entries::default()
+        };
+        for Entry { batch, fates } in &self.entries {
+            let Some(fates) = fates else { continue };
+            let runs = join(fates);
+            let begins = |from: i64| runs.binary_search_by_key(&from, |run| run.from).is_ok();
+            let gone = batch.fates.iter().filter(|old| !begins(old.from));
+            entries
+                .removed
+                .extend(gone.map(|old| (batch.first_seq, old.from)));
+            if fates
+                .iter()
+                .all(|fate| fate.as_ref().is_some_and(Fate::is_settled))
+            {
+                entries.finished.push(batch);
+            }
+            let new = runs.into_iter().filter(|run| !batch.fates.contains(run));
+            entries.written.extend(new.map(|run| (batch.first_seq, run)));
+        }
+        entries
+    }
+}
+
+impl Entry {
+    fn fate(&mut self, index: usize) -> Option<&mut Option<Fate>> {
+        self.fates
+            .get_or_insert_with(|| spread(&self.batch))
+            .get_mut(index)
+    }
+
+    /// When a message was delivered: not before it was accepted.
+    fn delivered(&self, time: Arc<str>) -> Arc<str> {
+        match self.batch.sent_time.as_deref() {
+            Some(sent) if sent > &*time => sent.into(),
+            _ => time,
+        }
+    }
+}
+
+/// Why an ack or a rejection settles nothing.
+enum Unsettled {
+    Unknown,
+    NotAuthorized,
+    Before { acknowledged: bool },
+}
+
+impl Unsettled {
+    fn of_ack(self) -> AckOutcome {
+        match self {
+            Self::Unknown => AckOutcome::NotFound,
+            Self::NotAuthorized => AckOutcome::NotAuthorized,
+            Self::Before { .. } => AckOutcome::AlreadyDone,
+        }
+    }
+
+    /// What was acked cannot be rejected any more.
+    fn of_rejection(self) -> AckOutcome {
+        match self {
+            Self::Before { acknowledged: true } => AckOutcome::NotFound,
+            other => other.of_ack(),
+        }
+    }
+}
+
+/// The fate of each message of a batch.
+fn spread(batch: &BatchRow) -> Vec<Option<Fate>> {
+    let mut fates = vec![None; length(batch.messages)];
+    for run in &batch.fates {
+        let (from, messages) = (length(run.from), length(run.messages));
+        for fate in fates.iter_mut().skip(from).take(messages) {
+            *fate = Some(run.fate.clone());
+        }
+    }
+    fates
+}
+
+/// And back, in as few runs as there can be.
+fn join(fates: &[Option<Fate>]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (from, fate) in (0..).zip(fates) {
+        let Some(fate) = fate else { continue };
+        match runs.last_mut() {
+            Some(run) if run.from + run.messages == from && run.fate == *fate => run.messages += 1,
+            _ => runs.push(Run {
+                from,
+                messages: 1,
+                fate: fate.clone(),
+            }),
+        }
+    }
+    runs
+}
+
+/// The queues and the receiver whose lanes a finished batch leaves.
+pub(in crate::store) fn lanes(batch: &BatchRow) -> impl Iterator<Item = (QueueId, &str)> {
+    let receiver = batch.receiver.as_deref().unwrap_or_default();
+    batch.queues.iter().map(move |&queue| (queue, receiver))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The statements that every message goes through. Each finds its rows by an index.
+
+/// What became of a batch's messages.
+macro_rules! fates {
+    () => {
+        "(SELECT COALESCE(json_agg(json_build_array(from_index, messages, delivered_time, acknowledged_time, \
+         rejected_time))::text, '[]') FROM fates f WHERE f.first_seq = b.first_seq)"
+    };
+}
+
+/// Batches by their messages' ids: each given range is a stream, the position after which its batches begin,
+/// and its first and its last position.
+pub(super) const KNOWN: &str = concat!(
+    "SELECT b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
+     b.sent_time, b.has_suite, b.digests, ",
+    fates!(),
+    " FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) AS g (stream, after, first, last) \
+     JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position <= g.last \
+     AND b.id_position + b.messages > g.first"
+);
+
+/// Sets a message aside: its id, the reason, the time, its batch, and its index in it.
+pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
+     exchange_name, routing_key, reason, rejected_time, envelope) \
+     SELECT $1, client_id, receiver_client_id, exchange_name, routing_key, $2, $3, \
+     substring(envelopes FROM start + 1 FOR stop - start) \
+     FROM (SELECT b.*, e.envelopes, (e.ends::json ->> $5::int4)::int4 AS stop, \
+     CASE WHEN $5::int4 = 0 THEN 0 ELSE (e.ends::json ->> ($5::int4 - 1))::int4 END AS start \
+     FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
+     ON CONFLICT DO NOTHING";
+
+/// Finds what can be forgotten. Only servers that forget pay for it.
+pub(super) const FORGET_INDEX: &str = "CREATE INDEX IF NOT EXISTS batches_by_time ON batches (sent_time)";
+
+/// Some old batches of which nothing waits are forgotten, with what became of them.
+pub(super) const FORGET: &str = "WITH old AS (SELECT b.first_seq FROM batches b WHERE b.sent_time < $1 \
+                      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = b.first_seq) \
+                      ORDER BY b.sent_time LIMIT $2), \
+                      fates AS (DELETE FROM fates f USING old WHERE f.first_seq = old.first_seq) \
+                      DELETE FROM batches b USING old WHERE b.first_seq = old.first_seq";
+
+/// The lane's batch that begins last up to a sequence number.
+pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
+     WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq <= $3";
+
+/// What is read of a batch of which something waits, without its envelopes.
+macro_rules! waiting_batch {
+    ($copy:literal) => {
+        concat!(
+            "SELECT b.first_seq, ",
+            $copy,
+            ", json_array_length(b.queues::json)::int8, b.id_stream, b.id_position, b.sent_time, e.ends, ",
+            fates!()
+        )
+    };
+}
+
+/// A lane's batches in order, from one of them on.
+pub(super) const LANE_BATCHES: &str = concat!(
+    waiting_batch!("w.copy"),
+    " FROM waiting w JOIN batches b ON b.first_seq = w.first_seq JOIN envelopes e ON e.first_seq = w.first_seq \
+     WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq >= $3 ORDER BY w.first_seq LIMIT $4"
+);
+
+/// The batches that these sequence numbers may be in.
+pub(super) const BATCHES: &str = concat!(
+    waiting_batch!("0::int8"),
+    " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= g.seq) AS first_seq \
+     FROM unnest($1::int8[]) AS g (seq)) s JOIN batches b ON b.first_seq = s.first_seq \
+     JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
+);
+
+/// Slices of envelopes: batches, where the slices begin, and their lengths.
+pub(super) const SLICES: &str = "SELECT e.first_seq, substring(e.envelopes FROM g.start + 1 FOR g.length) \
+     FROM unnest($1::int8[], $2::int4[], $3::int4[]) AS g (batch, start, length) \
+     JOIN envelopes e ON e.first_seq = g.batch";
+
+/// Queues, and whether something waits in them for a receiver. `LIMIT 1` keeps it a look into the index for each
+/// queue, whatever the planner thinks of the numbers.
+pub(super) const LANES: &str = "SELECT q.queue_id, w.one IS NOT NULL \
+     FROM (SELECT queue_id FROM queues WHERE queue_id >= $2 ORDER BY queue_id LIMIT $3) q \
+     LEFT JOIN LATERAL (SELECT 1 AS one FROM waiting w \
+     WHERE w.queue_id = q.queue_id AND w.receiver_client_id = $1 LIMIT 1) w ON TRUE \
+     ORDER BY q.queue_id";
