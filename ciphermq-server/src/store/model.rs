@@ -76,7 +76,7 @@ pub struct Topology {
 }
 
 /// Everything that one commit writes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Transaction {
     /// Rare writes: topology, keys, certificates.
     pub changes: Vec<Change>,

@@ -1,55 +1,52 @@
 //! The rare parts of a transaction: topology, keys, certificates.
 
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use crate::store::model::{Change, CommitNumber, QueueId, SealedRow};
 
 /// Makes one change; the queue's number if it declared one.
-pub(super) async fn change(
-    connection: &mut SqliteConnection,
+pub(super) fn change(
+    connection: &Connection,
     commit: CommitNumber,
     change: &Change,
-) -> Result<Option<QueueId>, sqlx::Error> {
+) -> rusqlite::Result<Option<QueueId>> {
     match change {
         Change::DeclareQueue(name) => {
-            sqlx::query("INSERT INTO queues (queue_name) VALUES (?) ON CONFLICT (queue_name) DO NOTHING")
-                .bind(name.as_str())
-                .execute(&mut *connection)
-                .await?;
-            let id = sqlx::query_scalar("SELECT queue_id FROM queues WHERE queue_name = ?")
-                .bind(name.as_str())
-                .fetch_one(connection)
-                .await?;
+            connection.execute(
+                "INSERT INTO queues (queue_name) VALUES (?) ON CONFLICT (queue_name) DO NOTHING",
+                [name.as_str()],
+            )?;
+            let id = connection.query_row(
+                "SELECT queue_id FROM queues WHERE queue_name = ?",
+                [name.as_str()],
+                |row| row.get(0),
+            )?;
             return Ok(Some(QueueId(id)));
         }
         Change::DeclareExchange(name) => {
-            sqlx::query("INSERT INTO exchanges (exchange_name) VALUES (?) ON CONFLICT DO NOTHING")
-                .bind(name.as_str())
-                .execute(connection)
-                .await?;
+            connection.execute(
+                "INSERT INTO exchanges (exchange_name) VALUES (?) ON CONFLICT DO NOTHING",
+                [name.as_str()],
+            )?;
         }
         Change::Bind {
             exchange,
             routing_key,
             queue,
         } => {
-            sqlx::query(
+            connection.execute(
                 "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(exchange.as_str())
-            .bind(routing_key.as_str())
-            .bind(queue.0)
-            .execute(connection)
-            .await?;
+                params![exchange.as_str(), routing_key.as_str(), queue.0],
+            )?;
         }
-        Change::PublicKey(client_id, row) => sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?,
+        Change::PublicKey(client_id, row) => sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?,
         Change::SignedKey {
             client_id,
             signed,
             bare,
         } => {
-            sealed(connection, SIGNED_KEY, client_id.as_str(), signed).await?;
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), bare).await?;
+            sealed(connection, SIGNED_KEY, client_id.as_str(), signed)?;
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), bare)?;
         }
         Change::Certificate {
             client_id,
@@ -57,18 +54,12 @@ pub(super) async fn change(
             chain,
             seen,
         } => {
-            sqlx::query(
+            connection.execute(
                 "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, commit_number) \
                  VALUES (?, ?, ?, ?, ?) ON CONFLICT (client_id, fingerprint) DO UPDATE SET \
                  chain = excluded.chain, seen_time = excluded.seen_time, commit_number = excluded.commit_number",
-            )
-            .bind(client_id.as_str())
-            .bind(fingerprint)
-            .bind(chain)
-            .bind(seen.to_string())
-            .bind(commit.0)
-            .execute(connection)
-            .await?;
+                params![client_id.as_str(), fingerprint, chain, seen.to_string(), commit.0],
+            )?;
         }
     }
     Ok(None)
@@ -84,19 +75,10 @@ const SIGNED_KEY: &str = "INSERT INTO signed_keys (client_id, signed_key_ciphert
      signed_key_ciphertext = excluded.signed_key_ciphertext, nonce = excluded.nonce, \
      tag = excluded.tag, algorithm = excluded.algorithm";
 
-async fn sealed(
-    connection: &mut SqliteConnection,
-    text: &'static str,
-    client: &str,
-    row: &SealedRow,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(text)
-        .bind(client)
-        .bind(&row.ciphertext)
-        .bind(&row.nonce)
-        .bind(&row.tag)
-        .bind(&row.algorithm)
-        .execute(connection)
-        .await?;
+fn sealed(connection: &Connection, text: &str, client: &str, row: &SealedRow) -> rusqlite::Result<()> {
+    connection.execute(
+        text,
+        params![client, row.ciphertext, row.nonce, row.tag, row.algorithm],
+    )?;
     Ok(())
 }

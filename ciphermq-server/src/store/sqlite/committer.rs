@@ -1,22 +1,15 @@
 //! One transaction.
 
-use async_trait::async_trait;
-use ciphermq_protocol::MessageId;
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use std::sync::Arc;
 
-use super::change::change;
-use super::error::{decode, error, is_full};
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
-use super::sql::{
-    FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE, INSERT_BATCHES, INSERT_ENVELOPES,
-    INSERT_WAITING, KNOWN, REMOVE_ENVELOPES, REMOVE_FATES, REMOVE_WAITING, SET_ASIDE, WRITE_FATES,
-};
-use crate::store::batch::accept::{Accepted, NewBatch};
-use crate::store::batch::fate::runs;
-use crate::store::batch::id::ranges;
-use crate::store::batch::ledger::{Entries, Ledger, lanes};
-use crate::store::batch::{BatchRow, queues, queues_text};
-use crate::store::model::{CommitNumber, Outcomes, QueueId, Time, Transaction};
+use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE};
+use super::write::write;
+use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// What is given back to the disk in one step, in pages.
@@ -27,116 +20,72 @@ const SPARE_PAGES: i64 = 4096;
 const FORGET_STEP: i64 = 100;
 
 pub(super) struct SqliteCommitter {
-    file: DatabaseFile,
+    file: Arc<DatabaseFile>,
     /// `None` after an error that may have left it in an unknown state: the next commit opens another.
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
     /// Whether the index that finds old metadata is known to be there.
     forget_index: bool,
 }
 
+/// Does what may wait for the disk, where that holds nobody up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Unavailable(error.into()))
+}
+
 impl SqliteCommitter {
-    pub(super) fn new(file: DatabaseFile, connection: SqliteConnection) -> Self {
-        Self {
+    /// Opens the connection; what is found in the database is durable from now on.
+    pub(super) async fn open(file: Arc<DatabaseFile>) -> Result<Self, Error> {
+        let opened = Arc::clone(&file);
+        let connection = blocking(move || open(&opened)).await??;
+        Ok(Self {
             file,
             connection: Some(connection),
             log_used: false,
             forget_index: false,
-        }
+        })
     }
 
-    async fn connection(&mut self) -> Result<SqliteConnection, Error> {
+    async fn connection(&mut self) -> Result<Connection, Error> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.file.connect().await.map_err(error),
+            None => {
+                let file = Arc::clone(&self.file);
+                blocking(move || file.writing().map_err(write_error)).await?
+            }
         }
-    }
-
-    async fn forget(&mut self, connection: &mut SqliteConnection, before: Time) -> Result<bool, sqlx::Error> {
-        if !self.forget_index {
-            sqlx::query(FORGET_INDEX).execute(&mut *connection).await?;
-            self.forget_index = true;
-        }
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let batches: String = sqlx::query_scalar(FORGETTABLE)
-            .bind(before.to_string())
-            .bind(FORGET_STEP)
-            .fetch_one(&mut *transaction)
-            .await?;
-        sqlx::query(FORGET_FATES)
-            .bind(&batches)
-            .execute(&mut *transaction)
-            .await?;
-        let done = sqlx::query(FORGET_BATCHES)
-            .bind(&batches)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        self.log_used |= done.rows_affected() > 0;
-        Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_STEP))
-    }
-
-    /// Gives some free pages back; whether there are more.
-    async fn shrink(&mut self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-        let spare = if self.file.has_room() { SPARE_PAGES } else { 0 };
-        let free: i64 = sqlx::query_scalar("PRAGMA freelist_count")
-            .fetch_one(&mut *connection)
-            .await?;
-        if free <= spare {
-            return Ok(false);
-        }
-        sqlx::query("PRAGMA incremental_vacuum(512)")
-            .execute(connection)
-            .await?;
-        self.log_used = true;
-        Ok(free - VACUUM_PAGES > spare)
     }
 }
 
 #[async_trait]
 impl Committer for SqliteCommitter {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
-        // Dropped half-way, the connection rolls back by itself.
-        let mut connection = self.connection().await?;
+        let connection = self.connection().await?;
         self.log_used = true;
-        let outcomes = match write(&mut connection, transaction).await {
-            Ok(outcomes) => outcomes,
-            Err(failure) => {
-                if sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok() {
-                    self.connection = Some(connection);
-                }
-                return Err(error(failure).into());
-            }
-        };
-        match sqlx::query("COMMIT").execute(&mut connection).await {
-            Ok(_) => {
-                self.connection = Some(connection);
-                Ok(outcomes)
-            }
-            // There was no room for the log's last page, the one that makes a commit of it.
-            Err(failure) if is_full(&failure) => Err(error(failure).into()),
-            // The sync failed: what is in the log may be found there after a crash, or not.
-            Err(failure) => Err(CommitError::Unknown {
-                outcomes,
-                source: failure.into(),
-            }),
-        }
+        // Its messages are not copied.
+        let transaction = transaction.clone();
+        let (connection, outcomes) = blocking(move || commit(connection, &transaction)).await?;
+        self.connection = connection;
+        outcomes
     }
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
-        if let Some(connection) = self.connection.take() {
+        let (old, file) = (self.connection.take(), Arc::clone(&self.file));
+        let (connection, number) = blocking(move || {
             // It is given up for its errors.
-            let _ = connection.close().await;
-        }
-        let mut connection = self.file.connect().await.map_err(error)?;
-        checkpoint(&mut connection).await?;
-        let commit = sqlx::query_scalar("SELECT commit_number FROM server_state")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(error)?;
+            drop(old);
+            let connection = open(&file)?;
+            let number = connection
+                .query_row("SELECT commit_number FROM server_state", [], |row| row.get(0))
+                .map_err(write_error)?;
+            Ok::<_, Error>((connection, number))
+        })
+        .await??;
         self.connection = Some(connection);
-        Ok(CommitNumber(commit))
+        Ok(CommitNumber(number))
     }
 
     fn has_room(&self) -> bool {
@@ -144,222 +93,116 @@ impl Committer for SqliteCommitter {
     }
 
     async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
-        let mut connection = self.connection().await?;
-        let mut more = false;
-        if let Some(before) = forget_before {
-            more |= self.forget(&mut connection, before).await.map_err(error)?;
-        }
-        more |= self.shrink(&mut connection).await.map_err(error)?;
-        if !more && self.log_used {
-            checkpoint(&mut connection).await?;
-            self.log_used = false;
-            // Nothing waits: the memory of the pages read and written is for others.
-            sqlx::query("PRAGMA shrink_memory")
-                .execute(&mut connection)
-                .await
-                .map_err(error)?;
-        }
+        let connection = self.connection().await?;
+        let mut step = Maintenance {
+            spare_pages: if self.file.has_room() { SPARE_PAGES } else { 0 },
+            log_used: self.log_used,
+            forget_index: self.forget_index,
+        };
+        let (connection, step, more) = blocking(move || {
+            let more = step.run(&connection, forget_before);
+            (connection, step, more)
+        })
+        .await?;
+        self.log_used = step.log_used;
+        self.forget_index = step.forget_index;
+        let more = more?;
         self.connection = Some(connection);
         Ok(more)
     }
 
     async fn close(self: Box<Self>) {
-        if let Some(mut connection) = self.connection {
+        if let Some(connection) = self.connection {
             // The log is emptied by the next start if not now.
-            let _ = checkpoint(&mut connection).await;
-            let _ = connection.close().await;
+            let _ = blocking(move || checkpoint(&connection)).await;
         }
     }
 }
 
-/// Everything up to the commit itself.
-async fn write(
-    connection: &mut SqliteConnection,
+fn open(file: &DatabaseFile) -> Result<Connection, Error> {
+    let connection = file.writing().map_err(write_error)?;
+    checkpoint(&connection)?;
+    Ok(connection)
+}
+
+/// Returns the connection if it is still good.
+fn commit(
+    connection: Connection,
     transaction: &Transaction,
-) -> Result<Outcomes, sqlx::Error> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let mut ledger = known(connection, transaction.message_ids()).await?;
-    let mut accepted = Accepted::new(&transaction.publishes, &ledger);
-    let (commit, last): (i64, i64) = sqlx::query_as(
-        "UPDATE server_state SET commit_number = commit_number + 1, last_seq = last_seq + ? \
-         RETURNING commit_number, last_seq",
-    )
-    .bind(accepted.copies)
-    .fetch_one(&mut *connection)
-    .await?;
-    accepted.number(last - accepted.copies + 1);
-    let mut outcomes = Outcomes {
-        commit: CommitNumber(commit),
-        ..Outcomes::default()
+) -> (Option<Connection>, Result<Outcomes, CommitError>) {
+    let outcomes = match write(&connection, transaction) {
+        Ok(outcomes) => outcomes,
+        Err(failure) => {
+            let is_good = connection.execute_batch("ROLLBACK").is_ok();
+            return (is_good.then_some(connection), Err(write_error(failure).into()));
+        }
     };
-    for given in &transaction.changes {
-        let made = change(connection, outcomes.commit, given).await?;
-        outcomes.changes.push(made);
-    }
-    insert(connection, &accepted.batches).await?;
-    if transaction.settles() {
-        for batch in &accepted.batches {
-            ledger.add(batch.row()).map_err(decode)?;
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => (Some(connection), Ok(outcomes)),
+        // There was no room for the log's last page, the one that makes a commit of it.
+        Err(failure) if is_full(&failure) => (None, Err(write_error(failure).into())),
+        // The sync failed: what is in the log may be found there after a crash, or not.
+        Err(failure) => {
+            let source = failure.into();
+            (None, Err(CommitError::Unknown { outcomes, source }))
         }
     }
-    outcomes.publishes = accepted.outcomes;
-    outcomes.acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
-    outcomes.rejections = transaction
-        .rejections
-        .iter()
-        .map(|rejection| ledger.reject(rejection))
-        .collect();
-    for (id, time) in &transaction.deliveries {
-        ledger.deliver(id, *time);
-    }
-    record(connection, &ledger.entries()).await?;
-    Ok(outcomes)
 }
 
-/// The batches of messages, by the messages' ids.
-pub(super) async fn known<'a>(
-    connection: &mut SqliteConnection,
-    ids: impl Iterator<Item = &'a MessageId>,
-) -> Result<Ledger, sqlx::Error> {
-    let mut ledger = Ledger::default();
-    let ranges = ranges(ids);
-    if ranges.is_empty() {
-        return Ok(ledger);
-    }
-    let ranges = ranges.iter().map(|range| {
-        (
-            range.stream.to_string(),
-            range.begins_after(),
-            range.first,
-            range.last,
-        )
-    });
-    let rows = sqlx::query(KNOWN)
-        .bind(json(ranges)?)
-        .fetch_all(connection)
-        .await?;
-    for row in rows {
-        let fates: &str = row.try_get(10)?;
-        let queue_ids: &str = row.try_get(2)?;
-        let batch = BatchRow {
-            first_seq: row.try_get(0)?,
-            messages: row.try_get(1)?,
-            queues: queues(queue_ids).map_err(decode)?,
-            stream: row.try_get(3)?,
-            position: row.try_get(4)?,
-            sender: row.try_get(5)?,
-            receiver: row.try_get(6)?,
-            sent_time: row.try_get(7)?,
-            has_suite: row.try_get(8)?,
-            digests: row.try_get(9)?,
-            fates: runs(fates).map_err(decode)?,
-        };
-        ledger.add(batch).map_err(decode)?;
-    }
-    Ok(ledger)
+/// A step of maintenance.
+struct Maintenance {
+    spare_pages: i64,
+    log_used: bool,
+    forget_index: bool,
 }
 
-async fn insert(connection: &mut SqliteConnection, batches: &[NewBatch<'_>]) -> Result<(), sqlx::Error> {
-    let rows: Vec<BatchRow> = batches.iter().map(NewBatch::row).collect();
-    let rows: Vec<(&BatchRow, &NewBatch<'_>)> = rows.iter().zip(batches).collect();
-    for (text, piece) in INSERT_BATCHES.pieces(&rows) {
-        let mut query = sqlx::query(text);
-        for (row, batch) in piece {
-            query = query
-                .bind(row.first_seq)
-                .bind(row.messages)
-                .bind(queues_text(&row.queues))
-                .bind(row.stream.as_str())
-                .bind(row.position)
-                .bind(row.sender.as_deref())
-                .bind(batch.first.exchange.as_str())
-                .bind(batch.first.routing_key.as_str())
-                .bind(row.receiver.as_deref())
-                .bind(row.sent_time.as_deref())
-                .bind(row.has_suite)
-                .bind(row.digests.as_deref());
+impl Maintenance {
+    /// Whether there is more to do.
+    fn run(&mut self, connection: &Connection, forget_before: Option<Time>) -> Result<bool, Error> {
+        let mut more = false;
+        if let Some(before) = forget_before {
+            more |= self.forget(connection, before).map_err(write_error)?;
         }
-        query.execute(&mut *connection).await?;
-    }
-    for (text, piece) in INSERT_ENVELOPES.pieces(batches) {
-        let mut query = sqlx::query(text);
-        for batch in piece {
-            query = query
-                .bind(batch.first_seq)
-                .bind(batch.ends())
-                .bind(batch.envelopes());
+        more |= self.shrink(connection).map_err(write_error)?;
+        if !more && self.log_used {
+            checkpoint(connection)?;
+            self.log_used = false;
+            // Nothing waits: the memory of the pages read and written is for others.
+            connection
+                .execute_batch("PRAGMA shrink_memory")
+                .map_err(write_error)?;
         }
-        query.execute(&mut *connection).await?;
+        Ok(more)
     }
-    let places: Vec<(QueueId, &str, i64, i64)> = rows
-        .iter()
-        .flat_map(|(row, _)| {
-            (0..)
-                .zip(lanes(row))
-                .map(|(copy, (queue, receiver))| (queue, receiver, row.first_seq, copy))
-        })
-        .collect();
-    for (text, piece) in INSERT_WAITING.pieces(&places) {
-        let mut query = sqlx::query(text);
-        for &(queue, receiver, first_seq, copy) in piece {
-            query = query.bind(queue.0).bind(receiver).bind(first_seq).bind(copy);
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
-}
 
-/// Writes what became of messages.
-async fn record(connection: &mut SqliteConnection, entries: &Entries<'_>) -> Result<(), sqlx::Error> {
-    for rejected in entries.rejected {
-        sqlx::query(SET_ASIDE)
-            .bind(rejected.message_id.as_str())
-            .bind(rejected.reason.as_str())
-            .bind(&*rejected.time)
-            .bind(rejected.batch)
-            .bind(rejected.index)
-            .execute(&mut *connection)
-            .await?;
-    }
-    if !entries.removed.is_empty() {
-        sqlx::query(REMOVE_FATES)
-            .bind(json(entries.removed.iter())?)
-            .execute(&mut *connection)
-            .await?;
-    }
-    for (text, piece) in WRITE_FATES.pieces(&entries.written) {
-        let mut query = sqlx::query(text);
-        for (batch, run) in piece {
-            query = query
-                .bind(*batch)
-                .bind(run.from)
-                .bind(run.messages)
-                .bind(&*run.fate.delivered)
-                .bind(run.fate.acknowledged.as_deref())
-                .bind(run.fate.rejected.as_deref());
+    fn forget(&mut self, connection: &Connection, before: Time) -> rusqlite::Result<bool> {
+        if !self.forget_index {
+            connection.execute_batch(FORGET_INDEX)?;
+            self.forget_index = true;
         }
-        query.execute(&mut *connection).await?;
+        let transaction = connection.unchecked_transaction()?;
+        let batches: String =
+            transaction.query_row(FORGETTABLE, (before.to_string(), FORGET_STEP), |row| row.get(0))?;
+        transaction.execute(FORGET_FATES, [&batches])?;
+        let forgotten = transaction.execute(FORGET_BATCHES, [&batches])?;
+        transaction.commit()?;
+        self.log_used |= forgotten > 0;
+        Ok(i64::try_from(forgotten).is_ok_and(|forgotten| forgotten >= FORGET_STEP))
     }
-    if !entries.finished.is_empty() {
-        sqlx::query(REMOVE_ENVELOPES)
-            .bind(json(entries.finished.iter().map(|batch| batch.first_seq))?)
-            .execute(&mut *connection)
-            .await?;
-        let places = entries
-            .finished
-            .iter()
-            .flat_map(|batch| lanes(batch).map(|(queue, receiver)| (queue.0, receiver, batch.first_seq)));
-        sqlx::query(REMOVE_WAITING)
-            .bind(json(places)?)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
 
-/// A list as one parameter, for `json_each`.
-pub(super) fn json<T: serde::Serialize>(items: impl Iterator<Item = T>) -> Result<String, sqlx::Error> {
-    serde_json::to_string(&items.collect::<Vec<_>>()).map_err(|error| sqlx::Error::Encode(error.into()))
+    /// Gives some free pages back; whether there are more.
+    fn shrink(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        if free <= self.spare_pages {
+            return Ok(false);
+        }
+        // It gives a page back for each row that is asked for.
+        let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(512)")?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        self.log_used = true;
+        Ok(free - VACUUM_PAGES > self.spare_pages)
+    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::error::{error, is_not_a_database};
+use super::error::{error, is_not_a_database, write_error};
 use crate::store::{Error, explained};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
@@ -24,6 +24,18 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What has to be free on the disk for a start: for the schema, the log, and what the connections share.
 const START_BYTES: u64 = 1 << 20;
+
+/// How the connection that writes is set up.
+/// - One fsync of the log for each commit, before the commit returns; on macOS, one that also empties the disk's
+///   own cache.
+/// - 16 MiB of log before it is copied into the database.
+/// - 16 MiB of cache. What is written is at the tables' ends, or was a moment ago; more is memory for nothing.
+const WRITING: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = on; PRAGMA checkpoint_fullfsync = on; \
+                       PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; \
+                       PRAGMA cache_size = -16384; PRAGMA temp_store = memory";
+
+/// More than the committer has.
+const STATEMENTS: usize = 64;
 
 /// How long a server that was killed may take to end and let go of its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -95,28 +107,32 @@ impl DatabaseFile {
             .pragma("cache_size", "-4096")
     }
 
-    /// The connection that writes.
+    /// The connection that writes, past sqlx: every statement of sqlx's goes to a thread of its own and back, which
+    /// takes longer than the statement. It must not be used where the thread may not wait.
+    pub(super) fn writing(&self) -> rusqlite::Result<rusqlite::Connection> {
+        let connection = rusqlite::Connection::open_with_flags(
+            &self.path,
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.execute_batch(WRITING)?;
+        Ok(connection)
+    }
+
+    /// A connection that may make tables.
     pub(super) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.options()
             // So that space can be given back to the disk. Has to come before the first table.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .journal_mode(SqliteJournalMode::Wal)
-            // One fsync of the log for each commit, before the commit returns. On macOS, one that also
-            // empties the disk's own cache.
             .synchronous(SqliteSynchronous::Full)
-            .pragma("fullfsync", "on")
-            .pragma("checkpoint_fullfsync", "on")
-            // 16 MiB of log before it is copied into the database.
-            .pragma("wal_autocheckpoint", "4000")
-            .pragma("journal_size_limit", "67108864")
-            // 16 MiB. What is written is at the tables' ends, or was a moment ago; more is memory for nothing.
-            .pragma("cache_size", "-16384")
             .connect()
             .await
     }
 
-    /// The first connection of a server: with the schema brought up to date and everything synced.
-    pub(super) async fn first_connection(&self) -> Result<SqliteConnection, Error> {
+    /// Brings the schema up to date.
+    pub(super) async fn prepare(&self) -> Result<(), Error> {
         let mut connection = self.connect().await.map_err(|error| self.unusable(error))?;
         self.refuse_strangers(&mut connection).await?;
         MIGRATIONS
@@ -134,8 +150,7 @@ impl DatabaseFile {
                 self.path.display()
             )));
         }
-        checkpoint(&mut connection).await?;
-        Ok(connection)
+        connection.close().await.map_err(error)
     }
 
     async fn refuse_strangers(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
@@ -206,11 +221,10 @@ impl DatabaseFile {
 
 /// Copies the log into the database, syncs both, and empties the log: whatever was found in it is durable
 /// from now on, even if an earlier sync of it had failed.
-pub(super) async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), Error> {
-    let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_one(connection)
-        .await
-        .map_err(error)?;
+pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error> {
+    let busy: i64 = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(write_error)?;
     if busy == 0 {
         Ok(())
     } else {

@@ -1,8 +1,8 @@
 //! The store in one SQLite file: no installation, nothing to run beside the server.
 //!
 //! - `file`: the file, its lock against a second server, and connections to it
-//! - `sql`: the statements that every message goes through; `statement`: those of many rows at once
-//! - `committer`: one transaction, `change` for its rare parts
+//! - `sql`: the statements that every message goes through
+//! - `committer`: one transaction; `write`, what stands in it, and `change`, its rare parts
 //! - `reader`: reads, past the committer
 //! - `error`: what SQLite's result codes mean
 //!
@@ -15,7 +15,7 @@ mod error;
 mod file;
 mod reader;
 mod sql;
-mod statement;
+mod write;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,10 +28,14 @@ use reader::SqliteReader;
 pub(super) async fn open(path: &Path, disk_reserve: u64) -> Result<Store, Error> {
     let file = DatabaseFile::claim(path, disk_reserve)?;
     let full = |error| file.explain_full(error);
-    let connection = file.first_connection().await.map_err(full)?;
+    file.prepare().await.map_err(full)?;
     let reader = SqliteReader::open(&file).await.map_err(full)?;
+    let file = Arc::new(file);
+    let committer = SqliteCommitter::open(Arc::clone(&file))
+        .await
+        .map_err(|error| file.explain_full(error))?;
     Ok(Store {
-        committer: Box::new(SqliteCommitter::new(file, connection)),
+        committer: Box::new(committer),
         reader: Arc::new(reader),
     })
 }

@@ -10,13 +10,13 @@ use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 
-use super::committer::{json, known};
-use super::error::error;
+use super::error::{decode, error};
 use super::file::DatabaseFile;
-use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
-use crate::store::batch::count;
+use super::sql::{BATCHES, KNOWN, LANE_BATCHES, LANE_START, LANES, SLICES, json, range_list};
 use crate::store::batch::cut::{Selection, WaitingBatch, ends, steps};
 use crate::store::batch::fate::runs;
+use crate::store::batch::ledger::Ledger;
+use crate::store::batch::{BatchRow, count, queues};
 use crate::store::model::{
     Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
 };
@@ -96,7 +96,7 @@ impl SqliteReader {
             .iter()
             .map(|slice| (slice.batch, slice.start, slice.length));
         let rows = sqlx::query(SLICES)
-            .bind(json(slices).map_err(error)?)
+            .bind(json(slices).map_err(corrupt)?)
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
@@ -159,7 +159,7 @@ impl Reader for SqliteReader {
         seqs.sort_unstable();
         seqs.dedup();
         let rows = sqlx::query(BATCHES)
-            .bind(json(seqs.iter()).map_err(error)?)
+            .bind(json(seqs.iter()).map_err(corrupt)?)
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
@@ -209,10 +209,15 @@ impl Reader for SqliteReader {
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
-        let mut connection = self.pool.acquire().await.map_err(error)?;
-        let ledger = known(&mut connection, std::iter::once(message_id))
+        let mut ledger = Ledger::default();
+        let row = sqlx::query(KNOWN)
+            .bind(range_list(std::iter::once(message_id)).map_err(corrupt)?)
+            .fetch_optional(&self.pool)
             .await
             .map_err(error)?;
+        if let Some(row) = row {
+            ledger.add(batch_row(&row).map_err(error)?).map_err(corrupt)?;
+        }
         ledger.state(message_id)
     }
 
@@ -286,6 +291,22 @@ impl Reader for SqliteReader {
     async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn batch_row(row: &SqliteRow) -> Result<BatchRow, sqlx::Error> {
+    Ok(BatchRow {
+        first_seq: row.try_get(0)?,
+        messages: row.try_get(1)?,
+        queues: queues(row.try_get(2)?).map_err(decode)?,
+        stream: row.try_get(3)?,
+        position: row.try_get(4)?,
+        sender: row.try_get(5)?,
+        receiver: row.try_get(6)?,
+        sent_time: row.try_get(7)?,
+        has_suite: row.try_get(8)?,
+        digests: row.try_get(9)?,
+        fates: runs(row.try_get(10)?).map_err(decode)?,
+    })
 }
 
 fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {

@@ -12,21 +12,24 @@ use crate::store::{
 };
 
 /// SQLite says the same when it may use no more pages as when the disk gives no more.
-async fn pages(committer: &mut SqliteCommitter, limit: i64) {
-    let connection = committer.connection.as_mut().unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {limit}")))
-        .execute(connection)
-        .await
+fn pages(committer: &SqliteCommitter, limit: i64) {
+    let connection = committer.connection.as_ref().unwrap();
+    connection
+        .query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(()))
         .unwrap();
+}
+
+async fn committer(folder: &std::path::Path) -> SqliteCommitter {
+    let file = DatabaseFile::claim(&folder.join("mq.db"), 0).unwrap();
+    file.prepare().await.unwrap();
+    SqliteCommitter::open(std::sync::Arc::new(file)).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
     let folder = tempfile::tempdir().unwrap();
-    let file = DatabaseFile::claim(&folder.path().join("mq.db"), 0).unwrap();
-    let connection = file.first_connection().await.unwrap();
-    let reader = SqliteReader::open(&file).await.unwrap();
-    let mut committer = SqliteCommitter::new(file, connection);
+    let mut committer = committer(folder.path()).await;
+    let reader = SqliteReader::open(&committer.file).await.unwrap();
     let changes = vec![Change::DeclareQueue(QueueName::new("q").unwrap())];
     let outcomes = committer
         .commit(&Transaction {
@@ -44,7 +47,7 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
     };
     committer.commit(&publishing(&["a", "b"])).await.unwrap();
 
-    pages(&mut committer, 1).await;
+    pages(&committer, 1);
     let full = committer.commit(&publishing(&["c", "d", "e"])).await.unwrap_err();
     assert!(matches!(full, CommitError::Failed(Error::Full(_))), "{full:?}");
     let acks = Transaction {
@@ -74,14 +77,14 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
 #[tokio::test]
 async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
     let folder = tempfile::tempdir().unwrap();
-    let file = DatabaseFile::claim(&folder.path().join("mq.db"), 0).unwrap();
-    let connection = file.first_connection().await.unwrap();
-    let mut committer = SqliteCommitter::new(file, connection);
+    let mut committer = committer(folder.path()).await;
     let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > 1000 \
                   BEGIN SELECT RAISE(ABORT, 'too large'); END";
-    sqlx::raw_sql(schema)
-        .execute(committer.connection.as_mut().unwrap())
-        .await
+    committer
+        .connection
+        .as_ref()
+        .unwrap()
+        .execute_batch(schema)
         .unwrap();
     let message = |id: &str, payload: &str| publish("s", &[QueueId(1)], envelope(id, "r", true, payload));
     let large = message("large", &"A".repeat(1000));
