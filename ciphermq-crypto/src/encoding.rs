@@ -11,7 +11,12 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// Decodes base64 of exactly `N` bytes.
 pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    decode(text)?.try_into().ok()
+    if text.len() != N.div_ceil(3) * 4 {
+        return None;
+    }
+    let mut bytes = [0; N];
+    let length = STANDARD.decode_slice(text, &mut bytes).ok()?;
+    (length == N).then_some(bytes)
 }
 
 /// Base64 with padding.
@@ -53,8 +58,17 @@ pub(crate) fn time_text(time: Timestamp) -> String {
 
 /// Reads what [`time_text`] writes, and nothing else.
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
-    let time: Timestamp = text.parse().ok()?;
-    (time_text(time) == text).then_some(time)
+    const PATTERN: &[u8] = b"0000-00-00T00:00:00.000Z";
+    let spelled = text.len() == PATTERN.len()
+        && text.bytes().zip(PATTERN).all(|(byte, &pattern)| match pattern {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == pattern,
+        });
+    // A leap second would be read as the one before it.
+    if !spelled || text.get(17..19) == Some("60") {
+        return None;
+    }
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -94,9 +108,21 @@ mod tests {
             "2025-09-08T09:03:00.007+02:00",
             "2025-09-08T07:03:00,007Z",
             "2025-13-08T07:03:00.007Z",
+            "2025-09-08T07:03:60.007Z",
+            "2025-09-08T24:03:00.007Z",
+            "-025-09-08T07:03:00.007Z",
             "",
         ] {
             assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn arrays_have_their_length() {
+        assert_eq!(decode_array("AAECAw=="), Some([0, 1, 2, 3]));
+        assert_eq!(decode_array("AAECAwQF"), Some([0, 1, 2, 3, 4, 5]));
+        for text in ["AAEC", "AAECAwQ=", "AAECAwQF", "AAECAx==", "AAECAw=", ""] {
+            assert_eq!(decode_array::<4>(text), None, "{text:?}");
         }
     }
 

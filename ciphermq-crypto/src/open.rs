@@ -7,7 +7,7 @@ use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, RoutingKey}
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use crate::encoding::{decode, decode_array, parse_time};
+use crate::encoding::{decode, decode_array, parse_time, put_field};
 use crate::error::OpenError;
 use crate::identity::{Authority, Fingerprint};
 use crate::keys::{KeyId, Keyring};
@@ -111,6 +111,15 @@ impl Opener {
     /// message again. If that error comes once more, what was taught was another certificate.
     pub fn open(&mut self, envelope: &Envelope) -> Result<Opened, OpenError> {
         let fields = envelope.fields().map_err(|_| OpenError::NotAuthentic)?;
+        self.open_read(envelope, &fields)
+    }
+
+    /// Opens a message whose fields were read already: they must be the envelope's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opener::open`].
+    pub fn open_read(&mut self, envelope: &Envelope, fields: &Fields<'_>) -> Result<Opened, OpenError> {
         if envelope.receiver_client_id != self.receiver {
             return Err(OpenError::OtherReceiver(envelope.receiver_client_id.clone()));
         }
@@ -119,9 +128,9 @@ impl Opener {
                 let suite = name
                     .parse()
                     .map_err(|_| OpenError::UnknownSuite(name.clone().into_owned()))?;
-                self.open_with_suite(suite, envelope, &fields)
+                self.open_with_suite(suite, envelope, fields)
             }
-            None if self.policy.unverified_senders => self.open_older(envelope, &fields),
+            None if self.policy.unverified_senders => self.open_older(envelope, fields),
             None => Err(OpenError::OlderClient),
         }
     }
@@ -133,46 +142,40 @@ impl Opener {
         fields: &Fields<'_>,
     ) -> Result<Opened, OpenError> {
         let stated = Stated::read(fields).ok_or(OpenError::NotAuthentic)?;
-        if stated.signature.is_none() && !self.policy.unverified_senders {
+        if stated.session.signature.is_none() && !self.policy.unverified_senders {
             return Err(OpenError::UnsignedSession);
         }
 
-        let mut session_info = info(
-            suite.as_str(),
-            stated.sender,
-            self.receiver.as_str(),
-            stated.receiver_key_id,
-            stated.session_time_text,
-        );
-        let info_length = session_info.len();
-        session_info.extend_from_slice(&stated.enc_session_key);
-        if let Some(signature) = &stated.signature {
-            // A session is known by its signature, too: the same one with another must be verified anew.
-            session_info.extend_from_slice(signature.certificate.as_bytes());
-            session_info.extend_from_slice(&signature.signature);
-        }
-        self.name = session_info;
+        // A session is known by all that it was opened with: the same one with another signature must be verified anew.
+        stated.session.write(suite, &mut self.name);
         let session = self
             .sessions
             .find_or_open(&self.name, || {
-                let info = self.name.get(..info_length).unwrap_or_default();
+                let opening = stated.session.read().ok_or(OpenError::NotAuthentic)?;
+                let info = info(
+                    suite.as_str(),
+                    stated.session.sender,
+                    self.receiver.as_str(),
+                    stated.session.receiver_key_id,
+                    stated.session.time,
+                );
                 let session_key = suite
-                    .open_session_key(&self.keyring, stated.key_id, info, &stated.enc_session_key)
+                    .open_session_key(&self.keyring, opening.key_id, &info, &opening.enc_session_key)
                     .map_err(|error| match error {
-                        Unopened::NoPrivateKey => OpenError::NoPrivateKey(stated.key_id),
+                        Unopened::NoPrivateKey => OpenError::NoPrivateKey(opening.key_id),
                         Unopened::NotAuthentic => OpenError::NotAuthentic,
                     })?;
-                if let Some(signature) = &stated.signature {
+                if let Some(signature) = &opening.signature {
                     let signed = Signed {
                         suite: suite.as_str(),
-                        sender: stated.sender,
+                        sender: stated.session.sender,
                         receiver: self.receiver.as_str(),
-                        receiver_key_id: stated.receiver_key_id,
-                        session_time: stated.session_time_text,
-                        enc_session_key: &stated.enc_session_key,
+                        receiver_key_id: stated.session.receiver_key_id,
+                        session_time: stated.session.time,
+                        enc_session_key: &opening.enc_session_key,
                     };
                     self.senders
-                        .verify(&signed, stated.session_time, signature)
+                        .verify(&signed, opening.time, signature)
                         .map_err(|error| match error {
                             Unverified::CertificateNeeded => {
                                 certificate_needed(envelope, signature.certificate)
@@ -181,26 +184,27 @@ impl Opener {
                             Unverified::Sender(error) => OpenError::Sender(error),
                         })?;
                 }
-                Ok::<_, OpenError>(Session::new(
-                    PayloadCipher::new(&session_key),
-                    hash(&stated.enc_session_key),
-                    stated.signature.is_some(),
-                ))
+                Ok::<_, OpenError>(Session {
+                    cipher: PayloadCipher::new(&session_key),
+                    time: opening.time,
+                    enc_session_key_hash: hash(&opening.enc_session_key),
+                    is_verified: opening.signature.is_some(),
+                })
             })?
             .ok_or(OpenError::NotAuthentic)?;
 
         Authenticated {
             suite: suite.as_str(),
             message_id: &fields.message_id,
-            sender: stated.sender,
+            sender: stated.session.sender,
             receiver: self.receiver.as_str(),
-            receiver_key_id: stated.receiver_key_id,
+            receiver_key_id: stated.session.receiver_key_id,
             exchange: stated.exchange,
             routing_key: stated.routing_key,
             sent_time: stated.sent_time_text,
             enc_session_key_hash: &session.enc_session_key_hash,
             content_type: stated.content_type,
-            session_time: stated.session_time_text,
+            session_time: stated.session.time,
         }
         .write(&mut self.aad);
         let mut payload = stated.ciphertext;
@@ -210,7 +214,7 @@ impl Opener {
             .ok_or(OpenError::NotAuthentic)?;
 
         // From here on the message is what its sender sealed; the question is whether we want it.
-        if !is_within_age(stated.session_time, stated.sent_time) {
+        if !is_within_age(session.time, stated.sent_time) {
             return Err(OpenError::OutsideSession);
         }
         if let (Some(expected), Some(exchange)) = (&self.policy.exchange, &envelope.exchange)
@@ -250,20 +254,32 @@ impl Opener {
 
 /// What an envelope with a suite states, each field in its one spelling.
 struct Stated<'a> {
-    key_id: KeyId,
-    receiver_key_id: &'a str,
-    sender: &'a str,
+    session: StatedSession<'a>,
     exchange: &'a str,
     routing_key: &'a str,
     content_type: &'a str,
     sent_time_text: &'a str,
     sent_time: Timestamp,
-    session_time_text: &'a str,
-    session_time: Timestamp,
-    enc_session_key: Vec<u8>,
     nonce: [u8; crate::payload::NONCE_BYTES],
     ciphertext: Vec<u8>,
     tag: [u8; crate::payload::TAG_BYTES],
+}
+
+/// What it states of its session. Many messages state the same, so it is read once for all of them.
+struct StatedSession<'a> {
+    receiver_key_id: &'a str,
+    sender: &'a str,
+    time: &'a str,
+    enc_session_key: &'a str,
+    /// The certificate's fingerprint, and the signature.
+    signature: Option<(&'a str, &'a str)>,
+}
+
+/// A session to open.
+struct Opening {
+    key_id: KeyId,
+    time: Timestamp,
+    enc_session_key: Vec<u8>,
     signature: Option<Signature>,
 }
 
@@ -279,33 +295,64 @@ fn certificate_needed(envelope: &Envelope, fingerprint: Fingerprint) -> OpenErro
 
 impl<'a> Stated<'a> {
     fn read(fields: &'a Fields<'_>) -> Option<Self> {
-        let receiver_key_id = fields.receiver_key_id.as_deref()?;
         let sent_time_text = fields.sent_time.as_deref()?;
-        let session_time_text = fields.session_time.as_deref()?;
         Some(Self {
-            key_id: receiver_key_id.parse().ok()?,
-            receiver_key_id,
-            sender: fields.sender_client_id.as_deref()?,
+            session: StatedSession {
+                receiver_key_id: fields.receiver_key_id.as_deref()?,
+                sender: fields.sender_client_id.as_deref()?,
+                time: fields.session_time.as_deref()?,
+                enc_session_key: &fields.enc_session_key,
+                signature: match (&fields.sender_certificate, &fields.sender_signature) {
+                    (Some(certificate), Some(signature)) => Some((certificate, signature)),
+                    (None, None) => None,
+                    // One without the other is neither signed nor unsigned.
+                    _ => return None,
+                },
+            },
             exchange: fields.exchange.as_deref()?,
             routing_key: fields.routing_key.as_deref()?,
             content_type: fields.content_type.as_deref()?,
             sent_time_text,
             sent_time: parse_time(sent_time_text)?,
-            session_time_text,
-            session_time: parse_time(session_time_text)?,
-            enc_session_key: decode(&fields.enc_session_key)?,
             nonce: decode_array(&fields.nonce)?,
             ciphertext: decode(&fields.ciphertext)?,
             tag: decode_array(fields.tag.as_deref()?)?,
-            signature: match (&fields.sender_certificate, &fields.sender_signature) {
-                (Some(certificate), Some(signature)) => Some(Signature {
-                    certificate: certificate.parse().ok()?,
-                    signature: decode(signature)?,
-                }),
-                (None, None) => None,
-                // One without the other is neither signed nor unsigned.
-                _ => return None,
-            },
+        })
+    }
+}
+
+impl StatedSession<'_> {
+    /// Writes all of it over what is in `out`.
+    fn write(&self, suite: Suite, out: &mut Vec<u8>) {
+        out.clear();
+        for text in [
+            suite.as_str(),
+            self.receiver_key_id,
+            self.sender,
+            self.time,
+            self.enc_session_key,
+        ] {
+            put_field(out, text.as_bytes());
+        }
+        if let Some((certificate, signature)) = self.signature {
+            put_field(out, certificate.as_bytes());
+            put_field(out, signature.as_bytes());
+        }
+    }
+
+    fn read(&self) -> Option<Opening> {
+        let signature = match self.signature {
+            Some((certificate, signature)) => Some(Signature {
+                certificate: certificate.parse().ok()?,
+                signature: decode(signature)?,
+            }),
+            None => None,
+        };
+        Some(Opening {
+            key_id: self.receiver_key_id.parse().ok()?,
+            time: parse_time(self.time)?,
+            enc_session_key: decode(self.enc_session_key)?,
+            signature,
         })
     }
 }

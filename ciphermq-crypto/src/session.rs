@@ -7,7 +7,6 @@
 //! The sender keeps both limits. The receiver can check the age, which every message states and
 //! authenticates; it does not count, since the same message may rightly come to it more than once.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use ciphermq_protocol::ClientId;
@@ -71,36 +70,25 @@ pub(crate) fn is_within_age(start: Timestamp, sent: Timestamp) -> bool {
 /// The session keys that a receiver has opened, the most recently used ones.
 pub(crate) struct SessionCache {
     capacity: usize,
-    sessions: HashMap<Vec<u8>, Session>,
-    clock: u64,
+    /// By name, the most recently used one last: nearly always it is the one that is wanted.
+    sessions: Vec<(Vec<u8>, Session)>,
 }
 
 /// An opened session.
 pub(crate) struct Session {
     pub(crate) cipher: PayloadCipher,
+    /// When it began.
+    pub(crate) time: Timestamp,
     pub(crate) enc_session_key_hash: [u8; 32],
     /// Whether its sender has signed it.
     pub(crate) is_verified: bool,
-    last_used: u64,
-}
-
-impl Session {
-    pub(crate) fn new(cipher: PayloadCipher, enc_session_key_hash: [u8; 32], is_verified: bool) -> Self {
-        Self {
-            cipher,
-            enc_session_key_hash,
-            is_verified,
-            last_used: 0,
-        }
-    }
 }
 
 impl SessionCache {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity: capacity.max(1),
-            sessions: HashMap::new(),
-            clock: 0,
+            sessions: Vec::new(),
         }
     }
 
@@ -111,27 +99,21 @@ impl SessionCache {
         name: &[u8],
         open: impl FnOnce() -> Result<Session, E>,
     ) -> Result<Option<&Session>, E> {
-        self.clock += 1;
-        if !self.sessions.contains_key(name) {
-            let session = open()?;
-            if self.sessions.len() >= self.capacity {
-                self.forget_oldest();
+        match self.sessions.iter().rposition(|(known, _)| known == name) {
+            Some(last) if last + 1 == self.sessions.len() => {}
+            Some(at) => {
+                let session = self.sessions.remove(at);
+                self.sessions.push(session);
             }
-            self.sessions.insert(name.to_owned(), session);
+            None => {
+                let session = open()?;
+                if self.sessions.len() >= self.capacity {
+                    self.sessions.remove(0);
+                }
+                self.sessions.push((name.to_owned(), session));
+            }
         }
-        let session = self.sessions.get_mut(name);
-        Ok(session.map(|session| {
-            session.last_used = self.clock;
-            &*session
-        }))
-    }
-
-    /// Looks at every session. That is cheap beside the key agreement which has just been done.
-    fn forget_oldest(&mut self) {
-        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
-        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
-            self.sessions.remove(&name);
-        }
+        Ok(self.sessions.last().map(|(_, session)| session))
     }
 
     #[cfg(test)]
@@ -164,7 +146,12 @@ mod tests {
                 .find_or_open(name.as_bytes(), || {
                     opened.push(name);
                     let cipher = PayloadCipher::new(&Zeroizing::new([0; 32]));
-                    Ok::<_, ()>(Session::new(cipher, [0; 32], true))
+                    Ok::<_, ()>(Session {
+                        cipher,
+                        time: Timestamp::UNIX_EPOCH,
+                        enc_session_key_hash: [0; 32],
+                        is_verified: true,
+                    })
                 })
                 .unwrap()
                 .unwrap();

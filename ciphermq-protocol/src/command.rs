@@ -481,12 +481,15 @@ fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
             "a batch holds at least one message".to_owned(),
         ));
     }
-    let envelope = |(index, element): (usize, &&RawValue)| {
-        Envelope::parse(line.slice_ref(element.get().as_bytes())).map_err(|error| {
+    let mut envelopes: Vec<Envelope> = Vec::with_capacity(elements.len());
+    for (index, element) in elements.iter().enumerate() {
+        let raw = line.slice_ref(element.get().as_bytes());
+        let (envelope, _) = Envelope::read(&raw, envelopes.last()).map_err(|error| {
             CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
-        })
-    };
-    elements.iter().enumerate().map(envelope).collect()
+        })?;
+        envelopes.push(envelope);
+    }
+    Ok(envelopes)
 }
 
 fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {

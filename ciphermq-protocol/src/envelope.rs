@@ -212,23 +212,47 @@ impl Envelope {
     ///
     /// [`EnvelopeError`]: see [`Fields::parse`]; or one of its names is no name.
     pub fn parse(raw: Bytes) -> Result<Self, EnvelopeError> {
-        let text = std::str::from_utf8(&raw).map_err(serde_json::Error::custom)?;
+        Ok(Self::read(&raw, None)?.0)
+    }
+
+    /// The same, with all the fields. Names that an envelope `like` it has too are shared with it: envelopes that come
+    /// together mostly differ in their ids alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Envelope::parse`].
+    pub fn read<'a>(raw: &'a Bytes, like: Option<&Self>) -> Result<(Self, Fields<'a>), EnvelopeError> {
+        let text = std::str::from_utf8(raw).map_err(serde_json::Error::custom)?;
         let fields = Fields::parse(text)?;
-        let message_id = named("message_id", MessageId::new(&fields.message_id))?;
-        let receiver_client_id = named("receiver_client_id", ClientId::new(&fields.receiver_client_id))?;
-        let sender_client_id = optional("sender_client_id", fields.sender_client_id, ClientId::new)?;
-        let exchange = optional("exchange", fields.exchange, ExchangeName::new)?;
-        let routing_key = optional("routing_key", fields.routing_key, RoutingKey::new)?;
-        let has_suite = fields.suite.is_some();
-        Ok(Self {
-            message_id,
-            receiver_client_id,
-            sender_client_id,
-            exchange,
-            routing_key,
-            has_suite,
-            raw,
-        })
+        let receiver = (
+            &*fields.receiver_client_id,
+            like.map(|like| &like.receiver_client_id),
+        );
+        let envelope = Self {
+            raw: raw.clone(),
+            message_id: named("message_id", MessageId::new(&fields.message_id))?,
+            receiver_client_id: shared("receiver_client_id", receiver, ClientId::new)?,
+            sender_client_id: optional(
+                "sender_client_id",
+                fields.sender_client_id.as_deref(),
+                like.and_then(|like| like.sender_client_id.as_ref()),
+                ClientId::new,
+            )?,
+            exchange: optional(
+                "exchange",
+                fields.exchange.as_deref(),
+                like.and_then(|like| like.exchange.as_ref()),
+                ExchangeName::new,
+            )?,
+            routing_key: optional(
+                "routing_key",
+                fields.routing_key.as_deref(),
+                like.and_then(|like| like.routing_key.as_ref()),
+                RoutingKey::new,
+            )?,
+            has_suite: fields.suite.is_some(),
+        };
+        Ok((envelope, fields))
     }
 
     /// An envelope whose bytes the caller has just written, with the names that it wrote into them: nothing is
@@ -292,12 +316,25 @@ fn named<T>(field: &'static str, name: Result<T, NameError>) -> Result<T, Envelo
     name.map_err(|source| EnvelopeError::Name { field, source })
 }
 
-fn optional<T>(
+/// A name, shared with another one that is the same.
+fn shared<T: Clone + AsRef<str>>(
     field: &'static str,
-    text: Option<Cow<'_, str>>,
+    (text, like): (&str, Option<&T>),
+    name: fn(&str) -> Result<T, NameError>,
+) -> Result<T, EnvelopeError> {
+    match like {
+        Some(like) if like.as_ref() == text => Ok(like.clone()),
+        _ => named(field, name(text)),
+    }
+}
+
+fn optional<T: Clone + AsRef<str>>(
+    field: &'static str,
+    text: Option<&str>,
+    like: Option<&T>,
     name: fn(&str) -> Result<T, NameError>,
 ) -> Result<Option<T>, EnvelopeError> {
-    text.map(|text| named(field, name(&text))).transpose()
+    text.map(|text| shared(field, (text, like), name)).transpose()
 }
 
 #[cfg(test)]

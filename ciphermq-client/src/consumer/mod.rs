@@ -205,8 +205,8 @@ impl Consumer {
             let unopenable = Unopenable::new(message_id.clone(), raw.clone(), reason, self.shared.clone());
             Some(Err(ConsumeError::Unopenable(unopenable)))
         };
-        let envelope = match Envelope::parse(raw.clone()) {
-            Ok(envelope) if envelope.message_id == message_id => envelope,
+        let (envelope, fields) = match Envelope::read(&raw, None) {
+            Ok(read) if read.0.message_id == message_id => read,
             Ok(_) => return refuse(UnopenableReason::OtherId),
             Err(error) => return refuse(UnopenableReason::NoEnvelope(error.to_string())),
         };
@@ -216,7 +216,7 @@ impl Consumer {
             self.leave_out(message_id);
             return None;
         }
-        match self.opener.open(&envelope) {
+        match self.opener.open_read(&envelope, &fields) {
             Ok(opened) => self.hand_over(opened),
             Err(OpenError::CertificateNeeded { sender, fingerprint }) => {
                 let shared = self.shared.clone();

@@ -47,6 +47,15 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// Waits while the window is full. Room is not reserved: whoever shares the publisher may be faster.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if the publisher is closed.
+    pub async fn ready(&self) -> Result<(), PublishError> {
+        self.window.acquire(0).await.map(drop).ok_or_else(closed)
+    }
+
     /// Seals a payload and hands it over; waits while the window is full. The receipt tells when the server
     /// has it. Whoever needs no receipt may drop it: see [`PublisherBuilder::on_outcome`] and
     /// [`Publisher::finish`].

@@ -44,12 +44,11 @@ impl FromStr for KeyId {
     type Err = KeyIdError;
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let value = u64::from_str_radix(text, 16).map_err(|_| KeyIdError)?;
-        let id = Self(value.to_be_bytes());
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(KeyIdError)
+        let is_spelled = text.len() == 2 * KEY_ID_BYTES
+            && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        match u64::from_str_radix(text, 16) {
+            Ok(value) if is_spelled => Ok(Self(value.to_be_bytes())),
+            _ => Err(KeyIdError),
         }
     }
 }

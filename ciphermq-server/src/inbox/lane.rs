@@ -62,14 +62,35 @@ struct Consumer {
     enlisted: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Loading {
     No,
     Again,
     After {
-        /// More was committed meanwhile.
-        arrived: bool,
+        /// What was committed meanwhile: it follows the page, if that is the last one.
+        arrivals: VecDeque<Fresh>,
+        /// Whether more was committed than there was room for.
+        overflown: bool,
     },
+}
+
+impl Loading {
+    fn arrivals(&self) -> &VecDeque<Fresh> {
+        const NONE: &VecDeque<Fresh> = &VecDeque::new();
+        match self {
+            Self::After { arrivals, .. } => arrivals,
+            Self::No | Self::Again => NONE,
+        }
+    }
+
+    /// Lets go of what was committed meanwhile: it is read from the store.
+    fn overflow(&mut self, budget: &Budget) {
+        if let Self::After { arrivals, overflown } = self {
+            budget.give(arrivals.iter().map(|arrival| arrival.envelope.len()).sum());
+            *arrivals = VecDeque::new();
+            *overflown = true;
+        }
+    }
 }
 
 /// See the module.
@@ -139,6 +160,7 @@ impl Lane {
     pub(super) fn unload(&mut self, budget: &Budget) {
         budget.give(self.fresh.iter().map(|fresh| fresh.envelope.len()).sum());
         self.fresh = VecDeque::new();
+        self.loading.overflow(budget);
         for returned in self.returned.values_mut() {
             budget.give(returned.envelope.take().map_or(0, |envelope| envelope.len()));
         }
@@ -224,24 +246,33 @@ impl Lane {
         ready: PageLimit,
         budget: &Budget,
     ) {
-        if let Loading::After { arrived } = &mut self.loading {
-            *arrived = true;
-            return;
-        }
         // A read may have found it before its commit was told of: when the commit's outcome was not known for a
         // while, long before.
         if seq <= self.cursor {
             return;
         }
-        let room =
-            self.fresh.is_empty() || (self.fresh.len() < ready.messages && budget.free() >= envelope.len());
-        if self.more || self.consumers.is_empty() || !room {
-            self.more = true;
-            return;
-        }
-        self.cursor = seq;
+        let ahead = self.fresh.len() + self.loading.arrivals().len();
+        let room = ahead == 0 || (ahead < ready.messages && budget.free() >= envelope.len());
+        let wanted = room && !self.consumers.is_empty();
         // A copy of its own: the line that it came in may be sixteen megabytes long.
-        self.push_fresh(seq, message_id.clone(), Bytes::copy_from_slice(envelope), budget);
+        let fresh = |budget: &Budget| {
+            budget.take(envelope.len());
+            Fresh {
+                seq,
+                message_id: message_id.clone(),
+                envelope: Bytes::copy_from_slice(envelope),
+            }
+        };
+        match &mut self.loading {
+            Loading::After { overflown: true, .. } => {}
+            Loading::After { arrivals, .. } if wanted => arrivals.push_back(fresh(budget)),
+            Loading::After { .. } => self.loading.overflow(budget),
+            _ if self.more || !wanted => self.more = true,
+            _ => {
+                self.cursor = seq;
+                self.fresh.push_back(fresh(budget));
+            }
+        }
     }
 
     fn push_fresh(&mut self, seq: Seq, message_id: MessageId, envelope: Bytes, budget: &Budget) {
@@ -271,7 +302,7 @@ impl Lane {
             };
             return Some((fresh.seq, waiting, fresh.envelope));
         }
-        if !self.more && self.loading == Loading::No {
+        if !self.more && !self.is_loading() {
             self.unpark(now);
         }
         None
@@ -315,7 +346,7 @@ impl Lane {
 
     /// The message is gone from the store.
     pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) {
-        if self.loading != Loading::No {
+        if self.is_loading() {
             self.removed.insert(seq);
         }
         if let Some(returned) = self.returned.remove(&seq) {
@@ -370,20 +401,20 @@ impl Lane {
             && self.in_flight == 0
             && self.returned.is_empty()
             && self.parked.is_empty()
-            && self.loading == Loading::No
+            && !self.is_loading()
     }
 }
 
 /// Reading from the store.
 impl Lane {
     pub(super) fn is_loading(&self) -> bool {
-        self.loading != Loading::No
+        !matches!(self.loading, Loading::No)
     }
 
     /// What to read next. `asked` is whether somebody waits who is no consumer.
     pub(super) fn begin_load(&mut self, ready: PageLimit, asked: bool, budget: &Budget) -> Option<What> {
         let wanted = asked || !self.turns.is_empty();
-        if self.loading != Loading::No || !(wanted || self.has_consumers()) {
+        if self.is_loading() || !(wanted || self.has_consumers()) {
             return None;
         }
         let bytes = ready.bytes.min(budget.free()).max(1);
@@ -412,7 +443,10 @@ impl Lane {
         if !self.more || !low {
             return None;
         }
-        self.loading = Loading::After { arrived: false };
+        self.loading = Loading::After {
+            arrivals: VecDeque::new(),
+            overflown: false,
+        };
         Some(What::After(
             self.cursor,
             PageLimit {
@@ -428,16 +462,29 @@ impl Lane {
         match what {
             What::Again(seqs, _) => self.loaded_again(&seqs, page, &removed, budget),
             What::After(cursor, _) => {
-                let arrived = matches!(loading, Loading::After { arrived: true });
-                // Unloaded meanwhile: the page does not join on.
-                if cursor != self.cursor {
+                let Loading::After { arrivals, overflown } = loading else {
                     return;
+                };
+                // Unloaded meanwhile: the page does not join on.
+                let joins_on = cursor == self.cursor;
+                let is_last = joins_on && !page.more && !overflown;
+                if joins_on {
+                    self.more = !is_last;
+                    for message in page.messages {
+                        self.cursor = message.seq;
+                        if !removed.contains(&message.seq) {
+                            self.push_fresh(message.seq, message.message_id, message.envelope, budget);
+                        }
+                    }
                 }
-                self.more = page.more || arrived;
-                for message in page.messages {
-                    self.cursor = message.seq;
-                    if !removed.contains(&message.seq) {
-                        self.push_fresh(message.seq, message.message_id, message.envelope, budget);
+                for arrival in arrivals {
+                    // The read may have found it too.
+                    let is_next = arrival.seq > self.cursor && !removed.contains(&arrival.seq);
+                    if is_last && is_next {
+                        self.cursor = arrival.seq;
+                        self.fresh.push_back(arrival);
+                    } else {
+                        budget.give(arrival.envelope.len());
                     }
                 }
             }

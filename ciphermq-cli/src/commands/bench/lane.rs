@@ -12,6 +12,8 @@ use crate::exit::Failure;
 const EXCHANGE: &str = "ciphermq_bench";
 /// Left-overs of a run that was ended are looked for so long.
 const LEFT_OVER: Duration = Duration::from_millis(300);
+/// How many unacked messages a receiver has room for, however small the window is.
+const LEAST_PREFETCH: std::num::NonZeroU32 = std::num::NonZeroU32::new(100).expect("100 is not 0");
 
 /// A receiver, and where its messages go.
 pub(super) struct Lane {
@@ -71,8 +73,9 @@ impl Lane {
 
     pub(super) async fn consumer(&self, plan: &PlanArgs, keyring: &Keyring) -> Result<Consumer, Failure> {
         let consumer = self.client.consumer(&self.queue).keyring(keyring.clone());
-        // As many as all the senders together may have under way.
-        let prefetch = plan.window.saturating_mul(plan.senders);
+        // As many as all the senders together may have under way; but never so few that the receiver waits for its acks,
+        // as no receiver in earnest does.
+        let prefetch = plan.window.saturating_mul(plan.senders).max(LEAST_PREFETCH);
         let most = self.client.server().limits.max_prefetch;
         let prefetch = std::num::NonZeroU32::new(prefetch.get().min(most)).unwrap_or(plan.window);
         Ok(consumer.prefetch(prefetch).start().await?)

@@ -111,7 +111,11 @@ impl Sending {
                         }
                         due
                     }
-                    None => self.run.elapsed(),
+                    None => {
+                        // The time begins when it may be sent, not when it waits for the window.
+                        publisher.ready().await?;
+                        self.run.elapsed()
+                    }
                 };
                 if let Some((watched, first)) = &self.watched {
                     watched.sent(first + line, time);

@@ -13,9 +13,9 @@ use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// What is given back to the disk in one step, in pages.
-const VACUUM_PAGES: i64 = 512;
+const VACUUM_PAGES: i64 = 256;
 /// Free pages that are kept for the messages to come: giving them back and taking them anew costs twice.
-const SPARE_PAGES: i64 = 4096;
+const SPARE_PAGES: i64 = 2048;
 /// Batches that are forgotten in one step.
 const FORGET_STEP: i64 = 100;
 
@@ -197,7 +197,7 @@ impl Maintenance {
             return Ok(false);
         }
         // It gives a page back for each row that is asked for.
-        let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(512)")?;
+        let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
         self.log_used = true;
