@@ -24,6 +24,7 @@
 //! - [`store`]: the durable truth
 //! - [`keys`]: the key directory
 //! - [`at_rest`]: how keys are sealed in the database
+//! - `memory`: giving it back when nothing is to do
 
 pub mod at_rest;
 pub mod broker;
@@ -33,6 +34,7 @@ pub mod inbox;
 pub mod keys;
 pub mod listener;
 pub mod logging;
+mod memory;
 pub mod private_file;
 pub mod server;
 pub mod stop;

@@ -181,6 +181,11 @@ impl OutputFile {
         Ok((output, found))
     }
 
+    /// What the consumer of this output is called, at each start.
+    pub(crate) fn consumer_id(&self) -> &str {
+        self.record.consumer_id()
+    }
+
     /// What was processed, for a consumer.
     pub(crate) fn recorder(&self) -> Recorder {
         self.record.recorder()

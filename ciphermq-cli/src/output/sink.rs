@@ -79,6 +79,14 @@ impl Sink {
         }
     }
 
+    /// What the consumer is called beyond this process. Streams may come and go side by side.
+    pub(crate) fn consumer_id(&self) -> Option<&str> {
+        match self {
+            Self::File(file) => Some(file.consumer_id()),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// Nothing more is written.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ pub struct ConsumerBuilder {
     bindings: Vec<(ExchangeName, RoutingKey)>,
     policy: OpenPolicy,
     dedup: Box<dyn Deduplication>,
+    id: Option<String>,
 }
 
 /// How many messages may be delivered and not acked, unless said otherwise: enough that a receiver that syncs
@@ -41,6 +42,7 @@ impl ConsumerBuilder {
             bindings: Vec::new(),
             policy: OpenPolicy::default(),
             dedup: Box::new(InMemory::default()),
+            id: None,
         }
     }
 
@@ -108,6 +110,20 @@ impl ConsumerBuilder {
         }
     }
 
+    /// Names the consumer beyond this process: when it connects, an older connection of this client under the same
+    /// name is ended by the server, and what was delivered there and not acked comes at once. Without it,
+    /// a predecessor that died without a word (its machine lost power, its network was cut) keeps its messages
+    /// until the server finds it silent. Two consumers that run at the same time need different names. 1 to 255
+    /// printable bytes; a random name that is kept with the record of what was processed is a good one, see
+    /// [`Checkpointed::consumer_id`](crate::dedup::Checkpointed::consumer_id). Default: a new one.
+    #[must_use]
+    pub fn id(self, id: impl Into<String>) -> Self {
+        Self {
+            id: Some(id.into()),
+            ..self
+        }
+    }
+
     /// Connects and begins to consume. Trouble with the first connection is reported at once; later losses
     /// mend themselves.
     ///
@@ -122,6 +138,14 @@ impl ConsumerBuilder {
                 "The consumer was given no private key.",
             )
             .advise("Give it one with `keyring`: `keygen` makes one.")
+        })?;
+        let id = self.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        ciphermq_protocol::name::check(&id).map_err(|error| {
+            ConnectError::new(
+                ConnectErrorKind::BadSetting,
+                format!("The consumer's id cannot be used: {error}."),
+            )
+            .advise("Give it 1 to 255 printable characters without spaces, such as a UUID.")
         })?;
         let mut commands = Vec::new();
         if self.register {
@@ -154,7 +178,7 @@ impl ConsumerBuilder {
             prefetch: Some(self.prefetch),
         });
         let setup = Setup {
-            consumer: Some(uuid::Uuid::new_v4().to_string()),
+            consumer: Some(id),
             commands,
         };
         let inbox = Arc::new(Inbox::new(self.prefetch.get()));

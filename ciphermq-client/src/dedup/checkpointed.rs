@@ -3,7 +3,7 @@
 //! ```text
 //!   output      line line line line line line line │ line line line      (synced, then acked)
 //!                                                  ▲ offset              what follows is read on start
-//!   checkpoint  intervals of all lines before the offset; offset; a hash of the bytes before it
+//!   checkpoint  intervals of all lines before the offset; offset; a hash of the bytes before it; the consumer's id
 //! ```
 //!
 //! The application appends to a file, syncs it, tells [`Checkpointed::note`] which messages it has written, and only
@@ -37,7 +37,8 @@
 //! let mut end = output.metadata()?.len();
 //! record.checkpoint(&output, end)?;
 //!
-//! let mut consumer = client.consumer(&queue).keyring(keyring).dedup(record.recorder()).start().await?;
+//! let consumer = client.consumer(&queue).keyring(keyring).dedup(record.recorder());
+//! let mut consumer = consumer.id(record.consumer_id()).start().await?;
 //! while let Some(message) = consumer.next().await {
 //!     let message = message?;
 //!     let line = format!("{} {}\n", message.message_id(), String::from_utf8_lossy(message.payload()));
@@ -150,6 +151,7 @@ pub struct Checkpointed {
     recorder: Recorder,
     mark: Option<Mark>,
     size: u64,
+    consumer_id: String,
 }
 
 /// Up to where in its output a checkpoint counts.
@@ -171,23 +173,27 @@ impl Checkpointed {
         loop {
             if let Some((file, content)) = CheckpointFile::open(path)? {
                 let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-                let (mark, record) = read(&content).map_err(|reason| CheckpointError::Unreadable {
+                let content = read(&content).map_err(|reason| CheckpointError::Unreadable {
                     path: path.to_owned(),
                     reason,
                 })?;
                 return Ok(Self {
                     file,
-                    recorder: Recorder::new(record),
-                    mark,
+                    recorder: Recorder::new(content.record),
+                    mark: content.mark,
                     size,
+                    // Checkpoints of before there were ids get one with their next writing.
+                    consumer_id: content.consumer_id.unwrap_or_else(new_id),
                 });
             }
-            if let Some(file) = CheckpointFile::create(path, &write(None, &Recorder::default()))? {
+            let (recorder, consumer_id) = (Recorder::default(), new_id());
+            if let Some(file) = CheckpointFile::create(path, &write(&consumer_id, None, &recorder))? {
                 return Ok(Self {
                     file,
-                    recorder: Recorder::default(),
+                    recorder,
                     mark: None,
                     size: 0,
+                    consumer_id,
                 });
             }
         }
@@ -229,6 +235,14 @@ impl Checkpointed {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.mark.is_none_or(|mark| mark.closed)
+    }
+
+    /// What the consumer of this output is called: the same at each start. With it, a receiver that starts again takes
+    /// over at once from a predecessor that died without a word; see
+    /// [`ConsumerBuilder::id`](crate::ConsumerBuilder::id).
+    #[must_use]
+    pub fn consumer_id(&self) -> &str {
+        &self.consumer_id
     }
 
     /// The message stands in the output.
@@ -281,7 +295,7 @@ impl Checkpointed {
             anchor,
             closed,
         };
-        let content = write(Some(mark), &self.recorder);
+        let content = write(&self.consumer_id, Some(mark), &self.recorder);
         self.file.replace(&content)?;
         self.mark = Some(mark);
         self.size = u64::try_from(content.len()).unwrap_or(u64::MAX);
@@ -299,7 +313,11 @@ fn anchor(output: &File, offset: u64) -> io::Result<[u8; 32]> {
     Ok(Sha256::digest(&bytes).into())
 }
 
-fn write(mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> {
+fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn write(consumer_id: &str, mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> {
     let mut lines = String::new();
     if let Some(Mark {
         offset,
@@ -310,21 +328,35 @@ fn write(mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> {
         let state = if closed { "closed" } else { "open" };
         lines = format!("output {offset} {} {state}\n", hex(&anchor));
     }
+    lines.push_str("consumer ");
+    lines.push_str(consumer_id);
+    lines.push('\n');
     recorder.write(&mut lines);
     checkpoint::encode(KIND, &lines)
 }
 
-fn read(content: &[u8]) -> Result<(Option<Mark>, InMemory), Unreadable> {
-    let (mut mark, mut record) = (None, InMemory::default());
-    for (index, line) in checkpoint::decode(KIND, content)?.lines().enumerate() {
-        let understood = match line.strip_prefix("output ") {
-            Some(rest) if index == 0 => read_mark(rest).map(|found| mark = Some(found)),
-            _ => text::read(line, &mut record),
+/// What stands in a checkpoint.
+#[derive(Default)]
+struct Content {
+    mark: Option<Mark>,
+    consumer_id: Option<String>,
+    record: InMemory,
+}
+
+fn read(bytes: &[u8]) -> Result<Content, Unreadable> {
+    let mut content = Content::default();
+    for (index, line) in checkpoint::decode(KIND, bytes)?.lines().enumerate() {
+        let understood = match line.split_once(' ') {
+            Some(("output", rest)) if index == 0 => read_mark(rest).map(|mark| content.mark = Some(mark)),
+            Some(("consumer", id)) if content.consumer_id.is_none() => ciphermq_protocol::name::check(id)
+                .ok()
+                .map(|()| content.consumer_id = Some(id.to_owned())),
+            _ => text::read(line, &mut content.record),
         };
         // The first line is the kind.
         understood.ok_or(Unreadable::Line(index + 2))?;
     }
-    Ok((mark, record))
+    Ok(content)
 }
 
 fn read_mark(text: &str) -> Option<Mark> {

@@ -167,17 +167,50 @@ fn the_file_has_the_documented_form() {
     let mut output = scene.output();
     let record = scene.open().unwrap();
     let end = write(&mut output, &record, 0..3);
+    let consumer = format!("consumer {}", record.consumer_id());
     record.close(&output, end).unwrap();
     let text = fs::read_to_string(scene.path("out.checkpoint")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let sum = hex(&Sha256::digest("0\n1\n2\n"));
     assert_eq!(
-        lines[..3],
+        lines[..4],
         [
             "ciphermq-processed 1",
             &format!("output 6 {sum} closed"),
+            &consumer,
             "unnamed-stream 00000000-0001-8000-8000-010000000000 0-2"
         ]
     );
-    assert!(lines[3].starts_with("sha256 ") && lines.len() == 4);
+    assert!(lines[4].starts_with("sha256 ") && lines.len() == 5);
+}
+
+#[test]
+fn the_consumers_id_is_the_same_at_each_start() {
+    let scene = Scene::new();
+    let mut output = scene.output();
+    let mut record = scene.open().unwrap();
+    let id = record.consumer_id().to_owned();
+    drop(record);
+    record = scene.open().unwrap();
+    assert_eq!(record.consumer_id(), id, "before anything was written");
+    let end = write(&mut output, &record, 0..3);
+    record.checkpoint(&output, end).unwrap();
+    drop(record);
+    assert_eq!(scene.open().unwrap().consumer_id(), id);
+}
+
+#[test]
+fn a_checkpoint_of_before_there_were_ids_gets_one() {
+    let scene = Scene::new();
+    let mut output = scene.output();
+    let older = crate::checkpoint::encode(super::KIND, "other sender_1 z-1\n");
+    fs::write(scene.path("out.checkpoint"), older).unwrap();
+    let mut record = scene.open().unwrap();
+    let id = record.consumer_id().to_owned();
+    let end = write(&mut output, &record, 0..3);
+    record.checkpoint(&output, end).unwrap();
+    drop(record);
+    let record = scene.open().unwrap();
+    assert_eq!(record.consumer_id(), id);
+    assert_eq!(record.recorder().messages(), 4);
 }

@@ -40,8 +40,8 @@ use crate::tls::Peer;
 
 /// How much one lane holds ready: enough that reading the next page costs little a message.
 const READY_PAGE: PageLimit = PageLimit {
-    messages: 4096,
-    bytes: 4 << 20,
+    messages: 2048,
+    bytes: 2 << 20,
 };
 /// How many bytes of deliveries may be on their way to one socket.
 const UNSENT_BYTES: usize = 1 << 20;

@@ -177,15 +177,19 @@ async fn pump(
     let mut buffer = vec![0; 32 * 1024];
     loop {
         let count = tokio::select! {
-            count = from.read(&mut buffer) => count?,
-            Ok(_) = closing.wait_for(|closed| *closed == Some(direction)) => 0,
+            count = from.read(&mut buffer) => count,
+            Ok(_) = closing.wait_for(|closed| *closed == Some(direction)) => Ok(0),
         };
+        // An end is no more told than anything else. The proxy's end ends its connections.
+        if sky.wait_for(|weather| !weather.frozen).await.is_err() {
+            return Ok(());
+        }
+        let count = count?;
         let mut rest = buffer.get(..count).unwrap_or_default();
         if rest.is_empty() {
             return to.shutdown().await;
         }
         while !rest.is_empty() {
-            // The proxy's end ends its connections.
             let weather = match sky.wait_for(|weather| !weather.frozen).await {
                 Ok(weather) => *weather,
                 Err(_) => return Ok(()),

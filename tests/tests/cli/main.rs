@@ -12,6 +12,7 @@ mod quarantine;
 mod receiving;
 mod requests;
 mod restarts;
+mod takeover;
 
 use ciphermq_tests::{Backend, on_both_databases, scenes};
 
@@ -107,6 +108,11 @@ async fn what_stayed_unacknowledged_is_listed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_and_not_confirmed_is_listed() {
     acks_that_nobody_confirms(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_takes_over_from_one_that_died_silently() {
+    takeover::a_restarted_receiver_takes_over_at_once(Backend::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

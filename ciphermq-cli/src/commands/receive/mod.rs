@@ -108,6 +108,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         if let Some(prefetch) = args.prefetch() {
             builder = builder.prefetch(prefetch);
         }
+        if let Some(id) = sink.consumer_id() {
+            builder = builder.id(id);
+        }
         Ok::<_, Failure>(builder.start().await?)
     };
     let consumer = tokio::select! {

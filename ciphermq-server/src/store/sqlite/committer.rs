@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
 use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE};
+use super::thread::WriterThread;
 use super::write::write;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
@@ -21,6 +22,7 @@ const FORGET_STEP: i64 = 100;
 
 pub(super) struct SqliteCommitter {
     file: Arc<DatabaseFile>,
+    thread: WriterThread,
     /// `None` after an error that may have left it in an unknown state: the next commit opens another.
     connection: Option<Connection>,
     /// Whether something was committed since the log was last emptied.
@@ -29,20 +31,15 @@ pub(super) struct SqliteCommitter {
     forget_index: bool,
 }
 
-/// Does what may wait for the disk, where that holds nobody up.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Unavailable(error.into()))
-}
-
 impl SqliteCommitter {
     /// Opens the connection; what is found in the database is durable from now on.
     pub(super) async fn open(file: Arc<DatabaseFile>) -> Result<Self, Error> {
+        let thread = WriterThread::start()?;
         let opened = Arc::clone(&file);
-        let connection = blocking(move || open(&opened)).await??;
+        let connection = thread.run(move || open(&opened)).await??;
         Ok(Self {
             file,
+            thread,
             connection: Some(connection),
             log_used: false,
             forget_index: false,
@@ -54,7 +51,9 @@ impl SqliteCommitter {
             Some(connection) => Ok(connection),
             None => {
                 let file = Arc::clone(&self.file);
-                blocking(move || file.writing().map_err(write_error)).await?
+                self.thread
+                    .run(move || file.writing().map_err(write_error))
+                    .await?
             }
         }
     }
@@ -67,14 +66,15 @@ impl Committer for SqliteCommitter {
         self.log_used = true;
         // Its messages are not copied.
         let transaction = transaction.clone();
-        let (connection, outcomes) = blocking(move || commit(connection, &transaction)).await?;
+        let work = move || commit(connection, &transaction);
+        let (connection, outcomes) = self.thread.run(work).await?;
         self.connection = connection;
         outcomes
     }
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
         let (old, file) = (self.connection.take(), Arc::clone(&self.file));
-        let (connection, number) = blocking(move || {
+        let work = move || {
             // It is given up for its errors.
             drop(old);
             let connection = open(&file)?;
@@ -82,8 +82,8 @@ impl Committer for SqliteCommitter {
                 .query_row("SELECT commit_number FROM server_state", [], |row| row.get(0))
                 .map_err(write_error)?;
             Ok::<_, Error>((connection, number))
-        })
-        .await??;
+        };
+        let (connection, number) = self.thread.run(work).await??;
         self.connection = Some(connection);
         Ok(CommitNumber(number))
     }
@@ -99,11 +99,11 @@ impl Committer for SqliteCommitter {
             log_used: self.log_used,
             forget_index: self.forget_index,
         };
-        let (connection, step, more) = blocking(move || {
+        let work = move || {
             let more = step.run(&connection, forget_before);
             (connection, step, more)
-        })
-        .await?;
+        };
+        let (connection, step, more) = self.thread.run(work).await?;
         self.log_used = step.log_used;
         self.forget_index = step.forget_index;
         let more = more?;
@@ -114,7 +114,7 @@ impl Committer for SqliteCommitter {
     async fn close(self: Box<Self>) {
         if let Some(connection) = self.connection {
             // The log is emptied by the next start if not now.
-            let _ = blocking(move || checkpoint(&connection)).await;
+            let _ = self.thread.run(move || checkpoint(&connection)).await;
         }
     }
 }

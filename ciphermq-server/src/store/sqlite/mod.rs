@@ -2,7 +2,8 @@
 //!
 //! - `file`: the file, its lock against a second server, and connections to it
 //! - `sql`: the statements that every message goes through
-//! - `committer`: one transaction; `write`, what stands in it, and `change`, its rare parts
+//! - `committer`: one transaction, on the one thread that writes (`thread`); `write`, what stands in it, and `change`,
+//!   its rare parts
 //! - `reader`: reads, past the committer
 //! - `error`: what SQLite's result codes mean
 //!
@@ -15,6 +16,7 @@ mod error;
 mod file;
 mod reader;
 mod sql;
+mod thread;
 mod write;
 
 use std::path::Path;

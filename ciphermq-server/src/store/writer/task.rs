@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::outcome::{Results, len, split};
 use super::queue::{Batch, Queue, Submission, earlier};
 use super::{CommitObserver, Settings, WriteError};
+use crate::memory;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
@@ -50,6 +51,8 @@ struct Writer {
     /// The last commit that is known of.
     last_commit: Option<CommitNumber>,
     maintained: Instant,
+    /// Whether something was committed since memory was last given back.
+    has_worked: bool,
 }
 
 pub(super) async fn run(
@@ -71,6 +74,7 @@ pub(super) async fn run(
         settings,
         last_commit: None,
         maintained: Instant::now(),
+        has_worked: false,
     };
     let end = writer.run().await;
     // Everybody who still waits learns that it is over before the database is closed, which may take long.
@@ -109,6 +113,7 @@ impl Writer {
             }
             let (transaction, batch) = self.queue.batch(&self.settings);
             if len(&transaction) > 0 {
+                self.has_worked = true;
                 self.commit(transaction, batch).await?;
             } else {
                 batch.answer(Results::default());
@@ -142,6 +147,9 @@ impl Writer {
             pause = if self.maintain().await {
                 Duration::ZERO
             } else {
+                if std::mem::take(&mut self.has_worked) {
+                    memory::give_back();
+                }
                 MAINTENANCE_INTERVAL
             };
         }

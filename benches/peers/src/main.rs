@@ -1,0 +1,98 @@
+//! The work of `ciphermq-cli bench`, done through other brokers: messages are sealed by a sender with a session key that
+//! is used again, published with confirms and at most a window of them under way, opened by a receiver and acknowledged.
+//! Time runs from the first publish until the last message was opened and acknowledged.
+//!
+//! `scripts/compare` starts the brokers and calls this. One JSON object is printed for each run.
+
+mod nats;
+mod rabbitmq;
+mod redis_streams;
+mod summary;
+mod work;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use serde_json::json;
+
+use work::{Plan, Work};
+
+#[derive(Debug, Parser)]
+enum Command {
+    /// Does the work once, and prints what it took
+    Run(Args),
+    /// Prints medians and ratios of the runs in a file of JSON lines
+    Summary { file: PathBuf },
+}
+
+#[derive(Debug, clap::Args)]
+struct Args {
+    #[arg(long)]
+    broker: Broker,
+    /// Where the broker listens with TLS, on localhost.
+    #[arg(long)]
+    port: u16,
+    /// `ca.crt`, `client.crt` and `client.key`.
+    #[arg(long)]
+    certs: PathBuf,
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    /// Bytes of a payload before it is sealed.
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    #[arg(long, default_value_t = 1000)]
+    window: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Broker {
+    RabbitmqQuorum,
+    RabbitmqClassic,
+    Nats,
+    Redis,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = match Command::parse() {
+        Command::Run(args) => args,
+        Command::Summary { file } => return summary::print(&file),
+    };
+    // Several of the clients bring rustls providers; one has to be chosen.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let plan = Plan {
+        port: args.port,
+        certs: args.certs.clone(),
+        messages: args.messages,
+        window: args.window,
+    };
+    let work = Work::new(args.size)?;
+    let measured = match args.broker {
+        Broker::Nats => nats::run(&plan, &work).await?,
+        Broker::Redis => redis_streams::run(&plan, &work).await?,
+        Broker::RabbitmqQuorum => rabbitmq::run(&plan, &work, "quorum").await?,
+        Broker::RabbitmqClassic => rabbitmq::run(&plan, &work, "classic").await?,
+    };
+    let name = args.broker.to_possible_value().map(|value| value.get_name().to_owned());
+    let (latency, seconds) = (&measured.latencies, measured.seconds);
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    let line = json!({
+        "system": name,
+        "messages": args.messages,
+        "size": args.size,
+        "window": args.window,
+        "seconds": seconds,
+        "messages_per_second": args.messages as f64 / seconds,
+        "latency_ms": {
+            "min": millis(latency.min()),
+            "mean": latency.mean() / 1e6,
+            "p50": millis(latency.value_at_quantile(0.5)),
+            "p90": millis(latency.value_at_quantile(0.9)),
+            "p99": millis(latency.value_at_quantile(0.99)),
+            "p999": millis(latency.value_at_quantile(0.999)),
+            "max": millis(latency.max()),
+        },
+    });
+    println!("{line}");
+    Ok(())
+}

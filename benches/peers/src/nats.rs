@@ -1,0 +1,93 @@
+//! NATS JetStream: a stream in files, a durable pull consumer with explicit acks.
+
+use std::collections::VecDeque;
+use std::future::IntoFuture as _;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::{Config, StorageType};
+use futures_util::StreamExt as _;
+
+use crate::work::{Measured, Plan, Work, histogram};
+
+const SUBJECT: &str = "peers.work";
+
+async fn connect(plan: &Plan) -> anyhow::Result<async_nats::jetstream::Context> {
+    let client = async_nats::ConnectOptions::new()
+        .add_root_certificates(plan.path("ca.crt"))
+        .add_client_certificate(plan.path("client.crt"), plan.path("client.key"))
+        .require_tls(true)
+        .connect(("localhost", plan.port).into_address())
+        .await?;
+    Ok(async_nats::jetstream::context::ContextBuilder::new()
+        .max_ack_inflight(plan.window.max(16))
+        .build(client))
+}
+
+trait IntoAddress {
+    fn into_address(self) -> String;
+}
+
+impl IntoAddress for (&str, u16) {
+    fn into_address(self) -> String {
+        format!("tls://{}:{}", self.0, self.1)
+    }
+}
+
+pub async fn run(plan: &Plan, work: &Work) -> anyhow::Result<Measured> {
+    let (sender, receiver) = (connect(plan).await?, connect(plan).await?);
+    let _ = receiver.delete_stream("PEERS").await;
+    let stream = receiver
+        .create_stream(Config {
+            name: "PEERS".to_owned(),
+            subjects: vec![SUBJECT.to_owned()],
+            storage: StorageType::File,
+            ..Config::default()
+        })
+        .await?;
+    let mut consumer = stream
+        .create_consumer(pull::Config {
+            durable_name: Some("receiver".to_owned()),
+            ack_policy: AckPolicy::Explicit,
+            max_ack_pending: 10_000,
+            ..pull::Config::default()
+        })
+        .await?;
+    let mut messages = consumer
+        .stream()
+        .max_messages_per_batch(plan.window.max(100))
+        .messages()
+        .await?;
+
+    let began = work.elapsed();
+    let publish = async {
+        let mut confirms = VecDeque::with_capacity(plan.window);
+        for _ in 0..plan.messages {
+            if confirms.len() >= plan.window
+                && let Some(oldest) = confirms.pop_front()
+            {
+                oldest.await?;
+            }
+            let confirm = sender.publish(SUBJECT, work.seal()?.into()).await?;
+            confirms.push_back(confirm.into_future());
+        }
+        for confirm in confirms {
+            confirm.await?;
+        }
+        anyhow::Ok(())
+    };
+    let receive = async {
+        let mut latencies = histogram()?;
+        while latencies.len() < plan.messages {
+            let message = messages.next().await.ok_or_else(|| anyhow::anyhow!("the consumer ended"))??;
+            latencies.record(work.open(&message.payload)?)?;
+            let acked = message.ack().await;
+            acked.map_err(|error| anyhow::anyhow!("cannot ack: {error}"))?;
+        }
+        anyhow::Ok(latencies)
+    };
+    let ((), latencies) = tokio::try_join!(publish, receive)?;
+    // Acks are not confirmed one by one: the server says when it has them all.
+    while consumer.info().await?.num_ack_pending > 0 {}
+    let seconds = (work.elapsed() - began).as_secs_f64();
+    Ok(Measured { seconds, latencies })
+}

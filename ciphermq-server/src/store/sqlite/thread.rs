@@ -1,0 +1,43 @@
+//! The thread that writes. It is one and the same for all transactions: what it allocates and frees stays in one
+//! place, and waking it is cheap.
+
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+use crate::store::Error;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one thing after the other, and ends when this is dropped.
+pub(super) struct WriterThread(mpsc::Sender<Work>);
+
+impl WriterThread {
+    pub(super) fn start() -> Result<Self, Error> {
+        let (sender, incoming) = mpsc::channel::<Work>();
+        std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                for work in incoming {
+                    work();
+                }
+            })
+            .map_err(|error| Error::Unavailable(error.into()))?;
+        Ok(Self(sender))
+    }
+
+    /// Does what may wait for the disk. Dropped half-way, the work is done all the same.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let work = Box::new(move || {
+            // Whoever asked may have gone.
+            let _ = answer.send(work());
+        });
+        let gone = || Error::Unavailable("the thread that writes the database has ended".into());
+        self.0.send(work).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+}
