@@ -22,8 +22,8 @@ use crate::store::model::{
 };
 use crate::store::{Error, Reader, corrupt};
 
-/// Enough for a small machine's cores; each is a thread.
-const CONNECTIONS: u32 = 4;
+/// Reads are short; each is a thread with memory of its own, some megabytes while it reads.
+const CONNECTIONS: u32 = 2;
 
 /// How long to wait for one of them.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
