@@ -130,7 +130,22 @@ impl SendingSession {
             .ok_or(SealError::PayloadTooLong)?;
 
         // The fields in the order of the protocol's `Fields`, and no white space.
-        let mut out = Vec::with_capacity(768 + payload.len().div_ceil(3) * 4);
+        let Fragments {
+            receiver,
+            sender,
+            end,
+        } = &self.fragments;
+        let mut out = Vec::with_capacity(
+            receiver.len()
+                + sender.len()
+                + end.len()
+                + header.exchange.as_str().len()
+                + header.routing_key.as_str().len()
+                + header.content_type.len()
+                + payload.len().div_ceil(3) * 4
+                // The id, nonce, tag and time, and the names of fields.
+                + 256,
+        );
         out.extend_from_slice(b"{\"message_id\":");
         put_json(&mut out, header.message_id.as_str());
         out.extend_from_slice(&self.fragments.receiver);

@@ -483,8 +483,10 @@ fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
     }
     let mut envelopes: Vec<Envelope> = Vec::with_capacity(elements.len());
     for (index, element) in elements.iter().enumerate() {
-        let raw = line.slice_ref(element.get().as_bytes());
-        let (envelope, _) = Envelope::read(&raw, envelopes.last()).map_err(|error| {
+        let text = element.get();
+        let raw = line.slice_ref(text.as_bytes());
+        let read = Envelope::read_text(raw, text, envelopes.last());
+        let (envelope, _) = read.map_err(|error| {
             CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
         })?;
         envelopes.push(envelope);

@@ -223,13 +223,22 @@ impl Envelope {
     /// As [`Envelope::parse`].
     pub fn read<'a>(raw: &'a Bytes, like: Option<&Self>) -> Result<(Self, Fields<'a>), EnvelopeError> {
         let text = std::str::from_utf8(raw).map_err(serde_json::Error::custom)?;
+        Self::read_text(raw.clone(), text, like)
+    }
+
+    /// The same of bytes that are known to be this text.
+    pub(crate) fn read_text<'a>(
+        raw: Bytes,
+        text: &'a str,
+        like: Option<&Self>,
+    ) -> Result<(Self, Fields<'a>), EnvelopeError> {
         let fields = Fields::parse(text)?;
         let receiver = (
             &*fields.receiver_client_id,
             like.map(|like| &like.receiver_client_id),
         );
         let envelope = Self {
-            raw: raw.clone(),
+            raw,
             message_id: named("message_id", MessageId::new(&fields.message_id))?,
             receiver_client_id: shared("receiver_client_id", receiver, ClientId::new)?,
             sender_client_id: optional(

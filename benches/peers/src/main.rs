@@ -12,6 +12,7 @@ mod work;
 
 use std::path::PathBuf;
 
+use async_nats::jetstream::stream::RetentionPolicy;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
@@ -48,7 +49,10 @@ struct Args {
 enum Broker {
     RabbitmqQuorum,
     RabbitmqClassic,
+    /// The stream keeps messages that were acknowledged
     Nats,
+    /// The stream removes them, as a queue does
+    NatsWorkqueue,
     Redis,
 }
 
@@ -68,7 +72,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let work = Work::new(args.size)?;
     let measured = match args.broker {
-        Broker::Nats => nats::run(&plan, &work).await?,
+        Broker::Nats => nats::run(&plan, &work, RetentionPolicy::Limits).await?,
+        Broker::NatsWorkqueue => nats::run(&plan, &work, RetentionPolicy::WorkQueue).await?,
         Broker::Redis => redis_streams::run(&plan, &work).await?,
         Broker::RabbitmqQuorum => rabbitmq::run(&plan, &work, "quorum").await?,
         Broker::RabbitmqClassic => rabbitmq::run(&plan, &work, "classic").await?,

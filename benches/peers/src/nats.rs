@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::IntoFuture as _;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::stream::{Config, StorageType};
+use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use futures_util::StreamExt as _;
 
 use crate::work::{Measured, Plan, Work, histogram};
@@ -33,7 +33,7 @@ impl IntoAddress for (&str, u16) {
     }
 }
 
-pub async fn run(plan: &Plan, work: &Work) -> anyhow::Result<Measured> {
+pub async fn run(plan: &Plan, work: &Work, retention: RetentionPolicy) -> anyhow::Result<Measured> {
     let (sender, receiver) = (connect(plan).await?, connect(plan).await?);
     let _ = receiver.delete_stream("PEERS").await;
     let stream = receiver
@@ -41,6 +41,7 @@ pub async fn run(plan: &Plan, work: &Work) -> anyhow::Result<Measured> {
             name: "PEERS".to_owned(),
             subjects: vec![SUBJECT.to_owned()],
             storage: StorageType::File,
+            retention,
             ..Config::default()
         })
         .await?;

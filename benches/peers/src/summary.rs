@@ -44,7 +44,7 @@ pub fn print(path: &Path) -> anyhow::Result<()> {
         Some(median(&runs.rates))
     };
     println!();
-    for (ours, others) in [("ciphermq-sqlite", ["nats", "redis"]), ("ciphermq-postgres", ["rabbitmq-quorum", "rabbitmq-classic"])] {
+    for (ours, others) in [("ciphermq-sqlite", ["nats", "nats-workqueue", "redis"]), ("ciphermq-postgres", ["rabbitmq-quorum", "rabbitmq-classic", "nats"])] {
         for other in others {
             if let (Some(our_rate), Some(rate)) = (rate(ours), rate(other)) {
                 println!("{ours} / {other}: {:.2} ({our_rate:.0} / {rate:.0})", our_rate / rate);

@@ -1,6 +1,7 @@
 //! `ciphermq-cli` as a user meets it, with the real server: what it prints and where, how it ends, what it says
 //! when something is wrong. What needs no server is tested in `ciphermq-cli/tests`.
 
+mod bench;
 mod competing;
 mod console;
 mod desk;
@@ -108,6 +109,21 @@ async fn what_stayed_unacknowledged_is_listed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_and_not_confirmed_is_listed() {
     acks_that_nobody_confirms(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_benchmark_measures_a_server_of_its_own() {
+    bench::a_server_of_its_own(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_benchmark_measures_a_running_server() {
+    bench::a_running_server(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_the_benchmark_runs_again_on_the_same_database() {
+    bench::a_server_of_its_own(Backend::postgres().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

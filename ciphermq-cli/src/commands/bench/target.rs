@@ -13,9 +13,6 @@ use crate::connection::{Settings, key_file_failure};
 use crate::exit::Failure;
 use crate::local::{self, Child, ENDING};
 
-/// The receiver that is away.
-pub(super) const ABSENT: &str = "absent_1";
-
 /// A server, and how to reach it.
 pub(super) enum Target {
     /// One that runs. One client speaks in all roles.
@@ -32,6 +29,8 @@ pub(super) struct Spawned {
     address: String,
     /// Removed at the end.
     folder: TempDir,
+    /// What the names of its clients have in common.
+    run: String,
 }
 
 /// Who connects.
@@ -72,10 +71,12 @@ impl Target {
             })?;
         let senders = (0..plan.senders.get()).map(Role::Sender);
         let receivers = (0..plan.receivers.get()).map(Role::Receiver);
+        // Names of their own: the database may have been used before, with keys and certificates that are gone.
+        let run = format!("{:08x}", rand::random::<u32>());
         let clients: Vec<String> = senders
             .chain(receivers)
             .chain([Role::Absent])
-            .map(Role::name)
+            .map(|role| role.name(&run))
             .collect();
         local::certificates(folder.path(), &clients)?;
         keygen::keys::run(&KeysArgs {
@@ -92,6 +93,7 @@ impl Target {
             server,
             address,
             folder,
+            run,
         })))
     }
 
@@ -100,7 +102,7 @@ impl Target {
             Self::Running { settings, .. } => settings.connect().await,
             Self::Spawned(spawned) => {
                 let certs = spawned.folder.path().join("certs");
-                let own = certs.join(role.name());
+                let own = certs.join(role.name(&spawned.run));
                 let builder = Client::builder(&spawned.address)
                     .ca_file(certs.join("ca.crt"))
                     .identity_files(own.join("client.crt"), own.join("client.key"));
@@ -140,11 +142,11 @@ impl Target {
 }
 
 impl Role {
-    fn name(self) -> String {
+    fn name(self, run: &str) -> String {
         match self {
-            Self::Sender(number) => format!("sender_{}", number + 1),
-            Self::Receiver(number) => format!("receiver_{}", number + 1),
-            Self::Absent => ABSENT.to_owned(),
+            Self::Sender(number) => format!("bench_{run}_sender_{}", number + 1),
+            Self::Receiver(number) => format!("bench_{run}_receiver_{}", number + 1),
+            Self::Absent => format!("bench_{run}_absent"),
         }
     }
 }
