@@ -231,3 +231,44 @@ cargo_tool() {
       || die "cargo-$1 could not be installed." "Its message stands above. By hand: cargo install --locked cargo-$1@$2"
   fi
 }
+
+# ---- A PostgreSQL to measure with --------------------------------------------------------------------------
+
+# Prints a port of this machine on which nobody listens.
+free_port() {
+  local port
+  while true; do
+    port=$((RANDOM % 20000 + 20000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { printf '%s\n' "$port" && return; }
+  done
+}
+
+# await_port PORT PROCESS LOG: until it listens
+await_port() {
+  local tries=0
+  until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 600 ] || die "Nobody listens on port $1 after 60 s." "The log: $3"
+    kill -0 "$2" 2>/dev/null || die "It has ended." "$(tail -n 20 "$3")"
+    sleep 0.1
+  done
+}
+
+# start_postgres FOLDER: a cluster in FOLDER/pg, started; sets `port` and `postgres`, the process. The database is
+# `postgres`, its user `ciphermq`, from this machine only. PostgreSQL refuses to run as root.
+start_postgres() {
+  local as_user=(env) data="$1/pg" user=nobody
+  mkdir -p "$data"
+  if [ "$(id -u)" -eq 0 ]; then
+    ! id postgres >/dev/null 2>&1 || user=postgres
+    chown "$user" "$data"
+    as_user=(setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups env)
+  fi
+  (cd / && "${as_user[@]}" "$CIPHERMQ_POSTGRES_BIN/initdb" --pgdata "$data" --username ciphermq --auth trust --encoding UTF8 --no-locale) >"$1/log" 2>&1 \
+    || die "PostgreSQL's initdb failed." "$(tail -n 20 "$1/log")"
+  port=$(free_port)
+  (cd / && exec "${as_user[@]}" "$CIPHERMQ_POSTGRES_BIN/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories=) >>"$1/log" 2>&1 &
+  postgres=$!
+  await_port "$port" "$postgres" "$1/log"
+}

@@ -143,6 +143,24 @@ pub fn write(
     files.commit().map(|_| ())
 }
 
+/// The permission bits of a file with a private key, if they let others than its owner do anything with it. Asks the
+/// open file, not its name: it cannot be exchanged in between. `None` on other systems than Unix.
+///
+/// # Errors
+///
+/// What the system says if it cannot tell.
+#[cfg_attr(not(unix), expect(unused_variables))]
+pub fn exposed_mode(file: &fs::File) -> io::Result<Option<u32>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = file.metadata()?.permissions().mode() & 0o7777;
+        Ok((mode & 0o077 != 0).then_some(mode))
+    }
+    #[cfg(not(unix))]
+    Ok(None)
+}
+
 fn temporary(folder: &Path, contents: &[u8], access: Access) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".new-");

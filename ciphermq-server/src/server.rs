@@ -9,7 +9,7 @@ use crate::at_rest::{KeyError, Sealer};
 use crate::broker::{Broker, Topology};
 use crate::config::{Config, Database};
 use crate::keys::KeyDirectory;
-use crate::store::{self, writer};
+use crate::store::{self, Store, writer};
 use crate::{listener, stop, tls};
 
 /// Why the server did not start, or had to stop.
@@ -38,6 +38,16 @@ pub enum Error {
 ///
 /// [`Error`], with what to do about it.
 pub async fn run(config: Config) -> Result<(), Error> {
+    run_with(config, |store| store).await
+}
+
+/// The same with something between the server and its store: the fault tests put a store there that breaks its
+/// promises, to see that this is found out.
+///
+/// # Errors
+///
+/// [`Error`], with what to do about it.
+pub async fn run_with(config: Config, between: impl FnOnce(Store) -> Store) -> Result<(), Error> {
     let acceptor = tls::acceptor(&config.tls)?;
     let sealer = Sealer::new(config.encryption.key.load()?, config.encryption.algorithm);
     let limits = config.limits;
@@ -45,7 +55,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
 
     tracing::info!("Opening the database: {}", config.database);
-    let store = store::open(&store_settings(config.database, limits.disk_reserve)).await?;
+    let store = between(store::open(&store_settings(config.database, limits.disk_reserve)).await?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
     let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader);
     let settings = writer::Settings {

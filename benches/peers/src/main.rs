@@ -5,6 +5,7 @@
 //! `scripts/compare` starts the brokers and calls this. One JSON object is printed for each run.
 
 mod nats;
+mod plot;
 mod rabbitmq;
 mod redis_streams;
 mod summary;
@@ -24,6 +25,8 @@ enum Command {
     Run(Args),
     /// Prints medians and ratios of the runs in a file of JSON lines
     Summary { file: PathBuf },
+    /// Draws what `scripts/measure` has measured
+    Plot { file: PathBuf, folder: PathBuf },
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +64,7 @@ async fn main() -> anyhow::Result<()> {
     let args = match Command::parse() {
         Command::Run(args) => args,
         Command::Summary { file } => return summary::print(&file),
+        Command::Plot { file, folder } => return plot::draw(&file, &folder),
     };
     // Several of the clients bring rustls providers; one has to be chosen.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

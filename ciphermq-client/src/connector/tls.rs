@@ -1,16 +1,23 @@
 //! Certificates and keys, from PEM files or texts to a TLS configuration.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ciphermq_crypto::file::exposed_mode;
 use ciphermq_crypto::{Authority, Identity};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use crate::error::{ConnectError, ConnectErrorKind};
+
+/// More than a private key takes in PEM.
+const KEY_BYTES: usize = 16 * 1024;
 
 /// Where a PEM text is.
 #[derive(Clone)]
@@ -30,6 +37,31 @@ impl fmt::Debug for Pem {
 }
 
 impl Pem {
+    /// The same of a private key, which nobody but its owner may have read.
+    fn read_private(&self, what: &str) -> Result<(Zeroizing<Vec<u8>>, String), ConnectError> {
+        let path = match self {
+            Self::Text(text) => return Ok((Zeroizing::new(text.clone()), what.to_owned())),
+            Self::File(path) => path,
+        };
+        let failed = |error| unreadable(what, path, error);
+        let mut file = File::open(path).map_err(failed)?;
+        if let Some(mode) = exposed_mode(&file).map_err(failed)? {
+            let path = path.display();
+            return Err(ConnectError::new(
+                ConnectErrorKind::FileExposed,
+                format!(
+                    "{} `{path}` may be read by others than its owner (mode {mode:04o}).",
+                    upper_first(what)
+                ),
+            )
+            .advise(format!("Run: chmod 600 {path}")));
+        }
+        // Room for all that is read at once: a buffer that grows leaves copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(KEY_BYTES));
+        file.read_to_end(&mut text).map_err(failed)?;
+        Ok((text, format!("{what} `{}`", path.display())))
+    }
+
     /// Reads it, and tells how to call it in errors.
     fn read(&self, what: &str) -> Result<(Vec<u8>, String), ConnectError> {
         match self {
@@ -82,7 +114,7 @@ fn certificates(pem: &Pem, what: &str) -> Result<(Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(pem: &Pem) -> Result<(PrivateKeyDer<'static>, String), ConnectError> {
-    let (text, what) = pem.read("the client's private key")?;
+    let (text, what) = pem.read_private("the client's private key")?;
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Ok((key, what)),
         Err(pem::Error::NoItemsFound) => Err(broken(&what, "no unencrypted private key")),
@@ -225,6 +257,30 @@ mod tests {
             error(&cut, &certificate, &key).kind(),
             ConnectErrorKind::BadCertificate
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_private_key_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("client.key");
+        std::fs::write(&path, "a key").unwrap();
+        let pem = Pem::File(path.clone());
+        for mode in [0o640, 0o604, 0o620, 0o644] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = pem.read_private("the key").unwrap_err();
+            assert_eq!(error.kind(), ConnectErrorKind::FileExposed);
+            assert_eq!(
+                error.advice().unwrap(),
+                format!("Run: chmod 600 {}", path.display())
+            );
+        }
+        for mode in [0o600, 0o400] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(*pem.read_private("the key").unwrap().0, b"a key");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ kinds! {
         BadSetting: Caller, retryable: false;
         /// A file of certificates or of the private key cannot be read.
         FileUnreadable: Caller, retryable: false;
+        /// Others than its owner may read the file of the private key.
+        FileExposed: Caller, retryable: false;
         /// A file holds no certificate, or no private key, or one that is broken.
         BadCertificate: Caller, retryable: false;
         /// The certificate and the private key do not belong to each other.

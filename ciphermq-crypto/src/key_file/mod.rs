@@ -35,7 +35,7 @@ pub use names::KeyNames;
 pub use rotate::{Rotated, Rotation, rotate};
 
 use crate::error::KeyError;
-use crate::file::{Access, Existing, FileError, NewFiles};
+use crate::file::{Access, Existing, FileError, NewFiles, exposed_mode};
 use crate::keys::{PrivateKey, PublicKey, XWingPrivateKey, XWingPublicKey};
 
 /// The usual name of a receiver's private key file.
@@ -209,28 +209,13 @@ fn open(path: &Path) -> Result<File, KeyFileError> {
     })
 }
 
-#[cfg(unix)]
 fn refuse_exposed(path: &Path, file: &File) -> Result<(), KeyFileError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    // Of the file that was opened, not of the name: it cannot be exchanged in between.
-    let metadata = file.metadata().map_err(|source| KeyFileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(KeyFileError::Exposed {
-            path: path.to_owned(),
-            mode,
-        })
+    let path = path.to_owned();
+    match exposed_mode(file) {
+        Ok(None) => Ok(()),
+        Ok(Some(mode)) => Err(KeyFileError::Exposed { path, mode }),
+        Err(source) => Err(KeyFileError::Read { path, source }),
     }
-}
-
-#[cfg(not(unix))]
-fn refuse_exposed(_: &Path, _: &File) -> Result<(), KeyFileError> {
-    Ok(())
 }
 
 fn parse<K>(

@@ -36,7 +36,7 @@ pub(crate) async fn a_server_of_its_own(backend: Backend) {
                 "--spawn",
                 &database,
                 "--messages",
-                "500",
+                "5000",
                 "--senders",
                 "2",
                 "--receivers",
@@ -49,7 +49,7 @@ pub(crate) async fn a_server_of_its_own(backend: Backend) {
         let report = report(&out.stdout);
         assert_eq!(
             (report["messages"].as_u64(), report["mode"].as_str()),
-            (Some(500), Some(mode))
+            (Some(5000), Some(mode))
         );
         assert!(report["server_cpu_seconds"].as_f64().unwrap() > 0.0);
         assert!(report["server_peak_memory_bytes"].as_u64().unwrap() > 1_000_000);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ciphermq_tests::Backend;
+use ciphermq_tests::binaries::binary;
 use ciphermq_tests::faults::campaign::{Report, Settings};
 use ciphermq_tests::faults::{Campaign, Violation, receiver, sender};
 
@@ -151,6 +152,43 @@ async fn a_server_that_drops_messages_is_red() {
         report.count(|violation| matches!(violation, Violation::Lost(_))) > 0,
         "{report}"
     );
+}
+
+/// A campaign in which the server, from its first kill on, is the one that breaks a promise.
+async fn sabotaged(how: &str) -> Report {
+    let settings = Settings {
+        lines: 50,
+        rate: 0,
+        ..Settings::new(1, 0)
+    };
+    let mut campaign = Campaign::start(Backend::Sqlite, settings).await;
+    let program = binary("sabotaged-server").display().to_string();
+    campaign.server.run_under(vec![program, how.to_owned()]);
+    campaign.kill_server().await;
+    for _ in 0..4 {
+        campaign.pass_until_received(200).await;
+        campaign.kill_server().await;
+    }
+    campaign.settle().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_server_in_the_saboteurs_place_is_green() {
+    sabotaged("honest").await.sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_acknowledges_before_the_commit_is_red() {
+    let report = sabotaged("acknowledges-before-the-commit").await;
+    let gone = report.count(|violation| matches!(violation, Violation::Metadata(_) | Violation::Lost(_)));
+    assert!(gone > 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_drops_some_messages_is_red() {
+    let report = sabotaged("drops").await;
+    let lost = report.count(|violation| matches!(violation, Violation::Lost(_)));
+    assert!(lost > 0, "{report}");
 }
 
 fn copy(from: &Path, to: &Path) {

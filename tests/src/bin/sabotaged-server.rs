@@ -1,0 +1,147 @@
+//! A server that breaks a promise: `sabotaged-server <how> <the real server, which is not used> --config <file>`.
+//!
+//! All of it is the real server, but for what stands between it and its store. The fault harness has to find out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use async_trait::async_trait;
+use ciphermq_server::config::{self, Config};
+use ciphermq_server::store::{
+    CommitError, CommitNumber, Committer, Error, Outcomes, Publish, PublishOutcome, Seq, Store, Time,
+    Transaction,
+};
+use ciphermq_server::{logging, server};
+use clap::{Parser, ValueEnum};
+
+#[derive(Parser)]
+struct Arguments {
+    how: How,
+    _server: PathBuf,
+    #[arg(long)]
+    config: PathBuf,
+}
+
+/// Which promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum How {
+    /// None.
+    Honest,
+    /// The last message of each commit is acknowledged and delivered, and stored with the next commit.
+    AcknowledgesBeforeTheCommit,
+    /// Every fiftieth message is acknowledged and not stored.
+    Drops,
+}
+
+struct Sabotaged {
+    how: How,
+    inner: Box<dyn Committer>,
+    /// What was acknowledged and is not stored.
+    held: Option<std::sync::Arc<Publish>>,
+    /// The last sequence number that was given out.
+    last: i64,
+    counted: u64,
+}
+
+#[async_trait]
+impl Committer for Sabotaged {
+    async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
+        match self.how {
+            How::Honest => self.inner.commit(transaction).await,
+            How::AcknowledgesBeforeTheCommit => self.commit_later(transaction).await,
+            How::Drops => self.commit_most(transaction).await,
+        }
+    }
+
+    async fn reopen(&mut self) -> Result<CommitNumber, Error> {
+        self.inner.reopen().await
+    }
+
+    fn has_room(&self) -> bool {
+        self.inner.has_room()
+    }
+
+    async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
+        self.inner.maintain(forget_before).await
+    }
+
+    async fn close(self: Box<Self>) {
+        self.inner.close().await;
+    }
+}
+
+impl Sabotaged {
+    async fn commit_later(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
+        let mut stored = transaction.clone();
+        let held = stored.publishes.pop();
+        let before = self.held.take();
+        stored.publishes.splice(0..0, before.clone());
+        let mut outcomes = self.inner.commit(&stored).await?;
+        self.note(&outcomes);
+        if before.is_some() {
+            outcomes.publishes.remove(0);
+        }
+        if held.is_some() {
+            // It will be given that number: nothing comes between.
+            let first = Seq(self.last + 1);
+            outcomes.publishes.push(PublishOutcome::Stored { first });
+        }
+        self.held = held;
+        Ok(outcomes)
+    }
+
+    async fn commit_most(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
+        let mut stored = transaction.clone();
+        let mut dropped = Vec::new();
+        for at in 0..transaction.publishes.len() {
+            self.counted += 1;
+            if self.counted.is_multiple_of(50) {
+                stored.publishes.remove(at - dropped.len());
+                dropped.push(at);
+            }
+        }
+        let mut outcomes = self.inner.commit(&stored).await?;
+        for at in dropped {
+            outcomes.publishes.insert(at, PublishOutcome::Duplicate);
+        }
+        Ok(outcomes)
+    }
+
+    fn note(&mut self, outcomes: &Outcomes) {
+        for outcome in &outcomes.publishes {
+            if let PublishOutcome::Stored { first } = outcome {
+                self.last = self.last.max(first.0);
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(&arguments.config, config::environment())?;
+    let _guard = logging::init(&config.logging)?;
+    let how = arguments.how;
+    let between = |store: Store| Store {
+        committer: Box::new(Sabotaged {
+            how,
+            inner: store.committer,
+            held: None,
+            last: 0,
+            counted: 0,
+        }),
+        reader: store.reader,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(server::run_with(config, between))?;
+    Ok(())
+}
