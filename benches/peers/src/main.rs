@@ -82,7 +82,10 @@ async fn main() -> anyhow::Result<()> {
         Broker::RabbitmqQuorum => rabbitmq::run(&plan, &work, "quorum").await?,
         Broker::RabbitmqClassic => rabbitmq::run(&plan, &work, "classic").await?,
     };
-    let name = args.broker.to_possible_value().map(|value| value.get_name().to_owned());
+    let name = args
+        .broker
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned());
     let (latency, seconds) = (&measured.latencies, measured.seconds);
     let millis = |nanos: u64| nanos as f64 / 1e6;
     let line = json!({

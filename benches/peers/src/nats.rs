@@ -79,7 +79,10 @@ pub async fn run(plan: &Plan, work: &Work, retention: RetentionPolicy) -> anyhow
     let receive = async {
         let mut latencies = histogram()?;
         while latencies.len() < plan.messages {
-            let message = messages.next().await.ok_or_else(|| anyhow::anyhow!("the consumer ended"))??;
+            let message = messages
+                .next()
+                .await
+                .ok_or_else(|| anyhow::anyhow!("the consumer ended"))??;
             latencies.record(work.open(&message.payload)?)?;
             let acked = message.ack().await;
             acked.map_err(|error| anyhow::anyhow!("cannot ack: {error}"))?;

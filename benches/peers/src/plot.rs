@@ -19,11 +19,31 @@ struct Series {
 }
 
 const SERIES: [Series; 5] = [
-    Series { name: "backlog", title: "Messages that wait in another queue", x: "messages waiting" },
-    Series { name: "queues", title: "Queues", x: "idle queues" },
-    Series { name: "connections", title: "Connections", x: "idle connections" },
-    Series { name: "size", title: "Size of payloads", x: "bytes" },
-    Series { name: "window", title: "Messages under way", x: "window" },
+    Series {
+        name: "backlog",
+        title: "Messages that wait in another queue",
+        x: "messages waiting",
+    },
+    Series {
+        name: "queues",
+        title: "Queues",
+        x: "idle queues",
+    },
+    Series {
+        name: "connections",
+        title: "Connections",
+        x: "idle connections",
+    },
+    Series {
+        name: "size",
+        title: "Size of payloads",
+        x: "bytes",
+    },
+    Series {
+        name: "window",
+        title: "Messages under way",
+        x: "window",
+    },
 ];
 
 /// Draws each series into the folder, from a file of JSON lines.
@@ -38,18 +58,35 @@ pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
                 let on = run["on"].as_str().context("a run without its database")?;
                 let x = run["x"].as_u64().context("a run without its x")?;
                 let y = value(run).with_context(|| format!("a run without a value: {run}"))?;
-                lines.entry(on.to_owned()).or_default().entry(x).or_default().push(y);
+                lines
+                    .entry(on.to_owned())
+                    .or_default()
+                    .entry(x)
+                    .or_default()
+                    .push(y);
             }
             Ok(lines)
         };
         let (y, value): (&str, fn(&Value) -> Option<f64>) = match series.name {
-            "size" => ("MB of payloads a second", |run| Some(run["payload_bytes_per_second"].as_f64()? / 1e6)),
+            "size" => ("MB of payloads a second", |run| {
+                Some(run["payload_bytes_per_second"].as_f64()? / 1e6)
+            }),
             _ => ("messages a second", |run| run["messages_per_second"].as_f64()),
         };
-        chart(&folder.join(format!("{}.svg", series.name)), &series, y, &lines(value)?)?;
+        chart(
+            &folder.join(format!("{}.svg", series.name)),
+            &series,
+            y,
+            &lines(value)?,
+        )?;
         if series.name == "window" {
             let p50 = lines(|run| run["latency_ms"]["p50"].as_f64())?;
-            chart(&folder.join("latency.svg"), &series, "p50 from publish to delivery, ms", &p50)?;
+            chart(
+                &folder.join("latency.svg"),
+                &series,
+                "p50 from publish to delivery, ms",
+                &p50,
+            )?;
         }
     }
     Ok(())
@@ -58,7 +95,9 @@ pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
 fn chart(path: &Path, series: &Series, y: &str, lines: &Lines) -> anyhow::Result<()> {
     let points = |line: &BTreeMap<u64, Vec<f64>>| -> Vec<(f64, f64)> {
         // 0 stands at 1 on a logarithmic axis.
-        line.iter().map(|(&x, values)| (x.max(1) as f64, median(values))).collect()
+        line.iter()
+            .map(|(&x, values)| (x.max(1) as f64, median(values)))
+            .collect()
     };
     let all: Vec<(f64, f64)> = lines.values().flat_map(points).collect();
     let most = |pick: fn(&(f64, f64)) -> f64| all.iter().map(pick).fold(f64::MIN_POSITIVE, f64::max);
@@ -70,13 +109,22 @@ fn chart(path: &Path, series: &Series, y: &str, lines: &Lines) -> anyhow::Result
         .margin(14)
         .x_label_area_size(42)
         .y_label_area_size(76)
-        .build_cartesian_2d((least..most(|p| p.0) * 1.2).log_scale(), 0.0..most(|p| p.1) * 1.15)?;
+        .build_cartesian_2d(
+            (least..most(|p| p.0) * 1.2).log_scale(),
+            0.0..most(|p| p.1) * 1.15,
+        )?;
     chart
         .configure_mesh()
         .x_desc(series.x)
         .y_desc(y)
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| if *y >= 10.0 { format!("{y:.0}") } else { format!("{y:.1}") })
+        .y_label_formatter(&|y| {
+            if *y >= 10.0 {
+                format!("{y:.0}")
+            } else {
+                format!("{y:.1}")
+            }
+        })
         .light_line_style(WHITE)
         .draw()?;
     for ((on, line), colour) in lines.iter().zip([BLUE, RED, GREEN]) {
@@ -86,7 +134,12 @@ fn chart(path: &Path, series: &Series, y: &str, lines: &Lines) -> anyhow::Result
             .label(on.as_str())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).position(SeriesLabelPosition::LowerLeft).draw()?;
+    chart
+        .configure_series_labels()
+        .background_style(WHITE)
+        .border_style(BLACK)
+        .position(SeriesLabelPosition::LowerLeft)
+        .draw()?;
     area.present()?;
     Ok(())
 }

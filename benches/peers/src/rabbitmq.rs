@@ -89,7 +89,11 @@ pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measure
             latencies.record(work.open(&delivery.data)?)?;
             unacked += 1;
             let is_last = latencies.len() == plan.messages;
-            let following = if is_last { None } else { deliveries.next().now_or_never() };
+            let following = if is_last {
+                None
+            } else {
+                deliveries.next().now_or_never()
+            };
             if unacked >= ACK_TOGETHER || following.is_none() {
                 delivery.ack(all).await?;
                 unacked = 0;
@@ -106,7 +110,9 @@ pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measure
             passive: true,
             ..durable
         };
-        receiver.queue_declare(QUEUE.into(), passive, FieldTable::default()).await?;
+        receiver
+            .queue_declare(QUEUE.into(), passive, FieldTable::default())
+            .await?;
         anyhow::Ok(latencies)
     };
     let ((), latencies) = tokio::try_join!(publish, receive)?;

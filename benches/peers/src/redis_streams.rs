@@ -25,7 +25,9 @@ async fn connect(plan: &Plan) -> anyhow::Result<MultiplexedConnection> {
         },
     )?;
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+    Ok(client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?)
 }
 
 pub async fn run(plan: &Plan, work: &Work) -> anyhow::Result<Measured> {
@@ -72,16 +74,24 @@ pub async fn run(plan: &Plan, work: &Work) -> anyhow::Result<Measured> {
             .block(1000);
         while latencies.len() < plan.messages {
             let reply: Option<StreamReadReply> = receiver.xread_options(&[STREAM], &[">"], &options).await?;
-            let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+            let entries = reply
+                .into_iter()
+                .flat_map(|reply| reply.keys)
+                .flat_map(|key| key.ids);
             let mut ids = Vec::new();
             for entry in entries {
-                let message: Vec<u8> = entry.get("m").ok_or_else(|| anyhow::anyhow!("no message in an entry"))?;
+                let message: Vec<u8> = entry
+                    .get("m")
+                    .ok_or_else(|| anyhow::anyhow!("no message in an entry"))?;
                 latencies.record(work.open(&message)?)?;
                 ids.push(entry.id);
             }
             if !ids.is_empty() {
                 let mut pipe = redis::pipe();
-                pipe.xack(STREAM, GROUP, &ids).ignore().xdel(STREAM, &ids).ignore();
+                pipe.xack(STREAM, GROUP, &ids)
+                    .ignore()
+                    .xdel(STREAM, &ids)
+                    .ignore();
                 let () = pipe.query_async(&mut receiver).await?;
             }
         }

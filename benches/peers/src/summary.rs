@@ -21,11 +21,26 @@ pub fn print(path: &Path) -> anyhow::Result<()> {
         let run: Value = serde_json::from_str(line).with_context(|| format!("{line:?}"))?;
         let system = run["system"].as_str().context("a run without its system")?;
         let window = run["window"].as_u64().context("a run without its window")?;
-        let runs = systems.entry(system.to_owned()).or_default().entry(window).or_default();
-        runs.rates.push(run["messages_per_second"].as_f64().context("a run without its rate")?);
-        runs.p50.push(run["latency_ms"]["p50"].as_f64().context("a run without its latency")?);
+        let runs = systems
+            .entry(system.to_owned())
+            .or_default()
+            .entry(window)
+            .or_default();
+        runs.rates.push(
+            run["messages_per_second"]
+                .as_f64()
+                .context("a run without its rate")?,
+        );
+        runs.p50.push(
+            run["latency_ms"]["p50"]
+                .as_f64()
+                .context("a run without its latency")?,
+        );
     }
-    println!("{:<18} {:>7} {:>5} {:>12} {:>25} {:>10}", "system", "window", "runs", "messages/s", "from ... to", "p50 ms");
+    println!(
+        "{:<18} {:>7} {:>5} {:>12} {:>25} {:>10}",
+        "system", "window", "runs", "messages/s", "from ... to", "p50 ms"
+    );
     for (system, windows) in &systems {
         for (window, runs) in windows {
             let (least, most) = ends(&runs.rates);
@@ -44,10 +59,19 @@ pub fn print(path: &Path) -> anyhow::Result<()> {
         Some(median(&runs.rates))
     };
     println!();
-    for (ours, others) in [("ciphermq-sqlite", ["nats", "nats-workqueue", "redis"]), ("ciphermq-postgres", ["rabbitmq-quorum", "rabbitmq-classic", "nats"])] {
+    for (ours, others) in [
+        ("ciphermq-sqlite", ["nats", "nats-workqueue", "redis"]),
+        (
+            "ciphermq-postgres",
+            ["rabbitmq-quorum", "rabbitmq-classic", "nats"],
+        ),
+    ] {
         for other in others {
             if let (Some(our_rate), Some(rate)) = (rate(ours), rate(other)) {
-                println!("{ours} / {other}: {:.2} ({our_rate:.0} / {rate:.0})", our_rate / rate);
+                println!(
+                    "{ours} / {other}: {:.2} ({our_rate:.0} / {rate:.0})",
+                    our_rate / rate
+                );
             }
         }
     }
@@ -57,7 +81,10 @@ pub fn print(path: &Path) -> anyhow::Result<()> {
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    match (sorted.get(sorted.len() / 2), sorted.get((sorted.len().max(1) - 1) / 2)) {
+    match (
+        sorted.get(sorted.len() / 2),
+        sorted.get((sorted.len().max(1) - 1) / 2),
+    ) {
         (Some(high), Some(low)) => (high + low) / 2.0,
         _ => f64::NAN,
     }

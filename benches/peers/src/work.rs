@@ -73,10 +73,14 @@ impl Work {
 
     /// Opens a message; how old it is, in nanoseconds.
     pub fn open(&self, message: &[u8]) -> anyhow::Result<u64> {
-        let (nonce, sealed) = message.split_first_chunk::<NONCE>().ok_or_else(|| anyhow::anyhow!("too short"))?;
+        let (nonce, sealed) = message
+            .split_first_chunk::<NONCE>()
+            .ok_or_else(|| anyhow::anyhow!("too short"))?;
         let payload = self.cipher.decrypt(&Nonce::from(*nonce), sealed);
         let payload = payload.map_err(|_| anyhow::anyhow!("cannot open"))?;
-        let sent = payload.first_chunk().ok_or_else(|| anyhow::anyhow!("too short"))?;
+        let sent = payload
+            .first_chunk()
+            .ok_or_else(|| anyhow::anyhow!("too short"))?;
         Ok(nanos(self.elapsed()).saturating_sub(u64::from_be_bytes(*sent)))
     }
 }
