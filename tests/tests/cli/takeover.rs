@@ -39,5 +39,5 @@ pub(crate) async fn a_restarted_receiver_takes_over_at_once(backend: Backend) {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(30), "{took:?}");
     let lines = received::read(&desk.path("data/received_messages.jsonl"));
-    received::assert_exactly(&lines, [r#""a""#, r#""b""#, r#""c""#].into_iter());
+    received::assert_exactly(&lines, [r#""a""#, r#""b""#, r#""c""#]);
 }

@@ -62,7 +62,7 @@ impl Lane {
             match message {
                 Ok(message) => message.ack_later()?,
                 Err(ConsumeError::Unopenable(left)) => {
-                    left.reject(Some("left over by an earlier benchmark")).await?
+                    left.reject(Some("left over by an earlier benchmark")).await?;
                 }
                 Err(error) => return Err(unopenable(&error)),
             }
