@@ -78,6 +78,16 @@ fn envelope() {
     run("envelope");
 }
 
+#[test]
+fn signed_key() {
+    run("signed_key");
+}
+
+#[test]
+fn key_file() {
+    run("key_file");
+}
+
 /// A new target is not forgotten here, nor in `fuzz/`.
 #[test]
 fn every_target_is_run_and_has_a_program() {

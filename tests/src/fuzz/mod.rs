@@ -5,15 +5,19 @@
 
 mod command;
 mod envelope;
+mod key_file;
 mod line;
 mod mutator;
 mod reply;
+mod signed_key;
 
 pub use command::command;
 pub use envelope::envelope;
+pub use key_file::key_file;
 pub use line::line;
 pub use mutator::Mutator;
 pub use reply::reply;
+pub use signed_key::signed_key;
 
 use bytes::Bytes;
 
@@ -21,11 +25,13 @@ use bytes::Bytes;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its seeds' folder `fuzz/seeds/<name>`.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("line", line),
     ("command", command),
     ("reply", reply),
     ("envelope", envelope),
+    ("signed_key", signed_key),
+    ("key_file", key_file),
 ];
 
 /// The part of a text that can stand in one line of the protocol.

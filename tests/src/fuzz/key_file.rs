@@ -1,0 +1,44 @@
+use std::cell::RefCell;
+use std::io::{Seek as _, Write as _};
+
+use ciphermq_crypto::key_file::{read_private, read_public, read_x_wing_private, read_x_wing_public};
+use tempfile::NamedTempFile;
+
+thread_local! {
+    /// Made once, with mode 0600: its content is what changes.
+    static FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file can be made"));
+}
+
+/// A file holds one kind of key at most, in one spelling.
+pub fn key_file(data: &[u8]) {
+    FILE.with_borrow_mut(|file| {
+        let whole = file.as_file_mut();
+        whole.set_len(0).expect("a file can be cut");
+        whole.rewind().expect("a file has a beginning");
+        whole.write_all(data).expect("a file can be written");
+        let path = file.path();
+        let private = read_private(path).ok().map(|key| key.to_base64().to_string());
+        let x_wing_private = read_x_wing_private(path)
+            .ok()
+            .map(|key| format!("XWING {}", *key.to_base64()));
+        let public = read_public(path).ok().map(|key| key.to_base64());
+        let x_wing_public = read_x_wing_public(path)
+            .ok()
+            .map(|key| format!("XWING {}", key.to_base64()));
+        // An X25519 key is 32 bytes, whether it is private or public: of these two, a file may be both.
+        let kinds = [&private, &x_wing_private, &x_wing_public];
+        assert!(
+            kinds.iter().filter(|kind| kind.is_some()).count() <= 1,
+            "two kinds of keys"
+        );
+        for spelled in [private, x_wing_private, public, x_wing_public]
+            .into_iter()
+            .flatten()
+        {
+            let text = std::str::from_utf8(data).expect("a key is text");
+            let line = text.strip_suffix('\n').unwrap_or(text);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            assert_eq!(line, spelled, "a key has one spelling");
+        }
+    });
+}
