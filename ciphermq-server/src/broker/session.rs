@@ -263,7 +263,20 @@ impl Session {
 
     /// `get_signed_key`
     pub async fn signed_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
-        let key = self.key(self.broker.keys.signed_key(client_id)).await?;
+        let keys = &self.broker.keys;
+        let is_own = *client_id == self.client_id;
+        let read = async {
+            match keys.signed_key(client_id).await {
+                // Receivers ask what is there before they register. One whose row was altered, or sealed with another
+                // key, must come to register anew, which replaces the row.
+                Err(keys::Error::AtRest(error)) if is_own => {
+                    tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client may register it again");
+                    Ok(None)
+                }
+                read => read,
+            }
+        };
+        let key = self.key(read).await?;
         Ok(key.map_or(Reply::PublicKeyNotFound, Reply::SignedKey))
     }
 
