@@ -1,5 +1,7 @@
 //! The two databases: a test's body is written once and runs on both.
 
+use std::path::Path;
+
 use crate::server::Options;
 use crate::{Postgres, Server};
 
@@ -40,6 +42,14 @@ impl Backend {
     /// As [`Server::start`].
     pub async fn server(&self) -> Server {
         Server::start(self.options().await).await
+    }
+
+    /// PostgreSQL's own folder, if it is PostgreSQL; SQLite's file lies in the server's.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres(postgres) => Some(postgres.folder()),
+        }
     }
 
     /// Whether it is PostgreSQL.

@@ -55,7 +55,7 @@ pub struct Recorded {
     pub text: String,
 }
 
-type Script = Arc<dyn Fn(Line<'_>) -> Vec<String> + Send + Sync>;
+type Script = Arc<dyn Fn(Line<'_>) -> Vec<Vec<u8>> + Send + Sync>;
 
 struct State {
     pki: Arc<Pki>,
@@ -85,7 +85,7 @@ impl Evil {
         let state = Arc::new(State {
             pki: Arc::clone(server.pki()),
             target: server.address(),
-            script: Mutex::new(Arc::new(|line| line.honest())),
+            script: Mutex::new(Arc::new(|line| vec![line.text.into()])),
             recorded: Mutex::default(),
         });
         let acceptor = TlsAcceptor::from(Arc::new(tls::server(server.pki())));
@@ -116,9 +116,9 @@ impl Evil {
 
     /// From now on every line, of all connections, becomes the lines that `script` returns, on the same connection in
     /// the same direction: itself, another, none, or several. A reply more or fewer than there were commands puts the
-    /// client's count out; deliveries may come and stay away as they like.
-    pub fn play(&self, script: impl Fn(Line<'_>) -> Vec<String> + Send + Sync + 'static) {
-        *lock(&self.state.script) = Arc::new(script);
+    /// client's count out; deliveries may come and stay away as they like. A line may be a text or any bytes.
+    pub fn play<L: Into<Vec<u8>>>(&self, script: impl Fn(Line<'_>) -> Vec<L> + Send + Sync + 'static) {
+        *lock(&self.state.script) = Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
     }
 
     /// From now on it is honest.
@@ -202,8 +202,8 @@ async fn pump(
         });
         let script = Arc::clone(&lock(&state.script));
         for mut passed in script(line) {
-            passed.push('\n');
-            to.write_all(passed.as_bytes()).await?;
+            passed.push(b'\n');
+            to.write_all(&passed).await?;
         }
         to.flush().await?;
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 
+use crate::process::Process;
+
 /// The forms in which a secret could stand somewhere: as it is, in hexadecimal, and in base64, by itself and inside of
 /// something longer.
 pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
@@ -33,10 +35,43 @@ pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
 
 /// Whether `needle` is in `hay`.
 pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    hay.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(hay, needle).is_some()
 }
 
-/// All files below a folder, with what is in them.
+/// Everything that a process holds in its memory now, by the places that the system names: what a core dump has, too. (Text
+/// of programs and libraries is left out: they hold what their files hold.)
+///
+/// # Panics
+///
+/// If its memory cannot be read: it must be the tests' own child.
+pub fn memory(process: &Process) -> Vec<(String, Vec<u8>)> {
+    use std::os::unix::fs::FileExt as _;
+
+    let pid = process.pid().expect("the process runs").as_raw_nonzero();
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("a list of places");
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("the process's memory");
+    let mut places = Vec::new();
+    for map in maps
+        .lines()
+        .filter(|map| map.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
+    {
+        let (start, end) = map
+            .split(' ')
+            .next()
+            .and_then(|range| range.split_once('-'))
+            .expect("where it begins and ends");
+        let [start, end] = [start, end].map(|place| u64::from_str_radix(place, 16).expect("an address"));
+        let length = usize::try_from(end - start).expect("it fits into memory");
+        let mut bytes = vec![0; length];
+        // A place may be given back between being listed and being read.
+        if memory.read_exact_at(&mut bytes, start).is_ok() {
+            places.push((format!("memory: {map}"), bytes));
+        }
+    }
+    places
+}
+
+/// All files below a folder, with what is in them. What vanishes meanwhile, as files of a running database do, is left out.
 ///
 /// # Panics
 ///
@@ -50,9 +85,11 @@ pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.is_file() {
-                let bytes =
-                    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                found.push((path, bytes));
+                match std::fs::read(&path) {
+                    Ok(bytes) => found.push((path, bytes)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => panic!("{}: {error}", path.display()),
+                }
             }
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ciphermq_client::{
     Client, ClientBuilder, ConsumeError, Consumer, ConsumerBuilder, ExchangeName, Keyring, Message,
-    MessageId, PrivateKey, PublishError, PublisherBuilder, Unopenable, default_queue, default_routing_key,
+    MessageId, PrivateKey, PublishError, PublisherBuilder, Unopenable, XWingPrivateKey, default_queue,
+    default_routing_key,
 };
 
 use super::Evil;
@@ -23,6 +24,7 @@ pub struct Stage {
     pub receiver: Client,
     bystander: Client,
     key: String,
+    x_wing: Option<String>,
 }
 
 impl Stage {
@@ -41,6 +43,20 @@ impl Stage {
     ///
     /// If anything of that fails.
     pub async fn with(options: Options) -> Self {
+        Self::set(options, None).await
+    }
+
+    /// The same with a receiver that has an X-Wing key besides, which senders then use.
+    ///
+    /// # Panics
+    ///
+    /// If anything of that fails.
+    pub async fn post_quantum(options: Options) -> Self {
+        let key = XWingPrivateKey::generate().expect("randomness");
+        Self::set(options, Some(key.to_base64().to_string())).await
+    }
+
+    async fn set(options: Options, x_wing: Option<String>) -> Self {
         let server = Server::start(options).await;
         let evil = Evil::start(&server).await;
         let key = PrivateKey::generate().expect("randomness");
@@ -51,6 +67,7 @@ impl Stage {
             server,
             evil,
             key: key.to_base64().to_string(),
+            x_wing,
         };
         stage.consumer().start().await.expect("a consumer").close().await;
         stage
@@ -84,6 +101,24 @@ impl Stage {
         &self.key
     }
 
+    /// All private keys of the receiver.
+    ///
+    /// # Panics
+    ///
+    /// Never: they were made here.
+    pub fn keyring(&self) -> Keyring {
+        let keyring = Keyring::new(self.private_key());
+        match &self.x_wing {
+            Some(seed) => keyring.with_x_wing(XWingPrivateKey::from_base64(seed).expect("a seed")),
+            None => keyring,
+        }
+    }
+
+    /// The receiver's X-Wing seed, base64, if it has one.
+    pub fn x_wing_text(&self) -> Option<&str> {
+        self.x_wing.as_deref()
+    }
+
     /// The receiver's consumer, which registers its key and binds its queue.
     ///
     /// # Panics
@@ -95,7 +130,7 @@ impl Stage {
         let exchange = ExchangeName::new("ciphermq_exchange").expect("an exchange's name");
         self.receiver
             .consumer(&queue)
-            .keyring(Keyring::new(self.private_key()))
+            .keyring(self.keyring())
             .register_key(true)
             .bind(exchange, route)
     }

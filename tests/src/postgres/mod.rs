@@ -7,7 +7,7 @@
 mod orphans;
 mod programs;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -112,6 +112,11 @@ impl Postgres {
             );
         }
         postgres
+    }
+
+    /// Its folder, which holds all that it has stored.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The port that it listens on, the same after a restart.

@@ -9,6 +9,7 @@ use ciphermq_client::dedup::Durable;
 use ciphermq_client::{OpenError, UnopenableReason};
 use ciphermq_tests::evil::Stage;
 use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::server::Options;
 use serde_json::{Map, Value};
 
 type Fields = Map<String, Value>;
@@ -80,7 +81,7 @@ pub(crate) fn other_receiver(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::Sealed(OpenError::OtherReceiver(_)))
 }
 
-fn no_private_key(reason: &UnopenableReason) -> bool {
+pub(crate) fn no_private_key(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::Sealed(OpenError::NoPrivateKey(_)))
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn no_certificate(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::NoCertificate { .. })
 }
 
-fn no_envelope(reason: &UnopenableReason) -> bool {
+pub(crate) fn no_envelope(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::NoEnvelope(_))
 }
 
@@ -158,9 +159,7 @@ async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
     consumer.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_field_of_an_envelope_is_changed() {
-    let stage = Stage::new().await;
+async fn every_field_of_an_envelope_is_changed(stage: Stage) {
     // Other clients that there are, and whose names are good.
     stage.connect("mallory").await;
     let attacks = vec![
@@ -195,9 +194,7 @@ async fn every_field_of_an_envelope_is_changed() {
     expect_all(&stage, attacks).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bits_of_an_envelope_are_flipped() {
-    let stage = Stage::new().await;
+async fn bits_of_an_envelope_are_flipped(stage: Stage) {
     let fields = [
         "enc_session_key",
         "nonce",
@@ -212,17 +209,23 @@ async fn bits_of_an_envelope_are_flipped() {
     expect_all(&stage, attacks).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_suite_and_the_signature_are_stripped_or_replaced() {
-    let stage = Stage::new().await;
+async fn the_suite_and_the_signature_are_stripped_or_replaced(stage: Stage) {
     let older = |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::OlderClient);
     let unknown =
         |reason: &UnopenableReason| matches!(reason, UnopenableReason::Sealed(OpenError::UnknownSuite(_)));
     let unsigned =
         |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::UnsignedSession);
+    // Its key is of another kind.
+    let other_suite = attack("the other suite", no_private_key, |fields| {
+        let other = match fields["suite"].as_str() {
+            Some("XWING-AES256GCM") => "X25519-AES256GCM",
+            _ => "XWING-AES256GCM",
+        };
+        fields.insert("suite".to_owned(), other.into());
+    });
     let attacks = vec![
         strip("suite", older),
-        write("suite", "XWING-AES256GCM", no_private_key),
+        other_suite,
         write("suite", "NONE", unknown),
         write("suite", "x25519-aes256gcm", unknown),
         attack("without certificate and signature", unsigned, |fields| {
@@ -234,3 +237,29 @@ async fn the_suite_and_the_signature_are_stripped_or_replaced() {
     ];
     expect_all(&stage, attacks).await;
 }
+
+/// The plays with an X25519 key, and with an X-Wing key.
+macro_rules! with_both_suites {
+    ($($play:ident),+ $(,)?) => {
+        mod x25519 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $play() {
+                super::$play(super::Stage::new().await).await;
+            })+
+        }
+
+        mod x_wing {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $play() {
+                let stage = super::Stage::post_quantum(super::Options::sqlite()).await;
+                super::$play(stage).await;
+            })+
+        }
+    };
+}
+
+with_both_suites!(
+    every_field_of_an_envelope_is_changed,
+    bits_of_an_envelope_are_flipped,
+    the_suite_and_the_signature_are_stripped_or_replaced,
+);

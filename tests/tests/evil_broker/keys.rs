@@ -7,12 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ciphermq_client::{
     Announcement, Client, Form, Identity, Keyring, PrivateKey, PublishError, PublishErrorKind,
-    PublisherBuilder, RecipientKey, SignedKeyError, Suite, Timestamp,
+    PublisherBuilder, RecipientKey, SignedKeyError, Suite, Timestamp, XWingPrivateKey,
 };
 use ciphermq_tests::evil::{Line, Stage};
+use ciphermq_tests::server::Options;
 use serde_json::Value;
 
-use crate::identity_of_another_ca;
+use crate::{identity_of_another_ca, signer};
 
 const SUITE: Form = Form::Suite(Suite::X25519Aes256Gcm);
 
@@ -118,24 +119,117 @@ async fn a_signed_key_of_another_authority() {
     stage.honest_traffic_still_arrives().await;
 }
 
+/// A signed key with another payload under the same signature.
+fn rewritten(signed_key: &str, rewrite: impl FnOnce(&mut Value)) -> String {
+    let [header, payload, signature] = signed_key.split('.').collect::<Vec<_>>()[..] else {
+        panic!("no compact JWS: {signed_key}");
+    };
+    let before: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let mut after = before.clone();
+    rewrite(&mut after);
+    assert_ne!(before, after);
+    let payload = URL_SAFE_NO_PAD.encode(after.to_string());
+    format!("{header}.{payload}.{signature}")
+}
+
+async fn rewritten_is_refused(stage: &Stage, rewrite: impl FnOnce(&mut Value)) {
+    let own = signed_key(&stage.receiver).await;
+    stage.evil.play(serves(&rewritten(&own, rewrite)));
+    let error = not_trusted(stage, stage.publisher()).await;
+    assert_eq!(reason(&error), SignedKeyError::Signature);
+    stage.evil.play_honest();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_key_with_another_key_written_into_it() {
     let stage = Stage::new().await;
-    let own = signed_key(&stage.receiver).await;
-    let [header, payload, signature] = own.split('.').collect::<Vec<_>>()[..] else {
-        panic!("no compact JWS: {own}");
-    };
-    let mut payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
     let stolen = PrivateKey::generate().unwrap();
-    payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
-    payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
-    let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
-    stage
-        .evil
-        .play(serves(&format!("{header}.{payload}.{signature}")));
-    let error = not_trusted(&stage, stage.publisher()).await;
-    assert_eq!(reason(&error), SignedKeyError::Signature);
+    rewritten_is_refused(&stage, |payload| {
+        payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
+        payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
+    })
+    .await;
     stage.honest_traffic_still_arrives().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_quantum_key_swapped_or_taken_away() {
+    let stage = Stage::post_quantum(Options::sqlite()).await;
+    let stolen = XWingPrivateKey::generate().unwrap();
+    rewritten_is_refused(&stage, |payload| {
+        assert_eq!(payload["keys"][0]["suite"], "XWING-AES256GCM");
+        payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
+        payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
+    })
+    .await;
+    // Talked down: without the stronger suite, with one that nobody knows, or with the weaker one's name.
+    rewritten_is_refused(&stage, |payload| {
+        payload["keys"].as_array_mut().unwrap().remove(0);
+    })
+    .await;
+    for suite in ["NONE", "X25519-AES256GCM"] {
+        rewritten_is_refused(&stage, |payload| payload["keys"][0]["suite"] = suite.into()).await;
+    }
+    // The bare key is X25519's: nobody is talked down to it.
+    stage.evil.play(serves_bare(&stage.private_key()));
+    let error = stage.refused(stage.publisher()).await;
+    assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
+
+    stage.evil.play_honest();
+    let publisher = stage.publisher().start().await.unwrap();
+    assert_eq!(publisher.receiver_key().await.suite(), Suite::XWingAes256Gcm);
+    stage.honest_traffic_still_arrives().await;
+}
+
+/// Two that the receiver has really signed in the same millisecond, as two copies of its folder could.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_signed_keys_of_one_epoch() {
+    let stage = Stage::new().await;
+    let identity = signer(&stage.server.pki().authority().client("receiver"));
+    let now = Timestamp::now();
+    let keys = [PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap()];
+    let [first, second] = [&keys[0], &keys[1]].map(|key| {
+        let keys = vec![RecipientKey::X25519(*key.public_key())];
+        let day = Duration::from_secs(24 * 60 * 60);
+        Announcement::new(&identity, keys, now, day, None)
+            .sign(&identity)
+            .unwrap()
+    });
+    let pins = tempfile::tempdir().unwrap();
+    let sender = || stage.builder("sender").pins_in(pins.path()).connect();
+    // Whoever has seen one does not take the other, neither at once nor in a new process.
+    stage.evil.play(serves(&first));
+    let before = sender().await.unwrap();
+    drop(before.publisher(stage.receiver.id()).start().await.unwrap());
+    stage.evil.play(serves(&second));
+    for client in [before, sender().await.unwrap()] {
+        let error = not_trusted(&stage, client.publisher(stage.receiver.id())).await;
+        let text = error.to_string();
+        assert!(
+            text.contains("other keys than before under the same epoch"),
+            "{text}"
+        );
+    }
+    // The one that it has seen goes on.
+    stage.evil.play(serves(&first));
+    let publisher = sender().await.unwrap().publisher(stage.receiver.id());
+    let key = publisher.start().await.unwrap().receiver_key().await;
+    assert_eq!(key, RecipientKey::X25519(*keys[0].public_key()));
+    // Whoever has seen none takes either: both are the receiver's.
+    stage.evil.play(serves(&second));
+    let newcomer = stage.connect("sender").await;
+    let publisher = newcomer.publisher(stage.receiver.id()).start().await.unwrap();
+    let key = publisher.receiver_key().await;
+    assert_eq!(key, RecipientKey::X25519(*keys[1].public_key()));
+    // The receiver's next announcement, of a higher epoch, ends it for all.
+    let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(stage.private_key());
+    stage.receiver.register_keys(&keyring).await.unwrap();
+    stage.evil.play_honest();
+    for client in [newcomer, sender().await.unwrap()] {
+        let publisher = client.publisher(stage.receiver.id()).start().await.unwrap();
+        let key = publisher.receiver_key().await;
+        assert_eq!(key, RecipientKey::X25519(*keyring.newest().public_key()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,15 @@
 //! An evil broker in front of the real one: every attack is refused with the right error, or delivers exactly the
 //! original, once; and the honest traffic beside it arrives.
 
+mod bits;
+mod cli;
+mod database;
+#[path = "../cli/desk.rs"]
+#[allow(
+    dead_code,
+    reason = "it is made for the tests of the command line, which use the whole of it"
+)]
+mod desk;
 mod envelopes;
 mod keys;
 mod replays;
@@ -9,7 +18,7 @@ mod senders;
 
 use ciphermq_client::Identity;
 use ciphermq_tests::Authority;
-use ciphermq_tests::evil::Stage;
+use ciphermq_tests::evil::{Evil, Stage};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::value::RawValue;
@@ -27,8 +36,13 @@ fn identity_of_another_ca(id: &str) -> Identity {
 
 /// The envelopes that this client has published so far, as they came.
 fn published(stage: &Stage, client: &str) -> Vec<String> {
+    published_through(&stage.evil, client)
+}
+
+/// The same, whatever is in front of or behind the broker.
+fn published_through(evil: &Evil, client: &str) -> Vec<String> {
     let mut envelopes = Vec::new();
-    for line in stage.evil.published_by(client) {
+    for line in evil.published_by(client) {
         let json = line.splitn(4, ' ').nth(3).expect("an envelope, or several");
         match json.starts_with('[') {
             true => {

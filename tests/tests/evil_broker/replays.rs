@@ -10,6 +10,7 @@ use ciphermq_client::{
 };
 use ciphermq_tests::evil::Stage;
 use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::{Backend, on_both_databases};
 use serde_json::Value;
 
 use crate::envelopes::{not_authentic, other_id, other_receiver};
@@ -168,9 +169,8 @@ async fn nothing_again(stage: &Stage, consumer: &mut Consumer, at_least: u64) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_acked_message_again_and_after_restarts() {
-    let mut stage = Stage::new().await;
+async fn an_acked_message_again_and_after_restarts(backend: Backend) {
+    let mut stage = Stage::with(backend.options().await).await;
     let id = stage.publish(["once"]).await.remove(0).to_string();
     let envelope = published(&stage, "sender").remove(0);
     let folder = tempfile::tempdir().unwrap();
@@ -208,9 +208,8 @@ async fn an_acked_message_again_and_after_restarts() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_seals_of_a_message_that_was_sent_again() {
-    let stage = Stage::new().await;
+async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
+    let stage = Stage::with(backend.options().await).await;
     let stream = start_stream(Timestamp::now()).unwrap();
     let mut id = String::new();
     // The second is what a sender does that was killed before it had the first ACK.
@@ -246,3 +245,8 @@ async fn both_seals_of_a_message_that_was_sent_again() {
         consumer.close().await;
     }
 }
+
+on_both_databases!(
+    an_acked_message_again_and_after_restarts,
+    both_seals_of_a_message_that_was_sent_again,
+);

@@ -1,29 +1,42 @@
-//! Neither what was sent nor a private key can be found anywhere on its way.
+//! Neither what was sent nor a private or session key can be found anywhere on its way: not in the database, the logs,
+//! the server's memory, or what passes behind TLS.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use ciphermq_client::PrivateKey;
 use ciphermq_tests::evil::stage::{opened, text};
 use ciphermq_tests::evil::{Stage, search};
-use ciphermq_tests::server::Options;
+use ciphermq_tests::{Backend, RawClient, on_both_databases};
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable as _, Kem, OpModeR};
 use serde_json::Value;
 
 use crate::published;
 
 const CANARY: &str = "canary: the vault opens at 04:17 with 58-02-93";
 
-/// Every place that the broker's operator can look into.
-fn places(stage: &Stage) -> Vec<(String, Vec<u8>)> {
-    let files = search::files(stage.server.folder());
-    let mut places: Vec<_> = files
-        .into_iter()
+/// What the server is told in clear, so that a search that would find nothing is noticed.
+const PLANTED: &str = "planted-canary-31-77-20";
+
+const TRAFFIC: &str = "traffic behind TLS";
+
+type Places = Vec<(String, Vec<u8>)>;
+
+/// Every place that the operator of broker and database can look into, but the server's memory.
+fn places(stage: &Stage, backend: &Backend) -> Places {
+    let folders = std::iter::once(stage.server.folder()).chain(backend.folder());
+    let mut places: Places = folders
+        .flat_map(search::files)
         .map(|(path, bytes)| (path.display().to_string(), bytes))
         .collect();
     let lines: Vec<String> = stage.evil.recorded().into_iter().map(|line| line.text).collect();
-    places.push(("traffic behind TLS".to_owned(), lines.join("\n").into_bytes()));
+    places.push((TRAFFIC.to_owned(), lines.join("\n").into_bytes()));
     places
 }
 
-fn found(places: &[(String, Vec<u8>)], secret: &[u8]) -> Vec<String> {
+fn found(places: &Places, secret: &[u8]) -> Vec<String> {
     let forms = search::forms(secret);
     places
         .iter()
@@ -32,10 +45,45 @@ fn found(places: &[(String, Vec<u8>)], secret: &[u8]) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_is_stored_logged_or_sent() {
-    let mut stage = Stage::with(Options::sqlite().set("logging", "level", "debug")).await;
+/// The session key of an envelope, which only the receiver can open: docs/cryptography.md, "The session key".
+fn session_key(envelope: &Value, key: &PrivateKey) -> Vec<u8> {
+    let mut info = Vec::new();
+    let fields = [
+        "suite",
+        "sender_client_id",
+        "receiver_client_id",
+        "receiver_key_id",
+        "session_time",
+    ];
+    let fields = fields.map(|field| envelope[field].as_str().unwrap());
+    for field in std::iter::once("CipherMQ session 1").chain(fields) {
+        info.extend(u32::try_from(field.len()).unwrap().to_be_bytes());
+        info.extend(field.as_bytes());
+    }
+    let sealed = decoded(&envelope["enc_session_key"]);
+    let (enc, ciphertext) = sealed.split_at(32);
+    let key = BASE64_STANDARD.decode(key.to_base64().as_bytes()).unwrap();
+    hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+        &OpModeR::Base,
+        &<X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&key).unwrap(),
+        &<X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).unwrap(),
+        &info,
+        ciphertext,
+        b"",
+    )
+    .expect("the receiver opens it")
+}
+
+fn decoded(field: &Value) -> Vec<u8> {
+    BASE64_STANDARD.decode(field.as_str().unwrap()).unwrap()
+}
+
+async fn expect_no_secret(mut stage: Stage, backend: &Backend) {
     let ids = stage.publish([CANARY, CANARY]).await;
+    let mut planter = RawClient::connect(&stage.server, "planter").await;
+    planter
+        .ask(&format!("declare_queue {PLANTED}"), "Queue declared")
+        .await;
     // One is delivered and acked, one waits.
     let mut consumer = stage.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
@@ -43,30 +91,55 @@ async fn no_secret_is_stored_logged_or_sent() {
     message.ack().await.unwrap();
     consumer.close().await;
 
-    let fields: Value = serde_json::from_str(&published(&stage, "sender")[1]).unwrap();
-    let ciphertext = BASE64_STANDARD
-        .decode(fields["ciphertext"].as_str().unwrap())
-        .unwrap();
+    let envelope: Value = serde_json::from_str(&published(&stage, "sender")[1]).unwrap();
+    let ciphertext = decoded(&envelope["ciphertext"]);
     let key = BASE64_STANDARD.decode(stage.private_key_text()).unwrap();
-    assert_eq!(key.len(), 32);
-    let running = places(&stage);
+    let mut secrets = vec![
+        ("the payload", CANARY.as_bytes().to_vec()),
+        ("the private key", key),
+    ];
+    match stage.x_wing_text() {
+        Some(seed) => secrets.push(("the X-Wing seed", BASE64_STANDARD.decode(seed).unwrap())),
+        None => secrets.push(("the session key", session_key(&envelope, &stage.private_key()))),
+    }
+    assert!(secrets[1..].iter().all(|(_, key)| key.len() == 32));
+
+    let memory = search::memory(stage.server.process());
+    let running = places(&stage, backend);
     let console = stage.server.terminate().await;
-    let mut ended = places(&stage);
+    let mut ended = places(&stage, backend);
     ended.push(("console".to_owned(), console.into_bytes()));
+
+    // What is there is found: in the memory, the database, the traffic and, of an id, in the log.
+    assert_ne!(found(&memory, PLANTED.as_bytes()), [""; 0]);
+    assert_ne!(found(&memory, ids[1].as_str().as_bytes()), [""; 0]);
+    let database = match backend.folder() {
+        Some(folder) => folder.display().to_string(),
+        None => "ciphermq.db".to_owned(),
+    };
     for places in [&running, &ended] {
-        // What is there is found: in the database, the traffic and, of the id, in the log.
         let seen = found(places, &ciphertext);
-        assert!(seen.iter().any(|name| name.contains("ciphermq.db")), "{seen:?}");
-        assert!(seen.iter().any(|name| name == "traffic behind TLS"), "{seen:?}");
-        assert!(!found(places, ids[0].as_str().as_bytes()).is_empty());
-        for (what, secret) in [("the payload", CANARY.as_bytes()), ("the private key", &key)] {
+        assert!(seen.iter().any(|name| name.contains(&database)), "{seen:?}");
+        assert!(seen.iter().any(|name| name == TRAFFIC), "{seen:?}");
+        let seen = found(places, PLANTED.as_bytes());
+        assert!(seen.iter().any(|name| name.contains(&database)), "{seen:?}");
+        assert!(
+            found(places, ids[0].as_str().as_bytes())
+                .iter()
+                .any(|name| name.ends_with(".log"))
+        );
+    }
+    for places in [&memory, &running, &ended] {
+        for (what, secret) in &secrets {
             assert_eq!(found(places, secret), [""; 0], "{what}");
         }
     }
-    assert!(
-        ended
-            .iter()
-            .any(|(name, bytes)| name.ends_with(".log") && !bytes.is_empty()),
-        "there are logs to search"
-    );
 }
+
+async fn no_secret_is_stored_logged_held_or_sent(backend: Backend) {
+    let options = || async { backend.options().await.set("logging", "level", "debug") };
+    expect_no_secret(Stage::with(options().await).await, &backend).await;
+    expect_no_secret(Stage::post_quantum(options().await).await, &backend).await;
+}
+
+on_both_databases!(no_secret_is_stored_logged_held_or_sent);
