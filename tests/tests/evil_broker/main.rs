@@ -12,6 +12,7 @@ mod database;
 mod desk;
 mod envelopes;
 mod keys;
+mod order;
 mod replays;
 mod secrets;
 mod senders;

@@ -1,0 +1,88 @@
+//! Messages that are dropped, held back, delivered in another order, and again: the broker can do all of that, and the
+//! receiver can see it; what it gets is an original all the same, once.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+
+use ciphermq_client::dedup::Durable;
+use ciphermq_tests::evil::Stage;
+use ciphermq_tests::evil::stage::{opened, text};
+use ciphermq_tests::{Backend, on_both_databases};
+
+const MESSAGES: usize = 200;
+
+/// So many deliveries are held back, and then delivered from the last to the first.
+const HELD: usize = 10;
+
+/// Of so many messages one is dropped.
+const DROPPED_OF: usize = 7;
+
+const PREFETCH: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
+async fn dropped_reordered_and_repeated(backend: Backend) {
+    let mut stage = Stage::with(backend.options().await).await;
+    let payloads: Vec<String> = (0..MESSAGES).map(|number| format!("number {number}")).collect();
+    let ids = stage.publish(payloads.iter().map(String::as_str)).await;
+    let dropped: HashSet<String> = ids.iter().step_by(DROPPED_OF).map(ToString::to_string).collect();
+    let kept: Vec<usize> = (0..MESSAGES).filter(|number| number % DROPPED_OF != 0).collect();
+    let (left, held) = (Mutex::new(kept.len()), Mutex::new(Vec::new()));
+    let attacked: HashSet<String> = ids.iter().map(ToString::to_string).collect();
+    stage.evil.play(move |line| {
+        let Some((id, _)) = line
+            .delivery_to("receiver")
+            .filter(|(id, _)| attacked.contains(*id))
+        else {
+            return line.honest();
+        };
+        if dropped.contains(id) {
+            return Vec::new();
+        }
+        let (mut left, mut held) = (left.lock().unwrap(), held.lock().unwrap());
+        *left = left.saturating_sub(1);
+        held.push(line.text.to_owned());
+        if held.len() < HELD && *left > 0 {
+            return Vec::new();
+        }
+        // From the last to the first, and all of them a second time.
+        held.reverse();
+        let lines: Vec<String> = held.drain(..).collect();
+        [lines.clone(), lines].concat()
+    });
+
+    let folder = tempfile::tempdir().unwrap();
+    let record = || Durable::open(&folder.path().join("processed")).unwrap();
+    let consumer = stage.consumer().prefetch(PREFETCH).dedup(record());
+    let mut consumer = consumer.start().await.unwrap();
+    let mut came = Vec::new();
+    for _ in &kept {
+        let message = opened(&mut consumer).await;
+        let number = ids.iter().position(|id| id == message.message_id()).unwrap();
+        assert_eq!(text(&message), payloads[number]);
+        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        message.ack().await.unwrap();
+        came.push(number);
+    }
+    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    consumer.close().await;
+    // What is authenticated tells all of it: ids of one stream count up.
+    let expected: Vec<usize> = kept
+        .chunks(HELD)
+        .flat_map(|group| group.iter().rev().copied())
+        .collect();
+    assert_eq!(came, expected);
+
+    // The broker becomes honest: what it had dropped comes now, once, in order; also after a restart of the server.
+    stage.evil.play_honest();
+    stage.server.restart().await;
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    for payload in payloads.iter().step_by(DROPPED_OF) {
+        let message = opened(&mut consumer).await;
+        assert_eq!(text(&message), payload);
+        message.ack().await.unwrap();
+    }
+    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    assert_eq!(consumer.duplicates(), 0);
+}
+
+on_both_databases!(dropped_reordered_and_repeated);
