@@ -60,7 +60,7 @@ pub(crate) use inbox::Inbox;
 
 use self::lookup::{Found, Lookup, NotFound};
 use crate::client::Connection;
-use crate::dedup::Deduplication;
+use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{AckItem, Handle};
 use crate::event::Events;
 
@@ -162,6 +162,13 @@ impl Consumer {
     #[must_use]
     pub fn duplicates(&self) -> u64 {
         self.shared.duplicates.load(Ordering::Relaxed)
+    }
+
+    /// What is missing in the streams of verified senders, as far as the consumer's [`Deduplication`] can tell: what was not
+    /// acked counts as missing, and what is late, too. [`GapWatch`](crate::dedup::GapWatch) tells those that stay.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<StreamGaps> {
+        self.shared.lock_dedup().gaps()
     }
 
     /// The queue.

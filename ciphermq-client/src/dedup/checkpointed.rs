@@ -64,7 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ciphermq_protocol::{ClientId, MessageId};
 use sha2::{Digest as _, Sha256};
 
-use super::{Deduplication, InMemory, RecordError, text};
+use super::{Deduplication, InMemory, RecordError, StreamGaps, text};
 use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable, hex};
 
 /// `ciphermq-processed 1`.
@@ -119,6 +119,10 @@ impl Deduplication for Recorder {
 
     fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
         self.lock().record(sender, message_id)
+    }
+
+    fn gaps(&self) -> Vec<StreamGaps> {
+        self.lock().gaps()
     }
 }
 

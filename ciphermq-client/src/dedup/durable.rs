@@ -18,7 +18,7 @@ use ciphermq_protocol::{ClientId, MessageId};
 use sha2::{Digest as _, Sha256};
 
 use super::checkpointed::KIND;
-use super::{Deduplication, InMemory, RecordError, text};
+use super::{Deduplication, InMemory, RecordError, StreamGaps, text};
 use crate::checkpoint::{self, CheckpointError, CheckpointFile, Unreadable, hex};
 
 /// A journal that is longer than this, and than twice the checkpoint, goes into the checkpoint.
@@ -185,6 +185,10 @@ impl Deduplication for Durable {
         self.pending.clear();
         self.is_pending = false;
         Ok(())
+    }
+
+    fn gaps(&self) -> Vec<StreamGaps> {
+        self.record.gaps()
     }
 }
 

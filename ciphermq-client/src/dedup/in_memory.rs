@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use ciphermq_protocol::{ClientId, MessageId, StreamId};
 
-use super::{Deduplication, Intervals, RecordError};
+use super::{Deduplication, Intervals, RecordError, StreamGaps};
 
 /// Remembers in memory, for as long as the process lives.
 ///
@@ -134,6 +134,20 @@ impl Deduplication for InMemory {
             None => self.others.insert((sender.cloned(), message_id.clone())),
         }
         Ok(())
+    }
+
+    fn gaps(&self) -> Vec<StreamGaps> {
+        self.all_streams()
+            .filter_map(|(sender, stream, positions)| {
+                let missing = positions.missing();
+                let sender = sender.filter(|_| !missing.is_empty())?.clone();
+                Some(StreamGaps {
+                    sender,
+                    stream,
+                    missing,
+                })
+            })
+            .collect()
     }
 }
 

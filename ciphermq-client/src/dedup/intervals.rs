@@ -83,6 +83,52 @@ impl Intervals {
         self.ends.extend(cut);
     }
 
+    /// The members of this set that are none of `other`.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let mut rest = Self::default();
+        for (first, last) in self.iter() {
+            let mut start = Some(first);
+            let reaching_in = other.ends.range(..first).next_back();
+            let within = other.ends.range(first..=last);
+            for (&taken_first, &taken_last) in reaching_in.into_iter().chain(within) {
+                let Some(from) = start.filter(|&from| taken_last >= from) else {
+                    continue;
+                };
+                if taken_first > from {
+                    rest.insert_range(from, taken_first - 1);
+                }
+                start = taken_last.checked_add(1);
+            }
+            if let Some(from) = start {
+                rest.insert_range(from, last);
+            }
+        }
+        rest
+    }
+
+    /// The members of both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.minus(&self.minus(other))
+    }
+
+    /// The numbers from 0 up to the greatest member that are no members.
+    #[must_use]
+    pub fn missing(&self) -> Self {
+        let mut all = Self::default();
+        if let Some((_, &last)) = self.ends.last_key_value() {
+            all.insert_range(0, last);
+        }
+        all.minus(self)
+    }
+
+    /// Whether there is no member.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// How many members there are, at most `u64::MAX`.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -119,6 +165,10 @@ mod tests {
         set.insert_range(5, 4);
         assert_eq!(set.iter().collect::<Vec<_>>(), [(0, u64::MAX)]);
         assert_eq!((set.first_gap(3), set.count()), (None, u64::MAX));
+        let mut last = Intervals::default();
+        last.insert(u64::MAX);
+        assert_eq!(set.minus(&last).iter().collect::<Vec<_>>(), [(0, u64::MAX - 1)]);
+        assert_eq!(set.minus(&set), Intervals::default());
         set.forget_below(u64::MAX);
         assert_eq!(set.iter().collect::<Vec<_>>(), [(u64::MAX, u64::MAX)]);
     }
@@ -145,6 +195,24 @@ mod tests {
             for position in 0..62 {
                 prop_assert_eq!(rest.contains(position), position >= start && singles.contains(position));
             }
+        }
+
+        #[test]
+        fn differences_are_those_of_sets(
+            ours in proptest::collection::btree_set(0u64..40, 0..40),
+            theirs in proptest::collection::btree_set(0u64..40, 0..40),
+        ) {
+            let set = |members: &BTreeSet<u64>| {
+                let mut set = Intervals::default();
+                members.iter().for_each(|&position| { set.insert(position); });
+                set
+            };
+            let (a, b) = (set(&ours), set(&theirs));
+            prop_assert_eq!(a.minus(&b), set(&ours.difference(&theirs).copied().collect()));
+            prop_assert_eq!(a.intersection(&b), set(&ours.intersection(&theirs).copied().collect()));
+            let end = ours.last().map_or(0, |last| last + 1);
+            prop_assert_eq!(a.missing(), set(&(0..end).filter(|position| !ours.contains(position)).collect()));
+            prop_assert_eq!(a.missing().is_empty(), ours.len() as u64 == end);
         }
 
         #[test]

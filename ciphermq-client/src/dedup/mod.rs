@@ -15,6 +15,7 @@
 //! it can see in its own output that it did it. That is what [`Checkpointed`] is for.
 //!
 //! - [`Intervals`]: sets of positions that are mostly without gaps
+//! - [`StreamGaps`], [`GapWatch`]: what is missing between them
 //! - [`InMemory`]: the record itself
 //! - `text`: the record as lines, for checkpoints
 //! - [`Checkpointed`]: a checkpoint beside an output
@@ -22,6 +23,7 @@
 
 mod checkpointed;
 mod durable;
+mod gaps;
 mod in_memory;
 mod intervals;
 mod text;
@@ -32,6 +34,7 @@ use ciphermq_protocol::{ClientId, MessageId};
 
 pub use checkpointed::{Checkpointed, Found, Recorder};
 pub use durable::Durable;
+pub use gaps::{GapChanges, GapWatch, StreamGaps};
 pub use in_memory::InMemory;
 pub use intervals::Intervals;
 
@@ -62,5 +65,11 @@ pub trait Deduplication: Send {
     /// If it cannot be made durable; the messages are then not acked.
     fn sync(&mut self) -> Result<(), RecordError> {
         Ok(())
+    }
+
+    /// What is missing in the streams of verified senders. Takes time in proportion to all that is remembered. Nothing,
+    /// unless the implementation can tell.
+    fn gaps(&self) -> Vec<StreamGaps> {
+        Vec::new()
     }
 }

@@ -5,6 +5,7 @@ mod bench;
 mod competing;
 mod console;
 mod desk;
+mod gaps;
 mod identity;
 mod input;
 mod names;
@@ -134,4 +135,12 @@ async fn a_receiver_takes_over_from_one_that_died_silently() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn competing_receivers_with_two_outputs() {
     competing::two_outputs_hold_everything_once(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_missing_are_told() {
+    tokio::join!(
+        gaps::messages_taken_from_the_database_are_told(),
+        gaps::a_missing_beginning_may_be_older_than_the_output(),
+    );
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod batch;
+mod gaps;
 mod settle;
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -22,6 +23,7 @@ use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
 
 use self::batch::{Batch, Written};
+use self::gaps::Gaps;
 use self::settle::Settling;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::{Console, Grouped};
@@ -77,6 +79,9 @@ pub(crate) struct Args {
     /// Also take messages that do not prove who sent them, as those of older clients: "sender_verified" is false then
     #[arg(long)]
     allow_unverified_senders: bool,
+    /// Don't tell of messages that have not come although later ones have: other receivers share the queue
+    #[arg(long)]
+    ignore_gaps: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
@@ -93,6 +98,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
     let (sink, dedup) = open_output(&args, &console)?;
+    let recorder = dedup.clone();
     let mut signals = Signals::listen()?;
     let key_id = keyring.newest().public_key().key_id();
     let started = async {
@@ -130,7 +136,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     if !console.bar().is_hidden() {
         console.bar().enable_steady_tick(Duration::from_millis(100));
     }
+    let tells_start = matches!(sink, Sink::File(_));
+    let gaps = (!args.ignore_gaps).then(|| Gaps::new(recorder, tells_start, console.clone()));
     let receiver = Receiver {
+        gaps,
         quarantine: args.quarantine_path(),
         count: args.count.map(NonZeroU64::get),
         idle: args.idle_exit.map(Idle::new),
@@ -332,6 +341,7 @@ struct Receiver {
     count: Option<u64>,
     idle: Option<Idle>,
     settling: Settling,
+    gaps: Option<Gaps>,
     /// What was opened and waits for the write before it.
     gathered: Batch,
     /// Away while a write is under way.
@@ -367,6 +377,7 @@ impl Receiver {
             count,
             busy,
             sink,
+            gaps,
             ..
         } = self;
         if let Some(sink) = sink {
@@ -384,6 +395,10 @@ impl Receiver {
         let unconfirmed = settling.ack_once_more(settings).await;
 
         console.bar().finish_and_clear();
+        let missing = match gaps.map_or(0, |gaps| gaps.finish()) {
+            0 => String::new(),
+            missing => format!(", {} missing", Grouped(missing)),
+        };
         let elapsed = busy.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = if elapsed > 0.0 {
@@ -392,7 +407,7 @@ impl Receiver {
             0.0
         };
         console.say(format_args!(
-            "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside in {elapsed:.3} s ({rate:.0}/s), into {}",
+            "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
             settling.confirmed(),
             settling.rejected(),
             place(output),
@@ -427,6 +442,11 @@ impl Receiver {
                 () = Idle::over(self.idle.as_ref()), if is_quiet => {
                     if self.is_idle() {
                         return Ok(End::Idle);
+                    }
+                }
+                () = due(&mut self.gaps) => {
+                    if let Some(gaps) = &mut self.gaps {
+                        gaps.look();
                     }
                 }
                 Some(event) = self.events.next() => self.note(&event),
@@ -466,6 +486,9 @@ impl Receiver {
                 self.taken += 1;
                 self.busy.get_or_insert_with(|| (Instant::now(), Instant::now()));
                 self.tell_opened(&message);
+                if let Some(gaps) = &mut self.gaps {
+                    gaps.saw(&message);
+                }
                 self.gathered.push(message);
             }
             Err(ConsumeError::Unopenable(unopenable)) => {
@@ -570,6 +593,14 @@ impl Receiver {
         if let Some(idle) = &mut self.idle {
             idle.restart();
         }
+    }
+}
+
+/// When to look for gaps; never, if they are not to be told.
+async fn due(gaps: &mut Option<Gaps>) {
+    match gaps {
+        Some(gaps) => gaps.due().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,0 +1,232 @@
+//! What is missing in the streams that were received.
+//!
+//! A publisher counts its messages: their ids are positions of a stream, one after the other from 0 on, and in a
+//! session that its sender has signed nobody else can give them. So a position that has not come although a later one has
+//! was dropped, or is late, or was for somebody else. Which of these it is the positions do not tell:
+//!
+//! - the server (or who has its database) has dropped it, or keeps it back
+//! - it was refused to the sender, which was told so, and has used up a position
+//! - it was set aside, as it could not be opened; or it was delivered and is not acknowledged yet
+//! - another receiver that shares the queue has it
+//! - it is older than the record, if the positions are missing at the beginning
+//! - it is tried again, and overtaken by others meanwhile
+//!
+//! The last one mends itself, so a gap is worth telling once it has stood for a while: [`GapWatch`]. Nothing
+//! shows that the end of a stream is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ciphermq_protocol::{ClientId, MessageId, StreamId};
+
+use super::Intervals;
+
+/// What is missing in one verified sender's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamGaps {
+    /// Who has proved to be the sender.
+    pub sender: ClientId,
+    /// The stream.
+    pub stream: StreamId,
+    /// The positions that were not processed, although a later one was.
+    pub missing: Intervals,
+}
+
+impl StreamGaps {
+    /// How many of them stand before the first position that was processed. They are no sign of anything if the
+    /// record is younger than the stream.
+    #[must_use]
+    pub fn missing_at_start(&self) -> u64 {
+        match self.missing.iter().next() {
+            Some((0, last)) => last.saturating_add(1),
+            _ => 0,
+        }
+    }
+
+    fn key(&self) -> (ClientId, StreamId) {
+        (self.sender.clone(), self.stream)
+    }
+}
+
+/// Tells gaps that do not close.
+///
+/// Has no clock: whoever calls [`check`](Self::check) at a steady pace is told of a position when it was missing at two
+/// checks in a row, so after one to two of their pauses, and once.
+#[derive(Debug, Default)]
+pub struct GapWatch {
+    /// The streams that something has come of.
+    streams: BTreeSet<(ClientId, StreamId)>,
+    /// What was missing at the last check.
+    before: BTreeMap<(ClientId, StreamId), Intervals>,
+    told: BTreeMap<(ClientId, StreamId), Intervals>,
+}
+
+/// What has become of gaps since the last check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GapChanges {
+    /// What has been missing for long enough now, and was not told yet.
+    pub missing: Vec<StreamGaps>,
+    /// What was told to be missing and has come since.
+    pub filled: Vec<StreamGaps>,
+}
+
+impl GapWatch {
+    /// A message has come of this sender. Only streams of which something has come are watched: what was
+    /// missing in others is old news.
+    pub fn saw(&mut self, sender: &ClientId, message_id: &MessageId) {
+        if let Some((stream, _)) = StreamId::split(message_id) {
+            self.streams.insert((sender.clone(), stream));
+        }
+    }
+
+    /// What of the streams that are watched is missing.
+    #[must_use]
+    pub fn watched(&self, gaps: Vec<StreamGaps>) -> Vec<StreamGaps> {
+        let mut gaps = gaps;
+        gaps.retain(|gap| self.streams.contains(&gap.key()));
+        gaps
+    }
+
+    /// Compares `gaps`, what [is missing](super::Deduplication::gaps) now, with the check before.
+    pub fn check(&mut self, gaps: Vec<StreamGaps>) -> GapChanges {
+        let mut changes = GapChanges::default();
+        let mut now: BTreeMap<_, _> = self
+            .watched(gaps)
+            .into_iter()
+            .map(|gap| (gap.key(), gap.missing))
+            .collect();
+        for (key, told) in &mut self.told {
+            let filled = match now.get(key) {
+                Some(missing) => told.minus(missing),
+                None => told.clone(),
+            };
+            if !filled.is_empty() {
+                *told = told.minus(&filled);
+                changes.filled.push(named(key, filled));
+            }
+        }
+        self.told.retain(|_, told| !told.is_empty());
+        for (key, missing) in &now {
+            let Some(before) = self.before.get(key) else {
+                continue;
+            };
+            let standing = missing.intersection(before);
+            let told = self.told.entry(key.clone()).or_default();
+            let news = standing.minus(told);
+            for (first, last) in news.iter() {
+                told.insert_range(first, last);
+            }
+            if !news.is_empty() {
+                changes.missing.push(named(key, news));
+            }
+        }
+        std::mem::swap(&mut self.before, &mut now);
+        changes
+    }
+}
+
+fn named((sender, stream): &(ClientId, StreamId), missing: Intervals) -> StreamGaps {
+    StreamGaps {
+        sender: sender.clone(),
+        stream: *stream,
+        missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dedup::{Deduplication as _, InMemory};
+
+    struct Scene {
+        record: InMemory,
+        watch: GapWatch,
+        sender: ClientId,
+        stream: StreamId,
+    }
+
+    fn scene() -> Scene {
+        Scene {
+            record: InMemory::default(),
+            watch: GapWatch::default(),
+            sender: ClientId::new("sender_1").unwrap(),
+            stream: StreamId::new(1, 2),
+        }
+    }
+
+    type Ranges = Vec<(u64, u64)>;
+
+    impl Scene {
+        fn receive(&mut self, positions: impl IntoIterator<Item = u64>) {
+            for position in positions {
+                let id = self.stream.message_id(position).unwrap();
+                self.record.record(Some(&self.sender), &id).unwrap();
+                self.watch.saw(&self.sender, &id);
+            }
+        }
+
+        /// What is told to be missing, and what to have come.
+        fn check(&mut self) -> (Ranges, Ranges) {
+            let changes = self.watch.check(self.record.gaps());
+            let flat = |gaps: Vec<StreamGaps>| {
+                gaps.iter()
+                    .flat_map(|gap| gap.missing.iter().collect::<Vec<_>>())
+                    .collect()
+            };
+            (flat(changes.missing), flat(changes.filled))
+        }
+    }
+
+    #[test]
+    fn a_position_that_stays_away_is_told_once() {
+        let mut scene = scene();
+        scene.receive([0, 1, 3, 4, 7]);
+        assert_eq!(scene.check(), (vec![], vec![]), "it may only be late");
+        scene.receive([5, 9]);
+        assert_eq!(
+            scene.check(),
+            (vec![(2, 2), (6, 6)], vec![]),
+            "8 may only be late"
+        );
+        assert_eq!(scene.check(), (vec![(8, 8)], vec![]));
+        assert_eq!(scene.check(), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_comes_late_is_not_told_and_what_comes_later_still_is_taken_back() {
+        let mut scene = scene();
+        scene.receive([0, 5]);
+        assert_eq!(scene.check(), (vec![], vec![]));
+        scene.receive([1, 2]);
+        assert_eq!(scene.check(), (vec![(3, 4)], vec![]));
+        scene.receive([4]);
+        assert_eq!(scene.check(), (vec![], vec![(4, 4)]));
+        scene.receive([3]);
+        assert_eq!(scene.check(), (vec![], vec![(3, 3)]));
+        assert_eq!(scene.record.gaps(), []);
+    }
+
+    #[test]
+    fn the_beginning_is_told_apart() {
+        let mut scene = scene();
+        scene.receive([4, 6]);
+        let gaps = scene.record.gaps();
+        assert_eq!((gaps[0].missing.count(), gaps[0].missing_at_start()), (5, 4));
+        scene.receive(0..4);
+        let gaps = scene.record.gaps();
+        assert_eq!((gaps[0].missing.count(), gaps[0].missing_at_start()), (1, 0));
+    }
+
+    #[test]
+    fn streams_that_nothing_has_come_of_are_not_watched_and_unproved_senders_have_no_gaps() {
+        let mut scene = scene();
+        scene.receive([0]);
+        for position in [0, 2] {
+            let other = StreamId::new(9, 9).message_id(position).unwrap();
+            scene.record.record(Some(&scene.sender), &other).unwrap();
+            scene.record.record(None, &other).unwrap();
+        }
+        assert_eq!(scene.record.gaps().len(), 1);
+        assert_eq!(scene.check(), (vec![], vec![]));
+        assert_eq!(scene.check(), (vec![], vec![]));
+    }
+}

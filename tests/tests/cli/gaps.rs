@@ -1,0 +1,78 @@
+//! Whoever has the server's database can take messages out of it: the receiver says that they are missing.
+
+use ciphermq_tests::Backend;
+
+use super::desk::Desk;
+
+/// Takes the messages at these positions away while the server is down.
+async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Desk) {
+    let mut server = Backend::Sqlite.server().await;
+    let desk = Desk::named(&server, "sender", "receiver");
+    desk.introduce().await;
+    desk.send_messages(texts).await;
+    server.terminate().await;
+    let database = server.database().await;
+    for position in positions {
+        // An id ends with the position, in hexadecimal.
+        let delete = format!("DELETE FROM messages WHERE message_id LIKE '%-__{position:010x}'");
+        assert_eq!(database.execute(&delete).await, 1);
+    }
+    drop(database);
+    server.restart().await;
+    (server, desk)
+}
+
+pub(crate) async fn messages_taken_from_the_database_are_told() {
+    let (_server, desk) = without(&[2, 4, 5], &["0", "1", "2", "3", "4", "5", "6"]).await;
+    let receive = ["--idle-exit", "0.5"];
+    let ended = desk.cli("receive").args(receive).run().await.success();
+    assert_eq!(desk.received().len(), 4);
+    let warning = ended
+        .stderr
+        .lines()
+        .find(|line| line.contains("Warning"))
+        .unwrap_or_else(|| panic!("nothing is told:\n{}", ended.stderr));
+    assert!(
+        warning.contains("3 messages of sender have not come")
+            && warning.contains("positions 2, 4-5 of the stream"),
+        "{warning}"
+    );
+    assert!(
+        ended.stderr.contains("0 set aside, 3 missing in"),
+        "{}",
+        ended.stderr
+    );
+
+    // What was missing in a stream that is over is old news.
+    desk.send_messages(&["another stream"]).await;
+    let ended = desk.cli("receive").args(receive).run().await.success();
+    assert!(!ended.stderr.contains("missing"), "{}", ended.stderr);
+}
+
+pub(crate) async fn a_missing_beginning_may_be_older_than_the_output() {
+    let (_server, desk) = without(&[0], &["0", "1", "2"]).await;
+    let receive = ["--idle-exit", "0.5"];
+    let ended = desk
+        .cli("receive")
+        .args(receive)
+        .args(["--count", "1", "--ignore-gaps"])
+        .run()
+        .await
+        .success();
+    assert!(!ended.stderr.contains("missing"), "{}", ended.stderr);
+    let ended = desk.cli("receive").args(receive).run().await.success();
+    assert!(
+        ended
+            .stderr
+            .contains("1 message of sender has not come, though later ones have: position 0 of"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("may have been sent before this output was begun"),
+        "{}",
+        ended.stderr
+    );
+}
