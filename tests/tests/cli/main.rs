@@ -140,7 +140,7 @@ async fn competing_receivers_with_two_outputs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_are_missing_are_told() {
     tokio::join!(
-        gaps::messages_taken_from_the_database_are_told(),
+        gaps::messages_that_the_database_leaves_out_are_told(),
         gaps::a_missing_beginning_may_be_older_than_the_output(),
     );
 }
