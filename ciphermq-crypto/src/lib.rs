@@ -51,6 +51,8 @@ pub mod stream;
 pub mod suite;
 
 #[cfg(test)]
+mod signed_vector_tests;
+#[cfg(test)]
 mod tampering_tests;
 #[cfg(test)]
 mod vector_tests;

@@ -209,7 +209,7 @@ pub(crate) struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    fn fresh(
+    pub(crate) fn fresh(
         sender: &'a ClientId,
         receiver: &'a ClientId,
         key: &RecipientKey,

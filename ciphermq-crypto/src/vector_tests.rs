@@ -29,7 +29,8 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal text.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Jws<'a> {
 }
 
 /// Signs a payload.
-pub(super) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignError> {
+pub(crate) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignError> {
     let header = Header {
         alg: identity.algorithm().as_str().to_owned(),
         typ: TYPE.to_owned(),

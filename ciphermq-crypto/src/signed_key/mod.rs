@@ -16,7 +16,7 @@
 //! - [`Pin`]: what a sender has believed before, and will not go behind
 
 mod announcement;
-mod jws;
+pub(crate) mod jws;
 mod pin;
 mod verify;
 

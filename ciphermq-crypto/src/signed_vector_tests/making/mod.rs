@@ -1,0 +1,77 @@
+//! Makes the vectors, with new keys and signatures each time.
+
+mod keys;
+mod sessions;
+
+use jiff::Timestamp;
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls_pki_types::CertificateDer;
+
+use super::Vectors;
+use crate::encoding::encode;
+use crate::identity::Identity;
+use crate::identity::testing::{Ca, Wish};
+use crate::keys::PrivateKey;
+use crate::vector_tests::to_hex;
+
+/// When a signed key is judged, and when sessions begin: 2025-09-08T07:03:00Z.
+const NOW: i64 = 1_757_314_980;
+
+const AUTHORITY: &str = "CipherMQ vectors";
+const RECEIVER: &str = "receiver_1";
+const SENDER: &str = "sender_1";
+
+pub(super) fn vectors() -> Vectors {
+    let ca = Ca::new(AUTHORITY);
+    Vectors {
+        about: [
+            "CipherMQ test vectors of signed keys and signed sessions; docs/cryptography.md says what they mean.",
+            "Certificates are base64 of DER, the client's own first, and lead to `authority`. Other bytes are hexadecimal; signed keys and envelopes are the exact text.",
+            "signed_keys: what a sender that asks for the keys of `receiver_client_id` at the time `now` must believe. signed_keys_must_fail: what it must refuse, and why; `pinned` is a signed key that it has verified before.",
+            "sessions: what the receiver must open, and know the sender of. sessions_must_fail: what it must refuse by default, and why; `certificates` is what the server gives when asked for the sender's.",
+            "Never use a key of this file.",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        authority: encode(&ca.certificate()),
+        receiver_client_id: RECEIVER.to_owned(),
+        receiver_private_key: to_hex(receiver_key().as_bytes()),
+        signed_keys: keys::good(&ca),
+        signed_keys_must_fail: keys::bad(&ca),
+        sessions: sessions::good(&ca),
+        sessions_must_fail: sessions::bad(&ca),
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).unwrap()
+}
+
+fn receiver_key() -> PrivateKey {
+    PrivateKey::from_bytes(&[0xa1; 32])
+}
+
+fn chain_text(chain: &[CertificateDer<'_>]) -> Vec<String> {
+    chain.iter().map(|der| encode(der)).collect()
+}
+
+fn wish(key: &'static rcgen::SignatureAlgorithm) -> Wish {
+    Wish {
+        key,
+        extended_usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
+        valid: Some((NOW - 30 * 86_400, NOW + 300 * 86_400)),
+        ..Wish::default()
+    }
+}
+
+fn issue(ca: &Ca, client: &str) -> Ca {
+    ca.issue_as(client, &wish(&rcgen::PKCS_ECDSA_P384_SHA384))
+}
+
+fn for_servers(ca: &Ca, client: &str) -> Identity {
+    let wish = Wish {
+        extended_usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
+        ..wish(&rcgen::PKCS_ECDSA_P384_SHA384)
+    };
+    ca.issue_as(client, &wish).identity()
+}

@@ -1,0 +1,307 @@
+//! Signed sessions.
+
+use ciphermq_protocol::envelope::Fields;
+use ciphermq_protocol::{ClientId, Envelope, StreamId};
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+
+use super::{AUTHORITY, NOW, RECEIVER, SENDER, chain_text, for_servers, issue, now, receiver_key, wish};
+use crate::encoding::{decode, encode};
+use crate::identity::testing::{Ca, Wish};
+use crate::identity::{Authority, Fingerprint, Identity};
+use crate::seal::Start;
+use crate::sender::{Signature, Signed};
+use crate::signed_vector_tests::{BadSession, GoodSession};
+use crate::vector_tests::{header, name, to_hex};
+use crate::{Keyring, OpenPolicy, Opener};
+
+/// An envelope of a session that `signer` has signed in the name of `sender`, and what was signed.
+fn sealed(sender: &str, signer: &Identity, time: Timestamp, payload: &[u8]) -> (Envelope, Vec<u8>) {
+    sealed_over(sender, signer, time, payload, |signed, certificate| {
+        signed.bytes(certificate)
+    })
+}
+
+/// The same, with a signature over what `choose` makes of it.
+fn sealed_over(
+    sender: &str,
+    signer: &Identity,
+    time: Timestamp,
+    payload: &[u8],
+    choose: impl FnOnce(Signed<'_>, Fingerprint) -> Vec<u8>,
+) -> (Envelope, Vec<u8>) {
+    let (sender, receiver): (ClientId, ClientId) = (name(sender), name(RECEIVER));
+    let key = (*receiver_key().public_key()).into();
+    let start = Start::fresh(&sender, &receiver, &key, time).unwrap();
+    let certificate = signer.fingerprint();
+    let signed = choose(start.signed(), certificate);
+    let signature = signer.sign(&signed).unwrap();
+    let mut session = start.session(Some(&Signature {
+        certificate,
+        signature,
+    }));
+    let id = StreamId::new(1_757_314_979_999, 1).message_id(0).unwrap();
+    (session.seal(&header(&id, time), payload).unwrap(), signed)
+}
+
+fn text(envelope: &Envelope) -> String {
+    String::from_utf8(envelope.raw().to_vec()).unwrap()
+}
+
+pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
+    let intermediate = ca.intermediate("An intermediate authority");
+    let mut below = issue(&intermediate, SENDER);
+    below.chain.push(intermediate.certificate());
+    [
+        ("ECDSA P-384", SENDER, issue(ca, SENDER)),
+        (
+            "ECDSA P-256, a name that JSON escapes and that is not ASCII",
+            "\"station\"/Zürich",
+            ca.issue_as("\"station\"/Zürich", &wish(&rcgen::PKCS_ECDSA_P256_SHA256)),
+        ),
+        (
+            "Ed25519",
+            SENDER,
+            ca.issue_as(SENDER, &wish(&rcgen::PKCS_ED25519)),
+        ),
+        ("by way of an intermediate authority", SENDER, below),
+    ]
+    .into_iter()
+    .map(|(about, sender, certificate)| {
+        let identity = certificate.identity();
+        let payload = format!("signed with {about}");
+        let (envelope, signed) = sealed(sender, &identity, now(), payload.as_bytes());
+        let fields = envelope.fields().unwrap();
+        GoodSession {
+            about: about.to_owned(),
+            sender_client_id: sender.to_owned(),
+            algorithm: identity.algorithm().as_str().to_owned(),
+            certificates: chain_text(identity.chain()),
+            sender_certificate: identity.fingerprint().to_string(),
+            session_time: fields.session_time.clone().unwrap().into_owned(),
+            enc_session_key: to_hex(&decode(&fields.enc_session_key).unwrap()),
+            signed: to_hex(&signed),
+            signature: to_hex(&decode(fields.sender_signature.as_deref().unwrap()).unwrap()),
+            payload: to_hex(payload.as_bytes()),
+            envelope: text(&envelope),
+        }
+    })
+    .collect()
+}
+
+fn altered(of: &Envelope, alter: impl FnOnce(&mut Fields<'_>)) -> Envelope {
+    let mut fields = of.fields().unwrap();
+    alter(&mut fields);
+    Envelope::build(&fields).unwrap()
+}
+
+/// What must open, and show `sender`, lest a case is refused for more than one reason.
+fn opens(about: &str, envelope: &Envelope, sender: &str, signer: &Identity, authority: Authority) {
+    let keyring = Keyring::new(receiver_key());
+    let mut opener = Opener::new(name(RECEIVER), keyring, authority, OpenPolicy::default());
+    opener.learn(signer.chain().to_vec());
+    let opened = opener
+        .open(envelope)
+        .unwrap_or_else(|error| panic!("{about}: {error}"));
+    assert_eq!(opened.sender, Some(name(sender)), "{about}");
+    assert!(opened.is_sender_verified, "{about}");
+}
+
+fn bad_session(about: &str, expect: &str, certificate: &Identity, envelope: &Envelope) -> BadSession {
+    BadSession {
+        about: about.to_owned(),
+        certificates: chain_text(certificate.chain()),
+        expect: expect.to_owned(),
+        envelope: text(envelope),
+    }
+}
+
+pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
+    let sender = issue(ca, SENDER).identity();
+    let mallory = issue(ca, "mallory").identity();
+    let mut cases = altered_sessions(ca, &sender);
+    cases.extend(misused_session_signatures(ca, &sender, &mallory));
+
+    let (honest, _) = sealed(SENDER, &sender, now(), b"honest");
+    let about = "the server gives another certificate than was asked for";
+    opens(about, &honest, SENDER, &sender, ca.authority());
+    cases.push(bad_session(about, "certificate_needed", &mallory, &honest));
+
+    let (of_mallory, _) = sealed("mallory", &mallory, now(), b"as mallory");
+    let about = "signed by another client, who says so, in the sender's name";
+    opens(about, &of_mallory, "mallory", &mallory, ca.authority());
+    let (forged, _) = sealed(SENDER, &mallory, now(), b"forged");
+    cases.push(bad_session(about, "other_client", &mallory, &forged));
+    let about = "another client's session, relabelled as the sender's";
+    let relabelled = altered(&of_mallory, |f| f.sender_client_id = Some(SENDER.into()));
+    cases.push(bad_session(about, "not_authentic", &mallory, &relabelled));
+
+    let about = "a certificate of another authority with the same name";
+    let other_ca = Ca::new(AUTHORITY);
+    let other = issue(&other_ca, SENDER).identity();
+    let (envelope, _) = sealed(SENDER, &other, now(), b"forged");
+    opens(about, &envelope, SENDER, &other, other_ca.authority());
+    cases.push(bad_session(about, "certificate_not_trusted", &other, &envelope));
+
+    for (about, expect, (from, until), but) in [
+        (
+            "the certificate had expired when the session began",
+            "certificate_expired",
+            (-86_400, -1),
+            -1,
+        ),
+        (
+            "the certificate was not valid yet when the session began",
+            "certificate_not_yet_valid",
+            (1, 86_400),
+            1,
+        ),
+    ] {
+        let wish = Wish {
+            valid: Some((NOW + from, NOW + until)),
+            ..wish(&rcgen::PKCS_ECDSA_P384_SHA384)
+        };
+        let identity = ca.issue_as(SENDER, &wish).identity();
+        let in_time = Timestamp::from_second(NOW + but).unwrap();
+        let (envelope, _) = sealed(SENDER, &identity, in_time, b"in time");
+        opens(about, &envelope, SENDER, &identity, ca.authority());
+        let (envelope, _) = sealed(SENDER, &identity, now(), b"at the wrong time");
+        cases.push(bad_session(about, expect, &identity, &envelope));
+    }
+    // The same with a certificate for clients is `honest`.
+    let server = for_servers(ca, SENDER);
+    let (envelope, _) = sealed(SENDER, &server, now(), b"from a server");
+    let about = "the certificate is for servers only";
+    cases.push(bad_session(about, "certificate_usage", &server, &envelope));
+    cases
+}
+
+/// What somebody on the way can do to an honest session.
+fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
+    let (honest, _) = sealed(SENDER, sender, now(), b"honest");
+    let (other_session, _) = sealed(SENDER, sender, now(), b"another session");
+    for envelope in [&honest, &other_session] {
+        opens("altered sessions", envelope, SENDER, sender, ca.authority());
+    }
+    let other = other_session.fields().unwrap();
+    let other_signature = other.sender_signature.as_deref().unwrap();
+    let case = |about, expect, envelope| bad_session(about, expect, sender, &envelope);
+    vec![
+        case(
+            "signature and certificate were taken away",
+            "unsigned_session",
+            altered(&honest, |f| {
+                f.sender_signature = None;
+                f.sender_certificate = None;
+            }),
+        ),
+        case(
+            "the signature was taken away",
+            "not_authentic",
+            altered(&honest, |f| f.sender_signature = None),
+        ),
+        case(
+            "the certificate's fingerprint was taken away",
+            "not_authentic",
+            altered(&honest, |f| f.sender_certificate = None),
+        ),
+        case(
+            "a bit of the signature",
+            "not_authentic",
+            altered(&honest, |f| {
+                let mut signature = decode(f.sender_signature.as_deref().unwrap()).unwrap();
+                signature[20] ^= 1;
+                f.sender_signature = Some(encode(&signature).into());
+            }),
+        ),
+        case(
+            "the signature of the sender's other session",
+            "not_authentic",
+            altered(&honest, |f| {
+                f.sender_signature = Some(other_signature.to_owned().into());
+            }),
+        ),
+        case(
+            "the session's time is another",
+            "not_authentic",
+            altered(&honest, |f| {
+                f.session_time = Some("2025-09-08T07:02:59.999Z".into());
+            }),
+        ),
+    ]
+}
+
+/// Whoever knows the receiver's public key can seal a session in the sender's name; all that is missing is a signature of
+/// the sender over just this. Each of these is over something that differs in one field.
+fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) -> Vec<BadSession> {
+    type Choose = fn(Signed<'_>, Fingerprint) -> Vec<u8>;
+    let fields: [(&str, Choose); 7] = [
+        ("another purpose", |signed, certificate| {
+            let mut bytes = signed.bytes(certificate);
+            let last = "CipherMQ sender 1".len() + 3;
+            assert_eq!(bytes[last], b'1');
+            bytes[last] = b'2';
+            bytes
+        }),
+        ("another suite", |signed, certificate| {
+            Signed {
+                suite: "XWING-AES256GCM",
+                ..signed
+            }
+            .bytes(certificate)
+        }),
+        ("another sender", |signed, certificate| {
+            Signed {
+                sender: "sender_2",
+                ..signed
+            }
+            .bytes(certificate)
+        }),
+        ("another receiver", |signed, certificate| {
+            Signed {
+                receiver: "receiver_2",
+                ..signed
+            }
+            .bytes(certificate)
+        }),
+        ("another key id", |signed, certificate| {
+            Signed {
+                receiver_key_id: "0123456789abcdef",
+                ..signed
+            }
+            .bytes(certificate)
+        }),
+        ("another session time", |signed, certificate| {
+            Signed {
+                session_time: "2025-09-08T07:02:59.999Z",
+                ..signed
+            }
+            .bytes(certificate)
+        }),
+        ("another certificate", |signed, _| {
+            signed.bytes(Fingerprint::of(&CertificateDer::from(b"another".as_slice())))
+        }),
+    ];
+    let (honest, _) = sealed_over(SENDER, sender, now(), b"honest", |signed, certificate| {
+        signed.bytes(certificate)
+    });
+    opens("signatures", &honest, SENDER, sender, ca.authority());
+    let mut cases: Vec<_> = fields
+        .into_iter()
+        .map(|(what, choose)| {
+            let about = format!("the sender's signature is over {what}");
+            let (envelope, _) = sealed_over(SENDER, sender, now(), b"forged", choose);
+            bad_session(&about, "not_authentic", sender, &envelope)
+        })
+        .collect();
+    // With the sender's certificate, and another client's private key.
+    let (envelope, _) = sealed_over(SENDER, mallory, now(), b"forged", |signed, _| {
+        signed.bytes(sender.fingerprint())
+    });
+    let envelope = altered(&envelope, |f| {
+        f.sender_certificate = Some(sender.fingerprint().to_string().into());
+    });
+    let about = "the sender's certificate and another client's signature";
+    cases.push(bad_session(about, "not_authentic", sender, &envelope));
+    cases
+}

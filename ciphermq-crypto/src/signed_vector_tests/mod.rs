@@ -1,0 +1,321 @@
+//! The test vectors of `docs/test-vectors/signed.json`: signed keys and signed sessions, with what must become of them.
+//!
+//! Most signatures are random, so the file cannot be made again and compared. It is read and judged here; and made with new
+//! keys, if need be, by
+//!
+//! ```text
+//! cargo test -p ciphermq-crypto --lib signed_vector_tests -- --ignored
+//! ```
+//!
+//! All times stand in the file, so what is judged today is judged the same for ever.
+
+mod making;
+
+use ciphermq_protocol::Envelope;
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::decode;
+use crate::identity::{Authority, CertificateError, Fingerprint};
+use crate::keys::{PrivateKey, RecipientKey};
+use crate::sender::{SenderError, Signed};
+use crate::signed_key::{Pin, PinError, SignedKeyError, verify};
+use crate::vector_tests::{hex, name, to_hex};
+use crate::{Keyring, OpenError, OpenPolicy, Opener};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/test-vectors/signed.json");
+
+/// The file. Certificates are base64 of DER, the client's own first; all other bytes are hexadecimal.
+#[derive(Debug, Serialize, Deserialize)]
+struct Vectors {
+    about: Vec<String>,
+    authority: String,
+    receiver_client_id: String,
+    receiver_private_key: String,
+    signed_keys: Vec<GoodKey>,
+    signed_keys_must_fail: Vec<BadKey>,
+    sessions: Vec<GoodSession>,
+    sessions_must_fail: Vec<BadSession>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct GoodKey {
+    about: String,
+    now: String,
+    algorithm: String,
+    epoch: u64,
+    not_before: String,
+    not_after: String,
+    keys: Vec<AnnouncedKey>,
+    signed_key: String,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct AnnouncedKey {
+    suite: String,
+    key_id: String,
+    key: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BadKey {
+    about: String,
+    now: String,
+    /// What the sender has pinned before: a signed key of this file that it has verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinned: Option<String>,
+    expect: String,
+    signed_key: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct GoodSession {
+    about: String,
+    sender_client_id: String,
+    algorithm: String,
+    certificates: Vec<String>,
+    sender_certificate: String,
+    session_time: String,
+    enc_session_key: String,
+    signed: String,
+    signature: String,
+    payload: String,
+    envelope: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BadSession {
+    about: String,
+    /// What the server answers when it is asked for the certificate.
+    certificates: Vec<String>,
+    expect: String,
+    envelope: String,
+}
+
+fn chain(texts: &[String]) -> Vec<CertificateDer<'static>> {
+    texts.iter().map(|text| decode(text).unwrap().into()).collect()
+}
+
+fn key_texts(keys: &[RecipientKey]) -> Vec<AnnouncedKey> {
+    keys.iter()
+        .map(|key| AnnouncedKey {
+            suite: key.suite().to_string(),
+            key_id: key.key_id().to_string(),
+            key: key.to_base64(),
+        })
+        .collect()
+}
+
+fn file() -> Vectors {
+    serde_json::from_str(&std::fs::read_to_string(FILE).unwrap()).unwrap()
+}
+
+impl Vectors {
+    fn authority(&self) -> Authority {
+        Authority::new([decode(&self.authority).unwrap().into()]).unwrap()
+    }
+
+    fn opener(&self, unverified_senders: bool) -> Opener {
+        let key = PrivateKey::from_bytes(&hex(&self.receiver_private_key).try_into().unwrap());
+        let policy = OpenPolicy {
+            unverified_senders,
+            ..OpenPolicy::default()
+        };
+        let receiver = name(&self.receiver_client_id);
+        Opener::new(receiver, Keyring::new(key), self.authority(), policy)
+    }
+}
+
+fn certificate_reason(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::Missing => "certificate_missing",
+        CertificateError::TooLong => "certificate_too_long",
+        CertificateError::Unreadable(_) => "certificate_unreadable",
+        CertificateError::NotTrusted(_) => "certificate_not_trusted",
+        CertificateError::Expired(_) => "certificate_expired",
+        CertificateError::NotYetValid(_) => "certificate_not_yet_valid",
+        CertificateError::Usage => "certificate_usage",
+        CertificateError::Name(_) => "certificate_name",
+        CertificateError::KeyKind => "certificate_key_kind",
+    }
+}
+
+fn key_reason(error: &SignedKeyError) -> &'static str {
+    match error {
+        SignedKeyError::Malformed(_) => "malformed",
+        SignedKeyError::Certificate(error) => certificate_reason(error),
+        SignedKeyError::OtherSigner(_) => "other_signer",
+        SignedKeyError::Algorithm { .. } => "algorithm",
+        SignedKeyError::Signature => "signature",
+        SignedKeyError::OtherClient(_) => "other_client",
+        SignedKeyError::Expired(_) => "expired",
+        SignedKeyError::NotYetValid(_) => "not_yet_valid",
+        SignedKeyError::NoKnownSuite => "no_known_suite",
+    }
+}
+
+fn pin_reason(error: &PinError) -> &'static str {
+    match error {
+        PinError::Older { .. } => "pinned_epoch_is_higher",
+        PinError::OtherKeys(_) => "pinned_keys_are_others",
+        PinError::NoLongerSigned => "no_longer_signed",
+        PinError::Changed => "changed",
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn every_signed_key_of_the_file_is_believed() {
+    let file = file();
+    let receiver = name(&file.receiver_client_id);
+    assert!(file.signed_keys.len() >= 4);
+    for good in &file.signed_keys {
+        let verified = verify(&good.signed_key, &receiver, &file.authority(), time(&good.now)).unwrap();
+        let announcement = &verified.announcement;
+        assert_eq!(key_texts(&announcement.keys), good.keys, "{}", good.about);
+        assert_eq!(announcement.epoch, good.epoch);
+        assert_eq!(announcement.not_before, time(&good.not_before));
+        assert_eq!(announcement.not_after, time(&good.not_after));
+        assert_eq!(verified.certificate.algorithm().as_str(), good.algorithm);
+        assert_eq!(Pin::accept(None, &verified.pin()), Ok(()));
+    }
+}
+
+#[test]
+fn every_bad_signed_key_of_the_file_is_refused_as_it_says() {
+    let file = file();
+    assert!(file.signed_keys_must_fail.len() >= 21);
+    refuses_keys(&file);
+}
+
+fn refuses_keys(file: &Vectors) {
+    let receiver = name(&file.receiver_client_id);
+    let authority = file.authority();
+    for bad in &file.signed_keys_must_fail {
+        let at = time(&bad.now);
+        let seen = match verify(&bad.signed_key, &receiver, &authority, at) {
+            Err(error) => key_reason(&error),
+            Ok(verified) => {
+                let pinned = bad
+                    .pinned
+                    .as_ref()
+                    .unwrap_or_else(|| panic!("{} is believed", bad.about));
+                let pinned = verify(pinned, &receiver, &authority, at).unwrap().pin();
+                pin_reason(&Pin::accept(Some(&pinned), &verified.pin()).unwrap_err())
+            }
+        };
+        assert_eq!(seen, bad.expect, "{}", bad.about);
+    }
+}
+
+#[test]
+fn every_signed_session_of_the_file_opens_and_tells_its_sender() {
+    let file = file();
+    assert!(file.sessions.len() >= 4);
+    for good in &file.sessions {
+        let envelope = Envelope::parse(good.envelope.clone().into()).unwrap();
+        let mut opener = file.opener(false);
+        let certificates = chain(&good.certificates);
+        let fingerprint = Fingerprint::of(&certificates[0]);
+        assert_eq!(fingerprint.to_string(), good.sender_certificate);
+        assert!(matches!(
+            opener.open(&envelope).unwrap_err(),
+            OpenError::CertificateNeeded { fingerprint: asked, .. } if asked == fingerprint
+        ));
+        opener.learn(certificates.clone());
+        let opened = opener.open(&envelope).unwrap();
+        assert_eq!(to_hex(&opened.payload), good.payload, "{}", good.about);
+        assert_eq!(opened.sender, Some(name(&good.sender_client_id)));
+        assert!(opened.is_sender_verified);
+
+        // What stands between input and result.
+        let fields = envelope.fields().unwrap();
+        let enc_session_key = decode(&fields.enc_session_key).unwrap();
+        assert_eq!(to_hex(&enc_session_key), good.enc_session_key);
+        assert_eq!(fields.session_time.as_deref(), Some(good.session_time.as_str()));
+        let signed = Signed {
+            suite: fields.suite.as_deref().unwrap(),
+            sender: &good.sender_client_id,
+            receiver: &file.receiver_client_id,
+            receiver_key_id: fields.receiver_key_id.as_deref().unwrap(),
+            session_time: &good.session_time,
+            enc_session_key: &enc_session_key,
+        };
+        assert_eq!(to_hex(&signed.bytes(fingerprint)), good.signed);
+        let certificate = file
+            .authority()
+            .verify(&certificates, time(&good.session_time))
+            .unwrap();
+        assert_eq!(certificate.algorithm().as_str(), good.algorithm);
+        assert!(certificate.has_signed(&hex(&good.signed), &hex(&good.signature)));
+    }
+}
+
+#[test]
+fn every_bad_session_of_the_file_is_refused_as_it_says() {
+    let file = file();
+    assert!(file.sessions_must_fail.len() >= 20);
+    refuses_sessions(&file);
+}
+
+fn refuses_sessions(file: &Vectors) {
+    for bad in &file.sessions_must_fail {
+        let envelope = Envelope::parse(bad.envelope.clone().into()).unwrap();
+        // Who admits unverified senders admits what is not signed, and nothing that is signed wrongly.
+        for unverified_senders in [false, true] {
+            let mut opener = file.opener(unverified_senders);
+            opener.learn(chain(&bad.certificates));
+            let seen = match opener.open(&envelope) {
+                Ok(opened) => {
+                    assert!(unverified_senders && !opened.is_sender_verified, "{}", bad.about);
+                    "unsigned_session"
+                }
+                Err(OpenError::UnsignedSession) => "unsigned_session",
+                Err(OpenError::NotAuthentic) => "not_authentic",
+                Err(OpenError::CertificateNeeded { .. }) => "certificate_needed",
+                Err(OpenError::Sender(SenderError::OtherClient(_))) => "other_client",
+                Err(OpenError::Sender(SenderError::Certificate(error))) => certificate_reason(&error),
+                Err(error) => panic!("{}: {error}", bad.about),
+            };
+            assert_eq!(seen, bad.expect, "{}", bad.about);
+        }
+    }
+}
+
+/// Making checks of every bad case that what differs from it in the one thing that it is about is accepted.
+#[test]
+fn every_bad_case_is_refused_for_one_reason_alone() {
+    let made = making::vectors();
+    refuses_keys(&made);
+    refuses_sessions(&made);
+    // The file has these cases, and in this order.
+    let file = file();
+    let keys = |of: &Vectors| -> Vec<_> {
+        let cases = of.signed_keys_must_fail.iter();
+        cases
+            .map(|case| (case.about.clone(), case.expect.clone()))
+            .collect()
+    };
+    assert_eq!(keys(&file), keys(&made));
+    let sessions = |of: &Vectors| -> Vec<_> {
+        let cases = of.sessions_must_fail.iter();
+        cases
+            .map(|case| (case.about.clone(), case.expect.clone()))
+            .collect()
+    };
+    assert_eq!(sessions(&file), sessions(&made));
+}
+
+#[test]
+#[ignore = "writes the file anew, with new keys and signatures"]
+fn write() {
+    std::fs::write(
+        FILE,
+        serde_json::to_string_pretty(&making::vectors()).unwrap() + "\n",
+    )
+    .unwrap();
+}
