@@ -29,6 +29,8 @@ async fn messages_and_keys(backend: Backend) {
             payloads::every_payload_arrives_as_it_was,
             quarantine::older_envelopes_are_read_where_allowed,
             quarantine::older_envelopes_are_set_aside_where_not,
+            quarantine::what_we_send_in_older_forms_is_read_where_allowed,
+            quarantine::what_we_send_in_older_forms_is_set_aside_where_not,
             quarantine::a_message_for_another_key_is_set_aside,
             quarantine::older_private_keys_open_older_messages,
             receiving::a_count_leaves_the_rest,

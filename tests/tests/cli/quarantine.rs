@@ -120,6 +120,80 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
     assert_eq!(rejected(&scene, OLDER_RECEIVER).await, expected);
 }
 
+/// A desk whose receiver has registered a bare key, as older clients do; and was sent a message in each older form.
+async fn sent_in_older_forms(scene: &Scene) -> Desk {
+    let desk = Desk::of(scene);
+    let key = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
+    let receiver = &desk.receiver;
+    let (queue, routing_key) = (format!("{receiver}_queue"), format!("{receiver}_key"));
+    let mut older = RawClient::connect(&scene.server, receiver).await;
+    for (line, reply) in [
+        (
+            format!("register_public_key {}", key.trim_end()),
+            "Public key registered",
+        ),
+        (format!("declare_queue {queue}"), "Queue declared"),
+        (
+            "declare_exchange ciphermq_exchange".to_owned(),
+            "Exchange declared",
+        ),
+        (
+            format!("bind {queue} ciphermq_exchange {routing_key}"),
+            "Queue bound",
+        ),
+    ] {
+        older.ask(&line, reply).await;
+    }
+    older.close().await.unwrap();
+    for form in OLDER_FORMS {
+        let send = desk
+            .send()
+            .args(["--allow-unsigned-keys", "--suite", form, "--message", form]);
+        send.run().await.success();
+    }
+    desk
+}
+
+const OLDER_FORMS: [&str; 3] = ["LEGACY-A", "LEGACY-B", "LEGACY-C"];
+
+pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(scene: Scene) {
+    let desk = sent_in_older_forms(&scene).await;
+    desk.cli("receive")
+        .args(["--allow-unverified-senders", "--idle-exit", "0.5"])
+        .run()
+        .await
+        .success();
+    assert_eq!(desk.texts(), OLDER_FORMS);
+    for line in desk.received() {
+        assert!(!line.sender_verified && line.sender.is_none());
+        assert!(line.sent_time.is_some(), "older forms state it");
+    }
+    assert!(desk.quarantine().is_empty());
+    desk.expect_empty_queue(&scene.server).await;
+}
+
+pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(scene: Scene) {
+    let desk = sent_in_older_forms(&scene).await;
+    desk.cli("receive")
+        .args(["--idle-exit", "0.5"])
+        .run()
+        .await
+        .success();
+    assert_eq!(desk.texts(), [""; 0]);
+    assert_eq!(desk.quarantine().len(), OLDER_FORMS.len());
+    assert_eq!(rejected(&scene, &desk.receiver).await, 3);
+    desk.expect_empty_queue(&scene.server).await;
+    // That receiver has signed its key: the form is not used any more, although it is asked for.
+    let send = desk.send().args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
+    send.args(["--message", "sealed with a suite"])
+        .run()
+        .await
+        .success();
+    desk.receive(1).await;
+    assert_eq!(desk.texts(), ["sealed with a suite"]);
+    assert!(desk.received()[0].sender_verified);
+}
+
 pub(crate) async fn a_message_for_another_key_is_set_aside(scene: Scene) {
     let desk = Desk::of(&scene);
     desk.introduce().await;

@@ -1,11 +1,12 @@
 //! `ciphermq-cli` as a user meets it, connected to an evil broker: what it says, how it ends, and what it has written.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::prelude::BASE64_STANDARD;
-use ciphermq_client::PrivateKey;
+use ciphermq_client::{Announcement, Identity, PrivateKey, RecipientKey, Timestamp};
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::evil::Evil;
 use ciphermq_tests::server::Options;
@@ -13,7 +14,7 @@ use ciphermq_tests::{Cli, Server};
 use serde_json::Value;
 
 use crate::desk::{Desk, failed};
-use crate::published_through;
+use crate::{identity_of_another_ca, published_through, signer};
 
 /// One user's folder, the real server, and the evil broker that everything in the folder connects to.
 struct Office {
@@ -80,12 +81,13 @@ impl Office {
             });
     }
 
-    /// `send` and `verify-key` refuse the receiver's key, with this in what they say, and nothing is sent.
-    async fn expect_key_refused(&self, because: &str) {
+    /// `send` and `verify-key` refuse the receiver's key, with this in what they say and this in what they say is to be done,
+    /// and nothing is sent.
+    async fn expect_key_refused(&self, because: &str, mend: &str) {
         let before = self.evil.published_by("sender").len();
         let (what, advice) = failed(self.send("secret").await);
         assert!(what.contains("`receiver`") && what.contains(because), "{what}");
-        assert!(!advice.is_empty());
+        assert!(advice.contains(mend), "{advice}");
         assert_eq!(
             self.evil.published_by("sender").len(),
             before,
@@ -117,7 +119,9 @@ async fn another_key_than_the_receivers() {
     payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
     let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
     office.serve(format!("Signed key: {}.{payload}.{}", parts[0], parts[2]));
-    office.expect_key_refused("signature").await;
+    office
+        .expect_key_refused("signature", "verify-key receiver")
+        .await;
     // It only shows; and warns.
     let shown = office.cli("get-key").arg("receiver").run().await.success();
     assert!(
@@ -137,10 +141,62 @@ async fn another_key_than_the_receivers() {
             line.honest()
         }
     });
-    office.expect_key_refused("not signed").await;
+    office
+        .expect_key_refused("not signed", "--allow-unsigned-keys")
+        .await;
     let shown = office.cli("get-key").arg("receiver").run().await.success();
     assert_eq!(shown.stdout.trim(), stolen.public_key().to_base64());
     assert!(shown.stderr.contains("not signed"), "{}", shown.stderr);
+    office.expect_honest_traffic(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signed_keys_of_others_and_of_the_past() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let office = Office::open().await;
+    let announced = |by: &Identity, time: Timestamp| {
+        let key = RecipientKey::X25519(*PrivateKey::generate().unwrap().public_key());
+        Announcement::new(by, vec![key], time, DAY, None)
+            .sign(by)
+            .unwrap()
+    };
+    let authority = office.server.pki().authority();
+    let (receiver, mallory) = (
+        signer(&authority.client("receiver")),
+        signer(&authority.client("mallory")),
+    );
+    let other_ca = identity_of_another_ca("receiver");
+    let now = Timestamp::now();
+    // The certificate is good for a day before now: the announcement alone is over.
+    let past = now - DAY - Duration::from_secs(60);
+    for (signed_key, because, mend) in [
+        (
+            announced(&mallory, now),
+            "signed by `mallory`",
+            "verify-key receiver",
+        ),
+        (
+            announced(&other_ca, now),
+            "certificate",
+            "the same certificate authority",
+        ),
+        (
+            announced(&receiver, past),
+            "valid until",
+            "Start the receiver `receiver` again",
+        ),
+    ] {
+        office.serve(format!("Signed key: {signed_key}"));
+        office.expect_key_refused(because, mend).await;
+    }
+    // The option for older clients changes nothing about keys that are signed wrongly.
+    office.serve(format!("Signed key: {}", announced(&mallory, now)));
+    let send = office
+        .cli("send")
+        .args(["--to", "receiver", "--message", "secret"]);
+    let send = send.args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
+    let (what, _) = failed(send.run().await);
+    assert!(what.contains("signed by `mallory`"), "{what}");
     office.expect_honest_traffic(&[]).await;
 }
 
@@ -154,7 +210,7 @@ async fn an_old_signed_key_again() {
     office.send("by the new key").await.success();
     assert_ne!(office.signed_key_served(), old);
     office.serve(format!("Signed key: {old}"));
-    office.expect_key_refused("older").await;
+    office.expect_key_refused("older", "registers its key anew").await;
     office.evil.play_honest();
     office.receive(2).await;
     office

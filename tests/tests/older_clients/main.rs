@@ -1,7 +1,8 @@
 //! The three generations of clients in use, each emulated as it speaks, with certificates as it has them: made with
 //! `openssl`, without extended key usage, clients' without alternative names. What their senders publish their
-//! receivers get: every message, once, byte for byte.
+//! receivers get: every message, once, byte for byte. And what `ciphermq-cli send` writes for them they can read.
 
+mod from_cli;
 mod generation_a;
 mod generation_b;
 mod generation_c;
@@ -26,4 +27,5 @@ generations! {
     generation_b_acks_from_a_task: generation_b::exchange;
     generation_b_ignores_duplicates: generation_b::duplicates;
     generation_c_pipelines: generation_c::exchange;
+    what_the_command_line_sends: from_cli::sent_in_each_form;
 }

@@ -68,6 +68,20 @@ impl Office {
             .await;
     }
 
+    /// The options with which `ciphermq-cli` is the sender.
+    pub(crate) fn options(&self) -> Vec<std::ffi::OsString> {
+        let server = format!("localhost:{}", self.server.address().port());
+        [
+            ("--server", server.into()),
+            ("--ca", self.ca.ca().into()),
+            ("--cert", self.sender.certificate.clone().into()),
+            ("--key", self.sender.key.clone().into()),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.into(), value])
+        .collect()
+    }
+
     /// A sender's beginning: one connection to bind and to get the receiver's key, and another to publish on.
     pub(crate) async fn sender(&self) -> RawClient {
         let mut first = self.connect(&self.sender).await;

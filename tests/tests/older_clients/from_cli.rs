@@ -1,0 +1,139 @@
+//! `ciphermq-cli send` to receivers of the older generations, in the form that each of them reads.
+
+use ciphermq_client::{Form, Keyring, PrivateKey};
+use ciphermq_crypto::{Authority, OpenPolicy, Opener};
+use ciphermq_protocol::Envelope;
+use ciphermq_tests::Cli;
+use ciphermq_tests::data::older_envelopes;
+use serde_json::{Map, Value};
+
+use crate::office::{BINDING, Office, delivery};
+
+const TEXTS: [&str; 3] = ["Température: 47,8 °F", r#"{"temperature_f": 47.8}"#, "0"];
+
+/// What stands in envelopes of each form, in any order: older receivers look for no more, and not for less.
+const FORMS: [(&str, &[&str]); 3] = [
+    (
+        "LEGACY-A",
+        &[
+            "ciphertext",
+            "enc_session_key",
+            "message_id",
+            "nonce",
+            "receiver_client_id",
+            "routing_key",
+            "sent_time",
+            "tag",
+        ],
+    ),
+    (
+        "LEGACY-B",
+        &[
+            "ciphertext",
+            "enc_session_key",
+            "message_id",
+            "nonce",
+            "receiver_client_id",
+            "sent_time",
+        ],
+    ),
+    (
+        "LEGACY-C",
+        &[
+            "ciphertext",
+            "enc_session_key",
+            "message_id",
+            "nonce",
+            "receiver_client_id",
+            "sent_time",
+        ],
+    ),
+];
+
+fn send(office: &Office, folder: &std::path::Path) -> Cli {
+    let send = Cli::new("send").current_dir(folder).args(["--to", "receiver_1"]);
+    let send = office
+        .options()
+        .into_iter()
+        .fold(send, |send, option| send.arg(option));
+    TEXTS
+        .iter()
+        .fold(send, |send, text| send.args(["--message", text]))
+}
+
+pub(crate) async fn sent_in_each_form(office: &Office) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = office.receiver().await;
+    receiver
+        .ask(&format!("consume {}", BINDING.0), "Subscribed to queue")
+        .await;
+
+    // Nothing is sent unless both options say so.
+    let refused = send(office, folder.path()).run().await.code(1);
+    assert!(
+        refused.stderr.contains("is not signed") && refused.stderr.contains("--suite LEGACY-A"),
+        "{}",
+        refused.stderr
+    );
+    let form = ["--suite", "LEGACY-A"];
+    send(office, folder.path()).args(form).run().await.code(2);
+    send(office, folder.path())
+        .arg("--allow-unsigned-keys")
+        .run()
+        .await
+        .code(2);
+
+    let private = older_envelopes()["receiver_private_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let policy = OpenPolicy {
+        unverified_senders: true,
+        ..OpenPolicy::default()
+    };
+    let keyring = Keyring::new(PrivateKey::from_base64(&private).unwrap());
+    let mut opener = Opener::new(
+        "receiver_1".parse().unwrap(),
+        keyring,
+        Authority::nobody(),
+        policy,
+    );
+    for (form, names) in FORMS {
+        let sending = send(office, folder.path())
+            .args(["--allow-unsigned-keys", "--suite", form])
+            .run();
+        let receiving = async {
+            let mut texts = Vec::new();
+            for _ in TEXTS {
+                let line = receiver.line().await;
+                let (id, json) = delivery(&line).unwrap_or_else(|| panic!("unexpected: {line}"));
+                let fields: Map<String, Value> = serde_json::from_str(json).unwrap();
+                let mut seen: Vec<&str> = fields.keys().map(String::as_str).collect();
+                seen.sort_unstable();
+                assert_eq!(seen, names, "{form}");
+                assert_eq!(fields["message_id"], id);
+                assert_eq!(fields["receiver_client_id"], "receiver_1");
+                let sent_time = fields["sent_time"].as_str().unwrap();
+                assert!(
+                    sent_time.ends_with(if form == "LEGACY-A" { "Z" } else { "+00:00" }),
+                    "{sent_time}"
+                );
+                let envelope = Envelope::parse(json.to_owned().into()).unwrap();
+                let opened = opener.open(&envelope).unwrap();
+                let Form::Older(seen) = opened.form else {
+                    panic!("{:?}", opened.form)
+                };
+                // B and A differ in where the tag is.
+                assert_eq!(seen.as_str(), form);
+                texts.push(String::from_utf8(opened.payload).unwrap());
+                receiver
+                    .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+                    .await;
+            }
+            texts
+        };
+        let (sent, texts) = tokio::join!(sending, receiving);
+        sent.success();
+        assert_eq!(texts, TEXTS, "{form}");
+    }
+}
