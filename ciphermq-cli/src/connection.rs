@@ -61,6 +61,10 @@ pub(crate) struct ConnectionArgs {
     /// The certificate's private key [env: CIPHERMQ_KEY] [default: the .key beside --cert]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Where it is kept which keys of receivers were believed, a small file each, so that an older one is refused later; made
+    /// if it is not there [env: CIPHERMQ_PINS] [default: the folder of --ca]
+    #[arg(long, value_name = "FOLDER")]
+    pins: Option<PathBuf>,
     /// How long connecting may take [env: CIPHERMQ_CONNECT_TIMEOUT] [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     connect_timeout: Option<Duration>,
@@ -100,6 +104,7 @@ struct File {
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+    pins: Option<PathBuf>,
     #[serde(alias = "private_key")]
     private_key: Option<OneOrMore>,
     #[serde(alias = "connect_timeout")]
@@ -124,6 +129,8 @@ pub(crate) struct Settings {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
+    /// Beside `ca`, if none was chosen.
+    pins: Option<PathBuf>,
     /// The current one, and older ones.
     private_keys: (PathBuf, Vec<PathBuf>),
     connect_timeout: Option<Duration>,
@@ -201,6 +208,7 @@ impl ConnectionArgs {
                 .unwrap_or_else(|| CA.into()),
             cert,
             key,
+            pins: self.pins.or_else(|| path("CIPHERMQ_PINS")).or(file.pins),
             private_keys,
             connect_timeout: self
                 .connect_timeout
@@ -226,9 +234,16 @@ impl Settings {
             .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
             .ca_file(&self.ca)
             .identity_files(&self.cert, &self.key);
-        let folder = self.certificates_folder();
-        if folder.is_dir() {
+        if let Some(folder) = &self.pins {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                Failure::new(
+                    format!("The folder {} cannot be made: {error}.", folder.display()),
+                    "Choose one with --pins where you may write: it is kept there which keys of receivers were believed.",
+                )
+            })?;
             builder = builder.pins_in(folder);
+        } else if self.certificates_folder().is_dir() {
+            builder = builder.pins_in(self.certificates_folder());
         }
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
@@ -311,7 +326,7 @@ impl File {
             let line = error.span().map_or(1, |span| text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1);
             Failure::usage(
                 format!("The configuration file {}, line {line}: {}.", path.display(), error.message()),
-                "It holds connection options of `ciphermq-cli`, named as the flags are: server, server-name, ca, cert, key, private-key, connect-timeout, retries, retry-timeout.",
+                "It holds connection options of `ciphermq-cli`, named as the flags are: server, server-name, ca, cert, key, pins, private-key, connect-timeout, retries, retry-timeout.",
             )
         })
     }

@@ -30,6 +30,7 @@ fn defaults_fit_what_keygen_writes() {
     assert_eq!(sender.key, Path::new("certs/sender_1/client.key"));
     assert_eq!(sender.private_keys, ("certs/receiver_private.key".into(), vec![]));
     assert_eq!(sender.certificates_folder(), Path::new("certs"));
+    assert_eq!(sender.pins, None, "they are there, too");
     let receiver = ConnectionArgs::default()
         .resolve_with(Identity::Receiver, PrivateKeyArgs::default(), |_| None)
         .unwrap();

@@ -197,9 +197,10 @@ fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> Publi
 fn not_pinned(receiver: &ClientId, error: &PinsError) -> PublishError {
     let advice = match error {
         PinsError::Refused(_) => format!(
-            "The server may have been set back to an older state: start the receiver `{receiver}` again, and it registers its key anew. If that does not help, somebody may be handing out old keys. Who knows why the key changed may remove the record of it, `{receiver}_public.pin.json` beside the certificates."
+            "The server may have been set back to an older state: start the receiver `{receiver}` again, and it registers its key anew. If that does not help, somebody may be handing out old keys. Who knows why the key changed may remove the record of it, `{receiver}_public.pin.json` beside --ca or in the folder of --pins."
         ),
-        _ => "Check that the folder of the certificates is there, and that you may write to it.".to_owned(),
+        PinsError::Unreadable { .. } => "Check that you may read it. If it is damaged, restore it from a backup: without it an older key could be handed out unnoticed. Another folder is chosen with --pins.".to_owned(),
+        PinsError::Unwritable(_) => "It is kept which keys of receivers were believed, beside --ca by default. Check that the folder is there and that you may write to it, or choose another one with --pins.".to_owned(),
     };
     PublishError::new(
         PublishErrorKind::KeyNotTrusted,

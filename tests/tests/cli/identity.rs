@@ -125,3 +125,33 @@ pub(crate) async fn nobody_listens(scene: Scene) {
     let (what, _) = failed(desk.cli("status").args(["--server", &address]).run().await);
     assert!(what.contains(&address), "{what}");
 }
+
+pub(crate) async fn pins_have_a_place_of_their_own(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    // What cannot be part of a file's name is written in hexadecimal.
+    let pin = format!("{}_public.pin.json", desk.receiver.replace(':', "%3a"));
+    let send = || desk.send().args(["--message", "pinned"]);
+    // Neither folder can be written, by root neither; and one cannot be made.
+    for (folder, because) in [("/proc", "cannot be"), ("certs/ca.crt/pins", "cannot be made")] {
+        let (what, advice) = failed(send().args(["--pins", folder]).run().await);
+        assert!(what.contains(folder) || what.contains(because), "{what}");
+        assert!(advice.contains("--pins"), "{advice}");
+    }
+    desk.expect_empty_queue(&scene.server).await;
+
+    send().args(["--pins", "state/pins"]).run().await.success();
+    assert!(desk.path("state/pins").join(&pin).is_file());
+    assert!(!desk.path("certs").join(&pin).exists());
+    desk.write("client.toml", "pins = \"of-the-file\"\n");
+    send().args(["--config", "client.toml"]).run().await.success();
+    assert!(desk.path("of-the-file").join(&pin).is_file());
+    // What is kept there counts: of a key that is newer than the server's.
+    std::fs::create_dir(desk.path("newer")).unwrap();
+    let known = std::fs::read_to_string(desk.path("state/pins").join(&pin)).unwrap();
+    let mut known: serde_json::Value = serde_json::from_str(&known).unwrap();
+    known["epoch"] = (known["epoch"].as_u64().unwrap() + 1).into();
+    desk.write(&format!("newer/{pin}"), known.to_string());
+    let (what, _) = failed(send().env("CIPHERMQ_PINS", "newer").run().await);
+    assert!(what.contains("older"), "{what}");
+}

@@ -58,6 +58,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
             identity::files_that_are_not_there,
             identity::private_keys_that_are_none,
             identity::nobody_listens,
+            identity::pins_have_a_place_of_their_own,
             input::files_that_cannot_be_read,
             input::a_line_without_end,
             input::a_device_without_end,
