@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::connector::{Connector, Pem, tls};
@@ -75,7 +77,7 @@ impl ClientBuilder {
     #[must_use]
     pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
         Self {
-            ca: Some(Pem::Text(pem.into())),
+            ca: Some(Pem::Text(Zeroizing::new(pem.into()))),
             ..self
         }
     }
@@ -93,7 +95,10 @@ impl ClientBuilder {
     #[must_use]
     pub fn identity_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self {
-            identity: Some((Pem::Text(certificate.into()), Pem::Text(key.into()))),
+            identity: Some((
+                Pem::Text(Zeroizing::new(certificate.into())),
+                Pem::Text(Zeroizing::new(key.into())),
+            )),
             ..self
         }
     }

@@ -56,6 +56,8 @@ mod signed_vector_tests;
 mod tampering_tests;
 #[cfg(test)]
 mod vector_tests;
+#[cfg(test)]
+mod wiping_tests;
 
 /// Names of clients, which stand in this crate's interface: who only makes keys needs nothing else of the protocol.
 pub use ciphermq_protocol::name::{ClientId, NameError};

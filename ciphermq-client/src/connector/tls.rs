@@ -23,7 +23,7 @@ const KEY_BYTES: usize = 16 * 1024;
 #[derive(Clone)]
 pub(crate) enum Pem {
     File(PathBuf),
-    Text(Vec<u8>),
+    Text(Zeroizing<Vec<u8>>),
 }
 
 /// Never prints a text: it may be a private key.
@@ -40,7 +40,7 @@ impl Pem {
     /// The same of a private key, which nobody but its owner may have read.
     fn read_private(&self, what: &str) -> Result<(Zeroizing<Vec<u8>>, String), ConnectError> {
         let path = match self {
-            Self::Text(text) => return Ok((Zeroizing::new(text.clone()), what.to_owned())),
+            Self::Text(text) => return Ok((text.clone(), what.to_owned())),
             Self::File(path) => path,
         };
         let failed = |error| unreadable(what, path, error);
@@ -65,7 +65,7 @@ impl Pem {
     /// Reads it, and tells how to call it in errors.
     fn read(&self, what: &str) -> Result<(Vec<u8>, String), ConnectError> {
         match self {
-            Self::Text(text) => Ok((text.clone(), what.to_owned())),
+            Self::Text(text) => Ok((text.to_vec(), what.to_owned())),
             Self::File(path) => match std::fs::read(path) {
                 Ok(text) => Ok((text, format!("{what} `{}`", path.display()))),
                 Err(error) => Err(unreadable(what, path, error)),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn text(text: &str) -> Pem {
-        Pem::Text(text.as_bytes().to_vec())
+        Pem::Text(text.as_bytes().to_vec().into())
     }
 
     fn error(ca: &Pem, certificate: &Pem, key: &Pem) -> ConnectError {

@@ -72,13 +72,13 @@ fn derive(
 ) -> Option<(Zeroizing<[u8; 32]>, [u8; NONCE_BYTES])> {
     match kind {
         Kind::Libsodium => {
-            let derived = salsa20::hsalsa::<U10>((&*shared).into(), &[0; 16].into());
+            let derived = Zeroizing::new(salsa20::hsalsa::<U10>((&*shared).into(), &[0; 16].into()).into());
             let nonce: [u8; NONCE_BYTES] = Blake2b::<U24>::new()
                 .chain_update(ephemeral)
                 .chain_update(receiver)
                 .finalize()
                 .into();
-            Some((Zeroizing::new(derived.into()), nonce))
+            Some((derived, nonce))
         }
         Kind::RawAgreement => {
             let hash: [u8; 64] = Blake2b512::new()
