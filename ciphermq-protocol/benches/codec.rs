@@ -1,0 +1,79 @@
+//! What reading costs at the server's and the receiver's ends: lines, commands, envelopes.
+
+#![allow(missing_docs, reason = "criterion's macros make functions")]
+#![allow(clippy::unwrap_used, reason = "a measurement fails by panicking")]
+
+use std::hint::black_box;
+
+use bytes::{Bytes, BytesMut};
+use ciphermq_protocol::line::LineDecoder;
+use ciphermq_protocol::{Command, Envelope};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+
+const LIMIT: usize = 1 << 20;
+
+/// An envelope such as a sender with a signed session writes, with a ciphertext of so many characters.
+fn envelope(position: usize, ciphertext: usize) -> String {
+    format!(
+        r#"{{"message_id":"01a20937-573d-8b38-8abe-0a{position:010x}","receiver_client_id":"receiver_1","enc_session_key":"{}","nonce":"AAECAwQFBgcICQoL","ciphertext":"{}","tag":"AAECAwQFBgcICQoLDA0ODw==","suite":"X25519-AES256GCM","sender_client_id":"sender_1","receiver_key_id":"6636bbd97ffc80ee","exchange":"ciphermq_exchange","routing_key":"receiver_1_key","sent_time":"2025-09-08T07:03:00.123Z","content_type":"application/json","session_time":"2025-09-08T07:03:00.000Z","sender_certificate":"{}","sender_signature":"{}"}}"#,
+        "A".repeat(108),
+        "A".repeat(ciphertext),
+        "9f".repeat(32),
+        "A".repeat(140),
+    )
+}
+
+fn codec(criterion: &mut Criterion) {
+    for ciphertext in [344, 87_384] {
+        let json = envelope(0, ciphertext);
+        let raw = Bytes::from(json.clone());
+        let mut group = criterion.benchmark_group(format!("envelope of {} bytes", raw.len()));
+        group.throughput(Throughput::Bytes(raw.len() as u64));
+        group.bench_function("parse", |bencher| {
+            bencher.iter(|| Envelope::parse(black_box(raw.clone())).unwrap());
+        });
+        let parsed = Envelope::parse(raw).unwrap();
+        group.bench_function("fields", |bencher| {
+            bencher.iter(|| black_box(&parsed).fields().unwrap().ciphertext.len());
+        });
+        let line = Bytes::from(format!("publish ciphermq_exchange receiver_1_key {json}"));
+        group.bench_function("publish", |bencher| {
+            bencher.iter(|| Command::parse(black_box(&line)).unwrap());
+        });
+        group.finish();
+    }
+
+    let batch: Vec<String> = (0..100).map(|position| envelope(position, 344)).collect();
+    let line = Bytes::from(format!(
+        "publish_batch ciphermq_exchange receiver_1_key [{}]",
+        batch.join(",")
+    ));
+    let mut group = criterion.benchmark_group("100 envelopes");
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("publish_batch", |bencher| {
+        bencher.iter(|| Command::parse(black_box(&line)).unwrap());
+    });
+    let lines = batch.join("\n") + "\n";
+    group.bench_function("lines", |bencher| {
+        bencher.iter_batched(
+            || (LineDecoder::new(LIMIT), BytesMut::from(lines.as_str())),
+            |(mut decoder, mut buffer)| {
+                let mut count = 0;
+                while decoder.decode(&mut buffer).unwrap().is_some() {
+                    count += 1;
+                }
+                assert_eq!(count, 100);
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let acks = Bytes::from_static(b"ack 01a20937-573d-8b38-8abe-0a0000000000");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("ack", |bencher| {
+        bencher.iter(|| Command::parse(black_box(&acks)).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, codec);
+criterion_main!(benches);
