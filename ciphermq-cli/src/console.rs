@@ -186,9 +186,32 @@ impl fmt::Display for Grouped {
     }
 }
 
+/// So many messages: `1 message`, `17,518 messages`.
+pub(crate) struct Messages(pub(crate) u64);
+
+impl Messages {
+    /// The verb that goes with them.
+    pub(crate) fn verb(&self, of_one: &'static str, of_many: &'static str) -> &'static str {
+        if self.0 == 1 { of_one } else { of_many }
+    }
+}
+
+impl fmt::Display for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = self.verb("message", "messages");
+        write!(f, "{} {noun}", Grouped(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_message_is_one() {
+        let texts = [0, 1, 2, 1000].map(|count| Messages(count).to_string());
+        assert_eq!(texts, ["0 messages", "1 message", "2 messages", "1,000 messages"]);
+    }
 
     #[test]
     fn lines_have_the_documented_form() {

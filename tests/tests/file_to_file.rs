@@ -1,4 +1,4 @@
-//! Exactly once from file to file: sender, receiver and server are killed at random moments and started again with the
+//! Exactly once from file to file: sender, receiver, server and PostgreSQL are killed at random moments and started again with the
 //! same commands, until every line of the input stands in the output. Then each must stand there once.
 //!
 //! `FILE_TO_FILE_SEED=<number>` repeats a run's choices, `FILE_TO_FILE_KILLS=<number>` makes it longer.
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_tests::backend::Backend;
+use ciphermq_tests::postgres::Stop;
 use ciphermq_tests::process::Process;
 use ciphermq_tests::{Cli, PATIENCE, Server, data};
 use rand::rngs::StdRng;
@@ -132,7 +133,7 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-async fn kills(backend: Backend, kills: u64) {
+async fn kills(mut backend: Backend, kills: u64) {
     let seed = setting("FILE_TO_FILE_SEED").unwrap_or_else(rand::random);
     let kills = setting("FILE_TO_FILE_KILLS").unwrap_or(kills);
     println!("FILE_TO_FILE_SEED={seed}");
@@ -146,20 +147,31 @@ async fn kills(backend: Backend, kills: u64) {
         // the last kill.
         tokio::time::sleep(Duration::from_millis(random.random_range(20..300))).await;
         in_traffic += u64::from(lines(&scene.path("out.jsonl")).len() < data::READINGS);
-        let whom = ["sender", "receiver", "server"][random.random_range(0..3)];
+        let victims = ["sender", "receiver", "server", "database", "database at once"];
+        let alive = if backend.is_postgres() { victims.len() } else { 3 };
+        let whom = victims[random.random_range(0..alive)];
         *counts.entry(whom).or_default() += 1;
-        match whom {
-            "sender" => sender.kill().await,
-            "receiver" => receiver.kill().await,
+        match (whom, &mut backend) {
+            ("sender", _) => {
+                sender.kill().await;
+                sender = scene.send().spawn();
+            }
+            ("receiver", _) => {
+                receiver.kill().await;
+                receiver = scene.receive().spawn();
+            }
+            ("database", Backend::Postgres(postgres)) => {
+                postgres.stop(Stop::Immediate).await;
+                postgres.restart().await;
+            }
+            ("database at once", Backend::Postgres(postgres)) => {
+                postgres.kill().await;
+                postgres.restart().await;
+            }
             _ => {
                 scene.server.kill9().await;
                 scene.server.restart().await;
-                continue;
             }
-        };
-        match whom {
-            "sender" => sender = scene.send().spawn(),
-            _ => receiver = scene.receive().spawn(),
         }
     }
     println!("killed: {counts:?}, {in_traffic} of {kills} before everything had arrived");
@@ -214,7 +226,7 @@ async fn every_reading_arrives_once_whoever_is_killed_heavy_sqlite() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reading_arrives_once_whoever_is_killed_heavy_postgres() {
-    kills(Backend::postgres().await, 12).await;
+    kills(Backend::postgres().await, 16).await;
 }
 
 /// The check is checked: the same kill without a checkpoint doubles lines, and that is seen.

@@ -3,7 +3,7 @@
 use ciphermq_client::MessageId;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::Console;
+use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
@@ -45,9 +45,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match failed.first() {
         None => Ok(Exit::Done),
         Some(first) => {
+            let messages = Messages(failed.len() as u64);
             let what = format!(
-                "{} messages were not acknowledged. The first: {first}",
-                failed.len()
+                "{messages} {} not acknowledged. The first: {first}",
+                messages.verb("was", "were")
             );
             let advice = first
                 .advice()

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::Console;
+use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
@@ -38,9 +38,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         });
         sink::print(format!("{line}\n"))?;
         if key.key_id.as_ref().is_some_and(|id| !is_held(id)) {
+            let messages = Messages(key.messages);
             console.warn(format_args!(
-                "{} messages wait for a private key that is not here",
-                key.messages
+                "{messages} {} for a private key that is not here",
+                messages.verb("waits", "wait")
             ));
         }
     }

@@ -99,10 +99,7 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
     assert_eq!(all, encrypted, "every message is either acknowledged or listed");
     let error = sender.stderr.text();
     assert!(
-        error.contains(&format!(
-            "error: {} messages were not acknowledged",
-            unacknowledged.len()
-        )),
+        error.contains("error: ") && error.contains(" not acknowledged; "),
         "{error}"
     );
 

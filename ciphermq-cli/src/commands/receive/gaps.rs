@@ -6,7 +6,7 @@ use ciphermq_client::Message;
 use ciphermq_client::dedup::{Deduplication as _, GapWatch, Intervals, Recorder, StreamGaps};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::console::{Console, Grouped};
+use crate::console::{Console, Grouped, Messages};
 
 /// A gap is told when it was there at two looks in a row. All tries of a publish take half of this, unless told
 /// otherwise, and what a receiver has in its hands when it dies comes again sooner.
@@ -59,7 +59,7 @@ impl Gaps {
         for gap in &changes.filled {
             self.console.say(format_args!(
                 "{} of {}, told to be missing, {} come: {}",
-                messages(&gap.missing),
+                Messages(gap.missing.count()),
                 gap.sender,
                 has(&gap.missing),
                 positions(gap)
@@ -99,19 +99,11 @@ impl Gaps {
         };
         self.console.warn(format_args!(
             "{} of {} {} not come, though later ones have: {}{at_start}. If the sender was told that all were sent, none was set aside, and no other receiver shares the queue, then the server has lost them or keeps them back",
-            messages(&gap.missing),
+            Messages(gap.missing.count()),
             gap.sender,
             has(&gap.missing),
             positions(gap),
         ));
-    }
-}
-
-/// `2 messages`
-fn messages(positions: &Intervals) -> String {
-    match positions.count() {
-        1 => "1 message".to_owned(),
-        count => format!("{} messages", Grouped(count)),
     }
 }
 

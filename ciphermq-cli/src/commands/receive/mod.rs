@@ -26,7 +26,7 @@ use self::batch::{Batch, Written};
 use self::gaps::Gaps;
 use self::settle::Settling;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::{Console, Grouped};
+use crate::console::{Console, Grouped, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::sink::SinkError;
 use crate::output::{Sink, file};
@@ -247,9 +247,9 @@ fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recorder), Failu
     }
     if let Some(bytes) = found.other_file {
         console.warn(format_args!(
-            "{} is not the file of {bytes} bytes that its checkpoint tells of: that one was moved, cut or replaced. The {} messages that were written into it stay processed, and are not written again",
+            "{} is not the file of {bytes} bytes that its checkpoint tells of: that one was moved, cut or replaced. What was written into it, {}, stays processed, and is not written again",
             path.display(),
-            Grouped(found.known),
+            Messages(found.known),
         ));
     }
     if found.torn_bytes > 0 {
@@ -261,7 +261,7 @@ fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recorder), Failu
     }
     if found.other_lines > 0 {
         console.warn(format_args!(
-            "{} holds {} lines that are no received messages; they stay",
+            "{} holds lines that are no received messages; they stay: {}",
             path.display(),
             found.other_lines
         ));
@@ -269,9 +269,9 @@ fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recorder), Failu
     let recorder = sink.recorder();
     if recorder.messages() > 0 && found.other_file.is_none() {
         console.say(format_args!(
-            "{} holds {} messages already",
+            "{} holds {} already",
             path.display(),
-            Grouped(recorder.messages())
+            Messages(recorder.messages())
         ));
     }
     if found.messages > 0 {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::batch::Written;
 use crate::connection::Settings;
-use crate::console::Console;
+use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 
 /// What becomes of acks and rejects that are under way. They are bounded by the consumer's prefetch.
@@ -140,9 +140,10 @@ impl Settling {
             return None;
         }
         let ids: Vec<&str> = unconfirmed.iter().map(MessageId::as_str).collect();
+        let messages = Messages(ids.len() as u64);
         let what = format!(
-            "{} messages were written, but their acknowledgements were not confirmed: {reason}",
-            ids.len()
+            "{messages} {} written, but not confirmed as acknowledged: {reason}",
+            messages.verb("was", "were")
         );
         let advice = format!(
             "Run the receiver again: it knows what it has written, and only acknowledges it. The messages:\n{}",

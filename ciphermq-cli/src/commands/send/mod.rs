@@ -22,7 +22,7 @@ use self::lines::{Chunk, Line, LineError, Start};
 use self::report::Report;
 use self::resume::{Begun, Plan};
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs, Settings};
-use crate::console::{Console, Grouped};
+use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure, Signal};
 use crate::output::Payload;
 use crate::signals::Signals;
@@ -383,9 +383,9 @@ fn unsigned_form(text: &str) -> Result<Form, String> {
 fn say_sent(begun: &Begun, name: &str, console: &Console) {
     let state = begun.stream.state();
     console.say(format_args!(
-        "{name} was already sent to {}: {} messages, all acknowledged. --again sends it once more, as new messages",
+        "{name} was already sent to {}: {}, all acknowledged. --again sends it once more, as new messages",
         state.receiver,
-        Grouped(state.acknowledged),
+        Messages(state.acknowledged),
     ));
 }
 
@@ -393,8 +393,8 @@ fn say_going_on(begun: &Begun, name: &str, console: &Console) {
     let state = begun.stream.state();
     if state.acknowledged > 0 {
         console.say(format_args!(
-            "Going on with {name}: {} messages of it are acknowledged",
-            Grouped(state.acknowledged),
+            "Going on with {name}: acknowledged of it: {}",
+            Messages(state.acknowledged),
         ));
     }
     console.message(format_args!(

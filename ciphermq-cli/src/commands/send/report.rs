@@ -11,7 +11,7 @@ use ciphermq_client::{ClientId, MessageId, Outcome, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{PROGRESS, Settled};
-use crate::console::{Console, Grouped};
+use crate::console::{Console, Grouped, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::sink;
 
@@ -194,11 +194,12 @@ impl Report {
             .map(|(_, error)| advice(error, self.resumes))
             .collect();
         advice.dedup();
-        let what = if count == 1 {
-            "1 message was not acknowledged; its id is listed on standard output.".to_owned()
-        } else {
-            format!("{count} messages were not acknowledged; their ids are listed on standard output.")
-        };
+        let messages = Messages(count);
+        let what = format!(
+            "{messages} {} not acknowledged; {} listed on standard output.",
+            messages.verb("was", "were"),
+            messages.verb("its id is", "their ids are")
+        );
         let what = format!("{what} {}", reasons.join(" "));
         Failure::new(what.trim_end(), advice.join("\n")).with_exit(Exit::Unacknowledged)
     }
