@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use ciphermq_protocol::envelope::Names;
-use ciphermq_protocol::{ClientId, Envelope};
+use ciphermq_protocol::envelope::{EnvelopeBytes, Names, can_pack};
+use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey};
 use jiff::Timestamp;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -30,19 +30,26 @@ pub struct SendingSession {
     enc_session_key_hash: [u8; 32],
     cipher: PayloadCipher,
     sealed: u32,
-    fragments: Fragments,
+    shared: Shared,
     aad: Vec<u8>,
     ciphertext: Vec<u8>,
 }
 
-/// The parts of the JSON object that are the same for all the session's envelopes.
-struct Fragments {
-    /// After the message id, up to the nonce.
-    receiver: Vec<u8>,
-    /// After the tag, up to the exchange.
-    sender: Vec<u8>,
-    /// After the content type, up to the end.
+/// What the session's envelopes share: the end of the JSON object, after the fields that are a message's own.
+struct Shared {
+    /// Up to the exchange.
+    start: Vec<u8>,
+    /// After the content type.
     end: Vec<u8>,
+    /// The whole for the last route and content type: they rarely change.
+    last: Option<LastShared>,
+}
+
+struct LastShared {
+    exchange: ExchangeName,
+    routing_key: RoutingKey,
+    content_type: String,
+    bytes: Bytes,
 }
 
 impl SendingSession {
@@ -129,40 +136,26 @@ impl SendingSession {
             .seal(nonce, &self.aad, &mut self.ciphertext)
             .ok_or(SealError::PayloadTooLong)?;
 
-        // The fields in the order of the protocol's `Fields`, and no white space.
-        let Fragments {
-            receiver,
-            sender,
-            end,
-        } = &self.fragments;
-        let mut out = Vec::with_capacity(
-            receiver.len()
-                + sender.len()
-                + end.len()
-                + header.exchange.as_str().len()
-                + header.routing_key.as_str().len()
-                + header.content_type.len()
-                + payload.len().div_ceil(3) * 4
-                // The id, nonce, tag and time, and the names of fields.
-                + 256,
-        );
-        out.extend_from_slice(b"{\"message_id\":");
-        put_json(&mut out, header.message_id.as_str());
-        out.extend_from_slice(&self.fragments.receiver);
-        put_base64(&mut out, &nonce);
-        out.extend_from_slice(b"\",\"ciphertext\":\"");
-        put_base64(&mut out, &self.ciphertext);
-        out.extend_from_slice(b"\",\"tag\":\"");
-        put_base64(&mut out, &tag);
-        out.extend_from_slice(&self.fragments.sender);
-        put_json(&mut out, header.exchange.as_str());
-        out.extend_from_slice(b",\"routing_key\":");
-        put_json(&mut out, header.routing_key.as_str());
-        out.extend_from_slice(b",\"sent_time\":\"");
-        out.extend_from_slice(sent_time.as_bytes());
-        out.extend_from_slice(b"\",\"content_type\":");
-        put_json(&mut out, header.content_type);
-        out.extend_from_slice(&self.fragments.end);
+        let shared = self.shared.bytes(header);
+        // The form of a packed line's own part: these fields in this order, and no white space.
+        let mut own = Vec::with_capacity(self.ciphertext.len().div_ceil(3) * 4 + 192);
+        own.extend_from_slice(b"{\"message_id\":");
+        put_json(&mut own, header.message_id.as_str());
+        own.extend_from_slice(b",\"sent_time\":\"");
+        own.extend_from_slice(sent_time.as_bytes());
+        own.extend_from_slice(b"\",\"nonce\":\"");
+        put_base64(&mut own, &nonce);
+        own.extend_from_slice(b"\",\"ciphertext\":\"");
+        put_base64(&mut own, &self.ciphertext);
+        own.extend_from_slice(b"\",\"tag\":\"");
+        put_base64(&mut own, &tag);
+        own.push(b'"');
+        let packed = EnvelopeBytes::packed(Bytes::from(own), shared);
+        let raw = if can_pack(header.message_id) {
+            packed
+        } else {
+            packed.to_bytes().into()
+        };
         let names = Names {
             message_id: header.message_id.clone(),
             receiver_client_id: self.receiver.clone(),
@@ -170,7 +163,7 @@ impl SendingSession {
             exchange: header.exchange.clone(),
             routing_key: header.routing_key.clone(),
         };
-        Ok(Envelope::written(Bytes::from(out), names))
+        Ok(Envelope::written(raw, names))
     }
 
     pub(crate) fn write_aad(&mut self, header: &Header<'_>, sent_time: &str) {
@@ -259,7 +252,7 @@ impl<'a> Start<'a> {
     pub(crate) fn session(self, signature: Option<&Signature>) -> SendingSession {
         SendingSession {
             suite: self.suite,
-            fragments: Fragments::new(&self.signed(), signature),
+            shared: Shared::new(&self.signed(), signature),
             sender: self.sender.clone(),
             receiver: self.receiver.clone(),
             start: self.time,
@@ -274,20 +267,19 @@ impl<'a> Start<'a> {
     }
 }
 
-impl Fragments {
+impl Shared {
     fn new(session: &Signed<'_>, signature: Option<&Signature>) -> Self {
-        let mut before_nonce = b",\"receiver_client_id\":".to_vec();
-        put_json(&mut before_nonce, session.receiver);
-        before_nonce.extend_from_slice(b",\"enc_session_key\":\"");
-        put_base64(&mut before_nonce, session.enc_session_key);
-        before_nonce.extend_from_slice(b"\",\"nonce\":\"");
-        let mut after_tag = b"\",\"suite\":".to_vec();
-        put_json(&mut after_tag, session.suite);
-        after_tag.extend_from_slice(b",\"sender_client_id\":");
-        put_json(&mut after_tag, session.sender);
-        after_tag.extend_from_slice(b",\"receiver_key_id\":");
-        put_json(&mut after_tag, session.receiver_key_id);
-        after_tag.extend_from_slice(b",\"exchange\":");
+        let mut start = b",\"receiver_client_id\":".to_vec();
+        put_json(&mut start, session.receiver);
+        start.extend_from_slice(b",\"enc_session_key\":\"");
+        put_base64(&mut start, session.enc_session_key);
+        start.extend_from_slice(b"\",\"suite\":");
+        put_json(&mut start, session.suite);
+        start.extend_from_slice(b",\"sender_client_id\":");
+        put_json(&mut start, session.sender);
+        start.extend_from_slice(b",\"receiver_key_id\":");
+        put_json(&mut start, session.receiver_key_id);
+        start.extend_from_slice(b",\"exchange\":");
         let mut end = b",\"session_time\":".to_vec();
         put_json(&mut end, session.session_time);
         if let Some(Signature {
@@ -303,10 +295,37 @@ impl Fragments {
         }
         end.push(b'}');
         Self {
-            receiver: before_nonce,
-            sender: after_tag,
+            start,
             end,
+            last: None,
         }
+    }
+
+    /// The whole for a message's route and content type.
+    fn bytes(&mut self, header: &Header<'_>) -> Bytes {
+        let last = self.last.as_ref().filter(|last| {
+            last.exchange == *header.exchange
+                && last.routing_key == *header.routing_key
+                && last.content_type == header.content_type
+        });
+        if let Some(last) = last {
+            return last.bytes.clone();
+        }
+        let mut bytes = self.start.clone();
+        put_json(&mut bytes, header.exchange.as_str());
+        bytes.extend_from_slice(b",\"routing_key\":");
+        put_json(&mut bytes, header.routing_key.as_str());
+        bytes.extend_from_slice(b",\"content_type\":");
+        put_json(&mut bytes, header.content_type);
+        bytes.extend_from_slice(&self.end);
+        let bytes = Bytes::from(bytes);
+        self.last = Some(LastShared {
+            exchange: header.exchange.clone(),
+            routing_key: header.routing_key.clone(),
+            content_type: header.content_type.to_owned(),
+            bytes: bytes.clone(),
+        });
+        bytes
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
             (OlderForm::C, &["sent_time"], "2025-09-08T07:03:00.007123+00:00"),
         ] {
             let envelope = seal(form, &key, TEXT.as_bytes());
-            let json: serde_json::Value = serde_json::from_slice(envelope.raw()).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&envelope.raw().to_bytes()).unwrap();
             let mut fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
             let mut expected = [&common, further].concat();
             fields.sort_unstable();

@@ -257,7 +257,7 @@ fn seal(input: &Input) -> Message {
         aad: to_hex(session.last_aad()),
         ciphertext: to_hex(&decode(&fields.ciphertext).unwrap()),
         tag: to_hex(&decode(fields.tag.as_deref().unwrap()).unwrap()),
-        envelope: String::from_utf8(envelope.raw().to_vec()).unwrap(),
+        envelope: String::from_utf8(envelope.raw().to_bytes().to_vec()).unwrap(),
     }
 }
 
@@ -285,7 +285,7 @@ fn must_fail() -> Vec<MustFail> {
         case(
             about,
             expect,
-            String::from_utf8(Envelope::build(&fields).unwrap().raw().to_vec()).unwrap(),
+            String::from_utf8(Envelope::build(&fields).unwrap().raw().to_bytes().to_vec()).unwrap(),
         );
     };
     let other_key_id = key(0xb0).public_key().key_id().to_string();

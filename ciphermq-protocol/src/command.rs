@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use crate::envelope::{Envelope, EnvelopeError};
+use crate::envelope::{Envelope, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
 use crate::reply::{ErrorReply, Missing, Reply};
@@ -50,6 +50,16 @@ pub enum Command {
         /// The routing key.
         routing_key: RoutingKey,
         /// The envelopes, at least one.
+        envelopes: Vec<Envelope>,
+    },
+    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`: the same for envelopes that share most
+    /// of their fields, which are sent once.
+    PublishPacked {
+        /// The exchange.
+        exchange: ExchangeName,
+        /// The routing key.
+        routing_key: RoutingKey,
+        /// The envelopes, at least one. They share one piece of their bytes.
         envelopes: Vec<Envelope>,
     },
     /// `consume <queue> [prefetch]`: deliver the queue's messages for this client.
@@ -155,7 +165,8 @@ pub enum CommandError {
     /// The envelope of a `publish` is none.
     #[error("{0}")]
     InvalidMessage(EnvelopeError),
-    /// The array of a `publish_batch` is none, is empty, or holds something that is no envelope.
+    /// The array of a `publish_batch` is none, is empty, or holds something that is no envelope; or the list of a
+    /// `publish_packed`.
     #[error("{0}")]
     InvalidBatch(String),
 }
@@ -216,6 +227,14 @@ impl Command {
                     exchange,
                     routing_key,
                     envelopes: batch(line, json)?,
+                })
+            }
+            "publish_packed" => {
+                let (exchange, routing_key, list) = route(rest)?;
+                Ok(Self::PublishPacked {
+                    exchange,
+                    routing_key,
+                    envelopes: packed_batch(line, list)?,
                 })
             }
             "consume" => {
@@ -318,7 +337,7 @@ impl Command {
                     out,
                     &["publish ", exchange.as_str(), " ", routing_key.as_str(), " "],
                 );
-                out.put_slice(envelope.raw());
+                envelope.raw().put(out);
             }
             Self::PublishBatch {
                 exchange,
@@ -338,10 +357,29 @@ impl Command {
                 let mut before = b'[';
                 for envelope in envelopes {
                     out.put_u8(before);
-                    out.put_slice(envelope.raw());
+                    envelope.raw().put(out);
                     before = b',';
                 }
                 out.put_u8(b']');
+            }
+            Self::PublishPacked {
+                exchange,
+                routing_key,
+                envelopes,
+            } => {
+                put(
+                    out,
+                    &[
+                        "publish_packed ",
+                        exchange.as_str(),
+                        " ",
+                        routing_key.as_str(),
+                        " ",
+                    ],
+                );
+                if let Some(shared) = envelopes.first().and_then(|first| first.raw().shared()) {
+                    packed::put(envelopes.iter().map(Envelope::raw), shared, out);
+                }
             }
             Self::Consume {
                 queue,
@@ -394,7 +432,7 @@ impl Command {
     #[must_use]
     pub fn reply_lines(&self) -> usize {
         match self {
-            Self::PublishBatch { envelopes, .. } => envelopes.len(),
+            Self::PublishBatch { envelopes, .. } | Self::PublishPacked { envelopes, .. } => envelopes.len(),
             Self::Ack { message_ids } => message_ids.len(),
             _ => 1,
         }
@@ -486,12 +524,29 @@ fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
         let text = element.get();
         let raw = line.slice_ref(text.as_bytes());
         let read = Envelope::read_text(raw, text, envelopes.last());
-        let (envelope, _) = read.map_err(|error| {
-            CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
-        })?;
-        envelopes.push(envelope);
+        envelopes.push(in_batch(index, read.map(|(envelope, _)| envelope))?);
     }
     Ok(envelopes)
+}
+
+fn packed_batch(line: &Bytes, list: &str) -> Result<Vec<Envelope>, CommandError> {
+    let Some(parts) = packed::split(line, list.as_bytes()) else {
+        return Err(CommandError::InvalidBatch(
+            "a packed batch is a number, so many messages' own parts, and the part that they share"
+                .to_owned(),
+        ));
+    };
+    let mut reader = EnvelopeReader::default();
+    let mut envelopes = Vec::with_capacity(parts.len());
+    for (index, bytes) in parts.iter().enumerate() {
+        let read = reader.read(bytes).map(|(envelope, _)| envelope);
+        envelopes.push(in_batch(index, read)?);
+    }
+    Ok(envelopes)
+}
+
+fn in_batch(index: usize, read: Result<Envelope, EnvelopeError>) -> Result<Envelope, CommandError> {
+    read.map_err(|error| CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1)))
 }
 
 fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {

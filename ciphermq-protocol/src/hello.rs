@@ -14,6 +14,10 @@ pub struct HelloRequest {
     /// The client's program and version, for logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// The client takes deliveries in [`Reply::Messages`](crate::Reply::Messages), and one line for a command of which everything
+    /// was done: [`Reply::AckAll`](crate::Reply::AckAll), [`Reply::AckConfirmedAll`](crate::Reply::AckConfirmedAll).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
 }
 
 /// What a server says of itself. Unknown fields are ignored.
@@ -29,6 +33,9 @@ pub struct HelloReply {
     pub client_id: ClientId,
     /// The limits in force.
     pub limits: HelloLimits,
+    /// The server knows `publish_packed`, and delivers and answers packed to those who ask for it.
+    #[serde(default)]
+    pub packed: bool,
 }
 
 /// The limits that a client should know.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::envelope::{Envelope, EnvelopeError};
+use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
 use crate::name::MessageId;
 
@@ -25,8 +25,14 @@ pub enum Reply {
     NoMessages,
     /// `Message: <message_id> <json>`: a delivery, or the reply to `fetch`.
     Message(Delivery),
+    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most of their fields.
+    Messages(Vec<Delivery>),
     /// `ACK_CONFIRMED <message_id>`: the message will never be delivered again.
     AckConfirmed(MessageId),
+    /// `ACK_ALL <count>`: so many messages, all of one command, are durable.
+    AckAll(usize),
+    /// `ACK_CONFIRMED_ALL <count>`: so many messages, all of one command, will never be delivered again.
+    AckConfirmedAll(usize),
     /// `Rejected <message_id>`
     Rejected(MessageId),
     /// `Resend requested`
@@ -73,7 +79,7 @@ pub struct Delivery {
     /// Which message.
     pub message_id: MessageId,
     /// The envelope's bytes, as they came.
-    pub envelope: Bytes,
+    pub envelope: EnvelopeBytes,
 }
 
 impl Delivery {
@@ -83,17 +89,50 @@ impl Delivery {
     ///
     /// [`EnvelopeError`] if what the server delivered is none.
     pub fn parse_envelope(&self) -> Result<Envelope, EnvelopeError> {
-        Envelope::parse(self.envelope.clone())
+        Ok(EnvelopeReader::default().read(&self.envelope)?.0)
     }
 
     /// Appends the delivery to `out`, with its line ending.
     pub fn encode(&self, out: &mut BytesMut) {
         out.reserve(self.envelope.len() + self.message_id.as_str().len() + 11);
         put(out, &["Message: ", self.message_id.as_str(), " "]);
-        out.put_slice(&self.envelope);
+        self.envelope.put(out);
         out.put_u8(b'\n');
     }
+
+    /// Appends deliveries to `out` in as few lines as their envelopes allow, [`Reply::Messages`] where they are packed.
+    pub fn encode_packed(mut deliveries: &[Self], out: &mut BytesMut) {
+        while let Some(first) = deliveries.first() {
+            let Some(shared) = first.envelope.shared() else {
+                first.encode(out);
+                deliveries = deliveries.get(1..).unwrap_or_default();
+                continue;
+            };
+            let mut bytes = 0;
+            let together = deliveries
+                .iter()
+                .take_while(|delivery| {
+                    let with_this = bytes + delivery.envelope.own().len();
+                    let joins = (bytes == 0 || with_this <= PACKED_BYTES)
+                        && delivery.envelope.shares_with(&first.envelope);
+                    if joins {
+                        bytes = with_this;
+                    }
+                    joins
+                })
+                .count();
+            let (line, rest) = deliveries.split_at(together);
+            out.reserve(bytes + 2 * together + shared.len() + 32);
+            out.put_slice(b"Messages: ");
+            packed::put(line.iter().map(|delivery| &delivery.envelope), shared, out);
+            out.put_u8(b'\n');
+            deliveries = rest;
+        }
+    }
 }
+
+/// Packed deliveries share a line up to so many bytes. Clients have a limit for a line, too.
+const PACKED_BYTES: usize = 64 * 1024;
 
 /// Which argument is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,9 +278,12 @@ impl Reply {
     ///
     /// [`ReplyError`] if it is no reply.
     pub fn parse(line: &Bytes) -> Result<Self, ReplyError> {
-        // A delivery is the one long reply: its envelope is not checked here, only its id.
+        // Deliveries are the long replies: their envelopes are not checked here, only their ids.
         if let Some(rest) = line.strip_prefix(b"Message: ") {
             return parse_delivery(line, rest).ok_or_else(|| no_reply(line));
+        }
+        if let Some(rest) = line.strip_prefix(b"Messages: ") {
+            return parse_deliveries(line, rest).ok_or_else(|| no_reply(line));
         }
         let text = std::str::from_utf8(line).map_err(|_| no_reply(line))?;
         parse_text(text).ok_or_else(|| no_reply(line))
@@ -251,8 +293,11 @@ impl Reply {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(delivery) => return delivery.encode(out),
+            Self::Messages(deliveries) => return Delivery::encode_packed(deliveries, out),
             Self::Ack(id) => put(out, &["ACK ", id.as_str()]),
             Self::AckConfirmed(id) => put(out, &["ACK_CONFIRMED ", id.as_str()]),
+            Self::AckAll(count) => put(out, &["ACK_ALL ", &count.to_string()]),
+            Self::AckConfirmedAll(count) => put(out, &["ACK_CONFIRMED_ALL ", &count.to_string()]),
             Self::Rejected(id) => put(out, &["Rejected ", id.as_str()]),
             Self::PublicKey(key) => put(out, &["Public key: ", key]),
             Self::SignedKey(key) => put(out, &["Signed key: ", key]),
@@ -303,8 +348,17 @@ fn parse_delivery(line: &Bytes, rest: &[u8]) -> Option<Reply> {
     let end = memchr::memchr(b' ', rest)?;
     let (id, envelope) = rest.split_at_checked(end)?;
     let message_id = MessageId::new(std::str::from_utf8(id).ok()?).ok()?;
-    let envelope = line.slice_ref(envelope.get(1..)?);
+    let envelope = EnvelopeBytes::from(line.slice_ref(envelope.get(1..)?));
     (!envelope.is_empty()).then_some(Reply::Message(Delivery { message_id, envelope }))
+}
+
+fn parse_deliveries(line: &Bytes, list: &[u8]) -> Option<Reply> {
+    let delivery = |envelope: EnvelopeBytes| {
+        let message_id = packed::message_id(envelope.own())?;
+        Some(Delivery { message_id, envelope })
+    };
+    let deliveries = packed::split(line, list)?.into_iter().map(delivery);
+    deliveries.collect::<Option<_>>().map(Reply::Messages)
 }
 
 fn parse_text(text: &str) -> Option<Reply> {
@@ -314,6 +368,12 @@ fn parse_text(text: &str) -> Option<Reply> {
     }
     if let Some(rest) = text.strip_prefix("ACK_CONFIRMED ") {
         return Some(Reply::AckConfirmed(id(rest)?));
+    }
+    if let Some(rest) = text.strip_prefix("ACK_ALL ") {
+        return Some(Reply::AckAll(rest.parse().ok()?));
+    }
+    if let Some(rest) = text.strip_prefix("ACK_CONFIRMED_ALL ") {
+        return Some(Reply::AckConfirmedAll(rest.parse().ok()?));
     }
     if let Some((fixed, _)) = FIXED.iter().find(|(_, fixed)| *fixed == text) {
         return Some(fixed.clone());

@@ -15,6 +15,16 @@ fn parse(line: &str) -> Result<Reply, ReplyError> {
     Reply::parse(&Bytes::copy_from_slice(line.as_bytes()))
 }
 
+/// A delivery whose envelope shares `"a": 1`.
+fn packed(name: &str) -> Delivery {
+    let own = format!("{{\"message_id\":\"{name}\"");
+    let shared = Bytes::from_static(b",\"a\": 1}");
+    Delivery {
+        message_id: id(name),
+        envelope: EnvelopeBytes::packed(own.into(), shared),
+    }
+}
+
 /// Every reply and its exact text: older clients compare them.
 fn texts() -> Vec<(Reply, &'static str)> {
     let coded = ErrorReply::new(ErrorCode::NoRoute, "exchange 'e' has no queue bound by 'k'");
@@ -28,11 +38,17 @@ fn texts() -> Vec<(Reply, &'static str)> {
         (
             Reply::Message(Delivery {
                 message_id: id("m-1"),
-                envelope: Bytes::from_static(b"{\"a\": 1}"),
+                envelope: Bytes::from_static(b"{\"a\": 1}").into(),
             }),
             "Message: m-1 {\"a\": 1}\n",
         ),
+        (
+            Reply::Messages(vec![packed("m-1"), packed("m-2")]),
+            "Messages: 2 {\"message_id\":\"m-1\"} {\"message_id\":\"m-2\"} {\"a\": 1}\n",
+        ),
         (Reply::AckConfirmed(id("m-1")), "ACK_CONFIRMED m-1\n"),
+        (Reply::AckAll(250), "ACK_ALL 250\n"),
+        (Reply::AckConfirmedAll(2), "ACK_CONFIRMED_ALL 2\n"),
         (Reply::Rejected(id("m-1")), "Rejected m-1\n"),
         (Reply::ResendRequested, "Resend requested\n"),
         (Reply::UnauthorizedResend, "Unauthorized resend request\n"),
@@ -148,7 +164,41 @@ proptest! {
     fn a_delivery_shares_the_lines_memory(id in "[!-~]{1,255}", envelope in "\\{[ -~]{0,200}\\}") {
         let line = Bytes::from(format!("Message: {id} {envelope}"));
         let Ok(Reply::Message(delivery)) = Reply::parse(&line) else { panic!("no delivery") };
-        prop_assert_eq!(&delivery.envelope[..], envelope.as_bytes());
-        prop_assert!(line.as_ptr_range().contains(&delivery.envelope.as_ptr()));
+        prop_assert_eq!(&delivery.envelope.own()[..], envelope.as_bytes());
+        prop_assert!(line.as_ptr_range().contains(&delivery.envelope.own().as_ptr()));
     }
+}
+
+#[test]
+fn deliveries_share_a_line_as_far_as_they_share_anything() {
+    let other = Delivery {
+        message_id: id("m-3"),
+        envelope: EnvelopeBytes::packed("{\"message_id\":\"m-3\"".into(), ",\"a\": 2}".into()),
+    };
+    let whole = Delivery {
+        message_id: id("m-4"),
+        envelope: Bytes::from_static(b"{}").into(),
+    };
+    let mut out = BytesMut::new();
+    Delivery::encode_packed(
+        &[packed("m-1"), packed("m-2"), other, whole, packed("m-5")],
+        &mut out,
+    );
+    assert_eq!(
+        out,
+        "Messages: 2 {\"message_id\":\"m-1\"} {\"message_id\":\"m-2\"} {\"a\": 1}\n\
+         Messages: 1 {\"message_id\":\"m-3\"} {\"a\": 2}\n\
+         Message: m-4 {}\n\
+         Messages: 1 {\"message_id\":\"m-5\"} {\"a\": 1}\n"
+    );
+    let mut long = packed("m-1");
+    let own = format!("{{\"message_id\":\"m-1\",\"x\":\"{}\"", "x".repeat(30_000));
+    long.envelope = EnvelopeBytes::packed(own.into(), ",\"a\": 1}".into());
+    out.clear();
+    Delivery::encode_packed(&vec![long; 7], &mut out);
+    let counts: Vec<u8> = out
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(|line| line[10])
+        .collect();
+    assert_eq!(counts, b"2221", "lines stay short");
 }

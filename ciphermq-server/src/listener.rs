@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -29,6 +30,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 /// How long what was sent may stay unacknowledged by the peer's TCP.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many bytes are read from a socket at once, at most. Memory that was never filled costs none.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +120,7 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
     }
     let limit = broker.limits().handshake_timeout;
     let handshake = tokio::select! {
-        handshake = tokio::time::timeout(limit, acceptor.accept(stream)) => handshake,
+        handshake = tokio::time::timeout(limit, acceptor.accept(read_ahead(stream))) => handshake,
         () = stop.requested() => return,
     };
     let stream = match handshake {
@@ -141,7 +145,12 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
     tracing::info!(%client_id, %address, "Client disconnected");
 }
 
-fn chain(stream: &TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
+/// TLS asks for a few kilobytes at a time: many of its reads are one of the socket's.
+fn read_ahead(stream: TcpStream) -> BufReader<TcpStream> {
+    BufReader::with_capacity(READ_AHEAD, stream)
+}
+
+fn chain(stream: &TlsStream<BufReader<TcpStream>>) -> &[CertificateDer<'static>] {
     stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             "It stays in the queue. `ciphermq-cli receive` sets such messages aside.",
         )
     };
-    let envelope = Envelope::parse(delivery.envelope).map_err(|error| unopenable(&error))?;
+    let envelope = delivery.parse_envelope().map_err(|error| unopenable(&error))?;
     if envelope.message_id != delivery.message_id {
         return Err(unopenable(
             &"the envelope was delivered under another message's id",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,6 +23,12 @@ use crate::error::{ConnectError, ConnectErrorKind};
 
 /// A peer that does not acknowledge what was sent for so long is taken for gone, on systems that can say so.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many bytes are read from a socket at once, at most: TLS asks for a few kilobytes at a time.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// A connection.
+pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// Makes connections to one server.
 #[derive(Debug)]
@@ -93,7 +100,7 @@ impl Connector {
     }
 
     /// Connects. The time limit is the caller's.
-    pub(crate) async fn connect(&self) -> Result<(TlsStream<TcpStream>, TlsDetails), ConnectError> {
+    pub(crate) async fn connect(&self) -> Result<(Stream, TlsDetails), ConnectError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|error| self.trouble(Stage::Tcp, error))?;
@@ -104,7 +111,10 @@ impl Connector {
         let stream = self
             .tls
             .0
-            .connect(self.server_name.clone(), tcp)
+            .connect(
+                self.server_name.clone(),
+                BufReader::with_capacity(READ_AHEAD, tcp),
+            )
             .await
             .map_err(|error| self.trouble(Stage::Handshake, error))?;
         let session = stream.get_ref().1;

@@ -45,17 +45,20 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a delivery in, unless it is here already.
-    pub(crate) fn deliver(&self, delivery: Delivery) -> Result<(), Overflow> {
+    /// Puts deliveries in, unless they are here already.
+    pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
-        if state.present.contains(&delivery.message_id) {
-            return Ok(());
+        let State { queue, present, .. } = &mut *state;
+        for delivery in deliveries {
+            if present.contains(&delivery.message_id) {
+                continue;
+            }
+            if queue.len() >= self.limit {
+                return Err(Overflow);
+            }
+            present.insert(delivery.message_id.clone());
+            queue.push_back(delivery);
         }
-        if state.queue.len() >= self.limit {
-            return Err(Overflow);
-        }
-        state.present.insert(delivery.message_id.clone());
-        state.queue.push_back(delivery);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -114,8 +117,12 @@ mod tests {
     fn delivery(id: &str) -> Delivery {
         Delivery {
             message_id: MessageId::new(id).unwrap(),
-            envelope: Bytes::from_static(b"{}"),
+            envelope: Bytes::from_static(b"{}").into(),
         }
+    }
+
+    fn deliver(inbox: &Inbox, id: &str) -> Result<(), Overflow> {
+        inbox.deliver(vec![delivery(id)])
     }
 
     fn ids(inbox: &Inbox) -> Vec<String> {
@@ -128,13 +135,13 @@ mod tests {
     fn what_is_held_is_not_handed_out_again_until_it_is_let_go() {
         let inbox = Inbox::new(10);
         for id in ["a", "b", "a"] {
-            inbox.deliver(delivery(id)).unwrap();
+            deliver(&inbox, id).unwrap();
         }
         assert_eq!(ids(&inbox), ["a", "b"]);
-        inbox.deliver(delivery("a")).unwrap();
+        deliver(&inbox, "a").unwrap();
         assert_eq!(ids(&inbox), [""; 0]);
         inbox.release(&MessageId::new("a").unwrap());
-        inbox.deliver(delivery("a")).unwrap();
+        deliver(&inbox, "a").unwrap();
         assert_eq!(ids(&inbox), ["a"]);
     }
 
@@ -142,12 +149,12 @@ mod tests {
     fn a_lost_connection_takes_what_nobody_has_taken() {
         let inbox = Inbox::new(10);
         for id in ["a", "b", "c"] {
-            inbox.deliver(delivery(id)).unwrap();
+            deliver(&inbox, id).unwrap();
         }
         assert_eq!(inbox.pop().unwrap().message_id.as_str(), "a");
         inbox.purge();
         for id in ["a", "b", "c"] {
-            inbox.deliver(delivery(id)).unwrap();
+            deliver(&inbox, id).unwrap();
         }
         assert_eq!(ids(&inbox), ["b", "c"], "`a` is in the application's hands");
     }
@@ -156,11 +163,11 @@ mod tests {
     fn a_server_that_ignores_the_prefetch_is_noticed() {
         let inbox = Inbox::new(1);
         for index in 0..18 {
-            inbox.deliver(delivery(&index.to_string())).unwrap();
+            deliver(&inbox, &index.to_string()).unwrap();
         }
-        assert_eq!(inbox.deliver(delivery("one-too-many")), Err(Overflow));
+        assert_eq!(deliver(&inbox, "one-too-many"), Err(Overflow));
         assert_eq!(
-            inbox.deliver(delivery("0")),
+            deliver(&inbox, "0"),
             Ok(()),
             "what is there already needs no room"
         );
@@ -174,7 +181,7 @@ mod tests {
         };
         let mut first = waiting(inbox.clone());
         assert!(first.poll().is_pending() && !first.is_woken());
-        inbox.deliver(delivery("a")).unwrap();
+        deliver(&inbox, "a").unwrap();
         assert!(first.is_woken());
         assert!(matches!(first.poll(), Poll::Ready(Some(_))));
         let mut second = waiting(inbox.clone());

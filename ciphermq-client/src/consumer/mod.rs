@@ -48,7 +48,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use ciphermq_crypto::{OpenError, Opened, Opener};
-use ciphermq_protocol::{ClientId, Delivery, Envelope, MessageId, QueueName};
+use ciphermq_protocol::envelope::EnvelopeReader;
+use ciphermq_protocol::{ClientId, Delivery, MessageId, QueueName};
 use futures_util::Stream;
 
 pub use acker::{AckSummary, Acker};
@@ -77,6 +78,7 @@ const YIELD_AFTER: usize = 64;
 pub struct Consumer {
     queue: QueueName,
     opener: Opener,
+    reader: EnvelopeReader,
     /// A sender's certificate that is being asked for. What was delivered after its message waits for it.
     lookup: Option<Lookup>,
     shared: Arc<Shared>,
@@ -116,6 +118,7 @@ impl Consumer {
         Self {
             queue,
             opener,
+            reader: EnvelopeReader::default(),
             lookup: None,
             shared: Arc::new(shared),
         }
@@ -209,22 +212,22 @@ impl Consumer {
             envelope: raw,
         } = delivery;
         let refuse = |reason| {
-            let unopenable = Unopenable::new(message_id.clone(), raw.clone(), reason, self.shared.clone());
+            let unopenable = Unopenable::new(message_id.clone(), raw.to_bytes(), reason, self.shared.clone());
             Some(Err(ConsumeError::Unopenable(unopenable)))
         };
-        let (envelope, fields) = match Envelope::read(&raw, None) {
+        let (envelope, fields) = match self.reader.read(&raw) {
             Ok(read) if read.0.message_id == message_id => read,
             Ok(_) => return refuse(UnopenableReason::OtherId),
             Err(error) => return refuse(UnopenableReason::NoEnvelope(error.to_string())),
         };
         // What this sender has proved to have sent, and was processed, is not opened again; its key may be gone.
         let sender = envelope.sender_client_id.as_ref();
-        if sender.is_some() && self.is_processed(sender, &message_id) {
-            self.leave_out(message_id);
+        if sender.is_some() && self.shared.is_processed(sender, &message_id) {
+            self.shared.leave_out(message_id);
             return None;
         }
         match self.opener.open_read(&envelope, &fields) {
-            Ok(opened) => self.hand_over(opened),
+            Ok(opened) => self.shared.hand_over(opened),
             Err(OpenError::CertificateNeeded { sender, fingerprint }) => {
                 let shared = self.shared.clone();
                 self.lookup = Some(Lookup::start(shared, envelope, sender, fingerprint));
@@ -232,27 +235,6 @@ impl Consumer {
             }
             Err(error) => refuse(UnopenableReason::Sealed(error)),
         }
-    }
-
-    /// Hands over a message, unless it comes from a sender that proved nothing and was processed before.
-    fn hand_over(&self, opened: Opened) -> Option<Result<Message, ConsumeError>> {
-        if !opened.is_sender_verified && self.is_processed(None, &opened.message_id) {
-            self.leave_out(opened.message_id);
-            return None;
-        }
-        Some(Ok(Message::new(opened, self.shared.clone())))
-    }
-
-    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
-        self.shared.lock_dedup().is_processed(sender, message_id)
-    }
-
-    /// Acks again what was processed before.
-    fn leave_out(&self, message_id: MessageId) {
-        self.shared.duplicates.fetch_add(1, Ordering::Relaxed);
-        self.shared.inbox.release(&message_id);
-        // If the connection is closed it comes again, and is left out again.
-        let _ = self.shared.handle.push_acks([AckItem::again(message_id)]);
     }
 
     /// What to do with a delivery whose sender's certificate was asked for; `None` if nothing can come any more.
@@ -273,18 +255,39 @@ impl Consumer {
             }
         }
         let reason = match self.opener.open(&envelope) {
-            Ok(opened) => return self.hand_over(opened),
+            Ok(opened) => return self.shared.hand_over(opened),
             Err(OpenError::CertificateNeeded { .. }) => {
                 UnopenableReason::NoCertificate { sender, fingerprint }
             }
             Err(error) => UnopenableReason::Sealed(error),
         };
-        let unopenable = Unopenable::new(message_id, envelope.raw().clone(), reason, self.shared.clone());
+        let unopenable = Unopenable::new(message_id, envelope.raw().to_bytes(), reason, self.shared.clone());
         Some(Err(ConsumeError::Unopenable(unopenable)))
     }
 }
 
 impl Shared {
+    /// Hands over a message, unless it comes from a sender that proved nothing and was processed before.
+    fn hand_over(self: &Arc<Self>, opened: Opened) -> Option<Result<Message, ConsumeError>> {
+        if !opened.is_sender_verified && self.is_processed(None, &opened.message_id) {
+            self.leave_out(opened.message_id);
+            return None;
+        }
+        Some(Ok(Message::new(opened, Arc::clone(self))))
+    }
+
+    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
+        self.lock_dedup().is_processed(sender, message_id)
+    }
+
+    /// Acks again what was processed before.
+    fn leave_out(&self, message_id: MessageId) {
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
+        self.inbox.release(&message_id);
+        // If the connection is closed it comes again, and is left out again.
+        let _ = self.handle.push_acks([AckItem::again(message_id)]);
+    }
+
     pub(crate) fn lock_dedup(&self) -> std::sync::MutexGuard<'_, Box<dyn Deduplication>> {
         self.dedup
             .lock()

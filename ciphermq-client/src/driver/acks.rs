@@ -146,6 +146,14 @@ impl Acks {
                     }
                 }
             }
+            (About::All(numbers), Reply::AckConfirmedAll(_)) => {
+                for number in numbers {
+                    self.settle(number, Ok(()));
+                }
+            }
+            (About::All(_), reply @ Reply::AckAll(_)) => {
+                return Err(Violation(format!("{reply:?} answers another command")));
+            }
             (About::All(numbers), Reply::Error(error)) => {
                 for number in numbers {
                     self.failed(number, error.clone());

@@ -50,6 +50,8 @@ pub(crate) struct Machine {
 struct Link {
     session: Session,
     max_line_bytes: usize,
+    /// The server takes packed batches.
+    packs: bool,
     storage_wait: Duration,
     last_sent: Instant,
     last_received: Instant,
@@ -150,6 +152,7 @@ impl Machine {
         self.link = Some(Link {
             session,
             max_line_bytes,
+            packs: hello.packed,
             storage_wait: Duration::from_millis(hello.limits.storage_wait_ms),
             last_sent: now,
             last_received: now,
@@ -180,10 +183,10 @@ impl Machine {
         link.last_received = now;
         while let Some(answer) = link.session.next(buffer)? {
             match answer {
-                Answer::Delivery(delivery) => {
+                Answer::Deliveries(deliveries) => {
                     let Some(inbox) = &self.inbox else { continue };
                     inbox
-                        .deliver(delivery)
+                        .deliver(deliveries)
                         .map_err(|_| Violation("it delivers more messages than were asked for".to_owned()))?;
                 }
                 // Who has stopped waiting does not want to know.
@@ -210,7 +213,8 @@ impl Machine {
             } else if let Some((numbers, command)) = self.acks.take_line(now, link.max_line_bytes) {
                 command.encode(out);
                 link.session.expect(Expected::Acked(Line::new(numbers)));
-            } else if let Some((id, numbers, command)) = self.publications.take_line(now, link.max_line_bytes)
+            } else if let Some((id, numbers, command)) =
+                self.publications.take_line(now, link.max_line_bytes, link.packs)
             {
                 command.encode(out);
                 link.session.expect(Expected::Published(id, Line::new(numbers)));

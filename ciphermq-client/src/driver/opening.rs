@@ -27,6 +27,7 @@ impl Opening {
         let request = HelloRequest {
             consumer: setup.consumer.clone(),
             client: Some(program.to_owned()),
+            packed: true,
         };
         let json = serde_json::to_string(&request).map_err(|error| {
             ConnectError::new(ConnectErrorKind::Protocol, error.to_string()).caused_by(error)
@@ -155,7 +156,7 @@ mod tests {
         let (mut opening, sent) = opening(consume());
         assert_eq!(
             sent,
-            "hello {\"consumer\":\"u\",\"client\":\"p 1\"}\ndeclare_queue q\nconsume q\n"
+            "hello {\"consumer\":\"u\",\"client\":\"p 1\",\"packed\":true}\ndeclare_queue q\nconsume q\n"
         );
         let replies = format!("{HELLO}\nQueue declared\nSubscribed to queue\nMessage: m {{}}\n");
         let mut buffer = BytesMut::new();

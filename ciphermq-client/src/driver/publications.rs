@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use ciphermq_protocol::{Command, ErrorReply, Reply};
+use ciphermq_protocol::{Command, Envelope, ErrorReply, Reply};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -114,11 +114,12 @@ impl Publications {
             .min()
     }
 
-    /// The next `publish_batch` line, of the publisher after the last one that has something to send.
+    /// The next `publish_packed` or `publish_batch` line, of the publisher after the last one that has something to send.
     pub(crate) fn take_line(
         &mut self,
         now: Instant,
         max_line_bytes: usize,
+        packs: bool,
     ) -> Option<(PublisherId, Vec<u64>, Command)> {
         let turns: Vec<PublisherId> = match self.last {
             Some(last) => {
@@ -136,7 +137,7 @@ impl Publications {
             let Some(publication) = self.publishers.get_mut(&id) else {
                 continue;
             };
-            if let Some((numbers, command)) = publication.take_line(now, max_line_bytes) {
+            if let Some((numbers, command)) = publication.take_line(now, max_line_bytes, packs) {
                 self.last = Some(id);
                 return Some((id, numbers, command));
             }
@@ -189,7 +190,7 @@ impl Publication {
         self.outbox.is_empty() && self.flushes.is_empty() && Arc::strong_count(&self.setup.window) == 1
     }
 
-    fn take_line(&mut self, now: Instant, max_line_bytes: usize) -> Option<(Vec<u64>, Command)> {
+    fn take_line(&mut self, now: Instant, max_line_bytes: usize, packs: bool) -> Option<(Vec<u64>, Command)> {
         let PublisherSetup {
             exchange,
             routing_key,
@@ -209,20 +210,26 @@ impl Publication {
                 self.settle(number, Err(PublishError::new(PublishErrorKind::TooLarge, what)));
                 continue;
             }
-            let envelopes = numbers
+            let envelopes: Vec<Envelope> = numbers
                 .iter()
                 .filter_map(|&number| self.outbox.item(number))
                 .map(|item| item.envelope.clone())
                 .collect();
             let (exchange, routing_key) = (self.setup.exchange.clone(), self.setup.routing_key.clone());
-            return Some((
-                numbers,
+            let command = if packs && share(&envelopes) {
+                Command::PublishPacked {
+                    exchange,
+                    routing_key,
+                    envelopes,
+                }
+            } else {
                 Command::PublishBatch {
                     exchange,
                     routing_key,
                     envelopes,
-                },
-            ));
+                }
+            };
+            return Some((numbers, command));
         }
     }
 
@@ -252,6 +259,14 @@ impl Publication {
                     Reply::Error(error) => self.failed(number, error),
                     other => return Err(Violation(format!("a message was answered with {other:?}"))),
                 }
+            }
+            (About::All(numbers), Reply::AckAll(_)) => {
+                for number in numbers {
+                    self.settle(number, Ok(()));
+                }
+            }
+            (About::All(_), reply @ Reply::AckConfirmedAll(_)) => {
+                return Err(Violation(format!("{reply:?} answers another command")));
             }
             (About::All(numbers), Reply::Error(error)) => {
                 for number in numbers {
@@ -341,6 +356,15 @@ impl Publication {
         }
         false
     }
+}
+
+/// Whether all of them share one piece of their bytes. Between two sessions they don't.
+fn share(envelopes: &[Envelope]) -> bool {
+    envelopes.first().is_some_and(|first| {
+        envelopes
+            .iter()
+            .all(|envelope| envelope.raw().shares_with(first.raw()))
+    })
 }
 
 fn refused(kind: PublishErrorKind, error: &ErrorReply) -> PublishError {

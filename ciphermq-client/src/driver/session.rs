@@ -57,8 +57,8 @@ impl Line {
 /// What a line means.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// A message for the consumer.
-    Delivery(Delivery),
+    /// Messages for the consumer.
+    Deliveries(Vec<Delivery>),
     /// The reply to a request.
     Request(Request, Reply),
     /// What became of a message.
@@ -83,7 +83,7 @@ pub(crate) struct ItemAnswer {
 pub(crate) enum About {
     /// One item, which the server calls by this id.
     One(u64, MessageId),
-    /// All of the line: it was refused as a whole.
+    /// All of the line.
     All(Vec<u64>),
 }
 
@@ -115,7 +115,8 @@ impl Session {
         let Some(line) = line else { return Ok(None) };
         let reply = Reply::parse(&line).map_err(|error| Violation(error.to_string()))?;
         match reply {
-            Reply::Message(delivery) if self.is_consuming => Ok(Some(Answer::Delivery(delivery))),
+            Reply::Message(delivery) if self.is_consuming => Ok(Some(Answer::Deliveries(vec![delivery]))),
+            Reply::Messages(deliveries) if self.is_consuming => Ok(Some(Answer::Deliveries(deliveries))),
             reply => self.answer(reply).map(Some),
         }
     }
@@ -188,17 +189,24 @@ fn item_answer(
     id: Option<MessageId>,
     reply: Reply,
 ) -> Result<(ItemAnswer, Option<Line>), Violation> {
+    if let Reply::AckAll(count) | Reply::AckConfirmedAll(count) = reply
+        && (count != line.numbers.len() || line.answered > 0)
+    {
+        return Err(unasked(&reply));
+    }
     let Some(id) = id else {
-        // A refusal of the whole is one line, and the first.
-        let is_refusal = matches!(
+        // What is said of the whole is one line, and the first.
+        let is_of_all = matches!(
             reply,
-            Reply::Error(_)
+            Reply::AckAll(_)
+                | Reply::AckConfirmedAll(_)
+                | Reply::Error(_)
                 | Reply::InvalidBatchFormat(_)
                 | Reply::InvalidMessageFormat(_)
                 | Reply::Missing(_)
                 | Reply::UnknownCommand
         );
-        if !is_refusal || line.answered > 0 {
+        if !is_of_all || line.answered > 0 {
             return Err(unasked(&reply));
         }
         return Ok((

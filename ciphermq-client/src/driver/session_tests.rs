@@ -48,7 +48,13 @@ fn meaning(answer: Answer) -> String {
         }
     };
     match answer {
-        Answer::Delivery(delivery) => format!("delivery {}", delivery.message_id),
+        Answer::Deliveries(deliveries) => {
+            let ids: Vec<&str> = deliveries
+                .iter()
+                .map(|delivery| delivery.message_id.as_str())
+                .collect();
+            format!("delivery {}", ids.join(" "))
+        }
         Answer::Request(request, _) => match request.command {
             Command::GetPublicKey { client_id } => format!("reply to {client_id}"),
             other => format!("reply to {other:?}"),
@@ -124,6 +130,24 @@ fn a_batch_is_refused_as_a_whole_by_one_line() {
 }
 
 #[test]
+fn a_whole_line_is_answered_by_one_line() {
+    let acks = Expected::Acked(Line::new(vec![4, 5]));
+    let mut session = session(true, [published(&[1, 2, 3]), acks, Expected::Pong]);
+    assert_eq!(
+        read(
+            &mut session,
+            "ACK_ALL 3\nMessages: 1 {\"message_id\":\"d1\"} {\"a\":1}\nACK_CONFIRMED_ALL 2\nPONG\n"
+        ),
+        [
+            "published [1, 2, 3], last",
+            "delivery d1",
+            "acked [4, 5], last",
+            "pong"
+        ]
+    );
+}
+
+#[test]
 fn what_was_not_asked_for_is_a_violation() {
     for (expected, text) in [
         (None, "PONG\n"),
@@ -139,6 +163,10 @@ fn what_was_not_asked_for_is_a_violation() {
             Some(published(&[1, 2])),
             "ACK m1\nError: no_route: about nobody\n",
         ),
+        (Some(published(&[1, 2])), "ACK_ALL 1\n"),
+        (Some(published(&[1, 2])), "ACK_ALL 3\n"),
+        (Some(published(&[1, 2])), "ACK m1\nACK_ALL 2\n"),
+        (Some(Expected::Pong), "ACK_ALL 1\n"),
         (Some(Expected::Acked(Line::new(vec![1]))), "ACK m1\n"),
         (Some(Expected::Pong), "what is this\n"),
         (Some(Expected::Pong), "\n"),

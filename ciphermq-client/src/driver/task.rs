@@ -8,17 +8,15 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use ciphermq_protocol::hello::HelloReply;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
-use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_rustls::client::TlsStream;
 
 use super::handle::Shared;
 use super::machine::{Broken, Machine};
 use super::opening::Opening;
 use super::{Handle, Op, Settings, Setup};
 use crate::client::Connection;
-use crate::connector::{Connector, Stage};
+use crate::connector::{Connector, Stage, Stream};
 use crate::consumer::Inbox;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
@@ -32,7 +30,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// A connection on which hello and the set-up were answered.
 struct Established {
-    stream: TlsStream<TcpStream>,
+    stream: Stream,
     /// What came behind the replies to them.
     buffer: BytesMut,
     connection: Connection,

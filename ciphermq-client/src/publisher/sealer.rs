@@ -141,9 +141,9 @@ impl Sealer {
     }
 }
 
-/// How long a `publish_batch` line is beside its envelopes and the commas between them.
+/// How long a `publish_packed` or `publish_batch` line is at most beside its envelopes and what stands between them.
 pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
-    "publish_batch   []".len() + exchange.as_str().len() + routing_key.as_str().len()
+    "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
 }
 
 fn sealing(error: &SealError) -> PublishError {

@@ -1,4 +1,4 @@
-//! `publish` and `publish_batch`: from envelopes to rows, and back to replies.
+//! `publish`, `publish_batch` and `publish_packed`: from envelopes to rows, and back to replies.
 
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub struct Publishing {
     deadline: Instant,
     /// A batch's errors name their message.
     is_batch: bool,
+    /// One line is enough if all of them were stored.
+    packs: bool,
 }
 
 impl Session {
@@ -72,6 +74,7 @@ impl Session {
             outcomes,
             deadline,
             is_batch,
+            packs: self.packs && is_batch,
         }
     }
 
@@ -121,7 +124,7 @@ impl Session {
             exchange: exchange.clone(),
             routing_key: routing_key.clone(),
             queues,
-            digest: (!envelope.has_suite).then(|| Sha256::digest(envelope.raw()).into()),
+            digest: (!envelope.has_suite).then(|| Sha256::digest(envelope.raw().to_bytes()).into()),
             envelope,
             sent_time,
         }
@@ -129,7 +132,8 @@ impl Session {
 }
 
 impl Publishing {
-    /// Waits for the store, and tells the replies, one a message, in order. May be dropped and awaited again.
+    /// Waits for the store, and tells the replies, one a message, in order; or one for all, if the client takes that and
+    /// all were stored. May be dropped and awaited again.
     pub async fn replies(&mut self) -> Vec<Reply> {
         // The writer answers at the deadline by itself; the time limit here is for its being held up.
         let stored = match &mut self.outcomes {
@@ -138,6 +142,9 @@ impl Publishing {
                 .unwrap_or(Err(WriteError::Unavailable)),
             None => Ok(Vec::new()),
         };
+        if self.packs && all_acknowledged(&stored, self.messages.len()) {
+            return vec![Reply::AckAll(self.messages.len())];
+        }
         let mut stored = stored.map(Vec::into_iter);
         let mut replies = Vec::with_capacity(self.messages.len());
         for (message_id, refused) in std::mem::take(&mut self.messages) {
@@ -158,6 +165,22 @@ impl Publishing {
         }
         replies
     }
+}
+
+/// Whether so many messages, and no fewer, were stored now or before.
+fn all_acknowledged(
+    stored: &Result<Vec<Result<PublishOutcome, WriteError>>, WriteError>,
+    messages: usize,
+) -> bool {
+    let is_acknowledged = |outcome: &Result<_, _>| {
+        matches!(
+            outcome,
+            Ok(PublishOutcome::Stored { .. } | PublishOutcome::Duplicate)
+        )
+    };
+    stored
+        .as_ref()
+        .is_ok_and(|stored| stored.len() == messages && stored.iter().all(is_acknowledged))
 }
 
 fn acknowledged(outcome: PublishOutcome) -> Result<(), ErrorReply> {

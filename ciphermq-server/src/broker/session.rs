@@ -29,6 +29,8 @@ pub struct Session {
     pub(super) client_id: ClientId,
     consumer: Option<(ClientId, String)>,
     consuming: bool,
+    /// The client takes packed deliveries and replies.
+    pub(super) packs: bool,
     /// Tells that the client lives.
     pub pulse: Arc<Pulse>,
     /// Woken when another connection of the same consumer takes over.
@@ -52,6 +54,7 @@ impl Session {
             client_id,
             consumer: None,
             consuming: false,
+            packs: false,
             pulse,
             close,
         }
@@ -310,9 +313,16 @@ impl Session {
         })?))
     }
 
+    /// Whether the client takes packed deliveries and replies.
+    #[must_use]
+    pub fn packs(&self) -> bool {
+        self.packs
+    }
+
     /// `hello`
     pub fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
         let request: HelloRequest = argument("hello", json)?;
+        self.packs = request.packed;
         if let Some(consumer) = request.consumer {
             ciphermq_protocol::name::check(&consumer)
                 .map_err(|error| ErrorReply::new(ErrorCode::BadName, format!("consumer: {error}")))?;
@@ -331,6 +341,7 @@ impl Session {
                     .unwrap_or(u64::MAX),
                 storage_wait_ms: u64::try_from(limits.storage_wait.as_millis()).unwrap_or(u64::MAX),
             },
+            packed: true,
         };
         Ok(Reply::Hello(reply_json(&reply)?))
     }

@@ -80,7 +80,7 @@ impl Session {
                 let read = self.broker.reader.envelopes(&lane, seq, limit).await?;
                 for (sent_time, envelope) in read.envelopes {
                     bytes = bytes.saturating_sub(envelope.len());
-                    tally.add(waiting_key(&envelope, sent_time));
+                    tally.add(waiting_key(&envelope.to_bytes(), sent_time));
                 }
                 messages = messages.saturating_sub(read.seen);
                 seq = read.last.unwrap_or(seq);

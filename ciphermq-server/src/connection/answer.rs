@@ -12,12 +12,14 @@ use crate::store::writer::{Pending, WriteError};
 pub(super) enum Answer {
     /// This.
     Ready(Reply),
+    /// This, and from then on whether deliveries are packed.
+    Hello(Reply, bool),
     /// `Subscribed to queue`, and from then on deliveries.
     Subscribed(Subscription),
     /// What the store says of these messages.
     Publishing(Publishing),
-    /// What the store says of acks of these messages.
-    Acks(Vec<MessageId>, AckOutcomes),
+    /// What the store says of acks of these messages; in one line, if the client takes that and all were done.
+    Acks(Vec<MessageId>, AckOutcomes, bool),
     /// What the store says of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
 }
@@ -32,6 +34,7 @@ pub(super) struct Queued {
 /// What the writer does once the replies stand in the output.
 pub(super) enum Then {
     Nothing,
+    Pack(bool),
     Subscribe(Subscription),
     Settle(Vec<MessageId>),
 }
@@ -41,11 +44,21 @@ impl Answer {
     pub(super) async fn replies(&mut self) -> (Vec<Reply>, Then) {
         match self {
             Self::Ready(reply) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Nothing),
+            Self::Hello(reply, packed) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Pack(*packed)),
             Self::Subscribed(subscription) => (vec![Reply::Subscribed], Then::Subscribe(*subscription)),
             Self::Publishing(publishing) => (publishing.replies().await, Then::Nothing),
-            Self::Acks(message_ids, outcomes) => {
-                let mut outcomes = outcomes.await.unwrap_or_default().into_iter();
+            Self::Acks(message_ids, outcomes, packs) => {
+                let outcomes = outcomes.await.unwrap_or_default();
                 let message_ids = std::mem::take(message_ids);
+                let is_done =
+                    |outcome: &_| matches!(outcome, Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone));
+                if *packs && outcomes.len() == message_ids.len() && outcomes.iter().all(is_done) {
+                    return (
+                        vec![Reply::AckConfirmedAll(message_ids.len())],
+                        Then::Settle(message_ids),
+                    );
+                }
+                let mut outcomes = outcomes.into_iter();
                 let mut next = || outcomes.next().unwrap_or(Err(WriteError::Closed));
                 let reply = |id: &MessageId| confirmation(id, next(), Reply::AckConfirmed);
                 (message_ids.iter().map(reply).collect(), Then::Settle(message_ids))

@@ -191,12 +191,17 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
             exchange,
             routing_key,
             envelopes,
+        }
+        | Command::PublishPacked {
+            exchange,
+            routing_key,
+            envelopes,
         } => {
             return Answer::Publishing(session.publish(&exchange, &routing_key, envelopes, true).await);
         }
         Command::Ack { message_ids } => {
             let outcomes = session.ack(&message_ids);
-            return Answer::Acks(message_ids, outcomes);
+            return Answer::Acks(message_ids, outcomes, session.packs());
         }
         Command::Reject { message_id, reason } => {
             let outcomes = session.reject(&message_id, reason);
@@ -208,6 +213,10 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
                 Err(error) => Err(error),
             }
         }
+        Command::Hello { json } => match session.hello(&json) {
+            Ok(reply) => return Answer::Hello(reply, session.packs()),
+            Err(error) => Err(error),
+        },
         Command::DeclareQueue { queue } => session.declare_queue(&queue).await,
         Command::DeclareExchange { exchange } => session.declare_exchange(exchange).await,
         Command::Bind {
@@ -229,7 +238,6 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
         } => session.certificate(&client_id, fingerprint.as_deref()).await,
         Command::ListRejected { json } => session.rejected(&json).await,
         Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
-        Command::Hello { json } => session.hello(&json),
         Command::Ping => Ok(Reply::Pong),
     };
     Answer::Ready(reply.unwrap_or_else(Reply::Error))

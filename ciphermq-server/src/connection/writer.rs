@@ -27,6 +27,7 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
         current: None,
         out: BytesMut::new(),
         unsent: 0,
+        packs: false,
     };
     while writer.step().await.is_ok() {}
     // Farewell, so that the client can tell the end from a loss. It may be gone already.
@@ -46,6 +47,8 @@ struct Writer<O> {
     out: BytesMut,
     /// Bytes of envelopes in `out`.
     unsent: usize,
+    /// The client takes packed deliveries.
+    packs: bool,
 }
 
 impl<O: AsyncWrite + Unpin> Writer<O> {
@@ -103,16 +106,22 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         // What follows from the replies may be delivered now: it will stand after them.
         match then {
             Then::Nothing => {}
+            Then::Pack(packs) => self.packs = packs,
             Then::Subscribe(subscription) => self.receipts.subscribe(subscription),
             Then::Settle(message_ids) => self.receipts.settled(&message_ids),
         }
     }
 
     fn deliver(&mut self, deliveries: &[Delivery]) {
-        for delivery in deliveries {
-            delivery.encode(&mut self.out);
-            self.unsent += delivery.envelope.len();
+        if self.packs {
+            Delivery::encode_packed(deliveries, &mut self.out);
+        } else {
+            for delivery in deliveries {
+                delivery.encode(&mut self.out);
+            }
         }
+        let bytes: usize = deliveries.iter().map(|delivery| delivery.envelope.len()).sum();
+        self.unsent += bytes;
     }
 
     async fn write(&mut self) -> Result<(), Done> {

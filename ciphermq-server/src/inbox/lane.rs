@@ -9,12 +9,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ciphermq_protocol::MessageId;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 
 use super::{Budget, ConnectionId, What};
 use crate::store::{Page, PageLimit, Seq, Time};
 
+/// So many pages of messages are kept as they are committed, while there is memory for them: a receiver that lags for a
+/// moment does not read them from the store.
+const KEPT_PAGES: usize = 8;
 /// How many returned messages are read again at once.
 const RETURNED_PAGE: usize = 256;
 /// How long a message waits when it is parked first; doubled each further time.
@@ -36,13 +39,13 @@ pub(super) struct Waiting {
 struct Fresh {
     seq: Seq,
     message_id: MessageId,
-    envelope: Bytes,
+    envelope: EnvelopeBytes,
 }
 
 #[derive(Debug)]
 struct Returned {
     waiting: Waiting,
-    envelope: Option<Bytes>,
+    envelope: Option<EnvelopeBytes>,
 }
 
 #[derive(Debug)]
@@ -242,7 +245,7 @@ impl Lane {
         &mut self,
         seq: Seq,
         message_id: &MessageId,
-        envelope: &Bytes,
+        envelope: &EnvelopeBytes,
         ready: PageLimit,
         budget: &Budget,
     ) {
@@ -252,15 +255,18 @@ impl Lane {
             return;
         }
         let ahead = self.fresh.len() + self.loading.arrivals().len();
-        let room = ahead == 0 || (ahead < ready.messages && budget.free() >= envelope.len());
+        // Messages of one lane are mostly of one size.
+        let room = ahead == 0
+            || (ahead < KEPT_PAGES * ready.messages
+                && ahead.saturating_mul(envelope.len()) < KEPT_PAGES * ready.bytes
+                && budget.free() >= envelope.len());
         let wanted = room && !self.consumers.is_empty();
-        // A copy of its own: the line that it came in may be sixteen megabytes long.
         let fresh = |budget: &Budget| {
             budget.take(envelope.len());
             Fresh {
                 seq,
                 message_id: message_id.clone(),
-                envelope: Bytes::copy_from_slice(envelope),
+                envelope: envelope.detached(),
             }
         };
         match &mut self.loading {
@@ -275,7 +281,7 @@ impl Lane {
         }
     }
 
-    fn push_fresh(&mut self, seq: Seq, message_id: MessageId, envelope: Bytes, budget: &Budget) {
+    fn push_fresh(&mut self, seq: Seq, message_id: MessageId, envelope: EnvelopeBytes, budget: &Budget) {
         budget.take(envelope.len());
         self.fresh.push_back(Fresh {
             seq,
@@ -285,7 +291,7 @@ impl Lane {
     }
 
     /// The next message to hand out; `None` if there is none, or its envelope must be read first.
-    pub(super) fn next(&mut self, now: Instant, budget: &Budget) -> Option<(Seq, Waiting, Bytes)> {
+    pub(super) fn next(&mut self, now: Instant, budget: &Budget) -> Option<(Seq, Waiting, EnvelopeBytes)> {
         if let Some(first) = self.returned.first_entry() {
             first.get().envelope.as_ref()?;
             let (seq, returned) = first.remove_entry();
@@ -498,7 +504,7 @@ impl Lane {
         } else {
             seqs.last().copied()
         };
-        let mut found: HashMap<Seq, Bytes> = page
+        let mut found: HashMap<Seq, EnvelopeBytes> = page
             .messages
             .into_iter()
             .map(|message| (message.seq, message.envelope))

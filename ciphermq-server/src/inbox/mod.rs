@@ -24,7 +24,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{Delivery, MessageId};
 
 pub use budget::Budget;
@@ -144,7 +144,7 @@ impl Inbox {
     }
 
     /// A message for this receiver was committed.
-    pub fn committed(&mut self, queue: QueueId, seq: Seq, message_id: &MessageId, envelope: &Bytes) {
+    pub fn committed(&mut self, queue: QueueId, seq: Seq, message_id: &MessageId, envelope: &EnvelopeBytes) {
         // A lane that is not there finds the message in the store when somebody comes for it.
         if let Some(lane) = self.lanes.get_mut(&queue) {
             lane.committed(seq, message_id, envelope, self.policy.ready, &self.budget);
@@ -491,7 +491,7 @@ fn lease(
     flights: &mut HashMap<MessageId, Flight>,
     lane: &mut Lane,
     queue: QueueId,
-    (seq, waiting, envelope): (Seq, Waiting, Bytes),
+    (seq, waiting, envelope): (Seq, Waiting, EnvelopeBytes),
     (connection, credited): (ConnectionId, bool),
     (since, time): (Instant, Time),
 ) -> Option<Delivery> {

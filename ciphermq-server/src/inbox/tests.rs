@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -25,8 +26,8 @@ fn id(seq: i64) -> MessageId {
     MessageId::new(&format!("m-{seq}")).unwrap()
 }
 
-fn envelope(seq: Seq) -> Bytes {
-    Bytes::from(format!("envelope {}", seq.0))
+fn envelope(seq: Seq) -> EnvelopeBytes {
+    Bytes::from(format!("envelope {}", seq.0)).into()
 }
 
 impl Bench {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 
 /// A message's place in the order of acceptance. Grows over all queues; every copy of a message that went
@@ -238,7 +238,7 @@ pub struct StoredMessage {
     /// Its id.
     pub message_id: MessageId,
     /// Its envelope, as it came.
-    pub envelope: Bytes,
+    pub envelope: EnvelopeBytes,
 }
 
 /// How much to read at once.
@@ -273,7 +273,7 @@ pub struct Lanes {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelopes {
     /// When each was accepted, as the store wrote it, and its envelope.
-    pub envelopes: Vec<(Option<String>, Bytes)>,
+    pub envelopes: Vec<(Option<String>, EnvelopeBytes)>,
     /// How many messages were looked at, with those whose envelope stands elsewhere.
     pub seen: usize,
     /// The last one of them; `None` if the lane holds none after the given one.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::ServerName;
@@ -60,6 +61,8 @@ type Script = Arc<dyn Fn(Line<'_>) -> Vec<Vec<u8>> + Send + Sync>;
 struct State {
     pki: Arc<Pki>,
     target: SocketAddr,
+    /// Connections may pack.
+    keeps_packed: AtomicBool,
     script: Mutex<Script>,
     recorded: Mutex<Vec<Recorded>>,
 }
@@ -85,6 +88,7 @@ impl Evil {
         let state = Arc::new(State {
             pki: Arc::clone(server.pki()),
             target: server.address(),
+            keeps_packed: AtomicBool::new(false),
             script: Mutex::new(Arc::new(|line| vec![line.text.into()])),
             recorded: Mutex::default(),
         });
@@ -119,6 +123,12 @@ impl Evil {
     /// client's count out; deliveries may come and stay away as they like. A line may be a text or any bytes.
     pub fn play<L: Into<Vec<u8>>>(&self, script: impl Fn(Line<'_>) -> Vec<L> + Send + Sync + 'static) {
         *lock(&self.state.script) = Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
+    }
+
+    /// From now on connections may pack what they say. Until then it sees to it that they don't, so that a script finds every
+    /// envelope in one piece and every reply for itself.
+    pub fn keep_packed(&self) {
+        self.state.keeps_packed.store(true, Ordering::Relaxed);
     }
 
     /// From now on it is honest.
@@ -190,16 +200,19 @@ async fn pump(
             return to.shutdown().await;
         }
         let text = text.trim_end_matches(['\r', '\n']);
-        let line = Line {
-            client,
-            direction,
-            text,
-        };
         lock(&state.recorded).push(Recorded {
             client: client.to_owned(),
             direction,
             text: text.to_owned(),
         });
+        // Neither side learns that the other one packs.
+        let unpacked =
+            (!state.keeps_packed.load(Ordering::Relaxed)).then(|| text.replace(",\"packed\":true}", "}"));
+        let line = Line {
+            client,
+            direction,
+            text: unpacked.as_deref().unwrap_or(text),
+        };
         let script = Arc::clone(&lock(&state.script));
         for mut passed in script(line) {
             passed.push(b'\n');

@@ -43,7 +43,16 @@ impl Stage {
     ///
     /// If anything of that fails.
     pub async fn with(options: Options) -> Self {
-        Self::set(options, None).await
+        Self::set(options, None, false).await
+    }
+
+    /// The same with connections that pack what they say.
+    ///
+    /// # Panics
+    ///
+    /// If anything of that fails.
+    pub async fn packing(options: Options) -> Self {
+        Self::set(options, None, true).await
     }
 
     /// The same with a receiver that has an X-Wing key besides, which senders then use.
@@ -53,12 +62,15 @@ impl Stage {
     /// If anything of that fails.
     pub async fn post_quantum(options: Options) -> Self {
         let key = XWingPrivateKey::generate().expect("randomness");
-        Self::set(options, Some(key.to_base64().to_string())).await
+        Self::set(options, Some(key.to_base64().to_string()), false).await
     }
 
-    async fn set(options: Options, x_wing: Option<String>) -> Self {
+    async fn set(options: Options, x_wing: Option<String>, packs: bool) -> Self {
         let server = Server::start(options).await;
         let evil = Evil::start(&server).await;
+        if packs {
+            evil.keep_packed();
+        }
         let key = PrivateKey::generate().expect("randomness");
         let stage = Self {
             sender: connect(builder(&server, &evil, "sender")).await,

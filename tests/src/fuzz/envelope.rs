@@ -7,7 +7,7 @@ pub fn envelope(data: &[u8]) {
     let Ok(envelope) = Envelope::parse(raw.clone()) else {
         return;
     };
-    assert_eq!(envelope.raw(), &raw, "byte for byte");
+    assert_eq!(envelope.raw().to_bytes(), raw, "byte for byte");
 
     match serde_json::from_slice::<serde_json::Value>(data) {
         Ok(json) => agree(&envelope, &json),

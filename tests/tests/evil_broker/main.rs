@@ -13,6 +13,7 @@ mod desk;
 mod envelopes;
 mod keys;
 mod order;
+mod packed;
 mod replays;
 mod secrets;
 mod senders;

@@ -89,7 +89,7 @@ fn forge(stage: &Stage, id: &str, mut session: SendingSession) -> Value {
         sent_time: Timestamp::now(),
     };
     let envelope = session.seal(&header, b"forged").unwrap();
-    serde_json::from_slice(envelope.raw()).unwrap()
+    serde_json::from_slice(&envelope.raw().to_bytes()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 use ciphermq_protocol::{
     ClientId, Command, Envelope, ExchangeName, LineDecoder, MessageId, QueueName, Reply, RoutingKey,
@@ -64,8 +65,17 @@ impl Test {
         self.connect_waiting(max_line_bytes, 8_000);
     }
 
+    /// Connects to a server that packs.
+    fn connect_packing(&mut self) {
+        self.greet(100_000, 8_000, true);
+    }
+
     /// Connects to a server whose commands wait so long for its store.
     fn connect_waiting(&mut self, max_line_bytes: usize, storage_wait_ms: u64) {
+        self.greet(max_line_bytes, storage_wait_ms, false);
+    }
+
+    fn greet(&mut self, max_line_bytes: usize, storage_wait_ms: u64, packed: bool) {
         let limits = HelloLimits {
             max_line_bytes,
             max_prefetch: 100,
@@ -78,6 +88,7 @@ impl Test {
             protocol: 1,
             client_id: ClientId::new("me").unwrap(),
             limits,
+            packed,
         };
         (self.out, self.input) = (BytesMut::new(), BytesMut::new());
         self.machine.connected(self.now, &hello);
@@ -93,18 +104,24 @@ impl Test {
         self.machine.produce(self.now, &mut self.out);
         let mut lines = Vec::new();
         while let Some(line) = self.decoder.decode(&mut self.out).unwrap() {
+            let ids = |envelopes: Vec<Envelope>| {
+                let ids: Vec<_> = envelopes
+                    .iter()
+                    .map(|envelope| envelope.message_id.to_string())
+                    .collect();
+                ids.join(" ")
+            };
             lines.push(match Command::parse(&line).unwrap() {
                 Command::PublishBatch {
                     exchange,
                     routing_key,
                     envelopes,
-                } => {
-                    let ids: Vec<_> = envelopes
-                        .iter()
-                        .map(|envelope| envelope.message_id.as_str())
-                        .collect();
-                    format!("{exchange} {routing_key} {}", ids.join(" "))
-                }
+                } => format!("{exchange} {routing_key} {}", ids(envelopes)),
+                Command::PublishPacked {
+                    exchange,
+                    routing_key,
+                    envelopes,
+                } => format!("{exchange} {routing_key} packed {}", ids(envelopes)),
                 _ => String::from_utf8(line.to_vec()).unwrap(),
             });
         }
@@ -152,8 +169,11 @@ impl Test {
     }
 
     fn publish_sized(&mut self, publisher: PublisherId, id: &str, bytes: usize) -> PublishReceipt {
+        self.publish_envelope(publisher, envelope(id, bytes))
+    }
+
+    fn publish_envelope(&mut self, publisher: PublisherId, envelope: Envelope) -> PublishReceipt {
         let (sender, receipt) = oneshot::channel();
-        let envelope = envelope(id, bytes);
         let outgoing = Outgoing {
             envelope,
             weight: 1,
@@ -176,6 +196,14 @@ fn envelope(id: &str, bytes: usize) -> Envelope {
         r#"{{"message_id":"{id}","receiver_client_id":"r","enc_session_key":"","nonce":"","ciphertext":"{ciphertext}"}}"#
     );
     Envelope::parse(Bytes::from(json)).unwrap()
+}
+
+/// An envelope that shares all but its own part with others for this receiver.
+fn packed(id: &str, receiver: &str) -> Envelope {
+    let own = format!(r#"{{"message_id":"{id}","sent_time":"t","nonce":"","ciphertext":"","tag":"""#);
+    let shared = format!(r#","receiver_client_id":"{receiver}","enc_session_key":""}}"#);
+    let bytes = EnvelopeBytes::packed(own.into(), shared.into());
+    EnvelopeReader::default().read(&bytes).unwrap().0
 }
 
 fn window() -> Arc<Window> {

@@ -287,3 +287,56 @@ fn without_a_connection_messages_fail_after_all_tries_and_say_why() {
     assert_eq!(error.kind(), PublishErrorKind::Disconnected);
     assert!(error.to_string().contains("the cable is out"), "{error}");
 }
+
+#[test]
+fn what_one_session_has_sealed_is_packed_where_the_server_knows_that() {
+    let mut test = Test::new(None);
+    let window = window();
+    let publisher = test.publisher("e", &window);
+    let receipts: Vec<_> = [
+        ("1", "a"),
+        ("2", "a"),
+        ("3", "a"),
+        ("4", "a"),
+        ("5", "b"),
+        ("6", "b"),
+    ]
+    .map(|(id, session)| test.publish_envelope(publisher, packed(id, session)))
+    .into();
+    assert_eq!(
+        test.sent(),
+        ["e k 1 2 3", "e k 4 5 6"],
+        "it does not say that it knows"
+    );
+    test.disconnect();
+    test.connect_packing();
+    assert_eq!(
+        test.sent(),
+        ["e k packed 1 2 3", "e k 4 5 6"],
+        "the second line is of two sessions"
+    );
+    test.receive(&["ACK_ALL 3", "ACK 4", "ACK 5", "ACK 6"]).unwrap();
+    assert!(receipts.into_iter().all(is_acknowledged));
+}
+
+#[test]
+fn one_line_for_all_is_for_all_of_one_command() {
+    for lines in [
+        &["ACK_ALL 2"][..],
+        &["ACK_ALL 4"],
+        &["ACK 1", "ACK_ALL 3"],
+        &["ACK_CONFIRMED_ALL 3"],
+    ] {
+        let mut test = Test::new(None);
+        let window = window();
+        let publisher = test.publisher("e", &window);
+        let receipts = ["1", "2", "3"].map(|id| test.publish(publisher, id));
+        assert_eq!(test.sent(), ["e k 1 2 3"]);
+        assert!(
+            matches!(test.receive(lines), Err(Broken::Violation(_))),
+            "{lines:?}"
+        );
+        let [_, two, three] = receipts;
+        assert!(!is_acknowledged(two) && !is_acknowledged(three));
+    }
+}

@@ -45,7 +45,7 @@ fn sealed_over(
 }
 
 fn text(envelope: &Envelope) -> String {
-    String::from_utf8(envelope.raw().to_vec()).unwrap()
+    String::from_utf8(envelope.raw().to_bytes().to_vec()).unwrap()
 }
 
 pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {

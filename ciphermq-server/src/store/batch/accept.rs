@@ -82,7 +82,7 @@ impl<'a> Accepted<'a> {
                 position,
                 first: publish,
                 publishes: vec![publish],
-                bytes: publish.envelope.raw().len(),
+                bytes: publish.envelope.raw().own().len(),
             });
         }
         PublishOutcome::Stored { first: Seq(first) }
@@ -111,31 +111,36 @@ impl<'a> NewBatch<'a> {
             && is_alike(self.first, publish);
         if joins {
             self.publishes.push(publish);
-            self.bytes += publish.envelope.raw().len();
+            self.bytes += publish.envelope.raw().own().len();
         }
         joins
     }
 
-    /// Where each envelope ends among all of them: a JSON list.
+    /// Where each envelope's own piece ends among all of them: a JSON list.
     pub(in crate::store) fn ends(&self) -> String {
         let mut end = 0;
         let ends: Vec<String> = self
             .publishes
             .iter()
             .map(|publish| {
-                end += publish.envelope.raw().len();
+                end += publish.envelope.raw().own().len();
                 end.to_string()
             })
             .collect();
         format!("[{}]", ends.join(","))
     }
 
-    /// Its envelopes, one after the other.
+    /// What its envelopes share.
+    pub(in crate::store) fn shared(&self) -> Option<&'a [u8]> {
+        self.first.envelope.raw().shared().map(Bytes::as_ref)
+    }
+
+    /// Its envelopes' own pieces, one after the other.
     pub(in crate::store) fn envelopes(&self) -> Vec<u8> {
         let raw: Vec<&[u8]> = self
             .publishes
             .iter()
-            .map(|publish| Bytes::as_ref(publish.envelope.raw()))
+            .map(|publish| Bytes::as_ref(publish.envelope.raw().own()))
             .collect();
         raw.concat()
     }
@@ -174,6 +179,8 @@ fn is_alike(a: &Publish, b: &Publish) -> bool {
         && a.sender == b.sender
         && a.exchange == b.exchange
         && a.routing_key == b.routing_key
+        && (a.envelope.raw().shares_with(b.envelope.raw())
+            || a.envelope.raw().shared().is_none() && b.envelope.raw().shared().is_none())
 }
 
 fn judge(same: bool) -> PublishOutcome {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 
 use super::fate::Run;
 use super::id::message_id;
@@ -21,8 +22,10 @@ pub(in crate::store) struct WaitingBatch {
     pub(in crate::store) stream: String,
     pub(in crate::store) position: i64,
     pub(in crate::store) sent_time: Option<String>,
-    /// Where each envelope ends among all of them.
+    /// Where each envelope's own piece ends among all of them.
     pub(in crate::store) ends: Vec<i64>,
+    /// How many bytes each of them has besides: the piece that they share.
+    pub(in crate::store) shared_bytes: i64,
     pub(in crate::store) fates: Vec<Run>,
 }
 
@@ -82,6 +85,15 @@ pub(in crate::store) struct Selection {
     chosen: Vec<Choice>,
     bytes: usize,
     more: bool,
+}
+
+/// What was read of a batch's envelopes.
+#[derive(Debug)]
+pub(in crate::store) struct Piece {
+    /// The slice that was asked for.
+    pub(in crate::store) own: Bytes,
+    /// What all of them share.
+    pub(in crate::store) shared: Option<Bytes>,
 }
 
 /// What to read of a batch's envelopes.
@@ -150,7 +162,7 @@ impl Selection {
                 break;
             }
             if self.reads(&batch) {
-                self.bytes += batch.range(index).len();
+                self.bytes += batch.range(index).len() + length(batch.shared_bytes);
             }
             self.chosen.push(Choice {
                 batch: self.batches.len(),
@@ -188,7 +200,7 @@ impl Selection {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if an id is none.
-    pub(in crate::store) fn page(&self, read: &HashMap<i64, Bytes>) -> Result<Page, Error> {
+    pub(in crate::store) fn page(&self, read: &HashMap<i64, Piece>) -> Result<Page, Error> {
         let mut messages = Vec::with_capacity(self.chosen.len());
         for (choice, batch, envelope) in self.read(read) {
             let position = batch.position.saturating_add(count(choice.index));
@@ -210,7 +222,10 @@ impl Selection {
     }
 
     /// The envelopes alone, each with the time when its message was accepted.
-    pub(in crate::store) fn envelopes(&self, read: &HashMap<i64, Bytes>) -> Vec<(Option<String>, Bytes)> {
+    pub(in crate::store) fn envelopes(
+        &self,
+        read: &HashMap<i64, Piece>,
+    ) -> Vec<(Option<String>, EnvelopeBytes)> {
         self.read(read)
             .map(|(_, batch, envelope)| (batch.sent_time.clone(), envelope))
             .collect()
@@ -218,8 +233,8 @@ impl Selection {
 
     fn read<'a>(
         &'a self,
-        read: &'a HashMap<i64, Bytes>,
-    ) -> impl Iterator<Item = (Choice, &'a WaitingBatch, Bytes)> {
+        read: &'a HashMap<i64, Piece>,
+    ) -> impl Iterator<Item = (Choice, &'a WaitingBatch, EnvelopeBytes)> {
         let slices: HashMap<i64, usize> = self
             .slices()
             .into_iter()
@@ -227,13 +242,17 @@ impl Selection {
             .collect();
         self.chosen.iter().filter_map(move |&choice| {
             let batch = self.batches.get(choice.batch)?;
-            let bytes = read.get(&batch.first_seq)?;
+            let Piece { own, shared } = read.get(&batch.first_seq)?;
             let start = *slices.get(&batch.first_seq)?;
             let range = batch.range(choice.index);
             // Envelopes that somebody has cut short are their receivers' to refuse.
-            let clamp = |at: usize| at.saturating_sub(start).min(bytes.len());
+            let clamp = |at: usize| at.saturating_sub(start).min(own.len());
             // A copy of its own: a message that stays must not hold the whole batch.
-            let envelope = Bytes::copy_from_slice(bytes.get(clamp(range.start)..clamp(range.end))?);
+            let own = Bytes::copy_from_slice(own.get(clamp(range.start)..clamp(range.end))?);
+            let envelope = match shared {
+                Some(shared) => EnvelopeBytes::packed(own, shared.clone()),
+                None => own.into(),
+            };
             Some((choice, batch, envelope))
         })
     }

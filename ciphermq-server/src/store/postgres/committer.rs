@@ -249,12 +249,13 @@ async fn insert(session: &mut PgConnection, batches: &[NewBatch<'_>]) -> Result<
     .execute(&mut *session)
     .await?;
     sqlx::query(
-        "INSERT INTO envelopes (first_seq, ends, envelopes) \
-         SELECT * FROM unnest($1::int8[], $2::text[], $3::bytea[])",
+        "INSERT INTO envelopes (first_seq, ends, envelopes, shared) \
+         SELECT * FROM unnest($1::int8[], $2::text[], $3::bytea[], $4::bytea[])",
     )
     .bind(batches.iter().map(|batch| batch.first_seq).collect::<Vec<_>>())
     .bind(batches.iter().map(NewBatch::ends).collect::<Vec<_>>())
     .bind(batches.iter().map(NewBatch::envelopes).collect::<Vec<_>>())
+    .bind(batches.iter().map(NewBatch::shared).collect::<Vec<_>>())
     .execute(&mut *session)
     .await?;
     let mut places = Places::default();

@@ -16,7 +16,7 @@ use super::error::error;
 use super::session::prepare;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
 use crate::store::batch::count;
-use crate::store::batch::cut::{Selection, WaitingBatch, ends, steps};
+use crate::store::batch::cut::{Piece, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::fate::runs;
 use crate::store::model::{
     Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
@@ -88,7 +88,7 @@ impl PostgresReader {
     }
 
     /// Reads what was chosen.
-    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Bytes>, Error> {
+    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
         let slices = selection.slices();
         if slices.is_empty() {
             return Ok(HashMap::new());
@@ -102,9 +102,14 @@ impl PostgresReader {
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
-        let slice = |row: &PgRow| -> Result<(i64, Bytes), Error> {
-            let bytes: Vec<u8> = row.try_get(1).map_err(error)?;
-            Ok((row.try_get(0).map_err(error)?, Bytes::from(bytes)))
+        let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
+            let own: Vec<u8> = row.try_get(1).map_err(error)?;
+            let shared: Option<Vec<u8>> = row.try_get(2).map_err(error)?;
+            let piece = Piece {
+                own: own.into(),
+                shared: shared.map(Bytes::from),
+            };
+            Ok((row.try_get(0).map_err(error)?, piece))
         };
         rows.iter().map(slice).collect()
     }
@@ -303,6 +308,7 @@ fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
         sent_time: row.try_get(5).map_err(error)?,
         ends: ends(json(6)?).map_err(corrupt)?,
         fates: runs(json(7)?).map_err(corrupt)?,
+        shared_bytes: row.try_get(8).map_err(error)?,
     })
 }
 

@@ -23,8 +23,8 @@ pub(super) const KNOWN: &str = concat!(
 pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
      exchange_name, routing_key, reason, rejected_time, envelope) \
      SELECT $1, client_id, receiver_client_id, exchange_name, routing_key, $2, $3, \
-     substring(envelopes FROM start + 1 FOR stop - start) \
-     FROM (SELECT b.*, e.envelopes, (e.ends::json ->> $5::int4)::int4 AS stop, \
+     substring(envelopes FROM start + 1 FOR stop - start) || COALESCE(shared, ''::bytea) \
+     FROM (SELECT b.*, e.envelopes, e.shared, (e.ends::json ->> $5::int4)::int4 AS stop, \
      CASE WHEN $5::int4 = 0 THEN 0 ELSE (e.ends::json ->> ($5::int4 - 1))::int4 END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
      ON CONFLICT DO NOTHING";
@@ -50,7 +50,8 @@ macro_rules! waiting_batch {
             "SELECT b.first_seq, ",
             $copy,
             ", json_array_length(b.queues::json)::int8, b.id_stream, b.id_position, b.sent_time, e.ends, ",
-            fates!()
+            fates!(),
+            ", COALESCE(length(e.shared), 0)::int8"
         )
     };
 }
@@ -70,8 +71,8 @@ pub(super) const BATCHES: &str = concat!(
      JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
 );
 
-/// Slices of envelopes: batches, where the slices begin, and their lengths.
-pub(super) const SLICES: &str = "SELECT e.first_seq, substring(e.envelopes FROM g.start + 1 FOR g.length) \
+/// Slices of envelopes, and what they share: batches, where the slices begin, and their lengths.
+pub(super) const SLICES: &str = "SELECT e.first_seq, substring(e.envelopes FROM g.start + 1 FOR g.length), e.shared \
      FROM unnest($1::int8[], $2::int4[], $3::int4[]) AS g (batch, start, length) \
      JOIN envelopes e ON e.first_seq = g.batch";
 

@@ -9,7 +9,7 @@ pub(super) const INSERT_BATCH: &str = "INSERT INTO batches (first_seq, messages,
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 pub(super) const INSERT_ENVELOPES: &str =
-    "INSERT INTO envelopes (first_seq, ends, envelopes) VALUES (?, ?, ?)";
+    "INSERT INTO envelopes (first_seq, ends, envelopes, shared) VALUES (?, ?, ?, ?)";
 
 pub(super) const INSERT_WAITING: &str =
     "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) VALUES (?, ?, ?, ?)";
@@ -43,8 +43,8 @@ pub(super) const KNOWN: &str = concat!(
 pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
      exchange_name, routing_key, reason, rejected_time, envelope) \
      SELECT ?1, client_id, receiver_client_id, exchange_name, routing_key, ?2, ?3, \
-     substr(envelopes, start + 1, stop - start) \
-     FROM (SELECT b.*, e.envelopes, json_extract(e.ends, '$[' || ?5 || ']') AS stop, \
+     CAST(substr(envelopes, start + 1, stop - start) || COALESCE(shared, '') AS BLOB) \
+     FROM (SELECT b.*, e.envelopes, e.shared, json_extract(e.ends, '$[' || ?5 || ']') AS stop, \
      CASE WHEN ?5 = 0 THEN 0 ELSE json_extract(e.ends, '$[' || (?5 - 1) || ']') END AS start \
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = ?4) \
      WHERE TRUE ON CONFLICT DO NOTHING";
@@ -80,7 +80,8 @@ macro_rules! waiting_batch {
             "SELECT b.first_seq, ",
             $copy,
             ", json_array_length(b.queues), b.id_stream, b.id_position, b.sent_time, e.ends, ",
-            fates!()
+            fates!(),
+            ", COALESCE(length(e.shared), 0)"
         )
     };
 }
@@ -101,8 +102,8 @@ pub(super) const BATCHES: &str = concat!(
      CROSS JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
 );
 
-/// Slices of envelopes: batches, where the slices begin, and their lengths.
-pub(super) const SLICES: &str = "SELECT e.first_seq, substr(e.envelopes, (g.value ->> 1) + 1, g.value ->> 2) \
+/// Slices of envelopes, and what they share: batches, where the slices begin, and their lengths.
+pub(super) const SLICES: &str = "SELECT e.first_seq, substr(e.envelopes, (g.value ->> 1) + 1, g.value ->> 2), e.shared \
      FROM json_each(?) g CROSS JOIN envelopes e ON e.first_seq = g.value ->> 0";
 
 /// Queues, and whether something waits in them for a receiver.

@@ -101,7 +101,8 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
     connection.prepare_cached(INSERT_ENVELOPES)?.execute(params![
         row.first_seq,
         batch.ends(),
-        batch.envelopes()
+        batch.envelopes(),
+        batch.shared(),
     ])?;
     let mut statement = connection.prepare_cached(INSERT_WAITING)?;
     for (copy, (queue, receiver)) in (0i64..).zip(lanes(row)) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ciphermq_protocol::MessageId;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::message_id::StreamId;
 
 use super::fixture::*;
@@ -201,11 +202,71 @@ async fn messages_that_are_not_alike_are_not_joined(database: &Database) {
     close(store).await;
 }
 
+/// What packed messages share is kept once; whoever looks at a message finds the whole.
+async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
+    let mut store = database.open().await;
+    let queue = queues(&mut store, &["q"]).await;
+    let stream = Ids::new(5);
+    let mut publishes: Vec<Publish> = (0..6).map(|at| stream.publish(at, &queue)).collect();
+    for at in [2, 3] {
+        publishes[at].envelope = whole(&publishes[at].envelope);
+    }
+    let shared = publishes[0].envelope.raw().shared().unwrap().len();
+    publish_all(&mut store, publishes.into_iter().map(Arc::new).collect()).await;
+    assert_eq!(number(database, "SELECT COUNT(*) FROM batches").await, 3);
+    assert_eq!(
+        number(database, "SELECT SUM(LENGTH(shared)) FROM envelopes").await,
+        i64::try_from(2 * shared).unwrap()
+    );
+    let page = PageLimit {
+        messages: 100,
+        bytes: usize::MAX,
+    };
+    let page = store
+        .reader
+        .lane(&lane(queue[0], "r"), Seq(0), page)
+        .await
+        .unwrap();
+    assert_eq!(page.messages.len(), 6);
+    for (at, message) in (0..).zip(&page.messages) {
+        let expected = stream.envelope_of(&stream.id(at));
+        assert_eq!(message.envelope, expected);
+        assert_eq!(message.envelope.shared().is_some(), at != 2 && at != 3);
+        let text = String::from_utf8(expected.to_bytes().to_vec()).unwrap();
+        let found = format!(
+            "SELECT COUNT(*) FROM messages WHERE message_id = '{}' AND envelope_bytes = {} AND {} = '{text}'",
+            stream.id(at),
+            text.len(),
+            database.text_of("envelope"),
+        );
+        assert_eq!(number(database, &found).await, 1, "{text}");
+    }
+    let rejections = vec![stream.rejection(1), stream.rejection(2)];
+    commit(
+        &mut store,
+        Transaction {
+            rejections,
+            ..Transaction::default()
+        },
+    )
+    .await;
+    for at in [1, 2] {
+        let text = String::from_utf8(stream.envelope_of(&stream.id(at)).to_bytes().to_vec()).unwrap();
+        let found = format!(
+            "SELECT COUNT(*) FROM rejected_messages WHERE {} = '{text}'",
+            database.text_of("envelope")
+        );
+        assert_eq!(number(database, &found).await, 1, "{text}");
+    }
+    close(store).await;
+}
+
 on_both! {
     each_message_of_a_batch_is_itself,
     a_batch_gives_its_room_back_when_all_of_it_is_settled,
     an_ack_of_what_is_published_in_the_same_commit,
     messages_that_are_not_alike_are_not_joined,
+    packed_messages_share_a_piece_and_each_is_whole,
 }
 
 async fn number(database: &Database, sql: &str) -> i64 {
@@ -241,7 +302,7 @@ impl Ids {
         range.map(|at| Arc::new(self.publish(at, queues))).collect()
     }
 
-    fn envelope_of(&self, id: &MessageId) -> bytes::Bytes {
+    fn envelope_of(&self, id: &MessageId) -> EnvelopeBytes {
         let (_, at) = StreamId::split(id).unwrap();
         self.publish(at, &[]).envelope.raw().clone()
     }

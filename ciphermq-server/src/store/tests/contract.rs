@@ -234,7 +234,7 @@ async fn pages_are_in_order_and_limited(database: &Database) {
         .map(|m| (m.seq.0, m.message_id.as_str()))
         .collect();
     assert_eq!(found, [(1, "m-000"), (3, "m-001"), (5, "m-002"), (9, "m-004")]);
-    assert_eq!(page.messages[0].envelope, message("m-000", queue).envelope.raw());
+    assert_eq!(&page.messages[0].envelope, message("m-000", queue).envelope.raw());
     assert!(!page.more);
     let page = reader.messages(&seqs, size).await.unwrap();
     assert_eq!((page.messages.len(), page.more), (1, true));
@@ -271,7 +271,7 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
     assert_eq!((page.messages[0].seq, page.messages.len()), (Seq(4), 1));
     assert_eq!(
         page.messages[0].envelope,
-        envelope("all", "r", true, "AAAA").raw()
+        *envelope("all", "r", true, "AAAA").raw()
     );
 
     let state = store.reader.message_state(&id("all")).await.unwrap();
@@ -422,7 +422,7 @@ async fn the_same_id_again(database: &Database) {
     assert_eq!(ids, ["together-0-a", "together-0", "together-0-b"]);
     assert_eq!(
         page.messages[1].envelope,
-        renamed(&cases[0].0, "together-0").envelope.raw()
+        *renamed(&cases[0].0, "together-0").envelope.raw()
     );
     // What is refused leaves no trace: the id is held by a stranger, and a retry of it is one.
     let taken = renamed(&cases[6].1, "apart-6");
@@ -663,7 +663,7 @@ async fn envelopes_are_found_once_over_all_queues(database: &Database) {
             .iter()
             .map(|(time, bytes)| {
                 assert_eq!(time.as_deref(), Some("2025-09-08T07:03:00.000000Z"));
-                Envelope::parse(bytes.clone()).unwrap().message_id.to_string()
+                Envelope::parse(bytes.to_bytes()).unwrap().message_id.to_string()
             })
             .collect();
         (ids.join(" "), found.seen, found.last, found.more)
@@ -762,8 +762,8 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
         .unwrap();
     // Until the limit is reached: one large, one small, one large.
     assert_eq!((page.messages.len(), page.more), (3, true));
-    assert_eq!(page.messages[0].envelope, large[0].envelope.raw());
-    assert_eq!(page.messages[2].envelope, large[1].envelope.raw());
+    assert_eq!(&page.messages[0].envelope, large[0].envelope.raw());
+    assert_eq!(&page.messages[2].envelope, large[1].envelope.raw());
     let acks = (0..3).map(|n| ack(&format!("large-{n}"), "r")).collect();
     assert!(
         ack_all(&mut store, acks)

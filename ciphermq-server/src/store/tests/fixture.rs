@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use ciphermq_tests::Postgres;
 use sha2::{Digest as _, Sha256};
@@ -69,6 +70,14 @@ impl Database {
         }
     }
 
+    /// An expression: what a column's bytes are as a text.
+    pub(in crate::store) fn text_of(&self, column: &str) -> String {
+        match self {
+            Self::Sqlite(_) => format!("CAST({column} AS TEXT)"),
+            Self::Postgres(..) => format!("convert_from({column}, 'UTF8')"),
+        }
+    }
+
     /// The only row's columns, all of them texts or NULL.
     pub(in crate::store) async fn texts(&self, sql: &str) -> Vec<Option<String>> {
         use sqlx::Row as _;
@@ -127,17 +136,31 @@ pub(in crate::store) fn time(text: &str) -> Time {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
-/// An envelope for `receiver`; `payload` tells two with the same id apart.
+/// An envelope for `receiver`; `payload` tells two with the same id apart. With a suite it is packed.
 pub(in crate::store) fn envelope(message_id: &str, receiver: &str, suite: bool, payload: &str) -> Envelope {
-    let suite = if suite {
-        r#","suite":"X25519-AES256GCM""#
-    } else {
-        ""
-    };
+    if suite {
+        return packed(message_id, receiver, payload);
+    }
     let json = format!(
-        r#"{{"message_id":"{message_id}","receiver_client_id":"{receiver}","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"{payload}"{suite}}}"#
+        r#"{{"message_id":"{message_id}","receiver_client_id":"{receiver}","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"{payload}"}}"#
     );
     Envelope::parse(Bytes::from(json)).unwrap()
+}
+
+fn packed(message_id: &str, receiver: &str, payload: &str) -> Envelope {
+    let own = format!(
+        r#"{{"message_id":"{message_id}","sent_time":"2025","nonce":"Yg==","ciphertext":"{payload}","tag":"dA==""#
+    );
+    let shared = format!(
+        r#","receiver_client_id":"{receiver}","enc_session_key":"YQ==","suite":"X25519-AES256GCM"}}"#
+    );
+    let bytes = EnvelopeBytes::packed(own.into(), shared.into());
+    EnvelopeReader::default().read(&bytes).unwrap().0
+}
+
+/// The same envelope in one piece.
+pub(in crate::store) fn whole(envelope: &Envelope) -> Envelope {
+    Envelope::parse(envelope.raw().to_bytes()).unwrap()
 }
 
 pub(in crate::store) fn publish(sender: &str, queues: &[QueueId], envelope: Envelope) -> Arc<Publish> {
@@ -146,7 +169,7 @@ pub(in crate::store) fn publish(sender: &str, queues: &[QueueId], envelope: Enve
         exchange: ExchangeName::new("e").unwrap(),
         routing_key: RoutingKey::new("k").unwrap(),
         queues: queues.into(),
-        digest: (!envelope.has_suite).then(|| Sha256::digest(envelope.raw()).into()),
+        digest: (!envelope.has_suite).then(|| Sha256::digest(envelope.raw().to_bytes()).into()),
         envelope,
         sent_time: time("2025-09-08T07:03:00Z"),
     })

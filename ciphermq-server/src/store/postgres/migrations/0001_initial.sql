@@ -54,12 +54,13 @@ CREATE TABLE fates (
     PRIMARY KEY (first_seq, from_index)
 );
 
--- The envelopes of batches of which something waits, one after the other. They are sealed and in base64:
--- compressing them takes long and gains little.
+-- The envelopes of batches of which something waits, one after the other; of packed ones, the messages' own pieces, and
+-- the piece that they share. They are sealed and in base64: compressing them takes long and gains little.
 CREATE TABLE envelopes (
     first_seq BIGINT PRIMARY KEY,
     ends      TEXT NOT NULL,               -- a JSON list: where each envelope ends among all of them
-    envelopes BYTEA NOT NULL
+    envelopes BYTEA NOT NULL,
+    shared    BYTEA                        -- follows each of them
 );
 ALTER TABLE envelopes ALTER COLUMN envelopes SET STORAGE EXTERNAL;
 
@@ -111,8 +112,8 @@ LEFT JOIN fates f ON f.first_seq = b.first_seq AND f.from_index <= p.i AND p.i <
 CREATE VIEW messages AS
 SELECT
     c.first_seq + w.copy AS seq, c.first_seq, w.queue_id, w.receiver_client_id, c.message_id,
-    (c.stop - c.start)::bigint AS envelope_bytes,
-    substring(e.envelopes FROM c.start + 1 FOR c.stop - c.start) AS envelope
+    (c.stop - c.start + COALESCE(length(e.shared), 0))::bigint AS envelope_bytes,
+    substring(e.envelopes FROM c.start + 1 FOR c.stop - c.start) || COALESCE(e.shared, ''::bytea) AS envelope
 FROM (
     SELECT b.first_seq AS batch, b.first_seq + p.i * json_array_length(b.queues::json) AS first_seq,
         CASE WHEN b.id_position < 0 THEN b.id_stream ELSE b.id_stream || lpad(to_hex(b.id_position + p.i), 10, '0') END AS message_id,

@@ -56,11 +56,13 @@ CREATE TABLE fates (
     PRIMARY KEY (first_seq, from_index)
 ) WITHOUT ROWID;
 
--- The envelopes of batches of which something waits, one after the other.
+-- The envelopes of batches of which something waits, one after the other; of packed ones, the messages' own pieces, and
+-- the piece that they share.
 CREATE TABLE envelopes (
     first_seq INTEGER PRIMARY KEY,
     ends      TEXT NOT NULL,               -- a JSON list: where each envelope ends among all of them
-    envelopes BLOB NOT NULL
+    envelopes BLOB NOT NULL,
+    shared    BLOB                         -- follows each of them
 );
 
 -- Where they wait.
@@ -89,7 +91,8 @@ CREATE VIEW messages AS
 WITH RECURSIVE positions (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM positions WHERE i < 127)
 SELECT
     c.first_seq + w.copy AS seq, c.first_seq, w.queue_id, w.receiver_client_id, c.message_id,
-    c.stop - c.start AS envelope_bytes, substr(e.envelopes, c.start + 1, c.stop - c.start) AS envelope
+    c.stop - c.start + COALESCE(length(e.shared), 0) AS envelope_bytes,
+    CAST(substr(e.envelopes, c.start + 1, c.stop - c.start) || COALESCE(e.shared, '') AS BLOB) AS envelope
 FROM (
     SELECT b.first_seq AS batch, b.first_seq + p.i * json_array_length(b.queues) AS first_seq,
         CASE WHEN b.id_position < 0 THEN b.id_stream ELSE b.id_stream || printf('%010x', b.id_position + p.i) END AS message_id,

@@ -2,15 +2,21 @@
 //!
 //! The broker reads a few fields of an envelope and keeps the object byte for byte as it came, fields that
 //! it does not know included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a view of them.
+//!
+//! - `fields`: every field that CipherMQ knows
+//! - `bytes`: [`EnvelopeBytes`], in one piece or in two
+//! - `packed`: many envelopes of one session in one line; [`EnvelopeReader`]
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
+mod bytes;
+mod fields;
+pub(crate) mod packed;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use ::bytes::{BufMut, Bytes, BytesMut};
+use serde::de::Error as _;
 
+pub use self::bytes::EnvelopeBytes;
+pub use self::fields::Fields;
+pub use self::packed::{EnvelopeReader, can_pack};
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, RoutingKey};
 
 /// Why a JSON text is no envelope.
@@ -27,155 +33,18 @@ pub enum EnvelopeError {
         /// What is wrong with it.
         source: NameError,
     },
-}
-
-macro_rules! fields {
-    (
-        required { $($(#[$rdoc:meta])* $required:ident,)* }
-        optional { $($(#[$odoc:meta])* $optional:ident,)* }
-    ) => {
-        /// Every field of an envelope that CipherMQ knows, as text, unescaped but not decoded.
-        ///
-        /// Serialising writes the fields in this order and leaves out what is `None`.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-        pub struct Fields<'a> {
-            $($(#[$rdoc])* pub $required: Cow<'a, str>,)*
-            $($(#[$odoc])* #[serde(skip_serializing_if = "Option::is_none")] pub $optional: Option<Cow<'a, str>>,)*
-        }
-
-        impl<'a> Visitor<'a> for FieldsVisitor {
-            type Value = Fields<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an envelope, a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
-                $(let mut $required: Option<Cow<'a, str>> = None;)*
-                $(let mut $optional: Option<Option<Cow<'a, str>>> = None;)*
-                let mut others = HashSet::new();
-                while let Some(Text(key)) = map.next_key()? {
-                    match &*key {
-                        $(stringify!($required) => {
-                            let twice = $required.replace(map.next_value::<Text<'a>>()?.0).is_some();
-                            if twice {
-                                return Err(A::Error::duplicate_field(stringify!($required)));
-                            }
-                        })*
-                        $(stringify!($optional) => {
-                            let value = map.next_value::<Option<Text<'a>>>()?.map(|text| text.0);
-                            if $optional.replace(value).is_some() {
-                                return Err(A::Error::duplicate_field(stringify!($optional)));
-                            }
-                        })*
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            if let Some(twice) = others.replace(key) {
-                                return Err(A::Error::custom(format_args!("duplicate field `{}`", twice.escape_debug())));
-                            }
-                        }
-                    }
-                }
-                Ok(Fields {
-                    $($required: $required.ok_or_else(|| A::Error::missing_field(stringify!($required)))?,)*
-                    $($optional: $optional.flatten(),)*
-                })
-            }
-        }
-    };
-}
-
-fields! {
-    required {
-        /// What tells the message from all others.
-        message_id,
-        /// Whom the message is for.
-        receiver_client_id,
-        /// Base64: the session key, sealed for the receiver. Its form is the suite's.
-        enc_session_key,
-        /// Base64: 12 bytes.
-        nonce,
-        /// Base64: the sealed payload, and at the end of it the tag where `tag` is left out.
-        ciphertext,
-    }
-    optional {
-        /// Base64: 16 bytes. Some older clients append it to the ciphertext instead.
-        tag,
-        /// How the message is sealed. An envelope without it comes from an older client.
-        suite,
-        /// Who says to have sent it. The broker refuses what is not the certificate's.
-        sender_client_id,
-        /// The first 8 bytes of SHA-256 of the receiver's public key, in hexadecimal.
-        receiver_key_id,
-        /// The exchange that it was published to.
-        exchange,
-        /// The routing key that it was published by.
-        routing_key,
-        /// When it was sealed, RFC 3339, by the sender's clock.
-        sent_time,
-        /// What the payload is, a media type.
-        content_type,
-        /// When the session began, RFC 3339, by the sender's clock.
-        session_time,
-        /// SHA-256 of the sender's certificate (DER), in hexadecimal.
-        sender_certificate,
-        /// Base64: the sender's signature over the session.
-        sender_signature,
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'a> Deserialize<'a> for Fields<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-impl<'a> Fields<'a> {
-    /// Reads an envelope's fields. They borrow from `json` where nothing is escaped.
-    ///
-    /// # Errors
-    ///
-    /// [`EnvelopeError`] if `json` is no object, lacks a required field, has a field twice, or holds
-    /// something else than a text in a field that is known.
-    pub fn parse(json: &'a str) -> Result<Self, EnvelopeError> {
-        Ok(serde_json::from_str(json)?)
-    }
-}
-
-/// A text that borrows from the input where it can.
-#[derive(PartialEq, Eq, Hash)]
-struct Text<'a>(Cow<'a, str>);
-
-impl<'a> Deserialize<'a> for Text<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl<'a> Visitor<'a> for TextVisitor {
-            type Value = Text<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Text<'a>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'a>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
+    /// The message's own part in a packed line is not of its form.
+    #[error(
+        "a message's own part must be an object of message_id, sent_time, nonce, ciphertext and tag, in this order, \
+         without white space and without anything escaped"
+    )]
+    Own,
 }
 
 /// An envelope as it came, with the names in it read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    raw: Bytes,
+    raw: EnvelopeBytes,
     /// What tells the message from all others.
     pub message_id: MessageId,
     /// Whom the message is for.
@@ -222,8 +91,7 @@ impl Envelope {
     ///
     /// As [`Envelope::parse`].
     pub fn read<'a>(raw: &'a Bytes, like: Option<&Self>) -> Result<(Self, Fields<'a>), EnvelopeError> {
-        let text = std::str::from_utf8(raw).map_err(serde_json::Error::custom)?;
-        Self::read_text(raw.clone(), text, like)
+        Self::read_text(raw.clone(), utf8(raw)?, like)
     }
 
     /// The same of bytes that are known to be this text.
@@ -238,7 +106,7 @@ impl Envelope {
             like.map(|like| &like.receiver_client_id),
         );
         let envelope = Self {
-            raw,
+            raw: raw.into(),
             message_id: named("message_id", MessageId::new(&fields.message_id))?,
             receiver_client_id: shared("receiver_client_id", receiver, ClientId::new)?,
             sender_client_id: optional(
@@ -268,7 +136,7 @@ impl Envelope {
     /// read again. `raw` must be what [`Envelope::parse`] reads these names from, with a `suite`; that is
     /// checked where debug assertions are on, as in tests.
     #[must_use]
-    pub fn written(raw: Bytes, names: Names) -> Self {
+    pub fn written(raw: EnvelopeBytes, names: Names) -> Self {
         let Names {
             message_id,
             receiver_client_id,
@@ -286,7 +154,11 @@ impl Envelope {
             has_suite: true,
         };
         debug_assert_eq!(
-            Self::parse(envelope.raw.clone()).ok().as_ref(),
+            EnvelopeReader::default()
+                .read(&envelope.raw)
+                .ok()
+                .map(|(envelope, _)| envelope)
+                .as_ref(),
             Some(&envelope),
             "the names are not those in the bytes"
         );
@@ -307,7 +179,7 @@ impl Envelope {
 
     /// The envelope's bytes, as they came: a JSON object without white space around it.
     #[must_use]
-    pub fn raw(&self) -> &Bytes {
+    pub fn raw(&self) -> &EnvelopeBytes {
         &self.raw
     }
 
@@ -317,8 +189,15 @@ impl Envelope {
     ///
     /// None for an envelope that was parsed; the type says so because parsing is done anew.
     pub fn fields(&self) -> Result<Fields<'_>, EnvelopeError> {
-        Fields::parse(std::str::from_utf8(&self.raw).map_err(serde_json::Error::custom)?)
+        match self.raw.shared() {
+            None => Fields::parse(utf8(self.raw.own())?),
+            Some(_) => Ok(Fields::parse(utf8(&self.raw.to_bytes())?)?.into_owned()),
+        }
     }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, EnvelopeError> {
+    Ok(std::str::from_utf8(bytes).map_err(serde_json::Error::custom)?)
 }
 
 fn named<T>(field: &'static str, name: Result<T, NameError>) -> Result<T, EnvelopeError> {
@@ -359,7 +238,7 @@ mod tests {
     #[test]
     fn keeps_every_byte() {
         let spaced = OLD.replace(':', " : ");
-        assert_eq!(parse(&spaced).unwrap().raw(), spaced.as_bytes());
+        assert_eq!(parse(&spaced).unwrap().raw().to_bytes(), spaced.as_bytes());
     }
 
     #[test]
@@ -478,7 +357,7 @@ mod tests {
             exchange: ExchangeName::new("e").unwrap(),
             routing_key: RoutingKey::new("k").unwrap(),
         };
-        let _ = Envelope::written(Bytes::from_static(OLD.as_bytes()), names);
+        let _ = Envelope::written(Bytes::from_static(OLD.as_bytes()).into(), names);
     }
 
     #[test]
@@ -496,7 +375,7 @@ mod tests {
         fields.sender_client_id = Some("sender_1".into());
         let envelope = Envelope::build(&fields).unwrap();
         assert_eq!(
-            envelope.raw(),
+            envelope.raw().to_bytes(),
             &br#"{"message_id":"m-1","receiver_client_id":"receiver_1","enc_session_key":"YQ==","nonce":"Yg==","ciphertext":"Yw==","suite":"X25519-AES256GCM","sender_client_id":"sender_1","sent_time":"2025-09-08T07:03:00Z"}"#[..]
         );
         assert_eq!(envelope.fields().unwrap(), fields);

@@ -1,0 +1,173 @@
+//! Packed lines that are changed on their way: whatever is done to a line, each envelope in it is what it was, or nothing.
+
+use std::sync::Mutex;
+
+use bytes::{Bytes, BytesMut};
+use ciphermq_client::dedup::Durable;
+use ciphermq_crypto::{Authority, OpenPolicy, Opener};
+use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
+use ciphermq_protocol::{Delivery, Reply};
+use ciphermq_tests::evil::Stage;
+use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::faults::proxy::Direction;
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{Backend, on_both_databases};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::envelopes::not_authentic;
+
+const PAYLOADS: [&str; 3] = ["the first", "the second", "the third"];
+
+fn deliveries(line: &[u8]) -> Option<Vec<Delivery>> {
+    match Reply::parse(&Bytes::copy_from_slice(line)) {
+        Ok(Reply::Messages(deliveries)) => Some(deliveries),
+        _ => None,
+    }
+}
+
+fn line(deliveries: &[Delivery]) -> String {
+    let mut line = BytesMut::new();
+    Delivery::encode_packed(deliveries, &mut line);
+    String::from_utf8(line.to_vec()).unwrap().trim_end().to_owned()
+}
+
+/// A line with deliveries of all payloads, which have come.
+async fn delivered(stage: &Stage) -> String {
+    stage.publish(PAYLOADS).await;
+    let mut consumer = stage.consumer().start().await.unwrap();
+    for payload in PAYLOADS {
+        let message = opened(&mut consumer).await;
+        assert_eq!(text(&message), payload);
+        message.ack().await.unwrap();
+    }
+    consumer.close().await;
+    let sent = stage.evil.published_by("sender");
+    assert!(
+        sent.iter().all(|line| line.starts_with("publish_packed ")),
+        "{sent:?}"
+    );
+    let recorded = stage.evil.recorded().into_iter();
+    let packed = recorded
+        .filter(|line| line.direction == Direction::Down && line.client == "receiver")
+        .filter_map(|line| deliveries(line.text.as_bytes()));
+    let all: Vec<Delivery> = packed.flatten().collect();
+    assert_eq!(all.len(), PAYLOADS.len());
+    line(&all)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bit_of_a_packed_line_is_flipped() {
+    let stage = Stage::packing(Options::sqlite()).await;
+    let line = delivered(&stage).await;
+    let originals = deliveries(line.as_bytes()).unwrap();
+
+    let pki = stage.server.pki();
+    let certificates = CertificateDer::pem_file_iter(pki.client("sender").certificate).unwrap();
+    let sender: Vec<CertificateDer<'static>> = certificates.map(Result::unwrap).collect();
+    let opener = || {
+        let authority = Authority::new([pki.authority().certificate_der()]).unwrap();
+        let receiver = stage.receiver.id().clone();
+        let mut opener = Opener::new(receiver, stage.keyring(), authority, OpenPolicy::default());
+        opener.learn(sender.clone());
+        opener
+    };
+    // One that knows the session already, and one that does not.
+    let mut knows = opener();
+    let mut open_all = |line: &[u8]| -> usize {
+        let Some(deliveries) = deliveries(line) else {
+            return 0;
+        };
+        let mut come = 0;
+        for opener in [&mut knows, &mut opener()] {
+            let mut reader = EnvelopeReader::default();
+            for delivery in &deliveries {
+                let Ok((envelope, fields)) = reader.read(&delivery.envelope) else {
+                    continue;
+                };
+                let Ok(message) = opener.open_read(&envelope, &fields) else {
+                    continue;
+                };
+                let original = originals
+                    .iter()
+                    .position(|original| original.message_id == message.message_id)
+                    .unwrap_or_else(|| panic!("{} was never sent", message.message_id));
+                assert_eq!(message.payload, PAYLOADS[original].as_bytes());
+                assert!(message.is_sender_verified);
+                come += 1;
+            }
+        }
+        come
+    };
+    assert_eq!(open_all(line.as_bytes()), 6, "the original opens");
+    let mut bytes = line.into_bytes();
+    let mut come = 0;
+    for place in 0..bytes.len() * 8 {
+        bytes[place / 8] ^= 1 << (place % 8);
+        let opened = open_all(&bytes);
+        assert!(opened < 6, "bit {place} does not matter");
+        come += opened;
+        bytes[place / 8] ^= 1 << (place % 8);
+    }
+    assert!(come > 0, "what is not touched is opened beside it");
+}
+
+/// The broker joins a message's own part to what another session's messages share, repeats messages, changes their order, and takes lines
+/// apart and together.
+async fn packed_lines_are_composed_anew(backend: Backend) {
+    let stage = Stage::packing(backend.options().await).await;
+    let other = delivered(&stage).await;
+    let other = deliveries(other.as_bytes()).unwrap();
+    let shared = other[0].envelope.shared().unwrap().clone();
+    let ids = stage.publish(PAYLOADS).await;
+    let held = Mutex::new(Vec::new());
+    stage.evil.play(move |packed| {
+        let come = packed
+            .reply_to("receiver", "Messages: ")
+            .and_then(|_| deliveries(packed.text.as_bytes()))
+            .filter(|come| ids.contains(&come[0].message_id));
+        let Some(come) = come else {
+            return packed.honest();
+        };
+        let mut held = held.lock().unwrap();
+        held.extend(come);
+        let [first, second, third] = &held[..] else {
+            return Vec::new();
+        };
+        let mixed = Delivery {
+            message_id: first.message_id.clone(),
+            envelope: EnvelopeBytes::packed(first.envelope.own().clone(), shared.clone()),
+        };
+        vec![
+            line(&[mixed]),
+            line(&[third.clone(), third.clone(), other[0].clone(), second.clone()]),
+        ]
+    });
+
+    let folder = tempfile::tempdir().unwrap();
+    let record = || Durable::open(&folder.path().join("processed")).unwrap();
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let refused = unopenable(&mut consumer, "another session").await;
+    assert!(not_authentic(&refused.reason), "{:?}", refused.reason);
+    drop(refused);
+    // Of another record's messages this one knows nothing: so the old one comes, too, and once.
+    for payload in ["the third", "the first", "the second"] {
+        let message = opened(&mut consumer).await;
+        assert_eq!(text(&message), payload);
+        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        // An old message was acked long ago, and is confirmed again.
+        message.ack().await.unwrap();
+    }
+    stage.honest_traffic_arrives(&mut consumer, "beside it").await;
+    consumer.close().await;
+
+    stage.evil.play_honest();
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "the first");
+    message.ack().await.unwrap();
+    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    assert_eq!(consumer.duplicates(), 0);
+}
+
+on_both_databases!(packed_lines_are_composed_anew);
