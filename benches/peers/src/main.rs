@@ -4,6 +4,7 @@
 //!
 //! `scripts/compare` starts the brokers and calls this. One JSON object is printed for each run.
 
+mod cost;
 mod nats;
 mod plot;
 mod rabbitmq;
@@ -12,6 +13,7 @@ mod summary;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_nats::jetstream::stream::RetentionPolicy;
 use clap::{Parser, ValueEnum};
@@ -46,6 +48,14 @@ struct Args {
     size: usize,
     #[arg(long, default_value_t = 1000)]
     window: usize,
+    /// The broker's process, for its processor time and memory.
+    #[arg(long)]
+    server_pid: Option<u32>,
+    #[arg(long, default_value = "")]
+    server_version: String,
+    /// The name in the report, if it is to be another than the broker's.
+    #[arg(long)]
+    system: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,8 +83,9 @@ async fn main() -> anyhow::Result<()> {
         certs: args.certs.clone(),
         messages: args.messages,
         window: args.window,
+        server_pid: args.server_pid,
     };
-    let work = Work::new(args.size)?;
+    let work = Arc::new(Work::new(args.size)?);
     let measured = match args.broker {
         Broker::Nats => nats::run(&plan, &work, RetentionPolicy::Limits).await?,
         Broker::NatsWorkqueue => nats::run(&plan, &work, RetentionPolicy::WorkQueue).await?,
@@ -82,19 +93,22 @@ async fn main() -> anyhow::Result<()> {
         Broker::RabbitmqQuorum => rabbitmq::run(&plan, &work, "quorum").await?,
         Broker::RabbitmqClassic => rabbitmq::run(&plan, &work, "classic").await?,
     };
-    let name = args
-        .broker
-        .to_possible_value()
-        .map(|value| value.get_name().to_owned());
+    let name = args.system.or_else(|| {
+        let value = args.broker.to_possible_value()?;
+        Some(value.get_name().to_owned())
+    });
     let (latency, seconds) = (&measured.latencies, measured.seconds);
     let millis = |nanos: u64| nanos as f64 / 1e6;
     let line = json!({
         "system": name,
+        "server_version": args.server_version,
+        "mode": "end-to-end",
         "messages": args.messages,
         "size": args.size,
         "window": args.window,
         "seconds": seconds,
         "messages_per_second": args.messages as f64 / seconds,
+        "payload_bytes_per_second": args.messages as f64 * args.size as f64 / seconds,
         "latency_ms": {
             "min": millis(latency.min()),
             "mean": latency.mean() / 1e6,
@@ -104,6 +118,10 @@ async fn main() -> anyhow::Result<()> {
             "p999": millis(latency.value_at_quantile(0.999)),
             "max": millis(latency.max()),
         },
+        "server_cpu_seconds": measured.server.map(|cost| cost.cpu.as_secs_f64()),
+        "server_peak_memory_bytes": measured.server.map(|cost| cost.peak_memory),
+        "client_cpu_seconds": measured.client.map(|cost| cost.cpu.as_secs_f64()),
+        "client_peak_memory_bytes": measured.client.map(|cost| cost.peak_memory),
     });
     println!("{line}");
     Ok(())

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::IntoFuture as _;
+use std::sync::Arc;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use futures_util::StreamExt as _;
 
-use crate::work::{Measured, Plan, Work, histogram};
+use crate::work::{Measured, Plan, Work, histogram, measure};
 
 const SUBJECT: &str = "peers.work";
 
@@ -33,10 +34,10 @@ impl IntoAddress for (&str, u16) {
     }
 }
 
-pub async fn run(plan: &Plan, work: &Work, retention: RetentionPolicy) -> anyhow::Result<Measured> {
+pub async fn run(plan: &Plan, work: &Arc<Work>, retention: RetentionPolicy) -> anyhow::Result<Measured> {
     let (sender, receiver) = (connect(plan).await?, connect(plan).await?);
     let _ = receiver.delete_stream("PEERS").await;
-    let stream = receiver
+    let mut stream = receiver
         .create_stream(Config {
             name: "PEERS".to_owned(),
             subjects: vec![SUBJECT.to_owned()],
@@ -59,16 +60,16 @@ pub async fn run(plan: &Plan, work: &Work, retention: RetentionPolicy) -> anyhow
         .messages()
         .await?;
 
-    let began = work.elapsed();
-    let publish = async {
-        let mut confirms = VecDeque::with_capacity(plan.window);
-        for _ in 0..plan.messages {
-            if confirms.len() >= plan.window
+    let (messages_to_send, window, sealing) = (plan.messages, plan.window, Arc::clone(work));
+    let send = async move {
+        let mut confirms = VecDeque::with_capacity(window);
+        for _ in 0..messages_to_send {
+            if confirms.len() >= window
                 && let Some(oldest) = confirms.pop_front()
             {
                 oldest.await?;
             }
-            let confirm = sender.publish(SUBJECT, work.seal()?.into()).await?;
+            let confirm = sender.publish(SUBJECT, sealing.seal()?.into()).await?;
             confirms.push_back(confirm.into_future());
         }
         for confirm in confirms {
@@ -76,22 +77,26 @@ pub async fn run(plan: &Plan, work: &Work, retention: RetentionPolicy) -> anyhow
         }
         anyhow::Ok(())
     };
-    let receive = async {
+    let (expected, opening) = (plan.messages, Arc::clone(work));
+    let receive = async move {
         let mut latencies = histogram()?;
-        while latencies.len() < plan.messages {
+        while latencies.len() < expected {
             let message = messages
                 .next()
                 .await
                 .ok_or_else(|| anyhow::anyhow!("the consumer ended"))??;
-            latencies.record(work.open(&message.payload)?)?;
+            latencies.record(opening.open(&message.payload)?)?;
             let acked = message.ack().await;
             acked.map_err(|error| anyhow::anyhow!("cannot ack: {error}"))?;
         }
+        // Acks are not confirmed one by one: the server says when it has them all.
+        while consumer.info().await?.num_ack_pending > 0 {}
         anyhow::Ok(latencies)
     };
-    let ((), latencies) = tokio::try_join!(publish, receive)?;
-    // Acks are not confirmed one by one: the server says when it has them all.
-    while consumer.info().await?.num_ack_pending > 0 {}
-    let seconds = (work.elapsed() - began).as_secs_f64();
-    Ok(Measured { seconds, latencies })
+    let measured = measure(plan, send, receive).await?;
+    if retention == RetentionPolicy::WorkQueue {
+        let left = stream.info().await?.state.messages;
+        anyhow::ensure!(left == 0, "{left} acknowledged messages are still in the stream");
+    }
+    Ok(measured)
 }

@@ -1,6 +1,7 @@
 //! RabbitMQ: a durable queue, persistent messages, publisher confirms, acks of many at once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{
@@ -11,7 +12,7 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 
-use crate::work::{Measured, Plan, Work, histogram};
+use crate::work::{Measured, Plan, Work, histogram, measure};
 
 const QUEUE: &str = "peers";
 /// So many messages are acked at once, or all that have come if no more are there.
@@ -30,7 +31,7 @@ async fn connect(plan: &Plan) -> anyhow::Result<Connection> {
     Ok(Connection::connect_with_config(&uri, ConnectionProperties::default(), tls, runtime).await?)
 }
 
-pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measured> {
+pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Measured> {
     let (sending, receiving) = (connect(plan).await?, connect(plan).await?);
     let (sender, receiver) = (sending.create_channel().await?, receiving.create_channel().await?);
     let _ = sending
@@ -44,7 +45,9 @@ pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measure
         durable: true,
         ..QueueDeclareOptions::default()
     };
-    receiver.queue_declare(QUEUE.into(), durable, arguments).await?;
+    receiver
+        .queue_declare(QUEUE.into(), durable, arguments.clone())
+        .await?;
     sender.confirm_select(ConfirmSelectOptions::default()).await?;
     let prefetch = u16::try_from(plan.window.max(100)).unwrap_or(u16::MAX);
     receiver.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -57,17 +60,17 @@ pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measure
         )
         .await?;
 
-    let began = work.elapsed();
+    let (messages, window, sealing) = (plan.messages, plan.window, Arc::clone(work));
     let persistent = BasicProperties::default().with_delivery_mode(2);
-    let publish = async {
-        let mut confirms = VecDeque::with_capacity(plan.window);
-        for _ in 0..plan.messages {
-            if confirms.len() >= plan.window
+    let send = async move {
+        let mut confirms = VecDeque::with_capacity(window);
+        for _ in 0..messages {
+            if confirms.len() >= window
                 && let Some(oldest) = confirms.pop_front()
             {
                 confirmed(oldest).await?;
             }
-            let message = work.seal()?;
+            let message = sealing.seal()?;
             let options = BasicPublishOptions::default();
             let confirm = sender
                 .basic_publish("".into(), QUEUE.into(), options, &message, persistent.clone())
@@ -79,16 +82,17 @@ pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measure
         }
         anyhow::Ok(())
     };
-    let receive = async {
+    let (expected, opening) = (plan.messages, Arc::clone(work));
+    let receive = async move {
         let mut latencies = histogram()?;
         let all = BasicAckOptions { multiple: true };
         let mut unacked = 0;
         let mut next = deliveries.next().await;
         while let Some(delivery) = next {
             let delivery = delivery?;
-            latencies.record(work.open(&delivery.data)?)?;
+            latencies.record(opening.open(&delivery.data)?)?;
             unacked += 1;
-            let is_last = latencies.len() == plan.messages;
+            let is_last = latencies.len() == expected;
             let following = if is_last {
                 None
             } else {
@@ -104,20 +108,21 @@ pub async fn run(plan: &Plan, work: &Work, kind: &str) -> anyhow::Result<Measure
                 None => deliveries.next().await,
             };
         }
-        anyhow::ensure!(latencies.len() == plan.messages, "the consumer ended");
+        anyhow::ensure!(latencies.len() == expected, "the consumer ended");
         // Acks are not confirmed; the answer to whatever comes after them on the channel is.
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..durable
-        };
-        receiver
-            .queue_declare(QUEUE.into(), passive, FieldTable::default())
-            .await?;
+        receiver.close(200, "done".into()).await?;
         anyhow::Ok(latencies)
     };
-    let ((), latencies) = tokio::try_join!(publish, receive)?;
-    let seconds = (work.elapsed() - began).as_secs_f64();
-    Ok(Measured { seconds, latencies })
+    let measured = measure(plan, send, receive).await?;
+    // Closing the channel has made ready again what was not acknowledged.
+    let checking = receiving.create_channel().await?;
+    let left = checking
+        .queue_declare(QUEUE.into(), durable, arguments)
+        .await?
+        .message_count();
+    anyhow::ensure!(left == 0, "{left} acknowledged messages are still in the queue");
+    drop(sending);
+    Ok(measured)
 }
 
 async fn confirmed(confirm: impl Future<Output = lapin::Result<Confirmation>>) -> anyhow::Result<()> {

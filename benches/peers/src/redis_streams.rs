@@ -1,16 +1,19 @@
-//! Redis Streams: XADD in pipelines, a consumer group, XACK and XDEL of many at once.
+//! Redis Streams: XADD in pipelines, a consumer group, XACK and XDEL of many at once, not waited
+//! for before the next read.
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesOrdered;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamReadOptions, StreamReadReply};
-use redis::{AsyncCommands as _, ClientTlsConfig, TlsCertificates};
+use redis::{AsyncCommands as _, ClientTlsConfig, Pipeline, TlsCertificates, Value};
+use tokio::task::JoinHandle;
 
-use crate::work::{Measured, Plan, Work, histogram};
+use crate::work::{Measured, Plan, Work, histogram, measure};
 
 const STREAM: &str = "peers";
 const GROUP: &str = "receivers";
-/// So many pipelines share the window.
+/// So many pipelines share the window; and so many of acks are under way.
 const PIPELINES: usize = 4;
 
 async fn connect(plan: &Plan) -> anyhow::Result<MultiplexedConnection> {
@@ -30,74 +33,89 @@ async fn connect(plan: &Plan) -> anyhow::Result<MultiplexedConnection> {
         .await?)
 }
 
-pub async fn run(plan: &Plan, work: &Work) -> anyhow::Result<Measured> {
-    let (sender, mut receiver) = (connect(plan).await?, connect(plan).await?);
-    let _: () = receiver.del(STREAM).await?;
-    let _: () = receiver.xgroup_create_mkstream(STREAM, GROUP, "$").await?;
+pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
+    // Reading blocks its connection, so acks have one of their own.
+    let (sender, mut receiver, acks) = (connect(plan).await?, connect(plan).await?, connect(plan).await?);
+    let () = receiver.del(STREAM).await?;
+    let () = receiver.xgroup_create_mkstream(STREAM, GROUP, "$").await?;
 
-    let began = work.elapsed();
-    let publish = async {
-        let together = plan.window.div_ceil(PIPELINES);
-        let mut under_way = FuturesOrdered::new();
-        let mut left = plan.messages;
+    let (messages, window, sealing) = (plan.messages, plan.window, Arc::clone(work));
+    let send = async move {
+        let together = window.div_ceil(PIPELINES);
+        let mut under_way = VecDeque::new();
+        let mut left = messages;
         while left > 0 {
-            if (under_way.len() + 1) * together > plan.window && !under_way.is_empty() {
-                let done: Option<anyhow::Result<()>> = under_way.next().await;
-                done.transpose()?;
+            if (under_way.len() + 1) * together > window
+                && let Some(oldest) = under_way.pop_front()
+            {
+                sent(oldest).await?;
             }
             let count = left.min(together as u64);
             left -= count;
             let mut pipe = redis::pipe();
             for _ in 0..count {
-                pipe.xadd(STREAM, "*", &[("m", work.seal()?)]).ignore();
+                pipe.xadd(STREAM, "*", &[("m", sealing.seal()?)]).ignore();
             }
-            let mut sender = sender.clone();
-            under_way.push_back(async move {
-                let () = pipe.query_async(&mut sender).await?;
-                Ok(())
-            });
-            // Sent now, not when its answer is awaited.
-            if let Some(done) = futures_util::FutureExt::now_or_never(under_way.next()).flatten() {
-                done?;
-            }
+            under_way.push_back(in_background(pipe, &sender));
         }
-        while let Some(done) = under_way.next().await {
-            done?;
+        for pipe in under_way {
+            sent(pipe).await?;
         }
         anyhow::Ok(())
     };
-    let receive = async {
+    let (expected, opening) = (plan.messages, Arc::clone(work));
+    let options = StreamReadOptions::default()
+        .group(GROUP, "receiver")
+        .count(plan.window.max(100))
+        .block(1000);
+    let acknowledging = acks.clone();
+    let receive = async move {
         let mut latencies = histogram()?;
-        let options = StreamReadOptions::default()
-            .group(GROUP, "receiver")
-            .count(plan.window.max(100))
-            .block(1000);
-        while latencies.len() < plan.messages {
+        let mut under_way = VecDeque::new();
+        while latencies.len() < expected {
             let reply: Option<StreamReadReply> = receiver.xread_options(&[STREAM], &[">"], &options).await?;
             let entries = reply
                 .into_iter()
                 .flat_map(|reply| reply.keys)
                 .flat_map(|key| key.ids);
             let mut ids = Vec::new();
-            for entry in entries {
-                let message: Vec<u8> = entry
-                    .get("m")
-                    .ok_or_else(|| anyhow::anyhow!("no message in an entry"))?;
-                latencies.record(work.open(&message)?)?;
+            for mut entry in entries {
+                let Some(Value::BulkString(message)) = entry.map.remove("m") else {
+                    anyhow::bail!("no message in an entry");
+                };
+                latencies.record(opening.open(&message)?)?;
                 ids.push(entry.id);
             }
-            if !ids.is_empty() {
-                let mut pipe = redis::pipe();
-                pipe.xack(STREAM, GROUP, &ids)
-                    .ignore()
-                    .xdel(STREAM, &ids)
-                    .ignore();
-                let () = pipe.query_async(&mut receiver).await?;
+            if ids.is_empty() {
+                continue;
             }
+            let mut pipe = redis::pipe();
+            pipe.xack(STREAM, GROUP, &ids).ignore();
+            pipe.xdel(STREAM, &ids).ignore();
+            under_way.push_back(in_background(pipe, &acknowledging));
+            if under_way.len() > PIPELINES
+                && let Some(oldest) = under_way.pop_front()
+            {
+                sent(oldest).await?;
+            }
+        }
+        for pipe in under_way {
+            sent(pipe).await?;
         }
         anyhow::Ok(latencies)
     };
-    let ((), latencies) = tokio::try_join!(publish, receive)?;
-    let seconds = (work.elapsed() - began).as_secs_f64();
-    Ok(Measured { seconds, latencies })
+    let measured = measure(plan, send, receive).await?;
+    let left: u64 = acks.clone().xlen(STREAM).await?;
+    anyhow::ensure!(left == 0, "{left} acknowledged messages are still in the stream");
+    Ok(measured)
+}
+
+/// A pipeline is only sent while it is polled: the task does that.
+fn in_background(pipe: Pipeline, connection: &MultiplexedConnection) -> JoinHandle<redis::RedisResult<()>> {
+    let mut connection = connection.clone();
+    tokio::spawn(async move { pipe.exec_async(&mut connection).await })
+}
+
+async fn sent(pipe: JoinHandle<redis::RedisResult<()>>) -> anyhow::Result<()> {
+    Ok(pipe.await??)
 }

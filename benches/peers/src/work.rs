@@ -8,6 +8,8 @@ use aes_gcm::aead::{Aead as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Nonce};
 use hdrhistogram::Histogram;
 
+use crate::cost::{Cost, cost};
+
 /// What is asked for.
 #[derive(Debug)]
 pub struct Plan {
@@ -15,6 +17,7 @@ pub struct Plan {
     pub certs: PathBuf,
     pub messages: u64,
     pub window: usize,
+    pub server_pid: Option<u32>,
 }
 
 impl Plan {
@@ -30,6 +33,9 @@ impl Plan {
 /// What came of it.
 pub struct Measured {
     pub seconds: f64,
+    /// What broker and client have spent in that time, as far as it can be told.
+    pub server: Option<Cost>,
+    pub client: Option<Cost>,
     /// From handing a message over to having opened it, in nanoseconds.
     pub latencies: Histogram<u64>,
 }
@@ -85,10 +91,63 @@ impl Work {
     }
 }
 
+/// Runs a sender and a receiver, each in a task of its own, so that neither waits for the other's work, and measures until
+/// both are done.
+pub async fn measure(
+    plan: &Plan,
+    send: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    receive: impl Future<Output = anyhow::Result<Histogram<u64>>> + Send + 'static,
+) -> anyhow::Result<Measured> {
+    let costs = || (plan.server_pid.and_then(cost), cost(std::process::id()));
+    let before = costs();
+    let began = Instant::now();
+    let (send, receive) = (tokio::spawn(send), tokio::spawn(receive));
+    let ((), latencies) = tokio::try_join!(async { send.await? }, async { receive.await? })?;
+    let seconds = began.elapsed().as_secs_f64();
+    let after = costs();
+    anyhow::ensure!(
+        latencies.len() == plan.messages,
+        "{} messages came of {}",
+        latencies.len(),
+        plan.messages
+    );
+    Ok(Measured {
+        seconds,
+        server: spent(before.0, after.0),
+        client: spent(before.1, after.1),
+        latencies,
+    })
+}
+
+fn spent(before: Option<Cost>, after: Option<Cost>) -> Option<Cost> {
+    let (before, after) = (before?, after?);
+    Some(Cost {
+        cpu: after.cpu.checked_sub(before.cpu)?,
+        ..after
+    })
+}
+
 pub fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new(3)?)
 }
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_what_was_sealed_and_nothing_else() {
+        let work = Work::new(256).unwrap();
+        let mut message = work.seal().unwrap();
+        assert_eq!(message.len(), NONCE + 256 + 16);
+        assert_ne!(message, work.seal().unwrap());
+        assert!(work.open(&message).unwrap() <= nanos(work.elapsed()));
+        message[NONCE + 1] ^= 1;
+        assert!(work.open(&message).is_err());
+        assert!(Work::new(7).is_err());
+    }
 }
