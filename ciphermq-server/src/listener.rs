@@ -32,7 +32,7 @@ const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many bytes are read from a socket at once, at most. Memory that was never filled costs none.
-const READ_AHEAD: usize = 32 * 1024;
+const READ_AHEAD: usize = 16 * 1024;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
