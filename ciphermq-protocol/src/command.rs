@@ -333,10 +333,7 @@ impl Command {
                 routing_key,
                 envelope,
             } => {
-                put(
-                    out,
-                    &["publish ", exchange.as_str(), " ", routing_key.as_str(), " "],
-                );
+                put_route(out, "publish ", exchange, routing_key);
                 envelope.raw().put(out);
             }
             Self::PublishBatch {
@@ -344,16 +341,7 @@ impl Command {
                 routing_key,
                 envelopes,
             } => {
-                put(
-                    out,
-                    &[
-                        "publish_batch ",
-                        exchange.as_str(),
-                        " ",
-                        routing_key.as_str(),
-                        " ",
-                    ],
-                );
+                put_route(out, "publish_batch ", exchange, routing_key);
                 let mut before = b'[';
                 for envelope in envelopes {
                     out.put_u8(before);
@@ -367,16 +355,7 @@ impl Command {
                 routing_key,
                 envelopes,
             } => {
-                put(
-                    out,
-                    &[
-                        "publish_packed ",
-                        exchange.as_str(),
-                        " ",
-                        routing_key.as_str(),
-                        " ",
-                    ],
-                );
+                put_route(out, "publish_packed ", exchange, routing_key);
                 if let Some(shared) = envelopes.first().and_then(|first| first.raw().shared()) {
                     packed::put(envelopes.iter().map(Envelope::raw), shared, out);
                 }
@@ -451,6 +430,11 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
             out.put_slice(part.as_bytes());
         }
     }
+}
+
+/// The beginning of a publish, up to what is published.
+fn put_route(out: &mut BytesMut, word: &str, exchange: &ExchangeName, routing_key: &RoutingKey) {
+    put(out, &[word, exchange.as_str(), " ", routing_key.as_str(), " "]);
 }
 
 /// The text up to the first space, and what comes after it.

@@ -1,12 +1,13 @@
 //! One user's folder: certificates and keys where the programs look for them by default, so that most commands need
 //! no more options than in the README.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::process::Process;
-use ciphermq_tests::{Cli, RawClient, Received, Scene, Server, received};
+use ciphermq_tests::{Cli, Pki, RawClient, Received, Scene, Server, received};
 use tempfile::TempDir;
 
 /// A folder with `certs/` in it, for one sender and one receiver.
@@ -27,20 +28,25 @@ impl Desk {
 
     /// For these clients.
     pub(crate) fn named(server: &Server, sender: &str, receiver: &str) -> Self {
+        Self::at(server.address(), server.pki(), sender, receiver)
+    }
+
+    /// For these clients, whose programs connect to this address.
+    pub(crate) fn at(address: SocketAddr, pki: &Pki, sender: &str, receiver: &str) -> Self {
         let desk = Self {
             folder: tempfile::tempdir().expect("a folder can be made"),
-            address: format!("localhost:{}", server.address().port()),
+            address: format!("localhost:{}", address.port()),
             sender: sender.to_owned(),
             receiver: receiver.to_owned(),
         };
         for (place, id) in [("sender_1", sender), ("receiver_1", receiver)] {
-            let identity = server.pki().client(id);
+            let identity = pki.client(id);
             let folder = desk.path("certs").join(place);
             std::fs::create_dir_all(&folder).expect("a folder can be made");
             copy(&identity.certificate, &folder.join("client.crt"));
             copy(&identity.key, &folder.join("client.key"));
         }
-        copy(&server.pki().ca(), &desk.path("certs/ca.crt"));
+        copy(&pki.ca(), &desk.path("certs/ca.crt"));
         desk.new_key_pair();
         desk
     }

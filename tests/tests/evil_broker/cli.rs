@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::{Announcement, Identity, PrivateKey, RecipientKey, Timestamp};
+use ciphermq_tests::Server;
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::evil::Evil;
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Cli, Server};
 use serde_json::Value;
 
 use crate::desk::{Desk, failed};
@@ -28,38 +28,17 @@ impl Office {
     async fn open() -> Self {
         let server = Server::start(Options::sqlite()).await;
         let evil = Evil::start(&server).await;
-        let desk = Desk::named(&server, "sender", "receiver");
-        let office = Self { desk, server, evil };
-        office.introduce().await;
-        office
-    }
-
-    async fn introduce(&self) {
-        let receive = self.cli("receive").args(["--idle-exit", "0.05"]);
-        receive.run().await.success();
-    }
-
-    fn cli(&self, subcommand: &str) -> Cli {
-        let address = format!("localhost:{}", self.evil.address().port());
-        self.desk.cli(subcommand).env("CIPHERMQ_SERVER", address)
+        let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
+        desk.introduce().await;
+        Self { desk, server, evil }
     }
 
     async fn send(&self, message: &str) -> Outcome {
-        let send = self.cli("send").args(["--to", "receiver", "--message", message]);
-        send.run().await
-    }
-
-    async fn receive(&self, count: usize) -> Outcome {
-        let count = count.to_string();
-        self.cli("receive")
-            .args(["--count", &count])
-            .run()
-            .await
-            .success()
+        self.desk.send().args(["--message", message]).run().await
     }
 
     async fn verify_key(&self) -> Outcome {
-        self.cli("verify-key").arg("receiver").run().await
+        self.desk.cli("verify-key").arg("receiver").run().await
     }
 
     /// What the server answers when it is asked for the receiver's signed key.
@@ -102,7 +81,7 @@ impl Office {
     async fn expect_honest_traffic(&self, before: &[&str]) {
         self.evil.play_honest();
         self.send("honest").await.success();
-        self.receive(1).await;
+        self.desk.receive(1).await;
         assert_eq!(self.desk.texts(), [before, &["honest"]].concat());
     }
 }
@@ -123,7 +102,7 @@ async fn another_key_than_the_receivers() {
         .expect_key_refused("signature", "verify-key receiver")
         .await;
     // It only shows; and warns.
-    let shown = office.cli("get-key").arg("receiver").run().await.success();
+    let shown = office.desk.cli("get-key").arg("receiver").run().await.success();
     assert!(
         shown.stderr.to_lowercase().contains("warning"),
         "{}",
@@ -144,7 +123,7 @@ async fn another_key_than_the_receivers() {
     office
         .expect_key_refused("not signed", "--allow-unsigned-keys")
         .await;
-    let shown = office.cli("get-key").arg("receiver").run().await.success();
+    let shown = office.desk.cli("get-key").arg("receiver").run().await.success();
     assert_eq!(shown.stdout.trim(), stolen.public_key().to_base64());
     assert!(shown.stderr.contains("not signed"), "{}", shown.stderr);
     office.expect_honest_traffic(&[]).await;
@@ -192,6 +171,7 @@ async fn signed_keys_of_others_and_of_the_past() {
     // The option for older clients changes nothing about keys that are signed wrongly.
     office.serve(format!("Signed key: {}", announced(&mallory, now)));
     let send = office
+        .desk
         .cli("send")
         .args(["--to", "receiver", "--message", "secret"]);
     let send = send.args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
@@ -205,14 +185,14 @@ async fn an_old_signed_key_again() {
     let office = Office::open().await;
     office.send("by the old key").await.success();
     let old = office.signed_key_served();
-    office.cli("keygen").arg("rotate").run().await.success();
-    office.cli("register-key").run().await.success();
+    office.desk.cli("keygen").arg("rotate").run().await.success();
+    office.desk.cli("register-key").run().await.success();
     office.send("by the new key").await.success();
     assert_ne!(office.signed_key_served(), old);
     office.serve(format!("Signed key: {old}"));
     office.expect_key_refused("older", "registers its key anew").await;
     office.evil.play_honest();
-    office.receive(2).await;
+    office.desk.receive(2).await;
     office
         .expect_honest_traffic(&["by the old key", "by the new key"])
         .await;
@@ -253,7 +233,7 @@ async fn another_certificate_and_moved_messages() {
         }
         line.honest()
     });
-    let idle = || office.cli("receive").args(["--idle-exit", "0.5"]).run();
+    let idle = || office.desk.cli("receive").args(["--idle-exit", "0.5"]).run();
     let received = idle().await.success();
     assert_eq!(office.desk.texts(), [""; 0]);
     let quarantine = office.desk.quarantine();

@@ -91,9 +91,19 @@ pub(in crate::store) struct Selection {
 #[derive(Debug)]
 pub(in crate::store) struct Piece {
     /// The slice that was asked for.
-    pub(in crate::store) own: Bytes,
+    own: Bytes,
     /// What all of them share.
-    pub(in crate::store) shared: Option<Bytes>,
+    shared: Option<Bytes>,
+}
+
+impl Piece {
+    /// From the columns as either database gives them.
+    pub(in crate::store) fn new(own: Vec<u8>, shared: Option<Vec<u8>>) -> Self {
+        Self {
+            own: own.into(),
+            shared: shared.map(Bytes::from),
+        }
+    }
 }
 
 /// What to read of a batch's envelopes.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
 use sqlx::Row as _;
@@ -103,12 +102,7 @@ impl PostgresReader {
             .await
             .map_err(error)?;
         let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
-            let own: Vec<u8> = row.try_get(1).map_err(error)?;
-            let shared: Option<Vec<u8>> = row.try_get(2).map_err(error)?;
-            let piece = Piece {
-                own: own.into(),
-                shared: shared.map(Bytes::from),
-            };
+            let piece = Piece::new(row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
             Ok((row.try_get(0).map_err(error)?, piece))
         };
         rows.iter().map(slice).collect()
