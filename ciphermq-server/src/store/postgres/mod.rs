@@ -3,7 +3,7 @@
 //! - `connect`: where the server is, sessions on it, and what their failures mean for a person
 //! - `session`: how a session is set up, and the lock against a second server
 //! - `sql`: the statements that every message goes through
-//! - `committer`: one transaction, `change` for its rare parts
+//! - `committer`: one transaction, `write` for what stands in it, `change` for its rare parts
 //! - `reader`: reads, past the committer
 //! - `error`: what PostgreSQL's error codes mean
 //!
@@ -17,6 +17,7 @@ mod error;
 mod reader;
 mod session;
 mod sql;
+mod write;
 
 use std::sync::Arc;
 
@@ -39,8 +40,9 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
         return Err(error);
     }
     let reader = PostgresReader::open(&connector);
+    let committer = PostgresCommitter::new(connector, session).await?;
     Ok(Store {
-        committer: Box::new(PostgresCommitter::new(connector, session)),
+        committer: Box::new(committer),
         reader: Arc::new(reader),
     })
 }

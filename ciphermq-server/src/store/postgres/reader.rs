@@ -9,11 +9,11 @@ use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey
 use sqlx::Row as _;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 
-use super::committer::known;
 use super::connect::Connector;
 use super::error::error;
 use super::session::prepare;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
+use super::write::known;
 use crate::store::batch::count;
 use crate::store::batch::cut::{Piece, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::fate::runs;

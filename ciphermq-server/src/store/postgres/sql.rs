@@ -19,6 +19,28 @@ pub(super) const KNOWN: &str = concat!(
      AND b.id_position + b.messages > g.first"
 );
 
+/// All that a commit writes of messages. A list for each column: with nothing to write, empty ones.
+pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_number = $1, last_seq = $2), \
+     accepted AS (INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, client_id, \
+     exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests) \
+     SELECT * FROM unnest($3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::text[], \
+     $10::text[], $11::text[], $12::text[], $13::bool[], $14::bytea[])), \
+     sealed AS (INSERT INTO envelopes (first_seq, ends, envelopes, shared) \
+     SELECT * FROM unnest($3::int8[], $15::text[], $16::bytea[], $17::bytea[])), \
+     placed AS (INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) \
+     SELECT * FROM unnest($18::int8[], $19::text[], $20::int8[], $21::int8[])), \
+     removed AS (DELETE FROM fates f USING unnest($22::int8[], $23::int8[]) AS g (batch, from_index) \
+     WHERE f.first_seq = g.batch AND f.from_index = g.from_index), \
+     written AS (INSERT INTO fates (first_seq, from_index, messages, delivered_time, acknowledged_time, \
+     rejected_time) \
+     SELECT * FROM unnest($24::int8[], $25::int8[], $26::int8[], $27::text[], $28::text[], $29::text[]) \
+     ON CONFLICT (first_seq, from_index) DO UPDATE SET messages = excluded.messages, \
+     delivered_time = excluded.delivered_time, acknowledged_time = excluded.acknowledged_time, \
+     rejected_time = excluded.rejected_time), \
+     finished AS (DELETE FROM envelopes WHERE first_seq = ANY($30::int8[])) \
+     DELETE FROM waiting w USING unnest($31::int8[], $32::text[], $33::int8[]) AS g (queue, receiver, batch) \
+     WHERE w.queue_id = g.queue AND w.receiver_client_id = g.receiver AND w.first_seq = g.batch";
+
 /// Sets a message aside: its id, the reason, the time, its batch, and its index in it.
 pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
      exchange_name, routing_key, reason, rejected_time, envelope) \

@@ -621,6 +621,31 @@ async fn rejected_messages_are_kept(database: &Database) {
         .texts("SELECT rejected_time, acknowledged_time FROM message_metadata WHERE message_id = 'bad'")
         .await;
     assert_eq!(times, [Some(String::from("2025-09-08T07:04:00.000000Z")), None]);
+    // Published and rejected in one go, beside a message that waits and a change.
+    let outcomes = commit(
+        &mut store,
+        Transaction {
+            changes: vec![Change::DeclareQueue(QueueName::new("q3").unwrap())],
+            publishes: vec![message("at-once", queue[0]), message("later", queue[0])],
+            rejections: vec![reject("at-once", "r")],
+            ..Transaction::default()
+        },
+    )
+    .await;
+    assert!(matches!(outcomes.changes[..], [Some(_)]), "{outcomes:?}");
+    assert!(
+        matches!(outcomes.rejections[..], [AckOutcome::Done(_)]),
+        "{outcomes:?}"
+    );
+    assert_eq!(waiting(&store, queue[0], "r").await, ["good", "later"]);
+    assert_eq!(
+        database
+            .texts(
+                "SELECT message_id FROM rejected_messages WHERE message_id <> 'bad' AND LENGTH(envelope) > 0"
+            )
+            .await,
+        [Some(String::from("at-once"))]
+    );
     close(store).await;
 }
 

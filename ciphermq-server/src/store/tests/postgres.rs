@@ -316,7 +316,7 @@ async fn killed_in_its_commit(
     observer: &mut PgConnection,
 ) -> CommitError {
     let stuck = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'ciphermq-server%' \
-                 AND query = 'COMMIT' AND wait_event IN ('SyncRep', 'PgSleep')";
+                 AND wait_event IN ('SyncRep', 'PgSleep')";
     let (outcome, ()) = tokio::join!(store.committer.commit(transaction), async {
         until(observer, stuck).await;
         sqlx::query(AssertSqlSafe(format!(

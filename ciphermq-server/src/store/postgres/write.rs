@@ -1,0 +1,185 @@
+//! What stands in a transaction.
+
+use ciphermq_protocol::MessageId;
+use sqlx::{PgConnection, Row as _};
+
+use super::error::decode;
+use super::sql::{KNOWN, SET_ASIDE, WRITE};
+use crate::store::batch::accept::NewBatch;
+use crate::store::batch::fate::runs;
+use crate::store::batch::id::{Range, ranges};
+use crate::store::batch::ledger::{Entries, Ledger, Rejected, lanes};
+use crate::store::batch::{BatchRow, queues, queues_text};
+use crate::store::model::CommitNumber;
+
+/// Where the database stands.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(super) struct Position {
+    commit_number: i64,
+    last_seq: i64,
+}
+
+impl Position {
+    pub(super) async fn read(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        sqlx::query_as("SELECT commit_number, last_seq FROM server_state")
+            .fetch_one(session)
+            .await
+    }
+
+    pub(super) fn commit(self) -> CommitNumber {
+        CommitNumber(self.commit_number)
+    }
+
+    /// The first sequence number that is free.
+    pub(super) fn next_seq(self) -> i64 {
+        self.last_seq + 1
+    }
+
+    /// Where it will stand after a commit that takes so many sequence numbers.
+    pub(super) fn after(self, copies: i64) -> Self {
+        Self {
+            commit_number: self.commit_number + 1,
+            last_seq: self.last_seq + copies,
+        }
+    }
+}
+
+/// The batches of messages, by the messages' ids.
+pub(super) async fn known<'a>(
+    session: &mut PgConnection,
+    ids: impl Iterator<Item = &'a MessageId>,
+) -> Result<Ledger, sqlx::Error> {
+    let mut ledger = Ledger::default();
+    let ranges = ranges(ids);
+    if ranges.is_empty() {
+        return Ok(ledger);
+    }
+    let rows = sqlx::query(KNOWN)
+        .bind(column(&ranges, |range| range.stream.to_string()))
+        .bind(column(&ranges, Range::begins_after))
+        .bind(column(&ranges, |range| range.first))
+        .bind(column(&ranges, |range| range.last))
+        .fetch_all(session)
+        .await?;
+    for row in rows {
+        let fates: &str = row.try_get(10)?;
+        let queue_ids: &str = row.try_get(2)?;
+        let batch = BatchRow {
+            first_seq: row.try_get(0)?,
+            messages: row.try_get(1)?,
+            queues: queues(queue_ids).map_err(decode)?,
+            stream: row.try_get(3)?,
+            position: row.try_get(4)?,
+            sender: row.try_get(5)?,
+            receiver: row.try_get(6)?,
+            sent_time: row.try_get(7)?,
+            has_suite: row.try_get(8)?,
+            digests: row.try_get(9)?,
+            fates: runs(fates).map_err(decode)?,
+        };
+        ledger.add(batch).map_err(decode)?;
+    }
+    Ok(ledger)
+}
+
+/// Writes new batches, what became of messages, and where the database stands then, in one statement. What it
+/// writes of a batch may not depend on what it writes elsewhere: it does not see its own rows.
+pub(super) async fn write(
+    session: &mut PgConnection,
+    position: Position,
+    batches: &[NewBatch<'_>],
+    entries: &Entries<'_>,
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<BatchRow> = batches.iter().map(NewBatch::row).collect();
+    let places = Places::of(&rows);
+    let left = Places::of(entries.finished.iter().copied());
+    let (removed, written) = (&entries.removed, &entries.written);
+    sqlx::query(WRITE)
+        .bind(position.commit_number)
+        .bind(position.last_seq)
+        // Batches.
+        .bind(column(&rows, |row| row.first_seq))
+        .bind(column(&rows, |row| row.messages))
+        .bind(column(&rows, |row| queues_text(&row.queues)))
+        .bind(column(&rows, |row| row.stream.as_str()))
+        .bind(column(&rows, |row| row.position))
+        .bind(column(&rows, |row| row.sender.as_deref()))
+        .bind(column(batches, |batch| batch.first.exchange.as_str()))
+        .bind(column(batches, |batch| batch.first.routing_key.as_str()))
+        .bind(column(&rows, |row| row.receiver.as_deref()))
+        .bind(column(&rows, |row| row.sent_time.as_deref()))
+        .bind(column(&rows, |row| row.has_suite))
+        .bind(column(&rows, |row| row.digests.as_deref()))
+        // Their envelopes.
+        .bind(column(batches, NewBatch::ends))
+        .bind(column(batches, NewBatch::envelopes))
+        .bind(column(batches, NewBatch::shared))
+        // Where they wait.
+        .bind(places.queues)
+        .bind(places.receivers)
+        .bind(places.batches)
+        .bind(places.copies)
+        // Fates that others take the place of.
+        .bind(column(removed, |(batch, _)| *batch))
+        .bind(column(removed, |(_, from)| *from))
+        // Fates.
+        .bind(column(written, |(batch, _)| *batch))
+        .bind(column(written, |(_, run)| run.from))
+        .bind(column(written, |(_, run)| run.messages))
+        .bind(column(written, |(_, run)| &*run.fate.delivered))
+        .bind(column(written, |(_, run)| run.fate.acknowledged.as_deref()))
+        .bind(column(written, |(_, run)| run.fate.rejected.as_deref()))
+        // Batches of which nothing waits any more.
+        .bind(column(&entries.finished, |batch| batch.first_seq))
+        .bind(left.queues)
+        .bind(left.receivers)
+        .bind(left.batches)
+        .execute(session)
+        .await?;
+    Ok(())
+}
+
+/// Keeps messages that their receivers cannot use. Their batches are there, and so are the envelopes.
+pub(super) async fn set_aside(session: &mut PgConnection, rejected: &[Rejected]) -> Result<(), sqlx::Error> {
+    for rejected in rejected {
+        sqlx::query(SET_ASIDE)
+            .bind(rejected.message_id.as_str())
+            // PostgreSQL has no zero byte in its texts.
+            .bind(rejected.reason.replace('\0', "\u{fffd}"))
+            .bind(&*rejected.time)
+            .bind(rejected.batch)
+            .bind(rejected.index)
+            .execute(&mut *session)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A column of rows.
+fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// The lanes that batches wait in, column by column.
+#[derive(Default)]
+struct Places<'a> {
+    queues: Vec<i64>,
+    receivers: Vec<&'a str>,
+    batches: Vec<i64>,
+    copies: Vec<i64>,
+}
+
+impl<'a> Places<'a> {
+    fn of(rows: impl IntoIterator<Item = &'a BatchRow>) -> Self {
+        let mut places = Self::default();
+        for row in rows {
+            for (copy, (queue, receiver)) in (0..).zip(lanes(row)) {
+                places.queues.push(queue.0);
+                places.receivers.push(receiver);
+                places.batches.push(row.first_seq);
+                places.copies.push(copy);
+            }
+        }
+        places
+    }
+}
