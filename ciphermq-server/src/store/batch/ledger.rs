@@ -24,6 +24,7 @@ pub(in crate::store) struct Ledger {
 }
 
 struct Entry {
+    stream: Stream,
     batch: BatchRow,
     /// The fate of each message, once one of them has changed.
     fates: Option<Vec<Option<Fate>>>,
@@ -65,13 +66,32 @@ impl Ledger {
     /// [`NameError`] if its ids are none.
     pub(in crate::store) fn add(&mut self, batch: BatchRow) -> Result<(), NameError> {
         let first = message_id(&batch.stream, batch.position)?;
-        let (stream, position) = place(&first);
-        let batches = self.by_place.entry(stream).or_default();
-        if let std::collections::btree_map::Entry::Vacant(vacant) = batches.entry(position) {
-            vacant.insert(self.entries.len());
-            self.entries.push(Entry { batch, fates: None });
-        }
+        self.add_to(place(&first).0, batch);
         Ok(())
+    }
+
+    /// Adds a batch of a stream, unless it is there.
+    pub(super) fn add_to(&mut self, stream: Stream, batch: BatchRow) {
+        let batches = self.by_place.entry(stream.clone()).or_default();
+        if let std::collections::btree_map::Entry::Vacant(vacant) = batches.entry(batch.position) {
+            vacant.insert(self.entries.len());
+            self.entries.push(Entry {
+                stream,
+                batch,
+                fates: None,
+            });
+        }
+    }
+
+    /// The batches with what has become of them, each with its stream.
+    pub(super) fn into_batches(self) -> impl Iterator<Item = (Stream, BatchRow)> {
+        self.entries.into_iter().map(|entry| {
+            let mut batch = entry.batch;
+            if let Some(fates) = entry.fates {
+                batch.fates = join(&fates);
+            }
+            (entry.stream, batch)
+        })
     }
 
     fn locate(&self, id: &MessageId) -> Option<(usize, usize)> {
@@ -209,7 +229,7 @@ impl Ledger {
             rejected: &self.rejected,
             ..Entries::default()
         };
-        for Entry { batch, fates } in &self.entries {
+        for Entry { batch, fates, .. } in &self.entries {
             let Some(fates) = fates else { continue };
             let runs = join(fates);
             let begins = |from: i64| runs.binary_search_by_key(&from, |run| run.from).is_ok();

@@ -14,14 +14,15 @@
 //! has the sequence number `first_seq + index * copies + copy`.
 //!
 //! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to batches;
-//! [`fate`], what became of a batch's messages; [`ledger`], acks and rejections; [`cut`], from batches
-//! back to messages.
+//! [`fate`], what became of a batch's messages; [`ledger`], acks and rejections; [`recent`], batches that
+//! need not be looked up; [`cut`], from batches back to messages.
 
 pub(super) mod accept;
 pub(super) mod cut;
 pub(super) mod fate;
 pub(super) mod id;
 pub(super) mod ledger;
+pub(super) mod recent;
 
 use crate::store::model::{QueueId, Seq};
 use fate::Run;

@@ -10,15 +10,19 @@ use super::change::change;
 use super::connect::Connector;
 use super::error::{decode, error, is_definite};
 use super::sql::{FORGET, FORGET_INDEX};
-use super::write::{Position, known, set_aside, write};
+use super::write::{Position, look_up, set_aside, write};
 use crate::store::batch::accept::Accepted;
 use crate::store::batch::ledger::{Entries, Ledger};
+use crate::store::batch::recent::Recent;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the machine
 /// at its other end may have gone without a word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Batches that are remembered: a few seconds of single messages, or what some senders have under way.
+const RECENT_BATCHES: usize = 256;
 
 /// Batches that are forgotten in one step.
 const FORGET_STEP: i64 = 100;
@@ -29,6 +33,7 @@ pub(super) struct PostgresCommitter {
     session: Option<PgConnection>,
     /// Nobody else moves it while the lock is held.
     position: Position,
+    recent: Recent,
     /// Whether the index that finds old metadata is known to be there.
     forget_index: bool,
 }
@@ -40,6 +45,7 @@ impl PostgresCommitter {
             connector,
             session: Some(session),
             position,
+            recent: Recent::new(RECENT_BATCHES),
             forget_index: false,
         })
     }
@@ -61,13 +67,14 @@ impl PostgresCommitter {
 
 #[async_trait]
 impl Committer for PostgresCommitter {
-    /// Two statements are all there is in most commits: what is known of the messages, and everything that is to
-    /// be written. Each is a way to PostgreSQL and back.
+    /// One statement is all there is in most commits, and two if something has to be looked up: each is a way to
+    /// PostgreSQL and back.
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         // Dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
-        let mut ledger = match answer(known(&mut session, transaction.message_ids())).await {
-            Ok(ledger) => ledger,
+        let (mut ledger, unknown) = self.recent.recall(transaction.message_ids());
+        let ends = match answer(look_up(&mut session, unknown, &mut ledger)).await {
+            Ok(ends) => ends,
             Err(failure) => return Err(self.failed(session, failure)),
         };
         let mut accepted = Accepted::new(&transaction.publishes, &ledger);
@@ -100,6 +107,7 @@ impl Committer for PostgresCommitter {
             Ok(()) => {
                 self.session = Some(session);
                 self.position = position;
+                self.recent.keep(ledger, ends);
                 Ok(outcomes)
             }
             Err(Failure::Commit(failure)) if !says_no(&failure) => Err(CommitError::Unknown {
@@ -112,6 +120,7 @@ impl Committer for PostgresCommitter {
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
         self.session = None;
+        self.recent.clear();
         let mut session = self.connector.reconnect().await?;
         self.position = Position::read(&mut session).await.map_err(error)?;
         self.session = Some(session);
@@ -142,6 +151,9 @@ impl Committer for PostgresCommitter {
             .await
             .map_err(error)?;
         self.session = Some(session);
+        if done.rows_affected() > 0 {
+            self.recent.clear();
+        }
         Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_STEP))
     }
 
@@ -172,10 +184,8 @@ fn settle(
     accepted: &Accepted<'_>,
     ledger: &mut Ledger,
 ) -> Result<Outcomes, sqlx::Error> {
-    if transaction.settles() {
-        for batch in &accepted.batches {
-            ledger.add(batch.row()).map_err(decode)?;
-        }
+    for batch in &accepted.batches {
+        ledger.add(batch.row()).map_err(decode)?;
     }
     let acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
     let rejections = transaction

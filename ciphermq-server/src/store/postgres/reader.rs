@@ -13,10 +13,12 @@ use super::connect::Connector;
 use super::error::error;
 use super::session::prepare;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
-use super::write::known;
+use super::write::look_up;
 use crate::store::batch::count;
 use crate::store::batch::cut::{Piece, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::fate::runs;
+use crate::store::batch::id::ranges;
+use crate::store::batch::ledger::Ledger;
 use crate::store::model::{
     Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
 };
@@ -211,7 +213,8 @@ impl Reader for PostgresReader {
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
         let mut connection = self.pool.acquire().await.map_err(error)?;
-        let ledger = known(&mut connection, std::iter::once(message_id))
+        let mut ledger = Ledger::default();
+        look_up(&mut connection, ranges([message_id]), &mut ledger)
             .await
             .map_err(error)?;
         ledger.state(message_id)

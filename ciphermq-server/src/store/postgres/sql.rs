@@ -9,13 +9,16 @@ macro_rules! fates {
 }
 
 /// Batches by their messages' ids: each given range is a stream, the position after which its batches begin,
-/// and its first and its last position.
-pub(super) const KNOWN: &str = concat!(
-    "SELECT b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
+/// and its first and its last position. Each has a row at least, which says whether a batch of the stream begins above
+/// it.
+pub(super) const LOOK_UP: &str = concat!(
+    "SELECT g.at, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND n.id_position > g.last), \
+     b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
      b.sent_time, b.has_suite, b.digests, ",
     fates!(),
-    " FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) AS g (stream, after, first, last) \
-     JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position <= g.last \
+    " FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY \
+     AS g (stream, after, first, last, at) \
+     LEFT JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position <= g.last \
      AND b.id_position + b.messages > g.first"
 );
 

@@ -1,13 +1,14 @@
 //! What stands in a transaction.
 
-use ciphermq_protocol::MessageId;
+use std::collections::HashSet;
+
 use sqlx::{PgConnection, Row as _};
 
 use super::error::decode;
-use super::sql::{KNOWN, SET_ASIDE, WRITE};
+use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
 use crate::store::batch::accept::NewBatch;
 use crate::store::batch::fate::runs;
-use crate::store::batch::id::{Range, ranges};
+use crate::store::batch::id::Range;
 use crate::store::batch::ledger::{Entries, Ledger, Rejected, lanes};
 use crate::store::batch::{BatchRow, queues, queues_text};
 use crate::store::model::CommitNumber;
@@ -44,42 +45,51 @@ impl Position {
     }
 }
 
-/// The batches of messages, by the messages' ids.
-pub(super) async fn known<'a>(
+/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream begins.
+pub(super) async fn look_up(
     session: &mut PgConnection,
-    ids: impl Iterator<Item = &'a MessageId>,
-) -> Result<Ledger, sqlx::Error> {
-    let mut ledger = Ledger::default();
-    let ranges = ranges(ids);
+    ranges: Vec<Range>,
+    ledger: &mut Ledger,
+) -> Result<Vec<Range>, sqlx::Error> {
     if ranges.is_empty() {
-        return Ok(ledger);
+        return Ok(ranges);
     }
-    let rows = sqlx::query(KNOWN)
+    let rows = sqlx::query(LOOK_UP)
         .bind(column(&ranges, |range| range.stream.to_string()))
         .bind(column(&ranges, Range::begins_after))
         .bind(column(&ranges, |range| range.first))
         .bind(column(&ranges, |range| range.last))
         .fetch_all(session)
         .await?;
+    let mut goes_on = HashSet::new();
     for row in rows {
-        let fates: &str = row.try_get(10)?;
-        let queue_ids: &str = row.try_get(2)?;
+        if row.try_get(1)? {
+            goes_on.insert(row.try_get::<i64, _>(0)?);
+        }
+        let Some(first_seq) = row.try_get(2)? else {
+            continue;
+        };
+        let queue_ids: &str = row.try_get(4)?;
+        let fates: &str = row.try_get(12)?;
         let batch = BatchRow {
-            first_seq: row.try_get(0)?,
-            messages: row.try_get(1)?,
+            first_seq,
+            messages: row.try_get(3)?,
             queues: queues(queue_ids).map_err(decode)?,
-            stream: row.try_get(3)?,
-            position: row.try_get(4)?,
-            sender: row.try_get(5)?,
-            receiver: row.try_get(6)?,
-            sent_time: row.try_get(7)?,
-            has_suite: row.try_get(8)?,
-            digests: row.try_get(9)?,
+            stream: row.try_get(5)?,
+            position: row.try_get(6)?,
+            sender: row.try_get(7)?,
+            receiver: row.try_get(8)?,
+            sent_time: row.try_get(9)?,
+            has_suite: row.try_get(10)?,
+            digests: row.try_get(11)?,
             fates: runs(fates).map_err(decode)?,
         };
         ledger.add(batch).map_err(decode)?;
     }
-    Ok(ledger)
+    let ends = (1..)
+        .zip(ranges)
+        .filter_map(|(at, range)| (!goes_on.contains(&at)).then_some(range));
+    Ok(ends.collect())
 }
 
 /// Writes new batches, what became of messages, and where the database stands then, in one statement. What it
