@@ -303,6 +303,23 @@ impl RawClient {
         Ok(rest)
     }
 
+    /// Says goodbye and waits until the server has closed the connection, too: then it has let go of all that the
+    /// client held.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not close it.
+    pub async fn end(mut self) {
+        self.stream
+            .get_mut()
+            .shutdown()
+            .await
+            .expect("the connection is there");
+        self.read_to_end()
+            .await
+            .expect("the server closes the connection");
+    }
+
     /// Says goodbye and closes, as a client that ends in good order. Dropping the value is a client that is gone.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::{Broker, Deliveries, Pulse, write_error};
-use crate::inbox::{ConnectionId, Inbox};
+use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::keys;
 use crate::store::writer::{Pending, WriteError};
 use crate::store::{Ack, AckOutcome, Change, LaneKey, QueueId, Rejection, Time};
@@ -148,10 +148,13 @@ impl Session {
     ) -> Result<Subscription, ErrorReply> {
         let queue = self.broker.queue_id(queue).await?;
         self.consuming = true;
-        Ok(Subscription {
-            queue,
-            prefetch: prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch),
-        })
+        let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
+        let prefetch = if self.packs {
+            Prefetch::until_acked(messages)
+        } else {
+            Prefetch::until_confirmed(messages)
+        };
+        Ok(Subscription { queue, prefetch })
     }
 
     /// `fetch`
@@ -407,7 +410,7 @@ impl Drop for Session {
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
     queue: QueueId,
-    prefetch: u32,
+    prefetch: Prefetch,
 }
 
 /// What the writing half of a connection tells the broker: what stands in the output.

@@ -38,6 +38,8 @@ pub(super) struct Lease {
     pub(super) holder: Option<ConnectionId>,
     /// Whether it takes a consumer's credit; a fetched message does not.
     pub(super) credited: bool,
+    /// Whether its holder has acked it, which may make room for another one.
+    pub(super) acked: bool,
     pub(super) since: Instant,
     /// When it was delivered first.
     pub(super) delivered: Time,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
-use super::{Budget, ConnectionId, What};
+use super::{Budget, ConnectionId, Prefetch, What};
 use crate::store::{Page, PageLimit, Seq, Time};
 
 /// So many pages of messages are kept as they are committed, while there is memory for them: a receiver that lags for a
@@ -56,13 +56,21 @@ struct Parked {
 
 #[derive(Debug)]
 struct Consumer {
-    prefetch: u32,
+    prefetch: Prefetch,
     /// Delivered and not settled.
     outstanding: u32,
+    /// How many of these are acked.
+    acked: u32,
     /// It has been silent while it held a lease: others come first.
     suspect: bool,
     /// Whether it stands in `turns`.
     enlisted: bool,
+}
+
+impl Consumer {
+    fn has_credit(&self) -> bool {
+        self.outstanding - self.acked < self.prefetch.unacked && self.outstanding < self.prefetch.unconfirmed
+    }
 }
 
 #[derive(Debug)]
@@ -134,10 +142,11 @@ impl Default for Lane {
 
 /// Consumers.
 impl Lane {
-    pub(super) fn subscribe(&mut self, connection: ConnectionId, prefetch: u32) {
+    pub(super) fn subscribe(&mut self, connection: ConnectionId, prefetch: Prefetch) {
         let new = Consumer {
             prefetch,
             outstanding: 0,
+            acked: 0,
             suspect: false,
             enlisted: false,
         };
@@ -177,7 +186,7 @@ impl Lane {
     pub(super) fn enlist(&mut self, connection: ConnectionId) {
         if let Some(consumer) = self.consumers.get_mut(&connection)
             && !consumer.enlisted
-            && consumer.outstanding < consumer.prefetch
+            && consumer.has_credit()
         {
             consumer.enlisted = true;
             self.turns.push_back(connection);
@@ -193,10 +202,7 @@ impl Lane {
                 .position(|turn| self.consumers.get(turn).is_some_and(|c| !c.suspect));
             let index = trusted.unwrap_or(0);
             let connection = *self.turns.get(index)?;
-            let has_credit = self
-                .consumers
-                .get(&connection)
-                .is_some_and(|c| c.outstanding < c.prefetch);
+            let has_credit = self.consumers.get(&connection).is_some_and(Consumer::has_credit);
             if has_credit && can_take(connection) {
                 return Some(connection);
             }
@@ -219,11 +225,32 @@ impl Lane {
         self.enlist(connection);
     }
 
-    pub(super) fn free_credit(&mut self, connection: ConnectionId) {
+    pub(super) fn free_credit(&mut self, connection: ConnectionId, acked: bool) {
         if let Some(consumer) = self.consumers.get_mut(&connection) {
             consumer.outstanding = consumer.outstanding.saturating_sub(1);
+            consumer.acked = consumer
+                .acked
+                .saturating_sub(u32::from(acked))
+                .min(consumer.outstanding);
         }
         self.enlist(connection);
+    }
+
+    /// An ack of one of its messages was read. Returns whether that makes room for another one.
+    pub(super) fn acked(&mut self, connection: ConnectionId) -> bool {
+        let Some(consumer) = self.consumers.get_mut(&connection) else {
+            return false;
+        };
+        consumer.acked = (consumer.acked + 1).min(consumer.outstanding);
+        self.enlist(connection);
+        self.turns.contains(&connection)
+    }
+
+    /// And the ack has failed.
+    pub(super) fn not_acked(&mut self, connection: ConnectionId) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.acked = consumer.acked.saturating_sub(1);
+        }
     }
 
     pub(super) fn suspect(&mut self, connection: ConnectionId) {

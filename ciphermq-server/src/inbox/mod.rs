@@ -59,6 +59,33 @@ pub struct Dispatch {
     pub deliveries: Vec<Delivery>,
 }
 
+/// How many messages of one queue a connection may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    unacked: u32,
+    unconfirmed: u32,
+}
+
+impl Prefetch {
+    /// So many until their confirmations: what an ack makes room for comes after its confirmation.
+    #[must_use]
+    pub fn until_confirmed(messages: u32) -> Self {
+        Self {
+            unacked: messages,
+            unconfirmed: messages,
+        }
+    }
+
+    /// So many until their acks, and as many again until their confirmations: a receiver need not wait for the commit.
+    #[must_use]
+    pub fn until_acked(messages: u32) -> Self {
+        Self {
+            unacked: messages,
+            unconfirmed: messages.saturating_mul(2),
+        }
+    }
+}
+
 /// What to read from the store, then to hand to [`Inbox::loaded`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
@@ -133,8 +160,8 @@ impl Inbox {
         }
     }
 
-    /// A connection wants the queue's messages, at most `prefetch` of them unacked at a time.
-    pub fn subscribe(&mut self, queue: QueueId, connection: ConnectionId, prefetch: u32) {
+    /// A connection wants the queue's messages, at most so many of them at a time.
+    pub fn subscribe(&mut self, queue: QueueId, connection: ConnectionId, prefetch: Prefetch) {
         self.peers.entry(connection).or_default().queues.insert(queue);
         self.lanes
             .entry(queue)
@@ -158,13 +185,23 @@ impl Inbox {
         let flight = self.flights.entry(message_id.clone()).or_default();
         flight.acks += 1;
         flight.acker = Some(connection);
+        for lease in &mut flight.leases {
+            if lease.holder == Some(connection) && lease.credited && !lease.acked {
+                lease.acked = true;
+                if let Some(lane) = self.lanes.get_mut(&lease.queue)
+                    && lane.acked(connection)
+                {
+                    self.stirred.insert(lease.queue);
+                }
+            }
+        }
         flight.leases.iter().map(|lease| lease.delivered).min()
     }
 
     /// The store has decided on an ack or rejection that was begun.
     ///
     /// The credit of a lease of the acking connection stays taken until [`Inbox::settled`], so that no
-    /// delivery overtakes the confirmation that makes room for it.
+    /// delivery overtakes the confirmation that makes room for it; [`Prefetch`] tells what is free before.
     pub fn ack_committed(&mut self, message_id: &MessageId, outcome: &AckOutcome, now: Instant) {
         if let AckOutcome::Done(copies) = outcome {
             for (queue, seq) in copies {
@@ -184,6 +221,14 @@ impl Inbox {
             self.free_all(&free);
         } else if flight.acks == 0 {
             // Not acked after all: what nobody holds any more waits again.
+            for lease in &mut flight.leases {
+                if let Some(holder) = lease.holder
+                    && std::mem::take(&mut lease.acked)
+                    && let Some(lane) = self.lanes.get_mut(&lease.queue)
+                {
+                    lane.not_acked(holder);
+                }
+            }
             let orphans = flight.extract(|lease| lease.holder.is_none());
             self.free_all(&orphans);
             self.give_back_all(message_id, &orphans, now);
@@ -456,7 +501,7 @@ impl Inbox {
             };
             lane.landed();
             if let Some(holder) = lease.holder.filter(|_| lease.credited) {
-                lane.free_credit(holder);
+                lane.free_credit(holder, lease.acked);
             }
             self.stirred.insert(lease.queue);
         }
@@ -506,6 +551,7 @@ fn lease(
         seq,
         holder,
         credited,
+        acked: false,
         since,
         delivered,
         recorded,

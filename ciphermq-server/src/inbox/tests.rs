@@ -128,6 +128,10 @@ impl Bench {
     }
 
     fn subscribe(&mut self, connection: ConnectionId, prefetch: u32) -> &mut Self {
+        self.subscribe_as(connection, Prefetch::until_confirmed(prefetch))
+    }
+
+    fn subscribe_as(&mut self, connection: ConnectionId, prefetch: Prefetch) -> &mut Self {
         self.inbox.subscribe(QUEUE, connection, prefetch);
         self.settle()
     }
@@ -222,6 +226,46 @@ fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
 }
 
 #[test]
+fn who_need_not_wait_for_confirmations_has_room_once_an_ack_is_read() {
+    let mut bench = Bench::new();
+    bench.subscribe_as(A, Prefetch::until_acked(2)).publish(9);
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+    bench.inbox.begin_ack(A, &id(1));
+    assert_eq!(bench.settle().seen_seqs(), [3]);
+    // The same ack again makes no more room.
+    bench.inbox.begin_ack(A, &id(1));
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
+    bench.inbox.begin_ack(A, &id(2));
+    assert_eq!(bench.settle().seen_seqs(), [4]);
+    // As many again are acked: now the confirmations have to come first.
+    bench.inbox.begin_ack(A, &id(3));
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
+    bench.commit_ack(2);
+    bench.inbox.settled(A, [&id(2)]);
+    assert_eq!(bench.settle().seen_seqs(), [5]);
+    bench.disconnect(A).commit_ack(3).subscribe(B, 10);
+    assert_eq!(bench.seen_seqs(), [4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn an_ack_that_fails_takes_its_room_back() {
+    let mut bench = Bench::new();
+    bench.subscribe_as(A, Prefetch::until_acked(1)).publish(4);
+    assert_eq!(bench.seen_seqs(), [1]);
+    bench.inbox.begin_ack(A, &id(1));
+    assert_eq!(bench.settle().seen_seqs(), [2]);
+    bench
+        .inbox
+        .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
+    bench.inbox.begin_ack(A, &id(2));
+    bench.commit_ack(2);
+    bench.inbox.settled(A, [&id(2)]);
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "1 is unacked");
+    bench.ack(A, 1);
+    assert_eq!(bench.seen_seqs(), [3]);
+}
+
+#[test]
 fn competing_consumers_take_turns() {
     let mut bench = Bench::new();
     bench.subscribe(A, 10).subscribe(B, 10).publish(6);
@@ -302,7 +346,7 @@ fn acks_of_unknown_messages_leave_nothing_behind() {
 fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
     let mut bench = Bench::new();
     bench.subscribe(A, 1).publish(2);
-    bench.inbox.subscribe(OTHER, B, 1);
+    bench.inbox.subscribe(OTHER, B, Prefetch::until_confirmed(1));
     bench.inbox.begin_ack(B, &id(1));
     bench.commit_ack(1);
     assert_eq!(bench.seen_seqs(), [1, 2]);
@@ -312,7 +356,7 @@ fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
 fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
     let mut bench = Bench::new();
     bench.publish(2);
-    bench.inbox.subscribe(QUEUE, A, 10);
+    bench.inbox.subscribe(QUEUE, A, Prefetch::until_confirmed(10));
     let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
     bench.inbox.begin_ack(A, &id(1));
@@ -325,7 +369,7 @@ fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
 fn what_is_committed_while_a_page_is_read_comes_after_it_once() {
     let mut bench = Bench::new();
     bench.publish(2);
-    bench.inbox.subscribe(QUEUE, A, 10);
+    bench.inbox.subscribe(QUEUE, A, Prefetch::until_confirmed(10));
     let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
     bench.publish(2);
@@ -488,7 +532,7 @@ fn delivery_times_are_told_once() {
 #[derive(Debug, Clone)]
 enum Act {
     Publish(usize),
-    Subscribe(u64, u32),
+    Subscribe(u64, u32, bool),
     Disconnect(u64),
     BeginAck(u64, usize),
     CommitAcks,
@@ -502,7 +546,7 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (1usize..6).prop_map(Act::Publish),
-        2 => (1u64..4, 1u32..5).prop_map(|(c, prefetch)| Act::Subscribe(c, prefetch)),
+        2 => (1u64..4, 1u32..5, any::<bool>()).prop_map(|(c, prefetch, waits)| Act::Subscribe(c, prefetch, waits)),
         1 => (1u64..4).prop_map(Act::Disconnect),
         4 => (1u64..4, 0usize..40).prop_map(|(c, nth)| Act::BeginAck(c, nth)),
         3 => Just(Act::CommitAcks),
@@ -528,12 +572,20 @@ proptest! {
         for act in acts {
             match act {
                 Act::Publish(count) => { bench.publish(count); }
-                Act::Subscribe(c, prefetch) => { bench.subscribe(ConnectionId(c), prefetch); }
+                Act::Subscribe(c, messages, waits) => {
+                    let prefetch = if waits {
+                        Prefetch::until_confirmed(messages)
+                    } else {
+                        Prefetch::until_acked(messages)
+                    };
+                    bench.subscribe_as(ConnectionId(c), prefetch);
+                }
                 Act::Disconnect(c) => { bench.disconnect(ConnectionId(c)); }
                 Act::BeginAck(c, nth) => {
                     if let Some(seq) = bench.stored.keys().nth(nth).copied() {
                         bench.inbox.begin_ack(ConnectionId(c), &id(seq.0));
                         begun.push((ConnectionId(c), seq.0));
+                        bench.settle();
                     }
                 }
                 Act::CommitAcks => {

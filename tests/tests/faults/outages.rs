@@ -162,3 +162,59 @@ async fn postgres_acks_wait_for_the_store() {
     let database = server.database().await;
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
 }
+
+/// A receiver that packs goes on while its acks are being committed, with as many messages again; one that does not
+/// meets no delivery before the confirmation that made room for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_an_ack_makes_room_before_its_commit() {
+    let postgres = Backend::postgres().await;
+    let server = postgres.server().await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.ask("declare_exchange e", "Exchange declared").await;
+    let database = server.database().await;
+    for (queue, packs) in [("packs", true), ("waits", false)] {
+        sender
+            .ask(&format!("declare_queue {queue}"), "Queue declared")
+            .await;
+        sender
+            .ask(&format!("bind {queue} e {queue}"), "Queue bound")
+            .await;
+        let id = |number: u32| format!("{queue}-{number}");
+        for number in 1..=4 {
+            let envelope = EnvelopeText::older(&id(number), "receiver");
+            sender
+                .ask(
+                    &format!("publish e {queue} {envelope}"),
+                    &format!("ACK {}", id(number)),
+                )
+                .await;
+        }
+        let mut receiver = RawClient::connect(&server, "receiver").await;
+        receiver.send_line(&format!("hello {{\"packed\":{packs}}}")).await;
+        receiver.expect_prefix("Hello: ").await;
+        receiver
+            .ask(&format!("consume {queue} 1"), "Subscribed to queue")
+            .await;
+        receiver.expect_prefix(&format!("Message: {} ", id(1))).await;
+
+        let lock = hold_tables(&database).await;
+        receiver.send_line(&format!("ack {}", id(1))).await;
+        if packs {
+            receiver.expect_prefix(&format!("Message: {} ", id(2))).await;
+            receiver.send_line(&format!("ack {}", id(2))).await;
+        }
+        receiver.expect_silence(Duration::from_millis(500)).await;
+        lock.rollback().await.unwrap();
+        if packs {
+            receiver.expect("ACK_CONFIRMED_ALL 1").await;
+            // The other confirmation, and what the first one made room for.
+            let mut lines = [receiver.line().await, receiver.line().await];
+            lines.sort();
+            assert_eq!(lines[0], "ACK_CONFIRMED_ALL 1");
+            assert!(lines[1].starts_with(&format!("Message: {} ", id(3))), "{lines:?}");
+        } else {
+            receiver.expect(&format!("ACK_CONFIRMED {}", id(1))).await;
+            receiver.expect_prefix(&format!("Message: {} ", id(2))).await;
+        }
+    }
+}

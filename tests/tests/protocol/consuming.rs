@@ -163,7 +163,7 @@ pub(super) async fn a_lost_connection_returns_its_messages_in_order(scene: Scene
     let (line, reply) = ack(&scene, 1);
     first.ask(&line, &reply).await;
     expect(&scene, &mut first, [4]).await;
-    drop(first);
+    first.end().await;
     // Those that came back first, then what was never handed out.
     let mut second = scene.receiver(10).await;
     expect(&scene, &mut second, [0, 2, 3, 4, 5]).await;

@@ -11,7 +11,7 @@ use crate::connection::Settings;
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 
-/// What becomes of acks and rejects that are under way. They are bounded by the consumer's prefetch.
+/// What becomes of acks and rejects that are under way. The server bounds them by the consumer's prefetch.
 pub(super) struct Settling {
     acker: Acker,
     console: Console,
