@@ -99,11 +99,6 @@ impl Transaction {
         let delivered = self.deliveries.iter().map(|(id, _)| id);
         published.chain(acked).chain(rejected).chain(delivered)
     }
-
-    /// Whether it changes what became of messages.
-    pub(super) fn settles(&self) -> bool {
-        !(self.acks.is_empty() && self.rejections.is_empty() && self.deliveries.is_empty())
-    }
 }
 
 /// A write that is not about messages.

@@ -4,13 +4,16 @@
 //! there until it writes again. Most messages are acked a moment after they were published, and most publishes
 //! go on where the last one ended: neither has to be looked up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use ciphermq_protocol::MessageId;
 
 use super::BatchRow;
 use super::id::{Range, Stream, ranges};
 use super::ledger::Ledger;
+
+/// Batches that are remembered: a few seconds of single messages, or what some senders have under way.
+const MOST_BATCHES: usize = 256;
 
 /// The batches at the ends of streams.
 pub(in crate::store) struct Recent {
@@ -41,9 +44,24 @@ fn end(batch: &BatchRow) -> i64 {
     batch.position.saturating_add(batch.messages)
 }
 
+impl Default for Recent {
+    fn default() -> Self {
+        Self::new(MOST_BATCHES)
+    }
+}
+
+/// Which ranges that were looked up are the ends of their streams: all but those where the stream goes on above, by
+/// their places in the list.
+pub(in crate::store) fn ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<Range> {
+    let ends = (0..)
+        .zip(ranges)
+        .filter_map(|(at, range)| (!goes_on.contains(&at)).then_some(range));
+    ends.collect()
+}
+
 impl Recent {
     /// Remembers so many batches at most.
-    pub(in crate::store) fn new(most_batches: usize) -> Self {
+    fn new(most_batches: usize) -> Self {
         Self {
             tails: HashMap::new(),
             order: VecDeque::new(),

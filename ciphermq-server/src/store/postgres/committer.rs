@@ -21,9 +21,6 @@ use crate::store::{CommitError, Committer, Error};
 /// at its other end may have gone without a word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Batches that are remembered: a few seconds of single messages, or what some senders have under way.
-const RECENT_BATCHES: usize = 256;
-
 /// Batches that are forgotten in one step.
 const FORGET_STEP: i64 = 100;
 
@@ -45,7 +42,7 @@ impl PostgresCommitter {
             connector,
             session: Some(session),
             position,
-            recent: Recent::new(RECENT_BATCHES),
+            recent: Recent::default(),
             forget_index: false,
         })
     }

@@ -12,7 +12,7 @@ macro_rules! fates {
 /// and its first and its last position. Each has a row at least, which says whether a batch of the stream begins above
 /// it.
 pub(super) const LOOK_UP: &str = concat!(
-    "SELECT g.at, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND n.id_position > g.last), \
+    "SELECT g.at - 1, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND n.id_position > g.last), \
      b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
      b.sent_time, b.has_suite, b.digests, ",
     fates!(),

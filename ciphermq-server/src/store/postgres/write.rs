@@ -10,6 +10,7 @@ use crate::store::batch::accept::NewBatch;
 use crate::store::batch::fate::runs;
 use crate::store::batch::id::Range;
 use crate::store::batch::ledger::{Entries, Ledger, Rejected, lanes};
+use crate::store::batch::recent::ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
 use crate::store::model::CommitNumber;
 
@@ -64,7 +65,7 @@ pub(super) async fn look_up(
     let mut goes_on = HashSet::new();
     for row in rows {
         if row.try_get(1)? {
-            goes_on.insert(row.try_get::<i64, _>(0)?);
+            goes_on.insert(row.try_get(0)?);
         }
         let Some(first_seq) = row.try_get(2)? else {
             continue;
@@ -86,10 +87,7 @@ pub(super) async fn look_up(
         };
         ledger.add(batch).map_err(decode)?;
     }
-    let ends = (1..)
-        .zip(ranges)
-        .filter_map(|(at, range)| (!goes_on.contains(&at)).then_some(range));
-    Ok(ends.collect())
+    Ok(ends(ranges, &goes_on))
 }
 
 /// Writes new batches, what became of messages, and where the database stands then, in one statement. What it

@@ -9,7 +9,8 @@ use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
 use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE};
 use super::thread::WriterThread;
-use super::write::write;
+use super::write::{Remembered, Written, write};
+use crate::store::batch::count;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
@@ -18,17 +19,33 @@ const VACUUM_PAGES: i64 = 256;
 /// Free pages that are kept for the messages to come: giving them back and taking them anew costs twice.
 const SPARE_PAGES: i64 = 2048;
 /// Batches that are forgotten in one step.
-const FORGET_STEP: i64 = 100;
+const FORGET_STEP: usize = 100;
 
 pub(super) struct SqliteCommitter {
     file: Arc<DatabaseFile>,
     thread: WriterThread,
     /// `None` after an error that may have left it in an unknown state: the next commit opens another.
-    connection: Option<Connection>,
+    session: Option<Session>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
     /// Whether the index that finds old metadata is known to be there.
     forget_index: bool,
+}
+
+/// A connection, and what it knows without asking.
+struct Session {
+    connection: Connection,
+    remembered: Remembered,
+}
+
+impl Session {
+    fn open(file: &DatabaseFile) -> rusqlite::Result<Self> {
+        let connection = file.writing()?;
+        Ok(Self {
+            remembered: Remembered::new(&connection)?,
+            connection,
+        })
+    }
 }
 
 impl SqliteCommitter {
@@ -36,23 +53,23 @@ impl SqliteCommitter {
     pub(super) async fn open(file: Arc<DatabaseFile>) -> Result<Self, Error> {
         let thread = WriterThread::start()?;
         let opened = Arc::clone(&file);
-        let connection = thread.run(move || open(&opened)).await??;
+        let session = thread.run(move || open(&opened)).await??;
         Ok(Self {
             file,
             thread,
-            connection: Some(connection),
+            session: Some(session),
             log_used: false,
             forget_index: false,
         })
     }
 
-    async fn connection(&mut self) -> Result<Connection, Error> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
+    async fn session(&mut self) -> Result<Session, Error> {
+        match self.session.take() {
+            Some(session) => Ok(session),
             None => {
                 let file = Arc::clone(&self.file);
                 self.thread
-                    .run(move || file.writing().map_err(write_error))
+                    .run(move || Session::open(&file).map_err(write_error))
                     .await?
             }
         }
@@ -62,29 +79,30 @@ impl SqliteCommitter {
 #[async_trait]
 impl Committer for SqliteCommitter {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
-        let connection = self.connection().await?;
+        let session = self.session().await?;
         self.log_used = true;
         // Its messages are not copied.
         let transaction = transaction.clone();
-        let work = move || commit(connection, &transaction);
-        let (connection, outcomes) = self.thread.run(work).await?;
-        self.connection = connection;
+        let work = move || commit(session, &transaction);
+        let (session, outcomes) = self.thread.run(work).await?;
+        self.session = session;
         outcomes
     }
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
-        let (old, file) = (self.connection.take(), Arc::clone(&self.file));
+        let (old, file) = (self.session.take(), Arc::clone(&self.file));
         let work = move || {
             // It is given up for its errors.
             drop(old);
-            let connection = open(&file)?;
-            let number = connection
+            let session = open(&file)?;
+            let number = session
+                .connection
                 .query_row("SELECT commit_number FROM server_state", [], |row| row.get(0))
                 .map_err(write_error)?;
-            Ok::<_, Error>((connection, number))
+            Ok::<_, Error>((session, number))
         };
-        let (connection, number) = self.thread.run(work).await??;
-        self.connection = Some(connection);
+        let (session, number) = self.thread.run(work).await??;
+        self.session = Some(session);
         Ok(CommitNumber(number))
     }
 
@@ -93,52 +111,63 @@ impl Committer for SqliteCommitter {
     }
 
     async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error> {
-        let connection = self.connection().await?;
+        let mut session = self.session().await?;
         let mut step = Maintenance {
             spare_pages: if self.file.has_room() { SPARE_PAGES } else { 0 },
             log_used: self.log_used,
             forget_index: self.forget_index,
         };
         let work = move || {
-            let more = step.run(&connection, forget_before);
-            (connection, step, more)
+            let more = step.run(&mut session, forget_before);
+            (session, step, more)
         };
-        let (connection, step, more) = self.thread.run(work).await?;
+        let (session, step, more) = self.thread.run(work).await?;
         self.log_used = step.log_used;
         self.forget_index = step.forget_index;
         let more = more?;
-        self.connection = Some(connection);
+        self.session = Some(session);
         Ok(more)
     }
 
     async fn close(self: Box<Self>) {
-        if let Some(connection) = self.connection {
+        if let Some(session) = self.session {
             // The log is emptied by the next start if not now.
-            let _ = self.thread.run(move || checkpoint(&connection)).await;
+            let _ = self.thread.run(move || checkpoint(&session.connection)).await;
         }
     }
 }
 
-fn open(file: &DatabaseFile) -> Result<Connection, Error> {
-    let connection = file.writing().map_err(write_error)?;
-    checkpoint(&connection)?;
-    Ok(connection)
+fn open(file: &DatabaseFile) -> Result<Session, Error> {
+    let session = Session::open(file).map_err(write_error)?;
+    checkpoint(&session.connection)?;
+    Ok(session)
 }
 
-/// Returns the connection if it is still good.
+/// Returns the session if it is still good.
 fn commit(
-    connection: Connection,
+    mut session: Session,
     transaction: &Transaction,
-) -> (Option<Connection>, Result<Outcomes, CommitError>) {
-    let outcomes = match write(&connection, transaction) {
-        Ok(outcomes) => outcomes,
+) -> (Option<Session>, Result<Outcomes, CommitError>) {
+    let Session {
+        connection,
+        remembered,
+    } = &mut session;
+    let Written {
+        outcomes,
+        ledger,
+        ends,
+    } = match write(connection, remembered, transaction) {
+        Ok(written) => written,
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
-            return (is_good.then_some(connection), Err(write_error(failure).into()));
+            return (is_good.then_some(session), Err(write_error(failure).into()));
         }
     };
     match connection.execute_batch("COMMIT") {
-        Ok(()) => (Some(connection), Ok(outcomes)),
+        Ok(()) => {
+            remembered.batches.keep(ledger, ends);
+            (Some(session), Ok(outcomes))
+        }
         // There was no room for the log's last page, the one that makes a commit of it.
         Err(failure) if is_full(&failure) => (None, Err(write_error(failure).into())),
         // The sync failed: what is in the log may be found there after a crash, or not.
@@ -158,10 +187,18 @@ struct Maintenance {
 
 impl Maintenance {
     /// Whether there is more to do.
-    fn run(&mut self, connection: &Connection, forget_before: Option<Time>) -> Result<bool, Error> {
+    fn run(&mut self, session: &mut Session, forget_before: Option<Time>) -> Result<bool, Error> {
+        let Session {
+            connection,
+            remembered,
+        } = session;
         let mut more = false;
         if let Some(before) = forget_before {
-            more |= self.forget(connection, before).map_err(write_error)?;
+            let forgotten = self.forget(connection, before).map_err(write_error)?;
+            if forgotten > 0 {
+                remembered.batches.clear();
+            }
+            more |= forgotten >= FORGET_STEP;
         }
         more |= self.shrink(connection).map_err(write_error)?;
         if !more && self.log_used {
@@ -175,19 +212,22 @@ impl Maintenance {
         Ok(more)
     }
 
-    fn forget(&mut self, connection: &Connection, before: Time) -> rusqlite::Result<bool> {
+    /// How many batches it has forgotten.
+    fn forget(&mut self, connection: &Connection, before: Time) -> rusqlite::Result<usize> {
         if !self.forget_index {
             connection.execute_batch(FORGET_INDEX)?;
             self.forget_index = true;
         }
         let transaction = connection.unchecked_transaction()?;
         let batches: String =
-            transaction.query_row(FORGETTABLE, (before.to_string(), FORGET_STEP), |row| row.get(0))?;
+            transaction.query_row(FORGETTABLE, (before.to_string(), count(FORGET_STEP)), |row| {
+                row.get(0)
+            })?;
         transaction.execute(FORGET_FATES, [&batches])?;
         let forgotten = transaction.execute(FORGET_BATCHES, [&batches])?;
         transaction.commit()?;
         self.log_used |= forgotten > 0;
-        Ok(i64::try_from(forgotten).is_ok_and(|forgotten| forgotten >= FORGET_STEP))
+        Ok(forgotten)
     }
 
     /// Gives some free pages back; whether there are more.

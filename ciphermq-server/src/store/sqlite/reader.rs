@@ -11,9 +11,10 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 
 use super::error::{decode, error};
 use super::file::DatabaseFile;
-use super::sql::{BATCHES, KNOWN, LANE_BATCHES, LANE_START, LANES, SLICES, json, range_list};
+use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, SLICES, json, range_list};
 use crate::store::batch::cut::{Piece, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::fate::runs;
+use crate::store::batch::id::ranges;
 use crate::store::batch::ledger::Ledger;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::model::{
@@ -209,13 +210,15 @@ impl Reader for SqliteReader {
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
         let mut ledger = Ledger::default();
-        let row = sqlx::query(KNOWN)
-            .bind(range_list(std::iter::once(message_id)).map_err(corrupt)?)
-            .fetch_optional(&self.pool)
+        let rows = sqlx::query(LOOK_UP)
+            .bind(range_list(&ranges([message_id])).map_err(corrupt)?)
+            .fetch_all(&self.pool)
             .await
             .map_err(error)?;
-        if let Some(row) = row {
-            ledger.add(batch_row(&row).map_err(error)?).map_err(corrupt)?;
+        for row in rows {
+            if let Some(batch) = batch_row(&row).map_err(error)? {
+                ledger.add(batch).map_err(corrupt)?;
+            }
         }
         ledger.state(message_id)
     }
@@ -292,20 +295,24 @@ impl Reader for SqliteReader {
     }
 }
 
-fn batch_row(row: &SqliteRow) -> Result<BatchRow, sqlx::Error> {
-    Ok(BatchRow {
-        first_seq: row.try_get(0)?,
-        messages: row.try_get(1)?,
-        queues: queues(row.try_get(2)?).map_err(decode)?,
-        stream: row.try_get(3)?,
-        position: row.try_get(4)?,
-        sender: row.try_get(5)?,
-        receiver: row.try_get(6)?,
-        sent_time: row.try_get(7)?,
-        has_suite: row.try_get(8)?,
-        digests: row.try_get(9)?,
-        fates: runs(row.try_get(10)?).map_err(decode)?,
-    })
+/// The batch of a row of [`LOOK_UP`], if there is one.
+fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
+    let Some(first_seq) = row.try_get(2)? else {
+        return Ok(None);
+    };
+    Ok(Some(BatchRow {
+        first_seq,
+        messages: row.try_get(3)?,
+        queues: queues(row.try_get(4)?).map_err(decode)?,
+        stream: row.try_get(5)?,
+        position: row.try_get(6)?,
+        sender: row.try_get(7)?,
+        receiver: row.try_get(8)?,
+        sent_time: row.try_get(9)?,
+        has_suite: row.try_get(10)?,
+        digests: row.try_get(11)?,
+        fates: runs(row.try_get(12)?).map_err(decode)?,
+    }))
 }
 
 fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {

@@ -1,24 +1,41 @@
 //! What stands in a transaction, up to the commit itself.
 
-use ciphermq_protocol::MessageId;
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 
 use super::change::change;
 use super::error::strange;
 use super::sql::{
-    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, KNOWN, REMOVE_ENVELOPES, REMOVE_FATE, REMOVE_WAITING,
+    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE, REMOVE_WAITING,
     SET_ASIDE, WRITE_FATE, range_list,
 };
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::fate::runs;
+use crate::store::batch::id::Range;
 use crate::store::batch::ledger::{Entries, Ledger, lanes};
+use crate::store::batch::recent::{Recent, ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 use crate::store::model::{CommitNumber, Outcomes, Transaction};
 
+/// What a transaction comes to if it is committed.
+pub(super) struct Written {
+    pub(super) outcomes: Outcomes,
+    /// For [`Recent::keep`].
+    pub(super) ledger: Ledger,
+    pub(super) ends: Vec<Range>,
+}
+
 /// Everything up to the commit itself.
-pub(super) fn write(connection: &Connection, transaction: &Transaction) -> rusqlite::Result<Outcomes> {
+pub(super) fn write(
+    connection: &Connection,
+    recent: &mut Remembered,
+    transaction: &Transaction,
+) -> rusqlite::Result<Written> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let mut ledger = known(connection, transaction.message_ids())?;
+    recent.forget_if_changed(connection)?;
+    let (mut ledger, unknown) = recent.batches.recall(transaction.message_ids());
+    let ends = look_up(connection, unknown, &mut ledger)?;
     let mut accepted = Accepted::new(&transaction.publishes, &ledger);
     let (commit, last): (i64, i64) = connection
         .prepare_cached(
@@ -37,9 +54,7 @@ pub(super) fn write(connection: &Connection, transaction: &Transaction) -> rusql
     for batch in &accepted.batches {
         let row = batch.row();
         insert(connection, batch, &row)?;
-        if transaction.settles() {
-            ledger.add(row).map_err(strange)?;
-        }
+        ledger.add(row).map_err(strange)?;
     }
     outcomes.publishes = accepted.outcomes;
     outcomes.acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
@@ -52,35 +67,75 @@ pub(super) fn write(connection: &Connection, transaction: &Transaction) -> rusql
         ledger.deliver(id, *time);
     }
     record(connection, &ledger.entries())?;
-    Ok(outcomes)
+    Ok(Written {
+        outcomes,
+        ledger,
+        ends,
+    })
 }
 
-/// The batches of messages, by the messages' ids.
-fn known<'a>(connection: &Connection, ids: impl Iterator<Item = &'a MessageId>) -> rusqlite::Result<Ledger> {
-    let mut ledger = Ledger::default();
-    let Some(ranges) = range_list(ids).map_err(strange)? else {
-        return Ok(ledger);
-    };
-    let mut statement = connection.prepare_cached(KNOWN)?;
-    let mut rows = statement.query([ranges])?;
+/// What a connection remembers of the database.
+pub(super) struct Remembered {
+    pub(super) batches: Recent,
+    /// Differs once somebody else has written.
+    data_version: i64,
+}
+
+impl Remembered {
+    pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            batches: Recent::default(),
+            data_version: data_version(connection)?,
+        })
+    }
+
+    /// SQLite lets everybody write who can open the file, such as a person with the `sqlite3` shell.
+    fn forget_if_changed(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let found = data_version(connection)?;
+        if std::mem::replace(&mut self.data_version, found) != found {
+            self.batches.clear();
+        }
+        Ok(())
+    }
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream begins.
+fn look_up(connection: &Connection, ranges: Vec<Range>, ledger: &mut Ledger) -> rusqlite::Result<Vec<Range>> {
+    if ranges.is_empty() {
+        return Ok(ranges);
+    }
+    let mut statement = connection.prepare_cached(LOOK_UP)?;
+    let mut rows = statement.query([range_list(&ranges).map_err(strange)?])?;
+    let mut goes_on = HashSet::new();
     while let Some(row) = rows.next()? {
-        let fates = row.get_ref(10)?.as_str()?;
+        if row.get(1)? {
+            goes_on.insert(row.get(0)?);
+        }
+        let Some(first_seq) = row.get(2)? else {
+            continue;
+        };
         let batch = BatchRow {
-            first_seq: row.get(0)?,
-            messages: row.get(1)?,
-            queues: queues(row.get_ref(2)?.as_str()?).map_err(strange)?,
-            stream: row.get(3)?,
-            position: row.get(4)?,
-            sender: row.get(5)?,
-            receiver: row.get(6)?,
-            sent_time: row.get(7)?,
-            has_suite: row.get(8)?,
-            digests: row.get(9)?,
-            fates: runs(fates).map_err(strange)?,
+            first_seq,
+            messages: row.get(3)?,
+            queues: queues(row.get_ref(4)?.as_str()?).map_err(strange)?,
+            stream: row.get(5)?,
+            position: row.get(6)?,
+            sender: row.get(7)?,
+            receiver: row.get(8)?,
+            sent_time: row.get(9)?,
+            has_suite: row.get(10)?,
+            digests: row.get(11)?,
+            fates: runs(row.get_ref(12)?.as_str()?).map_err(strange)?,
         };
         ledger.add(batch).map_err(strange)?;
     }
-    Ok(ledger)
+    Ok(ends(ranges, &goes_on))
 }
 
 fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusqlite::Result<()> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::fixture::*;
-use crate::store::{Error, Settings, open};
+use crate::store::{AckOutcome, Error, PublishOutcome, Seq, Settings, open};
 
 fn at(path: &Path) -> Settings {
     Settings::Sqlite {
@@ -110,5 +110,35 @@ async fn there_is_no_room_below_the_reserve() {
     close(store).await;
     let store = open(&with(1)).await.unwrap();
     assert!(store.committer.has_room());
+    close(store).await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_changed_is_looked_up() {
+    let database = Database::sqlite().await;
+    let mut store = database.open().await;
+    let queue = queues(&mut store, &["q"]).await[0];
+    publish_all(&mut store, vec![message("a", queue), message("b", queue)]).await;
+    let again = publish_all(&mut store, vec![message("a", queue)]).await;
+    assert_eq!(again.publishes, [PublishOutcome::Duplicate]);
+    database
+        .execute(
+            "DELETE FROM waiting WHERE first_seq = 1; DELETE FROM envelopes WHERE first_seq = 1; \
+             DELETE FROM batches WHERE first_seq = 1",
+        )
+        .await;
+    let outcomes = ack_all(&mut store, vec![ack("a", "r"), ack("b", "r")]).await;
+    assert_eq!(
+        outcomes.acks,
+        [AckOutcome::NotFound, AckOutcome::Done(vec![(queue, Seq(2))])]
+    );
+    let again = publish_all(&mut store, vec![message("a", queue), message("b", queue)]).await;
+    assert_eq!(
+        again.publishes,
+        [
+            PublishOutcome::Stored { first: Seq(3) },
+            PublishOutcome::Duplicate
+        ]
+    );
     close(store).await;
 }

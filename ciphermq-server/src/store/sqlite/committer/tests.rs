@@ -13,8 +13,9 @@ use crate::store::{
 
 /// SQLite says the same when it may use no more pages as when the disk gives no more.
 fn pages(committer: &SqliteCommitter, limit: i64) {
-    let connection = committer.connection.as_ref().unwrap();
-    connection
+    let session = committer.session.as_ref().unwrap();
+    session
+        .connection
         .query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(()))
         .unwrap();
 }
@@ -81,9 +82,10 @@ async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
     let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > 1000 \
                   BEGIN SELECT RAISE(ABORT, 'too large'); END";
     committer
-        .connection
+        .session
         .as_ref()
         .unwrap()
+        .connection
         .execute_batch(schema)
         .unwrap();
     let message = |id: &str, payload: &str| publish("s", &[QueueId(1)], envelope(id, "r", true, payload));
