@@ -9,7 +9,8 @@ use crate::at_rest::{KeyError, Sealer};
 use crate::broker::{Broker, Topology};
 use crate::config::{Config, Database};
 use crate::keys::KeyDirectory;
-use crate::store::{self, Store, writer};
+use crate::store::writer::{self, WriterThread};
+use crate::store::{self, Store};
 use crate::{listener, stop, tls};
 
 /// Why the server did not start, or had to stop.
@@ -30,6 +31,12 @@ pub enum Error {
     /// The operating system gives no signals.
     #[error("cannot listen for signals: {0}\nThis is a defect of the system's set-up.")]
     Signal(#[source] std::io::Error),
+    /// The operating system gives no thread.
+    #[error(
+        "cannot start the thread that writes the database: {0}\nAllow the server's user more processes and open files \
+         (ulimit -u, ulimit -n)."
+    )]
+    Thread(#[source] std::io::Error),
 }
 
 /// Runs until SIGTERM or SIGINT, or until the database cannot be used any more.
@@ -55,7 +62,12 @@ pub async fn run_with(config: Config, between: impl FnOnce(Store) -> Store) -> R
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
 
     tracing::info!("Opening the database: {}", config.database);
-    let store = between(store::open(&store_settings(config.database, limits.disk_reserve)).await?);
+    let thread = WriterThread::start().map_err(Error::Thread)?;
+    let settings = store_settings(config.database, limits.disk_reserve);
+    let opening = thread
+        .runtime()
+        .spawn(async move { store::open(&settings).await });
+    let store = between(opening.await.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
     let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader);
     let settings = writer::Settings {
@@ -64,7 +76,7 @@ pub async fn run_with(config: Config, between: impl FnOnce(Store) -> Store) -> R
         close_timeout: limits.shutdown_timeout,
         ..writer::Settings::default()
     };
-    let (writer, mut writing) = writer::spawn(store.committer, observer, settings);
+    let (writer, mut writing) = writer::spawn(thread.runtime(), store.committer, observer, settings);
     let keys = KeyDirectory::new(sealer, Arc::clone(&store.reader), writer.clone());
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
     let broker = Broker::new(limits, topology, deliveries, writer.clone(), store.reader, keys);
@@ -99,15 +111,15 @@ pub async fn run_with(config: Config, between: impl FnOnce(Store) -> Store) -> R
     };
     reader.close().await;
     // A task that panicked has told so already; what it had not acknowledged is not lost.
-    let result = ended.unwrap_or_else(|error| {
-        Err(store::Error::Unusable(format!(
-            "the database writer failed: {error}\nPlease report it."
-        )))
-    });
+    let result = ended.unwrap_or_else(|panic| Err(writer_failed(&panic)));
     if result.is_ok() {
         tracing::info!("Stopped");
     }
     result.map_err(Into::into)
+}
+
+fn writer_failed(panic: &tokio::task::JoinError) -> store::Error {
+    store::Error::Unusable(format!("the database writer failed: {panic}\nPlease report it."))
 }
 
 /// What the last commit may take even if the connections have used up the time.

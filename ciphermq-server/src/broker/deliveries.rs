@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
 use dashmap::DashMap;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::Topology;
@@ -66,12 +67,19 @@ pub struct Deliveries {
     reader: Arc<dyn Reader>,
     policy: Policy,
     budget: Budget,
+    /// Where pages are read from the store: the writer, which asks for them, too, has a runtime of its own.
+    runtime: Handle,
     /// Woken whenever a page has come from the store.
     loaded: Notify,
 }
 
 impl Deliveries {
-    /// Nothing in memory yet: everything is found in the store when it is wanted.
+    /// Nothing in memory yet: everything is found in the store when it is wanted, and read on the runtime that this is
+    /// called on.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
     #[must_use]
     pub fn new(
         topology: Arc<Topology>,
@@ -87,6 +95,7 @@ impl Deliveries {
             reader,
             policy,
             budget,
+            runtime: Handle::current(),
             loaded: Notify::new(),
         })
     }
@@ -233,7 +242,7 @@ impl Deliveries {
     /// when the connection that began it does not.
     fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: Load) {
         let deliveries = Arc::clone(self);
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             let lane = LaneKey {
                 queue: load.queue,
                 receiver,

@@ -17,13 +17,14 @@
 //! - What the database refuses is split until the culprit stands alone; only it is refused.
 //!
 //! Modules in reading order: [`WriterHandle`] here; `queue`, what waits and what is under way; `outcome`,
-//! splitting transactions and joining their outcomes; `task`, the loop.
+//! splitting transactions and joining their outcomes; `task`, the loop; `thread`, where it runs.
 
 mod outcome;
 mod queue;
 mod task;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -32,6 +33,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ciphermq_protocol::MessageId;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 use super::Committer;
 use super::model::{Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time};
 use queue::Submission;
+pub use thread::WriterThread;
 
 /// How the writer works.
 #[derive(Debug, Clone)]
@@ -124,12 +127,13 @@ pub struct WriterHandle {
     close_by: Arc<watch::Sender<Option<Instant>>>,
 }
 
-/// Starts the writer.
+/// Starts the writer on a runtime, [`WriterThread`]'s in a server.
 ///
 /// The task ends with `Ok` after [`WriterHandle::shutdown`] or when all handles are dropped, and with an
 /// error as soon as the database cannot be used any more ([`super::Error::Unusable`],
 /// [`super::Error::Corrupt`]): then the server has to stop. In either case the database is closed.
 pub fn spawn(
+    runtime: &Handle,
     committer: Box<dyn Committer>,
     observer: Arc<dyn CommitObserver>,
     settings: Settings,
@@ -144,7 +148,7 @@ pub fn spawn(
         max_pending_bytes: settings.max_pending_bytes,
         close_by: Arc::new(close_by),
     };
-    let task = tokio::spawn(task::run(committer, observer, settings, waiting, closing));
+    let task = runtime.spawn(task::run(committer, observer, settings, waiting, closing));
     (handle, task)
 }
 

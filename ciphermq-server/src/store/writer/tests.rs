@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -240,7 +241,12 @@ fn start(settings: Settings) -> (Scripted, WriterHandle, Task) {
         gate: Arc::new(Semaphore::new(0)),
         begun: Arc::new(Semaphore::new(0)),
     };
-    let (handle, task) = spawn(Box::new(scripted.clone()), Arc::new(scripted.clone()), settings);
+    let (handle, task) = spawn(
+        &Handle::current(),
+        Box::new(scripted.clone()),
+        Arc::new(scripted.clone()),
+        settings,
+    );
     (scripted, handle, task)
 }
 
