@@ -70,7 +70,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many messages may be delivered and not acked. Default: 1,024. The server may allow less.
+    /// How many messages may be delivered and not acked; as many again, up to 16,384, may be acked and not yet confirmed.
+    /// Default: 1,024. The server may allow less.
     #[must_use]
     pub fn prefetch(self, prefetch: NonZeroU32) -> Self {
         Self { prefetch, ..self }

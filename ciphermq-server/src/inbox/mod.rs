@@ -59,6 +59,10 @@ pub struct Dispatch {
     pub deliveries: Vec<Delivery>,
 }
 
+/// So many acked messages may wait for their commits beside a prefetch: some commits' worth. All that is not confirmed may
+/// come again after a crash, and receivers of older clients' messages recognise the last 100,000.
+const MOST_UNCONFIRMED: u32 = 16_384;
+
 /// How many messages of one queue a connection may have at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefetch {
@@ -76,12 +80,13 @@ impl Prefetch {
         }
     }
 
-    /// So many until their acks, and as many again until their confirmations: a receiver need not wait for the commit.
+    /// So many until their acks, and as many again, but no more than [`MOST_UNCONFIRMED`], until their confirmations: a
+    /// receiver need not wait for the commit.
     #[must_use]
     pub fn until_acked(messages: u32) -> Self {
         Self {
             unacked: messages,
-            unconfirmed: messages.saturating_mul(2),
+            unconfirmed: messages.saturating_add(messages.min(MOST_UNCONFIRMED)),
         }
     }
 }

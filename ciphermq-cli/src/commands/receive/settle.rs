@@ -11,7 +11,8 @@ use crate::connection::Settings;
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 
-/// What becomes of acks and rejects that are under way. The server bounds them by the consumer's prefetch.
+/// What becomes of acks and rejects that are under way. The server bounds them: to twice the consumer's prefetch
+/// at most.
 pub(super) struct Settling {
     acker: Acker,
     console: Console,

@@ -144,8 +144,6 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use ciphermq_protocol::message_id::StreamId;
     use proptest::prelude::*;
 
@@ -221,26 +219,35 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// Positions of a stream are published: those that are not there yet are written, if the commit succeeds.
-        Publish {
-            stream: usize,
-            first: i64,
-            messages: i64,
-            fails: bool,
-        },
-        /// Something becomes of a message's batch.
-        Settle {
-            stream: usize,
-            position: i64,
-        },
+        Commit(Commit),
         Reopen,
     }
 
+    /// A transaction about some positions of a stream that follow one another, and another one.
+    #[derive(Debug, Clone)]
+    struct Commit {
+        stream: usize,
+        first: i64,
+        messages: i64,
+        also: i64,
+        /// Something becomes of the messages' batches; otherwise those that are not there yet are published.
+        settles: bool,
+        fails: bool,
+    }
+
     fn step() -> impl Strategy<Value = Step> {
+        let commit = (
+            0..3usize,
+            0..30i64,
+            1..6i64,
+            0..36i64,
+            any::<bool>(),
+            prop::bool::weighted(0.1),
+        );
         prop_oneof![
-            6 => (0..3usize, 0..30i64, 1..6i64, prop::bool::weighted(0.1))
-                .prop_map(|(stream, first, messages, fails)| Step::Publish { stream, first, messages, fails }),
-            6 => (0..3usize, 0..36i64).prop_map(|(stream, position)| Step::Settle { stream, position }),
+            12 => commit.prop_map(|(stream, first, messages, also, settles, fails)| {
+                Step::Commit(Commit { stream, first, messages, also, settles, fails })
+            }),
             1 => Just(Step::Reopen),
         ]
     }
@@ -254,20 +261,18 @@ mod tests {
             let streams = streams();
             let (mut table, mut recent) = (Table::default(), Recent::new(most));
             for (mark, step) in (0..).zip(steps) {
-                let (stream, wanted, fails, settles) = match step {
-                    Step::Publish { stream, first, messages, fails } =>
-                        (&streams[stream], first..first + messages, fails, false),
-                    Step::Settle { stream, position } =>
-                        (&streams[stream], position..position + 1, false, true),
-                    Step::Reopen => {
-                        recent.clear();
-                        continue;
-                    }
+                let Step::Commit(Commit { stream, first, messages, also, settles, fails }) = step else {
+                    recent.clear();
+                    continue;
                 };
-                let wanted: BTreeSet<i64> = match stream {
-                    Stream::Ours(_) => wanted.collect(),
-                    Stream::Alone(_) => BTreeSet::from([ALONE]),
+                let stream = &streams[stream];
+                let mut wanted: Vec<i64> = match stream {
+                    Stream::Ours(_) => (first..first + messages).collect(),
+                    Stream::Alone(_) => vec![ALONE],
                 };
+                if matches!(stream, Stream::Ours(_)) && !wanted.contains(&also) {
+                    wanted.push(also);
+                }
                 let id = |position| message_id(&stream.to_string(), position).unwrap();
                 let ids: Vec<MessageId> = wanted.iter().copied().map(id).collect();
                 let (mut ledger, unknown) = recent.recall(ids.iter());

@@ -82,20 +82,21 @@ impl Committer for PostgresCommitter {
             Err(failure) => return Err(self.failed(session, failure)),
         };
         outcomes.commit = position.commit();
+        let moves = (self.position, position);
         let entries = ledger.entries();
 
         let committed = if is_in_steps(transaction, &entries, self.position) {
             commit_in_steps(
                 &mut session,
                 transaction,
-                position,
+                moves,
                 &accepted,
                 &entries,
                 &mut outcomes,
             )
             .await
         } else {
-            answer(write(&mut session, position, &accepted.batches, &entries))
+            answer(write(&mut session, moves, &accepted.batches, &entries))
                 .await
                 .map_err(Failure::Commit)
         };
@@ -224,7 +225,7 @@ enum Failure {
 async fn commit_in_steps(
     session: &mut PgConnection,
     transaction: &Transaction,
-    position: Position,
+    (before, after): (Position, Position),
     accepted: &Accepted<'_>,
     entries: &Entries<'_>,
     outcomes: &mut Outcomes,
@@ -233,12 +234,18 @@ async fn commit_in_steps(
         // Dropped, it is rolled back.
         let mut steps = session.begin().await?;
         for given in &transaction.changes {
-            let changed = change(&mut steps, position.commit(), given).await?;
+            let changed = change(&mut steps, after.commit(), given).await?;
             outcomes.changes.push(changed);
         }
-        write(&mut steps, position, &accepted.batches, &Entries::default()).await?;
+        write(
+            &mut steps,
+            (before, after),
+            &accepted.batches,
+            &Entries::default(),
+        )
+        .await?;
         set_aside(&mut steps, entries.rejected).await?;
-        write(&mut steps, position, &[], entries).await?;
+        write(&mut steps, (after, after), &[], entries).await?;
         Ok(steps)
     };
     let steps = answer(steps).await.map_err(Failure::Step)?;

@@ -34,6 +34,11 @@ pub(super) fn error(error: sqlx::Error) -> Error {
     match (code.as_str(), code.get(..2)) {
         // Disk full.
         ("53100", _) => Error::Full(error.into()),
+        // The one division there is: see `WRITE`.
+        ("22012", _) => Error::Corrupt(String::from(
+            "it does not stand where this server left it: another server or a person has written to it. Nothing was \
+             written over it; see that this server has its database for itself, without a pooler between, and start it again",
+        )),
         // Data exception, integrity constraint violation, program limit exceeded.
         (_, Some("22" | "23" | "54")) => Error::Refused(error.into()),
         // A table or a right is gone; data or an index is damaged.

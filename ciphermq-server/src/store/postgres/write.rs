@@ -90,11 +90,12 @@ pub(super) async fn look_up(
     Ok(ends(ranges, &goes_on))
 }
 
-/// Writes new batches, what became of messages, and where the database stands then, in one statement. What it
-/// writes of a batch may not depend on what it writes elsewhere: it does not see its own rows.
+/// Writes new batches, what became of messages, and where the database stands then, if it stands where it is taken to
+/// stand before, in one statement. What it writes of a batch may not depend on what it writes elsewhere: it does not
+/// see its own rows.
 pub(super) async fn write(
     session: &mut PgConnection,
-    position: Position,
+    (before, position): (Position, Position),
     batches: &[NewBatch<'_>],
     entries: &Entries<'_>,
 ) -> Result<(), sqlx::Error> {
@@ -142,6 +143,7 @@ pub(super) async fn write(
         .bind(left.queues)
         .bind(left.receivers)
         .bind(left.batches)
+        .bind(before.commit_number)
         .execute(session)
         .await?;
     Ok(())

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
 use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE};
-use super::thread::WriterThread;
+use super::thread::DatabaseThread;
 use super::write::{Remembered, Written, write};
 use crate::store::batch::count;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
@@ -23,7 +23,7 @@ const FORGET_STEP: usize = 100;
 
 pub(super) struct SqliteCommitter {
     file: Arc<DatabaseFile>,
-    thread: WriterThread,
+    thread: DatabaseThread,
     /// `None` after an error that may have left it in an unknown state: the next commit opens another.
     session: Option<Session>,
     /// Whether something was committed since the log was last emptied.
@@ -51,7 +51,7 @@ impl Session {
 impl SqliteCommitter {
     /// Opens the connection; what is found in the database is durable from now on.
     pub(super) async fn open(file: Arc<DatabaseFile>) -> Result<Self, Error> {
-        let thread = WriterThread::start()?;
+        let thread = DatabaseThread::start()?;
         let opened = Arc::clone(&file);
         let session = thread.run(move || open(&opened)).await??;
         Ok(Self {

@@ -10,9 +10,9 @@ use crate::store::Error;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A thread that does one thing after the other, and ends when this is dropped.
-pub(super) struct WriterThread(mpsc::Sender<Work>);
+pub(super) struct DatabaseThread(mpsc::Sender<Work>);
 
-impl WriterThread {
+impl DatabaseThread {
     pub(super) fn start() -> Result<Self, Error> {
         let (sender, incoming) = mpsc::channel::<Work>();
         std::thread::Builder::new()

@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
 use crate::store::{
-    AckOutcome, CommitError, CommitNumber, Error, PublishOutcome, SealedRow, Settings, Store, Transaction,
-    open,
+    AckOutcome, CommitError, CommitNumber, Error, PublishOutcome, SealedRow, Seq, Settings, Store,
+    Transaction, open,
 };
 
 async fn refused(settings: config::Postgres) -> String {
@@ -305,6 +305,71 @@ async fn postgres_restarts_and_everything_goes_on() {
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     publish_all(&mut store, vec![message("b", queue)]).await;
+    assert_eq!(waiting(&store, queue, "r").await, ["a", "b"]);
+    close(store).await;
+}
+
+#[tokio::test]
+async fn postgres_that_somebody_else_has_committed_to_is_not_written_over() {
+    let database = Database::postgres().await;
+    let mut store = database.open().await;
+    let queue = queues(&mut store, &["q"]).await[0];
+    publish_all(&mut store, vec![message("a", queue)]).await;
+    database
+        .execute("UPDATE server_state SET commit_number = commit_number + 1")
+        .await;
+    for transaction in [
+        Transaction {
+            publishes: vec![message("b", queue)],
+            ..Transaction::default()
+        },
+        Transaction {
+            acks: vec![ack("a", "r")],
+            ..Transaction::default()
+        },
+    ] {
+        let error = store.committer.commit(&transaction).await.unwrap_err();
+        assert!(
+            matches!(&error, CommitError::Failed(Error::Corrupt(text)) if text.contains("somebody")
+                || text.contains("another server")),
+            "{error:?}"
+        );
+    }
+    assert_eq!(waiting(&store, queue, "r").await, ["a"]);
+    close(store).await;
+}
+
+/// A commit that PostgreSQL refuses at its very end, when the statement has been answered already.
+#[tokio::test]
+async fn postgres_a_commit_that_is_refused_at_its_end() {
+    let database = Database::postgres().await;
+    let mut store = database.open().await;
+    let queue = queues(&mut store, &["q"]).await[0];
+    publish_all(&mut store, vec![message("a", queue)]).await;
+    database
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN RAISE check_violation; END'; \
+             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON batches DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    let transaction = Transaction {
+        publishes: vec![message("b", queue)],
+        ..Transaction::default()
+    };
+    let error = store.committer.commit(&transaction).await.unwrap_err();
+    assert!(
+        matches!(error, CommitError::Failed(Error::Refused(_))),
+        "{error:?}"
+    );
+    database.execute("DROP TRIGGER refuse ON batches").await;
+    // Nothing of it is remembered, and the session is good.
+    let outcomes = store.committer.commit(&transaction).await.unwrap();
+    assert_eq!(
+        (outcomes.commit, outcomes.publishes),
+        (CommitNumber(3), vec![PublishOutcome::Stored { first: Seq(2) }])
+    );
     assert_eq!(waiting(&store, queue, "r").await, ["a", "b"]);
     close(store).await;
 }

@@ -1,6 +1,7 @@
 //! The thread that the writer runs on.
 
 use std::io;
+use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -22,20 +23,26 @@ impl WriterThread {
     ///
     /// The system's, if it gives no thread or no file descriptors.
     pub fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        // The runtime is made where it is dropped: inside of another runtime that would be a panic.
         std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || {
-                // Resolved by the other end's being dropped.
-                let _ = runtime.block_on(ended);
-                runtime.shutdown_background();
+            .spawn(move || match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let _ = tell.send(Ok(runtime.handle().clone()));
+                    // Resolved by the other end's being dropped.
+                    let _ = runtime.block_on(ended);
+                    runtime.shutdown_background();
+                }
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                }
             })?;
-        Ok(Self {
-            runtime: handle,
-            _end: end,
-        })
+        let runtime = told
+            .recv()
+            .map_err(|_| io::Error::other("the thread ended at once"))??;
+        Ok(Self { runtime, _end: end })
     }
 
     /// Where to spawn what is to run here.
