@@ -80,7 +80,7 @@ impl Prefetch {
         }
     }
 
-    /// So many until their acks, and as many again, but no more than [`MOST_UNCONFIRMED`], until their confirmations: a
+    /// So many until their acks, and as many again, but no more than 16,384, until their confirmations: a
     /// receiver need not wait for the commit.
     #[must_use]
     pub fn until_acked(messages: u32) -> Self {
