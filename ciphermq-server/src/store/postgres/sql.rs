@@ -24,8 +24,8 @@ pub(super) const LOOK_UP: &str = concat!(
 
 /// All that a commit writes of messages. A list for each column: with nothing to write, empty ones. If the database does not
 /// stand where it was left, it divides by zero and writes nothing.
-pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_number = $1, last_seq = $2 WHERE commit_number = $34 \
-     RETURNING 1), \
+pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_number = $1, \
+     last_seq = $2 / CASE WHEN commit_number = $34 THEN 1 ELSE 0 END), \
      accepted AS (INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, client_id, \
      exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests) \
      SELECT * FROM unnest($3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::text[], \
@@ -42,11 +42,9 @@ pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_nu
      ON CONFLICT (first_seq, from_index) DO UPDATE SET messages = excluded.messages, \
      delivered_time = excluded.delivered_time, acknowledged_time = excluded.acknowledged_time, \
      rejected_time = excluded.rejected_time), \
-     finished AS (DELETE FROM envelopes WHERE first_seq = ANY($30::int8[])), \
-     left_lanes AS (DELETE FROM waiting w \
-     USING unnest($31::int8[], $32::text[], $33::int8[]) AS g (queue, receiver, batch) \
-     WHERE w.queue_id = g.queue AND w.receiver_client_id = g.receiver AND w.first_seq = g.batch) \
-     SELECT 1 / COUNT(*) FROM state";
+     finished AS (DELETE FROM envelopes WHERE first_seq = ANY($30::int8[])) \
+     DELETE FROM waiting w USING unnest($31::int8[], $32::text[], $33::int8[]) AS g (queue, receiver, batch) \
+     WHERE w.queue_id = g.queue AND w.receiver_client_id = g.receiver AND w.first_seq = g.batch";
 
 /// Sets a message aside: its id, the reason, the time, its batch, and its index in it.
 pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
