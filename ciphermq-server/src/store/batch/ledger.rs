@@ -9,7 +9,7 @@ use ciphermq_protocol::{ClientId, MessageId};
 use super::fate::{Fate, Run, TimeText, later};
 use super::id::{Stream, message_id, place};
 use super::{BatchRow, count, length};
-use crate::store::model::{Ack, AckOutcome, MessageState, QueueId, Rejection, Time};
+use crate::store::model::{Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction};
 use crate::store::{Error, corrupt};
 
 /// The batches that a transaction is about: those that it names by their messages' ids, as far as they are
@@ -136,6 +136,19 @@ impl Ledger {
                 batch.places(index)
             },
         }))
+    }
+
+    /// What a transaction makes of messages that are here: acks, then rejections, then deliveries.
+    pub(in crate::store) fn apply(&mut self, transaction: &Transaction, outcomes: &mut Outcomes) {
+        outcomes.acks = transaction.acks.iter().map(|ack| self.ack(ack)).collect();
+        outcomes.rejections = transaction
+            .rejections
+            .iter()
+            .map(|rejection| self.reject(rejection))
+            .collect();
+        for (id, time) in &transaction.deliveries {
+            self.deliver(id, *time);
+        }
     }
 
     /// Its receiver has processed a message.

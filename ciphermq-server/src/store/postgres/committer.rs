@@ -12,7 +12,7 @@ use super::error::{decode, error, is_definite};
 use super::sql::{FORGET, FORGET_INDEX};
 use super::write::{Position, look_up, set_aside, write};
 use crate::store::batch::accept::Accepted;
-use crate::store::batch::ledger::{Entries, Ledger};
+use crate::store::batch::ledger::Entries;
 use crate::store::batch::recent::Recent;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
@@ -77,11 +77,16 @@ impl Committer for PostgresCommitter {
         let mut accepted = Accepted::new(&transaction.publishes, &ledger);
         accepted.number(self.position.next_seq());
         let position = self.position.after(accepted.copies);
-        let mut outcomes = match settle(transaction, &accepted, &mut ledger) {
-            Ok(outcomes) => outcomes,
-            Err(failure) => return Err(self.failed(session, failure)),
+        for batch in &accepted.batches {
+            if let Err(failure) = ledger.add(batch.row()) {
+                return Err(self.failed(session, decode(failure)));
+            }
+        }
+        let mut outcomes = Outcomes {
+            commit: position.commit(),
+            ..Outcomes::default()
         };
-        outcomes.commit = position.commit();
+        ledger.apply(transaction, &mut outcomes);
         let moves = (self.position, position);
         let entries = ledger.entries();
 
@@ -158,7 +163,7 @@ impl Committer for PostgresCommitter {
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
             // The lock goes with the session, however that ends.
-            let _ = tokio::time::timeout(ANSWER_TIMEOUT, session.close()).await;
+            let _ = answer(session.close()).await;
         }
     }
 }
@@ -174,31 +179,6 @@ async fn answer<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result
 /// Whether it is certain that a statement did nothing, and the session is as it was.
 fn says_no(failure: &sqlx::Error) -> bool {
     is_definite(failure) || matches!(failure, sqlx::Error::Encode(_))
-}
-
-/// What becomes of messages, as far as memory and what is known tell.
-fn settle(
-    transaction: &Transaction,
-    accepted: &Accepted<'_>,
-    ledger: &mut Ledger,
-) -> Result<Outcomes, sqlx::Error> {
-    for batch in &accepted.batches {
-        ledger.add(batch.row()).map_err(decode)?;
-    }
-    let acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
-    let rejections = transaction
-        .rejections
-        .iter()
-        .map(|rejection| ledger.reject(rejection))
-        .collect();
-    for (id, time) in &transaction.deliveries {
-        ledger.deliver(id, *time);
-    }
-    Ok(Outcomes {
-        acks,
-        rejections,
-        ..Outcomes::default()
-    })
 }
 
 /// Whether a transaction needs more than the one statement: for what is rare, or because a batch of its own is

@@ -57,15 +57,7 @@ pub(super) fn write(
         ledger.add(row).map_err(strange)?;
     }
     outcomes.publishes = accepted.outcomes;
-    outcomes.acks = transaction.acks.iter().map(|ack| ledger.ack(ack)).collect();
-    outcomes.rejections = transaction
-        .rejections
-        .iter()
-        .map(|rejection| ledger.reject(rejection))
-        .collect();
-    for (id, time) in &transaction.deliveries {
-        ledger.deliver(id, *time);
-    }
+    ledger.apply(transaction, &mut outcomes);
     record(connection, &ledger.entries())?;
     Ok(Written {
         outcomes,
