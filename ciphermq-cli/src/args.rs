@@ -85,7 +85,7 @@ mod tests {
             "ciphermq-cli -q receive --private-key a --private-key b",
             "ciphermq-cli bench --messages 10 --size 100 --window 1 --batch 2 --senders 2 --receivers 2 --json",
             "ciphermq-cli bench --spawn sqlite --mode drain --backlog 10 --idle-queues 2 --idle-connections 2",
-            "ciphermq-cli bench --spawn postgres://u@h/d --rate 100.5 --post-quantum --log-messages",
+            "ciphermq-cli bench --spawn postgres://u@h/d --rate 100.5 --post-quantum --no-log-messages",
             "ciphermq-cli bench --server localhost:5672 --server-pid 1 --mode publish",
             "ciphermq-cli demo",
             "ciphermq-cli demo --file f --out d",

@@ -329,6 +329,13 @@ impl fmt::Write for Capped<'_> {
     }
 }
 
+/// Whether a text is printable ASCII that stands for itself in either form, as nearly all are.
+fn is_plain(text: &str) -> bool {
+    // No early end: so the compiler looks at many bytes at once.
+    text.bytes()
+        .fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
+}
+
 /// Whether a character could break a line, steer a terminal, or show text in another order than it stands.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -359,6 +366,9 @@ fn escape_readable(out: &mut String, text: &str) {
 }
 
 fn escape(out: &mut String, text: &str, replace: impl Fn(&mut String, char)) {
+    if is_plain(text) {
+        return out.push_str(text);
+    }
     let mut start = 0;
     for (index, c) in text.char_indices() {
         if c == '"' || c == '\\' || is_unsafe(c) {

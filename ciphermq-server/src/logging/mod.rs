@@ -4,7 +4,7 @@
 //!  event ──> layer ──> line ──┬──> spool ──> rotation ──> server_info.log    INFO
 //!            (which    (text) ├──> spool ──> rotation ──> server_debug.log   DEBUG, TRACE
 //!            outputs)         ├──> spool ──> rotation ──> server_error.log   ERROR, WARN
-//!                             └──> spool ──> standard error                  all
+//!                             └──> spool ──> standard error                  all but single messages
 //! ```
 //!
 //! - `layer`: takes events from `tracing` and decides where their lines go;
@@ -137,7 +137,7 @@ struct Console {
     colour: bool,
 }
 
-/// The target of the lines that there is one of for every message.
+/// The target of the lines that there is one of for every message. They stand in the file only.
 pub const MESSAGES: &str = "ciphermq_messages";
 
 /// Everything behind [`init`], but for what belongs to the process: tests start it as often as they like.

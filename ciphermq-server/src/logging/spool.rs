@@ -15,6 +15,9 @@ use std::{
 
 /// How long a failed output is left alone.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long lines gather after a write. Under load a write then carries hundreds of lines, and the thread is woken
+/// hundreds of times a second and not for every few lines.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Where a spool writes to.
 pub(super) trait Output: Send + 'static {
@@ -304,6 +307,10 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         }
         drop(state);
         shared.progress.notify_all();
+        let gathered = shared
+            .work
+            .wait_timeout_while(shared.lock(), GATHER, |state| !state.closing);
+        drop(gathered);
     }
 }
 

@@ -328,6 +328,19 @@ fn the_console_is_readable_and_coloured_only_if_wanted() {
 }
 
 #[test]
+fn lines_of_single_messages_stand_in_the_file_alone() {
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run(|| {
+        info!(target: MESSAGES, "Published message m-1");
+        info!("Listening");
+    });
+    let lines = logs.lines("info.log");
+    let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["Published message m-1", "Listening"]);
+    assert_eq!(logs.screen.text(), "2025-09-08T07:03:00.042Z  INFO Listening\n");
+}
+
+#[test]
 fn midnight_and_size_begin_new_files_and_no_line_is_lost() {
     let mut logs = Logs::new(tracing::Level::INFO);
     logs.config.max_size_bytes = Some(2_000);

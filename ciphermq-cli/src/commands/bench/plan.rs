@@ -61,9 +61,9 @@ pub(super) struct SpawnArgs {
     /// Receivers have post-quantum keys, too: messages are sealed with XWING-AES256GCM
     #[arg(long, requires = "spawn")]
     pub(super) post_quantum: bool,
-    /// The server logs a line for every message, as it does by default otherwise
+    /// The server does not log the two lines for every message that servers log by default
     #[arg(long, requires = "spawn")]
-    pub(super) log_messages: bool,
+    pub(super) no_log_messages: bool,
     /// So many messages wait in the first queue all the time, for a receiver that is away
     #[arg(long, value_name = "N", requires = "spawn", default_value_t = 0)]
     pub(super) backlog: u64,

@@ -24,7 +24,7 @@ pub(super) struct Measured {
     pub(super) client: Option<Cost>,
 }
 
-/// The fields of the JSON object; documented in docs/performance.md.
+/// The fields of the JSON object; documented in docs/cli.md.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     mode: Mode,
@@ -86,7 +86,7 @@ impl Report {
             rate: plan.rate,
             suite: measured.suite,
             database: spawn.kind(),
-            log_messages: is_spawned.then_some(spawn.log_messages),
+            log_messages: is_spawned.then_some(!spawn.no_log_messages),
             backlog: spawn.backlog,
             idle_queues: spawn.idle_queues,
             idle_connections: spawn.idle_connections,

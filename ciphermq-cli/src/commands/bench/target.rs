@@ -86,7 +86,7 @@ impl Target {
         })
         .map_err(keygen_failure)?;
         let logging = local::Logging {
-            messages: args.log_messages,
+            messages: !args.no_log_messages,
         };
         let (server, address) = local::start_server(folder.path(), database, logging).await?;
         Ok(Self::Spawned(Box::new(Spawned {
