@@ -23,6 +23,8 @@ async fn broken_lines(backend: Backend) {
             reasons_with_anything,
             lines_at_the_limit_and_over_it,
             lines_far_over_the_limit,
+            packed_lines_that_say_more_than_a_line_may,
+            an_ack_of_thousands,
             connections_that_end_anywhere,
         ]
     );
@@ -349,6 +351,71 @@ async fn lines_far_over_the_limit(scene: Scene) {
     }
 }
 
+/// Each of so many messages would be stored with what is said only once.
+async fn packed_lines_that_say_more_than_a_line_may(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let mut receiver = scene.client("receiver").await;
+    let own = |index: usize| {
+        let id = scene.id(&format!("m{index:02}"));
+        format!(r#"{{"message_id":"{id}","sent_time":"","nonce":"AA==","ciphertext":"AA==","tag":"AA=="}}"#)
+    };
+    let (receiver_id, note) = (scene.id("receiver"), "x".repeat(8000));
+    let shared =
+        format!(r#"{{"receiver_client_id":"{receiver_id}","enc_session_key":"AA==","note":"{note}"}}"#);
+    let line = |count: usize| {
+        let own: Vec<String> = (0..count).map(own).collect();
+        let (exchange, own) = (scene.id("e"), own.join(" "));
+        format!("publish_packed {exchange} k {count} {own} {shared}")
+    };
+    let fits = LIMIT / (shared.len() + own(0).len());
+    sender.send_line(&line(fits)).await;
+    for index in 0..fits {
+        sender
+            .expect(&format!("ACK {}", scene.id(&format!("m{index:02}"))))
+            .await;
+    }
+    let too_long = line(fits + 2);
+    assert!(too_long.len() < LIMIT / 4);
+    sender.send_line(&too_long).await;
+    sender.expect(TOO_LONG).await;
+    sender.expect_closed().await;
+    for index in 0..fits {
+        let id = scene.id(&format!("m{index:02}"));
+        receiver.send_line(&format!("fetch {}", scene.id("q"))).await;
+        receiver.expect_prefix(&format!("Message: {id} ")).await;
+        receiver
+            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+            .await;
+    }
+    receiver
+        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .await;
+}
+
+/// More ids than are committed in one go; some of them are messages.
+async fn an_ack_of_thousands(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let mut receiver = scene.client("receiver").await;
+    for name in ["a1", "a2"] {
+        let publish = scene.publish(&scene.envelope(name));
+        sender.ask(&publish, &format!("ACK {}", scene.id(name))).await;
+    }
+    let mut ids: Vec<String> = (0..10_000).map(|n| format!("{n:x}")).collect();
+    ids[4095] = scene.id("a1");
+    ids[9999] = scene.id("a2");
+    receiver.send_line(&format!("ack {}", ids.join(" "))).await;
+    for (index, id) in ids.iter().enumerate() {
+        let reply = match index {
+            4095 | 9999 => format!("ACK_CONFIRMED {id}"),
+            _ => format!("Error: not_found: no such message waits or was acknowledged for message {id}"),
+        };
+        receiver.expect(&reply).await;
+    }
+    receiver
+        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .await;
+}
+
 async fn connections_that_end_anywhere(scene: Scene) {
     let mut sender = scene.sender().await;
     let line = scene.publish(&scene.envelope("m"));
@@ -413,5 +480,38 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
         }
     }
     bystander.ask("ping", "PONG").await;
+    server.terminate().await;
+}
+
+/// What a client asks for and does not read waits in the database, not in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_that_are_not_read_take_bounded_memory() {
+    let mut server = Server::start(Options::sqlite()).await;
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender.ask("declare_queue q", "Queue declared").await;
+    sender.ask("declare_exchange e", "Exchange declared").await;
+    sender.ask("bind q e k", "Queue bound").await;
+    const MESSAGES: usize = 100;
+    for index in 0..MESSAGES {
+        let envelope =
+            EnvelopeText::older(&format!("m{index}"), "receiver").set("ciphertext", "x".repeat(MIB));
+        sender
+            .ask(&format!("publish e k {envelope}"), &format!("ACK m{index}"))
+            .await;
+    }
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    let before = server.rss_bytes();
+    receiver.send_bytes("fetch q\n".repeat(MESSAGES)).await;
+    // It is over as soon as the server has stopped reading; the sockets hold some.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let grown = server.rss_bytes().saturating_sub(before);
+    assert!(
+        grown < 40 << 20,
+        "{} MiB for replies that nobody reads",
+        grown >> 20
+    );
+    for index in 0..MESSAGES {
+        receiver.expect_prefix(&format!("Message: m{index} ")).await;
+    }
     server.terminate().await;
 }

@@ -186,6 +186,10 @@ impl Deliveries {
             let fetched = {
                 let inbox = self.inbox(&lane.receiver);
                 let mut inbox = lock(&inbox);
+                // A message leased to a connection that has ended would be nobody's.
+                if !self.is_connected(connection) {
+                    return None;
+                }
                 inbox.fetch(lane.queue, connection, (Instant::now(), Time::now()))
             };
             match fetched {

@@ -1,5 +1,6 @@
 //! A connection: who it is, and what each of its commands does.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
@@ -37,8 +38,33 @@ pub struct Session {
     pub close: Arc<Notify>,
 }
 
-/// What becomes of acks, in order.
-pub type AckOutcomes = Pending<Vec<Result<AckOutcome, WriteError>>>;
+/// How many acks of a line are committed in one go.
+const ACKS: usize = 4096;
+
+/// What the store has decided on acks, in order.
+pub type Decisions = Vec<Result<AckOutcome, WriteError>>;
+
+/// What becomes of the acks of a line.
+#[derive(Default)]
+pub struct AckOutcomes {
+    /// With the number of their acks.
+    waiting: VecDeque<(usize, Pending<Decisions>)>,
+    known: Decisions,
+}
+
+impl AckOutcomes {
+    /// Waits for all of them, in order. May be dropped and awaited again until it has returned.
+    pub async fn all(&mut self) -> Decisions {
+        while let Some((count, outcomes)) = self.waiting.front_mut() {
+            match outcomes.await {
+                Ok(outcomes) => self.known.extend(outcomes),
+                Err(error) => self.known.extend((0..*count).map(|_| Err(error.clone()))),
+            }
+            self.waiting.pop_front();
+        }
+        std::mem::take(&mut self.known)
+    }
+}
 
 impl Session {
     pub(super) fn new(
@@ -178,28 +204,36 @@ impl Session {
         }
     }
 
-    /// `ack`
-    #[must_use]
-    pub fn ack(&self, message_ids: &[MessageId]) -> AckOutcomes {
+    /// `ack`. It waits while the store has as many acks to do as it may.
+    pub async fn ack(&self, message_ids: &[MessageId]) -> AckOutcomes {
         let time = Time::now();
-        let acks = self.broker.deliveries.stir(&self.client_id, |inbox, _| {
-            message_ids
-                .iter()
-                .map(|message_id| self.begin_ack(inbox, message_id, time))
-                .collect()
-        });
-        self.broker.writer.ack(acks)
+        let mut outcomes = AckOutcomes::default();
+        for message_ids in message_ids.chunks(ACKS) {
+            let acks = || {
+                self.broker.deliveries.stir(&self.client_id, |inbox, _| {
+                    message_ids
+                        .iter()
+                        .map(|message_id| self.begin_ack(inbox, message_id, time))
+                        .collect()
+                })
+            };
+            let pending = self.broker.writer.ack(message_ids.len(), acks).await;
+            outcomes.waiting.push_back((message_ids.len(), pending));
+        }
+        outcomes
     }
 
-    /// `reject`
-    #[must_use]
-    pub fn reject(&self, message_id: &MessageId, mut reason: String) -> Pending<AckOutcome> {
-        let ack = self.broker.deliveries.stir(&self.client_id, |inbox, _| {
-            self.begin_ack(inbox, message_id, Time::now())
-        });
+    /// `reject`. It waits as acks do.
+    pub async fn reject(&self, message_id: &MessageId, mut reason: String) -> Pending<AckOutcome> {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES));
         tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by its receiver");
-        self.broker.writer.reject(Rejection { ack, reason })
+        let rejection = || Rejection {
+            ack: self.broker.deliveries.stir(&self.client_id, |inbox, _| {
+                self.begin_ack(inbox, message_id, Time::now())
+            }),
+            reason,
+        };
+        self.broker.writer.reject(rejection).await
     }
 
     fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, time: Time) -> Ack {

@@ -28,7 +28,9 @@ pub(super) enum Answer {
 pub(super) struct Queued {
     pub(super) answer: Answer,
     /// The memory that a long command line has until it is answered.
-    pub(super) _room: Option<OwnedSemaphorePermit>,
+    pub(super) _line: Option<OwnedSemaphorePermit>,
+    /// The memory of a long reply until it is written.
+    pub(super) _reply: Option<OwnedSemaphorePermit>,
 }
 
 /// What the writer does once the replies stand in the output.
@@ -40,6 +42,15 @@ pub(super) enum Then {
 }
 
 impl Answer {
+    /// How many bytes of memory it takes that may be many, as far as is known already.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
+            Self::Ready(Reply::RejectedMessages(json) | Reply::WaitingKeys(json)) => json.len(),
+            _ => 0,
+        }
+    }
+
     /// Waits for the replies. It may be dropped and called again until it has returned.
     pub(super) async fn replies(&mut self) -> (Vec<Reply>, Then) {
         match self {
@@ -48,7 +59,7 @@ impl Answer {
             Self::Subscribed(subscription) => (vec![Reply::Subscribed], Then::Subscribe(*subscription)),
             Self::Publishing(publishing) => (publishing.replies().await, Then::Nothing),
             Self::Acks(message_ids, outcomes, packs) => {
-                let outcomes = outcomes.await.unwrap_or_default();
+                let outcomes = outcomes.all().await;
                 let message_ids = std::mem::take(message_ids);
                 let is_done =
                     |outcome: &_| matches!(outcome, Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ciphermq_protocol::{Command, ErrorCode, ErrorReply, LineDecoder, Reply};
+use ciphermq_protocol::{Command, Envelope, ErrorCode, ErrorReply, LineDecoder, Reply};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::answer::{Answer, Queued};
 use super::buffers::{BufferBudget, Hold};
@@ -17,6 +17,8 @@ use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
 const CHUNK: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
+/// How many bytes of long replies of one connection may wait to be written.
+const REPLY_BYTES: usize = 1 << 20;
 /// How long a long line may pause before it gives its memory back.
 const LINE_PAUSE: Duration = Duration::from_secs(30);
 
@@ -63,6 +65,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
         answers,
         decoder,
         hold,
+        replies: Arc::new(Semaphore::new(REPLY_BYTES)),
         stop,
         buffer: BytesMut::new(),
         chunk: *CHUNK.start(),
@@ -84,7 +87,8 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
                     .answers
                     .send(Queued {
                         answer: Answer::Ready(ErrorReply::new(code, text).into()),
-                        _room: None,
+                        _line: None,
+                        _reply: None,
                     })
                     .await;
                 return Ended::Unreadable(code);
@@ -100,6 +104,8 @@ struct Reader<I> {
     answers: mpsc::Sender<Queued>,
     decoder: LineDecoder,
     hold: Hold,
+    /// What long replies that wait may take, in bytes.
+    replies: Arc<Semaphore>,
     stop: Stop,
     buffer: BytesMut,
     chunk: usize,
@@ -120,9 +126,16 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             // What the line took while it was unfinished is free before it takes the same again.
             self.hold.fit(self.buffer.len()).await.map_err(overloaded)?;
             let room = self.hold.keep(line.len()).await.map_err(overloaded)?;
-            let answer = execute(&mut self.session, &line).await;
+            let answer = execute(&mut self.session, &line)
+                .await
+                .map_err(Ended::Unreadable)?;
+            let held = hold_reply(&self.replies, &answer).await;
             self.answers
-                .send(Queued { answer, _room: room })
+                .send(Queued {
+                    answer,
+                    _line: room,
+                    _reply: held,
+                })
                 .await
                 .map_err(|_| Ended::Lost)?;
         }
@@ -168,12 +181,32 @@ impl<I: AsyncRead + Unpin> Reader<I> {
     }
 }
 
+/// Waits until the long replies before it are written, so far as there is room for this one; it may be longer than all the
+/// room.
+async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSemaphorePermit> {
+    let bytes = answer.bytes().min(REPLY_BYTES);
+    let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
+    // It is never closed.
+    Arc::clone(replies).acquire_many_owned(permits).await.ok()
+}
+
+/// Whether the messages of a packed line would be too long for a line if each were said with what they share. Whatever is
+/// bounded by the length of a line would not be bounded otherwise.
+fn is_too_long(session: &Session, envelopes: &[Envelope]) -> bool {
+    let bytes: usize = envelopes.iter().map(|envelope| envelope.raw().len()).sum();
+    bytes > session.broker().limits().max_line_bytes
+}
+
 /// Carries out one command, or hands it to the store. What may change later commands' meaning has happened
 /// when this returns; publishes and acks are only on their way.
-async fn execute(session: &mut Session, line: &Bytes) -> Answer {
+///
+/// # Errors
+///
+/// Why the connection is to be closed.
+async fn execute(session: &mut Session, line: &Bytes) -> Result<Answer, ErrorCode> {
     let command = match Command::parse(line) {
         Ok(command) => command,
-        Err(error) => return Answer::Ready(error.reply()),
+        Err(error) => return Ok(Answer::Ready(error.reply())),
     };
     let reply = match command {
         Command::Publish {
@@ -181,11 +214,14 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
             routing_key,
             envelope,
         } => {
-            return Answer::Publishing(
+            return Ok(Answer::Publishing(
                 session
                     .publish(&exchange, &routing_key, vec![envelope], false)
                     .await,
-            );
+            ));
+        }
+        Command::PublishPacked { envelopes, .. } if is_too_long(session, &envelopes) => {
+            return Err(ErrorCode::LineTooLong);
         }
         Command::PublishBatch {
             exchange,
@@ -197,24 +233,26 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
             routing_key,
             envelopes,
         } => {
-            return Answer::Publishing(session.publish(&exchange, &routing_key, envelopes, true).await);
+            return Ok(Answer::Publishing(
+                session.publish(&exchange, &routing_key, envelopes, true).await,
+            ));
         }
         Command::Ack { message_ids } => {
-            let outcomes = session.ack(&message_ids);
-            return Answer::Acks(message_ids, outcomes, session.packs());
+            let outcomes = session.ack(&message_ids).await;
+            return Ok(Answer::Acks(message_ids, outcomes, session.packs()));
         }
         Command::Reject { message_id, reason } => {
-            let outcomes = session.reject(&message_id, reason);
-            return Answer::Rejection(message_id, outcomes);
+            let outcomes = session.reject(&message_id, reason).await;
+            return Ok(Answer::Rejection(message_id, outcomes));
         }
         Command::Consume { queue, prefetch } => {
             match session.consume(&queue, prefetch.map(NonZeroU32::get)).await {
-                Ok(subscription) => return Answer::Subscribed(subscription),
+                Ok(subscription) => return Ok(Answer::Subscribed(subscription)),
                 Err(error) => Err(error),
             }
         }
         Command::Hello { json } => match session.hello(&json) {
-            Ok(reply) => return Answer::Hello(reply, session.packs()),
+            Ok(reply) => return Ok(Answer::Hello(reply, session.packs())),
             Err(error) => Err(error),
         },
         Command::DeclareQueue { queue } => session.declare_queue(&queue).await,
@@ -240,5 +278,5 @@ async fn execute(session: &mut Session, line: &Bytes) -> Answer {
         Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
         Command::Ping => Ok(Reply::Pong),
     };
-    Answer::Ready(reply.unwrap_or_else(Reply::Error))
+    Ok(Answer::Ready(reply.unwrap_or_else(Reply::Error)))
 }

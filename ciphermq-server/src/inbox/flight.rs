@@ -12,8 +12,6 @@ pub(super) struct Flight {
     pub(super) leases: Vec<Lease>,
     /// How many acks of it are on their way to the store.
     pub(super) acks: u32,
-    /// On which connection the last of them came.
-    pub(super) acker: Option<ConnectionId>,
     /// The store has removed it; only confirmations are left to be sent.
     pub(super) gone: bool,
 }

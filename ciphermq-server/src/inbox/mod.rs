@@ -189,7 +189,6 @@ impl Inbox {
     pub fn begin_ack(&mut self, connection: ConnectionId, message_id: &MessageId) -> Option<Time> {
         let flight = self.flights.entry(message_id.clone()).or_default();
         flight.acks += 1;
-        flight.acker = Some(connection);
         for lease in &mut flight.leases {
             if lease.holder == Some(connection) && lease.credited && !lease.acked {
                 lease.acked = true;
@@ -205,7 +204,7 @@ impl Inbox {
 
     /// The store has decided on an ack or rejection that was begun.
     ///
-    /// The credit of a lease of the acking connection stays taken until [`Inbox::settled`], so that no
+    /// The credit of a lease whose connection has acked it stays taken until [`Inbox::settled`], so that no
     /// delivery overtakes the confirmation that makes room for it; [`Prefetch`] tells what is free before.
     pub fn ack_committed(&mut self, message_id: &MessageId, outcome: &AckOutcome, now: Instant) {
         if let AckOutcome::Done(copies) = outcome {
@@ -221,8 +220,13 @@ impl Inbox {
         flight.acks = flight.acks.saturating_sub(1);
         flight.gone |= matches!(outcome, AckOutcome::Done(_));
         if flight.gone {
-            let acker = flight.acker.filter(|acker| self.peers.contains_key(acker));
-            let free = flight.extract(|lease| acker.is_none() || lease.holder != acker);
+            let is_awaited = |lease: &Lease| {
+                lease.acked
+                    && lease
+                        .holder
+                        .is_some_and(|holder| self.peers.contains_key(&holder))
+            };
+            let free = flight.extract(|lease| !is_awaited(lease));
             self.free_all(&free);
         } else if flight.acks == 0 {
             // Not acked after all: what nobody holds any more waits again.

@@ -266,6 +266,23 @@ fn an_ack_that_fails_takes_its_room_back() {
 }
 
 #[test]
+fn credit_waits_for_the_confirmation_also_if_somebody_else_acked_too() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1).publish(2);
+    assert_eq!(bench.seen_seqs(), [1]);
+    bench.inbox.begin_ack(A, &id(1));
+    // The same receiver, on a connection that it lost or keeps for acks.
+    bench.inbox.begin_ack(B, &id(1));
+    bench.commit_ack(1);
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "A has not been told yet");
+    bench.commit_ack(1);
+    bench.inbox.settled(B, [&id(1)]);
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "A has not been told yet");
+    bench.inbox.settled(A, [&id(1)]);
+    assert_eq!(bench.settle().seen_seqs(), [2]);
+}
+
+#[test]
 fn competing_consumers_take_turns() {
     let mut bench = Bench::new();
     bench.subscribe(A, 10).subscribe(B, 10).publish(6);

@@ -332,8 +332,9 @@ impl fmt::Write for Capped<'_> {
 /// Whether a text is printable ASCII that stands for itself in either form, as nearly all are.
 fn is_plain(text: &str) -> bool {
     // No early end: so the compiler looks at many bytes at once.
-    text.bytes()
-        .fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\'))
+    text.bytes().fold(true, |plain, byte| {
+        plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
+    })
 }
 
 /// Whether a character could break a line, steer a terminal, or show text in another order than it stands.

@@ -335,7 +335,10 @@ fn lines_of_single_messages_stand_in_the_file_alone() {
         info!("Listening");
     });
     let lines = logs.lines("info.log");
-    let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let messages: Vec<_> = lines
+        .iter()
+        .map(|line| line["message"].as_str().unwrap())
+        .collect();
     assert_eq!(messages, ["Published message m-1", "Listening"]);
     assert_eq!(logs.screen.text(), "2025-09-08T07:03:00.042Z  INFO Listening\n");
 }

@@ -36,6 +36,7 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy)]
 enum Blow {
     Cut { reset: bool },
+    Silence,
     HalfClose(Direction),
 }
 
@@ -114,6 +115,11 @@ impl Proxy {
         let _ = self.blows.send(Blow::Cut { reset });
     }
 
+    /// The connections that there are carry nothing any more, and nobody is told; new ones do.
+    pub fn silence(&self) {
+        let _ = self.blows.send(Blow::Silence);
+    }
+
     /// Ends one direction of all connections.
     pub fn half_close(&self, direction: Direction) {
         let _ = self.blows.send(Blow::HalfClose(direction));
@@ -149,11 +155,13 @@ async fn pass(
         let down = pump(from_server, to_client, sky, (Direction::Down, closing));
         // An end goes one way; an error ends both.
         let mut both = pin!(async { tokio::try_join!(up, down) });
+        let mut is_silent = false;
         loop {
             tokio::select! {
-                result = &mut both => break result.is_err(),
+                result = &mut both, if !is_silent => break result.is_err(),
                 blow = blows.recv() => match blow {
                     Ok(Blow::HalfClose(direction)) => drop(closed.send(Some(direction))),
+                    Ok(Blow::Silence) => is_silent = true,
                     Ok(Blow::Cut { reset }) => break reset,
                     Err(_) => break true,
                 }

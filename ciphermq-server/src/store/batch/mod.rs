@@ -15,11 +15,12 @@
 //!
 //! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to batches;
 //! [`fate`], what became of a batch's messages; [`ledger`], acks and rejections; [`recent`], batches that
-//! need not be looked up; [`cut`], from batches back to messages.
+//! need not be looked up; [`cut`], from batches back to messages; [`forget`], what is old.
 
 pub(super) mod accept;
 pub(super) mod cut;
 pub(super) mod fate;
+pub(super) mod forget;
 pub(super) mod id;
 pub(super) mod ledger;
 pub(super) mod recent;

@@ -1,28 +1,20 @@
 //! One transaction.
 
-use std::io;
-use std::time::Duration;
-
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
 
 use super::change::change;
 use super::connect::Connector;
 use super::error::{decode, error, is_definite};
-use super::sql::{FORGET, FORGET_INDEX};
+use super::session::answer;
+use super::sql::FORGET;
 use super::write::{Position, look_up, set_aside, write};
 use crate::store::batch::accept::Accepted;
+use crate::store::batch::forget::{Forgetting, Looked, STEP};
 use crate::store::batch::ledger::Entries;
 use crate::store::batch::recent::Recent;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
-
-/// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the machine
-/// at its other end may have gone without a word.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Batches that are forgotten in one step.
-const FORGET_STEP: i64 = 100;
 
 pub(super) struct PostgresCommitter {
     connector: Connector,
@@ -31,19 +23,18 @@ pub(super) struct PostgresCommitter {
     /// Nobody else moves it while the lock is held.
     position: Position,
     recent: Recent,
-    /// Whether the index that finds old metadata is known to be there.
-    forget_index: bool,
+    forgetting: Forgetting,
 }
 
 impl PostgresCommitter {
     pub(super) async fn new(connector: Connector, mut session: PgConnection) -> Result<Self, Error> {
-        let position = Position::read(&mut session).await.map_err(error)?;
+        let position = answer(Position::settle(&mut session)).await.map_err(error)?;
         Ok(Self {
             connector,
             session: Some(session),
             position,
             recent: Recent::default(),
-            forget_index: false,
+            forgetting: Forgetting::default(),
         })
     }
 
@@ -125,7 +116,7 @@ impl Committer for PostgresCommitter {
         self.session = None;
         self.recent.clear();
         let mut session = self.connector.reconnect().await?;
-        self.position = Position::read(&mut session).await.map_err(error)?;
+        self.position = answer(Position::settle(&mut session)).await.map_err(error)?;
         self.session = Some(session);
         Ok(self.position.commit())
     }
@@ -139,25 +130,20 @@ impl Committer for PostgresCommitter {
         let Some(before) = forget_before else {
             return Ok(false);
         };
+        // Dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
-        if !self.forget_index {
-            sqlx::query(FORGET_INDEX)
-                .execute(&mut session)
-                .await
-                .map_err(error)?;
-            self.forget_index = true;
-        }
-        let done = sqlx::query(FORGET)
+        let forget = sqlx::query_as(FORGET)
             .bind(before.to_string())
-            .bind(FORGET_STEP)
-            .execute(&mut session)
-            .await
-            .map_err(error)?;
+            .bind(self.forgetting.after())
+            .bind(STEP)
+            .fetch_one(&mut session);
+        let (last, batches, old, forgotten): (Option<i64>, i64, i64, i64) =
+            answer(forget).await.map_err(error)?;
         self.session = Some(session);
-        if done.rows_affected() > 0 {
+        if forgotten > 0 {
             self.recent.clear();
         }
-        Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= FORGET_STEP))
+        Ok(self.forgetting.advance(Looked { last, batches, old }))
     }
 
     async fn close(self: Box<Self>) {
@@ -165,14 +151,6 @@ impl Committer for PostgresCommitter {
             // The lock goes with the session, however that ends.
             let _ = answer(session.close()).await;
         }
-    }
-}
-
-/// Waits for an answer, but not for ever.
-async fn answer<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
-        Ok(answered) => answered,
-        Err(silent) => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, silent))),
     }
 }
 

@@ -104,9 +104,16 @@ impl Connector {
     }
 
     async fn ready(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        session::prepare(connection).await.map_err(error)?;
-        session::check(connection, &self.place()).await?;
-        session::lock(connection, self).await
+        let ready = async {
+            session::prepare(connection).await.map_err(error)?;
+            session::check(connection, &self.place()).await?;
+            session::lock(connection, self).await
+        };
+        // One of its answers may never come.
+        match tokio::time::timeout(session::ANSWER_TIMEOUT, ready).await {
+            Ok(ready) => ready,
+            Err(elapsed) => Err(self.unreachable(elapsed)),
+        }
     }
 
     fn database(&self) -> &str {

@@ -4,7 +4,7 @@
 //! - `session`: how a session is set up, and the lock against a second server
 //! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction, `write` for what stands in it, `change` for its rare parts
-//! - `reader`: reads, past the committer
+//! - `reader`: reads, past the committer; `pool`, the connections for it
 //! - `error`: what PostgreSQL's error codes mean
 //!
 //! The committer's session holds an advisory lock. If the session ends, so does its transaction, and only
@@ -14,6 +14,7 @@ mod change;
 mod committer;
 mod connect;
 mod error;
+mod pool;
 mod reader;
 mod session;
 mod sql;

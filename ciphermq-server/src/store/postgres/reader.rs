@@ -1,17 +1,17 @@
 //! Reads, past the committer.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
-use sqlx::Row as _;
-use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, FromRow as _, PgConnection, Row as _};
 
 use super::connect::Connector;
 use super::error::error;
-use super::session::prepare;
+use super::pool::{ReadPool, give_back, rows};
+use super::session::answer;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
 use super::write::look_up;
 use crate::store::batch::count;
@@ -24,115 +24,118 @@ use crate::store::model::{
 };
 use crate::store::{Error, Reader, corrupt};
 
-/// More would not make the reads faster.
-const CONNECTIONS: u32 = 4;
-
-/// How long to wait for one of them, connecting included.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// After how long one that is not needed is closed: each is a process on the other side.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-
 pub(super) struct PostgresReader {
-    pool: PgPool,
+    pool: ReadPool,
 }
 
 impl PostgresReader {
     /// Connects when something is read.
     pub(super) fn open(connector: &Connector) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(IDLE_TIMEOUT)
-            // A connection that PostgreSQL has dropped is found out before it is used.
-            .test_before_acquire(true)
-            .after_connect(|connection, _| Box::pin(prepare(connection)))
-            .connect_lazy_with(connector.options().clone());
-        Self { pool }
+        Self {
+            pool: ReadPool::open(connector),
+        }
+    }
+
+    /// Reads what waits in a lane, as far as it is selected.
+    async fn select(
+        &self,
+        lane: &LaneKey,
+        after: Seq,
+        selection: Selection,
+    ) -> Result<(Selection, HashMap<i64, Piece>), Error> {
+        let mut connection = self.pool.lend().await?;
+        let selection = select(&mut connection, lane, after, selection).await?;
+        let pieces = slices(&mut connection, &selection).await?;
+        give_back(connection);
+        Ok((selection, pieces))
     }
 }
 
-impl PostgresReader {
-    /// Chooses what waits in a lane, without the envelopes.
-    async fn select(&self, lane: &LaneKey, after: Seq, mut selection: Selection) -> Result<Selection, Error> {
-        // The batch that it stands in, or the first one after it.
-        let begun: Option<i64> = sqlx::query_scalar(LANE_START)
+/// Chooses what waits in a lane, without the envelopes.
+async fn select(
+    connection: &mut PgConnection,
+    lane: &LaneKey,
+    after: Seq,
+    mut selection: Selection,
+) -> Result<Selection, Error> {
+    // The batch that it stands in, or the first one after it.
+    let start = sqlx::query(LANE_START)
+        .bind(lane.queue.0)
+        .bind(lane.receiver.as_str())
+        .bind(after.0);
+    let start = rows(connection, start).await?;
+    let begun: Option<i64> = start
+        .first()
+        .and_then(|row| row.try_get(0).transpose())
+        .transpose()
+        .map_err(error)?;
+    let mut from = begun.unwrap_or(after.0);
+    for step in steps() {
+        let batches = sqlx::query(LANE_BATCHES)
             .bind(lane.queue.0)
             .bind(lane.receiver.as_str())
-            .bind(after.0)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(error)?;
-        let mut from = begun.unwrap_or(after.0);
-        for step in steps() {
-            let rows = sqlx::query(LANE_BATCHES)
-                .bind(lane.queue.0)
-                .bind(lane.receiver.as_str())
-                .bind(from)
-                .bind(step)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(error)?;
-            let is_last = count(rows.len()) < step;
-            for row in &rows {
-                let batch = waiting_batch(row)?;
-                from = batch.first_seq.saturating_add(1);
-                if !selection.choose_after(batch, after.0) {
-                    return Ok(selection);
-                }
-            }
-            if is_last {
+            .bind(from)
+            .bind(step);
+        let batches = rows(connection, batches).await?;
+        let is_last = count(batches.len()) < step;
+        for row in &batches {
+            let batch = waiting_batch(row)?;
+            from = batch.first_seq.saturating_add(1);
+            if !selection.choose_after(batch, after.0) {
                 return Ok(selection);
             }
         }
-        Ok(selection)
-    }
-
-    /// Reads what was chosen.
-    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
-        let slices = selection.slices();
-        if slices.is_empty() {
-            return Ok(HashMap::new());
+        if is_last {
+            return Ok(selection);
         }
-        // A batch is far below 2 GiB.
-        let int = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
-        let rows = sqlx::query(SLICES)
-            .bind(slices.iter().map(|slice| slice.batch).collect::<Vec<_>>())
-            .bind(slices.iter().map(|slice| int(slice.start)).collect::<Vec<_>>())
-            .bind(slices.iter().map(|slice| int(slice.length)).collect::<Vec<_>>())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
-        let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
-            let piece = Piece::new(row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
-            Ok((row.try_get(0).map_err(error)?, piece))
-        };
-        rows.iter().map(slice).collect()
     }
+    Ok(selection)
+}
+
+/// Reads what was chosen.
+async fn slices(connection: &mut PgConnection, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
+    let slices = selection.slices();
+    if slices.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // A batch is far below 2 GiB.
+    let int = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
+    let read = sqlx::query(SLICES)
+        .bind(slices.iter().map(|slice| slice.batch).collect::<Vec<_>>())
+        .bind(slices.iter().map(|slice| int(slice.start)).collect::<Vec<_>>())
+        .bind(slices.iter().map(|slice| int(slice.length)).collect::<Vec<_>>());
+    let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
+        let piece = Piece::new(row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
+        Ok((row.try_get(0).map_err(error)?, piece))
+    };
+    rows(connection, read).await?.iter().map(slice).collect()
 }
 
 #[async_trait]
 impl Reader for PostgresReader {
     async fn topology(&self) -> Result<Topology, Error> {
-        // One transaction, so that every binding's queue and exchange are there.
-        let mut transaction = self.pool.begin_with(SNAPSHOT).await.map_err(error)?;
-        let queues: Vec<(i64, String)> =
-            sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
-                .fetch_all(&mut *transaction)
-                .await
-                .map_err(error)?;
-        let exchanges: Vec<String> =
-            sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
-                .fetch_all(&mut *transaction)
-                .await
-                .map_err(error)?;
-        let bindings: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, routing_key, queue_id",
-        )
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(error)?;
-        transaction.commit().await.map_err(error)?;
+        let mut connection = self.pool.lend().await?;
+        let read = async {
+            // One transaction, so that every binding's queue and exchange are there.
+            let mut transaction = connection.begin_with(SNAPSHOT).await?;
+            let queues: Vec<(i64, String)> =
+                sqlx::query_as("SELECT queue_id, queue_name FROM queues ORDER BY queue_id")
+                    .fetch_all(&mut *transaction)
+                    .await?;
+            let exchanges: Vec<String> =
+                sqlx::query_scalar("SELECT exchange_name FROM exchanges ORDER BY exchange_name")
+                    .fetch_all(&mut *transaction)
+                    .await?;
+            let bindings: Vec<(String, String, i64)> = sqlx::query_as(
+                "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, routing_key, queue_id",
+            )
+            .fetch_all(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok((queues, exchanges, bindings))
+        };
+        let (queues, exchanges, bindings) = answer(read).await.map_err(error)?;
+        give_back(connection);
         Ok(Topology {
             queues: queues
                 .into_iter()
@@ -153,39 +156,38 @@ impl Reader for PostgresReader {
     }
 
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error> {
-        let selection = self.select(lane, after, Selection::new(limit)).await?;
-        selection.page(&self.slices(&selection).await?)
+        let (selection, pieces) = self.select(lane, after, Selection::new(limit)).await?;
+        selection.page(&pieces)
     }
 
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error> {
         let mut seqs: Vec<i64> = seqs.iter().map(|seq| seq.0).collect();
         seqs.sort_unstable();
         seqs.dedup();
-        let rows = sqlx::query(BATCHES)
-            .bind(&seqs)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
+        let mut connection = self.pool.lend().await?;
+        let batches = rows(&mut connection, sqlx::query(BATCHES).bind(&seqs)).await?;
         let mut selection = Selection::new(PageLimit {
             messages: usize::MAX,
             bytes,
         });
-        for row in &rows {
+        for row in &batches {
             if !selection.choose_among(waiting_batch(row)?, &seqs) {
                 break;
             }
         }
-        selection.page(&self.slices(&selection).await?)
+        let pieces = slices(&mut connection, &selection).await?;
+        give_back(connection);
+        selection.page(&pieces)
     }
 
     async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error> {
-        let mut looked: Vec<(i64, bool)> = sqlx::query_as(LANES)
+        let lanes = sqlx::query(LANES)
             .bind(receiver.as_str())
             .bind(from.0)
-            .bind(i64::from(limit).saturating_add(1))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(error)?;
+            .bind(i64::from(limit).saturating_add(1));
+        let lane = |row: PgRow| <(i64, bool)>::from_row(&row).map_err(error);
+        let looked = self.pool.rows(lanes).await?.into_iter().map(lane);
+        let mut looked: Vec<(i64, bool)> = looked.collect::<Result<_, _>>()?;
         let next = (count(looked.len()) > i64::from(limit))
             .then(|| looked.pop())
             .flatten();
@@ -199,10 +201,9 @@ impl Reader for PostgresReader {
     }
 
     async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
-        let selection = self
+        let (selection, read) = self
             .select(lane, after, Selection::of_first_copies(limit))
             .await?;
-        let read = self.slices(&selection).await?;
         Ok(Envelopes {
             envelopes: selection.envelopes(&read),
             seen: selection.len(),
@@ -212,34 +213,29 @@ impl Reader for PostgresReader {
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
-        let mut connection = self.pool.acquire().await.map_err(error)?;
+        let mut connection = self.pool.lend().await?;
         let mut ledger = Ledger::default();
-        look_up(&mut connection, ranges([message_id]), &mut ledger)
+        answer(look_up(&mut connection, ranges([message_id]), &mut ledger))
             .await
             .map_err(error)?;
+        give_back(connection);
         ledger.state(message_id)
     }
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
-        let row = sqlx::query(
+        let key = sqlx::query(
             "SELECT public_key_ciphertext, nonce, tag, algorithm FROM public_keys WHERE client_id = $1",
         )
-        .bind(client_id.as_str())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(error)?;
-        row.as_ref().map(sealed_row).transpose()
+        .bind(client_id.as_str());
+        self.pool.row(key).await?.as_ref().map(sealed_row).transpose()
     }
 
     async fn signed_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
-        let row = sqlx::query(
+        let key = sqlx::query(
             "SELECT signed_key_ciphertext, nonce, tag, algorithm FROM signed_keys WHERE client_id = $1",
         )
-        .bind(client_id.as_str())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(error)?;
-        row.as_ref().map(sealed_row).transpose()
+        .bind(client_id.as_str());
+        self.pool.row(key).await?.as_ref().map(sealed_row).transpose()
     }
 
     async fn certificate(
@@ -249,17 +245,18 @@ impl Reader for PostgresReader {
     ) -> Result<Option<String>, Error> {
         let query = match fingerprint {
             Some(fingerprint) => {
-                sqlx::query_scalar("SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2")
+                sqlx::query("SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2")
                     .bind(client_id.as_str())
                     .bind(fingerprint.to_owned())
             }
-            None => sqlx::query_scalar(
+            None => sqlx::query(
                 "SELECT chain FROM certificates WHERE client_id = $1 \
                  ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
             )
             .bind(client_id.as_str()),
         };
-        query.fetch_optional(&self.pool).await.map_err(error)
+        let row = self.pool.row(query).await?;
+        row.map(|row| row.try_get(0)).transpose().map_err(error)
     }
 
     async fn rejected(
@@ -272,7 +269,7 @@ impl Reader for PostgresReader {
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
-        let rows = sqlx::query(
+        let rejected = sqlx::query(
             "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, rejected_time \
              FROM rejected_messages WHERE (receiver_client_id = $1 OR client_id = $1) \
              AND (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id LIMIT $4",
@@ -280,11 +277,9 @@ impl Reader for PostgresReader {
         .bind(client_id.as_str())
         .bind(time)
         .bind(id)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(error)?;
-        rows.iter().map(rejected_message).collect()
+        .bind(i64::from(limit));
+        let rejected = self.pool.rows(rejected).await?;
+        rejected.iter().map(rejected_message).collect()
     }
 
     async fn close(&self) {

@@ -1,5 +1,6 @@
 //! How a session is set up, and the lock against a second server.
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::{PgConnection, Row as _};
@@ -14,8 +15,20 @@ const LOCK: i64 = 0x4369_7068_6572_4d51;
 /// How long a session that was lost may take to end and let go of the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the machine
+/// at its other end may have gone without a word.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 10 } else { 60 });
+
 /// The oldest PostgreSQL that is supported, as `server_version_num` has it.
 const OLDEST: i32 = 130_000;
+
+/// Waits for an answer, but not for ever.
+pub(super) async fn answer<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
+        Ok(answered) => answered,
+        Err(silent) => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, silent))),
+    }
+}
 
 /// Sets up what the server relies on, whatever the database's own configuration says. Settings that this
 /// PostgreSQL does not know are left out.

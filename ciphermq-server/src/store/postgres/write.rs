@@ -22,10 +22,14 @@ pub(super) struct Position {
 }
 
 impl Position {
-    pub(super) async fn read(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        sqlx::query_as("SELECT commit_number, last_seq FROM server_state")
-            .fetch_one(session)
-            .await
+    /// Where it stands, for certain. It writes, and waits for that as for any commit: what was committed before is durable
+    /// then, too. Merely read, a commit might be there that still waits, or no longer does, for a synchronous standby.
+    pub(super) async fn settle(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        sqlx::query_as(
+            "UPDATE server_state SET commit_number = commit_number RETURNING commit_number, last_seq",
+        )
+        .fetch_one(session)
+        .await
     }
 
     pub(super) fn commit(self) -> CommitNumber {

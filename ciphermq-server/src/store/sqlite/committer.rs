@@ -7,10 +7,10 @@ use rusqlite::Connection;
 
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
-use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGET_INDEX, FORGETTABLE};
+use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGETTABLE};
 use super::thread::DatabaseThread;
 use super::write::{Remembered, Written, write};
-use crate::store::batch::count;
+use crate::store::batch::forget::{Forgetting, Looked, STEP};
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
@@ -18,8 +18,6 @@ use crate::store::{CommitError, Committer, Error};
 const VACUUM_PAGES: i64 = 256;
 /// Free pages that are kept for the messages to come: giving them back and taking them anew costs twice.
 const SPARE_PAGES: i64 = 2048;
-/// Batches that are forgotten in one step.
-const FORGET_STEP: usize = 100;
 
 pub(super) struct SqliteCommitter {
     file: Arc<DatabaseFile>,
@@ -28,8 +26,7 @@ pub(super) struct SqliteCommitter {
     session: Option<Session>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
-    /// Whether the index that finds old metadata is known to be there.
-    forget_index: bool,
+    forgetting: Forgetting,
 }
 
 /// A connection, and what it knows without asking.
@@ -59,7 +56,7 @@ impl SqliteCommitter {
             thread,
             session: Some(session),
             log_used: false,
-            forget_index: false,
+            forgetting: Forgetting::default(),
         })
     }
 
@@ -115,7 +112,7 @@ impl Committer for SqliteCommitter {
         let mut step = Maintenance {
             spare_pages: if self.file.has_room() { SPARE_PAGES } else { 0 },
             log_used: self.log_used,
-            forget_index: self.forget_index,
+            forgetting: self.forgetting,
         };
         let work = move || {
             let more = step.run(&mut session, forget_before);
@@ -123,7 +120,7 @@ impl Committer for SqliteCommitter {
         };
         let (session, step, more) = self.thread.run(work).await?;
         self.log_used = step.log_used;
-        self.forget_index = step.forget_index;
+        self.forgetting = step.forgetting;
         let more = more?;
         self.session = Some(session);
         Ok(more)
@@ -182,7 +179,7 @@ fn commit(
 struct Maintenance {
     spare_pages: i64,
     log_used: bool,
-    forget_index: bool,
+    forgetting: Forgetting,
 }
 
 impl Maintenance {
@@ -194,11 +191,11 @@ impl Maintenance {
         } = session;
         let mut more = false;
         if let Some(before) = forget_before {
-            let forgotten = self.forget(connection, before).map_err(write_error)?;
+            let (looked, forgotten) = self.forget(connection, before).map_err(write_error)?;
             if forgotten > 0 {
                 remembered.batches.clear();
             }
-            more |= forgotten >= FORGET_STEP;
+            more |= self.forgetting.advance(looked);
         }
         more |= self.shrink(connection).map_err(write_error)?;
         if !more && self.log_used {
@@ -212,22 +209,23 @@ impl Maintenance {
         Ok(more)
     }
 
-    /// How many batches it has forgotten.
-    fn forget(&mut self, connection: &Connection, before: Time) -> rusqlite::Result<usize> {
-        if !self.forget_index {
-            connection.execute_batch(FORGET_INDEX)?;
-            self.forget_index = true;
-        }
+    /// What it has looked at, and how many batches it has forgotten.
+    fn forget(&mut self, connection: &Connection, before: Time) -> rusqlite::Result<(Looked, usize)> {
         let transaction = connection.unchecked_transaction()?;
-        let batches: String =
-            transaction.query_row(FORGETTABLE, (before.to_string(), count(FORGET_STEP)), |row| {
-                row.get(0)
-            })?;
+        let asked = (before.to_string(), self.forgetting.after(), STEP);
+        let (batches, looked): (String, _) = transaction.query_row(FORGETTABLE, asked, |row| {
+            let looked = Looked {
+                last: row.get(1)?,
+                batches: row.get(2)?,
+                old: row.get(3)?,
+            };
+            Ok((row.get(0)?, looked))
+        })?;
         transaction.execute(FORGET_FATES, [&batches])?;
         let forgotten = transaction.execute(FORGET_BATCHES, [&batches])?;
         transaction.commit()?;
         self.log_used |= forgotten > 0;
-        Ok(forgotten)
+        Ok((looked, forgotten))
     }
 
     /// Gives some free pages back; whether there are more.

@@ -54,13 +54,12 @@ pub(super) const REMOVE_ENVELOPES: &str = "DELETE FROM envelopes WHERE first_seq
 pub(super) const REMOVE_WAITING: &str =
     "DELETE FROM waiting WHERE queue_id = ? AND receiver_client_id = ? AND first_seq = ?";
 
-/// Finds what can be forgotten. Only servers that forget pay for it.
-pub(super) const FORGET_INDEX: &str = "CREATE INDEX IF NOT EXISTS batches_by_time ON batches (sent_time)";
-
-/// Some old batches of which nothing waits.
-pub(super) const FORGETTABLE: &str = "SELECT json_group_array(first_seq) FROM (SELECT b.first_seq FROM batches b \
-     WHERE b.sent_time < ? AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = b.first_seq) \
-     ORDER BY b.sent_time LIMIT ?)";
+/// Looks at some batches: which of them are old and nothing of them waits, the last one, how many they are, and how many of
+/// them are old.
+pub(super) const FORGETTABLE: &str = "SELECT json_group_array(first_seq) FILTER (WHERE is_old \
+     AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
+     MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old) \
+     FROM (SELECT first_seq, sent_time < ? AS is_old FROM batches WHERE first_seq > ? ORDER BY first_seq LIMIT ?) l";
 
 /// Forgets batches.
 pub(super) const FORGET_BATCHES: &str =
@@ -140,7 +139,6 @@ mod tests {
         let file = DatabaseFile::claim(&folder.path().join("mq.db"), 0).unwrap();
         file.prepare().await.unwrap();
         let mut connection = file.connect().await.unwrap();
-        sqlx::query(FORGET_INDEX).execute(&mut connection).await.unwrap();
         let texts = [
             INSERT_BATCH,
             INSERT_ENVELOPES,

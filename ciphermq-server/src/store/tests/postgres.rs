@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ciphermq_tests::Postgres;
+use ciphermq_tests::faults::proxy::Proxy;
 use ciphermq_tests::postgres::{Options, Stop};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
 use crate::store::{
-    AckOutcome, CommitError, CommitNumber, Error, PublishOutcome, SealedRow, Seq, Settings, Store,
+    AckOutcome, CommitError, CommitNumber, Error, PageLimit, PublishOutcome, SealedRow, Seq, Settings, Store,
     Transaction, open,
 };
 
@@ -418,9 +419,9 @@ async fn postgres_a_commit_without_an_answer_that_did_not_happen() {
         matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)),
         "{error:?}"
     );
+    database.execute("DROP TRIGGER hang ON server_state").await;
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(1));
     assert_eq!(waiting(&store, queue, "r").await, [""; 0]);
-    database.execute("DROP TRIGGER hang ON server_state").await;
     assert_eq!(
         store.committer.commit(&transaction).await.unwrap().commit,
         CommitNumber(2)
@@ -457,6 +458,9 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
         matches!(&error, CommitError::Unknown { outcomes, .. } if outcomes.commit == CommitNumber(2)),
         "{error:?}"
     );
+    // It is on this disk, and on no standby's: nobody may rely on it yet.
+    let reopened = tokio::time::timeout(Duration::from_secs(2), store.committer.reopen()).await;
+    assert!(reopened.is_err(), "{reopened:?}");
     for sql in [
         "ALTER SYSTEM RESET synchronous_standby_names",
         "SELECT pg_reload_conf()",
@@ -469,5 +473,92 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
         publish_all(&mut store, vec![message("a", queue)]).await.publishes,
         [PublishOutcome::Duplicate]
     );
+    close(store).await;
+}
+
+/// The machine at the other end goes without a word: what waits for it is given up, and keeps no place.
+#[tokio::test]
+async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
+    let database = Database::postgres().await;
+    let Database::Postgres(postgres, name) = &database else {
+        unreachable!()
+    };
+    let proxy = Proxy::start(([127, 0, 0, 1], postgres.port()).into()).await;
+    let url = postgres.url(name).replace(
+        &format!(":{}", postgres.port()),
+        &format!(":{}", proxy.address().port()),
+    );
+    let mut store = open(&Settings::Postgres(at(url))).await.unwrap();
+    let queue = queues(&mut store, &["q"]).await[0];
+    publish_all(&mut store, vec![message("a", queue)]).await;
+
+    let mut observer = connect(&database).await;
+    let (lane, limit) = (
+        lane(queue, "r"),
+        PageLimit {
+            messages: 1,
+            bytes: 1,
+        },
+    );
+    let read = || store.reader.lane(&lane, Seq(0), limit);
+    // More than there are connections, and all of them wait for a table.
+    let lock = "BEGIN; LOCK TABLE waiting IN ACCESS EXCLUSIVE MODE";
+    let mut holder = connect(&database).await;
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let reads = futures_util::future::join_all((0..5).map(|_| read()));
+    let silence = async {
+        until(
+            &mut observer,
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING COUNT(*) = 4",
+        )
+        .await;
+        proxy.silence();
+    };
+    // Nobody waits for them any more.
+    tokio::select! {
+        _ = reads => panic!("there is a lock"),
+        () = silence => {}
+    }
+    // This one does; and the committer.
+    let waiting_for = async {
+        let silence = async {
+            until(
+                &mut observer,
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING COUNT(*) = 5",
+            )
+            .await;
+            proxy.silence();
+            sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+        };
+        tokio::join!(read(), silence).0
+    };
+    let transaction = Transaction {
+        publishes: vec![message("b", queue)],
+        ..Transaction::default()
+    };
+    let (read_failed, committed) = tokio::join!(waiting_for, store.committer.commit(&transaction));
+    assert!(
+        matches!(&read_failed, Err(Error::Unavailable(_))),
+        "{read_failed:?}"
+    );
+    assert!(
+        matches!(&committed, Err(CommitError::Failed(Error::Unavailable(_)))),
+        "{committed:?}"
+    );
+
+    // The commit had not come to PostgreSQL.
+    assert_eq!(waiting(&store, queue, "r").await, ["a"]);
+    assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
+    store.committer.commit(&transaction).await.unwrap();
+    assert_eq!(waiting(&store, queue, "r").await, ["a", "b"]);
+
+    // Maintenance is given up in the same way.
+    proxy.silence();
+    let maintained = store.committer.maintain(Some(time("2025-09-08T07:03:00Z"))).await;
+    assert!(
+        matches!(&maintained, Err(Error::Unavailable(_))),
+        "{maintained:?}"
+    );
+    assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(3));
     close(store).await;
 }

@@ -12,9 +12,10 @@
 //!   gathers.
 //! - Nothing is answered before its commit returned, and before the observer has seen it.
 //! - Publishes wait for room and for the database until their deadline; acks, rejections and changes wait
-//!   for ever.
+//!   for ever. What waits is bounded: publishes by bytes, acks and rejections by number.
 //! - A commit whose outcome is not known is resolved before anything else is committed.
-//! - What the database refuses is split until the culprit stands alone; only it is refused.
+//! - What the database refuses is split until the culprit stands alone; only it is refused. What the database is lost
+//!   over again and again is split, too.
 //!
 //! Modules in reading order: [`WriterHandle`] here; `queue`, what waits and what is under way; `outcome`,
 //! splitting transactions and joining their outcomes; `task`, the loop; `thread`, where it runs.
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use ciphermq_protocol::MessageId;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -48,6 +49,8 @@ pub use thread::WriterThread;
 pub struct Settings {
     /// How many bytes of messages may have been submitted and not yet answered, all together.
     pub max_pending_bytes: usize,
+    /// How many acks and rejections may have been submitted and not yet answered, all together.
+    pub max_pending_acks: usize,
     /// A transaction takes no further submission once it has so many items.
     pub max_batch_items: usize,
     /// A transaction takes no further submission once it has so many bytes of envelopes.
@@ -63,6 +66,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_pending_bytes: 64 << 20,
+            max_pending_acks: 256 << 10,
             max_batch_items: 4096,
             max_batch_bytes: 8 << 20,
             metadata_retention: None,
@@ -124,6 +128,8 @@ pub struct WriterHandle {
     submissions: mpsc::UnboundedSender<Submission>,
     room: Arc<Semaphore>,
     max_pending_bytes: usize,
+    room_for_acks: Arc<Semaphore>,
+    max_pending_acks: usize,
     close_by: Arc<watch::Sender<Option<Instant>>>,
 }
 
@@ -146,6 +152,8 @@ pub fn spawn(
             settings.max_pending_bytes.min(Semaphore::MAX_PERMITS),
         )),
         max_pending_bytes: settings.max_pending_bytes,
+        room_for_acks: Arc::new(Semaphore::new(settings.max_pending_acks)),
+        max_pending_acks: settings.max_pending_acks,
         close_by: Arc::new(close_by),
     };
     let task = runtime.spawn(task::run(committer, observer, settings, waiting, closing));
@@ -185,20 +193,43 @@ impl WriterHandle {
         Pending(pending)
     }
 
-    /// Submits acks; the answers are in their order. They wait for the database as long as it takes.
-    #[must_use]
-    pub fn ack(&self, acks: Vec<Ack>) -> Pending<Vec<Result<AckOutcome, WriteError>>> {
+    /// Submits so many acks, made when there is room for them; the answers are in their order. Returns when they are
+    /// submitted. They wait for room and for the database as long as it takes.
+    ///
+    /// They are committed in one transaction, so give no more than a few thousand.
+    pub async fn ack(
+        &self,
+        count: usize,
+        acks: impl FnOnce() -> Vec<Ack>,
+    ) -> Pending<Vec<Result<AckOutcome, WriteError>>> {
         let (answer, pending) = oneshot::channel();
-        self.submit(Submission::Ack { acks, answer });
+        // Without room the writer is closed, and dropping the answer says so.
+        if let Some(room) = self.room_for_acks(count).await {
+            let acks = acks();
+            self.submit(Submission::Ack { acks, answer, room });
+        }
         Pending(pending)
     }
 
-    /// Submits a rejection. It waits for the database as long as it takes.
-    #[must_use]
-    pub fn reject(&self, rejection: Rejection) -> Pending<AckOutcome> {
+    /// Submits a rejection, made when there is room for it. Returns when it is submitted. It waits for room and for the
+    /// database as long as it takes.
+    pub async fn reject(&self, rejection: impl FnOnce() -> Rejection) -> Pending<AckOutcome> {
         let (answer, pending) = oneshot::channel();
-        self.submit(Submission::Reject { rejection, answer });
+        if let Some(room) = self.room_for_acks(1).await {
+            let rejection = rejection();
+            self.submit(Submission::Reject {
+                rejection,
+                answer,
+                room,
+            });
+        }
         Pending(pending)
+    }
+
+    async fn room_for_acks(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(count.min(self.max_pending_acks)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room_for_acks);
+        room.acquire_many_owned(permits).await.ok()
     }
 
     /// Submits a change; the answer is the queue's number if it declares one. It waits for the database as
@@ -219,6 +250,7 @@ impl WriterHandle {
     /// not committed by then is answered with [`WriteError::Closed`]. Await the task for its end.
     pub fn shutdown(&self, deadline: Instant) {
         self.room.close();
+        self.room_for_acks.close();
         self.close_by.send_replace(Some(deadline));
     }
 

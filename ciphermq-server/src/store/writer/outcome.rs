@@ -42,6 +42,11 @@ impl Results {
         self.rejections.extend(outcomes.rejections.into_iter().map(Ok));
     }
 
+    /// Whether no message is stored so far.
+    pub(super) fn has_stored_none(&self) -> bool {
+        self.publishes.iter().all(Result::is_err)
+    }
+
     /// Adds that the database refuses an item.
     pub(super) fn refused(&mut self, part: &Transaction, why: &str, observer: &dyn CommitObserver) {
         let error = WriteError::Refused(why.into());

@@ -29,10 +29,12 @@ pub(super) enum Submission {
     Ack {
         acks: Vec<Ack>,
         answer: Answer<Vec<Result<AckOutcome, WriteError>>>,
+        room: OwnedSemaphorePermit,
     },
     Reject {
         rejection: Rejection,
         answer: Answer<AckOutcome>,
+        room: OwnedSemaphorePermit,
     },
     Change {
         change: Change,
@@ -202,6 +204,13 @@ impl Batch {
         }
     }
 
+    /// Refuses all publishes, before the rest is done.
+    pub(super) fn refuse_publishes(&mut self, error: &WriteError) {
+        for submission in &mut self.submissions {
+            submission.refuse(error);
+        }
+    }
+
     /// Answers everything.
     pub(super) fn answer(self, results: Results) {
         let mut publishes = results.publishes.into_iter();
@@ -223,10 +232,16 @@ impl Batch {
                         let _ = answer.send(Ok(outcomes));
                     }
                 }
-                Submission::Ack { acks: given, answer } => {
+                Submission::Ack {
+                    acks: given,
+                    answer,
+                    room,
+                } => {
+                    drop(room);
                     let _ = answer.send(Ok(acks.by_ref().take(given.len()).collect()));
                 }
-                Submission::Reject { answer, .. } => {
+                Submission::Reject { answer, room, .. } => {
+                    drop(room);
                     if let Some(outcome) = rejections.next() {
                         let _ = answer.send(outcome);
                     }

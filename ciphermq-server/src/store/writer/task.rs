@@ -23,6 +23,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// what has become old enough to be forgotten.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The same while there is more to do: a step takes a few milliseconds.
+const BUSY_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The same while there is no room: space is given back between publishes that are refused and acks that make room.
 const FULL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -51,6 +54,8 @@ struct Writer {
     /// The last commit that is known of.
     last_commit: Option<CommitNumber>,
     maintained: Instant,
+    /// Whether the last step of maintenance left something to do.
+    has_maintenance: bool,
     /// Whether something was committed since memory was last given back.
     has_worked: bool,
 }
@@ -74,6 +79,7 @@ pub(super) async fn run(
         settings,
         last_commit: None,
         maintained: Instant::now(),
+        has_maintenance: false,
         has_worked: false,
     };
     let end = writer.run().await;
@@ -119,13 +125,13 @@ impl Writer {
                 batch.answer(Results::default());
             }
             // Senders that try again and again must not keep the disk full by it.
-            let interval = if has_room {
-                MAINTENANCE_INTERVAL
-            } else {
-                FULL_INTERVAL
+            let interval = match (has_room, self.has_maintenance) {
+                (true, false) => MAINTENANCE_INTERVAL,
+                (true, true) => BUSY_INTERVAL,
+                (false, _) => FULL_INTERVAL,
             };
             if self.maintained.elapsed() >= interval {
-                self.maintain().await;
+                self.maintain().await?;
             }
         }
         Ok(())
@@ -144,7 +150,8 @@ impl Writer {
                 }
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = if self.maintain().await {
+            self.maintain().await?;
+            pause = if self.has_maintenance {
                 Duration::ZERO
             } else {
                 if std::mem::take(&mut self.has_worked) {
@@ -155,9 +162,8 @@ impl Writer {
         }
     }
 
-    /// One step of maintenance; whether there is more to do.
-    async fn maintain(&mut self) -> bool {
-        self.maintained = Instant::now();
+    /// One step of maintenance.
+    async fn maintain(&mut self) -> Result<(), End> {
         let forget_before = self.settings.metadata_retention.and_then(|retention| {
             let retention = jiff::SignedDuration::try_from(retention).ok()?;
             Time::now()
@@ -166,7 +172,10 @@ impl Writer {
                 .ok()
                 .map(Time::from)
         });
-        match self.committer.maintain(forget_before).await {
+        let step = self.committer.maintain(forget_before);
+        let step = attend(step, &mut self.queue, None, &mut self.closing).await?;
+        self.maintained = Instant::now();
+        self.has_maintenance = match step {
             Ok(more) => more,
             Err(error) => {
                 // Nothing is lost by it; if the database is gone, the next commit deals with that.
@@ -176,19 +185,22 @@ impl Writer {
                 );
                 false
             }
-        }
+        };
+        Ok(())
     }
 
     /// Commits a batch, part by part if need be, and answers it.
     async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), End> {
         let mut results = Results::default();
         let mut parts = VecDeque::from([transaction]);
+        let mut losses = 0;
         let mut backoff = Backoff::default();
         while let Some(mut part) = parts.pop_front() {
             let attempt = self.committer.commit(&part);
             let attempt = attend(attempt, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
             match attempt {
                 Ok(outcomes) => {
+                    losses = 0;
                     self.last_commit = Some(outcomes.commit);
                     results.committed(&part, outcomes, &*self.observer);
                 }
@@ -200,7 +212,8 @@ impl Writer {
                     if self.resolve(&outcomes, &mut batch).await? {
                         results.committed(&part, outcomes, &*self.observer);
                     } else {
-                        parts.push_front(part);
+                        losses += 1;
+                        again(&mut parts, part, losses);
                     }
                 }
                 Err(CommitError::Failed(Error::Unavailable(source))) => {
@@ -211,7 +224,8 @@ impl Writer {
                     let last = self.last_commit;
                     let found = self.reopen(&mut batch).await?;
                     self.expect(found, &[last])?;
-                    parts.push_front(part);
+                    losses += 1;
+                    again(&mut parts, part, losses);
                 }
                 Err(CommitError::Failed(Error::Full(source))) => {
                     tracing::warn!(
@@ -221,6 +235,10 @@ impl Writer {
                     results.publishes_failed(&part, &WriteError::Full);
                     // Acks make room, so they are tried without the publishes, and again and again.
                     if std::mem::take(&mut part.publishes).is_empty() {
+                        self.queue.refuse_publishes(&WriteError::Full);
+                        if results.has_stored_none() && parts.iter().all(|part| part.publishes.is_empty()) {
+                            batch.refuse_publishes(&WriteError::Full);
+                        }
                         let pause = tokio::time::sleep(backoff.next());
                         attend(pause, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
                     }
@@ -230,9 +248,7 @@ impl Writer {
                 }
                 Err(CommitError::Failed(Error::Refused(source))) => {
                     if len(&part) > 1 {
-                        let (first, second) = split(part);
-                        parts.push_front(second);
-                        parts.push_front(first);
+                        push_halves(&mut parts, part);
                     } else {
                         tracing::warn!(
                             error = &*source as &dyn std::error::Error,
@@ -305,6 +321,22 @@ impl Writer {
                 .join(" or ")
         ))))
     }
+}
+
+/// Puts a part that was not committed back in front. If the database was lost over it more than once, it may be too much
+/// for the time that an answer may take: then in halves.
+fn again(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
+    if losses > 1 && len(&part) > 1 {
+        push_halves(parts, part);
+    } else {
+        parts.push_front(part);
+    }
+}
+
+fn push_halves(parts: &mut VecDeque<Transaction>, part: Transaction) {
+    let (first, second) = split(part);
+    parts.push_front(second);
+    parts.push_front(first);
 }
 
 /// Waits for `work`, and meanwhile gathers what is submitted and answers whose deadline passes.

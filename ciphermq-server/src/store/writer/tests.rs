@@ -281,6 +281,14 @@ fn ack(id: &str) -> Ack {
     }
 }
 
+type Acked = Pending<Vec<Result<AckOutcome, WriteError>>>;
+
+async fn ack_all(handle: &WriterHandle, ids: &[&str]) -> Acked {
+    handle
+        .ack(ids.len(), || ids.iter().map(|id| ack(id)).collect())
+        .await
+}
+
 type Published = Pending<Vec<Result<PublishOutcome, WriteError>>>;
 
 async fn publish(handle: &WriterHandle, ids: &[&str]) -> Published {
@@ -322,12 +330,13 @@ async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order()
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
     let b = publish(&handle, &["b", "again"]).await;
-    let x = handle.ack(vec![ack("x"), ack("never")]);
+    let x = ack_all(&handle, &["x", "never"]).await;
     let c = publish(&handle, &["c"]).await;
-    let y = handle.reject(Rejection {
+    let rejection = || Rejection {
         ack: ack("y"),
         reason: String::from("why"),
-    });
+    };
+    let y = handle.reject(rejection).await;
     let q = handle.change(Change::DeclareQueue(QueueName::new("q").unwrap()));
     handle.delivered(vec![(MessageId::new("z").unwrap(), Time::now())]);
     scripted.gate.add_permits(2);
@@ -413,7 +422,7 @@ async fn a_transaction_is_bounded() {
         drop(publish(&handle, &[id]).await);
     }
     scripted.gate.add_permits(10);
-    soon(handle.ack(vec![ack("x")])).await.unwrap();
+    soon(ack_all(&handle, &["x"]).await).await.unwrap();
     let commits: Vec<String> = scripted
         .events()
         .into_iter()
@@ -432,7 +441,7 @@ async fn only_the_culprit_is_refused() {
     });
     let ids = ["1", "2", "bad", "3", "4", "5", "6", "worse"];
     let answers = publish(&handle, &ids).await;
-    let acks = handle.ack(vec![ack("a"), ack("b"), ack("c")]);
+    let acks = ack_all(&handle, &["a", "b", "c"]).await;
     let answers = soon(answers).await.unwrap();
     let refused = Err(WriteError::Refused("no such character".into()));
     for (id, answer) in ids.iter().zip(&answers) {
@@ -471,8 +480,8 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
     let (scripted, handle, _task) = start(Settings::default());
     scripted.with(|world| world.steps = [Step::Full].into());
     let first = publish(&handle, &["a", "b"]).await;
-    let acked = handle.ack(vec![ack("x")]);
-    scripted.gate.add_permits(10);
+    let acked = ack_all(&handle, &["x"]).await;
+    scripted.gate.add_permits(100);
     assert_eq!(
         soon(first).await.unwrap(),
         [Err(WriteError::Full), Err(WriteError::Full)]
@@ -485,7 +494,17 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
 
     // Even acks find no room: they go on trying.
     scripted.with(|world| world.steps = [Step::Full, Step::Full, Step::Full].into());
-    assert_eq!(soon(handle.ack(vec![ack("y")])).await.unwrap(), [Ok(done())]);
+    assert_eq!(soon(ack_all(&handle, &["y"]).await).await.unwrap(), [Ok(done())]);
+
+    // And meanwhile senders are told at once, not when their time is over.
+    scripted.with(|world| world.steps = std::iter::repeat_with(|| Step::Full).take(8).collect());
+    let trying = ack_all(&handle, &["y"]).await;
+    let with_it = publish(&handle, &["b"]).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let after_it = publish(&handle, &["c"]).await;
+    assert_eq!(soon(with_it).await, Err(WriteError::Full));
+    assert_eq!(soon(after_it).await, Err(WriteError::Full));
+    assert_eq!(soon(trying).await.unwrap(), [Ok(done())]);
 
     // Below the reserve nothing is tried.
     scripted.with(|world| {
@@ -494,10 +513,42 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
     });
     let refused = publish(&handle, &["c"]).await;
     assert_eq!(soon(refused).await, Err(WriteError::Full));
-    assert_eq!(soon(handle.ack(vec![ack("z")])).await.unwrap(), [Ok(done())]);
+    assert_eq!(soon(ack_all(&handle, &["z"]).await).await.unwrap(), [Ok(done())]);
     assert_eq!(scripted.events(), ["commit a:z", "see [] [z]"]);
     scripted.with(|world| world.no_room = false);
     assert!(soon(publish(&handle, &["d"]).await).await.unwrap()[0].is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn acks_beyond_their_room_wait_outside() {
+    let (scripted, handle, _task) = start(Settings {
+        max_pending_acks: 2,
+        ..Settings::default()
+    });
+    let first = ack_all(&handle, &["a", "b"]).await;
+    let mut second = std::pin::pin!(ack_all(&handle, &["c"]));
+    assert!(second.as_mut().now_or_never().is_none());
+    scripted.gate.add_permits(10);
+    assert_eq!(soon(first).await.unwrap(), [Ok(done()), Ok(done())]);
+    assert_eq!(soon(second.await).await.unwrap(), [Ok(done())]);
+    // More than there is room for at all go alone.
+    let many = ack_all(&handle, &["d", "e", "f"]).await;
+    assert_eq!(soon(many).await.unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_database_is_lost_over_again_and_again_is_tried_in_parts() {
+    let (scripted, handle, _task) = start(Settings::default());
+    scripted.with(|world| world.steps = [Step::Unavailable, Step::Unknown(false)].into());
+    let acks = ack_all(&handle, &["a", "b", "c"]).await;
+    scripted.gate.add_permits(10);
+    assert_eq!(soon(acks).await.unwrap(), [Ok(done()), Ok(done()), Ok(done())]);
+    let commits: Vec<String> = scripted.events();
+    let commits: Vec<&str> = commits
+        .iter()
+        .filter_map(|event| event.strip_prefix("commit "))
+        .collect();
+    assert_eq!(commits, ["a:a,b,c", "a:a,b,c", "a:a", "a:b,c"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -509,7 +560,7 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
             world.away = 3;
         });
         let a = publish(&handle, &["a"]).await;
-        let x = handle.ack(vec![ack("x")]);
+        let x = ack_all(&handle, &["x"]).await;
         begun(&scripted).await;
         let b = publish(&handle, &["b"]).await;
         scripted.gate.add_permits(10);
@@ -537,7 +588,7 @@ async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
     });
     let started = Instant::now();
     let a = publish(&handle, &["a"]).await;
-    let x = handle.ack(vec![ack("x")]);
+    let x = ack_all(&handle, &["x"]).await;
     // The first commit takes the publish with it; what waits behind it has a later deadline.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let b = publish(&handle, &["b"]).await;
@@ -603,7 +654,7 @@ async fn submitting_waits_for_room() {
         [stored(5)]
     );
     // Acks need no room.
-    assert_eq!(soon(handle.ack(vec![ack("x")])).await.unwrap(), [Ok(done())]);
+    assert_eq!(soon(ack_all(&handle, &["x"]).await).await.unwrap(), [Ok(done())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -616,7 +667,10 @@ async fn ends_when_another_server_has_taken_over() {
     let a = publish(&handle, &["a"]).await;
     assert_eq!(soon(a).await, Err(WriteError::Closed));
     assert!(matches!(soon(task).await.unwrap(), Err(Error::Unusable(_))));
-    assert_eq!(soon(handle.ack(vec![ack("x")])).await, Err(WriteError::Closed));
+    assert_eq!(
+        soon(ack_all(&handle, &["x"]).await).await,
+        Err(WriteError::Closed)
+    );
     assert_eq!(scripted.events(), ["commit p:a", "close"]);
 }
 
@@ -642,7 +696,7 @@ async fn commits_what_waits_before_it_ends() {
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
     let b = publish(&handle, &["b"]).await;
-    let x = handle.ack(vec![ack("x")]);
+    let x = ack_all(&handle, &["x"]).await;
     handle.shutdown(Instant::now() + Duration::from_secs(5));
     assert_eq!(
         soon(publish(&handle, &["late"]).await).await,
@@ -653,7 +707,10 @@ async fn commits_what_waits_before_it_ends() {
     assert_eq!(soon(a).await.unwrap(), [stored(1)]);
     assert_eq!(soon(b).await.unwrap(), [stored(2)]);
     assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
-    assert_eq!(soon(handle.ack(vec![ack("y")])).await, Err(WriteError::Closed));
+    assert_eq!(
+        soon(ack_all(&handle, &["y"]).await).await,
+        Err(WriteError::Closed)
+    );
     assert_eq!(scripted.events().last().map(String::as_str), Some("close"));
 }
 
@@ -665,7 +722,7 @@ async fn does_not_wait_for_ever_when_it_is_to_end() {
         world.steps = [Step::Unavailable].into();
         world.away = usize::MAX;
     });
-    let x = handle.ack(vec![ack("x")]);
+    let x = ack_all(&handle, &["x"]).await;
     settle().await;
     let started = Instant::now();
     handle.shutdown(started + Duration::from_secs(5));
@@ -678,7 +735,7 @@ async fn does_not_wait_for_ever_when_it_is_to_end() {
         close_timeout: Duration::from_secs(3),
         ..Settings::default()
     });
-    let x = handle.ack(vec![ack("x")]);
+    let x = ack_all(&handle, &["x"]).await;
     begun(&scripted).await;
     drop(handle);
     let started = Instant::now();

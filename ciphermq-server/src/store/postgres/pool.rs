@@ -1,0 +1,84 @@
+//! Connections for reading, lent for one read.
+
+use scopeguard::{ScopeGuard, guard};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres};
+use std::time::Duration;
+
+use super::connect::Connector;
+use super::error::error;
+use super::session::{answer, prepare};
+use crate::store::Error;
+
+/// More would not make the reads faster.
+const CONNECTIONS: u32 = 4;
+
+/// How long to wait for one of them, connecting included.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After how long one that is not needed is closed: each is a process on the other side.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long they may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections.
+pub(super) struct ReadPool(PgPool);
+
+/// A connection until it is [given back](give_back). Dropped before, because its answer did not come or nobody waits for
+/// it any more, it is closed: in the pool it would have to wait for that answer, and keep its place as long.
+pub(super) type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Postgres>)>;
+
+impl ReadPool {
+    /// Connects when something is read.
+    pub(super) fn open(connector: &Connector) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(IDLE_TIMEOUT)
+            // A connection that PostgreSQL has dropped is found out before it is used.
+            .test_before_acquire(true)
+            .after_connect(|connection, _| Box::pin(prepare(connection)))
+            .connect_lazy_with(connector.options().clone());
+        Self(pool)
+    }
+
+    /// Lends a connection.
+    pub(super) async fn lend(&self) -> Result<Lent, Error> {
+        let connection = self.0.acquire().await.map_err(error)?;
+        Ok(guard(connection, |connection| drop(connection.detach())))
+    }
+
+    /// Reads rows with one statement.
+    pub(super) async fn rows(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
+        let mut connection = self.lend().await?;
+        let rows = rows(&mut connection, query).await?;
+        give_back(connection);
+        Ok(rows)
+    }
+
+    /// Reads a row, if there is one.
+    pub(super) async fn row(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Option<PgRow>, Error> {
+        Ok(self.rows(query).await?.pop())
+    }
+
+    /// Closes the connections, with a farewell if the other side takes one.
+    pub(super) async fn close(&self) {
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.0.close()).await;
+    }
+}
+
+/// Reads rows with a statement, within the time that an answer may take.
+pub(super) async fn rows(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<PgRow>, Error> {
+    answer(query.fetch_all(connection)).await.map_err(error)
+}
+
+/// All answers have come: others may have the connection.
+pub(super) fn give_back(connection: Lent) {
+    drop(ScopeGuard::into_inner(connection));
+}
