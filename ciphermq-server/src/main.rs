@@ -32,7 +32,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let guard = logging::init(&config.logging)?;
     server::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(server::run(config));
+    let result = runtime.block_on(server::run(config, guard.messages()));
     if let Err(error) = &result {
         tracing::error!("{}", error.to_string().lines().next().unwrap_or_default());
     }

@@ -9,6 +9,7 @@ use crate::at_rest::{KeyError, Sealer};
 use crate::broker::{Broker, Topology};
 use crate::config::{Config, Database};
 use crate::keys::KeyDirectory;
+use crate::logging::MessageLog;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
 use crate::{listener, stop, tls};
@@ -44,8 +45,8 @@ pub enum Error {
 /// # Errors
 ///
 /// [`Error`], with what to do about it.
-pub async fn run(config: Config) -> Result<(), Error> {
-    run_with(config, |store| store).await
+pub async fn run(config: Config, messages: MessageLog) -> Result<(), Error> {
+    run_with(config, messages, |store| store).await
 }
 
 /// The same with something between the server and its store: the fault tests put a store there that breaks its
@@ -54,7 +55,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
 /// # Errors
 ///
 /// [`Error`], with what to do about it.
-pub async fn run_with(config: Config, between: impl FnOnce(Store) -> Store) -> Result<(), Error> {
+pub async fn run_with(
+    config: Config,
+    messages: MessageLog,
+    between: impl FnOnce(Store) -> Store,
+) -> Result<(), Error> {
     let acceptor = tls::acceptor(&config.tls)?;
     let sealer = Sealer::new(config.encryption.key.load()?, config.encryption.algorithm);
     let limits = config.limits;
@@ -69,7 +74,7 @@ pub async fn run_with(config: Config, between: impl FnOnce(Store) -> Store) -> R
         .spawn(async move { store::open(&settings).await });
     let store = between(opening.await.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
-    let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader);
+    let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader, messages);
     let settings = writer::Settings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,

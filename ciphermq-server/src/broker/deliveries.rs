@@ -1,6 +1,5 @@
 //! From committed messages to the connections that want them: the inboxes and their outlets.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,9 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Topology;
 use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, Load, Policy, What};
-use crate::logging::MESSAGES;
-use crate::store::writer::{CommitObserver, Decided};
-use crate::store::{self, AckOutcome, LaneKey, Page, Publish, Reader, Seq, Time};
+use crate::store::{self, LaneKey, Page, Reader, Time};
 
 /// Between two tries to read from a store that does not answer.
 const READ_RETRY: Duration = Duration::from_millis(200);
@@ -60,10 +57,10 @@ impl Pulse {
 
 /// All inboxes, by receiver, and all outlets, by connection.
 pub struct Deliveries {
-    inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
+    pub(super) inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
     pub(super) outlets: DashMap<ConnectionId, Outlet>,
     next_connection: AtomicU64,
-    topology: Arc<Topology>,
+    pub(super) topology: Arc<Topology>,
     reader: Arc<dyn Reader>,
     policy: Policy,
     budget: Budget,
@@ -271,34 +268,6 @@ impl Deliveries {
             What::Again(seqs, bytes) => self.reader.messages(seqs, *bytes).await,
         }
     }
-
-    /// The mission's log lines: one for each message and queue, one for each acknowledgement.
-    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
-        if !tracing::enabled!(target: MESSAGES, tracing::Level::INFO) {
-            return;
-        }
-        for (publish, _) in publishes {
-            let message_id = &publish.envelope.message_id;
-            for queue in &*publish.queues {
-                let queue = self.topology.queue_name(*queue);
-                let queue = queue.as_ref().map_or("", |name| name.as_str());
-                tracing::info!(
-                    target: MESSAGES,
-                    "Published message {message_id} to queue '{queue}' via exchange '{}'",
-                    publish.exchange
-                );
-            }
-        }
-        for (ack, outcome) in acks {
-            if matches!(outcome, AckOutcome::Done(_)) {
-                tracing::info!(
-                    target: MESSAGES,
-                    "Message {} acknowledged by client, removed from queues and status",
-                    ack.message_id
-                );
-            }
-        }
-    }
 }
 
 /// What a new connection gets.
@@ -306,48 +275,6 @@ pub(super) struct Connected {
     pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
     pub(super) close: Arc<Notify>,
     pub(super) pulse: Arc<Pulse>,
-}
-
-/// What is committed is delivered; what is acked is forgotten.
-pub(super) struct Observer(pub(super) Arc<Deliveries>);
-
-impl CommitObserver for Observer {
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]) {
-        let Self(deliveries) = self;
-        deliveries.log(publishes, acks);
-        let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
-        for publish in publishes {
-            by_receiver
-                .entry(&publish.0.envelope.receiver_client_id)
-                .or_default()
-                .0
-                .push(publish);
-        }
-        for ack in acks.iter().chain(rejections) {
-            by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
-        }
-        for (receiver, (publishes, acks)) in by_receiver {
-            // A receiver of whom nothing is in memory finds its messages in the store.
-            if !deliveries.inboxes.contains_key(receiver) {
-                continue;
-            }
-            deliveries.stir(receiver, |inbox, now| {
-                for (publish, first) in publishes {
-                    for (seq, queue) in (first.0..).zip(&*publish.queues) {
-                        inbox.committed(
-                            *queue,
-                            Seq(seq),
-                            &publish.envelope.message_id,
-                            publish.envelope.raw(),
-                        );
-                    }
-                }
-                for (ack, outcome) in acks {
-                    inbox.ack_committed(&ack.message_id, outcome, now);
-                }
-            });
-        }
-    }
 }
 
 /// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its operations.

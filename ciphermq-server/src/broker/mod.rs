@@ -8,13 +8,14 @@
 //! ```
 //!
 //! - [`topology`]: exchanges, queues and bindings
-//! - [`deliveries`]: inboxes and outlets, and what a commit means to them
+//! - [`deliveries`]: inboxes and outlets; `observer`: what a commit means to them, and its log lines
 //! - [`session`]: a connection and its operations
 //! - [`publish`]: from envelopes to rows, and what is refused before it reaches the store
 //! - [`waiting`]: by which keys waiting messages are sealed
 //! - this file: what the connections share
 
 pub mod deliveries;
+mod observer;
 pub mod publish;
 pub mod session;
 pub mod topology;
@@ -28,12 +29,14 @@ use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
 pub use deliveries::{Deliveries, Pulse};
+use observer::Observer;
 pub use session::{AckOutcomes, Receipts, Session, Subscription};
 pub use topology::Topology;
 
 use crate::config::Limits;
 use crate::inbox::{Budget, ConnectionId, Policy};
 use crate::keys::KeyDirectory;
+use crate::logging::MessageLog;
 use crate::store::writer::{CommitObserver, WriteError, WriterHandle};
 use crate::store::{Change, PageLimit, QueueId, Reader, Time};
 use crate::tls::Peer;
@@ -74,6 +77,7 @@ impl Broker {
         limits: &Limits,
         topology: &Arc<Topology>,
         reader: &Arc<dyn Reader>,
+        messages: MessageLog,
     ) -> (Arc<Deliveries>, Arc<dyn CommitObserver>) {
         let policy = Policy {
             redelivery_timeout: limits.redelivery_timeout,
@@ -83,7 +87,10 @@ impl Broker {
         };
         let budget = Budget::new(limits.max_ready_bytes);
         let deliveries = Deliveries::new(Arc::clone(topology), Arc::clone(reader), policy, budget);
-        let observer = Arc::new(deliveries::Observer(Arc::clone(&deliveries)));
+        let observer = Arc::new(Observer {
+            deliveries: Arc::clone(&deliveries),
+            messages,
+        });
         (deliveries, observer)
     }
 

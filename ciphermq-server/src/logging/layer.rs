@@ -9,16 +9,14 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::{
-    MESSAGES,
     line::{self, Clock, Fields},
     spool::{Patience, Spool},
 };
 
 /// How long a line that matters waits for room before it is lost. It holds up a worker of the runtime.
-const PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Writes every event that comes this far: into one file by its level, and on the console unless it is about a single
-/// message.
+/// Writes every event that comes this far: into one file by its level, and on the console.
 pub(super) struct Lines {
     pub(super) info: Spool,
     pub(super) debug: Spool,
@@ -62,10 +60,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
                 }
             }
             file.push(now, buffers.json(now, level, target), patience);
-            if target == MESSAGES {
-                // Two lines a message would drown what a person looks for, and fill the journal a second time.
-                return;
-            }
             // A terminal that somebody has stopped with Ctrl-S must not stop the broker.
             self.console.push(
                 now,

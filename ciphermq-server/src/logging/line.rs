@@ -275,7 +275,7 @@ const fn hue(level: Level) -> &'static str {
 }
 
 /// RFC 3339 in UTC, with milliseconds. The calendar is asked once a second and thread.
-fn push_time(line: &mut String, now: Duration) {
+pub(super) fn push_time(line: &mut String, now: Duration) {
     let second = now.as_secs();
     let (known, mut text) = SECOND.get();
     if known != second {
@@ -344,7 +344,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Appends `text` as the inside of a JSON string (RFC 8259, section 7), with more escaped than must be.
-fn escape_json(out: &mut String, text: &str) {
+pub(super) fn escape_json(out: &mut String, text: &str) {
     escape(out, text, |out, c| match c {
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),

@@ -4,11 +4,13 @@
 //!  event ──> layer ──> line ──┬──> spool ──> rotation ──> server_info.log    INFO
 //!            (which    (text) ├──> spool ──> rotation ──> server_debug.log   DEBUG, TRACE
 //!            outputs)         ├──> spool ──> rotation ──> server_error.log   ERROR, WARN
-//!                             └──> spool ──> standard error                  all but single messages
+//!                             └──> spool ──> standard error                  all
+//!  commit ──> messages ────────────> spool ──> ...          server_info.log
 //! ```
 //!
 //! - `layer`: takes events from `tracing` and decides where their lines go;
 //! - `line`: makes the text, JSON and readable, with everything escaped that could break a line or a terminal;
+//! - `messages`: the lines about single messages, a commit's together;
 //! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not hold up the broker;
 //! - `rotation`: the file, and when a new one is begun.
 //!
@@ -37,9 +39,11 @@ use self::{
     spool::{Output, Spool},
 };
 use crate::config::Logging;
+pub use messages::{Lines as MessageLines, MessageLog};
 
 mod layer;
 mod line;
+mod messages;
 mod rotation;
 mod spool;
 
@@ -69,13 +73,19 @@ pub enum Error {
 
 /// Keeps the logs going. When it is dropped, every line logged before has been written, or two seconds have
 /// passed; lines logged later are lost. Hold it until the very end of `main`.
-#[derive(Debug)]
 #[must_use = "dropping the guard ends the logs"]
 pub struct Guard {
     spools: Arc<[Spool]>,
+    messages: MessageLog,
 }
 
 impl Guard {
+    /// For the lines about single messages. After the guard is gone they are lost.
+    #[must_use]
+    pub fn messages(&self) -> MessageLog {
+        self.messages.clone()
+    }
+
     /// Waits until every line logged so far is written, at most two seconds.
     pub fn flush(&self) {
         flush(&self.spools);
@@ -137,9 +147,6 @@ struct Console {
     colour: bool,
 }
 
-/// The target of the lines that there is one of for every message. They stand in the file only.
-pub const MESSAGES: &str = "ciphermq_messages";
-
 /// Everything behind [`init`], but for what belongs to the process: tests start it as often as they like.
 fn start(
     config: &Logging,
@@ -161,6 +168,11 @@ fn start(
     let error = file(&config.error_file_path, "ERROR")?;
     let readable = Spool::start(console.output, CONSOLE_BUFFER)?;
     let spools = Arc::from([info.clone(), debug.clone(), error.clone(), readable.clone()]);
+    let messages = if config.messages && config.level >= tracing::Level::INFO {
+        MessageLog::on(info.clone(), clock.clone(), layer::PATIENCE)
+    } else {
+        MessageLog::off()
+    };
     let lines = Lines {
         info,
         debug,
@@ -179,7 +191,7 @@ fn start(
     };
     let filter = Targets::new()
         .with_default(libraries)
-        .with_target("ciphermq", level)
-        .with_target(MESSAGES, if config.messages { level } else { LevelFilter::OFF });
-    Ok((Registry::default().with(filter).with(lines), Guard { spools }))
+        .with_target("ciphermq", level);
+    let subscriber = Registry::default().with(filter).with(lines);
+    Ok((subscriber, Guard { spools, messages }))
 }

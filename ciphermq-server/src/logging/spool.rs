@@ -164,7 +164,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Adds a line, with its line end, that was logged at `time` since the Unix epoch.
+    /// Adds one or more lines, with their line ends, that were logged at `time` since the Unix epoch.
     pub(super) fn push(&self, time: Duration, line: &[u8], patience: Patience) {
         let shared = &*self.0;
         // A line longer than the buffer is written when it is alone in it.
@@ -185,7 +185,7 @@ impl Spool {
             state.stalled |= full(&state);
         }
         if full(&state) || state.closed {
-            state.lost += 1;
+            state.lost += line.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
             return;
         }
         state.lines.push(time, line);

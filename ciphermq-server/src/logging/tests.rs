@@ -4,6 +4,7 @@ use std::{
     sync::{Mutex, atomic::AtomicU64, atomic::Ordering},
 };
 
+use ciphermq_protocol::{ExchangeName, MessageId};
 use serde_json::Value;
 use tracing::{debug, error, info, info_span, trace, warn};
 
@@ -70,6 +71,10 @@ impl Logs {
 
     /// Runs `f` with these logs, and ends them.
     fn run(&self, f: impl FnOnce()) {
+        self.run_with(|_| f());
+    }
+
+    fn run_with(&self, f: impl FnOnce(&MessageLog)) {
         let clock = Arc::clone(&self.clock);
         let clock: Clock = Arc::new(move || Duration::from_millis(clock.load(Ordering::Relaxed)));
         let console = Console {
@@ -77,7 +82,7 @@ impl Logs {
             colour: self.colour,
         };
         let (subscriber, guard) = start(&self.config, console, clock).unwrap();
-        tracing::subscriber::with_default(subscriber, f);
+        tracing::subscriber::with_default(subscriber, || f(&guard.messages()));
         drop(guard);
     }
 
@@ -100,6 +105,10 @@ fn parsed(path: &Path) -> Vec<Value> {
 
 fn levels(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["level"].as_str().unwrap()).collect()
+}
+
+fn id(text: &str) -> MessageId {
+    MessageId::new(text).unwrap()
 }
 
 fn all_levels() {
@@ -330,17 +339,54 @@ fn the_console_is_readable_and_coloured_only_if_wanted() {
 #[test]
 fn lines_of_single_messages_stand_in_the_file_alone() {
     let logs = Logs::new(tracing::Level::INFO);
-    logs.run(|| {
-        info!(target: MESSAGES, "Published message m-1");
+    logs.run_with(|messages| {
+        messages.write(|lines| {
+            lines.published(&id("m-1"), "my_queue", &ExchangeName::new("a\"b\\").unwrap());
+            lines.acknowledged(&id("m-1"));
+        });
         info!("Listening");
     });
-    let lines = logs.lines("info.log");
-    let messages: Vec<_> = lines
-        .iter()
-        .map(|line| line["message"].as_str().unwrap())
-        .collect();
-    assert_eq!(messages, ["Published message m-1", "Listening"]);
+    let text = fs::read_to_string(logs.path("info.log")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let start = "{\"timestamp\":\"2025-09-08T07:03:00.042Z\",\"level\":\"INFO\",\"message\":\"";
+    let message = |text: &str| format!("{start}{text}\"}}");
+    assert_eq!(
+        lines,
+        [
+            message(r#"Published message m-1 to queue 'my_queue' via exchange 'a\"b\\'"#),
+            message("Message m-1 acknowledged by client, removed from queues and status"),
+            message("Listening"),
+        ]
+    );
     assert_eq!(logs.screen.text(), "2025-09-08T07:03:00.042Z  INFO Listening\n");
+}
+
+#[test]
+fn lines_of_single_messages_can_be_left_out() {
+    let write = |messages: &MessageLog| messages.write(|lines| lines.acknowledged(&id("m-1")));
+    let mut logs = Logs::new(tracing::Level::WARN);
+    logs.run_with(write);
+    logs.config.level = tracing::Level::INFO;
+    logs.config.messages = false;
+    logs.run_with(write);
+    assert_eq!(logs.lines("info.log"), [] as [Value; 0]);
+    logs.config.messages = true;
+    logs.run_with(write);
+    assert_eq!(logs.lines("info.log").len(), 1);
+}
+
+#[test]
+fn a_commit_of_any_size_is_logged_line_by_line() {
+    let logs = Logs::new(tracing::Level::INFO);
+    logs.run_with(|messages| {
+        messages.write(|lines| (0..50_000).for_each(|n| lines.acknowledged(&id(&format!("m-{n}")))));
+    });
+    let lines = logs.lines("info.log");
+    assert_eq!(lines.len(), 50_000);
+    for (n, line) in lines.iter().enumerate() {
+        let id = format!("Message m-{n} ");
+        assert!(line["message"].as_str().unwrap().starts_with(&id), "{line}");
+    }
 }
 
 #[test]

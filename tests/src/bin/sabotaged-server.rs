@@ -129,7 +129,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
-    let _guard = logging::init(&config.logging)?;
+    let guard = logging::init(&config.logging)?;
     let how = arguments.how;
     let between = |store: Store| Store {
         committer: Box::new(Sabotaged {
@@ -142,6 +142,6 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         reader: store.reader,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(server::run_with(config, between))?;
+    runtime.block_on(server::run_with(config, guard.messages(), between))?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::store::batch::forget::{Forgetting, Looked, STEP};
 use crate::store::batch::ledger::Entries;
 use crate::store::batch::recent::Recent;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
-use crate::store::{CommitError, Committer, Error};
+use crate::store::{CommitError, Committer, Error, explained};
 
 pub(super) struct PostgresCommitter {
     connector: Connector,
@@ -28,7 +28,7 @@ pub(super) struct PostgresCommitter {
 
 impl PostgresCommitter {
     pub(super) async fn new(connector: Connector, mut session: PgConnection) -> Result<Self, Error> {
-        let position = answer(Position::settle(&mut session)).await.map_err(error)?;
+        let position = settle(&mut session).await?;
         Ok(Self {
             connector,
             session: Some(session),
@@ -116,7 +116,7 @@ impl Committer for PostgresCommitter {
         self.session = None;
         self.recent.clear();
         let mut session = self.connector.reconnect().await?;
-        self.position = answer(Position::settle(&mut session)).await.map_err(error)?;
+        self.position = settle(&mut session).await?;
         self.session = Some(session);
         Ok(self.position.commit())
     }
@@ -151,6 +151,18 @@ impl Committer for PostgresCommitter {
             // The lock goes with the session, however that ends.
             let _ = answer(session.close()).await;
         }
+    }
+}
+
+/// Where the database stands, for certain.
+async fn settle(session: &mut PgConnection) -> Result<Position, Error> {
+    match answer(Position::settle(session)).await {
+        Err(sqlx::Error::Io(silent)) if silent.kind() == std::io::ErrorKind::TimedOut => {
+            let what = "PostgreSQL does not finish a commit; if a synchronous standby is away, bring it back, or take it \
+                        out of synchronous_standby_names";
+            Err(Error::Unavailable(explained(what, silent)))
+        }
+        position => position.map_err(error),
     }
 }
 

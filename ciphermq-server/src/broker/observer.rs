@@ -1,0 +1,81 @@
+//! What follows from a commit: deliveries, room for further ones, and log lines.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ciphermq_protocol::{ClientId, QueueName};
+
+use super::Deliveries;
+use crate::logging::MessageLog;
+use crate::store::writer::{CommitObserver, Decided};
+use crate::store::{AckOutcome, Publish, QueueId, Seq};
+
+/// What is committed is delivered; what is acked is forgotten.
+pub(super) struct Observer {
+    pub(super) deliveries: Arc<Deliveries>,
+    pub(super) messages: MessageLog,
+}
+
+impl CommitObserver for Observer {
+    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]) {
+        let deliveries = &self.deliveries;
+        let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
+        for publish in publishes {
+            by_receiver
+                .entry(&publish.0.envelope.receiver_client_id)
+                .or_default()
+                .0
+                .push(publish);
+        }
+        for ack in acks.iter().chain(rejections) {
+            by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
+        }
+        for (receiver, (publishes, acks)) in by_receiver {
+            // A receiver of whom nothing is in memory finds its messages in the store.
+            if !deliveries.inboxes.contains_key(receiver) {
+                continue;
+            }
+            deliveries.stir(receiver, |inbox, now| {
+                for (publish, first) in publishes {
+                    for (seq, queue) in (first.0..).zip(&*publish.queues) {
+                        inbox.committed(
+                            *queue,
+                            Seq(seq),
+                            &publish.envelope.message_id,
+                            publish.envelope.raw(),
+                        );
+                    }
+                }
+                for (ack, outcome) in acks {
+                    inbox.ack_committed(&ack.message_id, outcome, now);
+                }
+            });
+        }
+        self.log(publishes, acks);
+    }
+}
+
+impl Observer {
+    /// A line for each message and queue, and one for each acknowledgement.
+    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
+        self.messages.write(|lines| {
+            // The name of the queue that the last message went to: nearly always that of the next one, too.
+            let mut known: Option<(QueueId, Option<QueueName>)> = None;
+            for (publish, _) in publishes {
+                for &queue in &*publish.queues {
+                    let (_, name) = known
+                        .take_if(|(id, _)| *id == queue)
+                        .unwrap_or_else(|| (queue, self.deliveries.topology.queue_name(queue)));
+                    let text = name.as_ref().map_or("", |name| name.as_str());
+                    lines.published(&publish.envelope.message_id, text, &publish.exchange);
+                    known = Some((queue, name));
+                }
+            }
+            for (ack, outcome) in acks {
+                if matches!(outcome, AckOutcome::Done(_)) {
+                    lines.acknowledged(&ack.message_id);
+                }
+            }
+        });
+    }
+}
