@@ -12,15 +12,28 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 const LIMIT: usize = 1 << 20;
 
-/// An envelope such as a sender with a signed session writes, with a ciphertext of so many characters.
-fn envelope(position: usize, ciphertext: usize) -> String {
+/// What is a message's own, with a ciphertext of so many characters.
+fn own(position: usize, ciphertext: usize) -> String {
     format!(
-        r#"{{"message_id":"01a20937-573d-8b38-8abe-0a{position:010x}","receiver_client_id":"receiver_1","enc_session_key":"{}","nonce":"AAECAwQFBgcICQoL","ciphertext":"{}","tag":"AAECAwQFBgcICQoLDA0ODw==","suite":"X25519-AES256GCM","sender_client_id":"sender_1","receiver_key_id":"6636bbd97ffc80ee","exchange":"ciphermq_exchange","routing_key":"receiver_1_key","sent_time":"2025-09-08T07:03:00.123Z","content_type":"application/json","session_time":"2025-09-08T07:03:00.000Z","sender_certificate":"{}","sender_signature":"{}"}}"#,
-        "A".repeat(108),
+        r#"{{"message_id":"01a20937-573d-8b38-8abe-0a{position:010x}","sent_time":"2025-09-08T07:03:00.123Z","nonce":"AAECAwQFBgcICQoL","ciphertext":"{}","tag":"AAECAwQFBgcICQoLDA0ODw=="}}"#,
         "A".repeat(ciphertext),
+    )
+}
+
+/// What the messages of a signed session share.
+fn shared() -> String {
+    format!(
+        r#"{{"receiver_client_id":"receiver_1","enc_session_key":"{}","suite":"X25519-AES256GCM","sender_client_id":"sender_1","receiver_key_id":"6636bbd97ffc80ee","exchange":"ciphermq_exchange","routing_key":"receiver_1_key","content_type":"application/json","session_time":"2025-09-08T07:03:00.000Z","sender_certificate":"{}","sender_signature":"{}"}}"#,
+        "A".repeat(108),
         "9f".repeat(32),
         "A".repeat(140),
     )
+}
+
+/// An envelope such as a sender with a signed session writes.
+fn envelope(position: usize, ciphertext: usize) -> String {
+    let (own, shared) = (own(position, ciphertext), shared());
+    format!("{},{}", own.trim_end_matches('}'), shared.trim_start_matches('{'))
 }
 
 fn codec(criterion: &mut Criterion) {
@@ -53,6 +66,15 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("publish_batch", |bencher| {
         bencher.iter(|| Command::parse(black_box(&line)).unwrap());
     });
+    let own: Vec<String> = (0..100).map(|position| own(position, 344)).collect();
+    let packed = Bytes::from(format!(
+        "publish_packed ciphermq_exchange receiver_1_key 100 {} {}",
+        own.join(" "),
+        shared()
+    ));
+    group.bench_function("publish_packed", |bencher| {
+        bencher.iter(|| Command::parse(black_box(&packed)).unwrap());
+    });
     let lines = batch.join("\n") + "\n";
     group.bench_function("lines", |bencher| {
         bencher.iter_batched(
@@ -67,8 +89,10 @@ fn codec(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let acks = Bytes::from_static(b"ack 01a20937-573d-8b38-8abe-0a0000000000");
-    group.throughput(Throughput::Elements(1));
+    let ids: Vec<String> = (0..100)
+        .map(|position| format!("01a20937-573d-8b38-8abe-0a{position:010x}"))
+        .collect();
+    let acks = Bytes::from(format!("ack {}", ids.join(" ")));
     group.bench_function("ack", |bencher| {
         bencher.iter(|| Command::parse(black_box(&acks)).unwrap());
     });

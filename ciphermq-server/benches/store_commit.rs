@@ -66,7 +66,9 @@ impl Bench {
         let ids = (self.next..self.next + count).map(|position| self.stream.message_id(position).unwrap());
         self.next += count;
         let shared = shared();
-        ids.map(|id| publish(&id, self.queue, &shared)).collect()
+        // Those of a line were sent at the same time.
+        let time = Time::now();
+        ids.map(|id| publish(&id, self.queue, &shared, time)).collect()
     }
 
     /// The outcomes, and how long they took.
@@ -79,7 +81,8 @@ impl Bench {
     /// Accepts messages in one commit and acknowledges them in another; how long each took.
     fn round(&mut self, count: u64) -> [Duration; 2] {
         let publishes = self.messages(count);
-        let acks = publishes.iter().map(|publish| ack(publish)).collect();
+        let time = Time::now();
+        let acks = publishes.iter().map(|publish| ack(publish, time)).collect();
         let (outcomes, accepting) = self.commit(&Transaction {
             publishes,
             ..Transaction::default()
@@ -108,7 +111,7 @@ impl Bench {
 }
 
 /// As `ciphermq-client` publishes it.
-fn publish(id: &MessageId, queue: QueueId, shared: &Bytes) -> Arc<Publish> {
+fn publish(id: &MessageId, queue: QueueId, shared: &Bytes, sent_time: Time) -> Arc<Publish> {
     let own = format!(
         r#"{{"message_id":"{id}","sent_time":"2026-01-01T00:00:00.000Z","nonce":"AAAAAAAAAAAAAAAA","ciphertext":"{}","tag":"AAAAAAAAAAAAAAAAAAAAAA==""#,
         "A".repeat(CIPHERTEXT)
@@ -122,7 +125,7 @@ fn publish(id: &MessageId, queue: QueueId, shared: &Bytes) -> Arc<Publish> {
         queues: [queue].into(),
         digest: None,
         envelope,
-        sent_time: Time::now(),
+        sent_time,
     })
 }
 
@@ -132,12 +135,12 @@ fn shared() -> Bytes {
     format!("{head}{key}\"}}").into()
 }
 
-fn ack(publish: &Publish) -> Ack {
+fn ack(publish: &Publish, time: Time) -> Ack {
     Ack {
         message_id: publish.envelope.message_id.clone(),
         client_id: ClientId::new("receiver_1").unwrap(),
         delivered_time: None,
-        time: Time::now(),
+        time,
     }
 }
 
