@@ -187,6 +187,9 @@ impl CommandError {
     }
 }
 
+/// How many messages one `ack` may name: each of them takes far more memory than its place in the line.
+pub const MAX_ACKS: usize = 16_384;
+
 impl Command {
     /// Reads a line, without its ending. Envelopes share the line's memory.
     ///
@@ -252,6 +255,11 @@ impl Command {
             "fetch" => Ok(Self::Fetch { queue: queue(rest)? }),
             "ack" => {
                 required(rest, Missing::MessageId)?;
+                if memchr::memchr_iter(b' ', rest.as_bytes()).count() >= MAX_ACKS {
+                    let text =
+                        format!("an ack names at most {MAX_ACKS} messages; name the others in another one");
+                    return Err(CommandError::BadArgument(text));
+                }
                 let message_ids = rest.split(' ').map(message_id).collect::<Result<_, _>>()?;
                 Ok(Self::Ack { message_ids })
             }

@@ -72,7 +72,13 @@ pub async fn run_with(
     let opening = thread
         .runtime()
         .spawn(async move { store::open(&settings).await });
-    let store = between(opening.await.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
+    // A database may take long to answer, or to be adopted.
+    let opened = tokio::select! {
+        opened = opening => opened,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
     let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader, messages);
     let settings = writer::Settings {

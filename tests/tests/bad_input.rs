@@ -414,6 +414,9 @@ async fn an_ack_of_thousands(scene: Scene) {
     receiver
         .ask(&format!("fetch {}", scene.id("q")), "No messages")
         .await;
+    let too_many = format!("ack a{}", " a".repeat(20_000));
+    let refusal = "Error: bad_argument: an ack names at most 16384 messages; name the others in another one";
+    receiver.ask(&too_many, refusal).await;
 }
 
 async fn connections_that_end_anywhere(scene: Scene) {

@@ -24,13 +24,16 @@ pub(super) enum Answer {
     Rejection(MessageId, Pending<AckOutcome>),
 }
 
+/// What an ack takes until it is answered, roughly.
+const ACK_BYTES: usize = 64;
+
 /// An answer in the queue from the reader to the writer.
 pub(super) struct Queued {
     pub(super) answer: Answer,
     /// The memory that a long command line has until it is answered.
     pub(super) _line: Option<OwnedSemaphorePermit>,
     /// The memory of a long reply until it is written.
-    pub(super) _reply: Option<OwnedSemaphorePermit>,
+    pub(super) reply: Option<OwnedSemaphorePermit>,
 }
 
 /// What the writer does once the replies stand in the output.
@@ -46,7 +49,11 @@ impl Answer {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
-            Self::Ready(Reply::RejectedMessages(json) | Reply::WaitingKeys(json)) => json.len(),
+            Self::Ready(
+                Reply::RejectedMessages(text) | Reply::WaitingKeys(text) | Reply::SignedKey(text),
+            ) => text.len(),
+            Self::Ready(Reply::Certificate(chain)) => chain.iter().map(String::len).sum(),
+            Self::Acks(message_ids, ..) => message_ids.len() * ACK_BYTES,
             _ => 0,
         }
     }

@@ -88,7 +88,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
                     .send(Queued {
                         answer: Answer::Ready(ErrorReply::new(code, text).into()),
                         _line: None,
-                        _reply: None,
+                        reply: None,
                     })
                     .await;
                 return Ended::Unreadable(code);
@@ -134,7 +134,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .send(Queued {
                     answer,
                     _line: room,
-                    _reply: held,
+                    reply: held,
                 })
                 .await
                 .map_err(|_| Ended::Lost)?;

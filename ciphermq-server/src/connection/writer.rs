@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use ciphermq_protocol::{Delivery, Reply};
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::answer::{Queued, Then};
 use crate::broker::{Mailbox, Receipts};
@@ -27,6 +27,7 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
         current: None,
         out: BytesMut::new(),
         unsent: 0,
+        held: Vec::new(),
         packs: false,
     };
     while writer.step().await.is_ok() {}
@@ -47,6 +48,8 @@ struct Writer<O> {
     out: BytesMut,
     /// Bytes of envelopes in `out`.
     unsent: usize,
+    /// The memory of long replies in `out`.
+    held: Vec<OwnedSemaphorePermit>,
     /// The client takes packed deliveries.
     packs: bool,
 }
@@ -62,7 +65,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         match &mut self.current {
             Some(current) => tokio::select! {
                 (replies, then) = current.answer.replies() => {
-                    self.current = None;
+                    self.answered();
                     self.emit(&replies, then);
                 }
                 Some(deliveries) = self.mailbox.recv() => self.deliver(&deliveries),
@@ -89,7 +92,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
                 .as_mut()
                 .and_then(|current| current.answer.replies().now_or_never())
             {
-                self.current = None;
+                self.answered();
                 self.emit(&replies, then);
             } else if let Ok(deliveries) = self.mailbox.try_recv() {
                 self.deliver(&deliveries);
@@ -97,6 +100,12 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
                 return;
             }
         }
+    }
+
+    /// The current answer's replies are known, and are in the output next.
+    fn answered(&mut self) {
+        let held = self.current.take().and_then(|current| current.reply);
+        self.held.extend(held);
     }
 
     fn emit(&mut self, replies: &[Reply], then: Then) {
@@ -128,6 +137,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.output.write_all(&self.out).await.map_err(|_| Done)?;
         self.output.flush().await.map_err(|_| Done)?;
         self.out.clear();
+        self.held.clear();
         let sent = std::mem::take(&mut self.unsent);
         if sent > 0 {
             self.receipts.sent(sent);

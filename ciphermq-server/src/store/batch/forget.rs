@@ -19,7 +19,7 @@ pub(in crate::store) struct Looked {
     pub(in crate::store) last: Option<i64>,
     /// How many it has looked at.
     pub(in crate::store) batches: i64,
-    /// How many of them were old.
+    /// How many of them were old, or have no time, as some of older servers.
     pub(in crate::store) old: i64,
 }
 

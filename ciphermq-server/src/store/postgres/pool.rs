@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::connect::Connector;
 use super::error::error;
-use super::session::{answer, prepare};
+use super::session::{ANSWER_TIMEOUT, answer, prepare};
 use crate::store::Error;
 
 /// More would not make the reads faster.
@@ -40,7 +40,7 @@ impl ReadPool {
             .idle_timeout(IDLE_TIMEOUT)
             // A connection that PostgreSQL has dropped is found out before it is used.
             .test_before_acquire(true)
-            .after_connect(|connection, _| Box::pin(prepare(connection)))
+            .after_connect(|connection, _| Box::pin(prepare_to_read(connection)))
             .connect_lazy_with(connector.options().clone());
         Self(pool)
     }
@@ -68,6 +68,17 @@ impl ReadPool {
     pub(super) async fn close(&self) {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.0.close()).await;
     }
+}
+
+/// PostgreSQL gives up itself what nobody waits for any more: it does not notice that the connection is closed while a
+/// statement waits, and would keep a process for each.
+async fn prepare_to_read(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    prepare(connection).await?;
+    sqlx::query("SELECT set_config('statement_timeout', $1, false)")
+        .bind(format!("{}ms", ANSWER_TIMEOUT.as_millis()))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Reads rows with a statement, within the time that an answer may take.

@@ -57,14 +57,14 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      ON CONFLICT DO NOTHING";
 
 /// Looks at some batches, and forgets those that are old and of which nothing waits, with what became of them. Tells the
-/// last one it has looked at, how many those were, how many of them were old, and how many are forgotten.
-pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, COALESCE(sent_time < $1, FALSE) AS is_old FROM batches \
+/// last one it has looked at, how many those were, how many of them were old or have no time, and how many are forgotten.
+pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, sent_time < $1 AS is_old FROM batches \
      WHERE first_seq > $2 ORDER BY first_seq LIMIT $3), \
      old AS (SELECT l.first_seq FROM looked l WHERE l.is_old \
      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
      undone AS (DELETE FROM fates f USING old WHERE f.first_seq = old.first_seq), \
      forgotten AS (DELETE FROM batches b USING old WHERE b.first_seq = old.first_seq RETURNING 1) \
-     SELECT MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old), (SELECT COUNT(*) FROM forgotten) FROM looked";
+     SELECT MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE), (SELECT COUNT(*) FROM forgotten) FROM looked";
 
 /// The lane's batch that begins last up to a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \

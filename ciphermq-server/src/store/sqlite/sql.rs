@@ -55,10 +55,10 @@ pub(super) const REMOVE_WAITING: &str =
     "DELETE FROM waiting WHERE queue_id = ? AND receiver_client_id = ? AND first_seq = ?";
 
 /// Looks at some batches: which of them are old and nothing of them waits, the last one, how many they are, and how many of
-/// them are old.
+/// them are old or have no time.
 pub(super) const FORGETTABLE: &str = "SELECT json_group_array(first_seq) FILTER (WHERE is_old \
      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
-     MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old) \
+     MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE) \
      FROM (SELECT first_seq, sent_time < ? AS is_old FROM batches WHERE first_seq > ? ORDER BY first_seq LIMIT ?) l";
 
 /// Forgets batches.

@@ -15,7 +15,8 @@ use crate::store::model::{
 
 type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
 
-/// What was submitted in one go; it is committed in one transaction, as far as nothing in it is refused.
+/// What was submitted in one go; it is committed in one transaction, as long as nothing in it is refused and the
+/// database is not lost over it.
 #[derive(Debug)]
 pub(super) enum Submission {
     Publish {
