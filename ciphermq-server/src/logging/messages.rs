@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ciphermq_protocol::{ExchangeName, MessageId};
 
+use super::layer::PATIENCE;
 use super::line::{Clock, escape_json, push_time};
 use super::spool::{Patience, Spool};
 
@@ -19,7 +20,6 @@ pub struct MessageLog(Option<Arc<Log>>);
 struct Log {
     file: Spool,
     clock: Clock,
-    patience: Duration,
 }
 
 impl MessageLog {
@@ -29,12 +29,8 @@ impl MessageLog {
         Self(None)
     }
 
-    pub(super) fn on(file: Spool, clock: Clock, patience: Duration) -> Self {
-        Self(Some(Arc::new(Log {
-            file,
-            clock,
-            patience,
-        })))
+    pub(super) fn on(file: Spool, clock: Clock) -> Self {
+        Self(Some(Arc::new(Log { file, clock })))
     }
 
     /// Writes lines, all of them of this moment.
@@ -98,7 +94,7 @@ impl Lines<'_> {
 
     fn hand_over(&mut self) {
         if !self.text.is_empty() {
-            let patience = Patience::For(self.log.patience);
+            let patience = Patience::For(PATIENCE);
             self.log.file.push(self.now, self.text.as_bytes(), patience);
             self.text.clear();
         }

@@ -169,7 +169,7 @@ fn start(
     let readable = Spool::start(console.output, CONSOLE_BUFFER)?;
     let spools = Arc::from([info.clone(), debug.clone(), error.clone(), readable.clone()]);
     let messages = if config.messages && config.level >= tracing::Level::INFO {
-        MessageLog::on(info.clone(), clock.clone(), layer::PATIENCE)
+        MessageLog::on(info.clone(), clock.clone())
     } else {
         MessageLog::off()
     };

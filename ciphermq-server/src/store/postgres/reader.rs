@@ -66,8 +66,7 @@ async fn select(
     let start = rows(connection, start).await?;
     let begun: Option<i64> = start
         .first()
-        .and_then(|row| row.try_get(0).transpose())
-        .transpose()
+        .map_or(Ok(None), |row| row.try_get(0))
         .map_err(error)?;
     let mut from = begun.unwrap_or(after.0);
     for step in steps() {

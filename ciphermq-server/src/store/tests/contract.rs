@@ -7,7 +7,7 @@ use ciphermq_protocol::{Envelope, ExchangeName, QueueName, RoutingKey};
 use super::fixture::*;
 use crate::store::{
     AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome, QueueId,
-    Rejection, SealedRow, Seq, Transaction, open,
+    Rejection, SealedRow, Seq, Store, Transaction, open,
 };
 
 on_both! {
@@ -814,6 +814,15 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
     close(store).await;
 }
 
+/// Maintains until there is nothing more to do; in how many steps.
+async fn forget(store: &mut Store, before: &str) -> usize {
+    let mut steps = 1;
+    while store.committer.maintain(Some(time(before))).await.unwrap() {
+        steps += 1;
+    }
+    steps
+}
+
 async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -854,22 +863,9 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     let count = "SELECT CAST(COUNT(*) AS TEXT) FROM message_metadata";
     let left = |left: u32| [Some((left + timeless).to_string())];
     // Sent at 07:03:00; nothing is older than that.
-    while store
-        .committer
-        .maintain(Some(time("2025-09-08T07:03:00Z")))
-        .await
-        .unwrap()
-    {}
+    forget(&mut store, "2025-09-08T07:03:00Z").await;
     assert_eq!(database.texts(count).await, left(3600));
-    let mut steps = 1;
-    while store
-        .committer
-        .maintain(Some(time("2025-09-08T07:03:01Z")))
-        .await
-        .unwrap()
-    {
-        steps += 1;
-    }
+    let steps = forget(&mut store, "2025-09-08T07:03:01Z").await;
     assert!(steps >= 3, "in steps that do not hold up commits");
     assert_eq!(database.texts(count).await, left(1101));
     let mut waits = kept.clone();
@@ -877,12 +873,7 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     assert_eq!(waiting(&store, queue, "r").await, waits);
     // Once it waits no more, it is forgotten the next time.
     ack_all(&mut store, kept.iter().map(|id| ack(id, "r")).collect()).await;
-    while store
-        .committer
-        .maintain(Some(time("2025-09-08T07:03:01Z")))
-        .await
-        .unwrap()
-    {}
+    forget(&mut store, "2025-09-08T07:03:01Z").await;
     assert_eq!(database.texts(count).await, left(1));
     assert_eq!(
         database
