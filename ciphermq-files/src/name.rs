@@ -1,0 +1,110 @@
+//! Names that are derived from other names.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::folder::parent;
+
+/// The longest name of nearly every file system, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+/// A name is shortened to no less than its hash.
+const HASH_DIGITS: usize = 32;
+/// What stands between the rest of a name and its hash.
+const SEPARATOR: &str = "~";
+
+/// The same path with something at the end of its name; one that would be too long for the file system is shortened
+/// as by [`fit_name`].
+#[must_use]
+pub fn beside(path: &Path, end: &str) -> PathBuf {
+    let stem = path.file_name().unwrap_or_default();
+    path.with_file_name(fit_name(parent(path), stem, end))
+}
+
+/// The name `<stem><end>` for a file in `folder`. Where that is longer than the file system allows, the stem's end
+/// is replaced by a hash of the whole: different stems still have different names.
+#[must_use]
+pub fn fit_name(folder: &Path, stem: impl AsRef<OsStr>, end: &str) -> OsString {
+    let mut name = stem.as_ref().to_owned();
+    name.push(end);
+    let max = max_name_bytes(folder);
+    if name.len() <= max {
+        return name;
+    }
+    let hash: String = Sha256::digest(name.as_encoded_bytes())
+        .iter()
+        .take(HASH_DIGITS / 2)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let room = max.saturating_sub(SEPARATOR.len() + hash.len() + end.len());
+    let text = stem.as_ref().to_string_lossy();
+    let cut = (0..=room.min(text.len()))
+        .rev()
+        .find(|&cut| text.is_char_boundary(cut))
+        .unwrap_or(0);
+    OsString::from(format!(
+        "{}{SEPARATOR}{hash}{end}",
+        text.get(..cut).unwrap_or_default()
+    ))
+}
+
+/// What the folder's file system says, or would if the folder were there.
+fn max_name_bytes(folder: &Path) -> usize {
+    #[cfg(unix)]
+    {
+        let there = folder.ancestors().find_map(|folder| {
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            rustix::fs::statvfs(folder).ok()
+        });
+        // Some say 0, and some count what is not bytes.
+        there
+            .and_then(|there| usize::try_from(there.f_namemax).ok())
+            .filter(|&max| max > SEPARATOR.len() + HASH_DIGITS)
+            .map_or(MAX_NAME_BYTES, |max| max.min(MAX_NAME_BYTES))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        MAX_NAME_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_fit_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let fit = |stem: &str| fit_name(folder.path(), stem, ".checkpoint");
+        assert_eq!(fit("in.jsonl"), "in.jsonl.checkpoint");
+        let longest = "x".repeat(MAX_NAME_BYTES - ".checkpoint".len());
+        assert_eq!(fit(&longest), (longest + ".checkpoint").as_str());
+        assert_eq!(beside(Path::new("a/b"), ".new"), Path::new("a/b.new"));
+        assert_eq!(beside(Path::new("b"), ".new"), Path::new("b.new"));
+    }
+
+    #[test]
+    fn longer_ones_are_told_apart_and_can_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        for stem in [
+            "x".repeat(300),
+            "x".repeat(301),
+            "Ж".repeat(130),
+            "Ж".repeat(131),
+            "x".repeat(255),
+        ] {
+            let name = fit_name(folder.path(), &stem, ".checkpoint");
+            assert!(name.len() <= MAX_NAME_BYTES && name.to_str().unwrap().ends_with(".checkpoint"));
+            std::fs::write(folder.path().join(&name), "").unwrap();
+            assert_eq!(fit_name(folder.path(), &stem, ".checkpoint"), name);
+            assert!(names.insert(name));
+        }
+    }
+}

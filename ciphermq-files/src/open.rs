@@ -1,0 +1,117 @@
+//! Opening files for writing, without following a link that appears meanwhile.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::access::Access;
+use crate::folder::{create_folder, parent, sync_parent};
+use crate::resolve::{is_descriptor, resolve};
+
+/// Makes a file that is not there, for reading and writing. A link in its place counts as being there.
+///
+/// Its name is not yet synced: that is worth something only once its content is, see [`sync_parent`].
+///
+/// # Errors
+///
+/// What the system says; [`io::ErrorKind::AlreadyExists`].
+pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, access.file_mode());
+    #[cfg(not(unix))]
+    let _ = access;
+    options.open(path)
+}
+
+/// Opens a file for appending and reading; makes it, and private folders for it, if it is not there, and syncs its
+/// name in any case: it may have been made by a run that was cut before it could do so. A link is resolved first; the
+/// file keeps its mode if it is there. Returns the resolved path as well.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn open_append(path: &Path, access: Access) -> io::Result<(File, PathBuf)> {
+    let path = resolve(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    if is_descriptor(&path) {
+        return Ok((options.open(&path)?, path));
+    }
+    create_folder(parent(&path), Access::Private)?;
+    options.create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(access.file_mode());
+        options.custom_flags(no_follow());
+    }
+    #[cfg(not(unix))]
+    let _ = access;
+    let file = options.open(&path)?;
+    if file.metadata()?.is_file() {
+        sync_parent(&path)?;
+    }
+    Ok((file, path))
+}
+
+#[cfg(unix)]
+fn no_follow() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        symlink(&target, &link).unwrap();
+        let error = create_new(&link, Access::Private).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn new_files_are_private_and_those_that_are_there_keep_their_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/file");
+        open_append(&path, Access::Private)
+            .unwrap()
+            .0
+            .write_all(b"one")
+            .unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        open_append(&path, Access::Private)
+            .unwrap()
+            .0
+            .write_all(b"two")
+            .unwrap();
+        assert_eq!(mode(&path), 0o640);
+        assert_eq!(fs::read(&path).unwrap(), b"onetwo");
+    }
+
+    #[test]
+    fn a_link_of_the_users_stays_and_its_target_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink("disk/target", &link).unwrap();
+        let (mut file, path) = open_append(&link, Access::Private).unwrap();
+        file.write_all(b"x").unwrap();
+        assert!(path.ends_with("disk/target"));
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read(&link).unwrap(), b"x");
+        open_append(Path::new("/dev/null"), Access::Private).unwrap();
+    }
+}
