@@ -18,6 +18,18 @@ die() {
   exit 1
 }
 
+# help_if_asked ARGUMENT...: if -h or --help is among them, prints the comment at the calling script's beginning, and ends.
+# Comes before anything is built or installed.
+help_if_asked() {
+  local argument
+  for argument in "$@"; do
+    [ "$argument" != -- ] || return 0
+    [ "$argument" = -h ] || [ "$argument" = --help ] || continue
+    sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p;};}' "$0"
+    exit 0
+  done
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # ---- Rust and C -------------------------------------------------------------------------------------------
@@ -230,6 +242,51 @@ cargo_tool() {
     cargo install --quiet --locked --root "$target_dir/tools" "cargo-$1@$2" >&2 </dev/null \
       || die "cargo-$1 could not be installed." "Its message stands above. By hand: cargo install --locked cargo-$1@$2"
   fi
+}
+
+# ---- The README --------------------------------------------------------------------------------------------
+
+# readme_as_a_project: the README's Cargo.toml and program compile in a new project, with no more than what stands there.
+# The checkout's versions of dependencies are taken, so that nothing need be fetched.
+readme_as_a_project() {
+  local project
+  project=$(mktemp -d "${TMPDIR:-/tmp}/ciphermq-readme-XXXXXX")
+  mkdir "$project/src"
+  {
+    printf '[package]\nname = "readme"\nversion = "0.0.0"\nedition = "2024"\n\n[workspace]\n\n'
+    sed -n '/^```toml$/,/^```$/{/^```/!p}' README.md | sed -n '/^\[dependencies\]$/,$p' | sed "s|\"\.\./ciphermq/|\"$PWD/|"
+  } >"$project/Cargo.toml"
+  sed -n '/^```rust/,/^```$/{/^```/!p}' README.md >"$project/src/main.rs"
+  cp Cargo.lock "$project"
+  CARGO_TARGET_DIR="$target_dir/readme" cargo check --quiet --manifest-path "$project/Cargo.toml" \
+    || die "The README's program does not compile in a project of its own." "Its parts stand in $project."
+  rm -rf "$project"
+}
+
+# ---- Tests as somebody else --------------------------------------------------------------------------------
+
+# unit_tests_as_plain_user: runs the workspace's unit tests, which are built, as `nobody`. For root. Those that start a
+# PostgreSQL are left out, as it has never run as root, and those that mount or trace, which others may not do.
+unit_tests_as_plain_user() {
+  local folder program programs failed=() as_user=(setpriv --reuid=nobody "--regid=$(id -g nobody)" --clear-groups env -i)
+  programs=$(cargo test --workspace --lib --bins --no-run --locked 2>&1) || die "The unit tests cannot be built." "$programs"
+  programs=$(printf '%s\n' "$programs" | sed -n 's/^ *Executable unittests .*(\(.*\))$/\1/p')
+  [ -n "$programs" ] || die "cargo names no unit tests." "See what this prints: cargo test --workspace --lib --bins --no-run"
+  # Copied, because others may not be able to enter this folder.
+  folder=$(mktemp -d "${TMPDIR:-/tmp}/ciphermq-plain-user-XXXXXX")
+  chmod 755 "$folder"
+  mkdir "$folder/home"
+  chown nobody "$folder/home"
+  for program in $programs; do
+    [ "${program#/}" != "$program" ] || program="$PWD/$program"
+    cp "$program" "$folder/test"
+    chmod 755 "$folder/test"
+    say "${program##*/}"
+    (cd "$folder/home" && "${as_user[@]}" PATH="$PATH" HOME="$folder/home" TMPDIR="$folder/home" ../test --quiet --skip postgres --skip mounted_ --skip traced_ </dev/null) \
+      || failed+=("${program##*/}")
+  done
+  rm -rf "$folder"
+  [ ${#failed[@]} -eq 0 ] || die "Unit tests fail as a plain user: ${failed[*]}." "Their messages stand above."
 }
 
 # ---- A PostgreSQL to measure with --------------------------------------------------------------------------

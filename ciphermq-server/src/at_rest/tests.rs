@@ -307,6 +307,8 @@ fn key_files_that_are_open_to_others_or_hold_no_key_are_refused() {
     let path = folder.path().join("at-rest.key");
     let good = BASE64_STANDARD.encode([4; 32]);
     let load = |content: &[u8], mode| {
+        // Made anew: of mode 0400 it can be written by nobody but root.
+        let _ = std::fs::remove_file(&path);
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         KeySource::File {
