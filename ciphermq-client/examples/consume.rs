@@ -17,6 +17,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use ciphermq_client::keys::read_private;
+use ciphermq_client::text::Escaped;
 use ciphermq_client::{
     Client, ClientId, ConsumeError, DEFAULT_EXCHANGE, ExchangeName, Keyring, default_queue,
     default_routing_key,
@@ -58,13 +59,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 println!(
                     "{}: {}",
                     message.message_id(),
-                    String::from_utf8_lossy(message.payload())
+                    // A sender must not steer the terminal.
+                    Escaped(String::from_utf8_lossy(message.payload()))
                 );
                 // What is acked counts as processed and is never handed over again.
                 message.ack_later()?;
             }
             Some(Err(ConsumeError::Unopenable(unopenable))) => {
-                eprintln!("{unopenable}");
+                eprintln!("{}", Escaped(&unopenable));
                 unopenable.reject(None).await?;
             }
             Some(Err(error)) => return Err(error.into()),

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::keys::read_private;
+use ciphermq_client::text::Escaped;
 use ciphermq_client::{
     Client, ClientId, ConsumeError, DEFAULT_EXCHANGE, ExchangeName, Keyring, default_queue,
     default_routing_key,
@@ -72,7 +73,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             group.push(message);
         }
         for message in &group {
-            println!("{}", String::from_utf8_lossy(message.payload()));
+            // A sender must not steer the terminal.
+            println!("{}", Escaped(String::from_utf8_lossy(message.payload())));
         }
         for (message_id, result) in consumer.ack_all(group).await {
             if let Err(error) = result {

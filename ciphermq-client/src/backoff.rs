@@ -12,7 +12,7 @@ pub struct Backoff {
 }
 
 /// Why two durations make no [`Backoff`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBackoff {
     /// Without a pause a client would try as fast as it can.
     #[error("the shortest pause must be longer than zero")]
@@ -21,6 +21,8 @@ pub enum InvalidBackoff {
     #[error("the shortest pause must not be longer than the longest")]
     MinimumAboveMaximum,
 }
+
+ciphermq_protocol::debug_as_report!(InvalidBackoff);
 
 impl Backoff {
     /// Pauses between `min` and `max`.

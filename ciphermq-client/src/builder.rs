@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
 use crate::client::Client;
-use crate::connector::{Connector, Pem, tls};
+use crate::connector::{Connector, Destination, Pem, tls};
 use crate::driver::{Retry, Settings};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{KeyDirectory, Pins};
@@ -215,6 +215,27 @@ impl ClientBuilder {
         }
     }
 
+    /// Checks what can be checked without looking at a file or at the network: the address, the server's name, durations.
+    /// [`connect`](Self::connect) does the same first of all.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectErrorKind::BadSetting`], with what to do.
+    pub fn check_settings(&self) -> Result<(), ConnectError> {
+        self.check().map(drop)
+    }
+
+    fn check(&self) -> Result<Destination, ConnectError> {
+        if self.ping_interval.is_zero() || self.retry.timeout.is_zero() || self.connect_timeout.is_zero() {
+            return Err(ConnectError::new(
+                ConnectErrorKind::BadSetting,
+                "A time-out or interval of zero was set.",
+            )
+            .advise("Set durations longer than zero."));
+        }
+        Destination::parse(&self.address, self.server_name.as_deref(), DEFAULT_PORT)
+    }
+
     /// Connects. Trouble with the first connection is reported at once; later losses mend themselves.
     ///
     /// # Errors
@@ -222,14 +243,9 @@ impl ClientBuilder {
     /// [`ConnectError`], with what to do: files that cannot be read or do not fit, no server, a
     /// certificate that one side refuses, a server that speaks something else.
     pub async fn connect(self) -> Result<Client, ConnectError> {
+        let destination = self.check()?;
         let bad =
             |what: &str, advice: &str| ConnectError::new(ConnectErrorKind::BadSetting, what).advise(advice);
-        if self.ping_interval.is_zero() || self.retry.timeout.is_zero() || self.connect_timeout.is_zero() {
-            return Err(bad(
-                "A time-out or interval of zero was set.",
-                "Set durations longer than zero.",
-            ));
-        }
         let ca = self.ca.ok_or_else(|| {
             bad(
                 "No certificate authority was given.",
@@ -246,13 +262,7 @@ impl ClientBuilder {
         let credentials = tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
             .await
             .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
-        let connector = Connector::new(
-            &self.address,
-            self.server_name.as_deref(),
-            DEFAULT_PORT,
-            Arc::new(credentials.tls),
-            self.connect_timeout,
-        )?;
+        let connector = Connector::new(destination, Arc::new(credentials.tls), self.connect_timeout);
         let settings = Settings {
             retry: self.retry,
             ping_interval: self.ping_interval,

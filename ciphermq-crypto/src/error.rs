@@ -8,12 +8,14 @@ use crate::keys::KeyId;
 use crate::sender::SenderError;
 
 /// The operating system gave no random bytes.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("the operating system gave no random bytes: {0}")]
 pub struct RandomError(#[from] pub(crate) rand::rngs::SysError);
 
+ciphermq_protocol::debug_as_report!(RandomError);
+
 /// Why a text is no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// It is not base64 in its one canonical spelling (RFC 4648, section 4, with padding).
     #[error("a key is base64 with padding, this is not")]
@@ -31,8 +33,10 @@ pub enum KeyError {
     Invalid,
 }
 
+ciphermq_protocol::debug_as_report!(KeyError);
+
 /// Why a message was not sealed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum SealError {
     /// The receiver's public key is one with which no secret can be agreed (RFC 7748, section 6.1).
     #[error("the receiver's public key is unusable: no secret can be agreed with it")]
@@ -55,11 +59,13 @@ pub enum SealError {
     Envelope(#[from] EnvelopeError),
 }
 
+ciphermq_protocol::debug_as_report!(SealError);
+
 /// Why a message was not opened.
 ///
 /// Whatever was altered, the error is [`OpenError::NotAuthentic`]: who alters messages learns nothing from
 /// the difference. The other kinds are known before anything is decrypted, or hold for authentic messages.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The message was altered, or was never sealed for this receiver.
     #[error("the message was altered on its way, or was not sealed for this receiver")]
@@ -101,3 +107,5 @@ pub enum OpenError {
     #[error("the message was sealed outside of its session's limits")]
     OutsideSession,
 }
+
+ciphermq_protocol::debug_as_report!(OpenError);

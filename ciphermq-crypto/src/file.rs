@@ -28,7 +28,7 @@ pub enum Existing {
 }
 
 /// Why files were not written.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum FileError {
     /// There is a file already, and it was not to be replaced.
     #[error("{} exists already", .0.display())]
@@ -42,6 +42,8 @@ pub enum FileError {
         source: io::Error,
     },
 }
+
+ciphermq_protocol::debug_as_report!(FileError);
 
 /// Files that belong together: all are written in full before the first stands in its place.
 #[derive(Debug, Default)]

@@ -61,6 +61,8 @@ mod wiping_tests;
 
 /// Names of clients, which stand in this crate's interface: who only makes keys needs nothing else of the protocol.
 pub use ciphermq_protocol::name::{ClientId, NameError};
+/// How texts of others are shown, for programs that need nothing else of the protocol either.
+pub use ciphermq_protocol::{debug_as_report, text};
 
 pub use error::{KeyError, OpenError, RandomError, SealError};
 pub use identity::{Authority, Certificate, Fingerprint, Identity};

@@ -60,7 +60,7 @@ impl Signed<'_> {
 }
 
 /// Why a session is not its sender's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SenderError {
     /// The sender's certificate is not accepted as of the session's time.
     #[error("of its sender, {0}")]
@@ -69,6 +69,8 @@ pub enum SenderError {
     #[error("its sender's certificate is that of `{0}`")]
     OtherClient(ClientId),
 }
+
+ciphermq_protocol::debug_as_report!(SenderError);
 
 /// Why a session was not verified, inside this crate.
 #[derive(Debug, PartialEq, Eq)]

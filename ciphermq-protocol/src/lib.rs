@@ -24,6 +24,7 @@
 //! - [`rejected`]: messages that receivers could not use
 //! - [`waiting`]: by which of a receiver's keys waiting messages are sealed
 //! - [`message_id`]: our own message ids, which grow with time and name their stream
+//! - [`text`]: what others chose, shown to people
 
 pub mod command;
 pub mod envelope;
@@ -34,6 +35,7 @@ pub mod message_id;
 pub mod name;
 pub mod rejected;
 pub mod reply;
+pub mod text;
 pub mod waiting;
 
 pub use command::{Command, CommandError};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// Why a text is no name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
     #[error("a name must not be empty")]
@@ -24,6 +24,8 @@ pub enum NameError {
     #[error("a name holds no spaces and no control characters, this one has {0:?}")]
     Unprintable(char),
 }
+
+crate::debug_as_report!(NameError);
 
 /// Checks the rule that all names follow.
 ///

@@ -9,7 +9,7 @@ use ciphermq_crypto::{KeyFileError, RandomError};
 use crate::names::NameError;
 
 /// Why nothing was made.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The key pair could not be written.
     #[error(transparent)]
@@ -95,7 +95,15 @@ pub enum Error {
     Certificate(#[from] rcgen::Error),
 }
 
+ciphermq_crypto::debug_as_report!(Error, |error| Some(error.help()));
+
 impl Error {
+    /// Whether what was asked for can never be done: a mistake on the command line.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Name(_))
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn help(&self) -> String {

@@ -35,7 +35,7 @@ pub struct Kind {
 }
 
 /// What can go wrong with a checkpoint.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The file or its folder cannot be made, opened or read.
@@ -70,8 +70,10 @@ pub enum CheckpointError {
     },
 }
 
+ciphermq_protocol::debug_as_report!(CheckpointError, |error| Some(error.advice().to_owned()));
+
 /// Why the content of a checkpoint cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unreadable {
     /// It was cut or altered: the checksum is not that of its content.
@@ -87,6 +89,8 @@ pub enum Unreadable {
     #[error("line {0} of it makes no sense")]
     Line(usize),
 }
+
+ciphermq_protocol::debug_as_report!(Unreadable);
 
 impl CheckpointError {
     /// What to do about it.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_protocol::text::is_unsafe;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -29,6 +30,40 @@ const READ_AHEAD: usize = 64 * 1024;
 
 /// A connection.
 pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
+
+/// Where a server is, and the name that its certificate must be for.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    host: String,
+    port: u16,
+    server_name: ServerName<'static>,
+}
+
+impl Destination {
+    /// Reads an address, and the certificate's name, which is the host's unless it is given.
+    pub(crate) fn parse(
+        address: &str,
+        server_name: Option<&str>,
+        default_port: u16,
+    ) -> Result<Self, ConnectError> {
+        let bad = |what| ConnectError::new(ConnectErrorKind::BadSetting, what);
+        let (host, port) = split_address(address, default_port).map_err(|reason| {
+            bad(format!("`{address}` is no address of a server: {reason}."))
+                .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
+        })?;
+        let name = server_name.unwrap_or(&host);
+        let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
+            bad(format!("`{name}` can be no server's name."))
+                .advise("Give a DNS name or an IP address that stands in the server's certificate.")
+                .caused_by(error)
+        })?;
+        Ok(Self {
+            host,
+            port,
+            server_name,
+        })
+    }
+}
 
 /// Makes connections to one server.
 #[derive(Debug)]
@@ -59,35 +94,21 @@ pub(crate) struct TlsDetails {
 
 impl Connector {
     pub(crate) fn new(
-        address: &str,
-        server_name: Option<&str>,
-        default_port: u16,
+        Destination {
+            host,
+            port,
+            server_name,
+        }: Destination,
         tls: Arc<ClientConfig>,
         timeout: Duration,
-    ) -> Result<Self, ConnectError> {
-        let (host, port) = split_address(address, default_port).ok_or_else(|| {
-            ConnectError::new(
-                ConnectErrorKind::BadSetting,
-                format!("`{address}` is no address of a server."),
-            )
-            .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
-        })?;
-        let name = server_name.unwrap_or(&host);
-        let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
-            ConnectError::new(
-                ConnectErrorKind::BadSetting,
-                format!("`{name}` can be no server's name."),
-            )
-            .advise("Give a DNS name or an IP address that stands in the server's certificate.")
-            .caused_by(error)
-        })?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             host,
             port,
             server_name,
             tls: TlsSettings(TlsConnector::from(tls)),
             timeout,
-        })
+        }
     }
 
     /// The server's address, for people.
@@ -156,40 +177,46 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
-fn split_address(address: &str, default_port: u16) -> Option<(String, u16)> {
+/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; else why it is none.
+fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'static str> {
+    const IN_BRACKETS: &str = "between [ and ] stands an IPv6 address, after them a colon and the port";
+
     let (host, port) = if address.parse::<IpAddr>().is_ok() {
         (address, None)
     } else if let Some(rest) = address.strip_prefix('[') {
-        let (host, port) = rest.split_once(']')?;
-        host.parse::<Ipv6Addr>().ok()?;
-        (
-            host,
-            if port.is_empty() {
-                None
-            } else {
-                Some(port.strip_prefix(':')?)
-            },
-        )
+        let (host, port) = rest.split_once(']').ok_or(IN_BRACKETS)?;
+        host.parse::<Ipv6Addr>().map_err(|_| IN_BRACKETS)?;
+        match (port, port.strip_prefix(':')) {
+            ("", _) => (host, None),
+            (_, Some(port)) => (host, Some(port)),
+            (_, None) => return Err(IN_BRACKETS),
+        }
     } else {
         match address.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("it has more than one colon, and is no IPv6 address");
+            }
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         }
     };
     let port = match port {
         // Not `parse` alone: it takes a plus sign, too.
-        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            port.parse().ok().filter(|&port| port != 0)?
-        }
-        Some(_) => return None,
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port
+            .parse()
+            .ok()
+            .filter(|&port| port != 0)
+            .ok_or("a port is a number from 1 to 65535")?,
+        Some(_) => return Err("a port is a number from 1 to 65535"),
         None => default_port,
     };
-    let is_host = !host.is_empty()
-        && !host
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || c == '/');
-    is_host.then(|| (host.to_owned(), port))
+    if host.is_empty() {
+        return Err("the host is missing");
+    }
+    if host.contains(|c: char| c.is_whitespace() || is_unsafe(c) || "/@\\?#".contains(c)) {
+        return Err("a host's name has letters, digits, dots and hyphens");
+    }
+    Ok((host.to_owned(), port))
 }
 
 #[cfg(test)]
@@ -208,12 +235,22 @@ mod tests {
         ] {
             assert_eq!(
                 split_address(address, 1),
-                Some((host.to_owned(), port)),
+                Ok((host.to_owned(), port)),
                 "{address}"
             );
         }
         for address in [
             "",
+            "user@host:1",
+            "h\u{202e}ost:1",
+            "localhost:99999",
+            "localhost:99999999999999999999",
+            "::1:2:3:4:5:6:7:8:9",
+            "[]:1",
+            "[::1]:",
+            "[::1]:0",
+            "[127.0.0.1]:1",
+            "host:1/path",
             ":5672",
             "host:",
             "host:0",
@@ -226,7 +263,7 @@ mod tests {
             "tls://host",
             "a b:1",
         ] {
-            assert_eq!(split_address(address, 1), None, "{address}");
+            assert!(split_address(address, 1).is_err(), "{address}");
         }
     }
 }

@@ -149,13 +149,15 @@ impl Message {
 }
 
 /// Why a consumer hands over no message.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumeError {
     /// A message was delivered that cannot be opened. The stream goes on.
     #[error(transparent)]
     Unopenable(Unopenable),
 }
+
+ciphermq_protocol::debug_as_report!(ConsumeError);
 
 /// A message that cannot be opened. It holds up nothing, but it takes one place of the consumer's prefetch
 /// until it is [rejected](Unopenable::reject).
@@ -168,7 +170,7 @@ pub struct Unopenable {
 }
 
 /// Why a message cannot be opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnopenableReason {
     /// What was delivered is no envelope.
@@ -191,6 +193,8 @@ pub enum UnopenableReason {
     #[error(transparent)]
     Sealed(#[from] OpenError),
 }
+
+ciphermq_protocol::debug_as_report!(UnopenableReason);
 
 impl Unopenable {
     pub(crate) fn new(
@@ -233,14 +237,7 @@ impl Unopenable {
     }
 }
 
-impl fmt::Debug for Unopenable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unopenable")
-            .field("message_id", &self.hold.message_id)
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
-    }
-}
+ciphermq_protocol::debug_as_report!(Unopenable);
 
 impl fmt::Display for Unopenable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,6 +11,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use ciphermq_protocol::text::{self, Escaped};
+
 pub use kinds::{AckErrorKind, ConnectErrorKind, PublishErrorKind, RequestErrorKind};
 
 /// Why a connection was not made.
@@ -46,7 +48,8 @@ pub trait Kind: fmt::Debug + Copy + Eq + Send + Sync + 'static {
 
 /// An error with its kind. Cloning is cheap: one loss of a connection may end many operations.
 ///
-/// `Display` tells what happened, in one line; [`Error::advice`] tells what to do.
+/// `Display` tells what happened, in one line; [`Error::advice`] tells what to do. `Debug` tells both, and what lies behind
+/// it, so that a `main` which returns the error says all of it. What a server said is [escaped](crate::text) in all of them.
 #[derive(Clone)]
 pub struct Error<K> {
     kind: K,
@@ -64,7 +67,7 @@ impl<K: Kind> Error<K> {
         Self {
             kind,
             detail: Arc::new(Detail {
-                what: what.into(),
+                what: text::one_full_stop(Escaped(what.into()).to_string()),
                 advice: None,
                 source: None,
             }),
@@ -122,12 +125,7 @@ impl<K: Kind> Error<K> {
 
 impl<K: Kind> fmt::Debug for Error<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.kind)
-            .field("what", &self.detail.what)
-            .field("advice", &self.detail.advice)
-            .field("source", &self.detail.source)
-            .finish()
+        text::write_report(f, self, self.advice())
     }
 }
 
@@ -165,5 +163,15 @@ mod tests {
             Some("refused")
         );
         assert_eq!((error.blame(), error.is_retryable()), (Blame::Network, true));
+        assert_eq!(
+            format!("{error:?}"),
+            "no server listens\n       start it\n       because: refused"
+        );
+    }
+
+    #[test]
+    fn what_a_server_said_is_escaped_and_ends_once() {
+        let error = RequestError::new(RequestErrorKind::Refused, "refused: \x1b[2J\u{202e}no..");
+        assert_eq!(error.to_string(), "refused: \\u{1b}[2J\\u{202e}no.");
     }
 }

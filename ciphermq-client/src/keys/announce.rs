@@ -14,7 +14,7 @@ use crate::error::{RequestError, RequestErrorKind};
 pub const ANNOUNCEMENT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Why this client's keys were not announced.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
     /// The server did not answer.
@@ -24,6 +24,8 @@ pub enum AnnounceError {
     #[error("the keys cannot be signed: {0}")]
     Sign(#[from] AnnouncementError),
 }
+
+ciphermq_protocol::debug_as_report!(AnnounceError);
 
 /// The signed key to register for a keyring: the one that the server has, if it says the same and is good for long
 /// enough, else a new one, of a higher epoch. `None` if this client's certificate cannot sign (an RSA key).

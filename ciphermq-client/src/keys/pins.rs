@@ -22,7 +22,7 @@ pub(crate) enum Pins {
 }
 
 /// Why a key is not taken after what was believed before, or what was believed cannot be found out.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PinsError {
     /// It must not follow what is pinned.
@@ -40,6 +40,8 @@ pub enum PinsError {
     #[error(transparent)]
     Unwritable(#[from] FileError),
 }
+
+ciphermq_protocol::debug_as_report!(PinsError);
 
 impl Pins {
     pub(crate) fn new(folder: Option<PathBuf>) -> Self {

@@ -9,12 +9,14 @@ use ciphermq_protocol::ClientId;
 use super::PUBLIC_KEY_FILE;
 
 /// Why a client's id cannot be part of a file's name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the client id `{0}` cannot be part of a key file's name")]
 pub struct UnfitForFile(pub ClientId);
 
+ciphermq_protocol::debug_as_report!(UnfitForFile);
+
 /// Why the record of a receiver's key was not written.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum RecordError {
     /// The receiver's id cannot be part of a file's name.
     #[error(transparent)]
@@ -23,6 +25,8 @@ pub enum RecordError {
     #[error(transparent)]
     File(#[from] FileError),
 }
+
+ciphermq_protocol::debug_as_report!(RecordError);
 
 /// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`.
 ///

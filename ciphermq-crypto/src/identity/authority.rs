@@ -21,12 +21,14 @@ pub struct Authority {
 }
 
 /// Why a certificate cannot be that of an authority.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not the certificate of an authority: {0}")]
 pub struct AuthorityError(String);
 
+ciphermq_protocol::debug_as_report!(AuthorityError);
+
 /// Why a chain was not accepted as a client's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
     /// There is none.
@@ -57,6 +59,8 @@ pub enum CertificateError {
     #[error("the certificate's key is neither ECDSA P-384, ECDSA P-256 nor Ed25519")]
     KeyKind,
 }
+
+ciphermq_protocol::debug_as_report!(CertificateError);
 
 impl Authority {
     /// Trusts these certificates, and no others.

@@ -16,9 +16,11 @@ use super::{CertificateError, SignatureAlgorithm};
 pub struct Fingerprint([u8; 32]);
 
 /// A text that is no fingerprint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a fingerprint has 64 lower-case hexadecimal digits")]
 pub struct FingerprintError;
+
+ciphermq_protocol::debug_as_report!(FingerprintError);
 
 impl Fingerprint {
     /// The fingerprint of a certificate's DER.

@@ -28,7 +28,7 @@ enum Key {
 }
 
 /// Why a chain and a private key are no identity.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// The certificate cannot be used.
@@ -42,10 +42,14 @@ pub enum IdentityError {
     Mismatch,
 }
 
+ciphermq_protocol::debug_as_report!(IdentityError);
+
 /// The cryptographic library could not sign; it has no randomness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no signature could be made")]
 pub struct SignError;
+
+ciphermq_protocol::debug_as_report!(SignError);
 
 impl Identity {
     /// An identity of a chain, the client's own certificate first, and its private key: PKCS#8 (RFC 5958), or

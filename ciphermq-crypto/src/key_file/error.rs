@@ -9,7 +9,7 @@ use crate::file::FileError;
 use crate::keys::KeyId;
 
 /// Why a key file was not read or written. The text says what happened, [`KeyFileError::help`] what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum KeyFileError {
     /// There is no such file.
     #[error("there is no key file {}", .0.display())]
@@ -86,6 +86,8 @@ pub enum KeyFileError {
     #[error(transparent)]
     Write(#[from] FileError),
 }
+
+ciphermq_protocol::debug_as_report!(KeyFileError, |error| Some(error.help()));
 
 impl KeyFileError {
     /// What to do about it.

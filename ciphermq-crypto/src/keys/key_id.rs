@@ -12,9 +12,11 @@ const KEY_ID_BYTES: usize = 8;
 pub struct KeyId([u8; KEY_ID_BYTES]);
 
 /// A text that is no key id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key id has 16 lower-case hexadecimal digits")]
 pub struct KeyIdError;
+
+ciphermq_protocol::debug_as_report!(KeyIdError);
 
 impl KeyId {
     pub(super) fn of(public_key: &[u8]) -> Self {

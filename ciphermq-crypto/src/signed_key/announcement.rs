@@ -30,7 +30,7 @@ pub struct Announcement {
 }
 
 /// Why keys cannot be announced.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnouncementError {
     /// There is nothing to announce, or more than one key for a suite.
     #[error("an announcement holds one key a suite, and at least one")]
@@ -42,6 +42,8 @@ pub enum AnnouncementError {
     #[error(transparent)]
     Sign(#[from] SignError),
 }
+
+ciphermq_protocol::debug_as_report!(AnnouncementError);
 
 impl Announcement {
     /// What `identity` says of its keys from now on: valid for `validity`, at most as long as its certificate.

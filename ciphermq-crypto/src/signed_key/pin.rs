@@ -27,7 +27,7 @@ pub enum Pin {
 }
 
 /// Why what is offered is not taken after what was believed before.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinError {
     /// An older announcement than one that was seen before.
@@ -50,6 +50,8 @@ pub enum PinError {
     )]
     Changed,
 }
+
+ciphermq_protocol::debug_as_report!(PinError);
 
 impl Pin {
     /// The pin of a verified announcement.

@@ -18,7 +18,7 @@ pub struct VerifiedKeys {
 }
 
 /// Why a signed key is not believed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignedKeyError {
     /// It is no compact JWS of ours.
@@ -54,6 +54,8 @@ pub enum SignedKeyError {
     #[error("the signed key announces no suite that this version knows")]
     NoKnownSuite,
 }
+
+ciphermq_protocol::debug_as_report!(SignedKeyError);
 
 /// Verifies a signed key: chain, usage, validity, name, signature, keys. The epoch is compared by
 /// [`Pin::accept`].

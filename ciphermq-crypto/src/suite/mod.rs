@@ -41,9 +41,11 @@ pub enum Suite {
 }
 
 /// A text that names no suite, or no older form where one is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no suite of this name is known")]
 pub struct SuiteError;
+
+ciphermq_protocol::debug_as_report!(SuiteError);
 
 /// The receiver's public key is one with which no secret can be agreed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub use self::packed::{EnvelopeReader, can_pack};
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, RoutingKey};
 
 /// Why a JSON text is no envelope.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum EnvelopeError {
     /// No JSON object, a field that is missing, stands twice or is no text.
     #[error("{0}")]
@@ -40,6 +40,8 @@ pub enum EnvelopeError {
     )]
     Own,
 }
+
+crate::debug_as_report!(EnvelopeError);
 
 /// An envelope as it came, with the names in it read.
 #[derive(Debug, Clone, PartialEq, Eq)]

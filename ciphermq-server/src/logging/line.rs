@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ciphermq_protocol::text::is_unsafe;
 use jiff::Timestamp;
 use tracing::{
     Level,
@@ -335,12 +336,6 @@ fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| {
         plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
     })
-}
-
-/// Whether a character could break a line, steer a terminal, or show text in another order than it stands.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Appends `text` as the inside of a JSON string (RFC 8259, section 7), with more escaped than must be.

@@ -5,6 +5,8 @@
 //! buffer of bytes and not a channel of lines: a line costs a copy and no allocation, and the thread writes all
 //! that has gathered with one call.
 
+#![allow(clippy::disallowed_methods, reason = "the one way to standard error")]
+
 use std::{
     io::{self, IsTerminal as _, Write as _},
     mem,
