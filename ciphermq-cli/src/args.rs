@@ -13,7 +13,7 @@ Exit codes:
   2    the command line or the configuration file cannot be used
   3    something stayed unacknowledged; its message ids are listed
   4    there was less than was asked for: an empty queue, no such key, an idle end before --count
-  130, 143  ended by SIGINT or SIGTERM before the work was done
+  129, 130, 143  ended by SIGHUP, SIGINT or SIGTERM before the work was done
 
 Data goes to standard output, all else to standard error.";
 
@@ -101,6 +101,7 @@ mod tests {
             "ciphermq-cli resend a",
             "ciphermq-cli rejected",
             "ciphermq-cli status --server localhost:5672 --ca a --cert b --key c --config d",
+            "ciphermq-cli status --json",
             "ciphermq-cli completions bash",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

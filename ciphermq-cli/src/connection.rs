@@ -7,11 +7,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ciphermq_client::{Client, Keyring, PrivateKey, keys};
+use ciphermq_client::{Client, ClientBuilder, Keyring, PrivateKey, keys};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// The default of `--server`.
 const SERVER: &str = "localhost:5672";
@@ -194,7 +194,7 @@ impl ConnectionArgs {
             .unwrap_or_default()
             .into_iter();
         let private_keys = (keys.next().unwrap_or_else(|| PRIVATE_KEY.into()), keys.collect());
-        Ok(Settings {
+        let settings = Settings {
             server: self
                 .server
                 .or(text(&env, "CIPHERMQ_SERVER")?)
@@ -219,7 +219,11 @@ impl ConnectionArgs {
                 .retry_timeout
                 .or(retry_timeout)
                 .or(duration(file.retry_timeout, "retry-timeout")?),
-        })
+        };
+        // Rather now than after files were opened and made.
+        let checked = settings.builder().check_settings();
+        checked.map_err(|error| Failure::from(error).with_exit(Exit::Usage))?;
+        Ok(settings)
     }
 }
 
@@ -230,10 +234,7 @@ impl Settings {
     ///
     /// [`Failure`] with the SDK's two parts.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        let mut builder = Client::builder(&self.server)
-            .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
-            .ca_file(&self.ca)
-            .identity_files(&self.cert, &self.key);
+        let mut builder = self.builder();
         if let Some(folder) = &self.pins {
             std::fs::create_dir_all(folder).map_err(|error| {
                 Failure::new(
@@ -245,6 +246,15 @@ impl Settings {
         } else if self.certificates_folder().is_dir() {
             builder = builder.pins_in(self.certificates_folder());
         }
+        Ok(builder.connect().await?)
+    }
+
+    /// All that is set, but for the folder of pins.
+    fn builder(&self) -> ClientBuilder {
+        let mut builder = Client::builder(&self.server)
+            .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
+            .ca_file(&self.ca)
+            .identity_files(&self.cert, &self.key);
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
         }
@@ -257,7 +267,7 @@ impl Settings {
         if let Some(timeout) = self.retry_timeout {
             builder = builder.retry_timeout(timeout);
         }
-        Ok(builder.connect().await?)
+        builder
     }
 
     /// Reads the private keys. The first one is the current one; its X-Wing key and the older keys beside it that `keygen
@@ -369,7 +379,8 @@ fn at_least_one(text: &str) -> Result<u32, String> {
 /// A text for people if it is none, or none that is longer than zero.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text
-        .trim_end_matches('s')
+        .strip_suffix('s')
+        .unwrap_or(text)
         .parse()
         .map_err(|_| format!("{text:?} is no number of seconds"))?;
     // Longer than a year is a slip of the hand, and more than timers count.

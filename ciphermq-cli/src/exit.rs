@@ -7,13 +7,14 @@
 //! | 2 | the command line or the configuration file cannot be used |
 //! | 3 | something stayed unacknowledged; its message ids are listed |
 //! | 4 | there was less than was asked for: an empty queue, no such key, an idle end before `--count` |
-//! | 130, 143 | ended by SIGINT or SIGTERM before the work was done |
+//! | 129, 130, 143 | ended by SIGHUP, SIGINT or SIGTERM before the work was done |
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use ciphermq_client::error::Kind;
+use ciphermq_client::text::{Escaped, one_full_stop};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) enum Exit {
 /// The signals that ask a program to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
+    /// SIGHUP: the terminal was closed.
+    Hangup,
     /// SIGINT, Ctrl-C.
     Interrupt,
     /// SIGTERM.
@@ -44,6 +47,7 @@ pub(crate) enum Signal {
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Hangup => "SIGHUP",
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
         })
@@ -59,6 +63,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Unacknowledged => 3,
             Self::Less => 4,
+            Self::Signalled(Signal::Hangup) => 129,
             Self::Signalled(Signal::Interrupt) => 130,
             Self::Signalled(Signal::Terminate) => 143,
         }
@@ -83,7 +88,7 @@ impl Failure {
     /// What happened and what to do.
     pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
-            what: what.into(),
+            what: one_full_stop(what.into()),
             advice: Some(advice.into()),
             exit: Exit::Error,
         }
@@ -92,7 +97,7 @@ impl Failure {
     /// What happened, where nobody can do anything about it but try again.
     pub(crate) fn plain(what: impl Into<String>) -> Self {
         Self {
-            what: what.into(),
+            what: one_full_stop(what.into()),
             advice: None,
             exit: Exit::Error,
         }
@@ -115,10 +120,17 @@ impl Failure {
     pub(crate) fn stdout(error: &io::Error) -> Option<Self> {
         (error.kind() != io::ErrorKind::BrokenPipe).then(|| {
             Self::new(
-                format!("Standard output cannot be written: {error}"),
+                format!("Standard output cannot be written: {error}."),
                 "Check where it leads, and that there is room.",
             )
         })
+    }
+
+    /// Both parts in one line, for where the work goes on.
+    pub(crate) fn in_one_line(&self) -> String {
+        let advice = self.advice.iter().flat_map(|advice| advice.lines());
+        let parts: Vec<&str> = std::iter::once(self.what.as_str()).chain(advice).collect();
+        parts.join(" ")
     }
 
     /// The code to end with.
@@ -127,12 +139,12 @@ impl Failure {
     }
 }
 
-/// Both parts, as they are printed after `error: `.
+/// Both parts, as they are printed after `error: `. Neither makes lines that are not meant.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        write!(f, "{}", Escaped(&self.what))?;
         for line in self.advice.iter().flat_map(|advice| advice.lines()) {
-            write!(f, "\n       {line}")?;
+            write!(f, "\n       {}", Escaped(line))?;
         }
         Ok(())
     }
@@ -142,7 +154,7 @@ impl fmt::Display for Failure {
 impl<K: Kind> From<ciphermq_client::error::Error<K>> for Failure {
     fn from(error: ciphermq_client::error::Error<K>) -> Self {
         Self {
-            what: error.to_string(),
+            what: one_full_stop(error.to_string()),
             advice: error.advice().map(str::to_owned),
             exit: Exit::Error,
         }
@@ -163,6 +175,12 @@ mod tests {
         assert_eq!(failure.exit().code(), 1);
         assert_eq!(Failure::usage("a", "b").exit().code(), 2);
         assert_eq!(Failure::plain("It broke.").to_string(), "It broke.");
+        assert_eq!(failure.in_one_line(), "It broke. Mend it. Then run it again.");
+        let forged = Failure::new("refused: \x1b[2Ja\nerror: b..", "Mend it.");
+        assert_eq!(
+            forged.to_string(),
+            "refused: \\u{1b}[2Ja\\nerror: b.\n       Mend it."
+        );
     }
 
     #[test]

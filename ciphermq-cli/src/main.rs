@@ -16,7 +16,7 @@
 //! - [`local`]: a server of one's own, throwaway
 //! - [`output`]: where received messages are written
 //! - [`console`]: what people read meanwhile
-//! - [`signals`]: SIGINT and SIGTERM
+//! - [`signals`]: what asks the program to end
 //! - [`exit`]: exit codes, and errors of two parts
 
 mod args;
@@ -28,25 +28,47 @@ mod local;
 mod output;
 mod signals;
 
-use std::io::{Write as _, stderr};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
-use crate::console::Verbosity;
+use crate::console::{Verbosity, stderr};
+use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let verbosity = cli.verbosity();
-    log_to_stderr(verbosity);
-    let exit = commands::run(cli.command, verbosity).unwrap_or_else(|failure| {
-        // A closed stderr must not turn an error into a panic.
-        let _ = writeln!(stderr().lock(), "error: {failure}");
+    signals::outlive_file_size_limits();
+    let result = match Cli::try_parse() {
+        Ok(cli) => {
+            let verbosity = cli.verbosity();
+            log_to_stderr(verbosity);
+            commands::run(cli.command, verbosity)
+        }
+        Err(said) => answer(&said),
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        console::error(&failure);
         failure.exit()
     });
+    stderr::clear_bar();
     exit.into()
+}
+
+/// What clap has to say: help and version on standard output, with its colours on a terminal; what is wrong with the
+/// command line on standard error.
+fn answer(said: &clap::Error) -> Result<Exit, Failure> {
+    if said.use_stderr() {
+        stderr::lines(said.render());
+        return Ok(Exit::Usage);
+    }
+    #[expect(clippy::disallowed_methods, reason = "clap has written there, in parts")]
+    let printed = said.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(|error| Failure::stdout(&error)) {
+        Err(Some(failure)) => Err(failure),
+        Ok(()) | Err(None) => Ok(Exit::Done),
+    }
 }
 
 /// What the SDK logs is for those who look for trouble: `RUST_LOG` says what is wanted, or `-vv` and more.
@@ -59,6 +81,8 @@ fn log_to_stderr(verbosity: Verbosity) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .fmt_fields(stderr::fields())
+        .with_ansi(stderr::has_colours())
+        .with_writer(stderr::Log)
         .init();
 }

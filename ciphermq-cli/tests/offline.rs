@@ -207,7 +207,7 @@ fn certs_makes_what_the_defaults_look_for_and_adds_clients_later() {
         "{}",
         added.stdout
     );
-    let error = place.fails("certs --client ../evil", 1);
+    let error = place.fails("certs --client ../evil", 2);
     assert!(error.contains("../evil"), "{error}");
 }
 

@@ -1,11 +1,13 @@
 //! `keygen`: receivers' key pairs and development certificates for CipherMQ.
 
-use std::io::{self, Write};
+mod console;
+
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use keygen::{CertsArgs, Error, KeysArgs, Report, RotateArgs, certs, keys, rotate};
+use keygen::{CertsArgs, KeysArgs, RotateArgs, certs, keys, rotate};
 
 /// Makes a receiver's key pair; with `rotate` a new one in place of it; with `certs` certificates for server and clients
 #[derive(Debug, Parser)]
@@ -25,37 +27,35 @@ enum Command {
     Certs(CertsArgs),
 }
 
+/// A name on the command line cannot be used. clap ends with the same code.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    // A limit on the size of files is an error of the write that reaches it, not the program's end.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(said) if said.use_stderr() => {
+            console::lines(said.render());
+            return ExitCode::from(USAGE);
+        }
+        Err(said) => return console::printed(said.print()),
+    };
     let result = match &args.command {
         None => keys::run(&args.keys),
         Some(Command::Rotate(args)) => rotate::run(args),
         Some(Command::Certs(args)) => certs::run(args, Timestamp::now()),
     };
-    // Whoever reads may stop reading: that the files are made is not less true.
     match result {
+        // The files on standard output, what to do next on standard error.
         Ok(report) => {
-            let _ = print(&report);
-            ExitCode::SUCCESS
+            let printed = console::print(report.lines());
+            report.next.iter().for_each(console::lines);
+            console::printed(printed)
         }
         Err(error) => {
-            let _ = print_error(&error);
-            ExitCode::FAILURE
+            console::lines(format_args!("error: {error}\nwhat to do: {}", error.help()));
+            ExitCode::from(if error.is_usage() { USAGE } else { 1 })
         }
     }
-}
-
-/// The files on standard output, what to do next on standard error.
-fn print(report: &Report) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    report.lines().try_for_each(|line| writeln!(out, "{line}"))?;
-    out.flush()?;
-    let mut err = io::stderr().lock();
-    report.next.iter().try_for_each(|line| writeln!(err, "{line}"))
-}
-
-fn print_error(error: &Error) -> io::Result<()> {
-    let mut err = io::stderr().lock();
-    writeln!(err, "error: {error}")?;
-    writeln!(err, "what to do: {}", error.help())
 }

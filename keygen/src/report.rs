@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ciphermq_crypto::text::Escaped;
+
 /// The result of a run, for the program to print.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -14,12 +16,16 @@ pub struct Report {
 }
 
 impl Report {
-    /// The files, a line each: what belongs on standard output.
+    /// The files, a line each, with what steers terminals escaped: what belongs on standard output.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let written = self
             .written
             .iter()
-            .map(|path| format!("wrote {}", path.display()));
-        written.chain(self.kept.iter().map(|path| format!("kept {}", path.display())))
+            .map(|path| format!("wrote {}", Escaped(path.display())));
+        let kept = self
+            .kept
+            .iter()
+            .map(|path| format!("kept {}", Escaped(path.display())));
+        written.chain(kept)
     }
 }

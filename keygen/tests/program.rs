@@ -249,8 +249,8 @@ fn makes_certificates_and_adds_to_them() {
 fn wrong_arguments_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, code) in [
-        (&["certs", "--client", "../x"][..], 1),
-        (&["certs", "--server-name", "not a host"][..], 1),
+        (&["certs", "--client", "../x"][..], 2),
+        (&["certs", "--server-name", "not a host"][..], 2),
         (&["certs", "--new-ca"][..], 2),
         (&["certs", "--days", "0"][..], 2),
         (&["certs", "--days", "4000"][..], 2),
@@ -269,4 +269,76 @@ fn wrong_arguments_write_nothing() {
         );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Runs a line of bash in a folder, in which `$keygen` is the program.
+fn bash(folder: &Path, line: &str) -> Output {
+    Command::new("bash")
+        .args(["-c", line])
+        .env("keygen", env!("CARGO_BIN_EXE_keygen"))
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn no_output_that_fails_is_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, code) in [
+        ("--help", 0),
+        ("--version", 0),
+        ("--force", 0),
+        ("rotate", 0),
+        ("certs --force --client a", 0),
+        ("nope", 2),
+        ("certs --client ../a", 2),
+        ("certs --client", 2),
+        ("--out /dev/null/a", 1),
+    ] {
+        for outputs in [
+            ">/dev/null 2>/dev/full",
+            ">&- 2>&-",
+            ">/dev/null 2>&-",
+            "2> >(true)",
+            "> >(exec >&-)",
+        ] {
+            let ran = bash(folder.path(), &format!("\"$keygen\" {command} {outputs}"));
+            assert_eq!(ran.status.code(), Some(code), "{command} {outputs}: {ran:?}");
+        }
+        // What belongs there cannot be printed: that is an error.
+        let ran = bash(folder.path(), &format!("\"$keygen\" {command} >/dev/full"));
+        assert_eq!(ran.status.code(), Some(code.max(1)), "{command} >/dev/full");
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["--out keys", "certs"] {
+        let ran = bash(folder.path(), &format!("ulimit -f 0; exec \"$keygen\" {command}"));
+        assert_eq!(ran.status.code(), Some(1), "{command}: {ran:?}");
+        assert!(text(&ran.stderr).contains("File too large"), "{command}: {ran:?}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn names_do_not_steer_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = "$'a\\e[2J\\x7f\\u009b\\u202e\\u061c\\nerror: forged'";
+    for command in [
+        format!("--out {evil}"),
+        format!("--out {evil} # again"),
+        format!("rotate --out {evil}"),
+        format!("certs --out {evil}"),
+        format!("certs --client {evil}"),
+        format!("certs --server-name {evil}"),
+        format!("{evil}"),
+    ] {
+        let ran = bash(folder.path(), &format!("\"$keygen\" {command}"));
+        let said = format!("{}{}", text(&ran.stdout), text(&ran.stderr));
+        let steers = |c| c != '\n' && ciphermq_crypto::text::is_unsafe(c);
+        assert!(!said.contains(steers), "{command}: {said:?}");
+        assert!(said.contains("u{202e}"), "{command}: {said}");
+    }
 }

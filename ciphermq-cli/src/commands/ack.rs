@@ -5,7 +5,7 @@ use ciphermq_client::MessageId;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// Ack messages that were received, by their ids
 ///
@@ -35,8 +35,8 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 console.message(format_args!("Server confirmed ACK for message {message_id}"));
             }
             Err(error) => {
-                console.say(format_args!("Message {message_id}: {error}"));
-                sink::print(format!("{message_id}\n"))?;
+                console.message(format_args!("Message {message_id}: {error}"));
+                stdout::print(format!("{message_id}\n"))?;
                 failed.push(error);
             }
         }

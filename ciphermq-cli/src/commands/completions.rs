@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::args::Cli;
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// Print a script that completes these commands in a shell
 ///
@@ -21,7 +21,21 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "ciphermq-cli", &mut script);
-    sink::print(script)?;
+    let mut command = Cli::command();
+    match args.shell {
+        // clap_complete's script for bash takes the hyphen in the program's name for two different things, and would
+        // know no subcommand: it is made for a name without one, and then bound to ours.
+        Shell::Bash => {
+            let mut text = Vec::new();
+            clap_complete::generate(Shell::Bash, &mut command, "ciphermq_cli", &mut text);
+            let text = String::from_utf8_lossy(&text);
+            script.extend(
+                text.replace("default ciphermq_cli\n", "default ciphermq-cli\n")
+                    .into_bytes(),
+            );
+        }
+        shell => clap_complete::generate(shell, &mut command, "ciphermq-cli", &mut script),
+    }
+    stdout::print(script)?;
     Ok(Exit::Done)
 }

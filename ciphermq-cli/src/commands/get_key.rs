@@ -5,7 +5,7 @@ use ciphermq_client::{ClientId, keys};
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// Show a client's public key, as the server has it
 ///
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let Some(key) = key else {
         return Err(no_key(&args.client));
     };
-    sink::print(key.to_base64() + "\n")?;
+    stdout::print(key.to_base64() + "\n")?;
     console.say(format_args!(
         "Public key of {}, key id {}, SHA-256 fingerprint {}",
         args.client,

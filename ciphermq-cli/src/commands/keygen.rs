@@ -6,7 +6,7 @@ use keygen::{KeysArgs, Report, RotateArgs};
 use crate::connection::sentence;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// Make a receiver's key pair, or a new one in place of it
 ///
@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit, Failure> {
 
 /// The files on standard output, what to do next on standard error.
 pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure> {
-    sink::print(report.lines().map(|line| line + "\n").collect::<String>())?;
+    stdout::print(report.lines().map(|line| line + "\n").collect::<String>())?;
     for next in &report.next {
         console.hint(next);
     }
@@ -45,5 +45,9 @@ pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure>
 }
 
 pub(crate) fn failure(error: keygen::Error) -> Failure {
-    Failure::new(sentence(&error.to_string()), sentence(&error.help()))
+    let failure = Failure::new(sentence(&error.to_string()), sentence(&error.help()));
+    match error.is_usage() {
+        true => failure.with_exit(Exit::Usage),
+        false => failure,
+    }
 }

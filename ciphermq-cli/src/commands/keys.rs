@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// List this receiver's keys, and how many queued messages wait for each
 ///
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             "messages": key.messages,
             "held": key.key_id.as_ref().map(is_held),
         });
-        sink::print(format!("{line}\n"))?;
+        stdout::print(format!("{line}\n"))?;
         if key.key_id.as_ref().is_some_and(|id| !is_held(id)) {
             let messages = Messages(key.messages);
             console.warn(format_args!(
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         let id = id.to_string();
         if !waiting.iter().any(|key| key.key_id.as_ref() == Some(&id)) {
             let line = json!({ "key_id": id, "suite": suite, "messages": 0, "held": true });
-            sink::print(format!("{line}\n"))?;
+            stdout::print(format!("{line}\n"))?;
         }
     }
     Ok(Exit::Done)

@@ -1,9 +1,9 @@
 //! `rejected`: messages that their receivers could not use.
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
-use crate::console::Console;
+use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// List messages that their receivers could not use: those sent by this client, and those for it
 ///
@@ -20,21 +20,24 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .resolve(Identity::Receiver, PrivateKeyArgs::default())?;
     let client = settings.connect().await?;
     let mut after = None;
-    let mut count = 0;
+    let mut count = 0u64;
     loop {
         let page = client.rejected(after).await?;
         for message in &page.messages {
             let line = serde_json::to_string(message)
                 .map_err(|error| Failure::plain(format!("A rejected message cannot be shown: {error}.")))?;
-            sink::print(line + "\n")?;
+            stdout::print(line + "\n")?;
         }
-        count += page.messages.len();
+        count += page.messages.len() as u64;
         after = page.messages.last().map(|message| message.cursor());
         if !page.more || after.is_none() {
             break;
         }
     }
     client.close().await;
-    console.say(format_args!("{count} rejected messages"));
+    console.say(format_args!(
+        "{count} rejected {}",
+        Messages(count).verb("message", "messages")
+    ));
     Ok(Exit::Done)
 }

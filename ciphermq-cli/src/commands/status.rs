@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use ciphermq_client::Client;
+use ciphermq_client::Connection;
+use serde_json::json;
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// Show the server, the limits in force, and how this client is connected
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Print one JSON object, for programs
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -27,42 +32,81 @@ pub(crate) async fn run(args: Args) -> Result<Exit, Failure> {
     for _ in 0..PINGS {
         times.push(client.ping().await?);
     }
-    sink::print(describe(&client, &mut times))?;
+    let connection = client.connection();
     client.close().await;
+    if args.json {
+        stdout::print(json_of(&connection, &mut times))?;
+    } else {
+        table_of(&connection, &mut times).print()?;
+    }
     Ok(Exit::Done)
 }
 
-fn describe(client: &Client, times: &mut [Duration]) -> String {
-    let connection = client.connection();
+fn table_of(connection: &Connection, times: &mut [Duration]) -> Table {
     let server = &connection.server;
     let limits = &server.limits;
+    let seconds = |milliseconds| Duration::from_millis(milliseconds).as_secs_f64();
     let (least, median) = least_and_median(times);
-    format!(
-        "server        {} {}, protocol {}\n\
-         address       {}\n\
-         client id     {}\n\
-         tls           {}, {}, key exchange {}\n\
-         longest line  {} bytes\n\
-         prefetch      {} at most\n\
-         redelivery    after {} s of silence\n\
-         storage wait  {} s\n\
-         round trip    {:.3} ms at least, {:.3} ms median of {}\n",
-        server.server,
-        server.version,
-        server.protocol,
-        connection.address,
-        server.client_id,
-        connection.tls_version,
-        connection.cipher_suite,
-        connection.key_exchange,
-        limits.max_line_bytes,
-        limits.max_prefetch,
-        Duration::from_millis(limits.redelivery_timeout_ms).as_secs_f64(),
-        Duration::from_millis(limits.storage_wait_ms).as_secs_f64(),
-        least.as_secs_f64() * 1e3,
-        median.as_secs_f64() * 1e3,
-        times.len(),
-    )
+    let mut table = Table::new(14);
+    table.row(
+        "server",
+        format_args!(
+            "{} {}, protocol {}",
+            server.server, server.version, server.protocol
+        ),
+    );
+    table.row("address", &connection.address);
+    table.row("client id", &server.client_id);
+    table.row(
+        "tls",
+        format_args!(
+            "{}, {}, key exchange {}",
+            connection.tls_version, connection.cipher_suite, connection.key_exchange
+        ),
+    );
+    table.row("longest line", format_args!("{} bytes", limits.max_line_bytes));
+    table.row("prefetch", format_args!("{} at most", limits.max_prefetch));
+    table.row(
+        "redelivery",
+        format_args!("after {} s of silence", seconds(limits.redelivery_timeout_ms)),
+    );
+    table.row(
+        "storage wait",
+        format_args!("{} s", seconds(limits.storage_wait_ms)),
+    );
+    table.row(
+        "round trip",
+        format_args!(
+            "{:.3} ms at least, {:.3} ms median of {}",
+            milliseconds(least),
+            milliseconds(median),
+            times.len()
+        ),
+    );
+    table
+}
+
+/// The object that docs/cli.md describes, as a line.
+fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
+    let server = &connection.server;
+    let (least, median) = least_and_median(times);
+    let object = json!({
+        "server": { "name": server.server, "version": server.version, "protocol": server.protocol },
+        "address": connection.address,
+        "client_id": server.client_id,
+        "tls": {
+            "version": connection.tls_version,
+            "cipher_suite": connection.cipher_suite,
+            "key_exchange": connection.key_exchange,
+        },
+        "limits": server.limits,
+        "round_trip_ms": { "min": milliseconds(least), "median": milliseconds(median), "pings": times.len() },
+    });
+    format!("{object}\n")
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn least_and_median(times: &mut [Duration]) -> (Duration, Duration) {

@@ -5,8 +5,8 @@ use ciphermq_client::ClientId;
 use super::get_key::no_key;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
+use crate::console::table::Table;
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
 
 /// Verify a client's public key, as `send` does, and explain
 ///
@@ -52,24 +52,28 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     };
     let announced = &verified.announcement;
     let certificate = &verified.certificate;
-    let mut text = format!(
-        "certificate   {} of {}, {}, valid until {}\n\
-         issued by     the certificate authority of --ca\n\
-         signature     right\n\
-         epoch         {}\n\
-         valid         from {} until {}\n",
-        certificate.fingerprint(),
-        certificate.client_id(),
-        certificate.algorithm(),
-        certificate.not_after(),
-        announced.epoch,
-        announced.not_before,
-        announced.not_after,
+    let mut table = Table::new(14);
+    table.row(
+        "certificate",
+        format_args!(
+            "{} of {}, {}, valid until {}",
+            certificate.fingerprint(),
+            certificate.client_id(),
+            certificate.algorithm(),
+            certificate.not_after()
+        ),
+    );
+    table.row("issued by", "the certificate authority of --ca");
+    table.row("signature", "right");
+    table.row("epoch", announced.epoch);
+    table.row(
+        "valid",
+        format_args!("from {} until {}", announced.not_before, announced.not_after),
     );
     for key in &announced.keys {
-        text.push_str(&format!("key           {} {}\n", key.key_id(), key.suite()));
+        table.row("key", format_args!("{} {}", key.key_id(), key.suite()));
     }
-    sink::print(text)?;
+    table.print()?;
     if let Err(error) = pinned {
         return Err(Failure::new(
             format!("The key of {name} is {name}'s, but: {error}."),

@@ -7,6 +7,7 @@
 pub(crate) mod file;
 pub(crate) mod record;
 pub(crate) mod sink;
+pub(crate) mod stdout;
 
 pub(crate) use record::{Payload, Received, Unopened};
 pub(crate) use sink::Sink;

@@ -1,12 +1,13 @@
 //! A file, or standard output.
 
-use std::io::{self, Write as _, stdout};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{ClientId, MessageId};
 
 use super::file::{Found, OutputError, OutputFile, Place};
+use super::stdout;
 use crate::exit::Failure;
 
 /// Where the lines of received messages go.
@@ -115,11 +116,11 @@ impl Sink {
                     .append(lines, messages)
                     .map_err(|error| SinkError::Failed(error.into()));
             }
-            Self::Stream(Stream::Stdout) => {
-                let mut out = stdout().lock();
-                (out.write_all(lines).and_then(|()| out.flush()), Path::new("-"))
+            Self::Stream(Stream::Stdout) => (stdout::write(lines), Path::new("-")),
+            Self::Stream(Stream::Device(file, path)) => {
+                let lines = stdout::fit_for(file, lines);
+                (file.write_all(&lines), path.as_path())
             }
-            Self::Stream(Stream::Device(file, path)) => (file.write_all(lines), path.as_path()),
         };
         written.map_err(|error| match (error.kind(), path == Path::new("-")) {
             (io::ErrorKind::BrokenPipe, _) => SinkError::ReaderGone,
@@ -132,18 +133,5 @@ impl Sink {
                 .into(),
             ),
         })
-    }
-}
-
-/// Prints data on standard output.
-///
-/// # Errors
-///
-/// [`Failure`] if it cannot be written; a reader that has gone is none.
-pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
-    let mut out = stdout().lock();
-    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) => Failure::stdout(&error).map_or(Ok(()), Err),
     }
 }

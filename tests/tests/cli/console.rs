@@ -126,3 +126,117 @@ pub(crate) async fn data_alone_on_standard_output(scene: Scene) {
     }
     assert!(!desk.path("data/received_messages.jsonl").exists() || desk.received().is_empty());
 }
+
+/// What stands on a terminal's lines in the end, of what was written to it.
+fn screen(written: &str) -> Vec<String> {
+    let (mut lines, mut row, mut column) = (vec![Vec::<char>::new()], 0usize, 0usize);
+    let mut chars = written.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => row += 1,
+            '\x1b' => {
+                assert_eq!(chars.next(), Some('['));
+                let mut number = String::new();
+                let command = loop {
+                    match chars.next().expect("a whole sequence") {
+                        c if c.is_ascii_digit() || matches!(c, ';' | '?') => number.push(c),
+                        c => break c,
+                    }
+                };
+                let count = number.parse().unwrap_or(1);
+                match command {
+                    'A' => row = row.saturating_sub(count),
+                    'B' => row += count,
+                    'G' => column = count - 1,
+                    'K' if number == "2" => lines[row].clear(),
+                    'K' => lines[row].truncate(column),
+                    'm' | 'l' | 'h' => {}
+                    other => panic!("a sequence that this screen does not know: {number}{other}"),
+                }
+            }
+            c => {
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+        lines.resize(lines.len().max(row + 1), Vec::new());
+    }
+    let text = |line: Vec<char>| line.into_iter().collect::<String>().trim_end().to_owned();
+    lines
+        .into_iter()
+        .map(text)
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+pub(crate) async fn a_bar_leaves_nothing_behind(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    let lines: String = (0..3_000).map(|n| format!("message {n}\n")).collect();
+    desk.write("lines.txt", lines);
+    let program = ciphermq_tests::binaries::binary("ciphermq-cli");
+    let line = format!(
+        "stty cols 200; '{}' send --to {} --file lines.txt",
+        program.display(),
+        desk.receiver
+    );
+    let shown = desk.in_a_terminal(&line).run().await.success();
+    assert!(
+        shown.stdout.contains(" acknowledged, "),
+        "a bar was shown: {:?}",
+        shown.stdout
+    );
+    let lines = screen(&shown.stdout);
+    for line in &lines {
+        said("SENDER", line);
+    }
+    assert!(
+        lines
+            .last()
+            .expect("a summary")
+            .contains("3000 sent, 3000 acknowledged"),
+        "{lines:?}"
+    );
+    // Notices while it is shown: an output without a line of its own is told, and later what has come.
+    let line = format!(
+        "stty cols 200; '{}' receive --count 3000 --idle-exit 20",
+        program.display()
+    );
+    let shown = desk.in_a_terminal(&line).run().await.success();
+    assert!(
+        shown.stdout.contains(" received, "),
+        "a bar was shown: {:?}",
+        shown.stdout
+    );
+    for line in screen(&shown.stdout) {
+        said("RECEIVER", &line);
+    }
+}
+
+pub(crate) async fn the_log_has_colours_on_a_terminal_only(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let program = ciphermq_tests::binaries::binary("ciphermq-cli");
+    let line = format!("'{}' status -vvv", program.display());
+    let terminal = desk
+        .in_a_terminal(&line)
+        .env("NO_COLOR", "")
+        .run()
+        .await
+        .success();
+    assert!(terminal.stdout.contains("\x1b["), "{:?}", terminal.stdout);
+    let plain = desk
+        .in_a_terminal(&line)
+        .env("NO_COLOR", "1")
+        .run()
+        .await
+        .success();
+    assert!(!plain.stdout.contains('\x1b'), "{:?}", plain.stdout);
+    let piped = desk.cli("status").arg("-vvv").run().await.success();
+    assert!(!piped.stderr.contains('\x1b'), "{:?}", piped.stderr);
+    for log in [&terminal.stdout, &plain.stdout, &piped.stderr] {
+        assert!(log.contains("connected"), "{log:?}");
+    }
+}

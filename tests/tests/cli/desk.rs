@@ -88,6 +88,15 @@ impl Desk {
             .env("CIPHERMQ_SERVER", &self.address)
     }
 
+    /// A line of a shell, in the folder and in a terminal of its own, which is what stands on its standard output.
+    pub(crate) fn in_a_terminal(&self, line: &str) -> Cli {
+        Cli::program("script")
+            .args(["-qefc", line, "/dev/null"])
+            .current_dir(self.folder.path())
+            .env("CIPHERMQ_SERVER", &self.address)
+            .env("SHELL", "/bin/sh")
+    }
+
     /// `send --to <receiver>`.
     pub(crate) fn send(&self) -> Cli {
         self.cli("send").args(["--to", &self.receiver])

@@ -35,11 +35,7 @@ pub(crate) async fn lines_of_a_file(scene: Scene) {
     let sent = desk.send().args(["--file", "lines.txt"]).run().await.success();
     assert_eq!(sent.stdout, "");
     assert_eq!(counts(&sent), [4, 4, 0]);
-    assert!(
-        sent.stderr.contains("2 empty line(s) left out"),
-        "{}",
-        sent.stderr
-    );
+    assert!(sent.stderr.contains("2 empty lines left out"), "{}", sent.stderr);
     desk.receive(4).await;
     assert_eq!(desk.texts(), ["one", " two ", "three\r", "last"]);
     desk.expect_empty_queue(&scene.server).await;

@@ -39,8 +39,17 @@ pub(crate) async fn an_idle_end(scene: Scene) {
 
 pub(crate) async fn signals_end_it_well(scene: Scene) {
     let desk = Desk::of(&scene);
-    for (signal, text) in [(Signal::TERM, "one"), (Signal::INT, "two")] {
-        let mut receiver = desk.receiving(&["-v"]).await;
+    for (signal, text) in [
+        (Signal::TERM, "one"),
+        (Signal::INT, "two"),
+        (Signal::HUP, "three"),
+    ] {
+        let receiver = desk.cli("receive").arg("-v");
+        // Whoever runs the tests may have them ignore it.
+        let mut receiver = receiver
+            .under(&["env", "--default-signal=HUP"].map(str::to_owned))
+            .spawn();
+        receiver.stderr.expect("Receiving from").await;
         desk.send_messages(&[text]).await;
         receiver.stderr.expect("Stored message").await;
         receiver.signal(signal);
@@ -48,7 +57,55 @@ pub(crate) async fn signals_end_it_well(scene: Scene) {
         // Acked before the end: nothing comes again.
         desk.expect_empty_queue(&scene.server).await;
     }
-    assert_eq!(desk.texts(), ["one", "two"]);
+    assert_eq!(desk.texts(), ["one", "two", "three"]);
+}
+
+pub(crate) async fn signals_that_do_not_end_it(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let receiver = desk.cli("receive").arg("-v");
+    // As nohup starts it.
+    let mut receiver = receiver
+        .under(&["env", "--ignore-signal=HUP"].map(str::to_owned))
+        .spawn();
+    receiver.stderr.expect("Receiving from").await;
+    for signal in [Signal::HUP, Signal::PIPE, Signal::XFSZ] {
+        receiver.signal(signal);
+    }
+    desk.send_messages(&["after them"]).await;
+    receiver.stderr.expect("Server confirmed ACK").await;
+    receiver.signal(Signal::TERM);
+    assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
+    assert_eq!(desk.texts(), ["after them"]);
+}
+
+/// A terminal that is closed sends SIGHUP, and the shell in it sends it again: one end, and a clean one.
+pub(crate) async fn a_closed_terminal_ends_a_sender_well(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143), (Signal::INT, 130)] {
+        let pipe = desk.path(&format!("pipe-{code}"));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo runs").success());
+        let sender = desk.send().arg("-v").arg("--file").arg(&pipe);
+        let mut sender = sender
+            .under(&["env", "--default-signal=HUP"].map(str::to_owned))
+            .spawn();
+        let mut input = std::fs::File::create(&pipe).expect("the other end");
+        std::io::Write::write_all(&mut input, format!("sent {code}\n").as_bytes()).expect("a line");
+        sender.stderr.expect("Encrypted message").await;
+        sender.signal(signal);
+        if signal == Signal::HUP && sender.try_ended().is_none() {
+            sender.signal(signal);
+        }
+        assert_eq!(sender.ended(PATIENCE).await.code(), Some(code), "{signal:?}");
+        // What was sent is settled, and told.
+        let said = sender.stderr.text();
+        assert!(
+            said.contains("1 sent, 1 acknowledged, 0 unacknowledged"),
+            "{said}"
+        );
+    }
+    desk.receive(3).await;
 }
 
 pub(crate) async fn one_output_has_one_receiver(scene: Scene) {

@@ -123,6 +123,43 @@ pub(crate) async fn status(scene: Scene) {
     assert!(value("longest line").starts_with("16777216 bytes"));
     assert!(value("round trip").contains(" ms median"), "{}", status.stdout);
     assert_eq!(status.stderr, "");
+
+    let status = desk.cli("status").arg("--json").run().await.success();
+    assert_eq!(status.stdout.lines().count(), 1, "{}", status.stdout);
+    let object: serde_json::Value = serde_json::from_str(&status.stdout).expect("one JSON object");
+    assert_eq!(object["server"]["name"], "ciphermq-server");
+    assert_eq!(object["server"]["protocol"], 1);
+    assert_eq!(object["client_id"], *desk.sender);
+    let address = object["address"].as_str().expect("an address");
+    assert!(
+        address.ends_with(&scene.server.address().port().to_string()),
+        "{address}"
+    );
+    assert_eq!(object["tls"]["version"], "TLSv1.3");
+    assert_eq!(object["tls"]["key_exchange"], "X25519MLKEM768");
+    assert_eq!(object["limits"]["max_line_bytes"], 16_777_216);
+    assert!(object["limits"]["redelivery_timeout_ms"].is_u64());
+    let trip = &object["round_trip_ms"];
+    assert!(
+        trip["min"].as_f64() <= trip["median"].as_f64() && trip["pings"] == 11,
+        "{trip}"
+    );
+    // The fields are those that are documented.
+    let documented = include_str!("../../../docs/cli.md").lines();
+    let documented = documented
+        .filter(|line| line.starts_with("{\"address\""))
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an example"))
+        .next()
+        .expect("the example of `status --json`");
+    let names = |value: &serde_json::Value| {
+        let object = value.as_object().expect("an object");
+        let names = object.iter().flat_map(|(name, value)| {
+            let inner = value.as_object().into_iter().flat_map(serde_json::Map::keys);
+            std::iter::once(name.clone()).chain(inner.map(move |field| format!("{name}.{field}")))
+        });
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&object), names(&documented));
 }
 
 /// The same connection from flags, variables and a file; a flag wins over a variable, a variable over the file.

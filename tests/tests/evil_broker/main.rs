@@ -17,6 +17,7 @@ mod packed;
 mod replays;
 mod secrets;
 mod senders;
+mod terminal;
 
 use ciphermq_client::Identity;
 use ciphermq_tests::Authority;

@@ -12,7 +12,7 @@ use super::sending::{publishers, send};
 use super::stopwatch::Stopwatch;
 use super::surroundings;
 use super::target::{Role, Target};
-use crate::console::{Console, Grouped};
+use crate::console::Console;
 use crate::exit::Failure;
 
 /// Does it all.
@@ -68,10 +68,7 @@ pub(super) async fn run(
         .map(|client| client.server().version)
         .unwrap_or_default();
     if plan.mode == Mode::Publish && matches!(target, Target::Running { .. }) {
-        console.say(format_args!(
-            "Taking {} messages out again",
-            Grouped(plan.messages)
-        ));
+        console.say(format_args!("Taking {} messages out again", plan.messages));
         let ready = consumers(&lanes, plan, &keyring).await?;
         finished(receive(ready, &lanes, run)).await?;
     }

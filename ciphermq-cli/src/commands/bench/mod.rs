@@ -28,7 +28,7 @@ mod target;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 use crate::signals::Signals;
 
 use self::plan::{PlanArgs, SpawnArgs};
@@ -81,7 +81,11 @@ async fn measure(args: Args, console: Console) -> Result<Exit, Failure> {
     };
     let measured = load::run(&target, &plan, &args.spawn, &console).await?;
     let report = report::Report::new(&plan, &args.spawn, &target, measured);
-    sink::print(if args.json { report.json()? } else { report.table() })?;
+    if args.json {
+        stdout::print(report.json()?)?;
+    } else {
+        report.table().print()?;
+    }
     target.end().await?;
     Ok(Exit::Done)
 }

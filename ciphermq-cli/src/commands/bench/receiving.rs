@@ -9,7 +9,6 @@ use super::lane::{Lane, unopenable};
 use super::latencies::{self, Latencies};
 use super::payload::Run;
 use super::plan::PlanArgs;
-use crate::console::Grouped;
 use crate::exit::Failure;
 
 /// Nothing has come for so long: something is broken.
@@ -54,8 +53,8 @@ async fn receive_all(mut consumer: Consumer, expected: u64, run: Run) -> Result<
                     format!(
                         "Nothing has come for {} s; {} of {} messages had.",
                         STALLED.as_secs(),
-                        Grouped(latencies.len()),
-                        Grouped(expected)
+                        latencies.len(),
+                        expected
                     ),
                     "See the server's log. Is somebody else receiving from the benchmark's queues?",
                 ));

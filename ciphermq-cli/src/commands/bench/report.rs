@@ -1,6 +1,5 @@
 //! What was measured: a table for people, one JSON object for programs.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,7 +7,7 @@ use serde::Serialize;
 use super::latencies::Latencies;
 use super::plan::{Mode, PlanArgs, SpawnArgs};
 use super::target::{Cost, Target};
-use crate::console::Grouped;
+use crate::console::table::Table;
 use crate::exit::Failure;
 
 /// What a run has shown.
@@ -116,12 +115,9 @@ impl Report {
         Ok(json + "\n")
     }
 
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, value: String| {
-            // Writing to a text cannot fail.
-            let _ = writeln!(text, "{name:<14} {value}");
-        };
+    pub(super) fn table(&self) -> Table {
+        let mut table = Table::new(15);
+        let mut line = |name: &str, value: String| table.row(name, value);
         let way = match self.mode {
             Mode::EndToEnd => "end to end",
             Mode::Publish => "published",
@@ -131,19 +127,14 @@ impl Report {
             "messages",
             format!(
                 "{} of {} bytes, {way}, sealed with {}",
-                Grouped(self.messages),
-                Grouped(self.size.into()),
-                self.suite
+                self.messages, self.size, self.suite
             ),
         );
         line(
             "load",
             format!(
                 "{} sending, {} receiving, window {}, batches of {}",
-                self.senders,
-                self.receivers,
-                Grouped(self.window.into()),
-                self.batch
+                self.senders, self.receivers, self.window, self.batch
             ),
         );
         line("time", format!("{:.3} s", self.seconds));
@@ -151,7 +142,7 @@ impl Report {
             "throughput",
             format!(
                 "{} messages/s, {:.1} MB/s of payloads",
-                Grouped(whole(self.messages_per_second)),
+                whole(self.messages_per_second),
                 self.payload_bytes_per_second / 1e6
             ),
         );
@@ -182,7 +173,7 @@ impl Report {
         };
         process("server", self.server_cpu_seconds, self.server_peak_memory_bytes);
         process("clients", self.client_cpu_seconds, self.client_peak_memory_bytes);
-        text
+        table
     }
 }
 

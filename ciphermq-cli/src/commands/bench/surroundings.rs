@@ -9,7 +9,7 @@ use super::payload::{Payload, Run};
 use super::plan::{PlanArgs, SpawnArgs};
 use super::sending::acknowledged;
 use super::target::{Role, Target};
-use crate::console::{Console, Grouped};
+use crate::console::Console;
 use crate::exit::Failure;
 
 /// Whatever is to be there beside the load: queues, waiting messages, connections. The latter live as long as the result.
@@ -32,10 +32,7 @@ pub(super) async fn set_up(
         lane.client.bind(&queue, &lane.exchange, &routing_key).await?;
     }
     if spawn.backlog > 0 {
-        console.say(format_args!(
-            "Filling the queue with {} messages",
-            Grouped(spawn.backlog)
-        ));
+        console.say(format_args!("Filling the queue with {} messages", spawn.backlog));
         let absent = target.connect(Role::Absent).await?;
         announce(&absent, keyring).await?;
         let sender = target.connect(Role::Sender(0)).await?;

@@ -8,7 +8,6 @@
 
 mod compare;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,10 +16,11 @@ use tokio::process::Command;
 
 use self::compare::Expected;
 use super::keygen::failure as keygen_failure;
-use crate::console::{Console, Grouped, Verbosity};
+use crate::console::pace::rate;
+use crate::console::table::Table;
+use crate::console::{Console, Verbosity};
 use crate::exit::{Exit, Failure};
 use crate::local::{self, Child, ENDING, Logging, READY};
-use crate::output::sink;
 use crate::signals::Signals;
 
 /// Run the whole thing once: certificates, server, receiver, sender, real messages, all throwaway
@@ -119,7 +119,7 @@ impl Demo {
         let mut receiver = self.start_receiver(&address).await?;
         self.console.say(format_args!(
             "Sending {} messages of {}",
-            Grouped(self.expected.count()),
+            self.expected.count(),
             self.file.display()
         ));
         let started = Instant::now();
@@ -134,7 +134,7 @@ impl Demo {
         server.terminate()?;
         server.ended_well(Some(ENDING)).await?;
         self.expected.compare(&self.folder.join(OUTPUT))?;
-        sink::print(self.result(&measured))?;
+        self.result(&measured).print()?;
         Ok(Exit::Done)
     }
 
@@ -180,54 +180,36 @@ impl Demo {
         command
     }
 
-    fn result(&self, measured: &Measured) -> String {
+    fn result(&self, measured: &Measured) -> Table {
         let count = self.expected.count();
-        let rate = |duration: Duration| {
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a rate for people"
-            )]
-            Grouped((count as f64 / duration.as_secs_f64().max(1e-9)) as u64)
-        };
         let (sending, whole) = (measured.sending, measured.whole);
-        let mut text = String::new();
-        let mut line = |name: &str, value: String| {
-            // Writing to a text cannot fail.
-            let _ = writeln!(text, "{name:<10} {value}");
-        };
-        line(
+        let mut table = Table::new(11);
+        table.row(
             "sent",
-            format!(
-                "{} messages, all acknowledged, in {:.2} s ({}/s)",
-                Grouped(count),
+            format_args!(
+                "{count} messages, all acknowledged, in {:.2} s ({:.0}/s)",
                 sending.as_secs_f64(),
-                rate(sending)
+                rate(count, sending)
             ),
         );
-        line(
+        table.row(
             "received",
-            format!(
-                "{} messages, end to end in {:.2} s ({}/s)",
-                Grouped(count),
+            format_args!(
+                "{count} messages, end to end in {:.2} s ({:.0}/s)",
                 whole.as_secs_f64(),
-                rate(whole)
+                rate(count, whole)
             ),
         );
-        line(
-            "compared",
-            "every line arrived exactly once, byte for byte".to_owned(),
-        );
-        line("output", self.folder.join(OUTPUT).display().to_string());
-        line(
+        table.row("compared", "every line arrived exactly once, byte for byte");
+        table.row("output", self.folder.join(OUTPUT).display());
+        table.row(
             "folder",
-            format!(
+            format_args!(
                 "{} (certificates, keys, database, logs; it stays: remove it when you like)",
                 self.folder.display()
             ),
         );
-        text
+        table
     }
 }
 

@@ -6,7 +6,7 @@ use ciphermq_client::Message;
 use ciphermq_client::dedup::{Deduplication as _, GapWatch, Intervals, Recorder, StreamGaps};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::console::{Console, Grouped, Messages};
+use crate::console::{Console, Messages};
 
 /// A gap is told when it was there at two looks in a row. All tries of a publish take half of this, unless told
 /// otherwise, and what a receiver has in its hands when it dies comes again sooner.
@@ -94,7 +94,7 @@ impl Gaps {
             1 => ". The first one may have been sent before this output was begun".to_owned(),
             count => format!(
                 ". The first {} may have been sent before this output was begun",
-                Grouped(count)
+                count
             ),
         };
         self.console.warn(format_args!(

@@ -7,6 +7,7 @@
 //! ```
 
 mod batch;
+mod busy;
 mod gaps;
 mod idle;
 mod opening;

@@ -3,7 +3,7 @@
 use ciphermq_client::dedup::Recorder;
 
 use super::Args;
-use crate::console::{Console, Grouped, Messages};
+use crate::console::{Console, Messages};
 use crate::exit::Failure;
 use crate::output::{Sink, file};
 
@@ -54,7 +54,7 @@ pub(super) fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recor
     if found.messages > 0 {
         console.message(format_args!(
             "{} of them were read from its end, the others are known from the checkpoint",
-            Grouped(found.messages)
+            found.messages
         ));
     }
     Ok((sink, recorder))

@@ -7,12 +7,14 @@ use ciphermq_client::{ConsumeError, Consumer, Event, Events, Message, OpenError,
 use tokio::task::JoinHandle;
 
 use super::batch::{Batch, Written};
+use super::busy::Busy;
 use super::gaps::Gaps;
 use super::idle::Idle;
 use super::place;
 use super::settle::Settling;
 use crate::connection::Settings;
-use crate::console::{Console, Grouped};
+use crate::console::Console;
+use crate::console::pace::{Pace, rate};
 use crate::exit::{Exit, Failure};
 use crate::output::sink::SinkError;
 use crate::output::{Sink, file};
@@ -51,8 +53,8 @@ pub(super) struct Receiver {
     written: u64,
     events: Events,
     is_connected: bool,
-    /// From the first message taken to the last one written.
-    busy: Option<(Instant, Instant)>,
+    busy: Busy,
+    pace: Pace,
 }
 
 /// What a receiver is asked to do.
@@ -85,7 +87,8 @@ impl Receiver {
             written: 0,
             events: consumer.events(),
             is_connected: true,
-            busy: None,
+            busy: Busy::default(),
+            pace: Pace::default(),
             consumer,
             console,
         }
@@ -131,15 +134,9 @@ impl Receiver {
         console.bar().finish_and_clear();
         let missing = match gaps.map_or(0, |gaps| gaps.finish()) {
             0 => String::new(),
-            missing => format!(", {} missing", Grouped(missing)),
+            missing => format!(", {} missing", missing),
         };
-        let elapsed = busy.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = if elapsed > 0.0 {
-            written as f64 / elapsed
-        } else {
-            0.0
-        };
+        let (elapsed, rate) = (busy.time().as_secs_f64(), rate(written, busy.time()));
         console.say(format_args!(
             "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
             settling.confirmed(),
@@ -218,7 +215,8 @@ impl Receiver {
         match item {
             Ok(message) => {
                 self.taken += 1;
-                self.busy.get_or_insert_with(|| (Instant::now(), Instant::now()));
+                let works = self.writing.is_some() || !self.gathered.is_empty();
+                self.busy.came(Instant::now(), works);
                 self.tell_opened(&message);
                 if let Some(gaps) = &mut self.gaps {
                     gaps.saw(&message);
@@ -274,12 +272,14 @@ impl Receiver {
         match written {
             Ok(written) => {
                 self.written += u64::try_from(written.messages.len()).unwrap_or(u64::MAX);
-                if let Some((_, last)) = &mut self.busy {
-                    *last = Instant::now();
+                let now = Instant::now();
+                if !written.messages.is_empty() {
+                    self.busy.wrote(now);
                 }
+                let per_second = self.pace.per_second(now, self.written);
                 self.console
                     .bar()
-                    .set_message(format!("{} received", Grouped(self.written)));
+                    .set_message(format!("{} received, {per_second:.0}/s", self.written));
                 self.settling.begin(written);
                 Ok(None)
             }

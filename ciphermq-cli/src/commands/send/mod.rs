@@ -209,7 +209,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     match stop {
         _ if summary.unacknowledged > 0 => {
             if let Some(Stop::Input(failure)) = stop {
-                console.warn(failure);
+                console.warn(failure.in_one_line());
             }
             Err(report.failure(summary.unacknowledged))
         }

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ciphermq_client::error::{PublishError, PublishErrorKind};
 use ciphermq_client::{ClientId, MessageId, Outcome, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{PROGRESS, Settled};
-use crate::console::{Console, Grouped, Messages};
+use crate::console::pace::{Left, Pace, rate};
+use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
-use crate::output::sink;
+use crate::output::stdout;
 
 /// Counts and tells. It is filled by the connection's task through an observer, and emptied by the task that sends: as
 /// that one empties it before it sends the next message, what waits in it is bounded by the publisher's window.
@@ -30,6 +31,9 @@ pub(super) struct Report {
     /// The same command goes on under the same ids.
     resumes: bool,
     redraw: tokio::time::Interval,
+    pace: Pace,
+    /// How many bytes there are in all, if that is known.
+    total: Option<u64>,
 }
 
 impl Report {
@@ -69,6 +73,8 @@ impl Report {
             must_stop: false,
             resumes: false,
             redraw,
+            pace: Pace::default(),
+            total,
         };
         (report, observer)
     }
@@ -139,23 +145,25 @@ impl Report {
         self.must_stop |= !is_about_one_message(error.kind());
         let entry = self.failures.entry(name(error.kind())).or_insert((0, error));
         entry.0 += 1;
-        let console = self.console.clone();
-        console.bar().suspend(|| sink::print(format!("{message_id}\n")))
+        stdout::print(format!("{message_id}\n"))
     }
 
-    fn draw(&self) {
+    fn draw(&mut self) {
         let bar = self.console.bar();
         if bar.is_hidden() {
             return;
         }
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
-        bar.set_position(self.bytes);
-        bar.set_message(format!(
-            "{} acknowledged, {} not yet, {:.0}/s",
-            Grouped(acknowledged),
-            Grouped(self.sent.saturating_sub(acknowledged)),
-            per_second(acknowledged, bar.elapsed()),
-        ));
+        let per_second = self.pace.per_second(Instant::now(), acknowledged);
+        // The bar is about bytes, as only they are known beforehand: those of an average message.
+        let done = share(self.bytes, acknowledged, self.sent);
+        let left = self.total.map_or(String::new(), |total| {
+            let rest = total.saturating_sub(done);
+            let rest = share(rest, self.sent, self.bytes.max(1));
+            Left { rest, per_second }.to_string()
+        });
+        bar.set_position(done);
+        bar.set_message(format!("{acknowledged} acknowledged, {per_second:.0}/s{left}"));
     }
 
     /// The summary line.
@@ -166,10 +174,11 @@ impl Report {
             "{} sent, {acknowledged} acknowledged, {unacknowledged} unacknowledged in {:.3} s ({:.0}/s)",
             self.sent,
             elapsed.as_secs_f64(),
-            per_second(acknowledged, elapsed),
+            rate(acknowledged, elapsed),
         );
         if self.empty_lines > 0 {
-            line += &format!(", {} empty line(s) left out", self.empty_lines);
+            let lines = if self.empty_lines == 1 { "line" } else { "lines" };
+            line += &format!(", {} empty {lines} left out", self.empty_lines);
         }
         self.console.say(line);
     }
@@ -210,9 +219,10 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-fn per_second(count: u64, elapsed: Duration) -> f64 {
-    count as f64 / elapsed.as_secs_f64().max(1e-9)
+/// `part` of `whole`, of this amount.
+fn share(amount: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(amount) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 /// Whether the next message may well fare better. If not, sending on would only make the list longer.
@@ -276,8 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_finite() {
-        assert!(per_second(5, Duration::ZERO).is_finite());
-        assert!((per_second(5, Duration::from_secs(2)) - 2.5).abs() < 1e-9);
+    fn shares_are_exact_and_never_of_nothing() {
+        assert_eq!(share(1000, 1, 4), 250);
+        assert_eq!(share(u64::MAX, 7, 7), u64::MAX);
+        assert_eq!(share(5, 1, 0), 5);
     }
 }

@@ -6,11 +6,17 @@
 //!
 //! Times are UTC. On a terminal, and without `-v`, a progress bar stands below the lines.
 
-use std::fmt;
-use std::io::{IsTerminal as _, Write as _, stderr};
+pub(crate) mod pace;
+pub(crate) mod stderr;
+pub(crate) mod table;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use std::fmt;
+
+use ciphermq_client::text::Escaped;
+use indicatif::ProgressBar;
 use jiff::Timestamp;
+
+use crate::exit::Failure;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,36 +70,30 @@ impl Verbosity {
     }
 }
 
-/// One speaker's way to stderr. Clones share the progress bar.
+/// One speaker's way to standard error.
 #[derive(Debug, Clone)]
 pub(crate) struct Console {
     role: Role,
     verbosity: Verbosity,
-    bar: ProgressBar,
 }
 
 impl Console {
-    /// A console without a progress bar.
+    /// Of this speaker.
     pub(crate) fn new(role: Role, verbosity: Verbosity) -> Self {
-        Self {
-            role,
-            verbosity,
-            bar: ProgressBar::hidden(),
-        }
+        Self { role, verbosity }
     }
 
-    /// Shows `bar` below the lines if stderr is a terminal and the lines leave it room.
-    pub(crate) fn with_bar(mut self, bar: ProgressBar) -> Self {
-        if self.verbosity == Verbosity::Normal && stderr().is_terminal() {
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            self.bar = bar;
+    /// Shows `bar` below the lines, everybody's, if stderr is a terminal and the lines leave it room.
+    pub(crate) fn with_bar(self, bar: ProgressBar) -> Self {
+        if self.verbosity == Verbosity::Normal && stderr::is_terminal() {
+            stderr::show_bar(bar);
         }
         self
     }
 
     /// The progress bar; setting a hidden one does nothing.
-    pub(crate) fn bar(&self) -> &ProgressBar {
-        &self.bar
+    pub(crate) fn bar(&self) -> ProgressBar {
+        stderr::bar()
     }
 
     /// Whether lines a message are wanted: where they aren't, none need be made.
@@ -116,7 +116,7 @@ impl Console {
     /// Something to know or to do next, told unless quiet, as it is: it is about no moment.
     pub(crate) fn hint(&self, text: impl fmt::Display) {
         if self.verbosity >= Verbosity::Normal {
-            let _ = writeln!(stderr().lock(), "{text}");
+            stderr::line(text);
         }
     }
 
@@ -133,60 +133,25 @@ impl Console {
     }
 
     fn line(&self, text: &dyn fmt::Display) {
-        let line = stamped(Timestamp::now(), self.role, text);
-        // A closed stderr ends nothing: the work is what counts.
-        self.bar.suspend(|| {
-            let _ = stderr().lock().write_all(line.as_bytes());
-        });
+        stderr::line(stamped(Timestamp::now(), self.role, text));
     }
+}
+
+/// Tells why the program ends: what happened, and below it what to do.
+pub(crate) fn error(failure: &Failure) {
+    stderr::clear_bar();
+    stderr::lines(format_args!("error: {failure}"));
 }
 
 fn stamped(now: Timestamp, role: Role, text: &dyn fmt::Display) -> String {
     format!(
-        "[{}] [{role}] {}\n",
+        "[{}] [{role}] {}",
         now.strftime("%Y-%m-%d %H:%M:%S"),
-        OneLine(text)
+        Escaped(text)
     )
 }
 
-/// A text with its control characters escaped: what comes from elsewhere must neither break lines nor steer
-/// the terminal.
-struct OneLine<'a>(&'a dyn fmt::Display);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find(char::is_control) {
-            let (before, from) = rest.split_at(at);
-            let mut chars = from.chars();
-            let escaped = chars.next().map(char::escape_default);
-            f.write_str(before)?;
-            escaped.map_or(Ok(()), |escaped| write!(f, "{escaped}"))?;
-            rest = chars.as_str();
-        }
-        f.write_str(rest)
-    }
-}
-
-/// A number with thin groups of three, as people read it: `17,518`.
-pub(crate) struct Grouped(pub(crate) u64);
-
-impl fmt::Display for Grouped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        let mut text = String::with_capacity(digits.len() * 4 / 3);
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                text.push(',');
-            }
-            text.push(digit);
-        }
-        f.pad(&text)
-    }
-}
-
-/// So many messages: `1 message`, `17,518 messages`.
+/// So many messages: `1 message`, `17518 messages`. Numbers have one form wherever they stand: their digits.
 pub(crate) struct Messages(pub(crate) u64);
 
 impl Messages {
@@ -199,7 +164,7 @@ impl Messages {
 impl fmt::Display for Messages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = self.verb("message", "messages");
-        write!(f, "{} {noun}", Grouped(self.0))
+        write!(f, "{} {noun}", self.0)
     }
 }
 
@@ -210,7 +175,7 @@ mod tests {
     #[test]
     fn one_message_is_one() {
         let texts = [0, 1, 2, 1000].map(|count| Messages(count).to_string());
-        assert_eq!(texts, ["0 messages", "1 message", "2 messages", "1,000 messages"]);
+        assert_eq!(texts, ["0 messages", "1 message", "2 messages", "1000 messages"]);
     }
 
     #[test]
@@ -218,11 +183,11 @@ mod tests {
         let at = "2025-09-08T07:03:00.9Z".parse().unwrap();
         assert_eq!(
             stamped(at, Role::Sender, &"Server ACK received for message m-1"),
-            "[2025-09-08 07:03:00] [SENDER] Server ACK received for message m-1\n"
+            "[2025-09-08 07:03:00] [SENDER] Server ACK received for message m-1"
         );
         assert_eq!(
             stamped(at, Role::Receiver, &"Server confirmed ACK"),
-            "[2025-09-08 07:03:00] [RECEIVER] Server confirmed ACK\n"
+            "[2025-09-08 07:03:00] [RECEIVER] Server confirmed ACK"
         );
     }
 
@@ -232,7 +197,7 @@ mod tests {
         let line = stamped(at, Role::Receiver, &"a\n[fake] \x1b[31mZürich\u{7f}");
         assert_eq!(
             line,
-            "[1970-01-01 00:00:00] [RECEIVER] a\\n[fake] \\u{1b}[31mZürich\\u{7f}\n"
+            "[1970-01-01 00:00:00] [RECEIVER] a\\n[fake] \\u{1b}[31mZürich\\u{7f}"
         );
     }
 
@@ -242,19 +207,5 @@ mod tests {
         assert!(levels.is_sorted());
         assert_eq!(levels[0], Verbosity::Normal);
         assert_eq!(Verbosity::of(true, 3), Verbosity::Quiet);
-    }
-
-    #[test]
-    fn numbers_are_grouped_in_threes() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (17_518, "17,518"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(Grouped(number).to_string(), text);
-        }
-        assert_eq!(format!("{:>6}", Grouped(10)), "    10");
     }
 }
