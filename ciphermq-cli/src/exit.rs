@@ -77,7 +77,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// An error as a person needs it: what happened, what to do, and the code to end with.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     what: String,
     advice: Option<String>,
@@ -131,6 +131,14 @@ impl Failure {
         let advice = self.advice.iter().flat_map(|advice| advice.lines());
         let parts: Vec<&str> = std::iter::once(self.what.as_str()).chain(advice).collect();
         parts.join(" ")
+    }
+
+    /// Both parts, the second below the first, for a failure that is made of several.
+    pub(crate) fn text(&self) -> String {
+        match &self.advice {
+            Some(advice) => format!("{}\n{advice}", self.what),
+            None => self.what.clone(),
+        }
     }
 
     /// The code to end with.

@@ -4,7 +4,8 @@
 //! cargo run --example resume -- receiver_1 readings.txt
 //! ```
 //!
-//! The checkpoint stands beside the file, as `readings.txt.stream`. A file that was changed meanwhile is refused.
+//! The checkpoint stands beside the file, as `readings.txt.stream`. Lines that are appended to the file are published by
+//! the next run, as a stream of their own. A file that was changed otherwise is refused.
 
 #![expect(clippy::print_stdout, reason = "an example talks to people")]
 
@@ -31,32 +32,54 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .connect()
         .await?;
 
-    // The same position must always be the same message: so the input is recognised by its hash.
+    // Whole lines only: what is still being written is for the next run.
     let text = std::fs::read_to_string(&file)?;
-    let fingerprint: String = Sha256::digest(&text)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let text = text
+        .rfind('\n')
+        .and_then(|end| text.get(..=end))
+        .unwrap_or_default();
     let mut stream = ResumableStream::open_or_create(Path::new(&format!("{file}.stream")), || {
-        Ok::<_, Box<dyn Error>>(StreamState::begin(&client, &receiver, fingerprint.clone())?)
+        Ok::<_, Box<dyn Error>>(StreamState::begin(&client, &receiver, fingerprint(text))?)
     })?;
-    let state = stream.state();
-    if state.input != fingerprint {
-        return Err(format!("{file} was changed after a part of it was sent").into());
+    loop {
+        // A stream carries what it began with, no more: the same position must always be the same message.
+        let Some(described) = described(text, &stream.state().input) else {
+            return Err(format!("{file} was changed after a part of it was sent").into());
+        };
+        if !stream.state().complete {
+            let unacknowledged = publish(&client, &mut stream, described).await?;
+            if unacknowledged > 0 {
+                return Err(format!("{unacknowledged} lines are not acknowledged: run this again").into());
+            }
+        }
+        if described.len() == text.len() {
+            break;
+        }
+        // What was appended since has ids of its own.
+        let place = u64::try_from(described.len())?;
+        let next = stream.state().following(fingerprint(text), place)?;
+        stream.begin_next(next)?;
     }
-    let done = usize::try_from(state.acknowledged)?;
-    println!("{done} lines are acknowledged already");
+    client.close().await;
+    let state = stream.state();
+    println!("{} lines are acknowledged", state.earlier + state.acknowledged);
+    Ok(())
+}
 
+/// Publishes what of `text` is not known to be acknowledged; tells how many lines the server has not acknowledged.
+async fn publish(client: &Client, stream: &mut ResumableStream, text: &str) -> Result<u64, Box<dyn Error>> {
     let publisher = client
-        .publisher(&receiver)
-        .resume(&stream)
+        .publisher(&stream.state().receiver)
+        .resume(stream)
         .on_outcome(stream.observer())
         .start()
         .await?;
-    for line in text.lines().skip(done) {
+    let mut place = usize::try_from(stream.state().place)?;
+    for line in text.get(place..).unwrap_or_default().split_inclusive('\n') {
         let position = publisher.position().await;
-        publisher.submit(line).await?;
-        stream.sent(position, position + 1);
+        publisher.submit(line.strip_suffix('\n').unwrap_or(line)).await?;
+        place += line.len();
+        stream.sent(position, u64::try_from(place)?);
         if stream.is_due() {
             stream.save()?;
         }
@@ -67,10 +90,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     } else {
         stream.save()?;
     }
-    client.close().await;
-    println!(
-        "{} acknowledged, {} not",
-        summary.acknowledged, summary.unacknowledged
-    );
-    Ok(())
+    Ok(summary.unacknowledged)
+}
+
+/// How a text is recognised again: `<bytes> <SHA-256>`.
+fn fingerprint(text: &str) -> String {
+    let hash = Sha256::digest(text);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {hash}", text.len())
+}
+
+/// The beginning of `text` that has this fingerprint.
+fn described<'a>(text: &'a str, input: &str) -> Option<&'a str> {
+    let bytes = input.split(' ').next()?.parse().ok()?;
+    text.get(..bytes)
+        .filter(|beginning| fingerprint(beginning) == input)
 }

@@ -60,6 +60,9 @@ pub enum CheckpointError {
     /// Somebody moved, removed or replaced it while this process worked with it.
     #[error("The checkpoint {} was moved or replaced while it was in use", .0.display())]
     Moved(PathBuf),
+    /// The next stream cannot begin: not everything of the one in the checkpoint is acknowledged, or it is the same.
+    #[error("The stream of the checkpoint {} is not complete, so no other one can take its place", .0.display())]
+    Incomplete(PathBuf),
     /// What stands in it cannot be used.
     #[error("The checkpoint {} cannot be used: {reason}", path.display())]
     Unreadable {
@@ -102,6 +105,9 @@ impl CheckpointError {
             }
             Self::Locked(_) => "End the other process, or wait for its end.",
             Self::Moved(_) => "Start again. Touch a checkpoint only while nothing works with it.",
+            Self::Incomplete(_) => {
+                "Publish the rest of it first, under its own ids; when all is acknowledged, complete it."
+            }
             Self::Unreadable {
                 reason: Unreadable::TooNew(_),
                 ..
@@ -134,6 +140,15 @@ pub fn encode(kind: Kind, lines: &str) -> Vec<u8> {
 ///
 /// [`Unreadable`], but not [`Unreadable::Line`].
 pub fn decode(kind: Kind, bytes: &[u8]) -> Result<&str, Unreadable> {
+    decode_version(kind, bytes).map(|(_, lines)| lines)
+}
+
+/// The version and the lines in the bytes of a checkpoint: for kinds whose older versions have other lines.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_version(kind: Kind, bytes: &[u8]) -> Result<(u32, &str), Unreadable> {
     let split = bytes.len().checked_sub(TRAILER).ok_or(Unreadable::Damaged)?;
     let (content, trailer) = bytes.split_at_checked(split).ok_or(Unreadable::Damaged)?;
     let expected = format!("sha256 {}\n", hex(&Sha256::digest(content)));
@@ -150,7 +165,7 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<&str, Unreadable> {
     if version > kind.version {
         return Err(Unreadable::TooNew(version));
     }
-    Ok(lines)
+    Ok((version, lines))
 }
 
 /// Lower-case hexadecimal.
@@ -217,6 +232,7 @@ mod tests {
         assert_eq!(decode(KIND, &encode(newer, "")), Err(Unreadable::TooNew(3)));
         let older = Kind { version: 1, ..KIND };
         assert_eq!(decode(KIND, &encode(older, "x\n")), Ok("x\n"));
+        assert_eq!(decode_version(KIND, &encode(older, "x\n")), Ok((1, "x\n")));
         let other = Kind {
             name: "ciphermq-other",
             ..KIND

@@ -8,10 +8,18 @@
 //!
 //! A [`ResumableStream`] keeps in a checkpoint file which stream is being published, where it goes, what the input
 //! was, and how far everything is acknowledged. A process that was killed opens it and publishes the rest of the same
-//! input again: what the server had already, though nobody knew, it recognises by the id, and keeps once. So the
-//! same position must always be the same message. How the input is recognised is the application's business: it
-//! describes it in one line of text ([`StreamState::input`]), and compares that when it goes on. A description must
-//! stand in the checkpoint before anything of what it describes is sent.
+//! input again: what the server had already, though nobody knew, it recognises by the id, and keeps once.
+//!
+//! **One stream carries one input.** The same position must always be the same message: the server takes another one
+//! under the same id for a retry, says that it has it, and drops it. How the input is recognised is the application's
+//! business: it describes it in one line of text ([`StreamState::input`]), a hash for example, and compares that when it
+//! goes on. The description stands in the checkpoint before anything is sent, and never changes. So a checkpoint that is
+//! restored from a backup, or copied to another machine, can only make the ids again that belong to the same messages.
+//!
+//! **An input that grows** is carried by several streams, one after the other: when one is [complete](
+//! ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) begins another one in its place, under new
+//! ids, for what follows. A process that finds the input longer than its description publishes the rest of what is
+//! described first.
 //!
 //! ```no_run
 //! use ciphermq_client::resume::{ResumableStream, StreamState};
@@ -57,10 +65,10 @@ use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind};
 use crate::publisher::Outcome;
 use progress::Progress;
 
-/// `ciphermq-stream 1`.
+/// `ciphermq-stream 2`. Version 1 let one stream's input grow; it is read, and written as version 2.
 const KIND: Kind = Kind {
     name: "ciphermq-stream",
-    version: 1,
+    version: 2,
 };
 
 /// When a checkpoint is saved: after so long, if anything came to be acknowledged, or after so many messages. What it
@@ -87,8 +95,8 @@ impl ResumableStream {
         let Some((file, content)) = CheckpointFile::open(path)? else {
             return Ok(None);
         };
-        let state = checkpoint::decode(KIND, &content)
-            .and_then(StreamState::read)
+        let state = checkpoint::decode_version(KIND, &content)
+            .and_then(|(version, lines)| StreamState::read(version, lines))
             .map_err(|reason| CheckpointError::Unreadable {
                 path: path.to_owned(),
                 reason,
@@ -133,11 +141,10 @@ impl ResumableStream {
     }
 
     fn new(file: CheckpointFile, state: StreamState) -> Self {
-        let progress = Progress::new(state.stream, state.acknowledged, state.place);
         Self {
             file,
+            progress: Arc::new(Mutex::new(Progress::of(&state))),
             state,
-            progress: Arc::new(Mutex::new(progress)),
             saved: Instant::now(),
         }
     }
@@ -158,16 +165,33 @@ impl ResumableStream {
         self.file.path()
     }
 
-    /// The input has grown: describes it anew, and syncs that, before anything of what is new is sent. The stream is no
-    /// longer complete.
+    /// Takes back that everything is acknowledged, and saves that: more of the input is going to be sent.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`.
-    pub fn describe_input(&mut self, input: impl Into<String>) -> Result<(), CheckpointError> {
-        self.state.input = input.into();
+    /// As [`ResumableStream::save`].
+    pub fn reopen(&mut self) -> Result<(), CheckpointError> {
         self.state.complete = false;
         self.save()
+    }
+
+    /// Begins the next stream in the complete one's place, [`following`](StreamState::following) it: for what was added to
+    /// the input. It is synced before this returns, and nothing of it may be sent before. Then it needs a publisher and an
+    /// [observer](Self::observer) of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: `Incomplete` if not everything of this stream is acknowledged, or if `next` has its ids;
+    /// `Write`, `Moved`. This stream stands then.
+    pub fn begin_next(&mut self, next: StreamState) -> Result<(), CheckpointError> {
+        if !self.state.complete || next.stream == self.state.stream {
+            return Err(CheckpointError::Incomplete(self.path().to_owned()));
+        }
+        self.file.replace(&checkpoint::encode(KIND, &next.write()))?;
+        self.progress = Arc::new(Mutex::new(Progress::of(&next)));
+        self.state = next;
+        self.saved = Instant::now();
+        Ok(())
     }
 
     /// The same server is reached at another address now.
@@ -221,7 +245,7 @@ impl ResumableStream {
         self.file.replace(&checkpoint::encode(KIND, &self.state.write()))
     }
 
-    /// Everything of the input is acknowledged: saves that.
+    /// Saves that everything of the input is acknowledged.
     ///
     /// # Errors
     ///
@@ -279,13 +303,73 @@ mod tests {
         let mut stream = ResumableStream::open(&path).unwrap().unwrap();
         let state = stream.state().clone();
         assert_eq!((state.acknowledged, state.place, state.complete), (5, 50, true));
-        stream.describe_input("longer").unwrap();
+        stream.reopen().unwrap();
         drop(stream);
         let stream = ResumableStream::open(&path).unwrap().unwrap();
-        assert_eq!(
-            (stream.state().complete, stream.state().input.as_str()),
-            (false, "longer")
+        let state = stream.state().clone();
+        assert_eq!((state.acknowledged, state.place, state.complete), (5, 50, false));
+        assert_eq!(stream.state().stream, self::state().stream);
+    }
+
+    #[test]
+    fn what_follows_is_another_stream_and_begins_when_the_first_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("input.stream");
+        let mut stream = ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
+        stream.sent(0, 10);
+        settle(&stream, 0);
+        let refused = |stream: &mut ResumableStream, next| {
+            matches!(stream.begin_next(next), Err(CheckpointError::Incomplete(_)))
+        };
+        let next = stream.state().following("longer", 10).unwrap();
+        assert!(refused(&mut stream, next));
+        stream.complete().unwrap();
+        let same = stream.state().clone();
+        assert!(refused(&mut stream, same));
+        let next = stream.state().following("longer", 11).unwrap();
+        let late = stream.observer();
+        stream.begin_next(next.clone()).unwrap();
+        drop(stream);
+
+        let stream = ResumableStream::open(&path).unwrap().unwrap();
+        assert_eq!(stream.state(), &next);
+        assert_eq!((next.earlier, next.begins, next.place), (1, 11, 11));
+        // What is said of the first stream is not about this one.
+        stream.sent(0, 20);
+        late(Outcome {
+            message_id: &state().stream.message_id(0).unwrap(),
+            result: Ok(()),
+        });
+        assert_eq!(stream.progress().acknowledged(), (0, 11));
+        settle(&stream, 0);
+        assert_eq!(stream.progress().acknowledged(), (1, 20));
+    }
+
+    #[test]
+    fn a_checkpoint_of_version_1_is_opened_and_written_as_version_2() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        // As the versions before wrote it, the checksum by `sha256sum`.
+        let old = "ciphermq-stream 1\nstream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\n\
+             exchange e\nrouting-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 1360\ncomplete no\n\
+             sha256 958be72eb90655334635d31424ef0e747f74b2fba4c533179918ca5bac9c38d7\n";
+        fs::write(&path, old).unwrap();
+        let mut stream = ResumableStream::open(&path).unwrap().unwrap();
+        let expected = StreamState {
+            acknowledged: 17,
+            place: 1360,
+            ..state()
+        };
+        assert_eq!(stream.state(), &expected);
+        stream.save().unwrap();
+        drop(stream);
+        assert!(
+            fs::read_to_string(&path)
+                .unwrap()
+                .starts_with("ciphermq-stream 2\n")
         );
+        let stream = ResumableStream::open(&path).unwrap().unwrap();
+        assert_eq!(stream.state(), &expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ciphermq_protocol::{MessageId, StreamId};
 
+use super::StreamState;
 use crate::dedup::Intervals;
 
 /// Follows a stream's messages until everything before them is acknowledged.
@@ -24,7 +25,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(stream: StreamId, position: u64, place: u64) -> Self {
+    /// As far as this state says.
+    pub(super) fn of(state: &StreamState) -> Self {
+        Self::new(state.stream, state.acknowledged, state.place)
+    }
+
+    fn new(stream: StreamId, position: u64, place: u64) -> Self {
         Self {
             stream,
             acknowledged: (position, place),

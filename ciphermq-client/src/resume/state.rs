@@ -7,7 +7,10 @@ use crate::checkpoint::Unreadable;
 use crate::client::Client;
 use crate::error::{PublishError, PublishErrorKind};
 
-/// A stream, where it goes, and how far it is acknowledged.
+/// A stream, where it goes, what it carries, and how far it is acknowledged.
+///
+/// A stream carries one input that never changes: so every id stands for one message, whatever copy of the checkpoint
+/// it is made from. What is added to the input is for [another stream](StreamState::following).
 ///
 /// As text, in this order, a line each:
 ///
@@ -19,6 +22,7 @@ use crate::error::{PublishError, PublishErrorKind};
 /// routing-key <name>
 /// server <host:port>
 /// input <one line of the application's>
+/// earlier <messages> <place>
 /// acknowledged <position> <place>
 /// complete yes|no
 /// ```
@@ -36,11 +40,16 @@ pub struct StreamState {
     pub routing_key: RoutingKey,
     /// The server's address, as the client was given it: another server does not have what was acknowledged.
     pub server: String,
-    /// What is sent, as the application describes it. Line endings in it become spaces.
+    /// What is sent, as the application describes it. It stays the same as long as the stream. Line endings in it
+    /// become spaces.
     pub input: String,
+    /// How many messages of the input earlier streams have carried.
+    pub earlier: u64,
+    /// Where in the input this stream begins: behind what earlier ones have carried.
+    pub begins: u64,
     /// The server has every message before this position.
     pub acknowledged: u64,
-    /// Where in the input the message at that position begins; 0 at first.
+    /// Where in the input the message at that position begins; at first where the stream begins.
     pub place: u64,
     /// Everything of the input is acknowledged.
     pub complete: bool,
@@ -66,24 +75,44 @@ impl StreamState {
             .advise("Name the routing key yourself.")
         };
         Ok(Self {
-            stream: crate::start_stream(Timestamp::now())
-                .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))?,
+            stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
             exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| unnamable(&error))?,
             routing_key: crate::default_routing_key(receiver).map_err(|error| unnamable(&error))?,
             server: client.server_address(),
             input: input.into(),
+            earlier: 0,
+            begins: 0,
             acknowledged: 0,
             place: 0,
             complete: false,
         })
     }
 
+    /// The stream that follows this one, the same way, under ids of its own: for what follows `place` in an `input` that
+    /// has grown. Nothing of it is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]: `Sealing` if there is no randomness for a stream.
+    pub fn following(&self, input: impl Into<String>, place: u64) -> Result<Self, PublishError> {
+        Ok(Self {
+            stream: new_stream()?,
+            input: input.into(),
+            earlier: self.earlier.saturating_add(self.acknowledged),
+            begins: place,
+            acknowledged: 0,
+            place,
+            complete: false,
+            ..self.clone()
+        })
+    }
+
     pub(super) fn write(&self) -> String {
         let one_line = |text: &str| text.replace(['\n', '\r'], " ");
         format!(
-            "stream {}\nsender {}\nreceiver {}\nexchange {}\nrouting-key {}\nserver {}\ninput {}\nacknowledged {} {}\ncomplete {}\n",
+            "stream {}\nsender {}\nreceiver {}\nexchange {}\nrouting-key {}\nserver {}\ninput {}\nearlier {} {}\nacknowledged {} {}\ncomplete {}\n",
             self.stream,
             self.sender,
             self.receiver,
@@ -91,13 +120,20 @@ impl StreamState {
             self.routing_key,
             one_line(&self.server),
             one_line(&self.input),
+            self.earlier,
+            self.begins,
             self.acknowledged,
             self.place,
             if self.complete { "yes" } else { "no" },
         )
     }
 
-    pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
+    /// Reads the lines of this version of the form; those of version 1 have no `earlier`: one stream carried all.
+    pub(super) fn read(version: u32, text: &str) -> Result<Self, Unreadable> {
+        let pair = |text: &str| {
+            let (first, second) = text.split_once(' ')?;
+            Some((first.parse().ok()?, second.parse().ok()?))
+        };
         let mut lines = Lines {
             rest: text.split_terminator('\n'),
             // The first line is the kind.
@@ -116,14 +152,18 @@ impl StreamState {
             routing_key: lines.value("routing-key", |text| RoutingKey::new(text).ok())?,
             server: lines.value("server", |text| Some(text.to_owned()))?,
             input: lines.value("input", |text| Some(text.to_owned()))?,
+            earlier: 0,
+            begins: 0,
             acknowledged: 0,
             place: 0,
             complete: false,
         };
-        let (acknowledged, place) = lines.value("acknowledged", |text| {
-            let (position, place) = text.split_once(' ')?;
-            Some((position.parse().ok()?, place.parse().ok()?))
-        })?;
+        let (earlier, begins) = if version == 1 {
+            (0, 0)
+        } else {
+            lines.value("earlier", pair)?
+        };
+        let (acknowledged, place) = lines.value("acknowledged", pair)?;
         let complete = lines.value("complete", |text| match text {
             "yes" => Some(true),
             "no" => Some(false),
@@ -133,12 +173,19 @@ impl StreamState {
             return Err(Unreadable::Line(lines.number + 1));
         }
         Ok(Self {
+            earlier,
+            begins,
             acknowledged,
             place,
             complete,
             ..state
         })
     }
+}
+
+fn new_stream() -> Result<StreamId, PublishError> {
+    crate::start_stream(Timestamp::now())
+        .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))
 }
 
 struct Lines<'a> {
@@ -169,6 +216,8 @@ pub(super) mod tests {
             routing_key: RoutingKey::new("k").unwrap(),
             server: "localhost:5672".to_owned(),
             input: "1401440 abc".to_owned(),
+            earlier: 0,
+            begins: 0,
             acknowledged: 0,
             place: 0,
             complete: false,
@@ -178,15 +227,54 @@ pub(super) mod tests {
     #[test]
     fn the_lines_are_the_documented_ones() {
         let state = StreamState {
+            earlier: 3,
+            begins: 240,
             acknowledged: 17,
             place: 1360,
             complete: true,
             ..state()
         };
         let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\nexchange e\n\
-             routing-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 1360\ncomplete yes\n";
+             routing-key k\nserver localhost:5672\ninput 1401440 abc\nearlier 3 240\n\
+             acknowledged 17 1360\ncomplete yes\n";
         assert_eq!(state.write(), text);
-        assert_eq!(StreamState::read(text), Ok(state));
+        assert_eq!(StreamState::read(2, text), Ok(state));
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\nexchange e\n\
+             routing-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 1360\ncomplete yes\n";
+        let expected = StreamState {
+            acknowledged: 17,
+            place: 1360,
+            complete: true,
+            ..state()
+        };
+        assert_eq!(StreamState::read(1, text), Ok(expected));
+        assert_eq!(StreamState::read(2, text), Err(Unreadable::Line(9)));
+    }
+
+    #[test]
+    fn the_stream_that_follows_has_ids_of_its_own() {
+        let first = StreamState {
+            acknowledged: 17,
+            place: 1360,
+            complete: true,
+            ..state()
+        };
+        let next = first.following("longer", 1361).unwrap();
+        assert_ne!(next.stream, first.stream);
+        let expected = StreamState {
+            stream: next.stream,
+            input: "longer".to_owned(),
+            earlier: 17,
+            begins: 1361,
+            place: 1361,
+            ..state()
+        };
+        assert_eq!(next, expected);
+        assert_ne!(first.following("longer", 1361).unwrap().stream, next.stream);
     }
 
     #[test]
@@ -200,6 +288,7 @@ pub(super) mod tests {
             ("routing-key k", "routing-key"),
             ("server localhost:5672\n", ""),
             ("input", "output"),
+            ("earlier 0 0", "earlier 0"),
             ("acknowledged 0 0", "acknowledged 0"),
             ("complete no", "complete maybe"),
         ]
@@ -208,12 +297,15 @@ pub(super) mod tests {
         {
             let broken = text.replace(old, new);
             assert_eq!(
-                StreamState::read(&broken),
+                StreamState::read(2, &broken),
                 Err(Unreadable::Line(number + 2)),
                 "{broken}"
             );
         }
-        assert_eq!(StreamState::read(&(text + "more\n")), Err(Unreadable::Line(11)));
+        assert_eq!(
+            StreamState::read(2, &(text + "more\n")),
+            Err(Unreadable::Line(12))
+        );
     }
 
     #[test]
@@ -222,6 +314,6 @@ pub(super) mod tests {
             input: "a\nb\r\n".to_owned(),
             ..state()
         };
-        assert_eq!(StreamState::read(&state.write()).unwrap().input, "a b  ");
+        assert_eq!(StreamState::read(2, &state.write()).unwrap().input, "a b  ");
     }
 }

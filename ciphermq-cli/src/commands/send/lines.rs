@@ -4,12 +4,15 @@
 //! counted and left out.
 
 use std::io::{self, BufRead as _, BufReader, Read};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::blocks::Difference;
+
 /// How many bytes of lines are handed over at once, if so many are at hand.
 const CHUNK_BYTES: usize = 32 * 1024;
-/// How many chunks may wait for the sender.
+/// How many chunks may wait for a receiver's sender.
 const CHUNKS: usize = 4;
 
 /// Lines that were read together.
@@ -17,8 +20,8 @@ const CHUNKS: usize = 4;
 pub(super) struct Chunk {
     /// The lines.
     pub(super) lines: Vec<Line>,
-    /// How many empty lines stood between them.
-    pub(super) empty: u64,
+    /// Where each empty line between them ended.
+    pub(super) empty: Vec<u64>,
 }
 
 /// A line that is not empty.
@@ -52,6 +55,14 @@ pub(super) enum LineError {
         /// The most that would be taken.
         limit: usize,
     },
+    /// The input is not what it was when sending began.
+    #[error("line {line} was not sent: {difference}")]
+    Changed {
+        /// The number of the line that was being read.
+        line: u64,
+        /// How it differs.
+        difference: Difference,
+    },
     /// The input cannot be read.
     #[error("line {line} cannot be read: {source}")]
     Read {
@@ -62,35 +73,63 @@ pub(super) enum LineError {
     },
 }
 
-/// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long.
+/// What comes from the input: lines, or why there are no more. Everybody who sends them shares it.
+pub(super) type Piece = Arc<Result<Chunk, LineError>>;
+
+/// A listener for each of so many senders.
+pub(super) fn channels(count: usize) -> (Vec<mpsc::Sender<Piece>>, Vec<mpsc::Receiver<Piece>>) {
+    (0..count).map(|_| mpsc::channel(CHUNKS)).unzip()
+}
+
+/// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long. Everybody in `senders` gets
+/// all of it; the slowest sets the pace, and whoever does not listen any more holds up nobody.
 ///
-/// The thread ends with the input, an error, or the receiver; if it waits for input then, with the process.
+/// The thread ends with the input, an error, or the last listener; if it waits for input then, with the process.
 pub(super) fn read(
     input: impl Read + Send + 'static,
     limit: usize,
     start: Start,
-) -> mpsc::Receiver<Result<Chunk, LineError>> {
-    let (sender, receiver) = mpsc::channel(CHUNKS);
+    mut senders: Vec<mpsc::Sender<Piece>>,
+) {
     std::thread::spawn(move || {
+        let mut hand_on = |piece: Result<Chunk, LineError>| {
+            let piece = Arc::new(piece);
+            senders.retain(|sender| sender.blocking_send(piece.clone()).is_ok());
+            !senders.is_empty()
+        };
         let mut lines = Lines::new(input, limit, start);
         loop {
             match lines.chunk() {
                 Ok(None) => return,
                 Ok(Some(chunk)) => {
-                    if sender.blocking_send(Ok(chunk)).is_err() {
+                    if !hand_on(Ok(chunk)) {
                         return;
                     }
                 }
                 Err((chunk, error)) => {
-                    let _ = sender
-                        .blocking_send(Ok(chunk))
-                        .and_then(|()| sender.blocking_send(Err(error)));
+                    let _ = hand_on(Ok(chunk)) && hand_on(Err(error));
                     return;
                 }
             }
         }
     });
-    receiver
+}
+
+/// Hands on messages that are at hand, each whole.
+pub(super) fn hand_on(messages: Vec<String>, senders: &[mpsc::Sender<Piece>]) {
+    let lines = messages.into_iter().zip(1..).map(|(message, number)| Line {
+        number,
+        end: number,
+        text: message.into_bytes(),
+    });
+    let chunk: Piece = Arc::new(Ok(Chunk {
+        lines: lines.collect(),
+        empty: Vec::new(),
+    }));
+    for sender in senders {
+        // Nothing is in it yet, so there is room.
+        let _ = sender.try_send(chunk.clone());
+    }
 }
 
 struct Lines<R> {
@@ -116,7 +155,7 @@ impl<R: Read> Lines<R> {
         let (mut chunk, mut bytes) = (Chunk::default(), 0);
         loop {
             match self.line() {
-                Ok(Some(line)) if line.is_empty() => chunk.empty += 1,
+                Ok(Some(line)) if line.is_empty() => chunk.empty.push(self.end),
                 Ok(Some(line)) => {
                     bytes += line.len();
                     chunk.lines.push(Line {
@@ -143,7 +182,13 @@ impl<R: Read> Lines<R> {
         let bounded = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
         io::Read::take(&mut self.reader, bounded)
             .read_until(b'\n', &mut text)
-            .map_err(|source| LineError::Read { line, source })?;
+            .map_err(|source| match Difference::of(&source) {
+                Some(difference) => LineError::Changed {
+                    line,
+                    difference: difference.clone(),
+                },
+                None => LineError::Read { line, source },
+            })?;
         if text.is_empty() {
             return Ok(None);
         }
@@ -180,7 +225,7 @@ mod tests {
     }
 
     /// All lines, how many were empty, and what ended the reading early.
-    type All = (Vec<(u64, Vec<u8>)>, u64, Option<LineError>);
+    type All = (Vec<(u64, Vec<u8>)>, usize, Option<LineError>);
 
     fn all(input: impl Read, limit: usize) -> All {
         let mut lines = Lines::new(input, limit, Start::default());
@@ -190,11 +235,11 @@ mod tests {
                 Ok(None) => return (out, empty, None),
                 Ok(Some(chunk)) => {
                     out.extend(chunk.lines.into_iter().map(|line| (line.number, line.text)));
-                    empty += chunk.empty;
+                    empty += chunk.empty.len();
                 }
                 Err((chunk, error)) => {
                     out.extend(chunk.lines.into_iter().map(|line| (line.number, line.text)));
-                    return (out, empty + chunk.empty, Some(error));
+                    return (out, empty + chunk.empty.len(), Some(error));
                 }
             }
         }
@@ -262,6 +307,7 @@ mod tests {
         let chunk = Lines::new(&text[..], 100, start).chunk().unwrap().unwrap();
         let ends: Vec<_> = chunk.lines.iter().map(|line| (line.number, line.end)).collect();
         assert_eq!(ends, [(8, 105), (11, 111)]);
+        assert_eq!(chunk.empty, [106, 107]);
         let mut lines = Lines::new(
             &text[11..],
             100,
@@ -301,9 +347,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_nobody_listens_to_ends() {
-        let mut chunks = read(io::repeat(b'\n'), 10, Start::default());
-        assert!(chunks.recv().await.is_some());
+        let (senders, mut listeners) = channels(2);
+        read(io::repeat(b'\n'), 10, Start::default(), senders);
+        // One that has gone holds up nobody.
+        drop(listeners.pop());
+        let mut chunks = listeners.pop().unwrap();
+        for _ in 0..CHUNKS * 2 {
+            assert!(chunks.recv().await.is_some());
+        }
         chunks.close();
         while chunks.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn everybody_gets_all_of_it_and_the_slowest_sets_the_pace() {
+        let text = "0123456789abcdef\n".repeat(100_000);
+        let (senders, listeners) = channels(3);
+        read(io::Cursor::new(text), 100, Start::default(), senders);
+        let count = |mut listener: mpsc::Receiver<Piece>| async move {
+            let mut count = 0;
+            while let Some(piece) = listener.recv().await {
+                count += piece.as_ref().as_ref().unwrap().lines.len();
+                assert!(listener.len() <= CHUNKS);
+            }
+            count
+        };
+        let counts = futures_util::future::join_all(listeners.into_iter().map(count)).await;
+        assert_eq!(counts, [100_000; 3]);
     }
 }

@@ -1,33 +1,54 @@
-//! `send`: messages from a file, the command line or standard input, sealed for one receiver.
+//! `send`: messages from a file, the command line or standard input, sealed for one receiver or several.
+//!
+//! ```text
+//!   input ──► survey (a file: hashed, compared with each receiver's checkpoint)
+//!     │
+//!     └─► compared with the survey again ─► lines ─┬─► recipient ─► publisher ─► ACK ─► its checkpoint
+//!                                                  └─► recipient ─► ...
+//! ```
+//!
+//! - [`input`]: where messages come from
+//! - [`survey`], [`pinned`], [`blocks`]: what a file was when sending began, and that it is still that
+//! - [`resume`], [`course`]: what a checkpoint says, and what is to be done then
+//! - [`lines`]: messages, one a line, for everybody who sends them
+//! - [`recipient`]: one receiver's session, streams and checkpoint
+//! - [`report`], [`ending`]: what is told meanwhile, and at the end
 
+mod blocks;
+mod course;
+mod ending;
+mod input;
 mod lines;
 mod pinned;
+mod recipient;
 mod report;
 mod resume;
+mod survey;
 
-use std::fs::File;
-use std::io::{IsTerminal as _, Read, Seek as _, SeekFrom, stdin};
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use ciphermq_client::error::{PublishError, PublishErrorKind};
-use ciphermq_client::resume::ResumableStream;
-use ciphermq_client::{
-    BatchLimits, Client, ClientId, ExchangeName, Form, MessageId, Publisher, RoutingKey, StreamId, Suite,
-    keys,
-};
+use ciphermq_client::{ClientId, ExchangeName, Form, Publisher, RoutingKey, Suite, keys};
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use self::lines::{Chunk, Line, LineError, Start};
+use self::blocks::Compared;
+use self::ending::{Ending, conclude};
+use self::input::{Input, InputFile};
+use self::lines::{Piece, Start};
+use self::recipient::{Recipient, Shared};
 use self::report::Report;
-use self::resume::{Begun, Plan};
+use self::resume::{Checkpoint, Plan, Step};
+use self::survey::Survey;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs, Settings};
 use crate::console::{Console, Messages};
-use crate::exit::{Exit, Failure, Signal};
-use crate::output::Payload;
+use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
 
-/// Send messages, one a line, sealed for one receiver
+/// Send messages, one a line, sealed for each receiver
 ///
 /// Every line of the input is one message; lines end with \n or \r\n. Empty lines are left out and counted. A line need
 /// not be UTF-8. The command ends when the server has acknowledged everything. What was not acknowledged after all
@@ -35,24 +56,29 @@ use crate::signals::Signals;
 ///
 /// A file is sent as one stream, with a checkpoint beside it: after a crash or a failure the same command goes on where
 /// everything before is acknowledged, under the same ids, so that nothing arrives twice. When all of it was sent the
-/// command says so and sends nothing. What was appended to the file since is sent. A file that was changed is refused.
+/// command says so and sends nothing. What was appended to the file since is sent. A file that was changed is refused,
+/// and so is one that changes while it is sent.
+///
+/// With several receivers each gets all messages, sealed for it alone, under ids of its own, and a file has a checkpoint
+/// for each. One that cannot be sent to does not keep the others from getting everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The client id of the receiver, which has registered its public key
-    #[arg(long, value_name = "RECEIVER")]
-    to: ClientId,
+    /// The client id of a receiver, which has registered its public key; may be repeated
+    #[arg(long, value_name = "RECEIVER", required = true)]
+    to: Vec<ClientId>,
     /// The exchange to publish to [default: ciphermq_exchange]
     #[arg(long)]
     exchange: Option<ExchangeName>,
-    /// The routing key to publish by [default: {RECEIVER}_key]
+    /// The routing key to publish by, for all receivers [default: {RECEIVER}_key]
     #[arg(long)]
     routing_key: Option<RoutingKey>,
     /// The file to read messages from, one a line; - is standard input, the default
     #[arg(long, value_name = "FILE", conflicts_with = "message")]
     file: Option<PathBuf>,
-    /// Where it is kept how far the file is sent [default: {FILE}.{RECEIVER}.ciphermq-send]
+    /// Where it is kept how far the file is sent; with several receivers one for each, in their order [default:
+    /// {FILE}.{RECEIVER}.ciphermq-send]
     #[arg(long, value_name = "FILE", requires = "file")]
-    checkpoint: Option<PathBuf>,
+    checkpoint: Vec<PathBuf>,
     /// Keep no checkpoint: after a crash, sending the file again makes new messages
     #[arg(long, conflicts_with_all = ["checkpoint", "again"])]
     no_checkpoint: bool,
@@ -80,46 +106,31 @@ pub(crate) struct Args {
     connection: ConnectionArgs,
 }
 
-/// Where messages come from.
+/// What is to be sent, before anything is connected.
+struct Work {
+    source: Source,
+    /// For each receiver what it is to get; nothing if no checkpoint is kept.
+    plans: Vec<Result<Option<Plan>, Failure>>,
+}
+
+/// What messages are read from.
 enum Source {
     Messages(Vec<String>),
-    Input {
-        input: Box<dyn Read + Send>,
-        name: String,
-        bytes: Option<u64>,
-    },
-    /// A file that goes on after a crash.
-    Resumable {
-        file: File,
-        name: String,
-        plan: Box<Plan>,
-    },
-}
-
-/// What sending works with.
-struct Sending {
-    publisher: Publisher,
-    /// Where it is kept how far the file is sent.
-    stream: Option<ResumableStream>,
-    report: Report,
-    signals: Signals,
-}
-
-/// What ended the reading before the input's end.
-enum Stop {
-    /// A line, or the input itself, cannot be read or sent.
-    Input(Failure),
-    /// Something that would befall all that follow.
-    Refused,
-    Signal(Signal),
+    File(InputFile, Survey),
+    Stream(Box<dyn Read + Send>, String),
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+    args.check()?;
     let settings = args
         .connection
         .clone()
         .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let mut source = tokio::task::block_in_place(|| open(&args, &console))?;
+    let Work { source, plans } = tokio::task::block_in_place(|| Work::prepare(&args, &console))?;
+    if plans.iter().all(Result::is_err) {
+        let failures = plans.into_iter().filter_map(Result::err);
+        return ending::refused(args.to.iter().cloned().zip(failures));
+    }
     let mut signals = Signals::listen()?;
     let client = tokio::select! {
         client = settings.connect() => client?,
@@ -127,246 +138,298 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     };
     super::tell_events(client.events(), console.clone());
 
-    let (mut report, observer) = Report::new(console.clone(), source.bytes());
-    let mut builder = client.publisher(&args.to);
-    if let Some(form) = args.suite {
-        builder = builder.allow_unsigned_key(form);
-    }
-    let mut stream = None;
-    let mut start = Start::default();
-    if let Source::Resumable { mut file, name, plan } = source {
-        start = plan.start;
-        let left = plan.bytes_left();
-        file.seek(SeekFrom::Start(start.bytes)).map_err(|error| {
-            Failure::new(
-                format!("The file {name} cannot be read: {error}."),
-                "Check that it is a file that you may read.",
-            )
-        })?;
-        let begun = tokio::task::block_in_place(|| plan.begin(&client, &args))?;
-        if begun.is_sent {
-            say_sent(&begun, &name, &console);
-            client.close().await;
-            return Ok(Exit::Done);
-        }
-        say_going_on(&begun, &name, &console);
-        builder = builder.resume(&begun.stream);
-        let progress = begun.stream.observer();
-        builder = builder.on_outcome(move |outcome| {
-            progress(outcome);
-            observer(outcome);
-        });
-        report.resumes();
-        stream = Some(begun.stream);
-        // No more than the checkpoint describes: what is appended meanwhile is for the next time.
-        source = Source::Input {
-            input: Box::new(file.take(left)),
-            name,
-            bytes: Some(left),
-        };
-    } else {
-        builder = builder.on_outcome(observer);
-        if let Some(exchange) = args.exchange {
-            builder = builder.exchange(exchange);
-        }
-        if let Some(routing_key) = args.routing_key {
-            builder = builder.routing_key(routing_key);
-        }
-    }
-    if let Some(messages) = args.batch_size {
-        let messages = usize::try_from(messages).unwrap_or(usize::MAX);
-        builder = builder.batch(BatchLimits {
-            messages,
-            ..BatchLimits::default()
-        });
-    }
-    let publisher = builder.start().await?;
-    record_key(&publisher, &settings, &console).await;
+    let report = Report::new(
+        console.clone(),
+        &args.to,
+        source.bytes_to_send(&plans),
+        source.resumes(),
+    );
+    let shared = Arc::new(Shared {
+        client,
+        whole: source.survey().map(|survey| survey.whole.clone()),
+        report: Mutex::new(report),
+        input: source.name(),
+        recipients: args.to.len(),
+        args,
+    });
+    let begun = tokio::select! {
+        begun = begin_all(&shared, plans, source.base(), &settings, &console) => begun,
+        signal = signals.received() => return Ok(Exit::Signalled(signal)),
+    };
 
     let started = Instant::now();
-    let mut sending = Sending {
-        publisher,
-        stream,
-        report,
-        signals,
+    let replaced = source.replaced();
+    let (senders, listeners) = lines::channels(begun.len());
+    let starts = begun.iter().flatten().map(Recipient::start);
+    let start = starts.min_by_key(|start| start.bytes);
+    if let Some(start) = start {
+        source.read(shared.client.server().limits.max_line_bytes, start, senders);
+    }
+    let sending = begun.into_iter().zip(listeners).map(|(begun, pieces)| {
+        let signals = signals.clone();
+        async {
+            match begun {
+                // A task for each, as sealing takes time.
+                Ok(recipient) => tokio::spawn(recipient.send(pieces, signals))
+                    .await
+                    .unwrap_or_else(|error| Err(Failure::plain(format!("Sending has ended: {error}.")))),
+                Err(ending) => Ok(ending),
+            }
+        }
+    });
+    let endings: Result<Vec<Ending>, Failure> = tokio::select! {
+        biased;
+        endings = join_all(sending) => endings.into_iter().collect(),
+        failure = std::future::poll_fn(|cx| shared.report().poll(cx)) => Err(failure),
     };
-    let stop = sending.all(source, start, &client).await?;
-    let Sending {
-        publisher,
-        stream,
-        mut report,
-        ..
-    } = sending;
-    let summary = report.until(publisher.finish()).await?;
-    report.drain()?;
-    if let Some(mut stream) = stream {
-        let is_all = summary.unacknowledged == 0 && stop.is_none();
-        tokio::task::block_in_place(|| if is_all { stream.complete() } else { stream.save() })
-            .map_err(resume::failure)?;
+    let endings = endings?;
+    shared.report().drain()?;
+    shared.client.close().await;
+
+    let report = shared.report();
+    if start.is_some() {
+        report.summary(&endings, started.elapsed());
     }
-    client.close().await;
-    report.summary(&summary, started.elapsed());
-    match stop {
-        _ if summary.unacknowledged > 0 => {
-            if let Some(Stop::Input(failure)) = stop {
-                console.warn(failure.in_one_line());
-            }
-            Err(report.failure(summary.unacknowledged))
-        }
-        Some(Stop::Input(failure)) => Err(failure),
-        Some(Stop::Signal(signal)) => Ok(Exit::Signalled(signal)),
-        Some(Stop::Refused) | None => Ok(Exit::Done),
+    if replaced() {
+        console.say(format_args!(
+            "{} is another file by now: what was sent is what it was when sending began",
+            shared.input.as_deref().unwrap_or_default()
+        ));
     }
+    let endings = shared.args.to.iter().cloned().zip(endings).collect();
+    conclude(
+        endings,
+        &report,
+        shared.input.as_deref().unwrap_or_default(),
+        &console,
+    )
 }
 
-impl Source {
-    /// How much there is, if that is known.
-    fn bytes(&self) -> Option<u64> {
-        match self {
-            Self::Messages(_) => None,
-            Self::Input { bytes, .. } => *bytes,
-            Self::Resumable { plan, .. } => Some(plan.bytes_left()),
+impl Args {
+    /// Checks what the command line alone can tell.
+    fn check(&self) -> Result<(), Failure> {
+        let mut receivers = BTreeSet::new();
+        if let Some(twice) = self.to.iter().find(|receiver| !receivers.insert(*receiver)) {
+            return Err(Failure::usage(
+                format!("The receiver {twice} is named twice: it would get every message twice."),
+                "Name every receiver once.",
+            ));
         }
-    }
-}
-
-/// Opens what messages come from, before anything is connected: a mistyped name costs nobody anything.
-fn open(args: &Args, console: &Console) -> Result<Source, Failure> {
-    if !args.message.is_empty() {
-        return Ok(Source::Messages(args.message.clone()));
-    }
-    match args.file.as_deref() {
-        Some(path) if path != Path::new("-") => {
-            let failed = |error| {
-                Failure::new(
-                    format!("The file {} cannot be opened: {error}.", path.display()),
-                    "Check its path and that you may read it.",
-                )
-            };
-            let mut file = File::open(path).map_err(failed)?;
-            let name = path.display().to_string();
-            let is_file = file.metadata().map_err(failed)?.is_file();
-            if is_file && !args.no_checkpoint && matches!(args.suite, Some(Form::Older(_))) {
-                // Sealed a second time after a crash, an older form is another message to the server.
-                return Err(Failure::new(
-                    format!(
-                        "The file {} cannot be sent in an older form with a checkpoint.",
-                        path.display()
-                    ),
-                    "Add --no-checkpoint: after a crash, sending the file again makes new messages then.",
-                ));
-            }
-            if is_file && !args.no_checkpoint {
-                let plan = Box::new(Plan::make(path, &mut file, args)?);
-                return Ok(Source::Resumable { file, name, plan });
-            }
-            // What is no file cannot be read twice, so it cannot be gone on with.
-            let bytes = file
-                .metadata()
-                .ok()
-                .filter(|_| is_file)
-                .map(|metadata| metadata.len());
-            Ok(Source::Input {
-                input: Box::new(file),
-                name,
-                bytes,
-            })
-        }
-        _ => {
-            if stdin().is_terminal() {
-                console.say("Type messages, one a line, and end with Ctrl-D");
-            }
-            Ok(Source::Input {
-                input: Box::new(stdin()),
-                name: "standard input".to_owned(),
-                bytes: None,
-            })
-        }
-    }
-}
-
-impl Sending {
-    /// Sends everything; says what stopped it early, if anything did.
-    async fn all(&mut self, source: Source, start: Start, client: &Client) -> Result<Option<Stop>, Failure> {
-        let (input, name) = match source {
-            Source::Messages(messages) => {
-                for message in messages {
-                    let sent = self.one(message.as_bytes(), || "The message".to_owned()).await?;
-                    if let Err(stop) = sent {
-                        return Ok(Some(stop));
-                    }
-                }
-                return Ok(None);
-            }
-            Source::Input { input, name, .. } => (input, name),
-            Source::Resumable { file, name, .. } => (Box::new(file) as Box<dyn Read + Send>, name),
-        };
-        // Sealing only adds to it, so nothing longer could be sent.
-        let limit = client.server().limits.max_line_bytes;
-        let mut chunks = lines::read(input, limit, start);
-        loop {
-            let chunk = tokio::select! {
-                signal = self.signals.received() => return Ok(Some(Stop::Signal(signal))),
-                chunk = self.report.until(chunks.recv()) => chunk?,
-            };
-            let chunk = match chunk {
-                None => return Ok(None),
-                Some(Ok(chunk)) => chunk,
-                Some(Err(error)) => return Ok(Some(Stop::Input(line_failure(&error, &name)))),
-            };
-            let Chunk { lines, empty } = chunk;
-            self.report.empty_lines(empty);
-            for Line { number, end, text } in lines {
-                match self.one(&text, || format!("Line {number} of {name}")).await? {
-                    Ok(message_id) => self.note(&message_id, end)?,
-                    Err(stop) => return Ok(Some(stop)),
-                }
-            }
-        }
-    }
-
-    /// Sends one message, and reports meanwhile what became of others.
-    async fn one(
-        &mut self,
-        payload: &[u8],
-        place: impl Fn() -> String,
-    ) -> Result<Result<MessageId, Stop>, Failure> {
-        let Self {
-            publisher,
-            report,
-            signals,
-            ..
-        } = self;
-        if report.drain()? {
-            return Ok(Err(Stop::Refused));
-        }
-        let content_type = Payload::of(payload).content_type();
-        let sealed = ciphermq_client::Payload::bytes(payload).content_type(content_type);
-        let sent = tokio::select! {
-            biased;
-            sent = report.until(publisher.submit(sealed)) => sent?,
-            signal = signals.received() => return Ok(Err(Stop::Signal(signal))),
-        };
-        Ok(match sent {
-            Ok(message_id) => {
-                report.sent(&message_id, publisher.receiver(), payload);
-                Ok(message_id)
-            }
-            Err(error) => Err(Stop::Input(unsent(&error, &place()))),
-        })
-    }
-
-    /// A line was sent, and the next one begins at `end`: now and then the checkpoint is saved.
-    fn note(&mut self, message_id: &MessageId, end: u64) -> Result<(), Failure> {
-        let (Some(stream), Some((_, position))) = (&mut self.stream, StreamId::split(message_id)) else {
-            return Ok(());
-        };
-        stream.sent(position, end);
-        if stream.is_due() {
-            tokio::task::block_in_place(|| stream.save()).map_err(resume::failure)?;
+        let checkpoints: BTreeSet<&PathBuf> = self.checkpoint.iter().collect();
+        let (count, wanted) = (self.checkpoint.len(), self.to.len());
+        if count > 0 && (count != wanted || checkpoints.len() != wanted) {
+            return Err(Failure::usage(
+                format!(
+                    "There are {wanted} receivers, and --checkpoint names {} files.",
+                    checkpoints.len()
+                ),
+                "Name as many files as receivers, in the same order, each once. Or leave --checkpoint out: then each has its own beside the file that is sent.",
+            ));
         }
         Ok(())
     }
+}
+
+impl Work {
+    /// Opens the input and the checkpoints, reads a file once, and compares it with each checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the input cannot be read. What is wrong with one receiver's checkpoint is for its plan.
+    fn prepare(args: &Args, console: &Console) -> Result<Self, Failure> {
+        let mut file = match Input::open(args, console)? {
+            Input::Messages(messages) => return Ok(Self::unplanned(Source::Messages(messages), args)),
+            Input::Stream { input, name } => return Ok(Self::unplanned(Source::Stream(input, name), args)),
+            Input::File(file) => file,
+        };
+        let path = file.path.clone().filter(|_| file.resumes);
+        let checkpoints: Vec<_> = path.iter().flat_map(|path| checkpoints(path, args)).collect();
+        let places = checkpoints
+            .iter()
+            .flatten()
+            .flat_map(Checkpoint::places)
+            .collect();
+        let survey = Survey::of(&mut file.file, file.base, &places).map_err(|error| {
+            Failure::new(
+                format!("The file {} cannot be read: {error}.", file.name),
+                "Check that it is a file that you may read.",
+            )
+        })?;
+        let Some(path) = path else {
+            return Ok(Self::unplanned(Source::File(file, survey), args));
+        };
+        let plan = |checkpoint: Result<Checkpoint, Failure>| checkpoint?.compare(&path, &survey).map(Some);
+        let plans = checkpoints.into_iter().map(plan).collect();
+        Ok(Self {
+            source: Source::File(file, survey),
+            plans,
+        })
+    }
+
+    fn unplanned(source: Source, args: &Args) -> Self {
+        Self {
+            source,
+            plans: args.to.iter().map(|_| Ok(None)).collect(),
+        }
+    }
+}
+
+/// Every receiver's checkpoint for a file.
+fn checkpoints(path: &Path, args: &Args) -> Vec<Result<Checkpoint, Failure>> {
+    let named = args
+        .checkpoint
+        .iter()
+        .cloned()
+        .map(Some)
+        .chain(std::iter::repeat(None));
+    let open = |(receiver, named): (&ClientId, Option<PathBuf>)| {
+        let checkpoint = named.unwrap_or_else(|| resume::default_checkpoint(path, receiver));
+        Checkpoint::open(checkpoint, args.again)
+    };
+    args.to.iter().zip(named).map(open).collect()
+}
+
+impl Source {
+    /// Where in the input reading begins.
+    fn base(&self) -> Start {
+        let bytes = self.survey().map_or(0, |survey| survey.blocks.range().start);
+        Start { bytes, lines: 0 }
+    }
+
+    fn survey(&self) -> Option<&Survey> {
+        match self {
+            Self::File(_, survey) => Some(survey),
+            Self::Messages(_) | Self::Stream(..) => None,
+        }
+    }
+
+    /// What people call it, if it is read.
+    fn name(&self) -> Option<String> {
+        match self {
+            Self::Messages(_) => None,
+            Self::File(file, _) => Some(file.name.clone()),
+            Self::Stream(_, name) => Some(name.clone()),
+        }
+    }
+
+    /// Whether the same command goes on under the same ids.
+    fn resumes(&self) -> bool {
+        matches!(self, Self::File(file, _) if file.resumes)
+    }
+
+    /// How much is to be sent to all together, if that is known.
+    fn bytes_to_send(&self, plans: &[Result<Option<Plan>, Failure>]) -> Option<u64> {
+        let range = self.survey()?.blocks.range();
+        let left = |plan: &Option<Plan>| match plan {
+            Some(plan) => plan.start().map_or(0, |start| range.end - start.bytes),
+            None => range.end - range.start,
+        };
+        Some(plans.iter().flatten().map(left).sum())
+    }
+
+    /// Tells whether another file has taken the place of this one.
+    fn replaced(&self) -> impl Fn() -> bool + use<> {
+        let opened = match self {
+            Self::File(
+                InputFile {
+                    file,
+                    path: Some(path),
+                    ..
+                },
+                _,
+            ) => file.metadata().ok().map(|metadata| (path.clone(), metadata)),
+            _ => None,
+        };
+        move || {
+            let replaced = |(path, metadata): &(PathBuf, _)| InputFile::is_replaced(path, metadata);
+            opened.as_ref().is_some_and(replaced)
+        }
+    }
+
+    /// Reads it from `start` on, for everybody in `senders`.
+    fn read(self, limit: usize, start: Start, senders: Vec<mpsc::Sender<Piece>>) {
+        match self {
+            Self::Messages(messages) => lines::hand_on(messages, &senders),
+            Self::File(file, survey) => {
+                let input = Compared::new(file.file, survey.blocks, start.bytes);
+                lines::read(input, limit, start, senders);
+            }
+            Self::Stream(input, _) => lines::read(input, limit, start, senders),
+        }
+    }
+}
+
+/// Begins to send to each receiver; those to whom nothing is sent have their ending already.
+async fn begin_all(
+    shared: &Arc<Shared>,
+    plans: Vec<Result<Option<Plan>, Failure>>,
+    base: Start,
+    settings: &Settings,
+    console: &Console,
+) -> Vec<Result<Recipient, Ending>> {
+    let mut all = Vec::new();
+    for (number, (receiver, plan)) in shared.args.to.iter().zip(plans).enumerate() {
+        let begun = match plan {
+            Ok(plan) => begin(shared, number, receiver, plan, base, console).await,
+            Err(failure) => Err(Ending::failed(failure)),
+        };
+        if let Ok(recipient) = &begun {
+            record_key(recipient.publisher(), settings, console).await;
+        }
+        all.push(begun);
+    }
+    all
+}
+
+async fn begin(
+    shared: &Arc<Shared>,
+    number: usize,
+    receiver: &ClientId,
+    plan: Option<Plan>,
+    base: Start,
+    console: &Console,
+) -> Result<Recipient, Ending> {
+    let start = plan.as_ref().and_then(Plan::start).unwrap_or(base);
+    let step = match (plan, &shared.whole) {
+        (Some(plan), Some(whole)) => {
+            let step =
+                tokio::task::block_in_place(|| plan.step(&shared.client, &shared.args, receiver, whole));
+            Some(step.map_err(Ending::failed)?)
+        }
+        _ => None,
+    };
+    let name = shared.input.as_deref().unwrap_or_default();
+    if let Some(Step::Sent(stream)) = &step {
+        let state = stream.state();
+        console.say(format_args!(
+            "{name} was already sent to {receiver}: {}, all acknowledged. --again sends it once more, as new messages",
+            Messages(state.earlier + state.acknowledged),
+        ));
+        return Err(Ending::default());
+    }
+    let recipient = Recipient::begin(shared.clone(), number, receiver.clone(), step, start)
+        .await
+        .map_err(Ending::failed)?;
+    if let Some(stream) = recipient.checkpoint() {
+        let state = stream.state();
+        let acknowledged = state.earlier + state.acknowledged;
+        let whom = match shared.recipients {
+            1 => String::new(),
+            _ => format!(" for {receiver}"),
+        };
+        if acknowledged > 0 {
+            console.say(format_args!(
+                "Going on with {name}{whom}: acknowledged of it: {}",
+                Messages(acknowledged),
+            ));
+        }
+        console.message(format_args!(
+            "Stream {}{whom}, its checkpoint is {}",
+            state.stream,
+            stream.path().display()
+        ));
+    }
+    Ok(recipient)
 }
 
 /// Only X25519 keys are ever unsigned: X-Wing keys stand in signed keys alone.
@@ -378,56 +441,6 @@ fn unsigned_form(text: &str) -> Result<Form, String> {
         Ok(form) => Ok(form),
         Err(_) => Err("it is LEGACY-A, LEGACY-B, LEGACY-C or X25519-AES256GCM".to_owned()),
     }
-}
-
-fn say_sent(begun: &Begun, name: &str, console: &Console) {
-    let state = begun.stream.state();
-    console.say(format_args!(
-        "{name} was already sent to {}: {}, all acknowledged. --again sends it once more, as new messages",
-        state.receiver,
-        Messages(state.acknowledged),
-    ));
-}
-
-fn say_going_on(begun: &Begun, name: &str, console: &Console) {
-    let state = begun.stream.state();
-    if state.acknowledged > 0 {
-        console.say(format_args!(
-            "Going on with {name}: acknowledged of it: {}",
-            Messages(state.acknowledged),
-        ));
-    }
-    console.message(format_args!(
-        "Stream {}, its checkpoint is {}",
-        state.stream,
-        begun.stream.path().display()
-    ));
-}
-
-fn unsent(error: &PublishError, place: &str) -> Failure {
-    let advice = match (error.kind(), error.advice()) {
-        (PublishErrorKind::TooLarge, advice) => {
-            format!(
-                "What stood before it was sent, what follows was not.\n{}",
-                advice.unwrap_or("Send it in smaller parts.")
-            )
-        }
-        (_, Some(advice)) => advice.to_owned(),
-        (_, None) => "What stood before it was sent, what follows was not.".to_owned(),
-    };
-    Failure::new(format!("{place} was not sent: {error}"), advice)
-}
-
-fn line_failure(error: &LineError, name: &str) -> Failure {
-    let advice = match error {
-        LineError::TooLong { .. } => {
-            "The server takes no longer ones: is it a file of messages, one a line?\nWhat stood before it was sent, what follows was not."
-        }
-        LineError::Read { .. } => {
-            "Check that it is a file that you may read. What stood before was sent, what follows was not."
-        }
-    };
-    Failure::new(format!("Of {name}, {error}."), advice)
 }
 
 /// Keeps a record of the key that was used, `<receiver>_public.key` beside the certificates. It is a record
@@ -444,9 +457,3 @@ async fn record_key(publisher: &Publisher, settings: &Settings, console: &Consol
         Err(error) => console.message(format_args!("No record of the key was kept: {error}")),
     }
 }
-
-/// How often the progress bar moves.
-const PROGRESS: Duration = Duration::from_millis(100);
-
-/// What the driver's observer tells the reporter of.
-type Settled = mpsc::UnboundedReceiver<(ciphermq_client::MessageId, Option<PublishError>)>;

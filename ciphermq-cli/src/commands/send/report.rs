@@ -1,33 +1,37 @@
 //! What becomes of messages, told as it happens: lines, progress, the ids of what failed, the summary.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ciphermq_client::error::{PublishError, PublishErrorKind};
-use ciphermq_client::{ClientId, MessageId, Outcome, Summary};
+use ciphermq_client::{ClientId, MessageId, Outcome};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
 
-use super::{PROGRESS, Settled};
+use super::ending::Ending;
 use crate::console::pace::{Left, Pace, rate};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::output::stdout;
 
-/// Counts and tells. It is filled by the connection's task through an observer, and emptied by the task that sends: as
-/// that one empties it before it sends the next message, what waits in it is bounded by the publisher's window.
+/// How often the progress bar moves.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// What became of a message of the receiver with this number.
+type Settled = (usize, MessageId, Option<PublishError>);
+
+/// Counts and tells. It is filled by the connection's task through observers, and emptied by the tasks that send: as
+/// each empties it before it sends the next message, what waits in it is bounded by the publishers' windows.
 pub(super) struct Report {
     console: Console,
-    settled: Settled,
+    tell: mpsc::UnboundedSender<Settled>,
+    settled: mpsc::UnboundedReceiver<Settled>,
     acknowledged: Arc<AtomicU64>,
-    sent: u64,
+    receivers: Vec<Told>,
     bytes: u64,
-    empty_lines: u64,
-    /// How often each kind of failure came, and the first of its kind.
-    failures: BTreeMap<&'static str, (u64, PublishError)>,
-    must_stop: bool,
     /// The same command goes on under the same ids.
     resumes: bool,
     redraw: tokio::time::Interval,
@@ -36,16 +40,53 @@ pub(super) struct Report {
     total: Option<u64>,
 }
 
+/// What is known of one receiver's messages.
+struct Told {
+    receiver: ClientId,
+    sent: u64,
+    /// How many empty lines were left out.
+    empty: u64,
+    /// How often each kind of failure came, and the first of its kind.
+    failures: BTreeMap<&'static str, (u64, PublishError)>,
+    must_stop: bool,
+}
+
 impl Report {
-    /// A report, and the observer that feeds it. `total` bytes are to be sent, if that is known.
-    pub(super) fn new(
-        console: Console,
-        total: Option<u64>,
-    ) -> (Self, impl Fn(Outcome<'_>) + Send + Sync + 'static) {
-        let (sender, settled) = tokio::sync::mpsc::unbounded_channel();
-        let acknowledged = Arc::new(AtomicU64::new(0));
-        let (counter, tells) = (acknowledged.clone(), console.tells_messages());
-        let observer = move |outcome: Outcome<'_>| {
+    /// A report about these receivers. `total` bytes are to be sent, all in all, if that is known.
+    pub(super) fn new(console: Console, receivers: &[ClientId], total: Option<u64>, resumes: bool) -> Self {
+        let (tell, settled) = mpsc::unbounded_channel();
+        let bar = match total {
+            Some(total) => ProgressBar::new(total).with_style(style("{bar:30} {percent:>3}% {msg}")),
+            None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
+        };
+        let mut redraw = tokio::time::interval(PROGRESS);
+        redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let told = |receiver: &ClientId| Told {
+            receiver: receiver.clone(),
+            sent: 0,
+            empty: 0,
+            failures: BTreeMap::new(),
+            must_stop: false,
+        };
+        Self {
+            console: console.with_bar(bar),
+            tell,
+            settled,
+            acknowledged: Arc::new(AtomicU64::new(0)),
+            receivers: receivers.iter().map(told).collect(),
+            bytes: 0,
+            resumes,
+            redraw,
+            pace: Pace::default(),
+            total,
+        }
+    }
+
+    /// What feeds the report with what becomes of a receiver's messages.
+    pub(super) fn observer(&self, receiver: usize) -> impl Fn(Outcome<'_>) + Send + Sync + 'static {
+        let (counter, tells) = (self.acknowledged.clone(), self.console.tells_messages());
+        let tell = self.tell.clone();
+        move |outcome: Outcome<'_>| {
             if outcome.result.is_ok() {
                 counter.fetch_add(1, Ordering::Relaxed);
                 if !tells {
@@ -54,40 +95,18 @@ impl Report {
             }
             let error = outcome.result.err().cloned();
             // Nobody listens any more only once everything is settled.
-            let _ = sender.send((outcome.message_id.clone(), error));
-        };
-        let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style("{bar:30} {percent:>3}% {msg}")),
-            None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
-        };
-        let mut redraw = tokio::time::interval(PROGRESS);
-        redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let report = Self {
-            console: console.with_bar(bar),
-            settled,
-            acknowledged,
-            sent: 0,
-            bytes: 0,
-            empty_lines: 0,
-            failures: BTreeMap::new(),
-            must_stop: false,
-            resumes: false,
-            redraw,
-            pace: Pace::default(),
-            total,
-        };
-        (report, observer)
-    }
-
-    /// The same command goes on under the same ids: that is what to do about failures.
-    pub(super) fn resumes(&mut self) {
-        self.resumes = true;
+            let _ = tell.send((receiver, outcome.message_id.clone(), error));
+        }
     }
 
     /// A message was sealed and handed over.
-    pub(super) fn sent(&mut self, message_id: &MessageId, receiver: &ClientId, payload: &[u8]) {
-        self.sent += 1;
+    pub(super) fn sent(&mut self, receiver: usize, message_id: &MessageId, payload: &[u8]) {
+        let Some(told) = self.receivers.get_mut(receiver) else {
+            return;
+        };
+        told.sent += 1;
         self.bytes += u64::try_from(payload.len() + 1).unwrap_or(u64::MAX);
+        let receiver = &told.receiver;
         if self.console.tells_payloads() {
             let text = String::from_utf8_lossy(payload);
             self.console.message(format_args!(
@@ -100,52 +119,69 @@ impl Report {
     }
 
     /// Empty lines were left out.
-    pub(super) fn empty_lines(&mut self, count: u64) {
-        self.empty_lines += count;
-        self.bytes += count;
+    pub(super) fn empty_lines(&mut self, receiver: usize, count: u64) {
+        if let Some(told) = self.receivers.get_mut(receiver) {
+            told.empty += count;
+            self.bytes += count;
+        }
     }
 
-    /// Waits for `future`, and tells meanwhile what became of messages. Cancelling it cancels the future.
+    /// Tells what has become of messages, for as long as it is polled.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        while let Poll::Ready(Some(settled)) = self.settled.poll_recv(cx) {
+            if let Err(failure) = self.tell(settled) {
+                return Poll::Ready(failure);
+            }
+        }
+        while self.redraw.poll_tick(cx).is_ready() {
+            self.draw();
+        }
+        Poll::Pending
+    }
+
+    /// Tells what has become of messages.
     ///
     /// # Errors
     ///
     /// [`Failure`] if the ids of what failed cannot be written.
-    pub(super) async fn until<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::pin!(future);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut future => return Ok(done),
-                Some((message_id, error)) = self.settled.recv() => self.tell(&message_id, error)?,
-                _ = self.redraw.tick() => self.draw(),
-            }
+    pub(super) fn drain(&mut self) -> Result<(), Failure> {
+        while let Ok(settled) = self.settled.try_recv() {
+            self.tell(settled)?;
         }
+        Ok(())
     }
 
-    /// Tells what has become of messages; whether something came that would befall all that follow.
-    ///
-    /// # Errors
-    ///
-    /// As [`Report::until`].
-    pub(super) fn drain(&mut self) -> Result<bool, Failure> {
-        while let Ok((message_id, error)) = self.settled.try_recv() {
-            self.tell(&message_id, error)?;
-        }
-        Ok(self.must_stop)
+    /// Whether something came that would befall all further messages for this receiver.
+    pub(super) fn must_stop(&self, receiver: usize) -> bool {
+        self.receivers.get(receiver).is_some_and(|told| told.must_stop)
     }
 
-    fn tell(&mut self, message_id: &MessageId, error: Option<PublishError>) -> Result<(), Failure> {
-        let Some(error) = error else {
-            self.console
-                .message(format_args!("Server ACK received for message {message_id}"));
+    fn tell(&mut self, (receiver, message_id, error): Settled) -> Result<(), Failure> {
+        let names = self.receivers.len() > 1;
+        let Some(told) = self.receivers.get_mut(receiver) else {
             return Ok(());
         };
-        self.console
-            .message(format_args!("Message {message_id} was not acknowledged: {error}"));
-        self.must_stop |= !is_about_one_message(error.kind());
-        let entry = self.failures.entry(name(error.kind())).or_insert((0, error));
+        // With one receiver it goes without saying.
+        let (whom, listed) = if names {
+            (
+                format!(" for {}", told.receiver),
+                format!("{message_id} {}\n", told.receiver),
+            )
+        } else {
+            (String::new(), format!("{message_id}\n"))
+        };
+        let Some(error) = error else {
+            self.console
+                .message(format_args!("Server ACK received for message {message_id}{whom}"));
+            return Ok(());
+        };
+        self.console.message(format_args!(
+            "Message {message_id}{whom} was not acknowledged: {error}"
+        ));
+        told.must_stop |= !is_about_one_message(error.kind());
+        let entry = told.failures.entry(name(error.kind())).or_insert((0, error));
         entry.0 += 1;
-        stdout::print(format!("{message_id}\n"))
+        stdout::print(listed)
     }
 
     fn draw(&mut self) {
@@ -154,52 +190,85 @@ impl Report {
             return;
         }
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        let sent: u64 = self.receivers.iter().map(|told| told.sent).sum();
         let per_second = self.pace.per_second(Instant::now(), acknowledged);
         // The bar is about bytes, as only they are known beforehand: those of an average message.
-        let done = share(self.bytes, acknowledged, self.sent);
+        let done = share(self.bytes, acknowledged, sent);
         let left = self.total.map_or(String::new(), |total| {
             let rest = total.saturating_sub(done);
-            let rest = share(rest, self.sent, self.bytes.max(1));
+            let rest = share(rest, sent, self.bytes.max(1));
             Left { rest, per_second }.to_string()
         });
         bar.set_position(done);
-        bar.set_message(format!("{acknowledged} acknowledged, {per_second:.0}/s{left}"));
+        bar.set_message(format!(
+            "{}{acknowledged} acknowledged, {per_second:.0}/s{left}",
+            self.whom()
+        ));
     }
 
-    /// The summary line.
-    pub(super) fn summary(&self, summary: &Summary, elapsed: Duration) {
+    /// For whom the messages are, where that does not go without saying.
+    fn whom(&self) -> String {
+        match self.receivers.as_slice() {
+            [] | [_] => String::new(),
+            few @ ([_, _] | [_, _, _]) => {
+                let names: Vec<&str> = few.iter().map(|told| told.receiver.as_str()).collect();
+                format!("to {}: ", names.join(", "))
+            }
+            many => format!("to {} receivers: ", many.len()),
+        }
+    }
+
+    /// The summary line; where something went wrong, a line for each of several receivers before it.
+    pub(super) fn summary(&self, endings: &[Ending], elapsed: Duration) {
         self.console.bar().finish_and_clear();
-        let (acknowledged, unacknowledged) = (summary.acknowledged, summary.unacknowledged);
+        let is_one = self.receivers.len() == 1;
+        let counts = || endings.iter().map(|ending| ending.counts);
+        if !is_one && endings.iter().any(Ending::is_short) {
+            for (told, counts) in self.receivers.iter().zip(counts()) {
+                self.console.say(format_args!(
+                    "{}: {} sent, {} acknowledged, {} unacknowledged",
+                    told.receiver, told.sent, counts.acknowledged, counts.unacknowledged
+                ));
+            }
+        }
+        let acknowledged: u64 = counts().map(|counts| counts.acknowledged).sum();
+        let unacknowledged: u64 = counts().map(|counts| counts.unacknowledged).sum();
         let mut line = format!(
             "{} sent, {acknowledged} acknowledged, {unacknowledged} unacknowledged in {:.3} s ({:.0}/s)",
-            self.sent,
+            self.receivers.iter().map(|told| told.sent).sum::<u64>(),
             elapsed.as_secs_f64(),
             rate(acknowledged, elapsed),
         );
-        if self.empty_lines > 0 {
-            let lines = if self.empty_lines == 1 { "line" } else { "lines" };
-            line += &format!(", {} empty {lines} left out", self.empty_lines);
+        if !is_one {
+            line += &format!(", to {} receivers", self.receivers.len());
+        }
+        let empty = self.receivers.iter().map(|told| told.empty).max();
+        if let Some(empty @ 1..) = empty {
+            let lines = if empty == 1 { "line" } else { "lines" };
+            line += &format!(", {empty} empty {lines} left out");
         }
         self.console.say(line);
     }
 
-    /// What to tell at the end when `count` messages stayed unacknowledged.
-    pub(super) fn failure(&self, count: u64) -> Failure {
-        let reasons: Vec<String> = match self.failures.len() {
-            1 => self
-                .failures
-                .values()
-                .map(|(_, error)| error.to_string())
-                .collect(),
-            _ => self
-                .failures
-                .values()
+    /// Whether the same command goes on under the same ids.
+    pub(super) fn can_resume(&self) -> bool {
+        self.resumes
+    }
+
+    /// What to tell at the end when `count` messages for this receiver stayed unacknowledged.
+    pub(super) fn failure(&self, receiver: usize, count: u64) -> Failure {
+        let failures = self.receivers.get(receiver).map(|told| &told.failures);
+        let failures: Vec<&(u64, PublishError)> =
+            failures.iter().flat_map(|failures| failures.values()).collect();
+        let reasons: Vec<String> = match failures.as_slice() {
+            [(_, error)] => vec![error.to_string()],
+            several => several
+                .iter()
                 .map(|(count, error)| format!("{count} of them: {error}"))
                 .collect(),
         };
-        let mut advice: Vec<&str> = self
-            .failures
-            .values()
+        let mut advice: Vec<&str> = failures
+            .iter()
             .map(|(_, error)| advice(error, self.resumes))
             .collect();
         advice.dedup();

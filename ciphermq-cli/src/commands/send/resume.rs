@@ -1,6 +1,6 @@
-//! Sending a file as one stream that goes on after a crash: the checkpoint beside the file.
+//! A receiver's checkpoint beside the file that is sent: what it says, whether it is of this file and this way.
 
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
@@ -8,136 +8,228 @@ use ciphermq_client::resume::{ResumableStream, StreamState};
 use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey, Timestamp};
 
 use super::Args;
+use super::course::{Course, Other};
 use super::lines::Start;
-use super::pinned::{Compared, Pinned};
+use super::pinned::Pinned;
+use super::survey::Survey;
 use crate::exit::Failure;
 
-/// A file that is to be sent, compared with its checkpoint. Nothing is connected yet.
+/// A receiver's checkpoint, opened, if there is one and it is to go on.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    path: PathBuf,
+    begun: Option<(ResumableStream, Pinned)>,
+}
+
+/// What a receiver is to get of a file, compared with its checkpoint. Nothing is connected yet.
 #[derive(Debug)]
 pub(super) struct Plan {
     checkpoint: PathBuf,
-    /// The stream that was begun, if there is one and it is to go on.
-    begun: Option<ResumableStream>,
-    /// The file as it is.
-    now: Pinned,
-    /// Where sending begins.
-    pub(super) start: Start,
+    begun: Option<(ResumableStream, Course)>,
 }
 
-/// A stream that can be sent.
-#[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) stream: ResumableStream,
-    /// Everything of the file was sent, and is acknowledged.
-    pub(super) is_sent: bool,
+/// A plan that fits the way that is taken.
+pub(super) enum Step {
+    /// All is sent.
+    Sent(ResumableStream),
+    /// The stream goes on; what was appended to the file is for the next one, from there on.
+    GoOn {
+        stream: ResumableStream,
+        then: Option<Start>,
+    },
+    /// A stream begins as this state says, in the place of the one before.
+    Next {
+        stream: ResumableStream,
+        state: StreamState,
+    },
+    /// A first stream begins as this state says.
+    Anew { checkpoint: PathBuf, state: StreamState },
+}
+
+impl Checkpoint {
+    /// Opens and locks the checkpoint of `receiver`, unless all is to be sent again.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if another sender works with it, or if it cannot be read.
+    pub(super) fn open(path: PathBuf, again: bool) -> Result<Self, Failure> {
+        let begun = if again {
+            None
+        } else {
+            ResumableStream::open(&path).map_err(failure)?
+        };
+        let begun = match begun {
+            None => None,
+            Some(stream) => {
+                let pinned = Pinned::read(&stream.state().input).ok_or_else(|| {
+                    Failure::new(
+                        format!("The checkpoint {} is not one of a file.", path.display()),
+                        "An application has made it. Name another one with --checkpoint.",
+                    )
+                })?;
+                Some((stream, pinned))
+            }
+        };
+        Ok(Self { path, begun })
+    }
+
+    /// The places in the file that it tells of.
+    pub(super) fn places(&self) -> BTreeSet<u64> {
+        let places = |(stream, pinned): &(ResumableStream, Pinned)| {
+            [stream.state().place.min(pinned.bytes), pinned.bytes]
+        };
+        self.begun.iter().flat_map(places).collect()
+    }
+
+    /// Sees whether the file is still the one that it tells of. The survey has marks at its places.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the file was changed.
+    pub(super) fn compare(self, file: &Path, survey: &Survey) -> Result<Plan, Failure> {
+        let Self { path, begun } = self;
+        let begun = begun
+            .map(
+                |(stream, pinned)| match Course::of(stream.state(), &pinned, survey) {
+                    Ok(course) => Ok((stream, course)),
+                    Err(other) => Err(changed(other, file, &path)),
+                },
+            )
+            .transpose()?;
+        Ok(Plan {
+            checkpoint: path,
+            begun,
+        })
+    }
 }
 
 impl Plan {
-    /// How much is still to be sent.
-    pub(super) fn bytes_left(&self) -> u64 {
-        self.now.bytes.saturating_sub(self.start.bytes)
+    /// Where sending begins; `None` if there is nothing to send.
+    pub(super) fn start(&self) -> Option<Start> {
+        match &self.begun {
+            None => Some(Start::default()),
+            Some((_, course)) => course.start(),
+        }
     }
 
-    /// Opens the checkpoint, if there is one, and sees whether the file is still the one that it tells of.
+    /// Compares the way that is taken with the checkpoint's. Nothing is written yet.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if another sender works with it, if it cannot be read, or if the file was changed.
-    pub(super) fn make(path: &Path, file: &mut File, args: &Args) -> Result<Self, Failure> {
-        let checkpoint = args
-            .checkpoint
-            .clone()
-            .unwrap_or_else(|| default_checkpoint(path, &args.to));
-        let unreadable = |error: std::io::Error| {
-            Failure::new(
-                format!("The file {} cannot be read: {error}.", path.display()),
-                "Check that it is a file that you may read.",
-            )
-        };
-        let begun = if args.again {
-            None
-        } else {
-            ResumableStream::open(&checkpoint).map_err(failure)?
-        };
-        let Some(stream) = begun else {
-            return Ok(Self {
+    /// [`Failure`] if it is another one, or cannot be named.
+    pub(super) fn step(
+        self,
+        client: &Client,
+        args: &Args,
+        receiver: &ClientId,
+        whole: &Pinned,
+    ) -> Result<Step, Failure> {
+        let Self { checkpoint, begun } = self;
+        let wanted = new_state(client, args, receiver, whole)?;
+        let Some((mut stream, course)) = begun else {
+            return Ok(Step::Anew {
                 checkpoint,
-                begun: None,
-                now: Pinned::of(file).map_err(unreadable)?,
-                start: Start::default(),
-            });
-        };
-        let state = stream.state();
-        let pinned = Pinned::read(&state.input).ok_or_else(|| {
-            Failure::new(
-                format!("The checkpoint {} is not one of a file.", checkpoint.display()),
-                "An application has made it. Name another one with --checkpoint.",
-            )
-        })?;
-        let what = match pinned.compare(file, state.place).map_err(unreadable)? {
-            Compared::Same { now, start } => {
-                return Ok(Self {
-                    checkpoint,
-                    begun: Some(stream),
-                    now,
-                    start,
-                });
-            }
-            Compared::Shorter => "has fewer bytes than it had",
-            Compared::Changed => "is not what it was",
-            Compared::LastLineGoesOn => "goes on in a line of which the beginning was sent",
-        };
-        Err(Failure::new(
-            format!(
-                "{} {what} when a part of it was sent: other messages would get the ids of those that were sent, and be lost.",
-                path.display(),
-            ),
-            format!(
-                "Put the old file back and send the rest of it, or send what is new as a file of its own.\nWith --again all of it is sent as new messages, those that were sent already too.\nThe checkpoint is {}.",
-                checkpoint.display()
-            ),
-        ))
-    }
-
-    /// Begins the stream, or goes on with it; the checkpoint is on the disk before this returns.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] if the checkpoint is of another way, or cannot be written.
-    pub(super) fn begin(self, client: &Client, args: &Args) -> Result<Begun, Failure> {
-        let Self {
-            checkpoint,
-            begun,
-            now,
-            ..
-        } = self;
-        let wanted = new_state(client, args, &now)?;
-        let Some(mut stream) = begun else {
-            let stream = if args.again {
-                ResumableStream::begin_anew(&checkpoint, wanted)
-            } else {
-                ResumableStream::open_or_create(&checkpoint, || Ok::<_, CheckpointError>(wanted))
-            };
-            return Ok(Begun {
-                stream: stream.map_err(failure)?,
-                is_sent: false,
+                state: wanted,
             });
         };
         check_way(stream.state(), &wanted, args, &checkpoint)?;
-        let is_sent = stream.state().complete && stream.state().input == wanted.input;
         if stream.state().server != wanted.server {
             stream.move_server(wanted.server).map_err(failure)?;
         }
-        if stream.state().input != wanted.input {
-            stream.describe_input(wanted.input).map_err(failure)?;
-        }
-        Ok(Begun { stream, is_sent })
+        Ok(match course {
+            Course::Sent => Step::Sent(stream),
+            Course::GoOn { then, .. } => Step::GoOn { stream, then },
+            Course::Next { at } => {
+                let state = following(&stream, whole, at)?;
+                Step::Next { stream, state }
+            }
+        })
     }
+}
+
+impl Step {
+    /// The state of the stream that is going to be sent.
+    pub(super) fn state(&self) -> &StreamState {
+        match self {
+            Self::Sent(stream) | Self::GoOn { stream, .. } => stream.state(),
+            Self::Next { state, .. } | Self::Anew { state, .. } => state,
+        }
+    }
+
+    /// Writes the checkpoint, if it is to change: it is on the disk before this returns. Returns the stream, and where
+    /// the next one begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it cannot be written.
+    pub(super) fn begin(self, again: bool) -> Result<(ResumableStream, Option<Start>), Failure> {
+        Ok(match self {
+            Self::Sent(stream) => (stream, None),
+            Self::GoOn { mut stream, then } => {
+                // It was called complete by mistake.
+                if stream.state().complete {
+                    stream.reopen().map_err(failure)?;
+                }
+                (stream, then)
+            }
+            Self::Next { mut stream, state } => {
+                begin_next(&mut stream, state)?;
+                (stream, None)
+            }
+            Self::Anew { checkpoint, state } => {
+                let stream = if again {
+                    ResumableStream::begin_anew(&checkpoint, state)
+                } else {
+                    ResumableStream::open_or_create(&checkpoint, || Ok::<_, CheckpointError>(state))
+                };
+                (stream.map_err(failure)?, None)
+            }
+        })
+    }
+}
+
+/// The stream after this one: from `at` to the end of the file.
+///
+/// # Errors
+///
+/// [`Failure`] if there is no randomness for it.
+pub(super) fn following(stream: &ResumableStream, whole: &Pinned, at: Start) -> Result<StreamState, Failure> {
+    Ok(stream.state().following(whole.to_string(), at.bytes)?)
+}
+
+/// Ends a stream that has carried all that it can, and puts the next one into its checkpoint.
+///
+/// # Errors
+///
+/// [`Failure`] if it cannot be written.
+pub(super) fn begin_next(stream: &mut ResumableStream, next: StreamState) -> Result<(), Failure> {
+    if !stream.state().complete {
+        stream.complete().map_err(failure)?;
+    }
+    stream.begin_next(next).map_err(failure)
+}
+
+fn changed(other: Other, file: &Path, checkpoint: &Path) -> Failure {
+    let what = match other {
+        Other::Shorter => "has fewer bytes than it had",
+        Other::Changed => "is not what it was",
+        Other::LastLineGoesOn => "goes on in a line of which the beginning was sent",
+    };
+    Failure::new(
+        format!(
+            "{} {what} when a part of it was sent: other messages would get the ids of those that were sent, and be lost.",
+            file.display(),
+        ),
+        format!(
+            "Put the old file back and send the rest of it, or send what is new as a file of its own.\nWith --again all of it is sent as new messages, those that were sent already too.\nThe checkpoint is {}.",
+            checkpoint.display()
+        ),
+    )
 }
 
 /// `<file>.<receiver>.ciphermq-send`: one for every receiver that the file is sent to. What can stand in no file's name
 /// is percent-encoded.
-fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
+pub(super) fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     for byte in receiver.as_str().bytes() {
@@ -151,10 +243,15 @@ fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
     name.into()
 }
 
-fn new_state(client: &Client, args: &Args, now: &Pinned) -> Result<StreamState, Failure> {
+fn new_state(
+    client: &Client,
+    args: &Args,
+    receiver: &ClientId,
+    whole: &Pinned,
+) -> Result<StreamState, Failure> {
     let unnamable = |error| {
         Failure::new(
-            format!("No route can be named after {}: {error}.", args.to),
+            format!("No route can be named after {receiver}: {error}."),
             "Name it yourself, with --routing-key.",
         )
     };
@@ -165,16 +262,18 @@ fn new_state(client: &Client, args: &Args, now: &Pinned) -> Result<StreamState, 
     let routing_key: Result<RoutingKey, _> = args
         .routing_key
         .clone()
-        .map_or_else(|| ciphermq_client::default_routing_key(&args.to), Ok);
+        .map_or_else(|| ciphermq_client::default_routing_key(receiver), Ok);
     Ok(StreamState {
         stream: ciphermq_client::start_stream(Timestamp::now())
             .map_err(|error| Failure::plain(format!("No stream can be begun: {error}.")))?,
         sender: client.id().clone(),
-        receiver: args.to.clone(),
+        receiver: receiver.clone(),
         exchange: exchange.map_err(unnamable)?,
         routing_key: routing_key.map_err(unnamable)?,
         server: client.server_address(),
-        input: now.to_string(),
+        input: whole.to_string(),
+        earlier: 0,
+        begins: 0,
         acknowledged: 0,
         place: 0,
         complete: false,
