@@ -3,7 +3,7 @@
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::{Received, Scene};
 
-use super::desk::{Desk, said};
+use super::desk::{Desk, said, screen};
 
 /// Sends and receives two messages with these flags; returns what both programs wrote, and the messages.
 async fn two_messages(desk: &Desk, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
@@ -125,51 +125,6 @@ pub(crate) async fn data_alone_on_standard_output(scene: Scene) {
         said("RECEIVER", line);
     }
     assert!(!desk.path("data/received_messages.jsonl").exists() || desk.received().is_empty());
-}
-
-/// What stands on a terminal's lines in the end, of what was written to it.
-fn screen(written: &str) -> Vec<String> {
-    let (mut lines, mut row, mut column) = (vec![Vec::<char>::new()], 0usize, 0usize);
-    let mut chars = written.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' => column = 0,
-            '\n' => row += 1,
-            '\x1b' => {
-                assert_eq!(chars.next(), Some('['));
-                let mut number = String::new();
-                let command = loop {
-                    match chars.next().expect("a whole sequence") {
-                        c if c.is_ascii_digit() || matches!(c, ';' | '?') => number.push(c),
-                        c => break c,
-                    }
-                };
-                let count = number.parse().unwrap_or(1);
-                match command {
-                    'A' => row = row.saturating_sub(count),
-                    'B' => row += count,
-                    'G' => column = count - 1,
-                    'K' if number == "2" => lines[row].clear(),
-                    'K' => lines[row].truncate(column),
-                    'm' | 'l' | 'h' => {}
-                    other => panic!("a sequence that this screen does not know: {number}{other}"),
-                }
-            }
-            c => {
-                let line = &mut lines[row];
-                line.resize(line.len().max(column + 1), ' ');
-                line[column] = c;
-                column += 1;
-            }
-        }
-        lines.resize(lines.len().max(row + 1), Vec::new());
-    }
-    let text = |line: Vec<char>| line.into_iter().collect::<String>().trim_end().to_owned();
-    lines
-        .into_iter()
-        .map(text)
-        .filter(|line| !line.is_empty())
-        .collect()
 }
 
 pub(crate) async fn a_bar_leaves_nothing_behind(scene: Scene) {

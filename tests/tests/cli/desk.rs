@@ -219,3 +219,48 @@ pub(crate) fn said<'a>(speaker: &str, line: &'a str) -> &'a str {
     text.strip_prefix(&format!("[{speaker}] "))
         .unwrap_or_else(|| panic!("{line:?} is not said by {speaker}"))
 }
+
+/// What stands on a terminal's lines in the end, of what was written to it.
+pub(crate) fn screen(written: &str) -> Vec<String> {
+    let (mut lines, mut row, mut column) = (vec![Vec::<char>::new()], 0usize, 0usize);
+    let mut chars = written.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => row += 1,
+            '\x1b' => {
+                assert_eq!(chars.next(), Some('['));
+                let mut number = String::new();
+                let command = loop {
+                    match chars.next().expect("a whole sequence") {
+                        c if c.is_ascii_digit() || matches!(c, ';' | '?') => number.push(c),
+                        c => break c,
+                    }
+                };
+                let count = number.parse().unwrap_or(1);
+                match command {
+                    'A' => row = row.saturating_sub(count),
+                    'B' => row += count,
+                    'G' => column = count - 1,
+                    'K' if number == "2" => lines[row].clear(),
+                    'K' => lines[row].truncate(column),
+                    'm' | 'l' | 'h' => {}
+                    other => panic!("a sequence that this screen does not know: {number}{other}"),
+                }
+            }
+            c => {
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+        lines.resize(lines.len().max(row + 1), Vec::new());
+    }
+    let text = |line: Vec<char>| line.into_iter().collect::<String>().trim_end().to_owned();
+    lines
+        .into_iter()
+        .map(text)
+        .filter(|line| !line.is_empty())
+        .collect()
+}

@@ -84,17 +84,27 @@ async fn what_is_read_written_and_told() {
             console::data_alone_on_standard_output,
             receiving::an_idle_end,
             receiving::signals_end_it_well,
-            receiving::signals_that_do_not_end_it,
-            receiving::a_closed_terminal_ends_a_sender_well,
             receiving::one_output_has_one_receiver,
             receiving::a_reader_that_has_had_enough,
             receiving::what_the_output_holds_is_not_written_again,
             receiving::a_torn_last_line_is_cut_off,
             receiving::an_output_that_is_moved_away,
             requests::status,
+            requests::options_of_a_file,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminals_and_signals() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [
+            receiving::signals_that_do_not_end_it,
+            receiving::a_closed_terminal_ends_a_sender_well,
             console::a_bar_leaves_nothing_behind,
             console::the_log_has_colours_on_a_terminal_only,
-            requests::options_of_a_file,
         ]
     );
 }

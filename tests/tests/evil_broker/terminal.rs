@@ -10,7 +10,7 @@ use ciphermq_tests::{Cli, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, said, screen};
 
 /// Clears the screen, moves, deletes, in seven and in eight bits; turns the reading direction; ends lines.
 const EVIL: &str =
@@ -153,5 +153,69 @@ async fn what_a_broker_says_of_itself_and_of_messages_is_shown_harmless() {
     assert_eq!(
         serde_json::from_str::<Value>(line).expect("the same object"),
         rejected["messages"][0]
+    );
+}
+
+/// Every notice finds the progress bar in its way, whoever tells it: those about the connection, ids on standard output,
+/// the error at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bar_makes_way_for_every_line() {
+    let server = Server::start(Options::sqlite()).await;
+    let evil = Evil::start(&server).await;
+    let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
+    desk.introduce().await;
+    // It takes messages, and says nothing of them.
+    evil.play(|line| match line.reply_to("sender", "ACK") {
+        Some(_) => Vec::new(),
+        None => line.honest(),
+    });
+    desk.write("lines.txt", "one\ntwo\nthree\n");
+    let program = ciphermq_tests::binaries::binary("ciphermq-cli");
+    let line = format!(
+        "stty cols 300; '{}' send --to receiver --file lines.txt --retries 1 --retry-timeout 3",
+        program.display()
+    );
+    let sending = tokio::spawn(desk.in_a_terminal(&line).run());
+    while evil.published_by("sender").is_empty() {
+        assert!(!sending.is_finished());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    drop(evil);
+    let shown = sending.await.expect("it ends").code(3);
+    assert!(
+        shown.stdout.contains("0 acknowledged, "),
+        "a bar was shown: {:?}",
+        shown.stdout
+    );
+    let (mut told, mut ids, mut error) = (Vec::new(), 0, Vec::new());
+    for line in screen(&shown.stdout) {
+        if line.starts_with('[') {
+            told.push(said("SENDER", &line).to_owned());
+        } else if line.starts_with("error: ") || line.starts_with("       ") {
+            error.push(line);
+        } else {
+            ids += 1;
+            assert!(
+                line.chars().all(|c| c.is_ascii_hexdigit() || c == '-'),
+                "debris: {line:?}"
+            );
+        }
+    }
+    assert_eq!(ids, 3, "{told:?}");
+    assert!(
+        told.iter().any(|line| line.starts_with("Connection lost")),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().any(|line| line.starts_with("No connection yet")),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().all(|line| !line.contains(" acknowledged, 0/s")),
+        "{told:?}"
+    );
+    assert!(
+        error.len() > 1 && error[0].contains("3 messages were not acknowledged"),
+        "{error:?}"
     );
 }
