@@ -266,7 +266,8 @@ readme_as_a_project() {
 # ---- Tests as somebody else --------------------------------------------------------------------------------
 
 # unit_tests_as_plain_user: runs the workspace's unit tests, which are built, as `nobody`. For root. Those that start a
-# PostgreSQL are left out, as it has never run as root, and those that mount or trace, which others may not do.
+# PostgreSQL are left out, as it has never run as root, those that mount or trace, which others may not do, and what looks for programs
+# beside itself.
 unit_tests_as_plain_user() {
   local folder program programs failed=() as_user=(setpriv --reuid=nobody "--regid=$(id -g nobody)" --clear-groups env -i)
   programs=$(cargo test --workspace --lib --bins --no-run --locked 2>&1) || die "The unit tests cannot be built." "$programs"
@@ -282,7 +283,7 @@ unit_tests_as_plain_user() {
     cp "$program" "$folder/test"
     chmod 755 "$folder/test"
     say "${program##*/}"
-    (cd "$folder/home" && "${as_user[@]}" PATH="$PATH" HOME="$folder/home" TMPDIR="$folder/home" ../test --quiet --skip postgres --skip mounted_ --skip traced_ </dev/null) \
+    (cd "$folder/home" && "${as_user[@]}" PATH="$PATH" HOME="$folder/home" TMPDIR="$folder/home" ../test --quiet --skip postgres --skip mounted_ --skip traced_ --skip binaries:: </dev/null) \
       || failed+=("${program##*/}")
   done
   rm -rf "$folder"
