@@ -43,7 +43,8 @@ pub(crate) fn has_no_meaning(error: &io::Error) -> bool {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use rustix::io::Errno;
