@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::{Client, ClientBuilder, Keyring, PrivateKey, keys};
+use ciphermq_files::{Access, create_folder, parent};
 use clap::Args;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
+use crate::own_files::OwnFiles;
 
 /// The default of `--server`.
 const SERVER: &str = "localhost:5672";
@@ -129,6 +131,8 @@ pub(crate) struct Settings {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
+    /// The file that these settings came from, if there is one.
+    config: Option<PathBuf>,
     /// Beside `ca`, if none was chosen.
     pins: Option<PathBuf>,
     /// The current one, and older ones.
@@ -161,8 +165,9 @@ impl ConnectionArgs {
         // An empty variable counts as not set, as container tools hand over what nobody has filled in.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let path = |name: &str| env(name).map(PathBuf::from);
-        let file = match self.config.or_else(|| path("CIPHERMQ_CONFIG")) {
-            Some(path) => File::read(&path)?,
+        let config = self.config.or_else(|| path("CIPHERMQ_CONFIG"));
+        let file = match &config {
+            Some(path) => File::read(path)?,
             None => File::default(),
         };
         let cert = self.cert.or_else(|| path("CIPHERMQ_CERT")).or(file.cert);
@@ -208,6 +213,7 @@ impl ConnectionArgs {
                 .unwrap_or_else(|| CA.into()),
             cert,
             key,
+            config,
             pins: self.pins.or_else(|| path("CIPHERMQ_PINS")).or(file.pins),
             private_keys,
             connect_timeout: self
@@ -236,7 +242,7 @@ impl Settings {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         let mut builder = self.builder();
         if let Some(folder) = &self.pins {
-            std::fs::create_dir_all(folder).map_err(|error| {
+            create_folder(folder, Access::Private).map_err(|error| {
                 Failure::new(
                     format!("The folder {} cannot be made: {error}.", folder.display()),
                     "Choose one with --pins where you may write: it is kept there which keys of receivers were believed.",
@@ -284,12 +290,33 @@ impl Settings {
         })
     }
 
+    /// The files that these settings name, and the keys, certificates and pins beside them: nothing may be written over
+    /// them.
+    pub(crate) fn own_files(&self) -> OwnFiles {
+        let mut files = OwnFiles::default();
+        files.add("the certificate of the authority", &self.ca);
+        files.add("this client's certificate", &self.cert);
+        files.add("this client's private key", &self.key);
+        let (newest, older) = &self.private_keys;
+        for path in std::iter::once(newest).chain(older) {
+            files.add("a private key that opens messages", path);
+        }
+        if let Some(path) = &self.config {
+            files.add("the configuration file", path);
+        }
+        let mut folders = vec![self.certificates_folder(), parent(&self.cert), parent(newest)];
+        folders.extend(self.pins.as_deref());
+        folders.sort_unstable();
+        folders.dedup();
+        for folder in folders {
+            files.add_keys_in(folder);
+        }
+        files
+    }
+
     /// Where the certificates are, and where a record of receivers' public keys belongs.
     pub(crate) fn certificates_folder(&self) -> &Path {
-        self.ca
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
+        parent(&self.ca)
     }
 }
 

@@ -12,6 +12,7 @@
 //!
 //! - [`args`]: the command line as it is typed
 //! - [`connection`]: how to reach the server: flags, environment, file, defaults
+//! - [`own_files`]: no file that is written is another one that is in use
 //! - [`commands`]: one command, one file
 //! - [`local`]: a server of one's own, throwaway
 //! - [`output`]: where received messages are written
@@ -26,6 +27,7 @@ mod console;
 mod exit;
 mod local;
 mod output;
+mod own_files;
 mod signals;
 
 use std::io::{self, Write as _};

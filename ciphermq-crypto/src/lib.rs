@@ -14,7 +14,7 @@
 //! `docs/cryptography.md`, with test vectors beside it.
 //!
 //! This crate opens no connection and reads no clock: times are given. It takes randomness from the
-//! operating system and touches files in [`key_file`] and [`file`](mod@file) only.
+//! operating system and touches files in [`key_file`] only.
 //!
 //! Modules in reading order:
 //!
@@ -22,7 +22,6 @@
 //! - [`key_file`]: keys in files
 //! - [`identity`]: certificates, who a client is, and what it signs
 //! - [`signed_key`]: receivers' keys, signed by them
-//! - [`file`](mod@file): whole files or none, private ones for the owner alone
 //! - [`suite`]: how session keys are sealed, one file a suite, and how older clients seal
 //! - [`payload`]: the payload's cipher, and the header that it authenticates
 //! - [`session`]: how long a session key is used, on both sides
@@ -35,7 +34,6 @@
 
 mod encoding;
 pub mod error;
-pub mod file;
 pub mod identity;
 pub mod key_file;
 pub mod keys;

@@ -31,7 +31,7 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<Vec<PathBuf>> {
     for folder in path.ancestors() {
         match fs::metadata(folder) {
             Ok(there) if there.is_dir() => {
-                sync_old_name(folder)?;
+                sync_found_name(folder)?;
                 break;
             }
             Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
@@ -91,10 +91,16 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(parent(path))
 }
 
-/// Syncs the name of a folder that this process has not made, as far as it may: one whose parent may not be read, or
-/// is on a file system that cannot be written, has been made by somebody else.
-fn sync_old_name(folder: &Path) -> io::Result<()> {
-    let outcome = match open(parent(folder)) {
+/// Syncs the name of a file or folder that was there, in case a run that was cut has made it.
+///
+/// As far as it may: where the folder above may not be read, or is on a file system that cannot be written, somebody
+/// else has made it.
+///
+/// # Errors
+///
+/// As for [`sync_folder`].
+pub fn sync_found_name(path: &Path) -> io::Result<()> {
+    let outcome = match open(parent(path)) {
         Ok(Some(above)) => settle(above.sync_all()),
         Ok(None) => Ok(()),
         Err(error) => Err(error),

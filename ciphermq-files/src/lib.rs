@@ -19,7 +19,7 @@ mod sync;
 mod whole;
 
 pub use access::{Access, exposed_mode};
-pub use folder::{create_folder, parent, sync_folder, sync_parent};
+pub use folder::{create_folder, parent, sync_folder, sync_found_name, sync_parent};
 pub use identity::{FileId, is_same_file};
 pub use name::{beside, fit_name};
 pub use open::{create_new, open_append};

@@ -3,6 +3,7 @@
 //! A crash leaves the old file or the new one, never half of one; at worst a temporary file with a dot before its
 //! name, which is in nobody's way.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub enum Existing {
 }
 
 /// Why files were not written.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum FileError {
     /// There is a file already, and it was not to be replaced.
     #[error("{} exists already", .0.display())]
@@ -36,6 +37,13 @@ pub enum FileError {
         /// What the file system said.
         source: io::Error,
     },
+}
+
+/// The same text: `main` prints an error that it returns by `Debug`.
+impl fmt::Debug for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A file that is written and synced, and has no name of its own yet. Dropped, it is removed.

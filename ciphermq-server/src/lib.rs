@@ -12,6 +12,7 @@
 //! Modules in reading order:
 //!
 //! - [`config`]: `config.toml` and what overrides it
+//! - [`file_roles`]: every file that is written is nothing else
 //! - [`logging`]: JSON lines in files by level, readable ones on the console
 //! - [`server`]: start, run, stop
 //! - [`stop`]: how every part learns that it is to stop
@@ -30,6 +31,7 @@ pub mod at_rest;
 pub mod broker;
 pub mod config;
 pub mod connection;
+pub mod file_roles;
 pub mod inbox;
 pub mod keys;
 pub mod listener;

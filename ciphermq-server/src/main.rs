@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ciphermq_server::config::{self, Config};
-use ciphermq_server::{logging, server};
+use ciphermq_server::{file_roles, logging, server};
 use clap::Parser;
 
 /// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over mutual TLS.
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
+    file_roles::refuse_shared(&config, &arguments.config)?;
     let guard = logging::init(&config.logging)?;
     server::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -44,7 +44,15 @@ impl Authority {
     ///
     /// [`Error::Certificate`].
     pub fn generate(now: Timestamp) -> Result<(Self, Pem), Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        Self::with_key(new_key()?, now)
+    }
+
+    /// Makes an authority of a key that is there: self-signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn with_key(key: KeyPair, now: Timestamp) -> Result<(Self, Pem), Error> {
         let mut params = params(now, AUTHORITY_DAYS)?;
         // Two authorities must not be taken for one another: each has a name of its own.
         let id: String = params
@@ -78,11 +86,7 @@ impl Authority {
     /// not sign others, or is not valid at `now`.
     pub fn read(certificate_path: &Path, key_path: &Path, now: Timestamp) -> Result<Self, Error> {
         let certificate = read_certificate(certificate_path)?;
-        let pem = Zeroizing::new(read(key_path)?);
-        let no_key = || Error::NoPrivateKey(key_path.to_owned());
-        // Whatever stands before the key is passed over, such as OpenSSL's parameters of the curve.
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| no_key())?;
-        let key = KeyPair::try_from(&key).map_err(|_| no_key())?;
+        let key = read_key(key_path)?;
 
         let no_certificate = || Error::NoCertificate(certificate_path.to_owned());
         let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| no_certificate())?;
@@ -107,13 +111,14 @@ impl Authority {
         Ok(Self { issuer, certificate })
     }
 
-    /// Makes a server's certificate and key.
+    /// Makes a server's certificate for a key.
     ///
     /// # Errors
     ///
     /// [`Error::Certificate`].
     pub fn server(
         &self,
+        key: &KeyPair,
         common_name: &str,
         names: Vec<SanType>,
         now: Timestamp,
@@ -121,16 +126,17 @@ impl Authority {
     ) -> Result<Pem, Error> {
         let mut params = params(now, days)?;
         params.subject_alt_names = names;
-        self.leaf(params, common_name, ExtendedKeyUsagePurpose::ServerAuth)
+        self.leaf(key, params, common_name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// Makes a client's certificate and key. The Common Name is who the client is.
+    /// Makes a client's certificate for a key. The Common Name is who the client is.
     ///
     /// # Errors
     ///
     /// [`Error::Certificate`].
-    pub fn client(&self, id: &ClientId, now: Timestamp, days: u16) -> Result<Pem, Error> {
+    pub fn client(&self, key: &KeyPair, id: &ClientId, now: Timestamp, days: u16) -> Result<Pem, Error> {
         self.leaf(
+            key,
             params(now, days)?,
             id.as_str(),
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -151,14 +157,14 @@ impl Authority {
             && leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
-    /// The key is new, so the serial number, which is made from it, is random.
+    /// The key has no other certificate, so the serial number, which is made from it, is this one's alone.
     fn leaf(
         &self,
+        key: &KeyPair,
         mut params: CertificateParams,
         common_name: &str,
         usage: ExtendedKeyUsagePurpose,
     ) -> Result<Pem, Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -168,7 +174,7 @@ impl Authority {
         params.not_after = params
             .not_after
             .min(self.parsed()?.validity().not_after.to_datetime());
-        let certificate: Certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate: Certificate = params.signed_by(key, &self.issuer)?;
         Ok(Pem {
             certificate: certificate.pem(),
             key: Zeroizing::new(key.serialize_pem()),
@@ -179,6 +185,37 @@ impl Authority {
         let parsed = X509Certificate::from_der(&self.certificate);
         Ok(parsed.map_err(|_| rcgen::Error::CouldNotParseCertificate)?.1)
     }
+}
+
+/// Makes a key: ECDSA P-384.
+///
+/// # Errors
+///
+/// [`Error::Certificate`].
+pub fn new_key() -> Result<KeyPair, Error> {
+    Ok(KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?)
+}
+
+/// Reads an unencrypted private key, PKCS #8, SEC 1 or PKCS #1.
+///
+/// # Errors
+///
+/// [`Error`] if the file cannot be read or used.
+pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
+    let pem = Zeroizing::new(read(path)?);
+    let no_key = || Error::NoPrivateKey(path.to_owned());
+    // Whatever stands before the key is passed over, such as OpenSSL's parameters of the curve.
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| no_key())?;
+    KeyPair::try_from(&key).map_err(|_| no_key())
+}
+
+/// Whether a certificate and a key do not belong together. What cannot be read or used counts as no.
+pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
+    let (Ok(certificate), Ok(key)) = (read_certificate(certificate_path), read_key(key_path)) else {
+        return false;
+    };
+    X509Certificate::from_der(&certificate)
+        .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
 }
 
 /// RFC 5280, section 4.2.1.9: from version 3 on, an authority says that it is one. Before, none could.

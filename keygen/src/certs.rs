@@ -3,14 +3,21 @@
 //! An authority that is there is used, and its certificate stays, unless a new one is asked for. A server's
 //! certificate that is there stays, unless `--force` comes with a `--server-name`. Clients that are there are
 //! replaced with `--force` only.
+//!
+//! The files take their places in one order, each durably before the next: the authority's key and certificate, the
+//! server's, the clients' as they are named. So what a run that was cut has left is the beginning of that order, and the
+//! same command completes it: a key without a certificate gets one, and no key is ever replaced. What is no such
+//! beginning was not left by a cut, and is refused.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::ClientId;
-use ciphermq_crypto::file::{Access, Existing, NewFiles};
+use ciphermq_files::{Access, Existing, NewFiles, is_same_file};
 use jiff::Timestamp;
+use rcgen::KeyPair;
 
-use crate::authority::{Authority, Pem};
+use crate::authority::{self, Authority, Pem};
 use crate::error::Error;
 use crate::folders::NewFolders;
 use crate::names;
@@ -66,29 +73,62 @@ impl Place {
         }
     }
 
-    /// Whether both files are there; one alone is an error.
-    fn is_there(&self) -> Result<bool, Error> {
-        let is_there = |path: &Path| path.symlink_metadata().is_ok();
-        let half = |there: &PathBuf, missing: &PathBuf| Error::Half {
-            there: there.clone(),
-            missing: missing.clone(),
-        };
+    /// Which of the files are there.
+    fn state(&self) -> State {
         match (is_there(&self.certificate), is_there(&self.key)) {
-            (true, false) => Err(half(&self.certificate, &self.key)),
-            (false, true) => Err(half(&self.key, &self.certificate)),
-            (both, _) => Ok(both),
+            (false, false) => State::Nothing,
+            (false, true) => State::KeyAlone,
+            (true, false) => State::CertificateAlone,
+            (true, true) => State::Complete,
         }
     }
 
-    /// Refuses if one of the files is there.
-    fn must_be_free(&self) -> Result<(), Error> {
-        match [&self.certificate, &self.key]
-            .into_iter()
-            .find(|path| path.symlink_metadata().is_ok())
-        {
-            Some(path) => Err(Error::Exists(path.clone())),
-            None => Ok(()),
+    /// Of the pair only one file is there, and no cut can have left it so.
+    fn half(&self) -> Error {
+        let (there, missing) = match self.state() {
+            State::CertificateAlone => (&self.certificate, &self.key),
+            _ => (&self.key, &self.certificate),
+        };
+        Error::Half {
+            there: there.clone(),
+            missing: missing.clone(),
         }
+    }
+
+    /// One of the files is there and is not to be replaced.
+    fn taken(&self) -> Error {
+        let path = if is_there(&self.certificate) {
+            &self.certificate
+        } else {
+            &self.key
+        };
+        Error::Exists(path.clone())
+    }
+
+    /// The key of a run that was cut, or a new one.
+    fn key(&self, is_there: bool) -> Result<KeyPair, Error> {
+        if is_there {
+            authority::read_key(&self.key)
+        } else {
+            authority::new_key()
+        }
+    }
+
+    /// Stages what is to be written: for a key that is there, the certificate alone.
+    fn complete(
+        &self,
+        files: &mut NewFiles,
+        report: &mut Report,
+        pem: &Pem,
+        key_is_there: bool,
+        existing: Existing,
+    ) -> Result<(), Error> {
+        if !key_is_there {
+            return self.stage(files, pem, existing);
+        }
+        report.kept.push(self.key.clone());
+        let certificate = pem.certificate.as_bytes();
+        Ok(files.stage(&self.certificate, certificate, Access::Public, Existing::Keep)?)
     }
 
     fn stage(&self, files: &mut NewFiles, pem: &Pem, existing: Existing) -> Result<(), Error> {
@@ -101,6 +141,19 @@ impl Place {
         )?;
         Ok(())
     }
+}
+
+/// Which files of a pair are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Nothing,
+    KeyAlone,
+    CertificateAlone,
+    Complete,
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Makes the certificates that are asked for and not there.
@@ -134,21 +187,32 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     let server_place = Place::new(&args.out, SERVER_CERT, SERVER_KEY);
     let client_folder = |id: &ClientId| args.out.join(id.as_str());
     let client_place = |id: &ClientId| Place::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
+    let places: Vec<Place> = clients.iter().map(client_place).collect();
     if !args.force {
-        clients
-            .iter()
-            .try_for_each(|id| client_place(id).must_be_free())?;
+        let has_server = [&authority_place, &server_place]
+            .into_iter()
+            .all(|place| place.state() == State::Complete);
+        refuse_taken(&places, has_server)?;
     }
+    refuse_shared(&authority_place, &server_place, &places)?;
+    let is_in_use = has_clients(&args.out);
 
     let mut folders = NewFolders::default();
     let mut files = NewFiles::new();
     let mut report = Report::default();
-    folders.make(&args.out, false)?;
+    folders.make(&args.out)?;
 
-    let is_new_authority = args.new_ca || !authority_place.is_there()?;
+    let is_empty_but_for_the_authority = server_place.state() == State::Nothing && !is_in_use;
+    let (is_new_authority, has_key) = match authority_place.state() {
+        _ if args.new_ca => (true, false),
+        State::Nothing => (true, false),
+        State::KeyAlone if is_empty_but_for_the_authority => (true, true),
+        State::Complete => (false, true),
+        State::KeyAlone | State::CertificateAlone => return Err(authority_place.half()),
+    };
     let authority = if is_new_authority {
-        let (authority, pem) = Authority::generate(now)?;
-        authority_place.stage(&mut files, &pem, existing)?;
+        let (authority, pem) = Authority::with_key(authority_place.key(has_key)?, now)?;
+        authority_place.complete(&mut files, &mut report, &pem, has_key, existing)?;
         authority
     } else {
         report.kept.push(authority_place.certificate.clone());
@@ -156,28 +220,120 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     };
 
     let replaces_server = args.force && (is_new_authority || !args.server_names.is_empty());
-    if replaces_server || !server_place.is_there()? {
-        let common_name = hosts.first().map_or("localhost", String::as_str);
-        let pem = authority.server(common_name, host_names, now, args.days)?;
-        server_place.stage(&mut files, &pem, existing)?;
-    } else if authority.has_issued(&server_place.certificate)? {
-        report.kept.push(server_place.certificate.clone());
-    } else {
-        return Err(Error::OtherAuthority {
-            server: server_place.certificate,
-            authority: authority_place.certificate,
-        });
+    match server_place.state() {
+        State::Complete if !replaces_server => {
+            keep_server(&authority, &server_place, &authority_place)?;
+            report.kept.push(server_place.certificate.clone());
+        }
+        State::CertificateAlone if !replaces_server => return Err(server_place.half()),
+        State::KeyAlone if !replaces_server && (is_in_use || is_new_authority) => {
+            return Err(server_place.half());
+        }
+        state => {
+            let has_key = state == State::KeyAlone && !replaces_server;
+            let common_name = hosts.first().map_or("localhost", String::as_str);
+            let key = server_place.key(has_key)?;
+            let pem = authority.server(&key, common_name, host_names, now, args.days)?;
+            server_place.complete(&mut files, &mut report, &pem, has_key, existing)?;
+        }
     }
 
-    for id in &clients {
-        folders.make(&client_folder(id), true)?;
-        client_place(id).stage(&mut files, &authority.client(id, now, args.days)?, existing)?;
+    for (id, place) in clients.iter().zip(&places) {
+        let state = place.state();
+        if state == State::Complete && !args.force {
+            if !authority.has_issued(&place.certificate)? {
+                return Err(place.taken());
+            }
+            report.kept.push(place.certificate.clone());
+            continue;
+        }
+        let has_key = state == State::KeyAlone && !args.force;
+        folders.make(&client_folder(id))?;
+        let pem = authority.client(&place.key(has_key)?, id, now, args.days)?;
+        place.complete(&mut files, &mut report, &pem, has_key, existing)?;
     }
 
     report.written = files.commit()?;
     folders.keep();
     report.next = next_steps(args, &clients, &report, is_new_authority);
     Ok(report)
+}
+
+/// Refuses clients that are there, but for those that a cut of the same command has left: after the server, complete
+/// ones first, then perhaps one with a key alone, then none.
+fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
+    let there = places.iter().find(|place| place.state() != State::Nothing);
+    if let Some(place) = there.filter(|_| !has_server) {
+        return Err(place.taken());
+    }
+    let complete = places
+        .iter()
+        .take_while(|place| place.state() == State::Complete)
+        .count();
+    let (complete, rest) = places.split_at_checked(complete).unwrap_or((places, &[]));
+    match (complete, rest) {
+        ([place, ..], []) => Err(place.taken()),
+        (_, []) => Ok(()),
+        (_, [first, others @ ..]) => {
+            if first.state() == State::CertificateAlone {
+                return Err(first.half());
+            }
+            let taken = others.iter().find(|place| place.state() != State::Nothing);
+            taken.map_or(Ok(()), |place| Err(place.taken()))
+        }
+    }
+}
+
+/// Refuses links that make one file of two: replacing the one would destroy the other.
+fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result<(), Error> {
+    let files: Vec<&PathBuf> = [authority, server]
+        .into_iter()
+        .chain(clients)
+        .flat_map(|place| [&place.key, &place.certificate])
+        .filter(|path| is_there(path))
+        .collect();
+    for (index, first) in files.iter().enumerate() {
+        if let Some(second) = files
+            .iter()
+            .skip(index + 1)
+            .find(|second| is_same_file(first, second))
+        {
+            return Err(Error::Shared {
+                first: (*first).clone(),
+                second: (*second).clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether any client has a key or a certificate: then the authority and the server were complete once.
+fn has_clients(out: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(out) else {
+        return false;
+    };
+    entries.filter_map(Result::ok).any(|entry| {
+        let folder = entry.path();
+        is_there(&folder.join(CLIENT_KEY)) || is_there(&folder.join(CLIENT_CERT))
+    })
+}
+
+/// Refuses a server that does not go with the authority, or whose key is not its certificate's: replacing both was cut
+/// between the two then.
+fn keep_server(authority: &Authority, server: &Place, authority_place: &Place) -> Result<(), Error> {
+    if !authority.has_issued(&server.certificate)? {
+        return Err(Error::OtherAuthority {
+            server: server.certificate.clone(),
+            authority: authority_place.certificate.clone(),
+        });
+    }
+    if authority::is_mismatch(&server.certificate, &server.key) {
+        return Err(Error::KeyMismatch {
+            certificate: server.certificate.clone(),
+            key: server.key.clone(),
+        });
+    }
+    Ok(())
 }
 
 fn next_steps(

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use ciphermq_crypto::file::FileError;
 use ciphermq_crypto::{KeyFileError, RandomError};
+use ciphermq_files::FileError;
 
 use crate::names::NameError;
 
@@ -51,6 +51,14 @@ pub enum Error {
         there: PathBuf,
         /// The file that belongs to it.
         missing: PathBuf,
+    },
+    /// Two of the files are one.
+    #[error("{} and {} are the same file", first.display(), second.display())]
+    Shared {
+        /// One of its names.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
     },
     /// A file holds no certificate.
     #[error("{} holds no certificate in PEM form", .0.display())]
@@ -125,7 +133,14 @@ impl Error {
                 "it must be an unencrypted ECDSA (P-256, P-384, P-521), Ed25519 or RSA key; to convert it, run: openssl pkey -in {}",
                 path.display()
             ),
-            Self::KeyMismatch { .. } => "put the two that belong together there, or choose another folder with --out".to_owned(),
+            Self::Shared { second, .. } => format!(
+                "remove the link {}, or choose another folder with --out",
+                second.display()
+            ),
+            Self::KeyMismatch { .. } => {
+                "put the two that belong together there, or choose another folder with --out; if a run that was to replace them (--force) was interrupted, run the same command again"
+                    .to_owned()
+            }
             Self::NoAuthority(_) => {
                 "put an authority's certificate there (basic constraints CA:TRUE), or choose another folder with --out".to_owned()
             }

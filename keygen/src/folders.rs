@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ciphermq_files::{Access, create_folder};
+
 use crate::error::Error;
 
 /// Folders made in this run. Dropped without [`NewFolders::keep`], those that are empty are removed.
@@ -12,26 +14,14 @@ pub(crate) struct NewFolders {
 }
 
 impl NewFolders {
-    /// Makes a folder and those above it, unless they are there. `private`: for the owner alone (mode 0700).
-    pub(crate) fn make(&mut self, path: &Path, private: bool) -> Result<(), Error> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
-            self.make(above, false)?;
-        }
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        if private {
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        }
-        #[cfg(not(unix))]
-        let _ = private;
-        builder.create(path).map_err(|source| Error::Folder {
+    /// Makes a folder and those above it, unless they are there, for the owner alone (mode 0700): private keys stand
+    /// in them.
+    pub(crate) fn make(&mut self, path: &Path) -> Result<(), Error> {
+        let made = create_folder(path, Access::Private).map_err(|source| Error::Folder {
             path: path.to_owned(),
             source,
         })?;
-        self.made.push(path.to_owned());
+        self.made.extend(made);
         Ok(())
     }
 

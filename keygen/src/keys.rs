@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ciphermq_crypto::file::Existing;
 use ciphermq_crypto::key_file::{self, KeyFileError, KeyNames, Kind, PRIVATE_KEY_FILE};
 use ciphermq_crypto::{KeyId, PrivateKey, XWingPrivateKey};
+use ciphermq_files::Existing;
 
 use crate::error::Error;
 use crate::folders::NewFolders;
@@ -32,21 +32,28 @@ pub struct KeysArgs {
 /// [`Error`]; then nothing was written.
 pub fn run(args: &KeysArgs) -> Result<Report, Error> {
     let mut folders = NewFolders::default();
-    folders.make(&args.out, false)?;
+    folders.make(&args.out)?;
     let names = KeyNames::of(&args.out.join(PRIVATE_KEY_FILE))?;
     let existing = if args.force {
         Existing::Replace
     } else {
         Existing::Keep
     };
-    let x_wing = args.post_quantum.then(XWingPrivateKey::generate).transpose()?;
+    let completed = if args.force {
+        Vec::new()
+    } else {
+        complete(args, &names)?
+    };
+    let makes_x_wing = args.post_quantum && !completed.contains(&names.x_wing_public());
+    let x_wing = makes_x_wing.then(XWingPrivateKey::generate).transpose()?;
     let mut report = Report::default();
-    let key = match existing_key(args, &names)? {
+    let key = match existing_key(args, &names, !completed.is_empty())? {
         Some(key) => {
             report.kept = [names.private(), names.public()]
                 .into_iter()
-                .filter(|path| path.exists())
+                .filter(|path| path.exists() && !completed.contains(path))
                 .collect();
+            report.written = completed;
             key_file::write_pairs(&names, None, x_wing.as_ref(), existing)?;
             key
         }
@@ -78,9 +85,23 @@ pub fn run(args: &KeysArgs) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// The X25519 key that stays, if only an X-Wing key is to be added to it.
-fn existing_key(args: &KeysArgs, names: &KeyNames) -> Result<Option<PrivateKey>, KeyFileError> {
-    if !args.post_quantum || args.force {
+/// Writes the public keys that a run which was cut has left out.
+fn complete(args: &KeysArgs, names: &KeyNames) -> Result<Vec<PathBuf>, KeyFileError> {
+    let mut written = Vec::new();
+    written.extend(key_file::complete_pair(names, Kind::X25519)?);
+    if args.post_quantum {
+        written.extend(key_file::complete_pair(names, Kind::XWing)?);
+    }
+    Ok(written)
+}
+
+/// The X25519 key that stays, if only an X-Wing key is to be added to it, or its public key was.
+fn existing_key(
+    args: &KeysArgs,
+    names: &KeyNames,
+    was_completed: bool,
+) -> Result<Option<PrivateKey>, KeyFileError> {
+    if args.force || !(args.post_quantum || was_completed) {
         return Ok(None);
     }
     match key_file::read_private(&names.private()) {

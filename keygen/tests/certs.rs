@@ -333,7 +333,8 @@ fn a_server_of_another_authority_is_not_kept() {
 
 #[test]
 fn half_an_authority_is_an_error() {
-    for missing in ["ca.key", "ca.crt", "server.key", "server.crt"] {
+    // A server's key alone is what a power cut leaves: see cuts.rs.
+    for missing in ["ca.key", "ca.crt", "server.key"] {
         let folder = Folder::new();
         folder.run(&[]).unwrap();
         fs::remove_file(folder.path(missing)).unwrap();

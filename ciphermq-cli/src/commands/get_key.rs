@@ -60,25 +60,21 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         }
     }
     if args.save {
-        let path = keys::record_path(settings.certificates_folder(), &args.client).map_err(|error| {
-            Failure::new(
-                format!("The key was not saved: {error}."),
-                "Redirect standard output into a file.",
-            )
-        })?;
-        std::fs::write(&path, key.to_base64() + "\n").map_err(|error| {
-            let what = format!(
-                "The key was not saved: {} cannot be written: {error}.",
-                path.display()
-            );
-            Failure::new(
-                what,
-                "Check that the folder is yours to write, or redirect standard output into a file.",
-            )
-        })?;
+        let path = keys::write_record(settings.certificates_folder(), &args.client, &key.into())
+            .map_err(|error| not_saved(&error))?;
         console.say(format_args!("Saved in {}", path.display()));
     }
     Ok(Exit::Done)
+}
+
+fn not_saved(error: &keys::RecordError) -> Failure {
+    let advice = match error {
+        keys::RecordError::File(_) => {
+            "Check that the folder is yours to write, or redirect standard output into a file."
+        }
+        _ => "Redirect standard output into a file.",
+    };
+    Failure::new(format!("The key was not saved: {error}."), advice)
 }
 
 pub(super) fn no_key(client: &ClientId) -> Failure {

@@ -6,7 +6,7 @@
 //! What the file holds is known again without reading all of it: the checkpoint beside it knows what stands before an
 //! offset, and only what follows is read. See [`ciphermq_client::dedup::Checkpointed`].
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::dedup::{self, Checkpointed, Recorder};
 use ciphermq_client::{ClientId, MessageId};
+use ciphermq_files::{Access, open_append, sync_file};
 
 use super::record::{Processed, START};
 
@@ -120,7 +121,7 @@ pub(crate) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Opens the file, makes it and its folder if they are not there, locks it, cuts off a torn last line, and
+    /// Opens the file, makes it and its folder for their owner alone if they are not there, locks it, cuts off a torn last line, and
     /// learns what was processed: from the checkpoint, and from what follows it in the file.
     ///
     /// What was found is synced before this returns: a process that was killed between write and sync has left
@@ -136,7 +137,7 @@ impl OutputFile {
             source,
         };
         let was_there = path.exists();
-        let file = open_append(path).map_err(failed)?;
+        let (file, made) = open_append(path, Access::Private).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OutputError::Locked(path.to_owned())),
@@ -154,7 +155,7 @@ impl OutputFile {
         if (is_lost || other_file.is_some()) && !record.is_closed() && !place.is_gone {
             if !was_there {
                 // An empty one in the moved one's place would only be in the way.
-                let _ = std::fs::remove_file(path);
+                let _ = std::fs::remove_file(made);
             }
             return Err(OutputError::Unknown(path.to_owned()));
         }
@@ -168,7 +169,6 @@ impl OutputFile {
             file.set_len(end).map_err(failed)?;
         }
         file.sync_all().map_err(failed)?;
-        sync_folder(path).map_err(failed)?;
         // From now on there may be more in the file than the checkpoint knows.
         record.checkpoint(&file, end)?;
         let path = path.to_owned();
@@ -275,13 +275,13 @@ fn open_record(file: &File, place: Place<'_>, found: &mut Found) -> Result<Check
     }
 }
 
-/// Appends lines to a file that many may write, such as a quarantine, and syncs them.
+/// Appends lines to a file that many may write, such as a quarantine, and syncs them. A pipe or a device is written.
 ///
 /// # Errors
 ///
 /// [`OutputError`] if the file cannot be opened or written.
 pub(crate) fn append_shared(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
-    let file = open_append(path).map_err(|source| OutputError::Open {
+    let (file, _) = open_append(path, Access::Private).map_err(|source| OutputError::Open {
         path: path.to_owned(),
         source,
     })?;
@@ -291,22 +291,8 @@ pub(crate) fn append_shared(path: &Path, lines: &[u8]) -> Result<(), OutputError
     };
     (&file)
         .write_all(lines)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| sync_folder(path))
+        .and_then(|()| sync_file(&file))
         .map_err(failed)
-}
-
-fn open_append(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    OpenOptions::new().read(true).append(true).create(true).open(path)
-}
-
-/// Syncs the folder, or a crash could take the new file's name.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 enum ScanError {

@@ -4,25 +4,34 @@
 //! name meets a lock. Whoever got hold of the old file sees that the name leads elsewhere now, and opens it anew.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-#[cfg(unix)]
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::CheckpointError;
+use ciphermq_files::{Access, Draft, FileId, beside, create_folder, parent, resolve, sync_parent};
+
+use super::{CheckpointError, Kind};
 
 /// So often a file that is replaced again and again is opened anew.
 const TRIES: usize = 100;
+/// So many damaged checkpoints are kept aside where strangers' files have the first names.
+const MAX_ASIDE: usize = 1000;
 
 /// A checkpoint's file, locked. The lock ends with the value, or with the process, however that ends.
+///
+/// A link stays a link: the file that it leads to is the checkpoint.
 #[derive(Debug)]
 pub struct CheckpointFile {
+    /// As it was named.
     path: PathBuf,
+    /// Where that leads.
+    place: PathBuf,
     file: File,
 }
 
 impl CheckpointFile {
     /// Opens and locks the file, and reads it whole; `None` if there is no such file.
+    ///
+    /// Its name is synced in its folder: a process that was killed may have made it and not come to that.
     ///
     /// # Errors
     ///
@@ -32,8 +41,9 @@ impl CheckpointFile {
             path: path.to_owned(),
             source,
         };
+        let place = resolve(path).map_err(failed)?;
         for _ in 0..TRIES {
-            let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+            let mut file = match open_regular(&place) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(error)),
@@ -43,18 +53,21 @@ impl CheckpointFile {
                 Err(TryLockError::WouldBlock) => return Err(CheckpointError::Locked(path.to_owned())),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            if !leads_to(path, &file) {
+            if !FileId::leads_to(&place, &file) {
                 continue;
             }
+            create_folder(parent(&place), Access::Private).map_err(failed)?;
+            sync_parent(&place).map_err(failed)?;
             let mut content = Vec::new();
             file.read_to_end(&mut content).map_err(failed)?;
             let path = path.to_owned();
-            return Ok(Some((Self { path, file }, content)));
+            return Ok(Some((Self { path, place, file }, content)));
         }
         Err(CheckpointError::Locked(path.to_owned()))
     }
 
-    /// Makes the file, with its folder if need be, and locks it; `None` if somebody else has just made it.
+    /// Makes the file, for its owner alone, with its folder if need be, and locks it; `None` if somebody else has just
+    /// made it.
     ///
     /// # Errors
     ///
@@ -64,61 +77,56 @@ impl CheckpointFile {
             path: path.to_owned(),
             source,
         };
-        std::fs::create_dir_all(folder(path)).map_err(failed)?;
-        // Whole and locked before it has its name. Two that make it at once must not share what they write.
-        let fresh = beside(path, &format!(".{}.new", std::process::id()));
-        let made = write_locked(&fresh, content).and_then(|file| {
-            match std::fs::hard_link(&fresh, path) {
-                Err(error) if is_unsupported(&error) && !path.exists() => std::fs::rename(&fresh, path)?,
-                linked => linked?,
+        let place = resolve(path).map_err(failed)?;
+        create_folder(parent(&place), Access::Private).map_err(failed)?;
+        // Whole and locked before it has its name.
+        match write_locked(&place, content).and_then(|draft| draft.place_new(&place)) {
+            Ok(file) => {
+                let path = path.to_owned();
+                Ok(Some(Self { path, place, file }))
             }
-            Ok(file)
-        });
-        let _ = std::fs::remove_file(&fresh);
-        let file = match made {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        sync_folder(path).map_err(failed)?;
-        let path = path.to_owned();
-        Ok(Some(Self { path, file }))
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
-    /// Replaces the content, and syncs file and folder: after a crash there is the old content or the new one.
+    /// Replaces the content, and syncs file and folder: after a crash there is the old content or the new one. The
+    /// file keeps its mode.
     ///
     /// # Errors
     ///
     /// [`CheckpointError`]: `Write`, `Moved`.
     pub fn replace(&mut self, content: &[u8]) -> Result<(), CheckpointError> {
-        if !leads_to(&self.path, &self.file) {
+        if !FileId::leads_to(&self.path, &self.file) {
             return Err(CheckpointError::Moved(self.path.clone()));
         }
-        let fresh = beside(&self.path, ".new");
-        let written = write_locked(&fresh, content).and_then(|file| {
-            std::fs::rename(&fresh, &self.path)?;
-            Ok(file)
+        let written = write_locked(&self.place, content).and_then(|draft| {
+            draft
+                .file()
+                .set_permissions(self.file.metadata()?.permissions())?;
+            draft.replace(&self.place)
         });
-        match written {
-            // The old file's lock ends here; the name leads to the new one's already.
-            Ok(file) => self.file = file,
-            Err(source) => {
-                let _ = std::fs::remove_file(&fresh);
-                return Err(self.unwritten(source));
-            }
-        }
-        sync_folder(&self.path).map_err(|source| self.unwritten(source))
+        // The old file's lock ends here; the name leads to the new one's already.
+        self.file = written.map_err(|source| self.unwritten(source))?;
+        Ok(())
     }
 
-    /// Moves the file to `<path>.damaged`, in place of an earlier one. The lock is given up.
+    /// Moves the file to `<path>.damaged`, in place of an earlier one of this kind; to `<path>.damaged.1` and so on
+    /// where something else stands. The lock is given up.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Write`].
-    pub fn set_aside(self) -> Result<PathBuf, CheckpointError> {
-        let aside = beside(&self.path, ".damaged");
-        std::fs::rename(&self.path, &aside)
-            .and_then(|()| sync_folder(&self.path))
+    pub fn set_aside(self, kind: Kind) -> Result<PathBuf, CheckpointError> {
+        let aside = (0..MAX_ASIDE)
+            .map(|number| match number {
+                0 => beside(&self.place, ".damaged"),
+                number => beside(&self.place, &format!(".damaged.{number}")),
+            })
+            .find(|aside| is_free_or_ours(aside, kind))
+            .ok_or_else(|| self.unwritten(io::ErrorKind::AlreadyExists.into()))?;
+        std::fs::rename(&self.place, &aside)
+            .and_then(|()| sync_parent(&self.place))
             .map_err(|source| self.unwritten(source))?;
         Ok(aside)
     }
@@ -137,55 +145,30 @@ impl CheckpointFile {
     }
 }
 
-/// Some file systems have no hard links. There, two that make the file in the same moment are not told apart.
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
-    )
+/// Opens a file and nothing else: a device that took a checkpoint's place would be replaced by it.
+fn open_regular(place: &Path) -> io::Result<File> {
+    if !std::fs::metadata(place)?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
+    OpenOptions::new().read(true).write(true).open(place)
 }
 
-/// Writes a file, locks it, and syncs it.
-fn write_locked(path: &Path, content: &[u8]) -> io::Result<File> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
-    file.try_lock().map_err(io::Error::from)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    Ok(file)
-}
-
-/// Whether the path leads to this very file.
-fn leads_to(path: &Path, file: &File) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
-        #[cfg(unix)]
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-        #[cfg(not(unix))]
-        (Ok(_), Ok(_)) => true,
-        _ => false,
+/// Whether nothing would be lost if a file took this place.
+fn is_free_or_ours(place: &Path, kind: Kind) -> bool {
+    match std::fs::symlink_metadata(place) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(there) => there.is_file() && std::fs::read(place).is_ok_and(|bytes| kind.recognises(&bytes)),
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// Syncs the folder, or a crash could take the new file's name.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder(path))?.sync_all()
-}
-
-/// The same path with something at its end.
-pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
+/// A locked draft.
+fn write_locked(place: &Path, content: &[u8]) -> io::Result<Draft> {
+    let draft = Draft::write(place, content, Access::Private)?;
+    draft.file().try_lock().map_err(io::Error::from)?;
+    Ok(draft)
 }
 
 #[cfg(test)]

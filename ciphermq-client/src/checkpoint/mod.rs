@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 pub use file::CheckpointFile;
-pub(crate) use file::{beside, sync_folder};
 
 /// How long the last line is: `sha256 `, 64 digits, the line ending.
 const TRAILER: usize = 7 + 64 + 1;
@@ -32,6 +31,49 @@ pub struct Kind {
     pub name: &'static str,
     /// The newest version that this program reads, and the one that it writes.
     pub version: u32,
+}
+
+/// What is left of a first line that lost its beginning is recognised from so many bytes on.
+const MIN_REST: usize = 8;
+/// So many bytes of a first line may be altered.
+const MAX_ALTERED: usize = 2;
+
+impl Kind {
+    /// Whether a file with these bytes is, or was before it was damaged, a checkpoint of this kind, or holds nothing.
+    ///
+    /// Nothing else may be moved or replaced: it is somebody's data. A power cut can leave zeros in place of bytes.
+    #[must_use]
+    pub fn recognises(&self, bytes: &[u8]) -> bool {
+        let name = self.name.as_bytes();
+        let (start, text) = match bytes.iter().position(|&byte| byte != 0) {
+            None => return true,
+            Some(start) => (start, bytes.get(start..).unwrap_or_default()),
+        };
+        if start > 0 && has_trailer(bytes) {
+            return true;
+        }
+        let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let whole = format!("{} {}", self.name, self.version);
+        let altered = name
+            .iter()
+            .zip(first)
+            .filter(|(ours, theirs)| ours != theirs)
+            .count();
+        // Altered here and there, cut at its end, or at its beginning.
+        (first.len() >= name.len() && altered <= MAX_ALTERED)
+            || (text.len() < name.len() && altered == 0)
+            || (first.len() >= MIN_REST && whole.as_bytes().ends_with(first))
+    }
+}
+
+/// Whether the last line is a checksum, of whatever.
+fn has_trailer(bytes: &[u8]) -> bool {
+    let last = bytes
+        .len()
+        .checked_sub(TRAILER)
+        .and_then(|split| bytes.get(split..));
+    last.and_then(|last| last.strip_prefix(b"sha256 ")?.strip_suffix(b"\n"))
+        .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// What can go wrong with a checkpoint.
@@ -115,7 +157,7 @@ impl CheckpointError {
             Self::Unreadable {
                 reason: Unreadable::OtherKind(_),
                 ..
-            } => "Name another file for the checkpoint.",
+            } => "It stays as it is. Name another file for the checkpoint.",
             Self::Unreadable { .. } => {
                 "Put back a copy of it from a backup, or move it away: then nothing is known of earlier runs."
             }
@@ -149,14 +191,18 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<&str, Unreadable> {
 ///
 /// As [`decode`].
 pub fn decode_version(kind: Kind, bytes: &[u8]) -> Result<(u32, &str), Unreadable> {
-    let split = bytes.len().checked_sub(TRAILER).ok_or(Unreadable::Damaged)?;
-    let (content, trailer) = bytes.split_at_checked(split).ok_or(Unreadable::Damaged)?;
+    let damaged = || match kind.recognises(bytes) {
+        true => Unreadable::Damaged,
+        false => Unreadable::OtherKind(kind.name),
+    };
+    let split = bytes.len().checked_sub(TRAILER).ok_or_else(damaged)?;
+    let (content, trailer) = bytes.split_at_checked(split).ok_or_else(damaged)?;
     let expected = format!("sha256 {}\n", hex(&Sha256::digest(content)));
     if trailer != expected.as_bytes() {
-        return Err(Unreadable::Damaged);
+        return Err(damaged());
     }
-    let content = std::str::from_utf8(content).map_err(|_| Unreadable::Damaged)?;
-    let (first, lines) = content.split_once('\n').ok_or(Unreadable::Damaged)?;
+    let content = std::str::from_utf8(content).map_err(|_| damaged())?;
+    let (first, lines) = content.split_once('\n').ok_or_else(damaged)?;
     let version = first
         .strip_prefix(kind.name)
         .and_then(|rest| rest.strip_prefix(' '))
@@ -224,6 +270,42 @@ mod tests {
             decode(KIND, &[&whole[..], b"\n"].concat()),
             Err(Unreadable::Damaged)
         );
+    }
+
+    #[test]
+    fn strangers_files_are_told_from_damaged_ones_of_ours() {
+        let whole = encode(KIND, "stream a 0-3\n");
+        let hole = [&[0; 20][..], &whole[20..]].concat();
+        for ours in [
+            &whole[..],
+            &whole[..5],
+            &whole[1..],
+            &whole[4..],
+            &hole,
+            &[],
+            &[0; 9],
+        ] {
+            assert!(KIND.recognises(ours), "{}", ours.escape_ascii());
+        }
+        let other = encode(
+            Kind {
+                name: "ciphermq-other",
+                ..KIND
+            },
+            "",
+        );
+        for theirs in [
+            &b"dear diary\n"[..],
+            b"{}\n",
+            b"x",
+            b"\x7fELF",
+            &[0, 1, 2],
+            b"ciphermq\n",
+            &other,
+        ] {
+            assert!(!KIND.recognises(theirs), "{}", theirs.escape_ascii());
+            assert_eq!(decode(KIND, theirs), Err(Unreadable::OtherKind(KIND.name)));
+        }
     }
 
     #[test]

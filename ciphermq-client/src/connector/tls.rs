@@ -6,8 +6,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciphermq_crypto::file::exposed_mode;
 use ciphermq_crypto::{Authority, Identity};
+use ciphermq_files::exposed_mode;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};

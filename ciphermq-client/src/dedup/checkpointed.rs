@@ -208,10 +208,16 @@ impl Checkpointed {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`], but not `Unreadable`.
+    /// [`CheckpointError`]; `Unreadable` if the file was never a checkpoint of this kind. It stays where it is then.
     pub fn rebuild(path: &Path) -> Result<(Self, Option<PathBuf>), CheckpointError> {
         let aside = match CheckpointFile::open(path)? {
-            Some((file, _)) => Some(file.set_aside()?),
+            Some((_, content)) if !KIND.recognises(&content) => {
+                return Err(CheckpointError::Unreadable {
+                    path: path.to_owned(),
+                    reason: Unreadable::OtherKind(KIND.name),
+                });
+            }
+            Some((file, _)) => Some(file.set_aside(KIND)?),
             None => None,
         };
         Ok((Self::open(path)?, aside))

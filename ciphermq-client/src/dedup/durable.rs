@@ -10,10 +10,11 @@
 //! a journal that tells what the checkpoint knows already. Opening reads the checkpoint, whose size is that of the
 //! streams and their gaps, and a journal of bounded length, however many messages were processed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use ciphermq_files::{Access, beside, open_append};
 use ciphermq_protocol::{ClientId, MessageId};
 use sha2::{Digest as _, Sha256};
 
@@ -88,26 +89,26 @@ impl Durable {
         {
             text::read(line, &mut record).ok_or_else(|| unreadable(Unreadable::Line(index + 2)))?;
         }
-        let journal_path = checkpoint::beside(path, ".journal");
-        let mut journal = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&journal_path)
-            .map_err(failed)?;
+        let journal_path = beside(path, ".journal");
+        let (mut journal, _) = open_append(&journal_path, Access::Private).map_err(failed)?;
         let mut groups = Vec::new();
         journal.read_to_end(&mut groups).map_err(failed)?;
         let whole = replay(&groups, &mut record).ok_or_else(|| CheckpointError::Unreadable {
             path: journal_path.clone(),
             reason: Unreadable::Damaged,
         })?;
+        if !text::may_be_torn(groups.get(whole..).unwrap_or_default()) {
+            return Err(CheckpointError::Unreadable {
+                path: journal_path,
+                reason: Unreadable::OtherKind("journal of a ciphermq-processed"),
+            });
+        }
         let journal_bytes = u64::try_from(whole).unwrap_or(u64::MAX);
         if whole < groups.len() {
             journal.set_len(journal_bytes).map_err(failed)?;
         }
         // What a killed process has written and not synced counts from now on.
         journal.sync_all().map_err(failed)?;
-        checkpoint::sync_folder(path).map_err(failed)?;
         Ok(Self {
             checkpoint,
             checkpoint_bytes: u64::try_from(content.len()).unwrap_or(u64::MAX),

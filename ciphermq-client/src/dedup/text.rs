@@ -16,6 +16,9 @@ use ciphermq_protocol::{ClientId, MessageId, StreamId};
 
 use super::{Deduplication as _, InMemory};
 
+/// A torn line may begin with so many altered bytes.
+const MAX_ALTERED: usize = 1;
+
 /// Appends the lines of everything in `record`.
 pub(super) fn write(record: &InMemory, out: &mut String) {
     for (sender, stream, positions) in record.all_streams() {
@@ -59,6 +62,22 @@ pub(super) fn read(line: &str, record: &mut InMemory) -> Option<()> {
         "unnamed-other" => record.record(None, &MessageId::new(rest).ok()?).ok(),
         _ => None,
     }
+}
+
+/// Whether bytes can be what a crash has left of such lines: they begin like one, or with zeros in place of what was
+/// not yet on the disk. What a stranger has written does not.
+pub(super) fn may_be_torn(bytes: &[u8]) -> bool {
+    let begins_like = |word: &&str| {
+        bytes
+            .iter()
+            .zip(word.bytes())
+            .filter(|&(&theirs, ours)| theirs != ours && theirs != 0)
+            .count()
+            <= MAX_ALTERED
+    };
+    ["stream ", "unnamed-stream ", "other ", "unnamed-other "]
+        .iter()
+        .any(begins_like)
 }
 
 fn read_positions(sender: Option<&ClientId>, text: &str, record: &mut InMemory) -> Option<()> {

@@ -14,10 +14,10 @@ mod directory;
 mod pins;
 mod record;
 
-pub use ciphermq_crypto::file::FileError;
 pub use ciphermq_crypto::key_file::{
     KeyFileError, PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, read_keyring, read_private, read_public,
 };
+pub use ciphermq_files::FileError;
 
 pub use ciphermq_crypto::identity::certificates;
 

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ciphermq_crypto::file::{self, Access, Existing, FileError};
 use ciphermq_crypto::{Fingerprint, Pin, PinError};
+use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
 
 /// Longer names than this become their hash: file systems take 255 bytes.
@@ -128,7 +128,7 @@ fn write(path: PathBuf, pin: &Pin) -> Result<(), PinsError> {
         source: error.into(),
     })?;
     json.push(b'\n');
-    file::write(path, &json, Access::Public, Existing::Replace)?;
+    ciphermq_files::write(path, &json, Access::Public, Existing::Replace)?;
     Ok(())
 }
 

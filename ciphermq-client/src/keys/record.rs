@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::RecipientKey;
-use ciphermq_crypto::file::{self, Access, Existing, FileError};
+use ciphermq_files::{Access, Existing, FileError, fit_name};
 use ciphermq_protocol::ClientId;
 
 use super::PUBLIC_KEY_FILE;
@@ -21,6 +21,9 @@ pub enum RecordError {
     /// The receiver's id cannot be part of a file's name.
     #[error(transparent)]
     Unfit(#[from] UnfitForFile),
+    /// Something else stands in the record's place. It stays.
+    #[error("{} holds something else than a record of a public key", .0.display())]
+    Foreign(PathBuf),
     /// The file could not be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -28,16 +31,19 @@ pub enum RecordError {
 
 ciphermq_protocol::debug_as_report!(RecordError);
 
-/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`.
+/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`; of a name that is too long for
+/// the file system the end is a hash.
 ///
 /// # Errors
 ///
-/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a dot, and for the
-/// one whose record would stand in the place of one's own public key.
+/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a dot, and for those
+/// whose record would stand in the place of one's own public key: beside a private key of that name.
 pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitForFile> {
     let id = receiver.as_str();
-    let name = format!("{id}_public.key");
-    if id.starts_with('.') || id.contains(['/', '\\']) || name == PUBLIC_KEY_FILE {
+    let name = fit_name(folder, id, "_public.key");
+    // One's own public key stands beside its private one.
+    let is_own = name == PUBLIC_KEY_FILE || folder.join(fit_name(folder, id, "_private.key")).exists();
+    if id.starts_with('.') || id.contains(['/', '\\']) || is_own {
         return Err(UnfitForFile(receiver.clone()));
     }
     Ok(folder.join(name))
@@ -51,13 +57,27 @@ pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitF
 /// [`RecordError`].
 pub fn write_record(folder: &Path, receiver: &ClientId, key: &RecipientKey) -> Result<PathBuf, RecordError> {
     let path = record_path(folder, receiver)?;
-    file::write(
+    if !is_free_or_record(&path) {
+        return Err(RecordError::Foreign(path));
+    }
+    ciphermq_files::write(
         path.clone(),
         (key.to_base64() + "\n").as_bytes(),
         Access::Public,
         Existing::Replace,
     )?;
     Ok(path)
+}
+
+/// Whether nothing stands in a record's place, or a record: a key's base64, and nothing else.
+fn is_free_or_record(path: &Path) -> bool {
+    match std::fs::read(path) {
+        Ok(content) => content
+            .trim_ascii()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 #[cfg(test)]
@@ -93,5 +113,26 @@ mod tests {
             let path = write_record(folder.path(), &client("receiver_1"), &key.into()).unwrap();
             assert_eq!(read_public(&path).unwrap(), key);
         }
+    }
+
+    #[test]
+    fn what_is_no_record_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = PublicKey::from_bytes([1; 32]).into();
+        std::fs::write(folder.path().join("a_public.key"), "my notes\n").unwrap();
+        std::fs::write(folder.path().join("b_private.key"), "").unwrap();
+        let error = |name: &str| write_record(folder.path(), &client(name), &key).unwrap_err();
+        assert!(matches!(error("a"), RecordError::Foreign(_)));
+        assert!(matches!(error("b"), RecordError::Unfit(_)));
+        assert_eq!(
+            std::fs::read(folder.path().join("a_public.key")).unwrap(),
+            b"my notes\n"
+        );
+        assert!(!folder.path().join("b_public.key").exists());
+        let long = "x".repeat(255);
+        assert_eq!(
+            write_record(folder.path(), &client(&long), &key).unwrap(),
+            record_path(folder.path(), &client(&long)).unwrap()
+        );
     }
 }

@@ -61,7 +61,7 @@ use std::time::{Duration, Instant};
 
 pub use state::StreamState;
 
-use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind};
+use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable};
 use crate::publisher::Outcome;
 use progress::Progress;
 
@@ -124,14 +124,19 @@ impl ResumableStream {
         }
     }
 
-    /// Begins another stream in the checkpoint's place, whatever stands there, even if it cannot be read.
+    /// Begins another stream in the checkpoint's place, even if that cannot be read.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`], but not `Unreadable`.
+    /// [`CheckpointError`]; `Unreadable` only if something else than a stream's checkpoint, whole or damaged, stands
+    /// there. It stays as it is then.
     pub fn begin_anew(path: &Path, state: StreamState) -> Result<Self, CheckpointError> {
         let content = checkpoint::encode(KIND, &state.write());
         match CheckpointFile::open(path)? {
+            Some((_, there)) if !KIND.recognises(&there) => Err(CheckpointError::Unreadable {
+                path: path.to_owned(),
+                reason: Unreadable::OtherKind(KIND.name),
+            }),
             Some((mut file, _)) => {
                 file.replace(&content)?;
                 Ok(Self::new(file, state))
@@ -259,7 +264,6 @@ impl ResumableStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Unreadable;
     use std::fs;
 
     fn state() -> StreamState {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::Kind;
 use crate::error::{KeyError, RandomError};
-use crate::file::FileError;
 use crate::keys::KeyId;
+use ciphermq_files::FileError;
 
 /// Why a key file was not read or written. The text says what happened, [`KeyFileError::help`] what to do.
 #[derive(thiserror::Error)]

@@ -13,7 +13,7 @@
 //!
 //! - [`KeyNames`]: which file is which
 //! - [`read_private`], [`read_x_wing_private`] ...: one file
-//! - [`write_pairs`]: new keys, all files or none
+//! - [`write_pairs`]: new keys, all files or none; [`complete_pair`]: what a power cut has left of them
 //! - [`read_keyring`]: all private keys of a receiver
 //! - [`rotate()`]: new keys in place of those that are there, which are kept
 
@@ -35,8 +35,8 @@ pub use names::KeyNames;
 pub use rotate::{Rotated, Rotation, rotate};
 
 use crate::error::KeyError;
-use crate::file::{Access, Existing, FileError, NewFiles, exposed_mode};
 use crate::keys::{PrivateKey, PublicKey, XWingPrivateKey, XWingPublicKey};
+use ciphermq_files::{Access, Existing, FileError, NewFiles, exposed_mode};
 
 /// The usual name of a receiver's private key file.
 pub const PRIVATE_KEY_FILE: &str = "receiver_private.key";
@@ -106,6 +106,39 @@ pub fn read_x_wing_private(path: &Path) -> Result<XWingPrivateKey, KeyFileError>
 /// [`KeyFileError`].
 pub fn read_x_wing_public(path: &Path) -> Result<XWingPublicKey, KeyFileError> {
     parse(path, open(path)?, Kind::XWing, XWingPublicKey::from_base64)
+}
+
+/// Writes the public key of a private key that stands alone, as a power cut between the two leaves it. Returns its file;
+/// `None` if there is no private key, or both are there.
+///
+/// # Errors
+///
+/// [`KeyFileError`] if the private key cannot be read, or the public one not be written.
+pub fn complete_pair(names: &KeyNames, kind: Kind) -> Result<Option<PathBuf>, KeyFileError> {
+    let (private, public) = match kind {
+        Kind::X25519 => (names.private(), names.public()),
+        Kind::XWing => (names.x_wing_private(), names.x_wing_public()),
+    };
+    if public.symlink_metadata().is_ok() || private.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let mut files = NewFiles::new();
+    match kind {
+        Kind::X25519 => {
+            stage_public(
+                &mut files,
+                &public,
+                read_private(&private)?.public_key(),
+                Existing::Keep,
+            )?;
+        }
+        Kind::XWing => {
+            let key = read_x_wing_private(&private)?;
+            stage_x_wing_public(&mut files, &public, key.public_key(), Existing::Keep)?;
+        }
+    }
+    files.commit()?;
+    Ok(Some(public))
 }
 
 /// Writes an X25519 key pair, both files or none, into a folder that exists: the private key with mode 0600.

@@ -19,8 +19,8 @@ use super::{
     KeyFileError, KeyNames, Kind, read_keyring, read_private, read_x_wing_private, stage_private,
     stage_public, stage_x_wing_private, stage_x_wing_public,
 };
-use crate::file::{Existing, FileError, NewFiles};
 use crate::keys::{KeyId, PrivateKey, XWingPrivateKey};
+use ciphermq_files::{Existing, FileError, NewFiles, sync_parent};
 
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,13 @@ impl Prepared {
         stage: impl FnOnce(&mut NewFiles, &Path) -> Result<(), FileError>,
     ) -> Result<(), KeyFileError> {
         let archived = names.archived(kind, old);
-        if !archived.exists() {
+        if archived.exists() {
+            // That rotation may have been cut before the name was on the disk, and the key is soon only there.
+            sync_parent(&archived).map_err(|source| FileError::Io {
+                path: archived.clone(),
+                source,
+            })?;
+        } else {
             self.step(|files| stage(files, &archived))?;
         }
         self.keys.push(Rotated {

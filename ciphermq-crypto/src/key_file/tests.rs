@@ -19,7 +19,7 @@ impl Folder {
     }
 
     fn write_private(&self, contents: &[u8]) {
-        crate::file::write(self.private(), contents, Access::Private, Existing::Replace).unwrap();
+        ciphermq_files::write(self.private(), contents, Access::Private, Existing::Replace).unwrap();
     }
 }
 
@@ -327,13 +327,13 @@ fn a_keyring_with_a_bad_file_is_refused_by_name() {
 
     let refused = |path: &Path, contents: &str| {
         let before = fs::read(path).ok();
-        crate::file::write(path, contents.as_bytes(), Access::Private, Existing::Replace).unwrap();
+        ciphermq_files::write(path, contents.as_bytes(), Access::Private, Existing::Replace).unwrap();
         let error = read_keyring(&names.private()).unwrap_err();
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(error.to_string().contains(name), "{error}");
         match before {
             Some(before) => {
-                crate::file::write(path, &before, Access::Private, Existing::Replace).unwrap();
+                ciphermq_files::write(path, &before, Access::Private, Existing::Replace).unwrap();
             }
             None => fs::remove_file(path).unwrap(),
         }

@@ -1,14 +1,14 @@
 //! The key that public keys are sealed with, and where it comes from.
 
 use std::{
-    fmt, fs,
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fmt,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ciphermq_files::{Access, Draft, create_folder, parent, resolve, sync_found_name};
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
 
@@ -131,6 +131,19 @@ pub enum KeyError {
         source: io::Error,
     },
 
+    /// The file is there, and its name may not be on the disk.
+    #[error(
+        "cannot sync the folder of the key file {}: {source}\n\
+         Check its disk: without the key nobody could read what it seals after a power failure.",
+        path.display()
+    )]
+    Sync {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
     /// Others than the owner can read or write the file.
     #[error("the key file {0}")]
     Exposed(#[source] private_file::Exposed),
@@ -166,7 +179,16 @@ impl KeySource {
             Self::File { path, make } => (path, *make),
         };
         match (read(path)?, make) {
-            (Some(key), _) => Ok(key),
+            (Some(key), _) => {
+                // Whoever made it may have been killed before its name was synced.
+                resolve(path)
+                    .and_then(|place| sync_found_name(&place))
+                    .map_err(|source| KeyError::Sync {
+                        path: path.clone(),
+                        source,
+                    })?;
+                Ok(key)
+            }
             (None, false) => Err(KeyError::Missing { path: path.clone() }),
             (None, true) => {
                 let made = create(path).map_err(|source| KeyError::Make {
@@ -229,46 +251,16 @@ fn read(path: &Path) -> Result<Option<AtRestKey>, KeyError> {
 
 /// Makes the key file. `false`: it was there already.
 ///
-/// The key is written and synced under another name first, and gets its own by a hard link, which fails if
-/// that name exists: so a crash leaves no half-written key, and no key is ever overwritten.
+/// It appears whole or not at all, no key is ever overwritten, and its name survives a power failure: rows are soon
+/// sealed under this key. A link that leads nowhere is there: the key's disk may be away.
 fn create(path: &Path) -> io::Result<bool> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
     // The folder holds the database too: nobody else's business.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-
-    let mut suffix = [0; 8];
-    SysRng.try_fill_bytes(&mut suffix).map_err(io::Error::other)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{:016x}", u64::from_ne_bytes(suffix)));
-    let draft = PathBuf::from(name);
-
-    let written = write_new(&draft).and_then(|()| match fs::hard_link(&draft, path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    });
-    let removed = match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    let made = written?;
-    removed?;
-    // The name too must survive a power loss: rows are soon sealed under this key.
-    File::open(folder)?.sync_all()?;
-    Ok(made)
-}
-
-fn write_new(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    create_folder(parent(path), Access::Private)?;
     let mut text = AtRestKey::random().map_err(io::Error::other)?.to_base64();
     text.push('\n');
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    match Draft::write(path, text.as_bytes(), Access::Private)?.place_new(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -5,18 +5,25 @@
 //! several of one hour or day the later ones end in `.1`, `.2` and so on. Without rotation by time they are
 //! `server_info.log.1`, `.2` ... Numbers grow with time, and no file is ever overwritten or removed.
 //!
+//! A link to a file on another disk stays, and the file that it leads to is renamed there. What is no regular file, or
+//! is one that another process holds open for us, as `/dev/stdout`, is written and never renamed.
+//!
 //! Why not a library: those at hand rotate by time or by size but not by both, or do not keep the name of the
 //! file that is being written, or panic when a folder cannot be made.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use ciphermq_files::{Access, create_folder, fit_name, is_descriptor, parent, resolve, sync_parent};
 use jiff::Timestamp;
 
 use super::{
@@ -27,6 +34,9 @@ use crate::config::Rotation;
 
 /// How long a rotation that failed is left alone. Meanwhile the file grows.
 const RETRY_SECONDS: u64 = 60;
+
+/// How long the number at the end of a rotated file's name may become.
+const NUMBER_ROOM: &str = ".0000000";
 
 /// A log file. It is opened when it is first written to, or by [`Output::open`].
 pub(super) struct RotatingFile {
@@ -44,6 +54,10 @@ pub(super) struct RotatingFile {
 
 struct Open {
     file: File,
+    /// Where the path leads.
+    place: PathBuf,
+    /// Whether it is a file that can be renamed.
+    rotates: bool,
     bytes: u64,
     /// The hour or day of the lines in it.
     period: u64,
@@ -116,16 +130,19 @@ impl RotatingFile {
     }
 
     fn open_new(&self, second: u64) -> io::Result<Open> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
+        let place = resolve(&self.path)?;
         // Not for everybody: client names and addresses stand in it.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(&self.path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(0o640);
+        if !is_descriptor(&place) {
+            create_folder(parent(&place), Access::Public)?;
+            options.create(true).custom_flags(libc::O_NOFOLLOW);
+        }
+        let mut file = options.open(&place)?;
+        let rotates = file.metadata()?.is_file() && !is_descriptor(&place);
+        if rotates {
+            sync_parent(&place)?;
+        }
         let metadata = file.metadata()?;
         let mut bytes = metadata.len();
         let mut period = self.period(second);
@@ -142,6 +159,8 @@ impl RotatingFile {
         }
         Ok(Open {
             file,
+            place,
+            rotates,
             bytes,
             period,
             identity: (metadata.dev(), metadata.ino()),
@@ -154,8 +173,8 @@ impl RotatingFile {
             return Ok(());
         };
         let renamed = self
-            .free_name(open.period)
-            .and_then(|name| fs::rename(&self.path, name));
+            .free_name(&open.place, open.period)
+            .and_then(|name| fs::rename(&open.place, name));
         match renamed {
             Ok(()) => {
                 self.open = None;
@@ -174,13 +193,14 @@ impl RotatingFile {
     }
 
     /// The name for the file of `period`: after all that there are.
-    fn free_name(&self, period: u64) -> io::Result<PathBuf> {
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(self.suffix(period));
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+    fn free_name(&self, place: &Path, period: u64) -> io::Result<PathBuf> {
+        let folder = parent(place);
+        let stem = place.file_name().unwrap_or_default();
+        // The number must fit as well.
+        let end = self.suffix(period) + NUMBER_ROOM;
+        let name = fit_name(folder, stem, &end).into_encoded_bytes();
+        let name = name.strip_suffix(NUMBER_ROOM.as_bytes()).unwrap_or(&name);
+        let mut name = OsStr::from_bytes(name).to_owned();
         // Without a date the bare name is that of the live file.
         let mut next = u64::from(self.rotation == Rotation::Never);
         for entry in fs::read_dir(folder)? {
@@ -191,7 +211,7 @@ impl RotatingFile {
         if next > 0 {
             name.push(format!(".{next}"));
         }
-        Ok(self.path.with_file_name(name))
+        Ok(place.with_file_name(name))
     }
 }
 
@@ -243,8 +263,10 @@ impl RotatingFile {
     fn write_from(&mut self, second: u64, lines: &[u8], written: &mut usize) -> io::Result<()> {
         let period = self.period(second);
         let may_rotate = second >= self.rest_until || self.rest_until > second + RETRY_SECONDS;
-        let mut max_bytes = if may_rotate { self.max_bytes } else { None };
+        let max_bytes = self.max_bytes;
         let open = self.opened(second)?;
+        let may_rotate = may_rotate && open.rotates;
+        let mut max_bytes = if may_rotate { max_bytes } else { None };
         if open.bytes == 0 {
             open.period = period;
         }

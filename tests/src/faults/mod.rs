@@ -27,6 +27,7 @@ pub mod backlog;
 pub mod campaign;
 pub mod checker;
 pub mod evidence;
+pub mod names;
 pub mod plan;
 pub mod points;
 pub mod proxy;

@@ -11,6 +11,7 @@ mod compare;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ciphermq_files::{Access, create_folder};
 use keygen::KeysArgs;
 use tokio::process::Command;
 
@@ -238,7 +239,7 @@ fn folder(out: Option<&Path>) -> Result<PathBuf, Failure> {
             .map(tempfile::TempDir::keep)
             .map_err(|error| unwritable(&std::env::temp_dir(), &error));
     };
-    std::fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
+    create_folder(out, Access::Private).map_err(|error| unwritable(out, &error))?;
     let mut entries = std::fs::read_dir(out).map_err(|error| unwritable(out, &error))?;
     if entries.next().is_some() {
         return Err(Failure::new(

@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::{Client, ExchangeName, QueueName, RoutingKey};
+use ciphermq_files::beside;
 use indicatif::ProgressBar;
 
 use self::gaps::Gaps;
 use self::idle::Idle;
 use self::opening::open_output;
 use self::receiver::{Plan, Receiver};
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
+use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs, Settings};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::Sink;
@@ -96,6 +97,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .clone()
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
+    args.claim_files(&settings)?;
     let (sink, dedup) = open_output(&args, &console)?;
     let recorder = dedup.clone();
     let mut signals = Signals::listen()?;
@@ -162,24 +164,30 @@ impl Args {
         }
     }
 
+    /// Sees to it that the output, its checkpoint and the quarantine are no other file.
+    fn claim_files(&self, settings: &Settings) -> Result<(), Failure> {
+        let mut files = settings.own_files();
+        if self.output != Path::new("-") {
+            files.claim_for_lines("--output", &self.output)?;
+            files.claim("--checkpoint", &self.checkpoint_path())?;
+        }
+        files.claim_for_lines("--quarantine", &self.quarantine_path())
+    }
+
     fn checkpoint_path(&self) -> PathBuf {
-        self.checkpoint.clone().unwrap_or_else(|| {
-            let mut name = self.output.as_os_str().to_owned();
-            name.push(".ciphermq-receive");
-            name.into()
-        })
+        self.checkpoint
+            .clone()
+            .unwrap_or_else(|| beside(&self.output, ".ciphermq-receive"))
     }
 
     fn quarantine_path(&self) -> PathBuf {
         self.quarantine.clone().unwrap_or_else(|| {
-            let beside = if self.output == Path::new("-") {
+            let output = if self.output == Path::new("-") {
                 Path::new(DEFAULT_OUTPUT)
             } else {
                 &self.output
             };
-            let mut name = beside.as_os_str().to_owned();
-            name.push(".quarantine.jsonl");
-            name.into()
+            beside(output, ".quarantine.jsonl")
         })
     }
 }

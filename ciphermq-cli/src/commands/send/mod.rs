@@ -126,7 +126,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .connection
         .clone()
         .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let Work { source, plans } = tokio::task::block_in_place(|| Work::prepare(&args, &console))?;
+    let Work { source, plans } = tokio::task::block_in_place(|| Work::prepare(&args, &settings, &console))?;
     if plans.iter().all(Result::is_err) {
         let failures = plans.into_iter().filter_map(Result::err);
         return ending::refused(args.to.iter().cloned().zip(failures));
@@ -235,15 +235,25 @@ impl Work {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the input cannot be read. What is wrong with one receiver's checkpoint is for its plan.
-    fn prepare(args: &Args, console: &Console) -> Result<Self, Failure> {
+    /// [`Failure`] if the input cannot be read, or if a checkpoint would be written over another file that is in use.
+    /// What else is wrong with one receiver's checkpoint is for its plan.
+    fn prepare(args: &Args, settings: &Settings, console: &Console) -> Result<Self, Failure> {
         let mut file = match Input::open(args, console)? {
             Input::Messages(messages) => return Ok(Self::unplanned(Source::Messages(messages), args)),
             Input::Stream { input, name } => return Ok(Self::unplanned(Source::Stream(input, name), args)),
             Input::File(file) => file,
         };
         let path = file.path.clone().filter(|_| file.resumes);
-        let checkpoints: Vec<_> = path.iter().flat_map(|path| checkpoints(path, args)).collect();
+        let mut checkpoints = Vec::new();
+        if let Some(path) = &path {
+            let paths = checkpoint_paths(path, args);
+            let mut files = settings.own_files();
+            files.add("the file that is to be sent", path);
+            paths
+                .iter()
+                .try_for_each(|path| files.claim("--checkpoint", path))?;
+            checkpoints.extend(paths.into_iter().map(|path| Checkpoint::open(path, args.again)));
+        }
         let places = checkpoints
             .iter()
             .flatten()
@@ -274,19 +284,14 @@ impl Work {
     }
 }
 
-/// Every receiver's checkpoint for a file.
-fn checkpoints(path: &Path, args: &Args) -> Vec<Result<Checkpoint, Failure>> {
-    let named = args
-        .checkpoint
-        .iter()
-        .cloned()
-        .map(Some)
-        .chain(std::iter::repeat(None));
-    let open = |(receiver, named): (&ClientId, Option<PathBuf>)| {
-        let checkpoint = named.unwrap_or_else(|| resume::default_checkpoint(path, receiver));
-        Checkpoint::open(checkpoint, args.again)
+/// Where every receiver's checkpoint for a file is.
+fn checkpoint_paths(path: &Path, args: &Args) -> Vec<PathBuf> {
+    let named = args.checkpoint.iter().cloned().map(Some);
+    let named = named.chain(std::iter::repeat(None));
+    let place = |(receiver, named): (&ClientId, Option<PathBuf>)| {
+        named.unwrap_or_else(|| resume::default_checkpoint(path, receiver))
     };
-    args.to.iter().zip(named).map(open).collect()
+    args.to.iter().zip(named).map(place).collect()
 }
 
 impl Source {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::resume::{ResumableStream, StreamState};
 use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey, Timestamp};
+use ciphermq_files::{fit_name, parent};
 
 use super::Args;
 use super::course::{Course, Other};
@@ -228,9 +229,9 @@ fn changed(other: Other, file: &Path, checkpoint: &Path) -> Failure {
 }
 
 /// `<file>.<receiver>.ciphermq-send`: one for every receiver that the file is sent to. What can stand in no file's name
-/// is percent-encoded.
+/// is percent-encoded, and the end of a name that is too long for the file system is a hash.
 pub(super) fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
     for byte in receiver.as_str().bytes() {
         if byte.is_ascii() && !matches!(byte, b'/' | b'%') {
@@ -239,8 +240,7 @@ pub(super) fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
             name.push(format!("%{byte:02X}"));
         }
     }
-    name.push(".ciphermq-send");
-    name.into()
+    path.with_file_name(fit_name(parent(path), name, ".ciphermq-send"))
 }
 
 fn new_state(
@@ -354,5 +354,7 @@ mod tests {
         assert_eq!(name("receiver_1"), "data/f.jsonl.receiver_1.ciphermq-send");
         assert_eq!(name("../a%b"), "data/f.jsonl...%2Fa%25b.ciphermq-send");
         assert_eq!(name("Zü"), "data/f.jsonl.Z%C3%BC.ciphermq-send");
+        let (one, other) = (name(&"x".repeat(254)), name(&"x".repeat(255)));
+        assert!(one.len() <= "data/".len() + 255 && one.ends_with(".ciphermq-send") && one != other);
     }
 }

@@ -213,6 +213,8 @@ fn a_full_disk_leaves_no_half_line() {
     let full = File::options().append(true).open("/dev/full").unwrap();
     let mut open = Open {
         file: full,
+        place: PathBuf::from("/dev/full"),
+        rotates: false,
         bytes: 0,
         period: 0,
         identity: (0, 0),
@@ -252,4 +254,57 @@ fn the_file_is_not_for_everybody() {
     let path = folder.path().join("a.log");
     write(&mut file(&path, Rotation::Never, None), MORNING, "one\n");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0);
+}
+
+#[test]
+fn a_link_stays_and_the_file_that_it_leads_to_is_rotated_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    let link = folder.path().join("a.log");
+    std::os::unix::fs::symlink("disk/b.log", &link).unwrap();
+    let mut log = file(&link, Rotation::Daily, Some(5));
+    write(&mut log, MORNING, "one\n");
+    write(&mut log, MORNING, "two\n");
+    write(&mut log, MORNING + DAY, "six\n");
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    expect(
+        &disk,
+        &[
+            ("b.log", "six\n"),
+            ("b.log.2025-09-08", "one\n"),
+            ("b.log.2025-09-08.1", "two\n"),
+        ],
+    );
+}
+
+#[test]
+fn what_another_process_holds_open_for_us_is_never_renamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("redirected");
+    let output = File::create(&path).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&output);
+    let link = folder.path().join("stdout.log");
+    std::os::unix::fs::symlink(format!("/proc/self/fd/{number}"), &link).unwrap();
+    for name in [PathBuf::from(format!("/dev/fd/{number}")), link] {
+        let mut log = file(&name, Rotation::Daily, Some(5));
+        write(&mut log, MORNING, "one\n");
+        write(&mut log, MORNING + DAY, "two\n");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\none\ntwo\n");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    let mut null = file(Path::new("/dev/null"), Rotation::Hourly, Some(5));
+    write(&mut null, MORNING, "one\ntwo\n");
+    write(&mut null, MORNING + DAY, "six\n");
+    assert!(!fs::metadata("/dev/null").unwrap().is_file() && null.complaint().is_none());
+}
+
+#[test]
+fn names_that_are_too_long_with_a_date_are_shortened() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = file(&folder.path().join("x".repeat(250)), Rotation::Daily, None);
+    write(&mut log, MORNING, "one\n");
+    write(&mut log, MORNING + DAY, "two\n");
+    assert!(log.complaint().is_none());
+    let contents: Vec<_> = files(folder.path()).into_values().collect();
+    assert_eq!(contents.len(), 2, "{contents:?}");
 }

@@ -137,6 +137,7 @@ impl Committer for SqliteCommitter {
 fn open(file: &DatabaseFile) -> Result<Session, Error> {
     let session = Session::open(file).map_err(write_error)?;
     checkpoint(&session.connection)?;
+    file.sync_names()?;
     Ok(session)
 }
 

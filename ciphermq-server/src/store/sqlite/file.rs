@@ -1,12 +1,12 @@
 //! The database file, its lock against a second server, and connections to it.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ciphermq_files::{Access, beside, create_folder, create_new, parent, sync_parent};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -98,6 +98,20 @@ impl DatabaseFile {
             free.unwrap_or_default(),
             self.disk_reserve.max(START_BYTES),
         ))
+    }
+
+    /// Syncs the folder that holds the names of the database, of its log and of the index to that.
+    ///
+    /// SQLite does it, too, and ignores it if that fails: then a power cut could take the log with all that was
+    /// acknowledged. To be called whenever a connection was opened, as that may have made a new log.
+    pub(super) fn sync_names(&self) -> Result<(), Error> {
+        sync_parent(&self.path).map_err(|error| {
+            Error::Unusable(format!(
+                "cannot sync the folder {} of the database: {error}; what is acknowledged could be gone after a power \
+                 failure\nCheck the disk, or move the database to another one and name it in [database] url.",
+                parent(&self.path).display()
+            ))
+        })
     }
 
     /// For reading.
@@ -239,40 +253,31 @@ pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error>
 
 /// Makes the file and its folder if need be, and finds its real path.
 fn make(path: &Path) -> io::Result<PathBuf> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let made = match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-    {
-        Ok(_) => true,
-        // Also for a dangling symbolic link.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(error),
-    };
+    create_folder(parent(path), Access::Private)?;
+    match create_new(path, Access::Private) {
+        // Also for a link that leads nowhere: its disk may be away, and a new database in its place would be empty.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let path = fs::canonicalize(path)?;
-    if fs::metadata(&path)?.is_dir() {
+    let there = fs::metadata(&path)?;
+    if there.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
-    OpenOptions::new().read(true).write(true).open(&path)?;
-    if made && let Some(folder) = path.parent() {
-        // A file's name lives in its folder: without this the whole file could be gone after a power loss.
-        File::open(folder)?.sync_all()?;
+    if !there.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
     }
+    OpenOptions::new().read(true).write(true).open(&path)?;
     Ok(path)
 }
 
 /// Takes the lock in a file of its own: closing the database file itself, even once, would release the locks
 /// that SQLite has on it.
 fn lock(database: &Path) -> Result<File, Error> {
-    let mut name = OsString::from(database);
-    name.push(".lock");
-    let path = PathBuf::from(name);
+    let path = beside(database, ".lock");
     let failed = |error: io::Error| {
         Error::Unusable(format!(
             "cannot lock {}: {error}; give the server's user access to it, or choose another file in [database] url",
@@ -285,6 +290,8 @@ fn lock(database: &Path) -> Result<File, Error> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        // A link in its place would let whoever has put it there choose a file to be emptied.
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
         .map_err(failed)?;
     let patience = Instant::now() + LOCK_PATIENCE;

@@ -1,0 +1,135 @@
+//! Every file that the server writes is its own: none is another one of its files, however it is spelt or linked.
+//!
+//! A log that is the database, or a database that is a private key, would destroy it. Paths are compared by what they
+//! lead to, so this asks the file system; the configuration's own checks do not.
+
+use std::path::{Path, PathBuf};
+
+use ciphermq_files::{beside, is_same_file};
+
+use crate::config::{Config, Database, KeySource};
+
+/// Two settings name one file.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{written} ({}) is the same file as {other} ({})\nGive each of them a file of its own.",
+    written_path.display(),
+    other_path.display()
+)]
+pub struct SharedFile {
+    written: &'static str,
+    written_path: PathBuf,
+    other: &'static str,
+    other_path: PathBuf,
+}
+
+/// Refuses a configuration in which a file that the server writes is one of its other files.
+///
+/// # Errors
+///
+/// [`SharedFile`], with the settings that name it.
+pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFile> {
+    let written = written(config);
+    let read = [
+        ("the configuration", config_file.to_owned()),
+        ("[tls] cert_path", config.tls.cert_path.clone()),
+        ("[tls] key_path", config.tls.key_path.clone()),
+        ("[tls] ca_cert_path", config.tls.ca_cert_path.clone()),
+    ];
+    for (index, (name, path)) in written.iter().enumerate() {
+        let others = written.iter().skip(index + 1).chain(&read);
+        for (other, other_path) in others.filter(|(other, _)| other != name) {
+            if is_same_file(path, other_path) {
+                return Err(SharedFile {
+                    written: name,
+                    written_path: path.clone(),
+                    other,
+                    other_path: other_path.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the server makes or writes, by the setting that names it.
+fn written(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let logging = &config.logging;
+    let mut files = vec![
+        ("[logging] info_file_path", logging.info_file_path.clone()),
+        ("[logging] debug_file_path", logging.debug_file_path.clone()),
+        ("[logging] error_file_path", logging.error_file_path.clone()),
+    ];
+    if let KeySource::File { path, .. } = &config.encryption.key {
+        files.push(("[encryption] aes_key_file", path.clone()));
+    }
+    if let Database::Sqlite { path } = &config.database {
+        files.push(("[database] url", path.clone()));
+        files.extend(
+            ["-wal", "-shm", "-journal", ".lock"].map(|end| ("a file of [database] url", beside(path, end))),
+        );
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn refusal(folder: &Path, settings: &str) -> Option<String> {
+        let at = |name: &str| folder.join(name).display().to_string();
+        let text = settings.replace("@", &at(""));
+        let file = folder.join("config.toml");
+        fs::write(&file, &text).unwrap();
+        let config = Config::parse(&text, &file, std::iter::empty()).unwrap();
+        refuse_shared(&config, &file).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_file_has_one_role_however_it_is_spelt_or_linked() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("server.key"), "key").unwrap();
+        fs::write(at("mq.db"), "database").unwrap();
+        fs::hard_link(at("server.key"), at("hard")).unwrap();
+        symlink("mq.db", at("soft")).unwrap();
+        symlink("new.log", at("to-new")).unwrap();
+        for (settings, named) in [
+            (
+                "[tls]\nkey_path = \"@server.key\"\n[logging]\ninfo_file_path = \"@hard\"",
+                "key_path",
+            ),
+            (
+                "[database]\nurl = \"sqlite://@mq.db\"\n[logging]\nerror_file_path = \"@soft\"",
+                "url",
+            ),
+            (
+                "[database]\nurl = \"sqlite://@mq.db\"\n[logging]\nerror_file_path = \"@./mq.db-wal\"",
+                "file of",
+            ),
+            (
+                "[database]\nurl = \"sqlite://@mq.db\"\n[encryption]\naes_key_file = \"@soft\"",
+                "aes_key_file",
+            ),
+            (
+                "[logging]\ninfo_file_path = \"@new.log\"\ndebug_file_path = \"@to-new\"",
+                "debug_file_path",
+            ),
+            (
+                "[logging]\ninfo_file_path = \"@config.toml\"",
+                "the configuration",
+            ),
+        ] {
+            let text = refusal(folder.path(), settings).unwrap_or_default();
+            assert!(
+                text.contains(named) && text.contains("of its own"),
+                "{settings}: {text}"
+            );
+        }
+        let apart = "[logging]\ninfo_file_path = \"/dev/null\"\ndebug_file_path = \"/dev/../dev/null\"\n\
+                     [database]\nurl = \"sqlite://@mq.db\"";
+        assert_eq!(refusal(folder.path(), apart), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! Runs that were cut: the same command completes what they have left, and replaces nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use keygen::authority::{Authority, is_mismatch};
+
+/// The files of the set, in the order in which they take their places.
+const CERTS: [&str; 8] = [
+    "ca.key",
+    "ca.crt",
+    "server.key",
+    "server.crt",
+    "a/client.key",
+    "a/client.crt",
+    "b/client.key",
+    "b/client.crt",
+];
+const KEYS: [&str; 4] = [
+    "receiver_private.key",
+    "receiver_public.key",
+    "receiver_xwing_private.key",
+    "receiver_xwing_public.key",
+];
+
+fn keygen(out: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_keygen"))
+        .args(arguments)
+        .arg("--out")
+        .arg(out)
+        .output()
+        .unwrap()
+}
+
+fn certs(out: &Path) -> Output {
+    keygen(out, &["certs", "--client", "a", "--client", "b"])
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Copies some files of a whole set into a new folder.
+fn part(whole: &Path, names: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names {
+        let to = folder.path().join(name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(whole.join(name), to).unwrap();
+    }
+    folder
+}
+
+fn is_unchanged(whole: &Path, part: &Path, names: &[&str]) -> bool {
+    names
+        .iter()
+        .all(|name| fs::read(whole.join(name)).unwrap() == fs::read(part.join(name)).unwrap())
+}
+
+/// How many of these files are there.
+fn count(folder: &Path, names: &[&str]) -> usize {
+    names.iter().filter(|name| folder.join(name).exists()).count()
+}
+
+#[test]
+fn certificates_that_were_cut_after_any_file_are_completed() {
+    let whole = tempfile::tempdir().unwrap();
+    let made = certs(whole.path());
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let order: Vec<_> = text(&made.stdout)
+        .lines()
+        .map(|line| {
+            line.rsplit_once(&format!("{}/", whole.path().display()))
+                .unwrap()
+                .1
+        })
+        .collect();
+    assert_eq!(order, CERTS, "the order of the files");
+    for end in 0..CERTS.len() {
+        let left = &CERTS[..end];
+        let folder = part(whole.path(), left);
+        let at = |name: &str| folder.path().join(name);
+        // A draft of the run that was cut.
+        fs::write(at(".new-abcdef"), "half").unwrap();
+        let again = certs(folder.path());
+        assert!(again.status.success(), "after {left:?}: {}", text(&again.stderr));
+        assert!(is_unchanged(whole.path(), folder.path(), left), "after {left:?}");
+        let authority = Authority::read(&at("ca.crt"), &at("ca.key"), jiff::Timestamp::now()).unwrap();
+        for pair in CERTS.chunks(2) {
+            assert!(
+                !is_mismatch(&at(pair[1]), &at(pair[0])),
+                "{pair:?} after {left:?}"
+            );
+        }
+        for certificate in ["server.crt", "a/client.crt", "b/client.crt"] {
+            assert!(
+                authority.has_issued(&at(certificate)).unwrap(),
+                "{certificate} after {left:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn certificates_that_no_cut_can_have_left_are_refused() {
+    let whole = tempfile::tempdir().unwrap();
+    assert!(certs(whole.path()).status.success());
+    for subset in 1..1_u32 << CERTS.len() {
+        let is_beginning = (subset + 1).is_power_of_two();
+        let left: Vec<_> = (0..CERTS.len())
+            .filter(|bit| subset & (1 << bit) != 0)
+            .map(|bit| CERTS[bit])
+            .collect();
+        if is_beginning && left.len() < CERTS.len() {
+            continue;
+        }
+        let folder = part(whole.path(), &left);
+        let refused = certs(folder.path());
+        assert_eq!(refused.status.code(), Some(1), "{left:?}");
+        assert!(
+            text(&refused.stderr).contains("what to do: "),
+            "{}",
+            text(&refused.stderr)
+        );
+        assert!(is_unchanged(whole.path(), folder.path(), &left), "{left:?}");
+        assert_eq!(count(folder.path(), &CERTS), left.len(), "{left:?}");
+    }
+}
+
+#[test]
+fn key_pairs_that_were_cut_after_any_file_are_completed() {
+    for (files, option) in [(&KEYS[..2], None), (&KEYS[..], Some("--post-quantum"))] {
+        let whole = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = option.into_iter().collect();
+        assert!(keygen(whole.path(), &arguments).status.success());
+        for end in 0..files.len() {
+            let left = &files[..end];
+            let folder = part(whole.path(), left);
+            let again = keygen(folder.path(), &arguments);
+            assert!(again.status.success(), "after {left:?}: {}", text(&again.stderr));
+            assert!(is_unchanged(whole.path(), folder.path(), left), "after {left:?}");
+            assert_eq!(count(folder.path(), files), files.len());
+            if left.contains(&files[0]) {
+                assert!(is_unchanged(whole.path(), folder.path(), &files[..2]));
+            }
+        }
+        let complete = keygen(whole.path(), &arguments);
+        assert_eq!(complete.status.code(), Some(1));
+        assert!(text(&complete.stderr).contains("exists already"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_that_are_links_to_one_another_are_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(certs(folder.path()).status.success());
+    let before = fs::read(folder.path().join("ca.key")).unwrap();
+    fs::remove_file(folder.path().join("server.key")).unwrap();
+    std::os::unix::fs::symlink("ca.key", folder.path().join("server.key")).unwrap();
+    let refused = keygen(folder.path(), &["certs", "--force", "--server-name", "localhost"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("are the same file"),
+        "{}",
+        text(&refused.stderr)
+    );
+    assert_eq!(fs::read(folder.path().join("ca.key")).unwrap(), before);
+}

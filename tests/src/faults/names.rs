@@ -1,0 +1,168 @@
+//! Names of files that a power cut could take: made, and not synced in the folder that holds them.
+//!
+//! A program runs under `strace`, which writes down what it makes and syncs. A name is safe once its folder was synced
+//! after it was made.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What makes names, and what syncs folders.
+const CALLS: &str = "trace=mkdir,mkdirat,link,linkat,rename,renameat,renameat2,open,openat,creat,fsync";
+
+/// The command that the program's own command line is to follow; the trace goes into `log`.
+pub fn command(log: &Path) -> Vec<String> {
+    let log = log.display().to_string();
+    [
+        "strace", "-D", "-f", "-y", "-qqq", "-s", "4096", "-o", &log, "-e", CALLS, "--",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+/// The command that lets every sync of this folder fail with this error.
+pub fn failing_syncs(folder: &Path, error: &str) -> Vec<String> {
+    let folder = folder.display().to_string();
+    let inject = format!("inject=fsync:error={error}");
+    [
+        "strace",
+        "-D",
+        "-f",
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-P",
+        &folder,
+        "-e",
+        "trace=fsync",
+        "-e",
+        &inject,
+        "--",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+/// A trace, read.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Made, and their folder not synced since.
+    unsynced: BTreeSet<PathBuf>,
+    made: BTreeSet<PathBuf>,
+    synced: Vec<PathBuf>,
+}
+
+impl Names {
+    /// Reads what `command` has written.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be read.
+    pub fn read(log: &Path) -> Self {
+        let text = std::fs::read_to_string(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+        let mut names = Self::default();
+        text.lines().for_each(|line| names.note(line));
+        names
+    }
+
+    /// The names in `folder`, and its own, that are there now and that a power cut could take.
+    pub fn unsynced(&self, folder: &Path) -> Vec<PathBuf> {
+        let is_there = |path: &&PathBuf| path.starts_with(folder) && path.symlink_metadata().is_ok();
+        self.unsynced.iter().filter(is_there).cloned().collect()
+    }
+
+    /// Whether this name was made, or opened so that it would have been.
+    pub fn made(&self, path: &Path) -> bool {
+        self.made.contains(path)
+    }
+
+    /// Whether a folder was synced.
+    pub fn synced(&self, folder: &Path) -> bool {
+        self.synced.iter().any(|synced| synced == folder)
+    }
+
+    /// `1234 openat(AT_FDCWD</folder>, "name", O_RDWR|O_CREAT, 0600) = 3</folder/name>`
+    fn note(&mut self, line: &str) {
+        let Some((call, rest)) = line.split_once('(') else {
+            return;
+        };
+        let call = call.rsplit(' ').next().unwrap_or_default();
+        if rest
+            .rsplit_once(" = ")
+            .is_some_and(|(_, result)| result.starts_with('-'))
+        {
+            return;
+        }
+        if call == "fsync" {
+            let Some(path) = between(rest, '<', '>') else {
+                return;
+            };
+            self.unsynced
+                .retain(|name| name.parent() != Some(Path::new(path)));
+            self.synced.push(path.into());
+            return;
+        }
+        if call.starts_with("open") && !rest.contains("O_CREAT") {
+            return;
+        }
+        // The last name is the one that is made; a relative one is in the folder before it.
+        let mut parts = rest.split('"');
+        let mut name = None;
+        while let (Some(before), Some(text)) = (parts.next(), parts.next()) {
+            let folder = before
+                .rsplit_once('<')
+                .and_then(|(_, rest)| rest.split('>').next());
+            name = Some(Path::new(folder.unwrap_or_default()).join(text));
+        }
+        if let Some(name) = name {
+            self.made.insert(name.clone());
+            self.unsynced.insert(name);
+        }
+    }
+}
+
+fn between(text: &str, from: char, to: char) -> Option<&str> {
+    text.split_once(from)?.1.split_once(to).map(|(inside, _)| inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn traced_names_are_unsynced_until_their_folder_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(folder.path()).unwrap();
+        let log = root.join("trace");
+        let script = "mkdir a; mkdir a/b; : >a/b/c; : >a/b/x; mv a/b/x a/b/d; sync a; sync a/b";
+        for (script, unsynced) in [
+            (script, vec!["a"]),
+            ("mkdir e; : >e/f; mv e/f e/g; ln e/g h", vec!["e", "e/g", "h"]),
+        ] {
+            let command = command(&log);
+            let status = Command::new(&command[0])
+                .args(&command[1..])
+                .args(["sh", "-c", script])
+                .current_dir(&root)
+                .status()
+                .unwrap();
+            assert!(status.success());
+            let unsynced: Vec<_> = unsynced.into_iter().map(|name| root.join(name)).collect();
+            let names = Names::read(&log);
+            assert_eq!(
+                names.unsynced(&root.join("a")),
+                unsynced
+                    .iter()
+                    .filter(|name| name.ends_with("a"))
+                    .cloned()
+                    .collect::<Vec<_>>()
+            );
+            let left: Vec<_> = names
+                .unsynced(&root)
+                .into_iter()
+                .filter(|name| !name.ends_with("trace"))
+                .collect();
+            assert_eq!(left, unsynced);
+        }
+    }
+}
