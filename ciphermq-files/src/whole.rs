@@ -82,11 +82,20 @@ impl Draft {
 
     /// Gives it its name, which nothing may have yet, and syncs the name.
     ///
+    /// On a file system that can neither rename without replacing nor make hard links, two that do this in the same
+    /// moment are not told apart.
+    ///
     /// # Errors
     ///
     /// What the system says; [`io::ErrorKind::AlreadyExists`]. Then there is no such file, or the one that was.
     pub fn place_new(self, path: &Path) -> io::Result<File> {
-        let file = self.0.persist_noclobber(path).map_err(|error| error.error)?;
+        let placed = self.0.persist_noclobber(path);
+        let file = match placed {
+            Err(failed) if is_unsupported(&failed.error) && fs::symlink_metadata(path).is_err() => {
+                Self(failed.file).rename(path)?
+            }
+            placed => placed.map_err(|failed| failed.error)?,
+        };
         sync_parent(path).inspect_err(|_| {
             // Best effort: the error is the one to report.
             let _ = fs::remove_file(path);
@@ -100,10 +109,27 @@ impl Draft {
     ///
     /// What the system says. Then there is the old file or the new one.
     pub fn replace(self, path: &Path) -> io::Result<File> {
-        let file = self.0.persist(path).map_err(|error| error.error)?;
+        let file = self.rename(path)?;
         sync_parent(path)?;
         Ok(file)
     }
+
+    /// The same for whoever syncs the name itself, with [`sync_parent`], and works with the file even if that fails.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. Then there is the old file.
+    pub fn rename(self, path: &Path) -> io::Result<File> {
+        self.0.persist(path).map_err(|failed| failed.error)
+    }
+}
+
+/// Whether a file system says that it cannot do what keeps two from taking one name.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+    )
 }
 
 /// Files that belong together: all are written in full before the first stands in its place.

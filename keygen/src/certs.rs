@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ciphermq_crypto::ClientId;
-use ciphermq_files::{Access, Existing, NewFiles, is_same_file};
+use ciphermq_files::{Access, Existing, NewFiles, is_same_file, parent};
 use jiff::Timestamp;
 use rcgen::KeyPair;
 
@@ -104,43 +104,6 @@ impl Place {
         };
         Error::Exists(path.clone())
     }
-
-    /// The key of a run that was cut, or a new one.
-    fn key(&self, is_there: bool) -> Result<KeyPair, Error> {
-        if is_there {
-            authority::read_key(&self.key)
-        } else {
-            authority::new_key()
-        }
-    }
-
-    /// Stages what is to be written: for a key that is there, the certificate alone.
-    fn complete(
-        &self,
-        files: &mut NewFiles,
-        report: &mut Report,
-        pem: &Pem,
-        key_is_there: bool,
-        existing: Existing,
-    ) -> Result<(), Error> {
-        if !key_is_there {
-            return self.stage(files, pem, existing);
-        }
-        report.kept.push(self.key.clone());
-        let certificate = pem.certificate.as_bytes();
-        Ok(files.stage(&self.certificate, certificate, Access::Public, Existing::Keep)?)
-    }
-
-    fn stage(&self, files: &mut NewFiles, pem: &Pem, existing: Existing) -> Result<(), Error> {
-        files.stage(&self.key, pem.key.as_bytes(), Access::Private, existing)?;
-        files.stage(
-            &self.certificate,
-            pem.certificate.as_bytes(),
-            Access::Public,
-            existing,
-        )?;
-        Ok(())
-    }
 }
 
 /// Which files of a pair are there.
@@ -197,66 +160,123 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     refuse_shared(&authority_place, &server_place, &places)?;
     let is_in_use = has_clients(&args.out);
 
-    let mut folders = NewFolders::default();
-    let mut files = NewFiles::new();
-    let mut report = Report::default();
-    folders.make(&args.out)?;
-
-    let is_empty_but_for_the_authority = server_place.state() == State::Nothing && !is_in_use;
-    let (is_new_authority, has_key) = match authority_place.state() {
-        _ if args.new_ca => (true, false),
-        State::Nothing => (true, false),
-        State::KeyAlone if is_empty_but_for_the_authority => (true, true),
-        State::Complete => (false, true),
-        State::KeyAlone | State::CertificateAlone => return Err(authority_place.half()),
+    let mut making = Making {
+        args,
+        now,
+        existing,
+        folders: NewFolders::default(),
+        files: NewFiles::new(),
+        report: Report::default(),
     };
-    let authority = if is_new_authority {
-        let (authority, pem) = Authority::with_key(authority_place.key(has_key)?, now)?;
-        authority_place.complete(&mut files, &mut report, &pem, has_key, existing)?;
-        authority
-    } else {
-        report.kept.push(authority_place.certificate.clone());
-        Authority::read(&authority_place.certificate, &authority_place.key, now)?
-    };
-
+    making.folders.make(&args.out)?;
+    let is_alone = server_place.state() == State::Nothing && !is_in_use;
+    let (authority, is_new_authority) = making.authority(&authority_place, is_alone)?;
     let replaces_server = args.force && (is_new_authority || !args.server_names.is_empty());
-    match server_place.state() {
-        State::Complete if !replaces_server => {
-            keep_server(&authority, &server_place, &authority_place)?;
-            report.kept.push(server_place.certificate.clone());
-        }
-        State::CertificateAlone if !replaces_server => return Err(server_place.half()),
-        State::KeyAlone if !replaces_server && (is_in_use || is_new_authority) => {
-            return Err(server_place.half());
-        }
-        state => {
-            let has_key = state == State::KeyAlone && !replaces_server;
-            let common_name = hosts.first().map_or("localhost", String::as_str);
-            let key = server_place.key(has_key)?;
-            let pem = authority.server(&key, common_name, host_names, now, args.days)?;
-            server_place.complete(&mut files, &mut report, &pem, has_key, existing)?;
-        }
+    let server_state = if replaces_server {
+        State::Nothing
+    } else {
+        server_place.state()
+    };
+    if server_state == State::Complete {
+        keep_server(&authority, &server_place, &authority_place)?;
+        making.report.kept.push(server_place.certificate.clone());
+    } else {
+        let was_cut = !is_in_use && !is_new_authority;
+        let key = making.key(&server_place, server_state, was_cut)?;
+        let common_name = hosts.first().map_or("localhost", String::as_str);
+        let pem = authority.server(&key, common_name, host_names, now, args.days)?;
+        making.stage(&server_place, &pem, server_state)?;
     }
-
     for (id, place) in clients.iter().zip(&places) {
-        let state = place.state();
-        if state == State::Complete && !args.force {
-            if !authority.has_issued(&place.certificate)? {
-                return Err(place.taken());
-            }
-            report.kept.push(place.certificate.clone());
-            continue;
-        }
-        let has_key = state == State::KeyAlone && !args.force;
-        folders.make(&client_folder(id))?;
-        let pem = authority.client(&place.key(has_key)?, id, now, args.days)?;
-        place.complete(&mut files, &mut report, &pem, has_key, existing)?;
+        making.client(&authority, id, place)?;
     }
 
+    let Making {
+        folders,
+        files,
+        mut report,
+        ..
+    } = making;
     report.written = files.commit()?;
     folders.keep();
     report.next = next_steps(args, &clients, &report, is_new_authority);
     Ok(report)
+}
+
+/// What is being made. Nothing stands in its place yet.
+struct Making<'a> {
+    args: &'a CertsArgs,
+    now: Timestamp,
+    existing: Existing,
+    // Before the folders: these must be empty when they are removed after a failure.
+    files: NewFiles,
+    folders: NewFolders,
+    report: Report,
+}
+
+impl Making<'_> {
+    /// The authority that is there, or a new one; and whether it is new. `is_alone`: nothing else is there, so that a key
+    /// without a certificate was left by a cut.
+    fn authority(&mut self, place: &Place, is_alone: bool) -> Result<(Authority, bool), Error> {
+        let state = if self.args.new_ca {
+            State::Nothing
+        } else {
+            place.state()
+        };
+        if state == State::Complete {
+            self.report.kept.push(place.certificate.clone());
+            return Ok((Authority::read(&place.certificate, &place.key, self.now)?, false));
+        }
+        let key = self.key(place, state, is_alone)?;
+        let (authority, pem) = Authority::with_key(key, self.now)?;
+        self.stage(place, &pem, state)?;
+        Ok((authority, true))
+    }
+
+    /// A certificate for a client, unless it has one that a cut has left.
+    fn client(&mut self, authority: &Authority, id: &ClientId, place: &Place) -> Result<(), Error> {
+        let state = if self.args.force {
+            State::Nothing
+        } else {
+            place.state()
+        };
+        if state == State::Complete {
+            if !authority.has_issued(&place.certificate)? {
+                return Err(place.taken());
+            }
+            self.report.kept.push(place.certificate.clone());
+            return Ok(());
+        }
+        self.folders.make(parent(&place.certificate))?;
+        let key = self.key(place, state, true)?;
+        let pem = authority.client(&key, id, self.now, self.args.days)?;
+        self.stage(place, &pem, state)
+    }
+
+    /// The key that a cut has left, or a new one. Anything else that is half there is refused.
+    fn key(&self, place: &Place, state: State, was_cut: bool) -> Result<KeyPair, Error> {
+        match state {
+            State::Nothing => authority::new_key(),
+            State::KeyAlone if was_cut => authority::read_key(&place.key),
+            _ => Err(place.half()),
+        }
+    }
+
+    /// Stages what is to be written: for a key that is there, the certificate alone.
+    fn stage(&mut self, place: &Place, pem: &Pem, state: State) -> Result<(), Error> {
+        let (key, certificate) = (pem.key.as_bytes(), pem.certificate.as_bytes());
+        let existing = if state == State::KeyAlone {
+            self.report.kept.push(place.key.clone());
+            Existing::Keep
+        } else {
+            self.files
+                .stage(&place.key, key, Access::Private, self.existing)?;
+            self.existing
+        };
+        Ok(self
+            .files
+            .stage(&place.certificate, certificate, Access::Public, existing)?)
+    }
 }
 
 /// Refuses clients that are there, but for those that a cut of the same command has left: after the server, complete

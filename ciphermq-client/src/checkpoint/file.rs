@@ -104,11 +104,11 @@ impl CheckpointFile {
             draft
                 .file()
                 .set_permissions(self.file.metadata()?.permissions())?;
-            draft.replace(&self.place)
+            draft.rename(&self.place)
         });
         // The old file's lock ends here; the name leads to the new one's already.
         self.file = written.map_err(|source| self.unwritten(source))?;
-        Ok(())
+        sync_parent(&self.place).map_err(|source| self.unwritten(source))
     }
 
     /// Moves the file to `<path>.damaged`, in place of an earlier one of this kind; to `<path>.damaged.1` and so on

@@ -61,7 +61,7 @@ impl Kind {
             .count();
         // Altered here and there, cut at its end, or at its beginning.
         (first.len() >= name.len() && altered <= MAX_ALTERED)
-            || (text.len() < name.len() && altered == 0)
+            || name.starts_with(text)
             || (first.len() >= MIN_REST && whole.as_bytes().ends_with(first))
     }
 }

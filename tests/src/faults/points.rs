@@ -23,10 +23,17 @@ const MESSAGES: usize = 400;
 const TICK: Duration = Duration::from_millis(5);
 
 /// The calls at which a server is killed: what makes things durable, and what writes them.
-pub const SERVER_CALLS: [&str; 3] = ["fsync,fdatasync", "pwrite64", "write,rename,ftruncate,unlink"];
+pub const SERVER_CALLS: [&str; 3] = [
+    "fsync,fdatasync",
+    "pwrite64",
+    "write,rename,renameat,renameat2,ftruncate,unlink",
+];
 
 /// The calls at which a receiver is killed.
-pub const RECEIVER_CALLS: [&str; 2] = ["fsync,fdatasync", "write,pwrite64,rename,ftruncate"];
+pub const RECEIVER_CALLS: [&str; 2] = [
+    "fsync,fdatasync",
+    "write,pwrite64,rename,renameat,renameat2,ftruncate",
+];
 
 /// Which points are tried: the first, and then each `stride`-th, until the program no longer gets that far.
 #[derive(Debug, Clone, Copy)]

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use ciphermq_tests::faults::names::{self, Names};
 use ciphermq_tests::faults::tracing;
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Cli, RawClient, Scene, Server};
+use ciphermq_tests::{Cli, Scene, Server};
 
 use super::desk::Desk;
+
+/// An at-rest key.
+const KEY: &str = "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=";
 
 /// The folder's path as the system knows it, in which strace tells of it.
 fn real(folder: &Path) -> PathBuf {
@@ -47,10 +50,27 @@ pub(crate) async fn keys_and_certificates() {
     let out = folder.join("deep/certs");
     let keygen = |arguments: &[&str]| Cli::keygen().args(arguments).arg("--out").arg(&out);
     let made = traced(&folder, keygen(&["certs", "--client", "a"])).await;
-    all_synced(&made, &folder, &["deep", "deep/certs", "deep/certs/a", "deep/certs/ca.key", "deep/certs/a/client.crt"]);
+    all_synced(
+        &made,
+        &folder,
+        &[
+            "deep",
+            "deep/certs",
+            "deep/certs/a",
+            "deep/certs/ca.key",
+            "deep/certs/a/client.crt",
+        ],
+    );
     for arguments in [&["--post-quantum"][..], &["rotate"]] {
         let made = traced(&folder, keygen(arguments)).await;
-        all_synced(&made, &folder, &["deep/certs/receiver_private.key", "deep/certs/receiver_xwing_public.key"]);
+        all_synced(
+            &made,
+            &folder,
+            &[
+                "deep/certs/receiver_private.key",
+                "deep/certs/receiver_xwing_public.key",
+            ],
+        );
     }
 }
 
@@ -61,7 +81,9 @@ pub(crate) async fn a_senders_checkpoint(scene: Scene) {
     desk.write("in.jsonl", "1\n2\n");
     let folder = real(&desk.path(""));
     let send = |more: &[&str]| {
-        let send = desk.send().args(["--file", "in.jsonl", "--checkpoint", "state/deep/sent"]);
+        let send = desk
+            .send()
+            .args(["--file", "in.jsonl", "--checkpoint", "state/deep/sent"]);
         send.args(more)
     };
     let made = traced(&folder, send(&[])).await;
@@ -78,13 +100,16 @@ pub(crate) async fn a_receivers_files(scene: Scene) {
     must_trace();
     let desk = Desk::of(&scene);
     desk.introduce().await;
-    let mut stranger = RawClient::connect(&scene.server, &desk.sender).await;
     let folder = real(&desk.path(""));
     let receive = |count: &str| {
         let options = ["--output", "new/deep/out.jsonl", "--quarantine", "aside/q.jsonl"];
-        desk.cli("receive").args(options).args(["--pins", "pins/deep", "--count", count])
+        desk.cli("receive")
+            .args(options)
+            .args(["--pins", "pins/deep", "--count", count])
     };
-    super::quarantine::publish_unopenable(&mut stranger, &desk.receiver).await;
+    desk.send_messages(&["for a key that is lost"]).await;
+    desk.new_key_pair();
+    desk.cli("register-key").run().await.success();
     desk.send_messages(&["1"]).await;
     let made = traced(&folder, receive("1")).await;
     all_synced(
@@ -106,42 +131,48 @@ pub(crate) async fn a_receivers_files(scene: Scene) {
     assert!(again.synced(&folder.join("new/deep")) && again.synced(&folder.join("new")));
 }
 
-/// A server with its database and its at-rest key in folders of their own.
-fn options(folder: &Path) -> Options {
-    Options {
-        store: ciphermq_tests::server::Store::SqliteFile(folder.join("data/mq.db")),
-        ..Options::sqlite()
-    }
-    .set("encryption", "aes_key_file", folder.join("keys/at-rest.key").display().to_string())
-}
-
 pub(crate) async fn a_servers_files() {
     must_trace();
     let temporary = tempfile::tempdir().unwrap();
-    let folder = real(temporary.path()).join("mq");
     let log = temporary.path().join("trace");
-    let mut server = Server::start(options(&folder).under(names::command(&log))).await;
+    let mut server = Server::start(Options::sqlite().under(names::command(&log))).await;
+    let folder = real(server.folder());
     // Killed: whatever is synced was so before it said that it listens.
     server.kill9().await;
-    let made = ["data", "data/mq.db", "data/mq.db-wal", "keys", "keys/at-rest.key"];
-    all_synced(&Names::read(&log), &folder, &made);
-    assert!(Names::read(&log).synced(folder.parent().unwrap()));
+    let made = [
+        "data",
+        "data/ciphermq.db",
+        "data/ciphermq.db-wal",
+        "data/at-rest.key",
+        "logs",
+    ];
+    all_synced(&Names::read(&log), &folder.join("data"), &[]);
+    let names = Names::read(&log);
+    assert!(
+        made.iter().all(|name| names.made(&folder.join(name))),
+        "{names:?}"
+    );
+    assert!(names.synced(&folder));
 
     // What a run that was killed has made is synced by the next one.
     server.launch_again().await.unwrap();
     let again = Names::read(&log);
-    assert!(again.synced(&folder.join("data")) && again.synced(&folder.join("keys")));
+    assert!(again.synced(&folder.join("data")) && again.synced(&folder));
     server.terminate().await;
 }
 
 pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {
     must_trace();
     let temporary = tempfile::tempdir().unwrap();
-    let folder = real(temporary.path());
-    let data = folder.join("data");
-    Server::start(options(&folder)).await.terminate().await;
+    let data = real(temporary.path()).join("data");
+    let options = || {
+        let options = Options::sqlite().set("encryption", "aes_key", KEY);
+        let url = format!("sqlite://{}", data.join("mq.db").display());
+        options.set("database", "url", url)
+    };
+    Server::start(options()).await.terminate().await;
     for error in ["EIO", "ENOSPC"] {
-        let failing = options(&folder).under(names::failing_syncs(&data, error));
+        let failing = options().under(names::failing_syncs(&data, error));
         let refusal = Server::refused(failing).await;
         assert!(!refusal.status.success());
         assert!(
@@ -151,6 +182,6 @@ pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {
         );
     }
     // Some file systems do not sync folders, and say so.
-    let odd = options(&folder).under(names::failing_syncs(&data, "EINVAL"));
+    let odd = options().under(names::failing_syncs(&data, "EINVAL"));
     Server::start(odd).await.terminate().await;
 }

@@ -5,6 +5,8 @@ mod bench;
 mod competing;
 mod console;
 mod desk;
+mod durable;
+mod files;
 mod gaps;
 mod identity;
 mod input;
@@ -107,6 +109,45 @@ async fn terminals_and_signals() {
             console::the_log_has_colours_on_a_terminal_only,
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_the_ones_that_are_meant() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [
+            files::no_file_of_receive_is_another_one_in_use,
+            files::no_checkpoint_of_send_is_another_file_in_use,
+            files::strangers_files_stay_as_they_are,
+            files::links_stay_and_lead_to_what_is_written,
+            files::devices_are_written_and_never_replaced,
+            files::names_that_are_too_long_are_shortened,
+            files::what_is_made_is_its_owners_alone,
+            files::drafts_of_killed_runs_are_in_nobodys_way,
+            files::records_of_keys_replace_records_only,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traced_names_of_clients_survive_power_cuts() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [durable::a_senders_checkpoint, durable::a_receivers_files]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traced_names_of_keys_and_servers_survive_power_cuts() {
+    durable::keys_and_certificates().await;
+    durable::a_servers_files().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traced_a_folder_of_the_database_that_cannot_be_synced_is_told() {
+    durable::a_folder_of_the_database_that_cannot_be_synced().await;
 }
 
 use restarts::{
