@@ -96,6 +96,7 @@ mod tests {
             "ciphermq-cli verify-key receiver_1",
             "ciphermq-cli keys",
             "ciphermq-cli send --to receiver_1 --message m --allow-unsigned-keys --suite LEGACY-A",
+            "ciphermq-cli send --to receiver_1 --message m --allow-unsigned-keys --suite LEGACY-0",
             "ciphermq-cli fetch --queue q --ack",
             "ciphermq-cli ack a b c",
             "ciphermq-cli resend a",

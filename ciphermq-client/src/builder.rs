@@ -262,7 +262,12 @@ impl ClientBuilder {
         let credentials = tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
             .await
             .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
-        let connector = Connector::new(destination, Arc::new(credentials.tls), self.connect_timeout);
+        let connector = Connector::new(
+            destination,
+            Arc::new(credentials.tls),
+            credentials.client_id,
+            self.connect_timeout,
+        );
         let settings = Settings {
             retry: self.retry,
             ping_interval: self.ping_interval,

@@ -103,7 +103,7 @@ impl Client {
         keys: KeyDirectory,
     ) -> Result<Self, ConnectError> {
         let handle = driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
-        let id = handle.connection().server.client_id.clone();
+        let id = connector.client_id.clone();
         Ok(Self {
             inner: Arc::new(Inner {
                 connector,
@@ -120,7 +120,7 @@ impl Client {
         &self.inner
     }
 
-    /// Who this client is, as the server sees it: the Common Name of its certificate.
+    /// Who this client is: the Common Name of its certificate. A server that sees somebody else is not connected to.
     #[must_use]
     pub fn id(&self) -> &ClientId {
         &self.inner.id

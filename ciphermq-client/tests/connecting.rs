@@ -107,6 +107,22 @@ async fn answer(tls: TlsStream<TcpStream>) {
     }
 }
 
+/// Who a client is its certificate says. A server that says otherwise may have been reached by way of somebody who has
+/// connected to it with a certificate of his own.
+#[tokio::test]
+async fn a_server_that_takes_us_for_another_is_refused() {
+    let ca = Authority::new();
+    let address = server(&ca.issue("localhost"), &ca, BOTH, answer).await;
+    let error = error(client(address, &ca, &ca.issue("you"))).await;
+    assert_eq!(error.kind(), ConnectErrorKind::OtherClient);
+    let told = error.to_string();
+    assert!(
+        told.contains("for `me`") && told.contains("names `you`"),
+        "{told}"
+    );
+    assert!(error.advice().unwrap().contains("Connect to the server itself"));
+}
+
 async fn close_at_once(tls: TlsStream<TcpStream>) {
     drop(tls);
 }

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 
 /// Decodes base64 in its one canonical spelling (RFC 4648, section 4: padded, no stray bits, no white space).
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
@@ -68,7 +69,9 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     if !spelled || text.get(17..19) == Some("60") {
         return None;
     }
-    text.parse().ok()
+    // The library's timestamps end 26 hours before the year 9999 does, the time of certificates that never end.
+    let is_date = || text.get(..23)?.parse::<DateTime>().ok();
+    text.parse().ok().or_else(|| is_date().map(|_| Timestamp::MAX))
 }
 
 #[cfg(test)]
@@ -99,6 +102,9 @@ mod tests {
             "1970-01-01T00:00:00.001Z"
         );
         assert_eq!(parse_time("2025-09-08T07:03:00.007Z"), Some(time));
+        assert_eq!(parse_time("9999-12-31T23:59:59.999Z"), Some(Timestamp::MAX));
+        assert!(parse_time("9999-12-30T22:00:00.999Z").is_some_and(|time| time < Timestamp::MAX));
+        assert!(parse_time("0000-01-01T00:00:00.000Z").is_some_and(|time| time < Timestamp::UNIX_EPOCH));
         for text in [
             "2025-09-08T07:03:00Z",
             "2025-09-08T07:03:00.0070Z",
@@ -110,6 +116,9 @@ mod tests {
             "2025-13-08T07:03:00.007Z",
             "2025-09-08T07:03:60.007Z",
             "2025-09-08T24:03:00.007Z",
+            "2025-02-29T00:00:00.000Z",
+            "9999-12-32T00:00:00.000Z",
+            "+999999-01-01T00:00:00.0Z",
             "-025-09-08T07:03:00.007Z",
             "",
         ] {

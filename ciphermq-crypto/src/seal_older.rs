@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!               enc_session_key            payload            tag         further fields
+//!   LEGACY-0    libsodium sealed box       AES-256-GCM        both        none
 //!   LEGACY-A    libsodium sealed box       ChaCha20-Poly1305  `tag`       sent_time, routing_key
 //!   LEGACY-B    libsodium sealed box       ChaCha20-Poly1305  appended    sent_time
 //!   LEGACY-C    the older Rust clients'    ChaCha20-Poly1305  appended    sent_time
 //! ```
+//!
+//! Of LEGACY-0 the tag stands at the end of the ciphertext, and once more in `tag`.
 //!
 //! Nothing but the payload is authenticated, and nothing says who sealed it: whoever passes such a message on can
 //! give it another id and send it elsewhere. Every message has a session key of its own, as older clients do it.
@@ -24,7 +27,7 @@ use crate::suite::OlderForm;
 use crate::suite::older::{self, Once};
 
 /// Seals a payload as older clients do, with a fresh session key. Of the header it writes what they write: the
-/// message id, the time, and for [`OlderForm::A`] the routing key.
+/// message id, the time but for [`OlderForm::Zero`], and for [`OlderForm::A`] the routing key.
 ///
 /// Older receivers take the payload for UTF-8 text, and do not ack what they cannot read. The Python ones
 /// drop their connection at a line longer than 64 KiB.
@@ -64,7 +67,7 @@ fn seal_with(
         receiver_key_id: None,
         exchange: None,
         routing_key,
-        sent_time: Some(sent_time(form, header.sent_time)),
+        sent_time: sent_time(form, header.sent_time).map(Cow::from),
         content_type: None,
         session_time: None,
         sender_certificate: None,
@@ -72,16 +75,14 @@ fn seal_with(
     })?)
 }
 
-/// The time as the generation spells it, with microseconds.
-fn sent_time(form: OlderForm, time: Timestamp) -> Cow<'static, str> {
+/// The time as the generation spells it, with microseconds; the oldest says none.
+fn sent_time(form: OlderForm, time: Timestamp) -> Option<String> {
+    let text = format!("{time:.6}");
     match form {
-        OlderForm::A => format!("{time:.6}"),
-        OlderForm::B | OlderForm::C => {
-            let time = format!("{time:.6}");
-            format!("{}+00:00", time.trim_end_matches('Z'))
-        }
+        OlderForm::Zero => None,
+        OlderForm::A => Some(text),
+        OlderForm::B | OlderForm::C => Some(format!("{}+00:00", text.trim_end_matches('Z'))),
     }
-    .into()
 }
 
 #[cfg(test)]
@@ -118,14 +119,15 @@ mod tests {
                 assert_eq!(open(&key, &envelope), Some((payload.to_vec(), form)));
                 assert_eq!(open(&other, &envelope), None);
                 assert!(!envelope.has_suite);
-                let sent_time = envelope.fields().unwrap().sent_time.unwrap().parse().ok();
-                assert_eq!(sent_time, Some(time()));
+                let sent_time = envelope.fields().unwrap().sent_time;
+                let expected = (form != OlderForm::Zero).then(time);
+                assert_eq!(sent_time.map(|time| time.parse().unwrap()), expected);
             }
         }
     }
 
-    /// What libsodium (`crypto_box`, `crypto_secretbox`, through PyNaCl 1.6.2), Python's BLAKE2b and OpenSSL's ChaCha20-Poly1305 make
-    /// of the same keys, for the receiver of `tests/data/older-envelopes.json`.
+    /// What libsodium (`crypto_box`, `crypto_secretbox`, through PyNaCl 1.6.2), Python's BLAKE2b and OpenSSL's ChaCha20-Poly1305
+    /// and AES-256-GCM make of the same keys, for the receiver of `docs/test-vectors/older-envelopes.json`.
     #[test]
     fn libsodium_seals_the_same() {
         let key = PrivateKey::from_base64("K4VbXlsVnBp9LHug8g4ossvvOYkMdCXM3oKpDzrCJg8=").unwrap();
@@ -133,10 +135,13 @@ mod tests {
         let ephemeral = "736845d54e87de09d6bb114aa7042c50a4a015bd9901d1a0026f5956533a1519";
         let libsodium = "f08a6ac1b07eba0bac49cf93bd4382a699f9256d9c9c2d6010c5a781ff8eba9e13c4a50418bf33a4517b99d4f61ebde9";
         let raw_agreement = "61bdb40102d6f7c85733e1b6dd37d3f6ceffae62c0a8463904877e7c0321dacce01ab45ea3e47087b7dab0c6eeb1ab26";
-        for (form, boxed) in [
-            (OlderForm::A, libsodium),
-            (OlderForm::B, libsodium),
-            (OlderForm::C, raw_agreement),
+        let chacha = "0cf1e53e9873e7411d79842d516df95ccddeb29e81751b4a353e43abf6fe435b884169";
+        let aes = "e8a3016234baebc6c0fb002e85a6d1a6869d8141b61c389c6300a094a797cd33d999dd";
+        for (form, boxed, payload) in [
+            (OlderForm::Zero, libsodium, aes),
+            (OlderForm::A, libsodium, chacha),
+            (OlderForm::B, libsodium, chacha),
+            (OlderForm::C, raw_agreement, chacha),
         ] {
             let once = Once {
                 session_key: Zeroizing::new([0x51; 32]),
@@ -152,16 +157,37 @@ mod tests {
             let fields = envelope.fields().unwrap();
             let sealed = decode(&fields.enc_session_key).unwrap();
             assert_eq!(sealed, [hex(ephemeral), hex(boxed)].concat(), "{form}");
-            let tag = fields
-                .tag
-                .as_deref()
-                .map_or_else(Vec::new, |tag| decode(tag).unwrap());
+            let tag = fields.tag.as_deref().map(|tag| decode(tag).unwrap());
+            let mut sealed = decode(&fields.ciphertext).unwrap();
+            if form == OlderForm::A {
+                sealed.extend(tag.as_deref().unwrap());
+            }
+            assert_eq!(sealed, hex(payload), "{form}");
+            let states_tag = matches!(form, OlderForm::Zero | OlderForm::A);
             assert_eq!(
-                [decode(&fields.ciphertext).unwrap(), tag].concat(),
-                hex("0cf1e53e9873e7411d79842d516df95ccddeb29e81751b4a353e43abf6fe435b884169"),
-                "{form}"
+                tag,
+                states_tag.then(|| hex(payload).split_off(payload.len() / 2 - 16))
             );
         }
+    }
+
+    /// Found with the one-time key of Poly1305, which who knows the session key knows: a tag that is the ciphertext
+    /// itself. So it looks like generation 0's, and is A's.
+    #[test]
+    fn a_ciphertext_of_generation_a_may_end_with_its_tag() {
+        let key = PrivateKey::generate().unwrap();
+        let once = Once {
+            session_key: Zeroizing::new([0x51; 32]),
+            ephemeral: PrivateKey::generate().unwrap(),
+            nonce: hex("000102030405060708090a00").try_into().unwrap(),
+        };
+        let payload = hex("4dbc0abfea84b26eea5cc5bd26c30c51");
+        let id = name("m-1");
+        let (header, receiver) = (header(&id, time()), name("receiver_1"));
+        let envelope = seal_with(OlderForm::A, &receiver, key.public_key(), &header, &payload, once).unwrap();
+        let fields = envelope.fields().unwrap();
+        assert_eq!(fields.tag.as_deref(), Some(&*fields.ciphertext));
+        assert_eq!(open(&key, &envelope), Some((payload, OlderForm::A)));
     }
 
     #[test]
@@ -174,14 +200,16 @@ mod tests {
             "nonce",
             "ciphertext",
         ];
+        let offset = Some("2025-09-08T07:03:00.007123+00:00");
         for (form, further, sent_time) in [
+            (OlderForm::Zero, &["tag"][..], None),
             (
                 OlderForm::A,
-                &["tag", "routing_key", "sent_time"][..],
-                "2025-09-08T07:03:00.007123Z",
+                &["tag", "routing_key", "sent_time"],
+                Some("2025-09-08T07:03:00.007123Z"),
             ),
-            (OlderForm::B, &["sent_time"], "2025-09-08T07:03:00.007123+00:00"),
-            (OlderForm::C, &["sent_time"], "2025-09-08T07:03:00.007123+00:00"),
+            (OlderForm::B, &["sent_time"], offset),
+            (OlderForm::C, &["sent_time"], offset),
         ] {
             let envelope = seal(form, &key, TEXT.as_bytes());
             let json: serde_json::Value = serde_json::from_slice(&envelope.raw().to_bytes()).unwrap();
@@ -190,15 +218,17 @@ mod tests {
             fields.sort_unstable();
             expected.sort_unstable();
             assert_eq!(fields, expected, "{form}");
-            assert_eq!(json["sent_time"], sent_time);
+            assert_eq!(json.get("sent_time").and_then(|time| time.as_str()), sent_time);
             assert_eq!(json["message_id"], "sender_1-a18240b5-receiver_1");
             let length = |field: &str| decode(json[field].as_str().unwrap()).unwrap().len();
             assert_eq!(length("enc_session_key"), 80);
             assert_eq!(length("nonce"), 12);
             let tag = if form == OlderForm::A { 0 } else { 16 };
             assert_eq!(length("ciphertext"), TEXT.len() + tag);
-            if form == OlderForm::A {
+            if further.contains(&"tag") {
                 assert_eq!(length("tag"), 16);
+            }
+            if form == OlderForm::A {
                 assert_eq!(json["routing_key"], "receiver_1_key");
             }
         }

@@ -1,4 +1,4 @@
-//! Messages that the three older generations of clients sealed, with the key that opens them.
+//! Messages that the older generations of clients sealed, with the key that opens them.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use ciphermq_crypto::{
     Authority, Form, Keyring, OlderForm, OpenError, OpenPolicy, Opener, PrivateKey, PublicKey,
@@ -16,7 +18,7 @@ use ciphermq_protocol::envelope::Fields;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-const FILE: &str = include_str!("../../tests/data/older-envelopes.json");
+const FILE: &str = include_str!("../../docs/test-vectors/older-envelopes.json");
 
 #[derive(Deserialize)]
 struct File<'a> {
@@ -81,6 +83,7 @@ fn every_case_opens() {
             let opened = opener.open(&case.envelope()).unwrap();
             assert_eq!(opened.payload, case.plaintext.as_bytes());
             let form = match case.generation.as_str() {
+                "0" => OlderForm::Zero,
                 "A" => OlderForm::A,
                 "B" => OlderForm::B,
                 "C" => OlderForm::C,
@@ -94,7 +97,7 @@ fn every_case_opens() {
             );
             seen.push(case.generation);
         }
-        assert_eq!(seen.concat(), "AAAABBBBCCCC");
+        assert_eq!(seen.concat(), "00AAAABBBBCCCC");
     }
 }
 
@@ -146,7 +149,9 @@ fn sealed_parts_that_were_altered_do_not_open() {
         refused(&|f| f.enc_session_key = String::new().into());
         refused(&|f| f.nonce = shorter(&f.nonce).into());
         refused(&|f| f.ciphertext = String::new().into());
-        refused(&|f| f.ciphertext = flip(&f.ciphertext, 0).into());
+        for at in 0..envelope.fields().unwrap().ciphertext.trim_end_matches('=').len() - 1 {
+            refused(&|f| f.ciphertext = flip(&f.ciphertext, at).into());
+        }
         refused(&|f| match &f.tag {
             Some(tag) => f.tag = Some(flip(tag, 7).into()),
             None => f.ciphertext = shorter(&f.ciphertext).into(),
@@ -158,5 +163,51 @@ fn sealed_parts_that_were_altered_do_not_open() {
                 Some("AAAAAAAAAAAAAAAAAAAAAA==".into())
             }
         });
+    }
+}
+
+/// The tag of generation 0 stands there twice: whichever of them is another, the message is refused, also if the one
+/// that is left is right in another form.
+#[test]
+fn both_tags_of_generation_0_count() {
+    let mut opener = opener(Keyring::new(key()), true);
+    let of_0: Vec<Case<'_>> = file()
+        .cases
+        .into_iter()
+        .filter(|case| case.generation == "0")
+        .collect();
+    assert_eq!(of_0.len(), 2);
+    for case in of_0 {
+        let envelope = case.envelope();
+        let whole = envelope.fields().unwrap().into_owned();
+        let ciphertext = BASE64_STANDARD.decode(&*whole.ciphertext).unwrap();
+        let tag = BASE64_STANDARD.decode(whole.tag.as_deref().unwrap()).unwrap();
+        let payload = ciphertext.strip_suffix(tag.as_slice()).unwrap();
+        let mut open = |ciphertext: &[u8], tag: Option<&[u8]>| {
+            let mut fields = whole.clone();
+            fields.ciphertext = BASE64_STANDARD.encode(ciphertext).into();
+            fields.tag = tag.map(|tag| BASE64_STANDARD.encode(tag).into());
+            opener
+                .open(&Envelope::build(&fields).unwrap())
+                .map(|opened| opened.payload)
+        };
+        assert_eq!(open(&ciphertext, Some(&tag)).unwrap(), case.plaintext.as_bytes());
+        let mut other = tag.clone();
+        other[3] ^= 1;
+        let with_other = [payload, &other].concat();
+        for (ciphertext, tag) in [
+            (&ciphertext[..], Some(&other[..])),
+            (&with_other, Some(&tag)),
+            // Both are another, and agree.
+            (&with_other, Some(&other)),
+            // As generation A, and as B.
+            (payload, Some(&tag)),
+            (&ciphertext, None),
+            (&ciphertext, Some(&tag[..15])),
+            (&ciphertext, Some(&[])),
+            ([payload, &tag, &tag].concat().as_slice(), Some(&tag)),
+        ] {
+            assert_eq!(open(ciphertext, tag), Err(OpenError::NotAuthentic));
+        }
     }
 }

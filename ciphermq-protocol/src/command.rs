@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::envelope::{Envelope, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
+use crate::number;
 use crate::reply::{ErrorReply, Missing, Reply};
 
 /// A command. [`Command::parse`] reads it, [`Command::encode`] writes it.
@@ -66,7 +67,8 @@ pub enum Command {
     Consume {
         /// The queue.
         queue: QueueName,
-        /// How many messages may be delivered and not yet acked. Left out: 1.
+        /// How many messages may be delivered and not yet acked. Left out: 1. One that does not fit is read as the
+        /// largest.
         prefetch: Option<NonZeroU32>,
     },
     /// `fetch <queue>`: one message, now or not at all.
@@ -137,6 +139,8 @@ pub enum Command {
     },
     /// `ping`.
     Ping,
+    /// `heartbeat`: what older clients say in place of `ping`.
+    Heartbeat,
 }
 
 /// Why a line is no command.
@@ -159,6 +163,16 @@ pub enum CommandError {
         /// What is wrong with it.
         source: NameError,
     },
+    /// The exchange or the routing key of a batch is no name, so each of its messages is refused.
+    #[error("{what}: {source}")]
+    BadRoute {
+        /// Which of them.
+        what: &'static str,
+        /// What is wrong with it.
+        source: NameError,
+        /// The batch's messages, in order.
+        message_ids: Vec<MessageId>,
+    },
     /// An argument is not of its form.
     #[error("{0}")]
     BadArgument(String),
@@ -172,10 +186,15 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// How a server answers such a line.
+    /// How a server answers such a line: with one reply, or one a message where the messages are known.
     #[must_use]
-    pub fn reply(&self) -> Reply {
-        match self {
+    pub fn replies(&self) -> Vec<Reply> {
+        let reply = match self {
+            Self::BadRoute { message_ids, .. } => {
+                let error = ErrorReply::new(ErrorCode::BadName, self.to_string());
+                let of_message = |id: &MessageId| error.clone().for_message(id.clone()).into();
+                return message_ids.iter().map(of_message).collect();
+            }
             Self::Unknown => Reply::UnknownCommand,
             Self::Missing(missing) => Reply::Missing(*missing),
             Self::InvalidMessage(error) => Reply::InvalidMessageFormat(error.to_string()),
@@ -183,7 +202,8 @@ impl CommandError {
             Self::NotUtf8 => ErrorReply::new(ErrorCode::NotUtf8, self.to_string()).into(),
             Self::BadName { .. } => ErrorReply::new(ErrorCode::BadName, self.to_string()).into(),
             Self::BadArgument(_) => ErrorReply::new(ErrorCode::BadArgument, self.to_string()).into(),
-        }
+        };
+        vec![reply]
     }
 }
 
@@ -195,7 +215,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`CommandError`], which knows its reply.
+    /// [`CommandError`], which knows its replies.
     pub fn parse(line: &Bytes) -> Result<Self, CommandError> {
         let text = std::str::from_utf8(line).map_err(|_| CommandError::NotUtf8)?;
         let (word, rest) = split(text);
@@ -216,6 +236,7 @@ impl Command {
             }
             "publish" => {
                 let (exchange, routing_key, json) = route(rest)?;
+                let (exchange, routing_key) = route_names(exchange, routing_key)?;
                 let raw = line.slice_ref(json.as_bytes());
                 let envelope = Envelope::parse(raw).map_err(CommandError::InvalidMessage)?;
                 Ok(Self::Publish {
@@ -226,18 +247,22 @@ impl Command {
             }
             "publish_batch" => {
                 let (exchange, routing_key, json) = route(rest)?;
+                let envelopes = batch(line, json)?;
+                let (exchange, routing_key) = batch_route(exchange, routing_key, &envelopes)?;
                 Ok(Self::PublishBatch {
                     exchange,
                     routing_key,
-                    envelopes: batch(line, json)?,
+                    envelopes,
                 })
             }
             "publish_packed" => {
                 let (exchange, routing_key, list) = route(rest)?;
+                let envelopes = packed_batch(line, list)?;
+                let (exchange, routing_key) = batch_route(exchange, routing_key, &envelopes)?;
                 Ok(Self::PublishPacked {
                     exchange,
                     routing_key,
-                    envelopes: packed_batch(line, list)?,
+                    envelopes,
                 })
             }
             "consume" => {
@@ -310,6 +335,7 @@ impl Command {
             "list_rejected" => Ok(Self::ListRejected { json: object(rest) }),
             "list_waiting_keys" => Ok(Self::ListWaitingKeys { json: object(rest) }),
             "ping" => Ok(Self::Ping),
+            "heartbeat" => Ok(Self::Heartbeat),
             _ => Err(CommandError::Unknown),
         }
     }
@@ -411,11 +437,12 @@ impl Command {
             Self::ListRejected { json } => put(out, &["list_rejected ", json]),
             Self::ListWaitingKeys { json } => put(out, &["list_waiting_keys ", json]),
             Self::Ping => put(out, &["ping"]),
+            Self::Heartbeat => put(out, &["heartbeat"]),
         }
         out.put_u8(b'\n');
     }
 
-    /// How many lines answer the command when it is carried out. A refusal of the whole is always one line.
+    /// How many lines answer the command when it is carried out. A refusal of the whole is one line.
     #[must_use]
     pub fn reply_lines(&self) -> usize {
         match self {
@@ -492,15 +519,44 @@ fn client_id(text: &str) -> Result<ClientId, CommandError> {
     name(text, Missing::ClientId, "client id", ClientId::new)
 }
 
-fn route(rest: &str) -> Result<(ExchangeName, RoutingKey, &str), CommandError> {
-    let (exchange_name, rest) = split(rest);
-    let (routing_key_name, json) = split(rest);
-    let json = required(json.trim_ascii(), Missing::Parameters)?;
+/// Where a publish goes, and what it publishes. None of them is empty.
+fn route(rest: &str) -> Result<(&str, &str, &str), CommandError> {
+    let (exchange, rest) = split(rest);
+    let (routing_key, published) = split(rest);
+    Ok((
+        required(exchange, Missing::Parameters)?,
+        required(routing_key, Missing::Parameters)?,
+        required(published.trim_ascii(), Missing::Parameters)?,
+    ))
+}
+
+fn route_names(
+    exchange_name: &str,
+    routing_key_name: &str,
+) -> Result<(ExchangeName, RoutingKey), CommandError> {
     Ok((
         exchange(exchange_name, Missing::Parameters)?,
         routing_key(routing_key_name)?,
-        json,
     ))
+}
+
+/// Who sends a batch reads a line for each of its messages, also if none of them can go where it says.
+fn batch_route(
+    exchange_name: &str,
+    routing_key_name: &str,
+    envelopes: &[Envelope],
+) -> Result<(ExchangeName, RoutingKey), CommandError> {
+    route_names(exchange_name, routing_key_name).map_err(|error| match error {
+        CommandError::BadName { what, source } => CommandError::BadRoute {
+            what,
+            source,
+            message_ids: envelopes
+                .iter()
+                .map(|envelope| envelope.message_id.clone())
+                .collect(),
+        },
+        error => error,
+    })
 }
 
 fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
@@ -542,8 +598,8 @@ fn in_batch(index: usize, read: Result<Envelope, EnvelopeError>) -> Result<Envel
 }
 
 fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
-    text.parse()
-        .map_err(|_| CommandError::BadArgument("prefetch must be a number from 1 to 4294967295".to_owned()))
+    number::parse(text)
+        .ok_or_else(|| CommandError::BadArgument("prefetch must be a number from 1 to 4294967295".to_owned()))
 }
 
 fn parse_fingerprint(text: &str) -> Result<String, CommandError> {

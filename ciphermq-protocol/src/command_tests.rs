@@ -8,8 +8,14 @@ fn parse(line: &str) -> Result<Command, CommandError> {
 }
 
 fn reply_to(line: &str) -> String {
+    replies(&parse(line).unwrap_err())
+}
+
+fn replies(error: &CommandError) -> String {
     let mut out = BytesMut::new();
-    parse(line).unwrap_err().reply().encode(&mut out);
+    for reply in error.replies() {
+        reply.encode(&mut out);
+    }
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -54,6 +60,7 @@ fn lines() -> Vec<String> {
         r#"list_rejected {"limit":10}"#.into(),
         r#"list_waiting_keys {"after":{"queue":1,"seq":2}}"#.into(),
         "ping".into(),
+        "heartbeat".into(),
     ]
 }
 
@@ -152,18 +159,59 @@ fn arguments_of_the_wrong_form_are_refused_with_a_code() {
         "consume q 0",
         "consume q -1",
         "consume q x",
-        "consume q 4294967296",
+        "consume q +1",
+        "consume q 1.0",
         "get_certificate r 00",
         "get_certificate r x y",
     ] {
         assert!(reply_to(line).starts_with("Error: bad_argument: "), "{line:?}");
     }
-    let mut out = BytesMut::new();
-    Command::parse(&Bytes::from_static(b"declare_queue \xff"))
-        .unwrap_err()
-        .reply()
-        .encode(&mut out);
-    assert!(out.starts_with(b"Error: not_utf8: "));
+    let error = Command::parse(&Bytes::from_static(b"declare_queue \xff")).unwrap_err();
+    assert!(replies(&error).starts_with("Error: not_utf8: "));
+}
+
+#[test]
+fn a_prefetch_that_does_not_fit_is_the_largest() {
+    for prefetch in ["4294967296", "18446744073709551616", &"9".repeat(300)] {
+        let line = format!("consume q {prefetch}");
+        assert_eq!(parse(&line).unwrap(), parse("consume q 4294967295").unwrap());
+    }
+}
+
+/// A sender reads a line for each message of a batch; only one that is none has one line.
+#[test]
+fn a_batch_that_cannot_go_where_it_says_is_refused_message_by_message() {
+    let other = ENVELOPE.replace("m-1", "m-2");
+    let name = "x".repeat(256);
+    for (route, what) in [
+        ("e\u{7} k", "exchange"),
+        (&format!("{name} k"), "exchange"),
+        ("e k\u{200b}", "routing key"),
+        (&format!("e {name}"), "routing key"),
+    ] {
+        for line in [
+            format!("publish_batch {route} [{ENVELOPE},{other}]"),
+            format!("publish_packed {route} {PACKED}"),
+        ] {
+            let replies = reply_to(&line);
+            let lines: Vec<&str> = replies.lines().collect();
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            for (line, id) in lines.iter().zip(["m-1", "m-2"]) {
+                assert!(line.starts_with(&format!("Error: bad_name: {what}: ")), "{line}");
+                assert!(line.ends_with(&format!(" for message {id}")), "{line}");
+            }
+        }
+        let single = reply_to(&format!("publish {route} {ENVELOPE}"));
+        assert!(
+            single.starts_with(&format!("Error: bad_name: {what}: ")),
+            "{single}"
+        );
+        let none = reply_to(&format!("publish_batch {route} [{{}}]"));
+        assert!(
+            none.starts_with("Invalid batch format: ") && none.lines().count() == 1,
+            "{none}"
+        );
+    }
 }
 
 #[test]
@@ -217,11 +265,7 @@ fn every_truncation_is_answered_and_none_is_taken_for_a_publish() {
                     !matches!(command, Command::Publish { .. } | Command::PublishBatch { .. }),
                     "{end} of {line}"
                 ),
-                Err(error) => {
-                    let mut out = BytesMut::new();
-                    error.reply().encode(&mut out);
-                    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
-                }
+                Err(error) => assert_eq!(replies(&error).matches('\n').count(), 1),
             }
         }
     }

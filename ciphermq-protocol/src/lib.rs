@@ -23,6 +23,7 @@
 //! - [`hello`]: who is at the other end, and the limits in force
 //! - [`rejected`]: messages that receivers could not use
 //! - [`waiting`]: by which of a receiver's keys waiting messages are sealed
+//! - [`json`]: objects that read one way only
 //! - [`message_id`]: our own message ids, which grow with time and name their stream
 //! - [`text`]: what others chose, shown to people
 
@@ -30,9 +31,11 @@ pub mod command;
 pub mod envelope;
 pub mod error_code;
 pub mod hello;
+pub mod json;
 pub mod line;
 pub mod message_id;
 pub mod name;
+mod number;
 pub mod rejected;
 pub mod reply;
 pub mod text;

@@ -11,7 +11,11 @@ pub struct RejectedRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<RejectedCursor>,
     /// At most so many; the server has a limit of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::number::deserialize"
+    )]
     pub limit: Option<u32>,
 }
 

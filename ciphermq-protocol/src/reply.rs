@@ -61,6 +61,8 @@ pub enum Reply {
     WaitingKeys(String),
     /// `PONG`
     Pong,
+    /// `Heartbeat received`: what older clients get in place of `PONG`.
+    HeartbeatReceived,
     /// `Unknown command`
     UnknownCommand,
     /// `Missing queue name` and the like.
@@ -341,6 +343,7 @@ const FIXED: &[(Reply, &str)] = &[
     (Reply::PublicKeyNotFound, "Public key not found"),
     (Reply::CertificateNotFound, "Certificate not found"),
     (Reply::Pong, "PONG"),
+    (Reply::HeartbeatReceived, "Heartbeat received"),
     (Reply::UnknownCommand, "Unknown command"),
 ];
 

@@ -66,6 +66,7 @@ fn texts() -> Vec<(Reply, &'static str)> {
         (Reply::RejectedMessages("{}".into()), "Rejected messages: {}\n"),
         (Reply::WaitingKeys("{}".into()), "Waiting keys: {}\n"),
         (Reply::Pong, "PONG\n"),
+        (Reply::HeartbeatReceived, "Heartbeat received\n"),
         (Reply::UnknownCommand, "Unknown command\n"),
         (Reply::Missing(Missing::QueueName), "Missing queue name\n"),
         (Reply::Missing(Missing::ExchangeName), "Missing exchange name\n"),

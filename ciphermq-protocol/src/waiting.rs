@@ -14,7 +14,11 @@ pub struct WaitingRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<WaitingCursor>,
     /// Look at so many messages at most; the server has a limit of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::number::deserialize"
+    )]
     pub limit: Option<u32>,
 }
 

@@ -1,21 +1,21 @@
 //! The key directory: receivers' public keys and signed keys, sealed at rest.
 
+mod announced;
+
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD, prelude::BASE64_STANDARD};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ciphermq_protocol::ClientId;
 use dashmap::DashMap;
-use serde::Deserialize;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use self::announced::announced;
 use crate::at_rest::{self, SealedKey, Sealer};
 use crate::store::writer::WriterHandle;
 use crate::store::{self, Change, Reader, SealedRow};
 
 /// An X25519 public key has so many bytes (RFC 7748, section 5).
 const KEY_BYTES: usize = 32;
-/// A signed key is a few certificates and a few keys long.
-const MAX_SIGNED_KEY_BYTES: usize = 64 * 1024;
 
 /// Why a key was not registered or not found.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum Error {
     /// What was sent is no key. The text says what it should be.
     #[error("{0}")]
     Invalid(String),
+    /// What was sent is another client's signed key.
+    #[error("only the client itself registers its key, and this connection is {0}'s")]
+    OtherClient(ClientId),
     /// A newer signed key is registered, the one with this epoch.
     #[error("a signed key with the epoch {0} is registered already; ask for it with get_signed_key")]
     Stale(u64),
@@ -89,21 +92,23 @@ impl KeyDirectory {
         Ok(Some(BASE64_STANDARD.encode(opened.bytes)))
     }
 
-    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare one. Of two
+    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare one; if there is none
+    /// in it, the client has no bare key any more. Of two
     /// signed keys the one with the higher epoch stays, whatever the order in which they come.
     ///
     /// The server does not judge the signature: senders do, and trust the server with nothing.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and an X25519 key in it,
-    /// [`Error::Stale`] if its epoch is lower than that of the stored one.
+    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and keys in it, [`Error::OtherClient`] if
+    /// it is another client's, [`Error::Stale`] if its epoch is lower than that of the stored one.
     pub async fn register_signed(&self, client_id: &ClientId, signed_key: &str) -> Result<(), Error> {
         let announced = announced(client_id, signed_key)?;
+        let bare = announced.bare.as_deref();
         let change = Change::SignedKey {
             client_id: client_id.clone(),
             signed: self.seal(client_id, signed_key.as_bytes())?,
-            bare: self.seal(client_id, &announced.bare)?,
+            bare: bare.map(|key| self.seal(client_id, key)).transpose()?,
         };
         let turn = Turn::wait(&self.registering, client_id).await;
         let stored = self.stored_epoch(client_id).await?;
@@ -219,64 +224,9 @@ fn parse_key(text: &str) -> Result<Vec<u8>, Error> {
     Ok(key)
 }
 
-/// The part of a signed key's payload that the server uses.
-#[derive(Deserialize)]
-struct Payload {
-    client_id: ClientId,
-    /// Unix milliseconds, growing from each signed key of a client to the next.
-    epoch: u64,
-    keys: Vec<SuiteKey>,
-}
-
-#[derive(Deserialize)]
-struct SuiteKey {
-    suite: String,
-    key: String,
-}
-
-/// What the server takes from a signed key.
-struct Announced {
-    epoch: u64,
-    bare: Vec<u8>,
-}
-
-/// The epoch and the X25519 key in a compact JWS (RFC 7515, section 7.1) of the client.
-fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announced, Error> {
-    let invalid = |text: &str| Error::Invalid(format!("a signed key is a compact JWS: {text}"));
-    if signed_key.len() > MAX_SIGNED_KEY_BYTES {
-        return Err(invalid("this one is too long"));
-    }
-    let mut parts = signed_key.split('.');
-    let (Some(header), Some(payload), Some(signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(invalid("it has three parts, separated by dots"));
-    };
-    let decode = |part: &str| {
-        URL_SAFE_NO_PAD
-            .decode(part)
-            .map_err(|_| invalid("its parts are base64url without padding"))
-    };
-    let (_, payload, _) = (decode(header)?, decode(payload)?, decode(signature)?);
-    let payload: Payload = serde_json::from_slice(&payload).map_err(|error| invalid(&error.to_string()))?;
-    if payload.client_id != *client_id {
-        return Err(invalid("it names another client"));
-    }
-    let key = payload.keys.iter().find(|key| key.suite.starts_with("X25519-"));
-    let key = key.ok_or_else(|| invalid("it holds no X25519 key"))?;
-    Ok(Announced {
-        epoch: payload.epoch,
-        bare: parse_key(&key.key)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn client(id: &str) -> ClientId {
-        ClientId::new(id).unwrap()
-    }
 
     #[test]
     fn a_key_is_32_bytes_and_not_zero() {
@@ -288,49 +238,6 @@ mod tests {
             BASE64_STANDARD.encode([0; 32]),
         ] {
             assert!(matches!(parse_key(&bad), Err(Error::Invalid(_))), "{bad}");
-        }
-    }
-
-    fn jws(payload: &serde_json::Value) -> String {
-        let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
-        format!(
-            "{}.{payload}.{}",
-            URL_SAFE_NO_PAD.encode("{}"),
-            URL_SAFE_NO_PAD.encode("signature")
-        )
-    }
-
-    #[test]
-    fn epoch_and_bare_key_are_found_in_a_signed_one() {
-        let key = BASE64_STANDARD.encode([9; 32]);
-        let good = serde_json::json!({"client_id": "receiver_1", "epoch": u64::MAX, "keys": [
-            {"suite": "XWING-AES256GCM", "key": "eA=="}, {"suite": "X25519-AES256GCM", "key": key}]});
-        let found = announced(&client("receiver_1"), &jws(&good)).unwrap();
-        assert_eq!((found.epoch, found.bare), (u64::MAX, vec![9; 32]));
-        assert!(announced(&client("receiver_2"), &jws(&good)).is_err());
-        for bad in ["", "a.b", "a.b.c.d", "*.*.*"] {
-            assert!(announced(&client("receiver_1"), bad).is_err(), "{bad}");
-        }
-        assert!(announced(&client("receiver_1"), &jws(&good).replace('.', "..")).is_err());
-        for (field, bad) in [
-            ("keys", serde_json::json!([])),
-            ("keys", serde_json::Value::Null),
-            ("epoch", serde_json::json!(-1)),
-            ("epoch", serde_json::json!(1.5)),
-            ("epoch", serde_json::json!("1")),
-            ("epoch", serde_json::Value::Null),
-        ] {
-            let mut payload = good.clone();
-            payload[field] = bad;
-            assert!(
-                announced(&client("receiver_1"), &jws(&payload)).is_err(),
-                "{payload}"
-            );
-            payload.as_object_mut().unwrap().remove(field);
-            assert!(
-                announced(&client("receiver_1"), &jws(&payload)).is_err(),
-                "{payload}"
-            );
         }
     }
 }

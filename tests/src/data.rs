@@ -1,4 +1,5 @@
-//! Real messages, and older clients' envelopes. `tests/data/README.md` says where they come from.
+//! Real messages, and older clients' envelopes. `tests/data/README.md` says where the messages come from,
+//! `docs/cryptography.md` what the envelopes are.
 
 use std::path::PathBuf;
 
@@ -12,15 +13,13 @@ pub fn readings() -> PathBuf {
 
 /// Envelopes as older clients seal them, with the key that opens them and their plaintext.
 pub fn older_envelopes() -> serde_json::Value {
-    let path = path("older-envelopes.json");
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_slice(&text).expect("older-envelopes.json is JSON")
+    serde_json::from_str(&older_envelopes_text()).expect("older-envelopes.json is JSON")
 }
 
 /// An older client's envelope as that client writes it into a line, and what it holds.
 #[derive(Debug, Clone)]
 pub struct OlderEnvelope {
-    /// `A`, `B` or `C`.
+    /// `0`, `A`, `B` or `C`.
     pub generation: String,
     /// The JSON object: its fields in their order, without line endings.
     pub json: String,
@@ -42,7 +41,8 @@ impl OlderEnvelope {
     }
 }
 
-/// The same envelopes, as lines: the Python generations (A, B) write `", "` and `": "`, the Rust one (C) neither space.
+/// The same envelopes, as lines: the Python generations (0, A, B) write `", "` and `": "`, the Rust one (C) neither
+/// space.
 ///
 /// # Panics
 ///
@@ -60,8 +60,7 @@ pub fn older_lines() -> Vec<OlderEnvelope> {
         envelope: &'a serde_json::value::RawValue,
         plaintext: String,
     }
-    let text =
-        std::fs::read_to_string(path("older-envelopes.json")).expect("older-envelopes.json can be read");
+    let text = older_envelopes_text();
     let file: File<'_> = serde_json::from_str(&text).expect("older-envelopes.json holds envelopes");
     let line = |case: Case<'_>| {
         let is_python = case.generation != "C";
@@ -89,6 +88,12 @@ pub fn older_lines() -> Vec<OlderEnvelope> {
         }
     };
     file.cases.into_iter().map(line).collect()
+}
+
+fn older_envelopes_text() -> String {
+    let vectors = "../docs/test-vectors/older-envelopes.json";
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), vectors].iter().collect();
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn path(name: &str) -> PathBuf {
@@ -122,7 +127,7 @@ mod tests {
             .iter()
             .map(|case| case["generation"].as_str().unwrap())
             .collect();
-        assert_eq!(generations, HashSet::from(["A", "B", "C"]));
+        assert_eq!(generations, HashSet::from(["0", "A", "B", "C"]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `get-key`: a client's public key, as the server has it.
 
-use ciphermq_client::{ClientId, keys};
+use ciphermq_client::{ClientId, VerifiedKeys, keys};
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -31,7 +31,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let verified = client.verified_keys(&args.client).await?;
     client.close().await;
     let Some(key) = key else {
-        return Err(no_key(&args.client));
+        return Err(match verified {
+            Some(Ok(verified)) => no_bare_key(&args.client, &verified),
+            _ => no_key(&args.client),
+        });
     };
     stdout::print(key.to_base64() + "\n")?;
     console.say(format_args!(
@@ -75,6 +78,20 @@ fn not_saved(error: &keys::RecordError) -> Failure {
         _ => "Redirect standard output into a file.",
     };
     Failure::new(format!("The key was not saved: {error}."), advice)
+}
+
+/// The client has announced keys of other suites alone.
+fn no_bare_key(client: &ClientId, verified: &VerifiedKeys) -> Failure {
+    let keys = verified.announcement.keys.iter();
+    let suites: Vec<&str> = keys.map(|key| key.suite().as_str()).collect();
+    Failure::new(
+        format!(
+            "{client} has no bare X25519 key: its signed key announces {} alone.",
+            suites.join(", ")
+        ),
+        format!("`send` uses the signed key; `ciphermq-cli verify-key {client}` shows it."),
+    )
+    .with_exit(Exit::Less)
 }
 
 pub(super) fn no_key(client: &ClientId) -> Failure {

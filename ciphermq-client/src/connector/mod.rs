@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_protocol::ClientId;
 use ciphermq_protocol::text::is_unsafe;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -72,6 +73,8 @@ pub(crate) struct Connector {
     port: u16,
     server_name: ServerName<'static>,
     tls: TlsSettings,
+    /// Whom this client's certificate names.
+    pub(crate) client_id: ClientId,
     pub(crate) timeout: Duration,
 }
 
@@ -100,6 +103,7 @@ impl Connector {
             server_name,
         }: Destination,
         tls: Arc<ClientConfig>,
+        client_id: ClientId,
         timeout: Duration,
     ) -> Self {
         Self {
@@ -107,6 +111,7 @@ impl Connector {
             port,
             server_name,
             tls: TlsSettings(TlsConnector::from(tls)),
+            client_id,
             timeout,
         }
     }

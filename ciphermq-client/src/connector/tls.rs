@@ -6,8 +6,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ciphermq_crypto::identity::{CertificateError, client_id};
 use ciphermq_crypto::{Authority, Identity};
 use ciphermq_files::exposed_mode;
+use ciphermq_protocol::ClientId;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
@@ -127,7 +129,9 @@ pub(crate) struct Credentials {
     pub(crate) tls: ClientConfig,
     /// Who names clients: the same that names the server.
     pub(crate) authority: Authority,
-    /// Who this client is. `None` if its certificate's key cannot sign for others, as RSA keys.
+    /// Whom this client's certificate names.
+    pub(crate) client_id: ClientId,
+    /// What this client signs with. `None` if its certificate's key cannot sign for others, as RSA keys.
     pub(crate) identity: Option<Identity>,
 }
 
@@ -145,6 +149,17 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
     }
     let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
     let (key, key_name) = private_key(key)?;
+    let client_id = chain
+        .first()
+        .map_or(Err(CertificateError::Missing), |own| client_id(own));
+    let client_id = client_id.map_err(|error| {
+        ConnectError::new(
+            ConnectErrorKind::BadCertificate,
+            format!("{} names no client: {error}.", upper_first(&chain_name)),
+        )
+        .advise("Its one Common Name is the client id: 1 to 255 printable bytes without spaces.")
+        .caused_by(error)
+    })?;
     // TLS says better what is wrong with certificate and key, if something is.
     let identity = Identity::new(chain.clone(), &key).ok();
 
@@ -179,6 +194,7 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
     Ok(Credentials {
         tls: config,
         authority,
+        client_id,
         identity,
     })
 }
@@ -194,14 +210,13 @@ fn upper_first(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, DnType, KeyPair};
 
     fn pair() -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["localhost".to_owned()])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "me");
+        let certificate = params.self_signed(&key).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
 

@@ -191,7 +191,7 @@ impl ConsumerBuilder {
             Some(inbox.clone()),
         )
         .await?;
-        let receiver = handle.connection().server.client_id.clone();
+        let receiver = self.client.id().clone();
         let opener = Opener::new(receiver, keyring, inner.keys.authority().clone(), self.policy);
         Ok(Consumer::new(self.queue, opener, handle, inbox, self.dedup))
     }

@@ -117,6 +117,9 @@ async fn open(
             return Err(connector.trouble(Stage::FirstReply, error));
         }
         if let Some(server) = opening.receive(&mut buffer)? {
+            if server.client_id != connector.client_id {
+                return Err(taken_for_another(connector, &server));
+            }
             return Ok(Established {
                 stream,
                 buffer,
@@ -124,6 +127,19 @@ async fn open(
             });
         }
     }
+}
+
+/// Who this client is its certificate says, and no server.
+fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError {
+    let what = format!(
+        "{} takes this client for `{}`, and its certificate names `{}`.",
+        connector.address(),
+        server.client_id,
+        connector.client_id
+    );
+    ConnectError::new(ConnectErrorKind::OtherClient, what).advise(
+        "Connect to the server itself: something on the way may connect to it with a certificate of its own.",
+    )
 }
 
 struct Task {

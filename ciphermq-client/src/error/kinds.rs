@@ -56,6 +56,8 @@ kinds! {
         NoTls: Peer, retryable: false;
         /// The server speaks TLS, but not this protocol.
         Protocol: Peer, retryable: false;
+        /// The server takes this client for another one than its certificate names.
+        OtherClient: Peer, retryable: false;
         /// The server answered a command that is part of connecting with an error.
         Rejected: Peer, retryable: false;
         /// The same, because its store does not answer or the server is stopping or overloaded.

@@ -2,7 +2,7 @@
 
 /// The bytes of a message and their media type, which is authenticated with them but not secret.
 ///
-/// Texts are `text/plain`, bytes are `application/octet-stream`, unless said otherwise.
+/// Texts are `text/plain; charset=utf-8`, bytes are `application/octet-stream`, unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
     pub(crate) bytes: &'a [u8],
@@ -19,12 +19,12 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Text, `text/plain`.
+    /// Text, `text/plain; charset=utf-8`.
     #[must_use]
     pub fn text(text: &'a str) -> Self {
         Self {
             bytes: text.as_bytes(),
-            content_type: "text/plain",
+            content_type: "text/plain; charset=utf-8",
         }
     }
 

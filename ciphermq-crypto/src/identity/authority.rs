@@ -107,6 +107,8 @@ impl Authority {
             return Err(CertificateError::TooLong);
         }
         let certificate = Certificate::read(own)?;
+        // Certificates count in whole seconds, all of them.
+        let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
         // Said in our own words, before the library says it in its.
         if at > certificate.not_after() {
             return Err(CertificateError::Expired(certificate.not_after()));
@@ -221,6 +223,8 @@ mod tests {
         assert!(verify(NOW).is_ok() && verify(NOW + 60).is_ok());
         assert_eq!(verify(NOW + 61), Err(CertificateError::Expired(at(NOW + 60))));
         assert_eq!(verify(NOW - 1), Err(CertificateError::NotYetValid(at(NOW))));
+        let last = at(NOW + 60) + Duration::from_millis(999);
+        assert!(ca.authority().verify(&chain, last).is_ok());
     }
 
     #[test]

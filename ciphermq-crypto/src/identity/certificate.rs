@@ -90,18 +90,10 @@ impl Certificate {
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
             return Err(CertificateError::Usage);
         }
-        let mut names = certificate.subject().iter_common_name();
-        let (Some(name), None) = (names.next(), names.next()) else {
-            return Err(CertificateError::Name(
-                "it has not exactly one Common Name".to_owned(),
-            ));
-        };
-        let name = name
-            .as_str()
-            .map_err(|error| CertificateError::Name(error.to_string()))?;
+        let client_id = common_name(&certificate)?;
         let key = certificate.public_key();
         Ok(Self {
-            client_id: ClientId::new(name).map_err(|error| CertificateError::Name(error.to_string()))?,
+            client_id,
             fingerprint: Fingerprint::of(der),
             algorithm: SignatureAlgorithm::of_key(key).ok_or(CertificateError::KeyKind)?,
             public_key: key.subject_public_key.data.to_vec(),
@@ -155,6 +147,31 @@ impl Certificate {
     pub(super) fn public_key(&self) -> &[u8] {
         &self.public_key
     }
+}
+
+/// Whom a certificate names, without asking who issued it, or whether its key can sign.
+///
+/// # Errors
+///
+/// [`CertificateError::Unreadable`], [`CertificateError::Name`].
+pub fn client_id(der: &[u8]) -> Result<ClientId, CertificateError> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| CertificateError::Unreadable(error.to_string()))?;
+    common_name(&certificate)
+}
+
+/// The one Common Name.
+fn common_name(certificate: &X509Certificate<'_>) -> Result<ClientId, CertificateError> {
+    let mut names = certificate.subject().iter_common_name();
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return Err(CertificateError::Name(
+            "it has not exactly one Common Name".to_owned(),
+        ));
+    };
+    let name = name
+        .as_str()
+        .map_err(|error| CertificateError::Name(error.to_string()))?;
+    ClientId::new(name).map_err(|error| CertificateError::Name(error.to_string()))
 }
 
 /// X.509 times reach further than ours; what lies beyond is as far away as we can say.

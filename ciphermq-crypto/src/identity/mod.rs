@@ -17,7 +17,7 @@ mod signer;
 
 pub use algorithm::SignatureAlgorithm;
 pub use authority::{Authority, AuthorityError, CertificateError};
-pub use certificate::{Certificate, Fingerprint, FingerprintError};
+pub use certificate::{Certificate, Fingerprint, FingerprintError, client_id};
 pub use signer::{Identity, IdentityError, SignError};
 
 use rustls_pki_types::CertificateDer;

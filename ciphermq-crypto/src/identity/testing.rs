@@ -23,6 +23,10 @@ pub(crate) struct Wish {
     /// Unix seconds.
     pub(crate) valid: Option<(i64, i64)>,
     pub(crate) is_authority: bool,
+    /// How many authorities may stand below it, if it is one. Left out: any number.
+    pub(crate) path_length: Option<u8>,
+    /// Its Common Names. Left out: the one that it is issued for.
+    pub(crate) common_names: Option<Vec<String>>,
 }
 
 impl Default for Wish {
@@ -33,6 +37,8 @@ impl Default for Wish {
             usages: Vec::new(),
             valid: None,
             is_authority: false,
+            path_length: None,
+            common_names: None,
         }
     }
 }
@@ -40,7 +46,15 @@ impl Default for Wish {
 fn params(name: &str, wish: &Wish) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
+    let one = vec![name.to_owned()];
+    for (index, name) in wish.common_names.as_ref().unwrap_or(&one).iter().enumerate() {
+        // The library keeps one of each type, and takes these for different ones.
+        let kind = match index {
+            0 => DnType::CommonName,
+            _ => DnType::CustomDnType(vec![2, 5, 4, 3]),
+        };
+        params.distinguished_name.push(kind, name.as_str());
+    }
     params.extended_key_usages.clone_from(&wish.extended_usages);
     params.key_usages.clone_from(&wish.usages);
     if let Some((from, until)) = wish.valid {
@@ -51,7 +65,10 @@ fn params(name: &str, wish: &Wish) -> CertificateParams {
         params.not_after = time(until);
     }
     params.is_ca = if wish.is_authority {
-        IsCa::Ca(BasicConstraints::Unconstrained)
+        IsCa::Ca(match wish.path_length {
+            Some(length) => BasicConstraints::Constrained(length),
+            None => BasicConstraints::Unconstrained,
+        })
     } else {
         IsCa::ExplicitNoCa
     };
@@ -60,9 +77,14 @@ fn params(name: &str, wish: &Wish) -> CertificateParams {
 
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
+        Self::new_as(name, Wish::default())
+    }
+
+    /// An authority that is like this.
+    pub(crate) fn new_as(name: &str, wish: Wish) -> Self {
         let wish = Wish {
             is_authority: true,
-            ..Wish::default()
+            ..wish
         };
         let params = params(name, &wish);
         let key = KeyPair::generate_for(wish.key).unwrap();

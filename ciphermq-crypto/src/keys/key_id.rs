@@ -19,7 +19,7 @@ pub struct KeyIdError;
 ciphermq_protocol::debug_as_report!(KeyIdError);
 
 impl KeyId {
-    pub(super) fn of(public_key: &[u8]) -> Self {
+    pub(crate) fn of(public_key: &[u8]) -> Self {
         let hash: [u8; 32] = Sha256::digest(public_key).into();
         let mut id = [0; KEY_ID_BYTES];
         for (id, hash) in id.iter_mut().zip(hash) {

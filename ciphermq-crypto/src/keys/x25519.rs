@@ -101,9 +101,18 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if it is something else.
+    /// [`KeyError`] if it is something else, or a point of small order (RFC 7748, section 7), as that of 32 zero bytes
+    /// is: the secret that would be agreed with it is the same for everybody.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
-        decode_key(text).map(Self)
+        let bytes = decode_key(text)?;
+        // Every private key is a multiple of the cofactor, so any of them tells.
+        let any = StaticSecret::from([1; KEY_BYTES]);
+        let shared = any.diffie_hellman(&x25519_dalek::PublicKey::from(bytes));
+        if shared.was_contributory() {
+            Ok(Self(bytes))
+        } else {
+            Err(KeyError::Invalid)
+        }
     }
 
     /// Base64 of the key: what is registered with the server.
@@ -176,6 +185,30 @@ mod tests {
         ] {
             assert!(!printed.contains(&secret), "{printed}");
         }
+    }
+
+    /// All points of small order, in all their spellings of 255 bits (<https://cr.yp.to/ecdh.html>, "validation").
+    #[test]
+    fn points_of_small_order_are_no_keys() {
+        let points = [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        ];
+        for point in points {
+            let mut bytes: [u8; 32] = hex(point).try_into().unwrap();
+            for top_bit in [0, 0x80] {
+                bytes[31] |= top_bit;
+                let read = PublicKey::from_base64(&encode(&bytes));
+                assert_eq!(read, Err(KeyError::Invalid), "{point}");
+            }
+        }
+        let base = format!("09{}", "0".repeat(62));
+        assert!(PublicKey::from_base64(&encode(&hex(&base))).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ciphermq_protocol::ClientId;
+use ciphermq_protocol::json::Object;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use super::jws;
 use crate::encoding::{parse_time, time_text};
 use crate::identity::{Identity, SignError};
 use crate::keys::RecipientKey;
+use crate::suite::Suite;
 
 /// How much the clocks of sender and receiver may differ: a key is announced as valid from so long ago on.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
@@ -98,31 +100,48 @@ impl Announcement {
         Ok(jws::sign(identity, &payload)?)
     }
 
-    /// Reads a payload; what is wrong with it otherwise. Keys of suites that are not known here are left out.
+    /// Reads a payload; what is wrong with it otherwise. Keys of suites that are not known here are left out, whatever they
+    /// look like: the receiver may be newer.
     pub(super) fn read(payload: &[u8]) -> Result<Self, String> {
-        let payload: Payload = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-        let mut keys = Vec::with_capacity(payload.keys.len());
-        for KeyText { suite, key_id, key } in payload.keys {
-            let Ok(suite) = suite.parse() else { continue };
-            let key = RecipientKey::from_suite_and_base64(suite, &key)
-                .map_err(|error| format!("{suite}: {error}"))?;
-            if key.key_id().to_string() != key_id {
-                return Err(format!("{suite}: the key id is not the key's"));
+        let payload = std::str::from_utf8(payload).map_err(|error| error.to_string())?;
+        let payload = Object::parse(payload).map_err(|error| error.to_string())?;
+        let announced: Vec<Object<'_>> = field(&payload, "keys")?;
+        let mut keys = Vec::with_capacity(announced.len());
+        for key in announced {
+            let suite: String = field(&key, "suite")?;
+            if let Ok(suite) = suite.parse() {
+                keys.push(read_key(suite, &key).map_err(|error| format!("{suite}: {error}"))?);
             }
-            keys.push(key);
         }
         if has_suite_twice(&keys) {
             return Err("there are two keys for one suite".to_owned());
         }
-        let time = |text: &str| parse_time(text).ok_or_else(|| format!("`{text}` is no time"));
+        let time = |name| {
+            let text: String = field(&payload, name)?;
+            parse_time(&text).ok_or_else(|| format!("`{text}` is no time"))
+        };
         Ok(Self {
-            client_id: payload.client_id,
+            client_id: field(&payload, "client_id")?,
             keys,
-            epoch: payload.epoch,
-            not_before: time(&payload.not_before)?,
-            not_after: time(&payload.not_after)?,
+            epoch: field(&payload, "epoch")?,
+            not_before: time("not_before")?,
+            not_after: time("not_after")?,
         })
     }
+}
+
+fn field<'a, T: Deserialize<'a>>(object: &Object<'a>, name: &'static str) -> Result<T, String> {
+    object.get(name).map_err(|error| error.to_string())
+}
+
+/// The key of a suite that is known.
+fn read_key(suite: Suite, key: &Object<'_>) -> Result<RecipientKey, String> {
+    let (key_id, key): (String, String) = (field(key, "key_id")?, field(key, "key")?);
+    let key = RecipientKey::from_suite_and_base64(suite, &key).map_err(|error| error.to_string())?;
+    if key.key_id().to_string() != key_id {
+        return Err("the key id is not the key's".to_owned());
+    }
+    Ok(key)
 }
 
 fn has_suite_twice(keys: &[RecipientKey]) -> bool {
@@ -133,8 +152,8 @@ fn has_suite_twice(keys: &[RecipientKey]) -> bool {
     })
 }
 
-/// The payload's JSON. Fields that are not known are passed over: they are signed, and may come to mean something.
-#[derive(Serialize, Deserialize)]
+/// The payload's JSON, as it is written.
+#[derive(Serialize)]
 struct Payload {
     client_id: ClientId,
     keys: Vec<KeyText>,
@@ -143,7 +162,7 @@ struct Payload {
     not_after: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct KeyText {
     suite: String,
     key_id: String,

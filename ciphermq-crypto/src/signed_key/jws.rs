@@ -12,20 +12,37 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ciphermq_protocol::json::Object;
 use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::identity::{Identity, SignError};
 
 /// What a signed key is, and nothing else that the same certificate may sign.
 const TYPE: &str = "ciphermq-keys";
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A header's fields, sorted: all of them, and no other.
+const FIELDS: [&str; 3] = ["alg", "typ", "x5c"];
+
+#[derive(Serialize)]
 struct Header {
     alg: String,
     typ: String,
     x5c: Vec<String>,
+}
+
+impl Header {
+    fn parse(json: &[u8]) -> Option<Self> {
+        let object = Object::parse(std::str::from_utf8(json).ok()?).ok()?;
+        if !object.keys().eq(FIELDS) {
+            return None;
+        }
+        Some(Self {
+            alg: object.get("alg").ok()?,
+            typ: object.get("typ").ok()?,
+            x5c: object.get("x5c").ok()?,
+        })
+    }
 }
 
 /// A JWS that was taken apart, and not yet believed.
@@ -72,8 +89,7 @@ pub(super) fn parse(text: &str) -> Result<Jws<'_>, &'static str> {
             .decode(part)
             .map_err(|_| "its parts are not base64url without padding")
     };
-    let header: Header =
-        serde_json::from_slice(&decode(header)?).map_err(|_| "its header is not `alg`, `typ` and `x5c`")?;
+    let header = Header::parse(&decode(header)?).ok_or("its header is not `alg`, `typ` and `x5c`")?;
     if header.typ != TYPE {
         return Err("it is a signature of another kind");
     }

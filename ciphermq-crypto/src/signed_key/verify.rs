@@ -296,17 +296,30 @@ mod tests {
             )
         };
         let future = r#"{"suite":"FUTURE-AES256GCM","key_id":"x","key":"y"}"#;
+        let bare = r#"{"suite":"NEW","key":"AA=="}"#;
+        let odd = r#"{"suite":"NEWER","key":{"a":[null]},"key_id":7}"#;
         let ours = format!(
             r#"{{"suite":"X25519-AES256GCM","key_id":"{}","key":"{}"}}"#,
             key.public_key().key_id(),
             key.public_key()
         );
-        let verified = signed_payload(&ca, &payload(&format!("{future},{ours}"))).unwrap();
+        let verified =
+            signed_payload(&ca, &payload(&format!("{future},{bare},{ours},{odd},{bare}"))).unwrap();
         assert_eq!(verified.announcement.keys.len(), 1);
         assert_eq!(
             signed_payload(&ca, &payload(future)).unwrap_err(),
             SignedKeyError::NoKnownSuite
         );
+        for none in [
+            r#""NEW""#,
+            "{}",
+            "null",
+            r#"{"suite":null}"#,
+            r#"{"suite":"NEW","suite":"NEW"}"#,
+        ] {
+            let error = signed_payload(&ca, &payload(&format!("{none},{ours}"))).unwrap_err();
+            assert!(matches!(error, SignedKeyError::Malformed(_)), "{none}: {error}");
+        }
         let other_id = ours.replace(&key.public_key().key_id().to_string(), "0000000000000000");
         let error = signed_payload(&ca, &payload(&other_id)).unwrap_err();
         assert!(matches!(error, SignedKeyError::Malformed(_)), "{error}");

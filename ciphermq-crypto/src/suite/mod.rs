@@ -125,25 +125,30 @@ impl FromStr for Suite {
 }
 
 /// How older clients seal. Their envelopes name no suite, and authenticate nothing but the payload. The names
-/// `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for people to choose by, and stand in no envelope.
+/// `LEGACY-0`, `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for people to choose by, and stand in no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OlderForm {
-    /// A libsodium sealed box, the payload's tag in `tag`.
+    /// `LEGACY-0`, of v1.3.1: a libsodium sealed box, AES-256-GCM for the payload, its tag at the end of `ciphertext`
+    /// and once more in `tag`.
+    Zero,
+    /// `LEGACY-A`, of v1.4.0: a libsodium sealed box, ChaCha20-Poly1305, the tag in `tag`.
     A,
-    /// A libsodium sealed box, the payload's tag at the end of `ciphertext`.
+    /// `LEGACY-B`, of v1.4.1 and v1.4.2: the same, the tag at the end of `ciphertext`.
     B,
-    /// A sealed box of its own kind, the payload's tag at the end of `ciphertext`.
+    /// `LEGACY-C`, of v1.5.0 and after it: a sealed box of its own kind, ChaCha20-Poly1305, the tag at the end of
+    /// `ciphertext`.
     C,
 }
 
 impl OlderForm {
     /// All forms, the oldest first.
-    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::C];
+    pub const ALL: [Self; 4] = [Self::Zero, Self::A, Self::B, Self::C];
 
     /// The form's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Zero => "LEGACY-0",
             Self::A => "LEGACY-A",
             Self::B => "LEGACY-B",
             Self::C => "LEGACY-C",
@@ -224,6 +229,7 @@ mod tests {
         let names = [
             "XWING-AES256GCM",
             "X25519-AES256GCM",
+            "LEGACY-0",
             "LEGACY-A",
             "LEGACY-B",
             "LEGACY-C",
@@ -248,6 +254,8 @@ mod tests {
             "",
             "legacy-a",
             "LEGACY-D",
+            "LEGACY-O",
+            "LEGACY-1",
             "LEGACY-A ",
             "x25519-aes256gcm",
             "XWING",

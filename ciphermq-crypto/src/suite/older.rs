@@ -1,7 +1,18 @@
-//! Reading and writing what older clients seal: a session key in a sealed box, the payload in ChaCha20-Poly1305.
+//! Reading and writing what older clients seal: a session key in a sealed box, the payload in a cipher without
+//! additional data. Nothing else of the envelope is authenticated.
 //!
-//! The payload is sealed without additional data (RFC 8439, 12-byte nonce). The tag stands in `tag` or at
-//! the end of `ciphertext`. Nothing else of the envelope is authenticated.
+//! ```text
+//!        sealed box           payload                        tag
+//!   0    libsodium's          AES-256-GCM                    at the end of `ciphertext`, and in `tag` once more
+//!   A    libsodium's          ChaCha20-Poly1305 (RFC 8439)   in `tag`
+//!   B    libsodium's          ChaCha20-Poly1305              at the end of `ciphertext`
+//!   C    older Rust clients'  ChaCha20-Poly1305              at the end of `ciphertext`
+//! ```
+//!
+//! No envelope says which of them it is, so a reader tries what fits. Only 0 and A look alike: a box of libsodium's and a
+//! `tag`. If the ciphertext ends with that tag it is tried as 0 first, and then as A, whose ciphertext may end with any
+//! bytes.
+//! What is tried depends on nothing secret, and whatever is wrong has one answer.
 
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::inout::InOutBuf;
@@ -14,10 +25,8 @@ use super::{OlderForm, SESSION_KEY_BYTES, SessionKey};
 use crate::encoding::{decode, decode_array};
 use crate::error::SealError;
 use crate::keys::{Keyring, PrivateKey, PublicKey};
+use crate::payload::{NONCE_BYTES, PayloadCipher, TAG_BYTES};
 use crate::random;
-
-const NONCE_BYTES: usize = 12;
-const TAG_BYTES: usize = 16;
 
 /// What is used once: for one message, and never for another.
 pub(crate) struct Once {
@@ -31,7 +40,7 @@ pub(crate) struct Sealed {
     pub(crate) enc_session_key: Vec<u8>,
     pub(crate) nonce: [u8; NONCE_BYTES],
     pub(crate) ciphertext: Vec<u8>,
-    /// `None` if it stands at the end of the ciphertext.
+    /// `None` if it stands at the end of the ciphertext alone.
     pub(crate) tag: Option<[u8; TAG_BYTES]>,
 }
 
@@ -57,29 +66,28 @@ pub(crate) fn seal(
     once: Once,
 ) -> Result<Sealed, SealError> {
     let kind = match form {
-        OlderForm::A | OlderForm::B => Kind::Libsodium,
+        OlderForm::Zero | OlderForm::A | OlderForm::B => Kind::Libsodium,
         OlderForm::C => Kind::RawAgreement,
     };
     let enc_session_key =
         sealed_box::seal(kind, receiver, &once.ephemeral, &once.session_key).ok_or(SealError::ReceiverKey)?;
     let mut ciphertext = Vec::with_capacity(payload.len() + TAG_BYTES);
     ciphertext.extend_from_slice(payload);
-    let tag: [u8; TAG_BYTES] = ChaCha20Poly1305::new((&*once.session_key).into())
-        .encrypt_inout_detached(&once.nonce.into(), b"", InOutBuf::from(ciphertext.as_mut_slice()))
-        .map_err(|_| SealError::PayloadTooLong)?
-        .into();
     let tag = match form {
-        OlderForm::A => Some(tag),
-        OlderForm::B | OlderForm::C => {
-            ciphertext.extend_from_slice(&tag);
-            None
+        OlderForm::Zero => PayloadCipher::new(&once.session_key).seal(once.nonce, b"", &mut ciphertext),
+        OlderForm::A | OlderForm::B | OlderForm::C => {
+            seal_chacha(&once.session_key, once.nonce, &mut ciphertext)
         }
-    };
+    }
+    .ok_or(SealError::PayloadTooLong)?;
+    if form != OlderForm::A {
+        ciphertext.extend_from_slice(&tag);
+    }
     Ok(Sealed {
         enc_session_key,
         nonce: once.nonce,
         ciphertext,
-        tag,
+        tag: matches!(form, OlderForm::Zero | OlderForm::A).then_some(tag),
     })
 }
 
@@ -88,13 +96,9 @@ pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, O
     let sealed = decode(&fields.enc_session_key)?;
     let nonce: [u8; NONCE_BYTES] = decode_array(&fields.nonce)?;
     let mut payload = decode(&fields.ciphertext)?;
-    let tag: [u8; TAG_BYTES] = match &fields.tag {
-        Some(tag) => decode_array(tag)?,
-        None => {
-            let tag = *payload.last_chunk()?;
-            payload.truncate(payload.len().checked_sub(TAG_BYTES)?);
-            tag
-        }
+    let stated: Option<[u8; TAG_BYTES]> = match &fields.tag {
+        Some(tag) => Some(decode_array(tag)?),
+        None => None,
     };
     let kinds = [Kind::Libsodium, Kind::RawAgreement];
     let (kind, session_key) = kinds.into_iter().find_map(|kind| {
@@ -102,18 +106,49 @@ pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, O
             .keys()
             .find_map(|key| Some((kind, sealed_box::open(kind, key, &sealed)?)))
     })?;
-    ChaCha20Poly1305::new((&*session_key).into())
-        .decrypt_inout_detached(
-            &nonce.into(),
-            b"",
-            InOutBuf::from(payload.as_mut_slice()),
-            &tag.into(),
-        )
-        .ok()?;
-    let form = match (kind, &fields.tag) {
+    if let (Kind::Libsodium, Some(tag)) = (kind, stated)
+        && let Some(length) = payload.strip_suffix(&tag).map(<[u8]>::len)
+        && let Some(sealed) = payload.get_mut(..length)
+        && PayloadCipher::new(&session_key)
+            .open(nonce, b"", sealed, tag)
+            .is_some()
+    {
+        payload.truncate(length);
+        return Some((payload, OlderForm::Zero));
+    }
+    let tag = match stated {
+        Some(tag) => tag,
+        None => {
+            let tag = *payload.last_chunk()?;
+            payload.truncate(payload.len().checked_sub(TAG_BYTES)?);
+            tag
+        }
+    };
+    open_chacha(&session_key, nonce, &mut payload, tag)?;
+    let form = match (kind, stated) {
         (Kind::Libsodium, Some(_)) => OlderForm::A,
         (Kind::Libsodium, None) => OlderForm::B,
         (Kind::RawAgreement, _) => OlderForm::C,
     };
     Some((payload, form))
+}
+
+/// Seals `payload` in its place. `None` if it is longer than the cipher allows.
+fn seal_chacha(key: &SessionKey, nonce: [u8; NONCE_BYTES], payload: &mut [u8]) -> Option<[u8; TAG_BYTES]> {
+    ChaCha20Poly1305::new((&**key).into())
+        .encrypt_inout_detached(&nonce.into(), b"", InOutBuf::from(payload))
+        .ok()
+        .map(Into::into)
+}
+
+/// Opens `payload` in its place. `None` if anything was altered.
+fn open_chacha(
+    key: &SessionKey,
+    nonce: [u8; NONCE_BYTES],
+    payload: &mut [u8],
+    tag: [u8; TAG_BYTES],
+) -> Option<()> {
+    ChaCha20Poly1305::new((&**key).into())
+        .decrypt_inout_detached(&nonce.into(), b"", InOutBuf::from(payload), &tag.into())
+        .ok()
 }

@@ -418,6 +418,9 @@ impl Session {
         match result.unwrap_or(Err(keys::Error::Unavailable)) {
             Ok(value) => Ok(value),
             Err(keys::Error::Invalid(text)) => Err(ErrorReply::new(ErrorCode::BadKey, text)),
+            Err(error @ keys::Error::OtherClient(_)) => {
+                Err(ErrorReply::new(ErrorCode::NotAuthorized, error.to_string()))
+            }
             Err(error @ keys::Error::Stale(_)) => {
                 Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
             }

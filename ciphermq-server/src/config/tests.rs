@@ -521,6 +521,8 @@ fn limits_have_ranges_and_fit_together() {
         ("max_line_bytes", "1023", "too small"),
         ("max_line_bytes", "\"257MiB\"", "too large"),
         ("max_line_bytes", "\"much\"", "cannot be read"),
+        ("disk_reserve", "\"2TiB\"", "too large"),
+        ("disk_reserve", "1099511627777", "too large"),
         ("redelivery_timeout", "30", "cannot be read"),
         ("storage_wait", "\"0s\"", "too small"),
         ("handshake_timeout", "\"11min\"", "too large"),
@@ -546,6 +548,10 @@ fn limits_have_ranges_and_fit_together() {
     )
     .unwrap();
     assert_eq!(config.limits.max_line_bytes, 1 << 20);
+    for reserve in ["\"1TiB\"", "\"1024GiB\"", "1099511627776"] {
+        let config = parse(&format!("[limits]\ndisk_reserve = {reserve}")).unwrap();
+        assert_eq!(config.limits.disk_reserve, 1 << 40, "{reserve}");
+    }
     assert_eq!(config.limits.metadata_retention.unwrap().as_secs(), 30 * 86_400);
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 7] = [
+const UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
     ("KB", 1_000),
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
     ("B", 1),
 ];
 
@@ -30,7 +32,13 @@ pub(super) fn size(text: &str) -> Option<u64> {
 
 /// Writes a number of bytes in the largest unit that leaves it whole.
 pub(super) fn show_size(bytes: u64) -> String {
-    let whole = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+    let units = [
+        ("TiB", 1_u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
+    let whole = units
         .into_iter()
         .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     match whole {
@@ -62,6 +70,8 @@ mod tests {
             ("64MiB", 64 << 20),
             (" 64 mib ", 64 << 20),
             ("1GB", 1_000_000_000),
+            ("1TiB", 1 << 40),
+            ("2 tb", 2_000_000_000_000),
             ("7 B", 7),
         ] {
             assert_eq!(size(text), Some(bytes), "{text}");
@@ -87,7 +97,7 @@ mod tests {
 
     #[test]
     fn shown_sizes_and_durations_are_read_back() {
-        for bytes in [1 << 10, 3 << 20, 256 << 20, 5 << 30] {
+        for bytes in [1 << 10, 3 << 20, 256 << 20, 5 << 30, 1 << 40] {
             assert_eq!(size(&show_size(bytes)), Some(bytes));
         }
         assert_eq!(show_size(1000), "1000 bytes");

@@ -281,7 +281,7 @@ impl<'a> Check<'a> {
             &range,
             units::size,
             &show,
-            "size in bytes, or with KiB, MiB or GiB,",
+            "size in bytes, or with KiB, MiB, GiB or TiB,",
         )
     }
 

@@ -12,6 +12,8 @@ use crate::store::writer::{Pending, WriteError};
 pub(super) enum Answer {
     /// This.
     Ready(Reply),
+    /// These: the line was no command.
+    Refused(Vec<Reply>),
     /// This, and from then on whether deliveries are packed.
     Hello(Reply, bool),
     /// `Subscribed to queue`, and from then on deliveries.
@@ -62,6 +64,7 @@ impl Answer {
     pub(super) async fn replies(&mut self) -> (Vec<Reply>, Then) {
         match self {
             Self::Ready(reply) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Nothing),
+            Self::Refused(replies) => (std::mem::take(replies), Then::Nothing),
             Self::Hello(reply, packed) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Pack(*packed)),
             Self::Subscribed(subscription) => (vec![Reply::Subscribed], Then::Subscribe(*subscription)),
             Self::Publishing(publishing) => (publishing.replies().await, Then::Nothing),

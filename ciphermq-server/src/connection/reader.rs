@@ -206,7 +206,7 @@ fn is_too_long(session: &Session, envelopes: &[Envelope]) -> bool {
 async fn execute(session: &mut Session, line: &Bytes) -> Result<Answer, ErrorCode> {
     let command = match Command::parse(line) {
         Ok(command) => command,
-        Err(error) => return Ok(Answer::Ready(error.reply())),
+        Err(error) => return Ok(Answer::Refused(error.replies())),
     };
     let reply = match command {
         Command::Publish {
@@ -277,6 +277,7 @@ async fn execute(session: &mut Session, line: &Bytes) -> Result<Answer, ErrorCod
         Command::ListRejected { json } => session.rejected(&json).await,
         Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
         Command::Ping => Ok(Reply::Pong),
+        Command::Heartbeat => Ok(Reply::HeartbeatReceived),
     };
     Ok(Answer::Ready(reply.unwrap_or_else(Reply::Error)))
 }

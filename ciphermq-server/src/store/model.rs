@@ -119,14 +119,15 @@ pub enum Change {
     },
     /// Keeps a client's public key, in place of an older one.
     PublicKey(ClientId, SealedRow),
-    /// Keeps a client's signed key and the bare key that stands in it, in place of older ones.
+    /// Keeps a client's signed key and the bare key that stands in it, in place of older ones; if none stands in it, the
+    /// client has none any more.
     SignedKey {
         /// The client.
         client_id: ClientId,
         /// The signed key.
         signed: SealedRow,
         /// The bare key.
-        bare: SealedRow,
+        bare: Option<SealedRow>,
     },
     /// Keeps a chain that a client has connected with, and makes it the client's last one.
     Certificate {
@@ -142,7 +143,7 @@ pub enum Change {
 }
 
 /// A message to accept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Publish {
     /// Who publishes it: the certificate's client id.
     pub sender: ClientId,

@@ -18,9 +18,12 @@ pub fn command(data: &[u8]) {
             assert!(command.reply_lines() >= 1);
         }
         Err(error) => {
-            let reply = error.reply();
-            let written = encoded(|out| reply.encode(out));
-            Reply::parse(&written).unwrap_or_else(|error| panic!("in answer to {line:?}: {error}"));
+            let replies = error.replies();
+            assert!(!replies.is_empty());
+            for reply in replies {
+                let written = encoded(|out| reply.encode(out));
+                Reply::parse(&written).unwrap_or_else(|error| panic!("in answer to {line:?}: {error}"));
+            }
         }
     }
 }

@@ -154,7 +154,7 @@ async fn sent_in_older_forms(scene: &Scene) -> Desk {
     desk
 }
 
-const OLDER_FORMS: [&str; 3] = ["LEGACY-A", "LEGACY-B", "LEGACY-C"];
+const OLDER_FORMS: [&str; 4] = ["LEGACY-0", "LEGACY-A", "LEGACY-B", "LEGACY-C"];
 
 pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(scene: Scene) {
     let desk = sent_in_older_forms(&scene).await;
@@ -164,9 +164,13 @@ pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(scene: Sce
         .await
         .success();
     assert_eq!(desk.texts(), OLDER_FORMS);
-    for line in desk.received() {
+    for (line, form) in desk.received().iter().zip(OLDER_FORMS) {
         assert!(!line.sender_verified && line.sender.is_none());
-        assert!(line.sent_time.is_some(), "older forms state it");
+        assert_eq!(
+            line.sent_time.is_some(),
+            form != "LEGACY-0",
+            "all others state it"
+        );
     }
     assert!(desk.quarantine().is_empty());
     desk.expect_empty_queue(&scene.server).await;
@@ -181,7 +185,7 @@ pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(scene: Sc
         .success();
     assert_eq!(desk.texts(), [""; 0]);
     assert_eq!(desk.quarantine().len(), OLDER_FORMS.len());
-    assert_eq!(rejected(&scene, &desk.receiver).await, 3);
+    assert_eq!(rejected(&scene, &desk.receiver).await, 4);
     desk.expect_empty_queue(&scene.server).await;
     // That receiver has signed its key: the form is not used any more, although it is asked for.
     let send = desk.send().args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);

@@ -286,3 +286,34 @@ async fn another_certificate_and_moved_messages() {
     other.receive(1).await;
     assert_eq!(other.texts(), ["for the other"]);
 }
+
+/// Who a client is its certificate says. A broker that says otherwise, or somebody on the way with a certificate of his own,
+/// is not gone on with: what is for another client is not for this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hello_that_names_another_client() {
+    let office = Office::open().await;
+    office.evil.play(|line| {
+        let names_another = |text: &str| {
+            text.replace("\"client_id\":\"receiver\"", "\"client_id\":\"mallory\"")
+                .replace("\"client_id\":\"sender\"", "\"client_id\":\"mallory\"")
+        };
+        match line.text.starts_with("Hello: ") {
+            true => vec![names_another(line.text)],
+            false => line.honest(),
+        }
+    });
+    for (command, own) in [
+        ("receive", "receiver"),
+        ("register-key", "receiver"),
+        ("status", "sender"),
+    ] {
+        let (what, advice) = failed(office.desk.cli(command).run().await);
+        assert!(what.contains("for `mallory`"), "{command}: {what}");
+        assert!(what.contains(&format!("names `{own}`")), "{command}: {what}");
+        assert!(advice.contains("Connect to the server itself"), "{advice}");
+    }
+    let (what, _) = failed(office.send("secret").await);
+    assert!(what.contains("for `mallory`"), "{what}");
+    assert_eq!(office.evil.published_by("sender"), [""; 0]);
+    office.expect_honest_traffic(&[]).await;
+}

@@ -1,4 +1,4 @@
-//! Generation A, Python: waits for everything, tries everything three times.
+//! Generation A (v1.4.0), Python: waits for everything, tries everything three times.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Generation B, Python: publishes one by one, acks from a task of its own, ignores what it has seen.
+//! Generation B (v1.4.1 and v1.4.2), Python: publishes one by one, acks from a task of its own, ignores what it has seen.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Generation C, Rust: writes up to a thousand publishes before it reads the first reply.
+//! Generation C (v1.5.0), Rust: writes up to a thousand publishes before it reads the first reply.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use ciphermq_tests::RawClient;
 use crate::generation_b::Receiver;
 use crate::office::{Office, Post, short_id};
 
-const PIPELINE: usize = 1000;
+/// How many messages it sends at once.
+pub(crate) const PIPELINE: usize = 1000;
 /// Its wait for replies ends with a silence of this length.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Its reads do: a line that comes in two pieces with a longer pause between is lost.
@@ -17,25 +18,8 @@ const READ_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) async fn exchange(office: &Office) {
     // As generation B's, by the reads of this one's.
     let mut receiver = Receiver::subscribe(office).await;
-    let mut post = Post::of("C");
+    let post = Post::of("C");
     let account = post.clone();
-    let send = async {
-        let mut waiting: Vec<(String, String)> = (0..PIPELINE)
-            .map(|_| {
-                let id = short_id();
-                let line = post.publish(&id);
-                (id, line)
-            })
-            .collect();
-        // The first connection is lost in the middle of the replies: all that was not acked is sent again.
-        let mut sender = office.sender().await;
-        round(&mut sender, &mut waiting, PIPELINE / 2).await;
-        assert_eq!(waiting.len(), PIPELINE / 2);
-        drop(sender);
-        let mut sender = office.sender().await;
-        round(&mut sender, &mut waiting, usize::MAX).await;
-        assert!(waiting.is_empty(), "{} messages were given up", waiting.len());
-    };
     let receive = async {
         while receiver.received.len() < PIPELINE {
             receiver.next(&account).await;
@@ -43,7 +27,26 @@ pub(crate) async fn exchange(office: &Office) {
         receiver.finish().await;
         assert_eq!(receiver.duplicates, 0);
     };
-    tokio::join!(send, receive);
+    tokio::join!(send(office, post), receive);
+}
+
+/// Sends so many messages as it does at once.
+pub(crate) async fn send(office: &Office, mut post: Post) {
+    let mut waiting: Vec<(String, String)> = (0..PIPELINE)
+        .map(|_| {
+            let id = short_id();
+            let line = post.publish(&id);
+            (id, line)
+        })
+        .collect();
+    // The first connection is lost in the middle of the replies: all that was not acked is sent again.
+    let mut sender = office.sender().await;
+    round(&mut sender, &mut waiting, PIPELINE / 2).await;
+    assert_eq!(waiting.len(), PIPELINE / 2);
+    drop(sender);
+    let mut sender = office.sender().await;
+    round(&mut sender, &mut waiting, usize::MAX).await;
+    assert!(waiting.is_empty(), "{} messages were given up", waiting.len());
 }
 
 /// Writes all lines, then reads replies until each message has one, `most` have come, or it is silent for too long.

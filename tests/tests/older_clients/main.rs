@@ -1,11 +1,13 @@
-//! The three generations of clients in use, each emulated as it speaks, with certificates as it has them: made with
+//! The five generations of clients in use, each emulated as it speaks, with certificates as it has them: made with
 //! `openssl`, without extended key usage, clients' without alternative names. What their senders publish their
 //! receivers get: every message, once, byte for byte. And what `ciphermq-cli send` writes for them they can read.
 
 mod from_cli;
+mod generation_0;
 mod generation_a;
 mod generation_b;
 mod generation_c;
+mod generation_d;
 mod office;
 
 use ciphermq_tests::{Backend, on_both_databases};
@@ -23,9 +25,11 @@ macro_rules! generations {
 }
 
 generations! {
+    generation_0_publishes_batches: generation_0::exchange;
     generation_a_waits_for_each_ack: generation_a::exchange;
     generation_b_acks_from_a_task: generation_b::exchange;
     generation_b_ignores_duplicates: generation_b::duplicates;
     generation_c_pipelines: generation_c::exchange;
+    generation_d_sends_heartbeats: generation_d::exchange;
     what_the_command_line_sends: from_cli::sent_in_each_form;
 }

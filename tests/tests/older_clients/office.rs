@@ -134,11 +134,17 @@ impl Post {
         }
     }
 
-    /// The line that publishes the next envelope under this id.
-    pub(crate) fn publish(&mut self, id: &str) -> String {
+    /// The next envelope, under this id.
+    pub(crate) fn envelope(&mut self, id: &str) -> String {
         let json = self.envelopes[self.next % self.envelopes.len()].with_id(id);
         self.next += 1;
         self.sent.lock().unwrap().insert(id.to_owned(), json.clone());
+        json
+    }
+
+    /// The line that publishes the next envelope under this id.
+    pub(crate) fn publish(&mut self, id: &str) -> String {
+        let json = self.envelope(id);
         let (_, exchange, key) = BINDING;
         format!("publish {exchange} {key} {json}")
     }

@@ -28,6 +28,7 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
 
     let (queue, exchange, who) = (scene.id("q"), scene.id("e"), scene.id("receiver"));
     sender.ask("ping", "PONG").await;
+    sender.ask("heartbeat", "Heartbeat received").await;
     sender
         .ask(&format!("declare_queue {queue}"), "Queue declared")
         .await;
@@ -178,7 +179,7 @@ pub(super) async fn names(scene: Scene) {
         .send_line(&format!("bind {} no_such_exchange k", scene.id("q")))
         .await;
     client.expect_prefix("Error: not_found: ").await;
-    for bad in ["0", "-1", "many", "4294967296", "1 1", "1.5"] {
+    for bad in ["0", "-1", "many", "+1", "1 1", "1.5"] {
         client
             .ask(
                 &format!("consume {} {bad}", scene.id("q")),
@@ -186,6 +187,68 @@ pub(super) async fn names(scene: Scene) {
             )
             .await;
     }
+}
+
+/// However large a number is, it is cut to what the server has.
+pub(super) async fn large_numbers(scene: Scene) {
+    let mut client = scene.client("client").await;
+    for large in [
+        "65536",
+        "4294967295",
+        "4294967296",
+        "18446744073709551616",
+        &"9".repeat(300),
+    ] {
+        client
+            .ask(
+                &format!("consume {} {large}", scene.id("q")),
+                "Subscribed to queue",
+            )
+            .await;
+        for (list, reply) in [
+            ("list_rejected", "Rejected messages: "),
+            ("list_waiting_keys", "Waiting keys: "),
+        ] {
+            client.send_line(&format!("{list} {{\"limit\":{large}}}")).await;
+            client.expect_prefix(reply).await;
+            for bad in ["-1", "1.5", "\"1\""] {
+                client.send_line(&format!("{list} {{\"limit\":{bad}}}")).await;
+                client.expect_prefix("Error: bad_argument: ").await;
+            }
+        }
+    }
+}
+
+/// The last hello counts for what comes after it; a consumer that it does not name stays.
+pub(super) async fn hello_again(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let mut receiver = scene.client("receiver").await;
+    let hello = async |client: &mut RawClient, json: &str| {
+        client.send_line(&format!("hello {json}")).await;
+        client.expect_prefix("Hello: ").await;
+    };
+    hello(&mut receiver, "{\"consumer\":\"one\",\"packed\":true}").await;
+    let envelopes = ["a", "b"].map(|id| scene.envelope(id));
+    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    for id in ["a", "b"] {
+        sender.expect(&format!("ACK {}", scene.id(id))).await;
+    }
+    let consume = format!("consume {} 2", scene.id("q"));
+    receiver.ask(&consume, "Subscribed to queue").await;
+    for (id, envelope) in ["a", "b"].iter().zip(&envelopes) {
+        receiver.expect(&scene.delivery(id, envelope)).await;
+    }
+    let (a, b) = (scene.id("a"), scene.id("b"));
+    receiver.ask(&format!("ack {a} {a}"), "ACK_CONFIRMED_ALL 2").await;
+    hello(&mut receiver, "{}").await;
+    receiver.send_line(&format!("ack {a} {b}")).await;
+    receiver.expect(&format!("ACK_CONFIRMED {a}")).await;
+    receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
+    // It is still the consumer `one`, whose place another connection takes.
+    let mut newer = scene.client("receiver").await;
+    hello(&mut newer, "{\"consumer\":\"one\"}").await;
+    receiver.expect_closed().await;
+    newer.ask("ping", "PONG").await;
 }
 
 pub(super) async fn hello(scene: Scene) {

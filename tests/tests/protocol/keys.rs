@@ -116,6 +116,71 @@ pub(super) async fn signed_keys(scene: Scene) {
         .await;
 }
 
+pub(super) async fn a_signed_key_is_registered_by_its_client_only(scene: Scene) {
+    let mut stranger = scene.client("stranger").await;
+    let (who, me) = (scene.id("receiver"), scene.id("stranger"));
+    let signed = jws(&payload(&who, &BASE64_STANDARD.encode([7; 32])));
+    stranger
+        .ask(
+            &format!("register_signed_key {signed}"),
+            &format!(
+                "Error: not_authorized: only the client itself registers its key, and this connection is {me}'s"
+            ),
+        )
+        .await;
+    for who in [who, me] {
+        let none = "Public key not found";
+        stranger.ask(&format!("get_signed_key {who}"), none).await;
+    }
+}
+
+/// A receiver that is sent to by X-Wing alone, or by suites that this server does not know.
+pub(super) async fn a_signed_key_without_an_x25519_key(scene: Scene) {
+    let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
+    let who = scene.id("receiver");
+    let bare = format!("Public key: {}", BASE64_STANDARD.encode([7; 32]));
+    for (epoch, keys) in (1..).zip([
+        json!([{"suite": "XWING-AES256GCM", "key_id": "0011223344556677", "key": "AA=="}]),
+        json!([{"suite": "NEW", "key": "AA=="}]),
+        json!([{"suite": "NEW"}, {"suite": "NEWER", "key": null, "key_id": {"a": []}}]),
+    ]) {
+        let register = format!("register_public_key {}", &bare["Public key: ".len()..]);
+        receiver.ask(&register, "Public key registered").await;
+        sender.ask(&format!("get_public_key {who}"), &bare).await;
+        let mut announced = payload(&who, "");
+        announced["keys"] = keys;
+        announced["epoch"] = epoch.into();
+        let signed = jws(&announced);
+        receiver
+            .ask(&format!("register_signed_key {signed}"), "Public key registered")
+            .await;
+        sender
+            .ask(&format!("get_signed_key {who}"), &format!("Signed key: {signed}"))
+            .await;
+        // It announces no such key any more.
+        sender
+            .ask(&format!("get_public_key {who}"), "Public key not found")
+            .await;
+    }
+    // One that is known is still found among them, and must be one.
+    let mut announced = payload(&who, "AA==");
+    announced["epoch"] = 10.into();
+    receiver
+        .send_line(&format!("register_signed_key {}", jws(&announced)))
+        .await;
+    receiver.expect_prefix("Error: bad_key: ").await;
+    announced = payload(&who, &bare["Public key: ".len()..]);
+    let keys = announced["keys"].as_array_mut().unwrap();
+    keys.insert(0, json!({"suite": "NEW", "key": "AA=="}));
+    receiver
+        .ask(
+            &format!("register_signed_key {}", jws(&announced)),
+            "Public key registered",
+        )
+        .await;
+    sender.ask(&format!("get_public_key {who}"), &bare).await;
+}
+
 pub(super) async fn what_is_no_signed_key_is_refused(scene: Scene) {
     let mut client = scene.client("client").await;
     let (me, key) = (scene.id("client"), BASE64_STANDARD.encode([7; 32]));
@@ -128,7 +193,6 @@ pub(super) async fn what_is_no_signed_key_is_refused(scene: Scene) {
         good.replace('.', ".."),
         format!("{good}.x"),
         format!("{good} x"),
-        jws(&payload("somebody", &key)),
         jws(&payload(&me, "no key")),
         jws(&without_key),
         jws(&json!([])),

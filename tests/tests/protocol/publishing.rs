@@ -57,6 +57,59 @@ pub(super) async fn the_same_id_with_a_suite(scene: Scene) {
     delivered_once(&scene, "m", &first).await;
 }
 
+/// By another route, or to another receiver, it is another message: it would not come there.
+pub(super) async fn the_same_id_by_another_route(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let (q, e) = (scene.id("q"), scene.id("e"));
+    let elsewhere = scene.id("elsewhere");
+    for (line, reply) in [
+        (format!("declare_exchange {elsewhere}"), "Exchange declared"),
+        (format!("bind {q} {e} other"), "Queue bound"),
+        (format!("bind {q} {elsewhere} k"), "Queue bound"),
+    ] {
+        sender.ask(&line, reply).await;
+    }
+    let (older, modern) = (
+        scene.envelope("older"),
+        EnvelopeText::modern(&scene.id("modern"), &scene.id("receiver")),
+    );
+    for (id, envelope) in [("older", &older), ("modern", &modern)] {
+        let ack = format!("ACK {}", scene.id(id));
+        sender.ask(&scene.publish(envelope), &ack).await;
+        for route in [format!("{e} other"), format!("{elsewhere} k")] {
+            sender.ask(&format!("publish {route} {envelope}"), IN_USE).await;
+        }
+        let to_another = envelope.clone().set("receiver_client_id", "somebody");
+        sender.ask(&scene.publish(&to_another), IN_USE).await;
+        sender.ask(&scene.publish(envelope), &ack).await;
+    }
+    let mut receiver = scene.receiver(100).await;
+    receiver.expect(&scene.delivery("older", &older)).await;
+    receiver.expect(&scene.delivery("modern", &modern)).await;
+    receiver.ask("ping", "PONG").await;
+}
+
+/// A client that reads a line a message is not put out by a route that is none.
+pub(super) async fn a_batch_by_a_bad_route_is_answered_message_by_message(scene: Scene) {
+    let mut sender = scene.sender().await;
+    let envelopes = ["a", "b"].map(|id| scene.envelope(id));
+    let batch = format!("[{},{}]", envelopes[0], envelopes[1]);
+    let long = "x".repeat(256);
+    for route in [format!("{long} k"), format!("{} {long}", scene.id("e"))] {
+        sender.send_line(&format!("publish_batch {route} {batch}")).await;
+        for id in ["a", "b"] {
+            let reply = sender.expect_prefix("Error: bad_name: ").await;
+            assert!(
+                reply.ends_with(&format!(" for message {}", scene.id(id))),
+                "{reply}"
+            );
+        }
+        sender.ask("ping", "PONG").await;
+    }
+    let mut receiver = scene.receiver(100).await;
+    receiver.ask("ping", "PONG").await;
+}
+
 pub(super) async fn the_same_id_inside_one_batch(scene: Scene) {
     let mut sender = scene.sender().await;
     let one = scene.envelope("m");

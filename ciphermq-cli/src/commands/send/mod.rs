@@ -17,6 +17,7 @@
 mod blocks;
 mod course;
 mod ending;
+mod form;
 mod input;
 mod lines;
 mod pinned;
@@ -31,12 +32,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ciphermq_client::{ClientId, ExchangeName, Form, Publisher, RoutingKey, Suite, keys};
+use ciphermq_client::{ClientId, ExchangeName, Form, Publisher, RoutingKey, keys};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use self::blocks::Compared;
 use self::ending::{Ending, conclude};
+use self::form::FormParser;
 use self::input::{Input, InputFile};
 use self::lines::{Piece, Start};
 use self::recipient::{Recipient, Shared};
@@ -98,9 +100,8 @@ pub(crate) struct Args {
     /// own, the first time. After that the key is remembered, and a change is refused
     #[arg(long, requires = "suite")]
     allow_unsigned_keys: bool,
-    /// How to seal for a key that is not signed: LEGACY-A, LEGACY-B or LEGACY-C for the older generations of clients,
-    /// X25519-AES256GCM for others
-    #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys", value_parser = unsigned_form)]
+    /// How to seal for a key that is not signed
+    #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys", value_parser = FormParser)]
     suite: Option<Form>,
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -435,17 +436,6 @@ async fn begin(
         ));
     }
     Ok(recipient)
-}
-
-/// Only X25519 keys are ever unsigned: X-Wing keys stand in signed keys alone.
-fn unsigned_form(text: &str) -> Result<Form, String> {
-    match text.parse() {
-        Ok(Form::Suite(Suite::XWingAes256Gcm)) => {
-            Err("keys for this suite are always signed: leave --allow-unsigned-keys out".to_owned())
-        }
-        Ok(form) => Ok(form),
-        Err(_) => Err("it is LEGACY-A, LEGACY-B, LEGACY-C or X25519-AES256GCM".to_owned()),
-    }
 }
 
 /// Keeps a record of the key that was used, `<receiver>_public.key` beside the certificates. It is a record

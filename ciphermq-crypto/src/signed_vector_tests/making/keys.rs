@@ -8,16 +8,17 @@ use jiff::Timestamp;
 
 use super::{AUTHORITY, NOW, RECEIVER, chain_text, for_servers, issue, now, receiver_key, wish};
 use crate::Keyring;
+use crate::encoding::encode;
 use crate::identity::testing::{Ca, Wish};
 use crate::identity::{Authority, Identity};
 use crate::keys::{PrivateKey, RecipientKey, XWingPrivateKey};
-use crate::signed_key::{Announcement, jws, verify};
+use crate::signed_key::{Announcement, VerifiedKeys, jws, verify};
 use crate::signed_vector_tests::{BadKey, GoodKey, key_texts};
 use crate::vector_tests::name;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn announced_keys(first: u8) -> Vec<RecipientKey> {
     Keyring::new(PrivateKey::from_bytes(&[first; 32]))
@@ -31,12 +32,12 @@ fn announce(identity: &Identity, keys: Vec<RecipientKey>, time: Timestamp) -> St
         .unwrap()
 }
 
-pub(super) fn good(ca: &Ca) -> Vec<GoodKey> {
-    let receiver = RECEIVER;
+pub(super) fn good(cases: &mut Cases<'_>) {
+    let (ca, receiver) = (cases.ca, RECEIVER);
     let intermediate = ca.intermediate("An intermediate authority");
     let mut below = issue(&intermediate, receiver);
     below.chain.push(intermediate.certificate());
-    [
+    for (about, certificate, keys) in [
         (
             "ECDSA P-384, keys for both suites",
             issue(ca, receiver),
@@ -53,27 +54,13 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodKey> {
             announced_keys(0xa2),
         ),
         ("by way of an intermediate authority", below, announced_keys(0xa1)),
-    ]
-    .into_iter()
-    .map(|(about, certificate, keys)| {
-        let identity = certificate.identity();
-        let announcement = Announcement::new(&identity, keys, now(), DAY, None);
-        GoodKey {
-            about: about.to_owned(),
-            now: now().to_string(),
-            algorithm: identity.algorithm().as_str().to_owned(),
-            epoch: announcement.epoch,
-            not_before: announcement.not_before.to_string(),
-            not_after: announcement.not_after.to_string(),
-            keys: key_texts(&announcement.keys),
-            signed_key: announcement.sign(&identity).unwrap(),
-        }
-    })
-    .collect()
+    ] {
+        cases.good(about, &announce(&certificate.identity(), keys, now()));
+    }
 }
 
 /// What shows that a signed key is refused for one reason alone: it is believed,
-enum But<'a> {
+pub(super) enum But<'a> {
     /// if it is this one, which differs in what the case is about.
     Instead(String),
     /// at another time.
@@ -84,28 +71,85 @@ enum But<'a> {
     Unless(&'a str),
 }
 
-fn believed(about: &str, signed_key: &str, authority: &Authority, at: Timestamp) {
-    let verified = verify(signed_key, &name(RECEIVER), authority, at);
-    assert!(verified.is_ok(), "{about}: {verified:?}");
+fn believed(about: &str, signed_key: &str, authority: &Authority, at: Timestamp) -> VerifiedKeys {
+    verify(signed_key, &name(RECEIVER), authority, at).unwrap_or_else(|error| panic!("{about}: {error}"))
 }
 
-#[derive(Default)]
-struct BadKeys(Vec<BadKey>);
+/// The cases so far, of one authority.
+pub(super) struct Cases<'a> {
+    pub(super) ca: &'a Ca,
+    good: Vec<GoodKey>,
+    bad: Vec<BadKey>,
+}
 
-impl BadKeys {
-    fn case(&mut self, ca: &Ca, about: &str, expect: &str, at: Timestamp, signed_key: &str, but: But<'_>) {
+/// All of them.
+pub(super) struct Made {
+    pub(super) good: Vec<GoodKey>,
+    pub(super) bad: Vec<BadKey>,
+}
+
+impl<'a> Cases<'a> {
+    pub(super) fn new(ca: &'a Ca) -> Self {
+        Self {
+            ca,
+            good: Vec::new(),
+            bad: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Made {
+        Made {
+            good: self.good,
+            bad: self.bad,
+        }
+    }
+
+    /// What is believed now.
+    pub(super) fn good(&mut self, about: &str, signed_key: &str) {
+        self.good_under(self.ca, about, now(), signed_key);
+    }
+
+    /// What is believed at this time, under this authority.
+    pub(super) fn good_under(&mut self, ca: &Ca, about: &str, at: Timestamp, signed_key: &str) {
+        let verified = believed(about, signed_key, &ca.authority(), at);
+        let payload = URL_SAFE_NO_PAD
+            .decode(signed_key.split('.').nth(1).unwrap())
+            .unwrap();
+        let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        let text = |field: &str| payload[field].as_str().unwrap().to_owned();
+        let is_other = ca.certificate() != self.ca.certificate();
+        self.good.push(GoodKey {
+            about: about.to_owned(),
+            now: at.to_string(),
+            authority: is_other.then(|| encode(&ca.certificate())),
+            algorithm: verified.certificate.algorithm().to_string(),
+            epoch: verified.announcement.epoch,
+            not_before: text("not_before"),
+            not_after: text("not_after"),
+            keys: key_texts(&verified.announcement.keys),
+            signed_key: signed_key.to_owned(),
+        });
+    }
+
+    /// What is refused now, other than one that differs in this alone.
+    pub(super) fn bad(&mut self, about: &str, expect: &str, signed_key: &str, good: &str) {
+        self.case(about, expect, now(), signed_key, But::Instead(good.to_owned()));
+    }
+
+    pub(super) fn case(&mut self, about: &str, expect: &str, at: Timestamp, signed_key: &str, but: But<'_>) {
+        let authority = self.ca.authority();
         let mut pinned = None;
         match but {
-            But::Instead(other) => believed(about, &other, &ca.authority(), at),
-            But::At(other) => believed(about, signed_key, &ca.authority(), other),
-            But::Under(other) => believed(about, signed_key, &other, at),
+            But::Instead(other) => drop(believed(about, &other, &authority, at)),
+            But::At(other) => drop(believed(about, signed_key, &authority, other)),
+            But::Under(other) => drop(believed(about, signed_key, &other, at)),
             But::Unless(seen) => {
-                believed(about, seen, &ca.authority(), at);
-                believed(about, signed_key, &ca.authority(), at);
+                believed(about, seen, &authority, at);
+                believed(about, signed_key, &authority, at);
                 pinned = Some(seen.to_owned());
             }
         }
-        self.0.push(BadKey {
+        self.bad.push(BadKey {
             about: about.to_owned(),
             now: at.to_string(),
             pinned,
@@ -125,36 +169,34 @@ fn with_header(signer: &Identity, algorithm: &str, typ: &str, more: &str, payloa
 }
 
 /// A signed key with any payload: an announcement of `client` that is valid for the whole year.
-fn announcing(signer: &Identity, client: &str, keys: &[String]) -> String {
+pub(super) fn announcing(signer: &Identity, client: &str, keys: &[String]) -> String {
     let keys = keys.join(",");
     let times = r#""epoch":1,"not_before":"2025-01-01T00:00:00.000Z","not_after":"2026-01-01T00:00:00.000Z""#;
     let payload = format!(r#"{{"client_id":"{client}","keys":[{keys}],{times}}}"#);
     jws::sign(signer, payload.as_bytes()).unwrap()
 }
 
-fn key_json(first: u8) -> String {
+pub(super) fn key_json(first: u8) -> String {
     let keyring = Keyring::new(PrivateKey::from_bytes(&[first; 32]));
     serde_json::to_string(&key_texts(&keyring.recipient_keys())[0]).unwrap()
 }
 
-pub(super) fn bad(ca: &Ca) -> Vec<BadKey> {
-    let mut cases = BadKeys::default();
-    misused_signatures(ca, &mut cases);
-    wrong_forms(ca, &mut cases);
-    wrong_certificates(ca, &mut cases);
-    wrong_announcements(ca, &mut cases);
-    wrong_times(ca, &mut cases);
-    cases.0
+pub(super) fn bad(cases: &mut Cases<'_>) {
+    misused_signatures(cases.ca, cases);
+    wrong_forms(cases.ca, cases);
+    wrong_certificates(cases.ca, cases);
+    wrong_announcements(cases.ca, cases);
+    wrong_times(cases.ca, cases);
 }
 
-fn misused_signatures(ca: &Ca, cases: &mut BadKeys) {
+fn misused_signatures(ca: &Ca, cases: &mut Cases<'_>) {
     let receiver = issue(ca, RECEIVER).identity();
     let mallory = issue(ca, "mallory").identity();
     let honest = announce(&receiver, announced_keys(0xa1), now());
     let [header, payload, signature]: [&str; 3] = honest.split('.').collect::<Vec<_>>().try_into().unwrap();
     let mut case = |about, expect, signed_key: &str| {
         let honest = But::Instead(honest.clone());
-        cases.case(ca, about, expect, now(), signed_key, honest);
+        cases.case(about, expect, now(), signed_key, honest);
     };
     let by_mallory = with_header(&mallory, "ES384", "ciphermq-keys", "", payload);
     case(
@@ -182,14 +224,14 @@ fn misused_signatures(ca: &Ca, cases: &mut BadKeys) {
 }
 
 /// Rightly signed, so that a reader which passes over the form would believe them.
-fn wrong_forms(ca: &Ca, cases: &mut BadKeys) {
+fn wrong_forms(ca: &Ca, cases: &mut Cases<'_>) {
     let receiver = issue(ca, RECEIVER).identity();
     let honest = announce(&receiver, announced_keys(0xa1), now());
     let payload = honest.split('.').nth(1).unwrap();
     let with_header = |algorithm, typ, more| with_header(&receiver, algorithm, typ, more, payload);
     let ours = with_header("ES384", "ciphermq-keys", "");
     let mut case = |about, expect, signed_key: &str| {
-        cases.case(ca, about, expect, now(), signed_key, But::Instead(ours.clone()));
+        cases.case(about, expect, now(), signed_key, But::Instead(ours.clone()));
     };
     case(
         "the algorithm `none`",
@@ -216,12 +258,11 @@ fn wrong_forms(ca: &Ca, cases: &mut BadKeys) {
     case("padding at its end", "malformed", &format!("{ours}="));
 }
 
-fn wrong_certificates(ca: &Ca, cases: &mut BadKeys) {
+fn wrong_certificates(ca: &Ca, cases: &mut Cases<'_>) {
     let keys = [key_json(0xa1)];
     let other = Ca::new(AUTHORITY);
     let of_other = announcing(&issue(&other, RECEIVER).identity(), RECEIVER, &keys);
     cases.case(
-        ca,
         "the certificate of another authority with the same name",
         "certificate_not_trusted",
         now(),
@@ -248,12 +289,11 @@ fn wrong_certificates(ca: &Ca, cases: &mut BadKeys) {
         };
         let signed_key = announcing(&ca.issue_as(RECEIVER, &wish).identity(), RECEIVER, &keys);
         let but = But::At(Timestamp::from_second(NOW + but).unwrap());
-        cases.case(ca, about, expect, now(), &signed_key, but);
+        cases.case(about, expect, now(), &signed_key, but);
     }
     let honest = announcing(&issue(ca, RECEIVER).identity(), RECEIVER, &keys);
     let server = announcing(&for_servers(ca, RECEIVER), RECEIVER, &keys);
     cases.case(
-        ca,
         "the certificate is for servers only",
         "certificate_usage",
         now(),
@@ -262,13 +302,13 @@ fn wrong_certificates(ca: &Ca, cases: &mut BadKeys) {
     );
 }
 
-fn wrong_announcements(ca: &Ca, cases: &mut BadKeys) {
+fn wrong_announcements(ca: &Ca, cases: &mut Cases<'_>) {
     let receiver = issue(ca, RECEIVER).identity();
     let key = key_json(0xa1);
     let key_id = receiver_key().public_key().key_id().to_string();
     let honest = announcing(&receiver, RECEIVER, std::slice::from_ref(&key));
     let mut case = |about, expect, signed_key: &str| {
-        cases.case(ca, about, expect, now(), signed_key, But::Instead(honest.clone()));
+        cases.case(about, expect, now(), signed_key, But::Instead(honest.clone()));
     };
     case(
         "the receiver announces another client's keys",
@@ -301,12 +341,11 @@ fn wrong_announcements(ca: &Ca, cases: &mut BadKeys) {
     );
 }
 
-fn wrong_times(ca: &Ca, cases: &mut BadKeys) {
+fn wrong_times(ca: &Ca, cases: &mut Cases<'_>) {
     let receiver = issue(ca, RECEIVER).identity();
     let signed = announce(&receiver, announced_keys(0xa1), now());
     let (first, last) = (now() - HOUR, now() + DAY);
     cases.case(
-        ca,
         "a millisecond after its end",
         "expired",
         last + MILLISECOND,
@@ -314,7 +353,6 @@ fn wrong_times(ca: &Ca, cases: &mut BadKeys) {
         But::At(last),
     );
     cases.case(
-        ca,
         "a millisecond before its beginning, an hour before it was signed",
         "not_yet_valid",
         first - MILLISECOND,
@@ -323,7 +361,6 @@ fn wrong_times(ca: &Ca, cases: &mut BadKeys) {
     );
     let newer = announce(&receiver, announced_keys(0xa2), now() + MILLISECOND);
     cases.case(
-        ca,
         "older than one that the sender has seen",
         "pinned_epoch_is_higher",
         now(),
@@ -332,7 +369,6 @@ fn wrong_times(ca: &Ca, cases: &mut BadKeys) {
     );
     let same_epoch = announce(&receiver, announced_keys(0xa2), now());
     cases.case(
-        ca,
         "other keys under the epoch that the sender has seen",
         "pinned_keys_are_others",
         now(),

@@ -1,7 +1,11 @@
 //! Makes the vectors, with new keys and signatures each time.
 
+mod announcements;
+mod chains;
+mod forms;
 mod keys;
 mod sessions;
+mod signer;
 
 use jiff::Timestamp;
 use rcgen::ExtendedKeyUsagePurpose;
@@ -23,11 +27,18 @@ const SENDER: &str = "sender_1";
 
 pub(super) fn vectors() -> Vectors {
     let ca = Ca::new(AUTHORITY);
+    let mut signed = keys::Cases::new(&ca);
+    keys::good(&mut signed);
+    keys::bad(&mut signed);
+    forms::cases(&mut signed);
+    announcements::cases(&mut signed);
+    chains::cases(&mut signed);
+    let signed = signed.finish();
     Vectors {
         about: [
             "CipherMQ test vectors of signed keys and signed sessions; docs/cryptography.md says what they mean.",
             "Certificates are base64 of DER, the client's own first, and lead to `authority`. Other bytes are hexadecimal; signed keys and envelopes are the exact text.",
-            "signed_keys: what a sender that asks for the keys of `receiver_client_id` at the time `now` must believe. signed_keys_must_fail: what it must refuse, and why; `pinned` is a signed key that it has verified before.",
+            "signed_keys: what a sender that asks for the keys of `receiver_client_id` at the time `now` must believe, under the `authority` of the case if it has one. signed_keys_must_fail: what it must refuse, and why; `pinned` is a signed key that it has verified before.",
             "sessions: what the receiver must open, and know the sender of. sessions_must_fail: what it must refuse by default, and why; `certificates` is what the server gives when asked for the sender's.",
             "Never use a key of this file.",
         ]
@@ -36,8 +47,8 @@ pub(super) fn vectors() -> Vectors {
         authority: encode(&ca.certificate()),
         receiver_client_id: RECEIVER.to_owned(),
         receiver_private_key: to_hex(receiver_key().as_bytes()),
-        signed_keys: keys::good(&ca),
-        signed_keys_must_fail: keys::bad(&ca),
+        signed_keys: signed.good,
+        signed_keys_must_fail: signed.bad,
         sessions: sessions::good(&ca),
         sessions_must_fail: sessions::bad(&ca),
     }

@@ -3,8 +3,11 @@
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::{ClientId, Envelope, StreamId};
 use jiff::Timestamp;
+use rcgen::KeyUsagePurpose;
 use rustls_pki_types::CertificateDer;
 
+use super::chains::{below, with};
+use super::signer::Signer;
 use super::{AUTHORITY, NOW, RECEIVER, SENDER, chain_text, for_servers, issue, now, receiver_key, wish};
 use crate::encoding::{decode, encode};
 use crate::identity::testing::{Ca, Wish};
@@ -30,12 +33,23 @@ fn sealed_over(
     payload: &[u8],
     choose: impl FnOnce(Signed<'_>, Fingerprint) -> Vec<u8>,
 ) -> (Envelope, Vec<u8>) {
+    let sign = |signed: &[u8]| signer.sign(signed).unwrap();
+    sealed_by(sender, (signer.fingerprint(), &sign), time, payload, choose)
+}
+
+/// The same, signed with any certificate.
+fn sealed_by(
+    sender: &str,
+    (certificate, sign): (Fingerprint, &dyn Fn(&[u8]) -> Vec<u8>),
+    time: Timestamp,
+    payload: &[u8],
+    choose: impl FnOnce(Signed<'_>, Fingerprint) -> Vec<u8>,
+) -> (Envelope, Vec<u8>) {
     let (sender, receiver): (ClientId, ClientId) = (name(sender), name(RECEIVER));
     let key = (*receiver_key().public_key()).into();
     let start = Start::fresh(&sender, &receiver, &key, time).unwrap();
-    let certificate = signer.fingerprint();
     let signed = choose(start.signed(), certificate);
-    let signature = signer.sign(&signed).unwrap();
+    let signature = sign(&signed);
     let mut session = start.session(Some(&Signature {
         certificate,
         signature,
@@ -52,6 +66,9 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
     let intermediate = ca.intermediate("An intermediate authority");
     let mut below = issue(&intermediate, SENDER);
     below.chain.push(intermediate.certificate());
+    let long = "s".repeat(255);
+    let mut eight = issue(ca, SENDER);
+    eight.chain.resize(8, ca.certificate());
     [
         ("ECDSA P-384", SENDER, issue(ca, SENDER)),
         (
@@ -65,6 +82,18 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
             ca.issue_as(SENDER, &wish(&rcgen::PKCS_ED25519)),
         ),
         ("by way of an intermediate authority", SENDER, below),
+        (
+            "a certificate that begins in the session's second",
+            SENDER,
+            with(ca, SENDER, |wish| wish.valid = Some((NOW, NOW + 60))),
+        ),
+        (
+            "a certificate that ends with the session's second",
+            SENDER,
+            with(ca, SENDER, |wish| wish.valid = Some((NOW - 60, NOW))),
+        ),
+        ("a name of 255 bytes", &long, issue(ca, &long)),
+        ("a chain of eight certificates, most of no use", SENDER, eight),
     ]
     .into_iter()
     .map(|(about, sender, certificate)| {
@@ -87,6 +116,14 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
         }
     })
     .collect()
+}
+
+/// The same with another value, JSON, in a field that holds a text.
+fn replaced(of: &Envelope, field: &str, value: &str) -> Envelope {
+    let text = text(of);
+    let start = text.find(&format!("\"{field}\":\"")).unwrap() + field.len() + 3;
+    let end = start + 1 + text[start + 1..].find('"').unwrap() + 1;
+    Envelope::parse(format!("{}{value}{}", &text[..start], &text[end..]).into()).unwrap()
 }
 
 fn altered(of: &Envelope, alter: impl FnOnce(&mut Fields<'_>)) -> Envelope {
@@ -120,6 +157,7 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
     let sender = issue(ca, SENDER).identity();
     let mallory = issue(ca, "mallory").identity();
     let mut cases = altered_sessions(ca, &sender);
+    cases.extend(refused_certificates(ca));
     cases.extend(misused_session_signatures(ca, &sender, &mallory));
 
     let (honest, _) = sealed(SENDER, &sender, now(), b"honest");
@@ -176,9 +214,97 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
     cases
 }
 
+/// Sessions that were signed rightly, with certificates that are not accepted.
+fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
+    let mut cases = Vec::new();
+    let mut case = |about: &str, expect: &str, signer: &Signer| {
+        let certificate = Fingerprint::of(signer.chain.first().unwrap());
+        let sign = |signed: &[u8]| signer.sign(signed);
+        let signed = |signed: Signed<'_>, certificate| signed.bytes(certificate);
+        let (envelope, _) = sealed_by(SENDER, (certificate, &sign), now(), b"refused", signed);
+        cases.push(BadSession {
+            about: about.to_owned(),
+            certificates: chain_text(&signer.chain),
+            expect: expect.to_owned(),
+            envelope: text(&envelope),
+        });
+    };
+    let own = issue(ca, SENDER);
+    let chain = |length: usize| {
+        let mut signer = Signer::p384(&own);
+        signer.chain.resize(length, ca.certificate());
+        signer
+    };
+    case("a chain of nine certificates", "certificate_too_long", &chain(9));
+    let intermediate = ca.intermediate("An intermediate authority");
+    let mut alone = below(&[&intermediate], SENDER);
+    alone.chain.truncate(1);
+    let about = "the intermediate authority is not in the chain";
+    case(about, "certificate_not_trusted", &Signer::p384(&alone));
+    let client = issue(ca, "sender_2");
+    let by_client = Signer::p384(&below(&[&client], SENDER));
+    case("issued by another client", "certificate_not_trusted", &by_client);
+    let agreement = with(ca, SENDER, |wish| {
+        wish.usages = vec![KeyUsagePurpose::KeyAgreement]
+    });
+    let about = "a certificate that is not for signatures";
+    case(about, "certificate_usage", &Signer::p384(&agreement));
+    let names = |names: &[&str]| {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        Signer::p384(&with(ca, SENDER, |wish| wish.common_names = Some(names)))
+    };
+    case(
+        "a certificate without a Common Name",
+        "certificate_name",
+        &names(&[]),
+    );
+    let twice = names(&[SENDER, SENDER]);
+    case(
+        "a certificate with the Common Name twice",
+        "certificate_name",
+        &twice,
+    );
+    case(
+        "a Common Name with a space",
+        "certificate_name",
+        &names(&["sender 1"]),
+    );
+    case(
+        "a Common Name that differs in capitals",
+        "other_client",
+        &names(&["Sender_1"]),
+    );
+    let p521 = ca.issue_as(SENDER, &wish(&rcgen::PKCS_ECDSA_P521_SHA512));
+    case("an ECDSA P-521 key", "certificate_key_kind", &Signer::p521(&p521));
+    for (about, expect, from, until) in [
+        (
+            "the certificate ended a second before the session began",
+            "certificate_expired",
+            -60,
+            -1,
+        ),
+        (
+            "the certificate began a second after the session",
+            "certificate_not_yet_valid",
+            1,
+            60,
+        ),
+    ] {
+        let certificate = with(ca, SENDER, |wish| wish.valid = Some((NOW + from, NOW + until)));
+        case(about, expect, &Signer::p384(&certificate));
+    }
+    cases
+}
+
 /// What somebody on the way can do to an honest session.
 fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
-    let (honest, _) = sealed(SENDER, sender, now(), b"honest");
+    // Of a signature whose base64 shows which alphabet it is in.
+    let honest = || sealed(SENDER, sender, now(), b"honest").0;
+    let shows = |of: &Envelope| {
+        let fields = of.fields().unwrap();
+        fields.sender_signature.unwrap().contains(['+', '/'])
+    };
+    let honest = std::iter::repeat_with(honest).find(shows).unwrap();
     let (other_session, _) = sealed(SENDER, sender, now(), b"another session");
     for envelope in [&honest, &other_session] {
         opens("altered sessions", envelope, SENDER, sender, ca.authority());
@@ -212,6 +338,44 @@ fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
                 let mut signature = decode(f.sender_signature.as_deref().unwrap()).unwrap();
                 signature[20] ^= 1;
                 f.sender_signature = Some(encode(&signature).into());
+            }),
+        ),
+        case(
+            "the signature is null",
+            "not_authentic",
+            replaced(&honest, "sender_signature", "null"),
+        ),
+        case(
+            "signature and certificate are null",
+            "unsigned_session",
+            replaced(
+                &replaced(&honest, "sender_signature", "null"),
+                "sender_certificate",
+                "null",
+            ),
+        ),
+        case(
+            "the certificate's fingerprint in capitals",
+            "not_authentic",
+            altered(&honest, |f| {
+                f.sender_certificate = Some(f.sender_certificate.as_ref().unwrap().to_uppercase().into());
+            }),
+        ),
+        case(
+            "a byte behind the signature",
+            "not_authentic",
+            altered(&honest, |f| {
+                let mut signature = decode(f.sender_signature.as_deref().unwrap()).unwrap();
+                signature.push(0);
+                f.sender_signature = Some(encode(&signature).into());
+            }),
+        ),
+        case(
+            "the signature in the alphabet of base64url",
+            "not_authentic",
+            altered(&honest, |f| {
+                let signature = f.sender_signature.as_deref().unwrap();
+                f.sender_signature = Some(signature.replace('+', "-").replace('/', "_").into());
             }),
         ),
         case(

@@ -161,6 +161,7 @@ impl<'a> NewBatch<'a> {
             position: self.position,
             sender: Some(first.sender.to_string()),
             receiver: Some(first.envelope.receiver_client_id.to_string()),
+            route: Some((first.exchange.to_string(), first.routing_key.to_string())),
             sent_time: Some(first.sent_time.to_string()),
             has_suite: first.envelope.has_suite,
             digests: digests.map(|digests| digests.concat()),
@@ -191,9 +192,19 @@ fn judge(same: bool) -> PublishOutcome {
     }
 }
 
-/// Whether a publish is a message that was accepted before, sent again.
+/// Whether a publish is a message that was accepted before, sent again: by the same sender, to the same receiver, by the
+/// same route. To another one it would not come.
 fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
+    let receiver = publish.envelope.receiver_client_id.as_str();
+    let (exchange, routing_key) = (publish.exchange.as_str(), publish.routing_key.as_str());
+    let is_route = |(of, by): &(String, String)| of == exchange && by == routing_key;
     known.batch.sender.as_deref() == Some(publish.sender.as_str())
+        && known
+            .batch
+            .receiver
+            .as_deref()
+            .is_none_or(|known| known == receiver)
+        && known.batch.route.as_ref().is_none_or(is_route)
         && (known.batch.has_suite && publish.envelope.has_suite
             || publish.digest.is_some()
                 && known.batch.digest(known.index) == publish.digest.as_ref().map(<[u8; 32]>::as_slice))
@@ -203,6 +214,9 @@ fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
 /// clients that name a suite don't collide.
 fn is_retry(first: &Publish, second: &Publish) -> bool {
     first.sender == second.sender
+        && first.envelope.receiver_client_id == second.envelope.receiver_client_id
+        && first.exchange == second.exchange
+        && first.routing_key == second.routing_key
         && (first.envelope.has_suite && second.envelope.has_suite
             || first.digest.is_some() && first.digest == second.digest)
 }

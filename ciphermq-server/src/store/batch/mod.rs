@@ -47,9 +47,11 @@ pub(super) struct BatchRow {
     pub(super) stream: String,
     /// The first message's position in it.
     pub(super) position: i64,
-    /// `None` in rows of older servers, like the two below.
+    /// `None` in rows of older servers, like the three below.
     pub(super) sender: Option<String>,
     pub(super) receiver: Option<String>,
+    /// The exchange and the routing key.
+    pub(super) route: Option<(String, String)>,
     pub(super) sent_time: Option<String>,
     pub(super) has_suite: bool,
     /// SHA-256 of each envelope, one after the other; `None` where the suite makes up for it.

@@ -199,6 +199,7 @@ mod tests {
             sender: None,
             receiver: None,
             sent_time: None,
+            route: None,
             has_suite: true,
             digests: None,
             fates: Vec::new(),

@@ -49,7 +49,15 @@ pub(super) async fn change(
             bare,
         } => {
             sealed(connection, SIGNED_KEY, client_id.as_str(), signed).await?;
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), bare).await?;
+            match bare {
+                Some(bare) => sealed(connection, PUBLIC_KEY, client_id.as_str(), bare).await?,
+                None => {
+                    sqlx::query("DELETE FROM public_keys WHERE client_id = $1")
+                        .bind(client_id.as_str())
+                        .execute(connection)
+                        .await?;
+                }
+            }
         }
         Change::Certificate {
             client_id,

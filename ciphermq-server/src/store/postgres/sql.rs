@@ -16,7 +16,7 @@ pub(super) const LOOK_UP: &str = concat!(
      b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
      b.sent_time, b.has_suite, b.digests, ",
     fates!(),
-    " FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY \
+    ", b.exchange_name, b.routing_key FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY \
      AS g (stream, after, first, last, at) \
      LEFT JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position <= g.last \
      AND b.id_position + b.messages > g.first"

@@ -85,6 +85,7 @@ pub(super) async fn look_up(
             sender: row.try_get(7)?,
             receiver: row.try_get(8)?,
             sent_time: row.try_get(9)?,
+            route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
             has_suite: row.try_get(10)?,
             digests: row.try_get(11)?,
             fates: runs(fates).map_err(decode)?,

@@ -46,7 +46,13 @@ pub(super) fn change(
             bare,
         } => {
             sealed(connection, SIGNED_KEY, client_id.as_str(), signed)?;
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), bare)?;
+            match bare {
+                Some(bare) => sealed(connection, PUBLIC_KEY, client_id.as_str(), bare)?,
+                None => {
+                    let forget = "DELETE FROM public_keys WHERE client_id = ?";
+                    connection.execute(forget, [client_id.as_str()])?;
+                }
+            }
         }
         Change::Certificate {
             client_id,

@@ -35,7 +35,7 @@ pub(super) const LOOK_UP: &str = concat!(
      b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
      b.sent_time, b.has_suite, b.digests, ",
     fates!(),
-    " FROM json_each(?) g LEFT JOIN batches b ON b.id_stream = g.value ->> 0 AND b.id_position > g.value ->> 1 \
+    ", b.exchange_name, b.routing_key FROM json_each(?) g LEFT JOIN batches b ON b.id_stream = g.value ->> 0 AND b.id_position > g.value ->> 1 \
      AND b.id_position <= g.value ->> 3 AND b.id_position + b.messages > g.value ->> 2"
 );
 

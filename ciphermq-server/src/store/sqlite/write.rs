@@ -121,6 +121,7 @@ fn look_up(connection: &Connection, ranges: Vec<Range>, ledger: &mut Ledger) -> 
             sender: row.get(7)?,
             receiver: row.get(8)?,
             sent_time: row.get(9)?,
+            route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
             has_suite: row.get(10)?,
             digests: row.get(11)?,
             fates: runs(row.get_ref(12)?.as_str()?).map_err(strange)?,

@@ -66,7 +66,13 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         Change::SignedKey {
             client_id: client("r2"),
             signed: sealed("signed", Some("chacha20-poly1305")),
-            bare: sealed("bare", Some("aes-256-gcm")),
+            bare: Some(sealed("bare", Some("aes-256-gcm"))),
+        },
+        Change::PublicKey(client("r3"), sealed("forgotten", None)),
+        Change::SignedKey {
+            client_id: client("r3"),
+            signed: sealed("signed", None),
+            bare: None,
         },
     ];
     commit(
@@ -121,7 +127,12 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         Some(sealed("new", Some("aes-256-gcm")))
     );
     assert_eq!(reader.public_key(&client("s")).await.unwrap(), None);
-    // A signed key brings its bare key with it.
+    // A signed key brings its bare key with it, or takes it away.
+    assert_eq!(reader.public_key(&client("r3")).await.unwrap(), None);
+    assert_eq!(
+        reader.signed_key(&client("r3")).await.unwrap(),
+        Some(sealed("signed", None))
+    );
     assert_eq!(
         reader.public_key(&client("r2")).await.unwrap(),
         Some(sealed("bare", Some("aes-256-gcm")))
@@ -310,6 +321,15 @@ async fn the_same_id_again(database: &Database) {
     let given = |sender: &str, id: &str, suite: bool, payload: &str| {
         publish(sender, &[queue], envelope(id, "r", suite, payload))
     };
+    let by = |publish: Arc<Publish>, exchange: &str, routing_key: &str| {
+        let exchange = ExchangeName::new(exchange).unwrap();
+        let routing_key = RoutingKey::new(routing_key).unwrap();
+        Arc::new(Publish {
+            exchange,
+            routing_key,
+            ..Arc::unwrap_or_clone(publish)
+        })
+    };
     // (what stands there, what comes, what becomes of it)
     let cases: Vec<(Arc<Publish>, Arc<Publish>, PublishOutcome)> = vec![
         (
@@ -352,10 +372,29 @@ async fn the_same_id_again(database: &Database) {
             given("x", "id", false, "AAAA"),
             IdInUse,
         ),
+        // By another route, or to another receiver, it would not come.
+        (
+            given("s", "id", true, "AAAA"),
+            by(given("s", "id", true, "AAAA"), "e2", "k"),
+            IdInUse,
+        ),
+        (
+            given("s", "id", false, "AAAA"),
+            by(given("s", "id", false, "AAAA"), "e", "k2"),
+            IdInUse,
+        ),
+        (
+            given("s", "id", true, "AAAA"),
+            publish("s", &[queue], envelope("id", "r2", true, "AAAA")),
+            IdInUse,
+        ),
     ];
-    let renamed = |publish: &Publish, id: &str| {
-        let payload = publish.envelope.fields().unwrap().ciphertext.into_owned();
-        given(publish.sender.as_str(), id, publish.envelope.has_suite, &payload)
+    let renamed = |of: &Publish, id: &str| {
+        let fields = of.envelope.fields().unwrap();
+        let (receiver, payload) = (&fields.receiver_client_id, &fields.ciphertext);
+        let envelope = envelope(id, receiver, of.envelope.has_suite, payload);
+        let sealed = publish(of.sender.as_str(), &[queue], envelope);
+        by(sealed, of.exchange.as_str(), of.routing_key.as_str())
     };
     for (number, (first, second, expected)) in cases.iter().enumerate() {
         // In one transaction, with others around them; twice.

@@ -29,6 +29,7 @@ fn batch(fates: Vec<Run>) -> BatchRow {
         sender: Some("s".to_owned()),
         receiver: Some("r".to_owned()),
         sent_time: Some(time(10).to_string()),
+        route: None,
         has_suite: true,
         digests: None,
         fates,

@@ -1,0 +1,119 @@
+//! JSON objects that read one way only.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// A JSON object in which no key stands twice, its values as they stand in the text.
+///
+/// Two readers of an object with a key that stands twice may take another value each: who signs it, and who believes it.
+/// Values are read when they are asked for, objects among them as objects of their own.
+#[derive(Debug)]
+pub struct Object<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'a> Object<'a> {
+    /// Reads an object.
+    ///
+    /// # Errors
+    ///
+    /// If it is something else, or a key stands twice, however it is escaped.
+    pub fn parse(json: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// Its keys, sorted, unescaped.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|key| &**key)
+    }
+
+    /// The value of a key, read as what is wanted; `null` is a value.
+    ///
+    /// # Errors
+    ///
+    /// If the key is missing, or its value is something else. The error names the key.
+    pub fn get<T: Deserialize<'a>>(&self, key: &'static str) -> Result<T, serde_json::Error> {
+        let value = self
+            .0
+            .get(key)
+            .ok_or_else(|| serde_json::Error::missing_field(key))?;
+        serde_json::from_str(value.get())
+            .map_err(|error| serde_json::Error::custom(format_args!("`{key}`: {error}")))
+    }
+}
+
+impl<'a> Deserialize<'a> for Object<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'a> Visitor<'a> for ObjectVisitor {
+            type Value = Object<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
+                let mut values = BTreeMap::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    let value: &RawValue = map.next_value()?;
+                    if values.contains_key(&key) {
+                        let key = key.escape_debug();
+                        return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
+                    }
+                    values.insert(key, value);
+                }
+                Ok(Object(values))
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+/// A key that borrows from the text where nothing is escaped.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_what_is_asked_for() {
+        let object =
+            Object::parse(r#"{"n":18446744073709551615,"t":"x","list":[{"a":1}],"null":null}"#).unwrap();
+        assert_eq!(object.get::<u64>("n").unwrap(), u64::MAX);
+        assert_eq!(object.get::<String>("t").unwrap(), "x");
+        let list: Vec<Object<'_>> = object.get("list").unwrap();
+        assert_eq!(list[0].get::<u64>("a").unwrap(), 1);
+        assert_eq!(object.get::<Option<u64>>("null").unwrap(), None);
+        assert_eq!(object.keys().collect::<Vec<_>>(), ["list", "n", "null", "t"]);
+        for (key, error) in [("missing", "missing field `missing`"), ("t", "`t`: invalid type")] {
+            let told = object.get::<u64>(key).unwrap_err().to_string();
+            assert!(told.starts_with(error), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_reads_two_ways_is_no_object() {
+        for json in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"a":null,"b":1,"a":null}"#,
+            r#"[["a",1]]"#,
+            "null",
+            "{} {}",
+            "{",
+            "",
+        ] {
+            assert!(Object::parse(json).is_err(), "{json}");
+        }
+        // The object inside is one of its own.
+        let object = Object::parse(r#"{"a":{"b":1,"b":2}}"#).unwrap();
+        assert!(object.get::<Object<'_>>("a").is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! Counts that clients ask for. What is larger than any server's limit is cut to it, however large it is.
+
+use std::num::NonZeroU32;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// A number in decimal digits, from 1 on; one that does not fit is the largest that does.
+pub(crate) fn parse(text: &str) -> Option<NonZeroU32> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let significant = text.trim_start_matches('0');
+    if significant.is_empty() {
+        return None;
+    }
+    Some(significant.parse().unwrap_or(NonZeroU32::MAX))
+}
+
+/// The same of a JSON number, from 0 on, that may be left out.
+pub(crate) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    // Integers above 64 bits are read as floating point.
+    let is_huge = || {
+        number
+            .as_f64()
+            .is_some_and(|number| number >= 18_446_744_073_709_551_616.0)
+    };
+    match number.as_u64() {
+        Some(number) => Ok(Some(u32::try_from(number).unwrap_or(u32::MAX))),
+        None if is_huge() => Ok(Some(u32::MAX)),
+        None => Err(D::Error::custom(format_args!(
+            "`{number}` is no number from 0 on"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_the_largest() {
+        for (text, number) in [
+            ("1", 1),
+            ("0000000000000000000007", 7),
+            ("4294967295", u32::MAX),
+            ("4294967296", u32::MAX),
+            ("18446744073709551616", u32::MAX),
+            (&"9".repeat(1000), u32::MAX),
+        ] {
+            assert_eq!(parse(text).map(NonZeroU32::get), Some(number), "{text}");
+        }
+        for text in ["", "0", "000", "-1", "+1", "1.0", "1e3", " 1", "1 ", "x", "٣"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_numbers_too() {
+        fn read(text: &str) -> Option<Option<u32>> {
+            deserialize(&mut serde_json::Deserializer::from_str(text)).ok()
+        }
+        assert_eq!(read("null"), Some(None));
+        assert_eq!(read("0"), Some(Some(0)));
+        for text in [
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            &"9".repeat(100),
+        ] {
+            assert_eq!(read(text), Some(Some(u32::MAX)), "{text}");
+        }
+        for text in ["-1", "1.5", "1.0", "\"1\"", "[]"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}
