@@ -260,7 +260,8 @@ impl Settings {
         let mut builder = Client::builder(&self.server)
             .program(concat!("ciphermq-cli ", env!("CARGO_PKG_VERSION")))
             .ca_file(&self.ca)
-            .identity_files(&self.cert, &self.key);
+            .identity_files(&self.cert, &self.key)
+            .announcements_in(self.keys_folder());
         if let Some(name) = &self.server_name {
             builder = builder.server_name(name);
         }
@@ -312,6 +313,11 @@ impl Settings {
             files.add_keys_in(folder);
         }
         files
+    }
+
+    /// Where the private keys are, and where it belongs what was announced of them.
+    fn keys_folder(&self) -> &Path {
+        parent(&self.private_keys.0)
     }
 
     /// Where the certificates are, and where a record of receivers' public keys belongs.

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::connector::{Connector, Destination, Pem, tls};
 use crate::driver::{Retry, Settings};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::keys::{KeyDirectory, Pins};
+use crate::keys::{Announcements, KeyDirectory, Pins};
 
 /// The port that is taken when an address names none.
 pub const DEFAULT_PORT: u16 = 5672;
@@ -27,6 +27,7 @@ pub const DEFAULT_PORT: u16 = 5672;
 /// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 tries of 10 s |
 /// | [`key_ttl`](Self::key_ttl) | 5 minutes |
 /// | [`pins_in`](Self::pins_in) | in memory |
+/// | [`announcements_in`](Self::announcements_in) | in memory |
 /// | [`max_reply_bytes`](Self::max_reply_bytes) | 64 MiB |
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
@@ -38,6 +39,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     key_ttl: Duration,
     pins: Option<PathBuf>,
+    announcements: Option<PathBuf>,
     ping_interval: Duration,
     stall_timeout: Duration,
     backoff: Backoff,
@@ -56,6 +58,7 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(10),
             key_ttl: Duration::from_secs(5 * 60),
             pins: None,
+            announcements: None,
             ping_interval: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(15 * 60),
             backoff: Backoff::default(),
@@ -205,6 +208,18 @@ impl ClientBuilder {
         }
     }
 
+    /// Where it is remembered what this client has announced of its own keys, `<client>_announced.json`, for its owner
+    /// alone: each new signed key is then above all that it ever signed, whatever the server's database and the clock
+    /// say. Beside its private keys is a good place. Default: remembered in memory, as long as the client lives. The
+    /// folder must exist.
+    #[must_use]
+    pub fn announcements_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            announcements: Some(folder.into()),
+            ..self
+        }
+    }
+
     /// The longest line that is taken from the server, in bytes: a bound on the memory that a server can
     /// make this client spend on one message.
     #[must_use]
@@ -278,6 +293,7 @@ impl ClientBuilder {
         };
         let keys = KeyDirectory::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
         let identity = credentials.identity.map(Arc::new);
-        Client::start(Arc::new(connector), settings, identity, keys).await
+        let announcements = Announcements::new(self.announcements);
+        Client::start(Arc::new(connector), settings, identity, keys, announcements).await
     }
 }

@@ -17,7 +17,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::driver::{self, Handle, Settings, Setup};
 use crate::error::{AckError, ConnectError, RequestError, RequestErrorKind};
 use crate::event::Events;
-use crate::keys::{self, AnnounceError, KeyDirectory, PinsError};
+use crate::keys::{self, AnnounceError, Announcements, Announcer, KeyDirectory, PinsError, Registration};
 use crate::publisher::PublisherBuilder;
 
 /// A connection to the server. Cheap to clone; clones share the connection.
@@ -42,6 +42,7 @@ pub(crate) struct Inner {
     /// `None` if this client's certificate cannot sign for others.
     pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) keys: KeyDirectory,
+    pub(crate) announcer: Announcer,
 }
 
 /// What is known of the connection that stands, or stood last.
@@ -101,9 +102,12 @@ impl Client {
         settings: Settings,
         identity: Option<Arc<Identity>>,
         keys: KeyDirectory,
+        announcements: Announcements,
     ) -> Result<Self, ConnectError> {
         let handle = driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
         let id = connector.client_id.clone();
+        let authority = keys.authority().clone();
+        let announcer = Announcer::new(id.clone(), identity.clone(), authority, announcements);
         Ok(Self {
             inner: Arc::new(Inner {
                 connector,
@@ -112,6 +116,7 @@ impl Client {
                 id,
                 identity,
                 keys,
+                announcer,
             }),
         })
     }
@@ -271,20 +276,35 @@ impl Client {
     }
 
     /// Signs the keyring's public keys with this client's certificate and registers them, so that others can send to
-    /// it. If the server has the same keys, signed and good for long enough, nothing is signed anew. A client whose
-    /// certificate cannot sign (an RSA key) registers the bare X25519 key, which senders refuse unless they were told
-    /// otherwise. The signed key that was registered, if it was.
+    /// it. A client whose certificate cannot sign (an RSA key) registers the bare X25519 key, which senders refuse unless
+    /// they were told otherwise. The signed key that was registered, if it was.
     ///
     /// # Errors
     ///
-    /// [`AnnounceError`] if the server did not answer, or the certificate has expired.
+    /// As for [`Client::announce`].
     pub async fn register_keys(&self, keyring: &Keyring) -> Result<Option<String>, AnnounceError> {
-        let announcement = keys::announcement(self, keyring).await?;
-        match &announcement {
-            Some(signed_key) => self.register_signed_key(signed_key).await?,
-            None => self.register_public_key(keyring.newest().public_key()).await?,
-        }
-        Ok(announcement)
+        Ok(self.announce(keyring, None).await?.signed_key)
+    }
+
+    /// Signs the keyring's public keys and registers them, as [`Client::register_keys`] does, and tells more.
+    ///
+    /// They are signed anew every time, with an epoch above all that this client ever signed: as the server says, as it
+    /// is remembered here ([`announcements_in`](crate::ClientBuilder::announcements_in)), and above `above`, if somebody
+    /// knows better than both. It is done when the server hands them out, and a sender would take them.
+    ///
+    /// # Errors
+    ///
+    /// [`AnnounceError`] if the server did not answer, or has keys that this client did not sign; if the certificate cannot
+    /// sign, is not valid by this machine's clock, or not of this client's authority.
+    pub async fn announce(
+        &self,
+        keyring: &Keyring,
+        above: Option<u64>,
+    ) -> Result<Registration, AnnounceError> {
+        self.inner
+            .announcer
+            .announce(&self.inner.handle, keyring, above)
+            .await
     }
 
     /// Asks for the signed keys of `client` and verifies them against this client's certificate authority, as a
@@ -308,8 +328,11 @@ impl Client {
     /// # Errors
     ///
     /// What is wrong, as a publisher would say it.
-    pub fn check_pin(&self, client: &ClientId, keys: Option<&VerifiedKeys>) -> Result<(), PinsError> {
-        keys.map_or(Ok(()), |keys| self.inner.keys.check_pin(client, &keys.pin()))
+    pub async fn check_pin(&self, client: &ClientId, keys: Option<&VerifiedKeys>) -> Result<(), PinsError> {
+        match keys {
+            Some(keys) => self.inner.keys.check_pin(client, &keys.pin()).await,
+            None => Ok(()),
+        }
     }
 
     /// Who names clients for this one: the certificate authority that it was given.
@@ -324,13 +347,7 @@ impl Client {
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn register_signed_key(&self, signed_key: &str) -> Result<(), RequestError> {
-        let command = Command::RegisterSignedKey {
-            signed_key: signed_key.to_owned(),
-        };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::PublicKeyRegistered).then_some(())
-        })
-        .await
+        keys::register_signed(&self.inner.handle, signed_key).await
     }
 
     /// Asks for the signed keys of `client`, as they are, **not verified**; `None` if it has registered none.
@@ -339,17 +356,7 @@ impl Client {
     ///
     /// [`RequestError`] if the server did not answer.
     pub async fn signed_key(&self, client: &ClientId) -> Result<Option<String>, RequestError> {
-        self.expect(
-            Command::GetSignedKey {
-                client_id: client.clone(),
-            },
-            |reply| match reply {
-                Reply::SignedKey(key) => Some(Some(key)),
-                Reply::PublicKeyNotFound => Some(None),
-                _ => None,
-            },
-        )
-        .await
+        keys::signed_key_of(&self.inner.handle, client).await
     }
 
     /// Asks for a certificate chain that `client` has connected with, **not verified**: base64 of DER each, its

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::error::ConnectError;
+use crate::keys::{AnnounceError, Registration};
 
 /// How many events a slow listener may be behind before it misses the oldest.
 pub(crate) const BACKLOG: usize = 64;
@@ -31,6 +32,17 @@ pub enum Event {
     ConnectFailed {
         /// Why.
         reason: ConnectError,
+    },
+    /// The server had no keys of this client, or older ones, or they were about to run out: they were registered again.
+    KeysAnnounced {
+        /// What the server hands out now.
+        registration: Registration,
+    },
+    /// This client's keys are not registered as they should be, so that others cannot send to it, or send for older
+    /// keys. It is tried again.
+    KeysNotAnnounced {
+        /// Why.
+        reason: AnnounceError,
     },
     /// The connection was closed by its owner. Nothing follows.
     Closed,

@@ -19,6 +19,7 @@ pub(crate) mod verify_key;
 
 use std::future::Future;
 
+use ciphermq_client::keys::Registration;
 use ciphermq_client::{Event, Events};
 
 use crate::args::Command;
@@ -63,6 +64,15 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     result
 }
 
+/// Warns if it is not remembered here what was announced.
+fn tell_unrecorded(registration: &Registration, console: &Console) {
+    if let Some(reason) = &registration.not_recorded {
+        console.warn(format_args!(
+            "{reason}. If the server's database is set back, and this machine's clock too, senders may refuse the next keys"
+        ));
+    }
+}
+
 /// Tells people what happens to a connection, until it is closed for good.
 fn tell_events(mut events: Events, console: Console) {
     tokio::spawn(async move {
@@ -79,6 +89,17 @@ fn tell_events(mut events: Events, console: Console) {
                     ));
                 }
                 Event::Connected if was_lost => console.say("Connected again"),
+                Event::KeysAnnounced { registration } => {
+                    console.say(format_args!(
+                        "Public keys registered again, epoch {}",
+                        registration.epoch.unwrap_or_default()
+                    ));
+                    tell_unrecorded(registration, &console);
+                }
+                Event::KeysNotAnnounced { reason } => console.warn(format_args!(
+                    "The public keys are not registered as they should be: {reason}. {}",
+                    reason.advice()
+                )),
                 _ => {}
             }
             was_lost |= matches!(event, Event::Disconnected { .. });

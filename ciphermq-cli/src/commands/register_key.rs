@@ -1,14 +1,20 @@
 //! `register-key`: stores this client's public key on the server, so that others can send to it.
 
+use ciphermq_client::keys;
+
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
 /// Sign this client's public key and register it with the server
 ///
-/// `receive` does the same; this is for receivers that are to get messages before they first run.
+/// `receive` does the same; this is for receivers that are to get messages before they first run, and for new keys. The keys
+/// are signed anew, above all that this client has ever signed, so that senders take them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Sign above this epoch: for a receiver that has lost its record of what it signed. The sender's error names it
+    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(..=keys::HIGHEST_ABOVE))]
+    above: Option<u64>,
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
@@ -19,12 +25,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let settings = args.connection.resolve(Identity::Receiver, args.private_key)?;
     let keyring = settings.keyring()?;
     let client = settings.connect().await?;
-    let signed = client.register_keys(&keyring).await.map_err(|error| {
-        Failure::new(
-            format!("The key was not registered: {error}."),
-            "Check that the server runs, and that the certificate is valid.",
-        )
-    })?;
+    let registration = client
+        .announce(&keyring, args.above)
+        .await
+        .map_err(|error| Failure::new(format!("The key was not registered: {error}."), error.advice()))?;
     for key in keyring.recipient_keys() {
         console.say(format_args!(
             "Public key of {} registered, key id {}, suite {}",
@@ -33,7 +37,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             key.suite()
         ));
     }
-    if signed.is_none() {
+    super::tell_unrecorded(&registration, &console);
+    if let Some(epoch) = registration.epoch {
+        console.say(format_args!("Signed with the epoch {epoch}"));
+    } else {
         console.warn("The key is not signed, as this certificate's key cannot sign: senders refuse it unless they are told otherwise");
     }
     client.close().await;

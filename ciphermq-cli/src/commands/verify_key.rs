@@ -1,6 +1,6 @@
 //! `verify-key`: whether a receiver's key is to be trusted, and why.
 
-use ciphermq_client::ClientId;
+use ciphermq_client::{ClientId, keys};
 
 use super::get_key::no_key;
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
@@ -26,10 +26,12 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let client = settings.connect().await?;
     let verified = client.verified_keys(&args.client).await?;
     let is_bare = verified.is_none() && client.public_key(&args.client).await?.is_some();
-    let pinned = client.check_pin(
-        &args.client,
-        verified.as_ref().and_then(|verified| verified.as_ref().ok()),
-    );
+    let pinned = client
+        .check_pin(
+            &args.client,
+            verified.as_ref().and_then(|verified| verified.as_ref().ok()),
+        )
+        .await;
     client.close().await;
     let name = &args.client;
     let verified = match verified {
@@ -45,7 +47,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         Some(Err(error)) => {
             return Err(Failure::new(
                 format!("The key of {name} is not to be trusted: {error}."),
-                "Check the clock, and that both sides use the same certificate authority. If they do, somebody may be handing out keys of their own.",
+                keys::distrust_advice(name, &error),
             ));
         }
         Some(Ok(verified)) => verified,
@@ -77,7 +79,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     if let Err(error) = pinned {
         return Err(Failure::new(
             format!("The key of {name} is {name}'s, but: {error}."),
-            "The server may have been set back to an older state: start the receiver again, and it registers its key anew.",
+            error.advice(name),
         ));
     }
     console.say(format_args!("The key of {name} is {name}'s"));

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::dedup::{Deduplication, InMemory};
 use crate::driver::{self, Setup};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::keys::{self, AnnounceError};
+use crate::keys::{self, AnnounceError, Announced};
 
 /// Describes a consumer. Made by [`Client::consumer`].
 pub struct ConsumerBuilder {
@@ -55,8 +55,9 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Signs the keyring's public keys with this client's certificate and registers them whenever the consumer
-    /// connects ([`Client::register_keys`]). Default: no.
+    /// Signs the keyring's public keys with this client's certificate, registers them ([`Client::announce`]), and sees to
+    /// it that the server hands them out for as long as the consumer runs: when it connects again, and before they run
+    /// out ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)). Default: no.
     #[must_use]
     pub fn register_key(self, register: bool) -> Self {
         Self { register, ..self }
@@ -149,15 +150,18 @@ impl ConsumerBuilder {
             .advise("Give it 1 to 255 printable characters without spaces, such as a UUID.")
         })?;
         let mut commands = Vec::new();
+        let mut registration = None;
         if self.register {
-            let announced = keys::announcement(&self.client, &keyring).await;
-            commands.push(match announced.map_err(not_announced)? {
-                Some(signed_key) => Command::RegisterSignedKey { signed_key },
-                None => Command::RegisterPublicKey {
+            let registered = self.client.announce(&keyring, None).await;
+            let registered = registered.map_err(not_announced)?;
+            if registered.signed_key.is_none() {
+                // On every connection: the server may have another database then.
+                commands.push(Command::RegisterPublicKey {
                     client_id: None,
                     key: keyring.newest().public_key().to_base64(),
-                },
-            });
+                });
+            }
+            registration = Some(registered);
         }
         if !self.bindings.is_empty() {
             commands.push(Command::DeclareQueue {
@@ -192,17 +196,31 @@ impl ConsumerBuilder {
         )
         .await?;
         let receiver = self.client.id().clone();
+        if let Some(announced) = registration.as_ref().and_then(Announced::of) {
+            let announcer = inner.announcer.clone();
+            keys::keep(
+                handle.clone(),
+                handle.events(),
+                announcer,
+                keyring.clone(),
+                announced,
+            );
+        }
         let opener = Opener::new(receiver, keyring, inner.keys.authority().clone(), self.policy);
-        Ok(Consumer::new(self.queue, opener, handle, inbox, self.dedup))
+        Ok(Consumer::new(
+            self.queue,
+            opener,
+            handle,
+            inbox,
+            self.dedup,
+            registration,
+        ))
     }
 }
 
 fn not_announced(error: AnnounceError) -> ConnectError {
     let what = format!("The public keys could not be registered: {error}.");
-    let advice = match &error {
-        AnnounceError::Sign(_) => "Give the receiver a certificate that is valid.",
-        _ => "See that the server runs, then start the receiver again.",
-    };
+    let advice = error.advice();
     let kind = match &error {
         AnnounceError::Request(error) if error.is_retryable() => ConnectErrorKind::Unavailable,
         AnnounceError::Request(_) => ConnectErrorKind::Rejected,

@@ -64,6 +64,7 @@ use crate::client::Connection;
 use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{AckItem, Handle};
 use crate::event::Events;
+use crate::keys::Registration;
 
 /// After so many messages that were left out the task lets others run.
 const YIELD_AFTER: usize = 64;
@@ -82,6 +83,7 @@ pub struct Consumer {
     /// A sender's certificate that is being asked for. What was delivered after its message waits for it.
     lookup: Option<Lookup>,
     shared: Arc<Shared>,
+    registration: Option<Registration>,
 }
 
 /// What a consumer and its messages have in common.
@@ -108,6 +110,7 @@ impl Consumer {
         handle: Handle,
         inbox: Arc<Inbox>,
         dedup: Box<dyn Deduplication>,
+        registration: Option<Registration>,
     ) -> Self {
         let shared = Shared {
             handle,
@@ -121,6 +124,7 @@ impl Consumer {
             reader: EnvelopeReader::default(),
             lookup: None,
             shared: Arc::new(shared),
+            registration,
         }
     }
 
@@ -184,6 +188,12 @@ impl Consumer {
     #[must_use]
     pub fn client_id(&self) -> ClientId {
         self.shared.handle.connection().server.client_id.clone()
+    }
+
+    /// What became of this client's keys when the consumer started, if it was to register them.
+    #[must_use]
+    pub fn registration(&self) -> Option<&Registration> {
+        self.registration.as_ref()
     }
 
     /// The connection that stands, or stood last.

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     is_ending: AtomicBool,
     /// Never read; new listeners are made from it.
     events: broadcast::Receiver<Event>,
+    /// For events that do not come from the driver. Weak: the channel ends with the driver.
+    teller: broadcast::WeakSender<Event>,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +58,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(connection: Connection, events: broadcast::Receiver<Event>) -> Self {
+    pub(crate) fn new(
+        connection: Connection,
+        events: broadcast::Receiver<Event>,
+        teller: broadcast::WeakSender<Event>,
+    ) -> Self {
         Self {
             connection: Mutex::new(Arc::new(connection)),
             loss: Mutex::default(),
@@ -64,6 +70,7 @@ impl Shared {
             wake: Notify::new(),
             is_ending: AtomicBool::new(false),
             events,
+            teller,
         }
     }
 
@@ -104,6 +111,14 @@ impl Handle {
 
     pub(crate) fn connection(&self) -> Arc<Connection> {
         lock(&self.shared.connection).clone()
+    }
+
+    /// Tells an event that does not come from the driver.
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(events) = self.shared.teller.upgrade() {
+            // Fails if nobody listens.
+            let _ = events.send(event);
+        }
     }
 
     pub(crate) fn events(&self) -> Events {

@@ -95,8 +95,6 @@ fn check(command: &str, reply: &Reply) -> Result<(), ConnectError> {
         | Reply::QueueBound
         | Reply::PublicKeyRegistered
         | Reply::Subscribed => Ok(()),
-        // Another instance of this client has registered later keys: they count, whatever they are.
-        Reply::Error(error) if error.code == Some(ErrorCode::StaleKey) => Ok(()),
         Reply::Error(error) => Err(refused(command, error.code, &error.to_string())),
         other => Err(refused(command, None, &format!("{other:?}"))),
     }

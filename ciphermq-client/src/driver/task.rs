@@ -50,7 +50,11 @@ pub(crate) async fn start(
     let first = establish(&connector, &settings, &setup).await?;
     let (events, listener) = broadcast::channel(event::BACKLOG);
     let (sender, ops) = mpsc::channel(OPS);
-    let shared = Arc::new(Shared::new(first.connection.clone(), listener));
+    let shared = Arc::new(Shared::new(
+        first.connection.clone(),
+        listener,
+        events.downgrade(),
+    ));
     let handle = Handle::new(sender, settings.retry, shared.clone());
     let machine = Machine::new(&settings, inbox, Instant::now());
     let task = Task {

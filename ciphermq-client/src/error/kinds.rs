@@ -78,6 +78,8 @@ kinds! {
         BadArgument: Caller, retryable: false;
         /// What the server would not have let pass, or what it sent, is no valid key or certificate.
         BadKey: Peer, retryable: false;
+        /// The server has a signed key of this client with a higher epoch.
+        StaleKey: Peer, retryable: false;
         /// The command would be longer than the longest line that the server takes.
         TooLarge: Caller, retryable: false;
         /// The server does not know the command.
@@ -182,7 +184,8 @@ impl OperationKind for RequestErrorKind {
         match code {
             Some(ErrorCode::NotFound | ErrorCode::NoRoute) => Self::NotFound,
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
-            Some(ErrorCode::BadKey | ErrorCode::StaleKey) => Self::BadKey,
+            Some(ErrorCode::BadKey) => Self::BadKey,
+            Some(ErrorCode::StaleKey) => Self::StaleKey,
             Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => Self::BadArgument,
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
             Some(

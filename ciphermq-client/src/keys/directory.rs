@@ -50,8 +50,8 @@ impl KeyDirectory {
     }
 
     /// Whether keys may follow those that were believed of a client before.
-    pub(crate) fn check_pin(&self, client: &ClientId, offered: &Pin) -> Result<(), PinsError> {
-        self.pins.check(client, offered)
+    pub(crate) async fn check_pin(&self, client: &ClientId, offered: &Pin) -> Result<(), PinsError> {
+        self.pins.check(client, offered).await.map(drop)
     }
 
     /// Who names clients.
@@ -134,10 +134,10 @@ pub(crate) async fn receiver_key(
             (bare.into(), Pin::unsigned(&bare), false)
         }
     };
-    // A small file, and seldom.
     directory
         .pins
         .accept(receiver, &pin)
+        .await
         .map_err(|error| not_pinned(receiver, &error))?;
     let key = ReceiverKey { key, is_signed };
     directory.insert(receiver.clone(), key.clone(), Instant::now());
@@ -175,38 +175,44 @@ fn not_signed(receiver: &ClientId) -> PublishError {
 }
 
 fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> PublishError {
-    use signed_key::SignedKeyError::{Certificate, Expired};
-    let advice = match error {
-        Expired(_) | Certificate(ciphermq_crypto::identity::CertificateError::Expired(_)) => {
-            format!(
-                "Start the receiver `{receiver}` again, with a certificate that is valid: it signs its key anew."
-            )
-        }
-        _ => format!(
-            "Check the clock, and that both sides use the same certificate authority. If they do, somebody may be handing out keys of their own: look at `ciphermq-cli verify-key {receiver}`."
-        ),
-    };
     PublishError::new(
         PublishErrorKind::KeyNotTrusted,
         format!("The public key of `{receiver}` is not to be trusted: {error}. Nothing was sent."),
     )
-    .advise(advice)
+    .advise(distrust_advice(receiver, error))
     .caused_by(error.clone())
 }
 
-fn not_pinned(receiver: &ClientId, error: &PinsError) -> PublishError {
-    let advice = match error {
-        PinsError::Refused(_) => format!(
-            "The server may have been set back to an older state: start the receiver `{receiver}` again, and it registers its key anew. If that does not help, somebody may be handing out old keys. Who knows why the key changed may remove the record of it, `{receiver}_public.pin.json` beside --ca or in the folder of --pins."
+/// What to do about a signed key that is not to be trusted, for somebody who sends to `receiver`.
+#[must_use]
+pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) -> String {
+    use ciphermq_crypto::identity::CertificateError;
+    use signed_key::SignedKeyError::{Certificate, Expired, NotYetValid};
+    let anew = format!(
+        "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as `{receiver}`: it signs its key anew"
+    );
+    match error {
+        Expired(_) | Certificate(CertificateError::Expired(_)) => format!(
+            "Start the receiver `{receiver}` again, with a certificate that is valid: it signs its key anew. If that does not help, check this machine's clock."
         ),
-        PinsError::Unreadable { .. } => "Check that you may read it. If it is damaged, restore it from a backup: without it an older key could be handed out unnoticed. Another folder is chosen with --pins.".to_owned(),
-        PinsError::Unwritable(_) => "It is kept which keys of receivers were believed, beside --ca by default. Check that the folder is there and that you may write to it, or choose another one with --pins.".to_owned(),
-    };
+        NotYetValid(_) => format!(
+            "Check this machine's clock. If it is right, the receiver's was ahead when it signed: set it right, then {anew}."
+        ),
+        Certificate(CertificateError::NotYetValid(_)) => format!(
+            "Check this machine's clock. If it is right, the receiver's certificate is for later: give it one that is valid now, then {anew}."
+        ),
+        _ => format!(
+            "Check the clock, and that both sides use the same certificate authority. If they do, somebody may be handing out keys of their own: look at `ciphermq-cli verify-key {receiver}`."
+        ),
+    }
+}
+
+fn not_pinned(receiver: &ClientId, error: &PinsError) -> PublishError {
     PublishError::new(
         PublishErrorKind::KeyNotTrusted,
         format!("The public key of `{receiver}` is not used: {error}. Nothing was sent."),
     )
-    .advise(advice)
+    .advise(error.advice(receiver))
 }
 
 #[cfg(test)]

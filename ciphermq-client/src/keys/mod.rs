@@ -6,11 +6,18 @@
 //!
 //! - `directory`: asking, verifying, remembering for a while
 //! - `announce`: this client's own keys, signed and registered
+//! - `announced`: what was announced before, so that epochs grow
+//! - `keeper`: keeps them announced while a consumer runs
 //! - `pins`: what was believed before
+//! - `names`, `lock`: the files of clients, and their folder's lock
 //! - [`write_record`]: which key was used, for people
 
 mod announce;
+mod announced;
 mod directory;
+mod keeper;
+mod lock;
+mod names;
 mod pins;
 mod record;
 
@@ -21,10 +28,15 @@ pub use ciphermq_files::FileError;
 
 pub use ciphermq_crypto::identity::certificates;
 
-pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError};
+pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
+pub use announced::{HIGHEST_ABOVE, NotRecorded};
+pub use directory::distrust_advice;
+pub use lock::LockError;
 pub use pins::PinsError;
 pub use record::{RecordError, UnfitForFile, record_path, write_record};
 
-pub(crate) use announce::announcement;
+pub(crate) use announce::{Announcer, register_signed, signed_key_of};
+pub(crate) use announced::{Announced, Announcements};
 pub(crate) use directory::{KeyDirectory, ReceiverKey, receiver_key};
+pub(crate) use keeper::keep;
 pub(crate) use pins::Pins;

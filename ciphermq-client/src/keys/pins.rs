@@ -2,23 +2,35 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use ciphermq_crypto::{Fingerprint, Pin, PinError};
+use ciphermq_crypto::{Pin, PinError};
 use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
+use tokio::time::timeout;
 
-/// Longer names than this become their hash: file systems take 255 bytes.
-const MAX_NAME_BYTES: usize = 200;
+use super::announced::HIGHEST_ABOVE;
+use super::lock::{FolderLock, LockError, PATIENCE};
+use super::names::{client_file, former_client_file};
+
+/// What follows the receiver's name in the name of its pin's file.
+const END: &str = "_public.pin.json";
+/// More than any pin has.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The pins of all receivers that were sent to: in memory, or a file each in a folder,
 /// `<receiver>_public.pin.json`, beside the record of the key itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Pins {
-    Memory(Mutex<HashMap<ClientId, Pin>>),
-    Folder(PathBuf),
+    Memory(Arc<Mutex<HashMap<ClientId, Pin>>>),
+    Folder {
+        folder: PathBuf,
+        /// Of the tasks of this process one waits for the folder's lock; the others wait here, and block no thread.
+        turn: Arc<tokio::sync::Mutex<()>>,
+    },
 }
 
 /// Why a key is not taken after what was believed before, or what was believed cannot be found out.
@@ -26,8 +38,13 @@ pub(crate) enum Pins {
 #[non_exhaustive]
 pub enum PinsError {
     /// It must not follow what is pinned.
-    #[error(transparent)]
-    Refused(#[from] PinError),
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: PinError,
+        /// The file with the pin, if it is kept in one.
+        pin: Option<PathBuf>,
+    },
     /// The pin cannot be read.
     #[error("the record of the receiver's key, {}, cannot be read: {source}", path.display())]
     Unreadable {
@@ -39,72 +56,185 @@ pub enum PinsError {
     /// The pin cannot be written.
     #[error(transparent)]
     Unwritable(#[from] FileError),
+    /// Another process may be about to change the pin.
+    #[error("which keys were believed before is not known: {0}")]
+    Locked(#[from] LockError),
 }
 
 ciphermq_protocol::debug_as_report!(PinsError);
 
-impl Pins {
-    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        folder.map_or_else(|| Self::Memory(Mutex::default()), Self::Folder)
-    }
-
-    /// Pins what is offered, if it may follow what is pinned.
-    pub(crate) fn accept(&self, receiver: &ClientId, offered: &Pin) -> Result<(), PinsError> {
+impl PinsError {
+    /// What to do, for somebody who sends to `receiver`.
+    #[must_use]
+    pub fn advice(&self, receiver: &ClientId) -> String {
         match self {
-            Self::Memory(pins) => {
-                let mut pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
-                Pin::accept(pins.get(receiver), offered)?;
-                pins.insert(receiver.clone(), offered.clone());
-                Ok(())
-            }
-            Self::Folder(folder) => {
-                let path = path(folder, receiver);
-                // Between reading and writing nobody else may write: two senders with two pins would lose the newer
-                // one. The lock ends with the file.
-                let lock = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
-                let _lock = lock.map_err(|source| PinsError::Unreadable {
-                    path: path.clone(),
-                    source,
-                })?;
-                let pinned = read(&path)?;
-                Pin::accept(pinned.as_ref(), offered)?;
-                if pinned.as_ref() != Some(offered) {
-                    write(path, offered)?;
-                }
-                Ok(())
-            }
+            Self::Refused { reason, pin } => refusal_advice(receiver, reason, pin.as_deref()),
+            Self::Unreadable { .. } => "Check that it is a file that you may read. If it is damaged, restore it from a backup: without it an older key could be handed out unnoticed. Another folder is chosen with --pins.".to_owned(),
+            Self::Unwritable(_) | Self::Locked(LockError::Unusable { .. }) => "It is kept which keys of receivers were believed, beside --ca by default. Check that the folder is there and that you may write to it, or choose another one with --pins.".to_owned(),
+            Self::Locked(error) => format!("{} Another folder is chosen with --pins.", error.advice()),
         }
-    }
-
-    /// Whether what is offered may follow what is pinned.
-    pub(crate) fn check(&self, receiver: &ClientId, offered: &Pin) -> Result<(), PinsError> {
-        let pinned = match self {
-            Self::Memory(pins) => pins
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(receiver)
-                .cloned(),
-            Self::Folder(folder) => read(&path(folder, receiver))?,
-        };
-        Ok(Pin::accept(pinned.as_ref(), offered)?)
     }
 }
 
-/// Every client has a pin: what cannot be part of a file's name is written as `%` and two hexadecimal digits, and a
-/// name that is too long for a file's as its SHA-256.
-fn path(folder: &Path, receiver: &ClientId) -> PathBuf {
-    let mut name = String::new();
-    for byte in receiver.as_str().bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(char::from(byte)),
-            b'.' if !name.is_empty() => name.push('.'),
-            byte => name.push_str(&format!("%{byte:02x}")),
+fn refusal_advice(receiver: &ClientId, reason: &PinError, pin: Option<&Path>) -> String {
+    let anew = format!(
+        "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as `{receiver}`, and it registers its key anew"
+    );
+    let remove = |when: &str| {
+        pin.map_or_else(String::new, |pin| {
+            format!(
+                " {when} may remove the record of what was believed before, {}.",
+                pin.display()
+            )
+        })
+    };
+    match reason {
+        PinError::Older { pinned, .. } => {
+            // Its own record, and its clock, are what the receiver goes beyond.
+            let above = if *pinned <= HIGHEST_ABOVE {
+                format!(
+                    " If that does not help, the receiver has lost its record of what it has signed: `ciphermq-cli register-key --above {pinned}` goes beyond it."
+                )
+            } else {
+                String::new()
+            };
+            format!(
+                "The server may have been set back to an older state, or have got another database: {anew}, above all that it has signed.{above} If it is the server that hands out old keys, nothing of this helps.{}",
+                remove("Who knows why the key is older")
+            )
+        }
+        PinError::OtherKeys(_) => {
+            format!("Two copies of the receiver have different keys. Let them have the same: then {anew}.")
+        }
+        PinError::NoLongerSigned => format!(
+            "The server may have been set back to an older state, or have got another database: {anew}, and signs it, if its certificate can sign. If the server hides the signed key, that does not help.{}",
+            remove("Who knows that the receiver cannot sign any more")
+        ),
+        PinError::Changed => format!(
+            "Compare the fingerprint that `ciphermq-cli get-key {receiver}` shows with the receiver's own, by another way.{}",
+            remove("If it is right, you")
+        ),
+        _ => format!("Look at `ciphermq-cli verify-key {receiver}`."),
+    }
+}
+
+impl Pins {
+    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
+        match folder {
+            None => Self::Memory(Arc::default()),
+            Some(folder) => Self::Folder {
+                folder,
+                turn: Arc::default(),
+            },
         }
     }
-    if name.len() > MAX_NAME_BYTES {
-        name = Fingerprint::of(receiver.as_str().as_bytes()).to_string();
+
+    /// Pins what is offered, if it may follow what is pinned.
+    pub(crate) async fn accept(&self, receiver: &ClientId, offered: &Pin) -> Result<(), PinsError> {
+        let (folder, turn) = match self {
+            Self::Memory(pins) => {
+                let mut pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
+                judge(pins.get(receiver), offered, None)?;
+                pins.insert(receiver.clone(), offered.clone());
+                return Ok(());
+            }
+            Self::Folder { folder, turn } => (folder, turn),
+        };
+        // What is pinned already needs no lock, nor a folder that can be written.
+        if self.check(receiver, offered).await? == Some(Pinned) {
+            return Ok(());
+        }
+        let _turn = timeout(PATIENCE, turn.lock())
+            .await
+            .map_err(|_| LockError::Held {
+                path: folder.clone(),
+                limit: PATIENCE,
+            })?;
+        let (folder, receiver, offered) = (folder.clone(), receiver.clone(), offered.clone());
+        blocking(move || pin(&folder, &receiver, &offered, PATIENCE)).await
     }
-    folder.join(format!("{name}_public.pin.json"))
+
+    /// Whether what is offered may follow what is pinned; if so, whether it is what is pinned.
+    pub(crate) async fn check(
+        &self,
+        receiver: &ClientId,
+        offered: &Pin,
+    ) -> Result<Option<Pinned>, PinsError> {
+        match self {
+            Self::Memory(pins) => {
+                let pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
+                judge(pins.get(receiver), offered, None)
+            }
+            Self::Folder { folder, .. } => {
+                let (folder, receiver, offered) = (folder.clone(), receiver.clone(), offered.clone());
+                blocking(move || {
+                    let found = find(&folder, &receiver)?;
+                    judge(found.pin.as_ref(), &offered, Some(&found.path))
+                })
+                .await
+            }
+        }
+    }
+}
+
+/// What is offered is what is pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pinned;
+
+fn judge(pinned: Option<&Pin>, offered: &Pin, path: Option<&Path>) -> Result<Option<Pinned>, PinsError> {
+    Pin::accept(pinned, offered).map_err(|reason| PinsError::Refused {
+        reason,
+        pin: path.map(Path::to_owned),
+    })?;
+    Ok((pinned == Some(offered)).then_some(Pinned))
+}
+
+/// Runs what waits for a disk, or a lock, on a thread where that holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PinsError> + Send + 'static,
+) -> Result<T, PinsError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(PinsError::Unreadable {
+            path: PathBuf::new(),
+            source: io::Error::other(error),
+        })
+    })
+}
+
+/// Between reading and writing nobody else may write: two senders with two pins would lose the newer one.
+fn pin(folder: &Path, receiver: &ClientId, offered: &Pin, patience: Duration) -> Result<(), PinsError> {
+    let _lock = FolderLock::wait(folder, patience)?;
+    let found = find(folder, receiver)?;
+    if judge(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
+        return Ok(());
+    }
+    let path = client_file(folder, receiver, END);
+    let mut json = serde_json::to_vec(offered).map_err(|error| PinsError::Unreadable {
+        path: path.clone(),
+        source: error.into(),
+    })?;
+    json.push(b'\n');
+    ciphermq_files::write(path, &json, Access::Public, Existing::Replace)?;
+    Ok(())
+}
+
+/// A receiver's pin, and where it stands or would stand.
+struct Found {
+    pin: Option<Pin>,
+    path: PathBuf,
+}
+
+/// The receiver's pin, if there is one: where it stands now, or where an earlier version has left it.
+fn find(folder: &Path, receiver: &ClientId) -> Result<Found, PinsError> {
+    let path = client_file(folder, receiver, END);
+    let pin = read(&path)?;
+    if pin.is_none()
+        && let Some(former) = former_client_file(folder, receiver, END)
+        && let pin @ Some(_) = read(&former)?
+    {
+        return Ok(Found { pin, path: former });
+    }
+    Ok(Found { pin, path })
 }
 
 fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
@@ -112,7 +242,7 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
         path: path.to_owned(),
         source,
     };
-    match fs::read(path) {
+    match read_file(path) {
         // What cannot be read is not taken for nothing: it may be a newer version's, or damaged on purpose.
         Ok(json) => Ok(Some(
             serde_json::from_slice(&json).map_err(|error| unreadable(error.into()))?,
@@ -122,106 +252,16 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
     }
 }
 
-fn write(path: PathBuf, pin: &Pin) -> Result<(), PinsError> {
-    let mut json = serde_json::to_vec(pin).map_err(|error| PinsError::Unreadable {
-        path: path.clone(),
-        source: error.into(),
-    })?;
-    json.push(b'\n');
-    ciphermq_files::write(path, &json, Access::Public, Existing::Replace)?;
-    Ok(())
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for whoever writes into it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ciphermq_crypto::PublicKey;
-
-    fn receiver() -> ClientId {
-        ClientId::new("receiver_1").unwrap()
-    }
-
-    fn signed(epoch: u64) -> Pin {
-        Pin::Signed {
-            epoch,
-            keys: "k".to_owned(),
-        }
-    }
-
-    #[test]
-    fn in_memory_and_in_a_folder_alike() {
-        let folder = tempfile::tempdir().unwrap();
-        for pins in [Pins::new(None), Pins::new(Some(folder.path().to_owned()))] {
-            let unsigned = Pin::unsigned(&PublicKey::from_bytes([7; 32]));
-            pins.accept(&receiver(), &unsigned).unwrap();
-            pins.accept(&receiver(), &signed(10)).unwrap();
-            pins.accept(&receiver(), &signed(11)).unwrap();
-            assert!(matches!(
-                pins.accept(&receiver(), &signed(10)),
-                Err(PinsError::Refused(PinError::Older { .. }))
-            ));
-            assert!(matches!(
-                pins.accept(&receiver(), &unsigned),
-                Err(PinsError::Refused(PinError::NoLongerSigned))
-            ));
-            pins.accept(&receiver(), &signed(11)).unwrap();
-        }
-        // A new process finds them.
-        let again = Pins::new(Some(folder.path().to_owned()));
-        assert!(again.accept(&receiver(), &signed(10)).is_err());
-        again.accept(&receiver(), &signed(12)).unwrap();
-    }
-
-    #[test]
-    fn every_client_has_a_place_of_its_own_in_the_folder() {
-        let folder = Path::new("certs");
-        let long = "x".repeat(255);
-        let names = [
-            "receiver",
-            "receiver_1",
-            "../x",
-            "/etc/x",
-            ".hidden",
-            "a/b",
-            "a%2fb",
-            "..",
-            "Zürich",
-            &long,
-        ];
-        let mut paths = std::collections::BTreeSet::new();
-        for name in names {
-            let path = path(folder, &ClientId::new(name).unwrap());
-            assert_eq!(path.parent(), Some(folder), "{name}");
-            assert!(path.file_name().unwrap().len() <= 255);
-            paths.insert(path);
-        }
-        assert_eq!(paths.len(), names.len());
-        assert!(paths.contains(&folder.join("receiver_1_public.pin.json")));
-        assert!(paths.contains(&folder.join("a%2fb_public.pin.json")));
-    }
-
-    #[test]
-    fn a_damaged_pin_is_no_missing_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("receiver_1_public.pin.json");
-        fs::write(&path, "").unwrap();
-        let pins = Pins::new(Some(folder.path().to_owned()));
-        let error = pins.accept(&receiver(), &signed(1)).unwrap_err();
-        assert!(matches!(&error, PinsError::Unreadable { .. }), "{error}");
-        assert!(error.to_string().contains("receiver_1_public.pin.json"));
-    }
-
-    #[test]
-    fn many_senders_at_once_never_lose_the_newest() {
-        let folder = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
-            for epoch in 1..=16 {
-                let folder = folder.path().to_owned();
-                scope.spawn(move || Pins::Folder(folder).accept(&receiver(), &signed(epoch)).ok());
-            }
-        });
-        let pins = Pins::Folder(folder.path().to_owned());
-        assert!(pins.accept(&receiver(), &signed(15)).is_err());
-        pins.accept(&receiver(), &signed(16)).unwrap();
-    }
-}
+#[path = "pins_tests.rs"]
+mod tests;

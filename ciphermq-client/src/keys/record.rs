@@ -31,22 +31,33 @@ pub enum RecordError {
 
 ciphermq_protocol::debug_as_report!(RecordError);
 
-/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`; of a name that is too long for
-/// the file system the end is a hash.
+/// What follows the receiver's name in the name of its record.
+const END: &str = "_public.key";
+
+/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`. A name that is too long for the
+/// file system is cut, and its hash stands at its end.
 ///
 /// # Errors
 ///
-/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a dot, and for those
-/// whose record would stand in the place of one's own public key: beside a private key of that name.
+/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a dot, for those
+/// whose record would stand in the place of one's own public key, beside a private key of that name, and for those that
+/// look like a longer name, cut.
 pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitForFile> {
     let id = receiver.as_str();
-    let name = fit_name(folder, id, "_public.key");
+    let name = fit_name(folder, id, END);
     // One's own public key stands beside its private one.
     let is_own = name == PUBLIC_KEY_FILE || folder.join(fit_name(folder, id, "_private.key")).exists();
-    if id.starts_with('.') || id.contains(['/', '\\']) || is_own {
+    if id.starts_with('.') || id.contains(['/', '\\']) || is_own || is_like_a_cut_name(id) {
         return Err(UnfitForFile(receiver.clone()));
     }
     Ok(folder.join(name))
+}
+
+/// Whether a name ends as those do that were too long: with `~` and a hash.
+fn is_like_a_cut_name(id: &str) -> bool {
+    let is_hash =
+        |end: &str| end.len() >= 32 && end.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    id.rsplit_once('~').is_some_and(|(_, end)| is_hash(end))
 }
 
 /// Records which public key was used for a receiver, in place of an earlier record; where it stands. It is a
@@ -103,6 +114,26 @@ mod tests {
                 Err(UnfitForFile(client(name)))
             );
         }
+    }
+
+    #[test]
+    fn the_record_of_a_long_name_is_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| record_path(folder.path(), &client(name));
+        let long = ["x".repeat(250), "x".repeat(251), "Ж".repeat(125)];
+        let mut cut = Vec::new();
+        for name in &long {
+            let path = path(name).unwrap();
+            std::fs::write(&path, "").unwrap();
+            let stem = path.file_name().unwrap().to_str().unwrap();
+            cut.push(stem.strip_suffix("_public.key").unwrap().to_owned());
+        }
+        for name in &cut {
+            assert_eq!(path(name), Err(UnfitForFile(client(name))));
+        }
+        cut.dedup();
+        assert_eq!(cut.len(), long.len());
+        path("a~b").unwrap();
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl Identity {
         &self.chain
     }
 
+    /// The certificate that a chain begins with, if it is for this private key, whoever issued it and whenever.
+    pub(crate) fn own_certificate(&self, chain: &[CertificateDer<'_>]) -> Option<Certificate> {
+        let certificate = Certificate::read(chain.first()?).ok()?;
+        (certificate.public_key() == self.certificate.public_key()).then_some(certificate)
+    }
+
     /// Signs. The caller has separated domains: what is signed here begins with the text that says what it is.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.key {

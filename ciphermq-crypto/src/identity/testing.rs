@@ -130,6 +130,19 @@ impl Ca {
         }
     }
 
+    /// A certificate for the key pair that `issued` has.
+    pub(crate) fn renew(&self, issued: &Self, name: &str) -> Self {
+        let params = params(name, &Wish::default());
+        let key = KeyPair::try_from(issued.key.serialize_der()).unwrap();
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        Self {
+            params,
+            key,
+            chain: vec![certificate.der().clone()],
+        }
+    }
+
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }

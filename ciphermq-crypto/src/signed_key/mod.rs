@@ -13,14 +13,17 @@
 //! - `jws`: the form
 //! - [`Announcement`]: what a receiver says of its keys
 //! - [`verify()`]: what a sender believes of it
+//! - [`OwnSignedKey`]: what a receiver takes from a signed key of its own
 //! - [`Pin`]: what a sender has believed before, and will not go behind
 
 mod announcement;
 pub(crate) mod jws;
+mod own;
 mod pin;
 mod verify;
 
 pub use announcement::{Announcement, AnnouncementError};
+pub use own::{OwnSignedKey, stated_epoch};
 pub use pin::{Pin, PinError};
 pub use verify::{SignedKeyError, VerifiedKeys, verify};
 

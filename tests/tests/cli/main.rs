@@ -1,6 +1,7 @@
 //! `ciphermq-cli` as a user meets it, with the real server: what it prints and where, how it ends, what it says
 //! when something is wrong. What needs no server is tested in `ciphermq-cli/tests`.
 
+mod announcing;
 mod bench;
 mod competing;
 mod console;
@@ -200,5 +201,27 @@ async fn messages_that_are_missing_are_told() {
     tokio::join!(
         gaps::messages_that_the_database_leaves_out_are_told(),
         gaps::a_missing_beginning_may_be_older_than_the_output(),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_survive_another_database() {
+    announcing::a_database_is_exchanged_and_comes_back(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keys_survive_another_database() {
+    announcing::a_database_is_exchanged_and_comes_back(Backend::postgres().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_were_announced_elsewhere_or_at_another_time() {
+    tokio::join!(
+        announcing::another_machine_has_announced_later(),
+        announcing::a_key_is_dated_in_the_future(),
+        announcing::an_epoch_that_only_senders_know(),
+        announcing::a_key_that_somebody_else_has_signed(),
+        announcing::a_record_that_cannot_be_kept(),
+        announcing::a_folder_that_others_have_locked(),
     );
 }

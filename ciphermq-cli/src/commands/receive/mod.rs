@@ -126,6 +126,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     };
     super::tell_events(consumer.events(), console.clone());
     console.message(format_args!("Public key registered, key id {key_id}"));
+    if let Some(registration) = consumer.registration() {
+        super::tell_unrecorded(registration, &console);
+    }
     console.say(format_args!(
         "Receiving from {} as {}, into {}",
         consumer.queue(),

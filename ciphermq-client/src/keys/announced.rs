@@ -1,0 +1,333 @@
+//! What this client has announced, so that each new signed key is above all that it ever signed.
+//!
+//! The server's word is not enough for that: its database may have been set back, or be another one, while senders
+//! remember what they have seen.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ciphermq_crypto::signed_key::AnnouncementError;
+use ciphermq_crypto::{Announcement, Identity, RecipientKey};
+use ciphermq_files::{Access, Existing, FileError};
+use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::lock::{FolderLock, LockError, PATIENCE};
+use super::names::client_file;
+use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
+
+/// What follows the client's name in the name of its record.
+const END: &str = "_announced.json";
+/// More than any record has: a signed key is at most 64 KiB.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// The highest epoch that may be named by people: the last millisecond of the year 9999. A slip of the hand must not use up all
+/// epochs there are.
+pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
+
+/// The last announcement of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Announced {
+    pub(super) client_id: ClientId,
+    /// The highest epoch that was signed.
+    pub(super) epoch: u64,
+    /// What was signed with it.
+    pub(super) signed_key: String,
+}
+
+/// Where the last announcement is remembered: in memory, or in `<client>_announced.json` in a folder, for its owner alone.
+#[derive(Debug, Clone)]
+pub(crate) enum Announcements {
+    Memory(Arc<Mutex<Option<Announced>>>),
+    Folder(PathBuf),
+}
+
+/// Why it is not remembered what was announced.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotRecorded {
+    /// The record that was there cannot be read; it was replaced.
+    #[error("the record of what was announced, {}, could not be read, and was begun anew: {source}", path.display())]
+    Unreadable {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong.
+        source: Arc<io::Error>,
+    },
+    /// The record cannot be written.
+    #[error("what was announced is not recorded: {0}")]
+    Unwritable(Arc<FileError>),
+    /// The folder cannot be locked.
+    #[error("what was announced is not recorded: {0}")]
+    Locked(Arc<LockError>),
+}
+
+ciphermq_protocol::debug_as_report!(NotRecorded);
+
+/// A new announcement, signed.
+#[derive(Debug, Clone)]
+pub(super) struct Signed {
+    pub(super) announced: Announced,
+    pub(super) not_recorded: Option<NotRecorded>,
+}
+
+impl Announced {
+    /// What was registered, if it was signed.
+    pub(crate) fn of(registration: &Registration) -> Option<Self> {
+        Some(Self {
+            client_id: registration.client.clone(),
+            epoch: registration.epoch?,
+            signed_key: registration.signed_key.clone()?,
+        })
+    }
+}
+
+impl Announcements {
+    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
+        folder.map_or_else(|| Self::Memory(Arc::default()), Self::Folder)
+    }
+
+    /// The last announcement that is remembered of this client, if it can be read. Blocks.
+    pub(super) fn last(&self, client: &ClientId) -> Option<Announced> {
+        match self {
+            Self::Memory(last) => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Folder(folder) => read(&client_file(folder, client, END), client).ok().flatten(),
+        }
+    }
+
+    /// Signs these keys with an epoch that is above all that are remembered, above `floor`, and not before `now`; it is
+    /// remembered before anybody sees it. Blocks.
+    ///
+    /// A record that cannot be kept is no reason to be silent: the clock goes on, and the server remembers, too.
+    ///
+    /// # Errors
+    ///
+    /// [`AnnounceError`]: `Sign`, `NoHigherEpoch`.
+    pub(super) fn sign(
+        &self,
+        identity: &Identity,
+        keys: Vec<RecipientKey>,
+        floor: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Signed, AnnounceError> {
+        let sign =
+            |last: Option<&Announced>| announce(identity, keys, floor.max(last.map(|last| last.epoch)), now);
+        match self {
+            Self::Memory(last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let announced = sign(last.as_ref())?;
+                *last = Some(announced.clone());
+                Ok(Signed {
+                    announced,
+                    not_recorded: None,
+                })
+            }
+            Self::Folder(folder) => {
+                // Two processes that announce at once must not sign with one epoch.
+                let lock = FolderLock::wait(folder, PATIENCE);
+                let path = client_file(folder, identity.client_id(), END);
+                let last = read(&path, identity.client_id());
+                let announced = sign(last.as_ref().ok().and_then(Option::as_ref))?;
+                let written = write(path.clone(), &announced);
+                let not_recorded = match (written, lock, last) {
+                    (Err(error), ..) => Some(NotRecorded::Unwritable(Arc::new(error))),
+                    (_, Err(error), _) => Some(NotRecorded::Locked(Arc::new(error))),
+                    (.., Err(error)) => Some(NotRecorded::Unreadable {
+                        path,
+                        source: Arc::new(error),
+                    }),
+                    _ => None,
+                };
+                Ok(Signed {
+                    announced,
+                    not_recorded,
+                })
+            }
+        }
+    }
+
+    /// Remembers an announcement that another process of this client has made, if it is the highest one. Blocks.
+    pub(super) fn learn(&self, announced: Announced) {
+        match self {
+            Self::Memory(last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.as_ref().is_none_or(|last| last.epoch < announced.epoch) {
+                    *last = Some(announced);
+                }
+            }
+            Self::Folder(folder) => {
+                let Ok(_lock) = FolderLock::wait(folder, PATIENCE) else {
+                    return;
+                };
+                let path = client_file(folder, &announced.client_id, END);
+                let last = read(&path, &announced.client_id).ok().flatten();
+                if last.is_none_or(|last| last.epoch < announced.epoch) {
+                    // The server has it; the record is only the second to know.
+                    let _ = write(path, &announced);
+                }
+            }
+        }
+    }
+}
+
+fn announce(
+    identity: &Identity,
+    keys: Vec<RecipientKey>,
+    last: Option<u64>,
+    now: Timestamp,
+) -> Result<Announced, AnnounceError> {
+    if last == Some(u64::MAX) {
+        return Err(AnnounceError::NoHigherEpoch);
+    }
+    let announcement = Announcement::new(identity, keys, now, ANNOUNCEMENT_VALIDITY, last);
+    let signed_key = announcement
+        .sign(identity)
+        .map_err(|error: AnnouncementError| AnnounceError::Sign(error))?;
+    Ok(Announced {
+        client_id: announcement.client_id,
+        epoch: announcement.epoch,
+        signed_key,
+    })
+}
+
+/// `None` if there is none.
+fn read(path: &Path, client: &ClientId) -> io::Result<Option<Announced>> {
+    match fs::metadata(path) {
+        // Opening a pipe would wait for whoever writes into it.
+        Ok(there) if !there.is_file() => return Err(io::Error::other("it is no file")),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut json = Vec::new();
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut json)?;
+    let announced: Announced = serde_json::from_slice(&json)?;
+    if announced.client_id == *client {
+        Ok(Some(announced))
+    } else {
+        Err(io::Error::other(format!("it is of `{}`", announced.client_id)))
+    }
+}
+
+fn write(path: PathBuf, announced: &Announced) -> Result<(), FileError> {
+    let mut json = serde_json::to_vec(announced).map_err(|error| FileError::Io {
+        path: path.clone(),
+        source: error.into(),
+    })?;
+    json.push(b'\n');
+    ciphermq_files::write(path, &json, Access::Private, Existing::Replace)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use ciphermq_crypto::PublicKey;
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn identity() -> Identity {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "receiver_1");
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        Identity::new(vec![certificate.der().clone()], &key).unwrap()
+    }
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(millis).unwrap()
+    }
+
+    fn keys() -> Vec<RecipientKey> {
+        vec![PublicKey::from_bytes([7; 32]).into()]
+    }
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    #[test]
+    fn every_epoch_is_above_all_before_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = identity();
+        for place in [None, Some(folder.path().to_owned())] {
+            let announcements = Announcements::new(place.clone());
+            let sign = |floor, now| {
+                let signed = announcements.sign(&identity, keys(), floor, at(now)).unwrap();
+                assert!(signed.not_recorded.is_none());
+                signed.announced.epoch
+            };
+            let now = NOW.unsigned_abs();
+            assert_eq!(sign(None, NOW), now);
+            assert_eq!(sign(None, NOW), now + 1);
+            assert_eq!(sign(Some(now), NOW + 5), now + 5);
+            assert_eq!(sign(Some(now + 90), NOW + 6), now + 91);
+            // The server was set back, and the clock, too.
+            assert_eq!(sign(Some(1), NOW - 1000), now + 92);
+            let again = place.map(|folder| Announcements::new(Some(folder)));
+            let last = again
+                .as_ref()
+                .unwrap_or(&announcements)
+                .last(identity.client_id())
+                .unwrap();
+            assert_eq!(last.epoch, now + 92);
+        }
+        let record = folder.path().join("receiver_1_announced.json");
+        assert_eq!(fs::metadata(record).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn there_is_nothing_above_the_highest_epoch() {
+        let announcements = Announcements::new(None);
+        let sign = |floor| announcements.sign(&identity(), keys(), Some(floor), at(NOW));
+        let signed = sign(u64::MAX - 1).unwrap();
+        assert_eq!(signed.announced.epoch, u64::MAX);
+        for floor in [0, u64::MAX] {
+            let error = sign(floor).unwrap_err();
+            assert!(matches!(error, AnnounceError::NoHigherEpoch), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_kept_is_told_and_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = identity();
+        let missing = Announcements::new(Some(folder.path().join("missing")));
+        let signed = missing.sign(&identity, keys(), Some(7), at(NOW)).unwrap();
+        assert!(matches!(signed.not_recorded, Some(NotRecorded::Unwritable(_))));
+        let record = folder.path().join("receiver_1_announced.json");
+        for damage in [
+            "",
+            "{}",
+            "{\"client_id\":\"other\",\"epoch\":1,\"signed_key\":\"\"}",
+        ] {
+            fs::write(&record, damage).unwrap();
+            let announcements = Announcements::new(Some(folder.path().to_owned()));
+            let signed = announcements.sign(&identity, keys(), None, at(NOW)).unwrap();
+            assert!(matches!(
+                signed.not_recorded,
+                Some(NotRecorded::Unreadable { .. })
+            ));
+            assert_eq!(announcements.last(identity.client_id()), Some(signed.announced));
+        }
+    }
+
+    #[test]
+    fn what_another_process_announced_is_learned_unless_it_is_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let announcements = Announcements::new(Some(folder.path().to_owned()));
+        let of = |epoch| Announced {
+            client_id: ClientId::new("receiver_1").unwrap(),
+            epoch,
+            signed_key: "x".to_owned(),
+        };
+        for (epoch, last) in [(5, 5), (9, 9), (7, 9)] {
+            announcements.learn(of(epoch));
+            assert_eq!(announcements.last(&of(0).client_id), Some(of(last)));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Sees to it that a consumer's keys stay announced for as long as it runs.
+//!
+//! The server may come back with another database, or one that was set back; the announcement may run out, or the
+//! clock that it was made by may be set right.
+
+use std::time::Duration;
+
+use ciphermq_crypto::Keyring;
+use tokio::time::{Instant, sleep_until};
+
+use super::announce::{AnnounceError, Announcer, Registration};
+use super::announced::Announced;
+use crate::driver::Handle;
+use crate::event::{Event, Events};
+
+/// How often it is looked whether the announcement runs out. No server is asked for that.
+const LOOK: Duration = Duration::from_secs(60);
+/// When it is tried again after a failure.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Keeps what was announced announced, until the connection is closed for good.
+pub(crate) fn keep(
+    handle: Handle,
+    events: Events,
+    announcer: Announcer,
+    keyring: Keyring,
+    announced: Announced,
+) {
+    let keeper = Keeper {
+        handle,
+        announcer,
+        keyring,
+        announced,
+    };
+    tokio::spawn(keeper.run(events));
+}
+
+struct Keeper {
+    handle: Handle,
+    announcer: Announcer,
+    keyring: Keyring,
+    announced: Announced,
+}
+
+impl Keeper {
+    async fn run(mut self, mut events: Events) {
+        let mut has_failed = false;
+        let mut next = Instant::now() + LOOK;
+        loop {
+            let is_new = tokio::select! {
+                event = events.next() => match event {
+                    None | Some(Event::Closed) => return,
+                    Some(Event::Connected) => true,
+                    Some(_) => continue,
+                },
+                () = sleep_until(next) => false,
+            };
+            next = Instant::now() + LOOK;
+            if is_new || has_failed || self.announcer.is_due(&self.announced) {
+                has_failed = self.look(has_failed).await.is_err();
+                if has_failed {
+                    next = Instant::now() + AGAIN;
+                }
+            }
+        }
+    }
+
+    /// Looks whether the server hands out what it should; a failure is told once.
+    async fn look(&mut self, has_failed: bool) -> Result<(), ()> {
+        let kept = self
+            .announcer
+            .keep(&self.handle, &self.keyring, &self.announced)
+            .await;
+        match kept {
+            Ok(None) => Ok(()),
+            Ok(Some(registration)) => {
+                self.learn(&registration);
+                self.handle.tell(Event::KeysAnnounced { registration });
+                Ok(())
+            }
+            // It is tried again on the next connection.
+            Err(AnnounceError::Request(error)) if error.is_retryable() => Err(()),
+            Err(reason) => {
+                if !has_failed {
+                    self.handle.tell(Event::KeysNotAnnounced { reason });
+                }
+                Err(())
+            }
+        }
+    }
+
+    fn learn(&mut self, registration: &Registration) {
+        if let (Some(signed_key), Some(epoch)) = (&registration.signed_key, registration.epoch) {
+            self.announced.signed_key.clone_from(signed_key);
+            self.announced.epoch = epoch;
+        }
+    }
+}

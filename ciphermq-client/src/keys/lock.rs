@@ -1,0 +1,234 @@
+//! A folder's lock: what is read, judged and written there is so by one process of this user at a time.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ciphermq_files::{Access, FileId};
+
+/// How long another process may keep what takes it milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the lock is free.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The lock of a folder, until it is dropped, or the process ends, however that happens.
+///
+/// It is a file of its own that its owner alone may open: whoever may read the folder cannot hold it. Every user has one,
+/// so that one who is root now and then does not shut out the owner of the folder.
+#[derive(Debug)]
+pub(super) struct FolderLock {
+    _file: File,
+}
+
+/// Why a folder was not locked.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Another process holds the lock, and does not let go of it.
+    #[error("another process holds the lock {} and has not let go of it within {} seconds", path.display(), limit.as_secs())]
+    Held {
+        /// The lock.
+        path: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// What stands in the lock's place is no file of this user's.
+    #[error("{} stands in the place of a lock and is no file of this user's", .0.display())]
+    Foreign(PathBuf),
+    /// The file system does not lock.
+    #[error("the file system does not lock {}: {source}", path.display())]
+    Unsupported {
+        /// The lock.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The lock cannot be made or opened.
+    #[error("the lock {} cannot be opened: {source}", path.display())]
+    Unusable {
+        /// The lock.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+ciphermq_protocol::debug_as_report!(LockError, |error| Some(error.advice()));
+
+impl LockError {
+    /// What to do.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Held { path, .. } => format!(
+                "Find the process that holds it (`fuser {}`) and end it, or let it go on if it was stopped; then try again. The lock ends with its holder: the file itself need not be removed.",
+                path.display()
+            ),
+            Self::Foreign(path) => format!(
+                "Look at what {} is and who has put it there, and remove it. In a folder where others may write, they may do so again: choose one of your own.",
+                path.display()
+            ),
+            Self::Unsupported { .. } => {
+                "Use a folder on a file system that has locks, a local disk for example.".to_owned()
+            }
+            Self::Unusable { .. } => {
+                "Check that the folder is there and that you may write to it, or choose another one."
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl FolderLock {
+    /// Waits for the lock, but no longer than `limit`. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError`].
+    pub(super) fn wait(folder: &Path, limit: Duration) -> Result<Self, LockError> {
+        let path = folder.join(file_name());
+        let begun = Instant::now();
+        loop {
+            let file = open(&path)?;
+            match file.try_lock() {
+                // Whoever holds a file that was removed or replaced holds nothing.
+                Ok(()) if FileId::leads_to(&path, &file) => return Ok(Self { _file: file }),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(LockError::Unsupported { path, source }),
+            }
+            if begun.elapsed() >= limit {
+                return Err(LockError::Held { path, limit });
+            }
+            std::thread::sleep(PAUSE.min(limit));
+        }
+    }
+}
+
+#[cfg(unix)]
+fn file_name() -> String {
+    format!(".ciphermq-keys.{}.lock", rustix::process::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn file_name() -> String {
+    ".ciphermq-keys.lock".to_owned()
+}
+
+/// Opens the lock's file, which is made if it is not there: this user's own, and closed to others.
+fn open(path: &Path) -> Result<File, LockError> {
+    let unusable = |source| LockError::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    match ciphermq_files::create_new(path, Access::Private) {
+        Ok(file) => return Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(unusable(error)),
+    }
+    let foreign = || LockError::Foreign(path.to_owned());
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // A pipe would make us wait.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    // A link, a folder, a pipe or another user's file is not opened; nor one that was removed just now, which is made
+    // at the next look.
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return ciphermq_files::create_new(path, Access::Private).map_err(unusable);
+        }
+        Err(_) => return Err(foreign()),
+    };
+    let metadata = file.metadata().map_err(unusable)?;
+    if !metadata.is_file() {
+        return Err(foreign());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(foreign());
+        }
+        // It may have been copied, or restored from a backup.
+        if metadata.mode() & 0o077 != 0 {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))
+                .map_err(unusable)?;
+        }
+    }
+    Ok(file)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    const SHORT: Duration = Duration::from_millis(30);
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn one_holds_it_at_a_time_and_the_next_does_not_wait_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = FolderLock::wait(folder.path(), SHORT).unwrap();
+        let path = folder.path().join(file_name());
+        assert_eq!(mode(&path), 0o600);
+        let error = FolderLock::wait(folder.path(), SHORT).unwrap_err();
+        assert!(matches!(&error, LockError::Held { .. }), "{error}");
+        assert!(error.advice().contains(path.to_str().unwrap()));
+        drop(first);
+        FolderLock::wait(folder.path(), SHORT).unwrap();
+        // Removed while somebody holds it: the next one has a lock of its own.
+        let _first = FolderLock::wait(folder.path(), SHORT).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        FolderLock::wait(folder.path(), SHORT).unwrap();
+    }
+
+    #[test]
+    fn who_can_read_the_folder_cannot_hold_it() {
+        let folder = tempfile::tempdir().unwrap();
+        File::open(folder.path()).unwrap().lock().unwrap();
+        let readable = folder.path().join(file_name());
+        std::fs::write(&readable, "").unwrap();
+        std::fs::set_permissions(&readable, std::fs::Permissions::from_mode(0o666)).unwrap();
+        FolderLock::wait(folder.path(), SHORT).unwrap();
+        assert_eq!(mode(&readable), 0o600);
+    }
+
+    #[test]
+    fn what_was_planted_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file_name());
+        let target = folder.path().join("target");
+        symlink(&target, &path).unwrap();
+        let refused = || {
+            let error = FolderLock::wait(folder.path(), SHORT).unwrap_err();
+            assert!(matches!(&error, LockError::Foreign(_)), "{error}");
+        };
+        refused();
+        assert!(!target.exists());
+        std::fs::write(&target, "theirs").unwrap();
+        refused();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        refused();
+        std::fs::remove_dir(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        refused();
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = FolderLock::wait(&folder.path().join("missing"), SHORT).unwrap_err();
+        assert!(matches!(&error, LockError::Unusable { .. }), "{error}");
+    }
+}

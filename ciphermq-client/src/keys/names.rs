@@ -1,0 +1,102 @@
+//! Files that are named after clients.
+
+use std::path::{Path, PathBuf};
+
+use ciphermq_crypto::Fingerprint;
+use ciphermq_protocol::ClientId;
+
+/// Versions before [`ciphermq_files::fit_name`] put the hash alone in the place of names that were longer than this.
+const MAX_HASHLESS_BYTES: usize = 200;
+
+/// The file of a client in a folder: `<client><end>`.
+///
+/// Every client has a file of its own. What cannot be part of a file's name is written as `%` and two hexadecimal
+/// digits; a name that is too long for the file system is cut, and its hash stands after a `~`, which stands in no name
+/// that was not cut.
+pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBuf {
+    folder.join(ciphermq_files::fit_name(folder, encoded(client), end))
+}
+
+/// Where earlier versions kept the file of a client with a long name. A client whose name is that hash has its file
+/// there, too: so what is found there may be read, and never written.
+pub(super) fn former_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
+    (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
+        let hash = Fingerprint::of(client.as_str().as_bytes());
+        folder.join(format!("{hash}{end}"))
+    })
+}
+
+fn encoded(client: &ClientId) -> String {
+    let mut name = String::new();
+    for byte in client.as_str().bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(char::from(byte)),
+            b'.' if !name.is_empty() => name.push('.'),
+            byte => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn client(name: &str) -> ClientId {
+        ClientId::new(name).unwrap()
+    }
+
+    #[test]
+    fn every_client_has_a_place_of_its_own_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let (long, longer) = ("x".repeat(254), "x".repeat(255));
+        let cyrillic = "Ж".repeat(120);
+        let mut names: Vec<String> = [
+            "receiver",
+            "receiver_1",
+            "../x",
+            "/etc/x",
+            ".hidden",
+            "a/b",
+            "a%2fb",
+            "a~b",
+            "..",
+            "Zürich",
+        ]
+        .map(str::to_owned)
+        .into();
+        // Clients that are called as the files of others are.
+        for name in [&long, &longer, &cyrillic] {
+            names.push(Fingerprint::of(name.as_bytes()).to_string());
+            let cut = client_file(folder, &client(name), "");
+            names.push(cut.file_name().unwrap().to_str().unwrap().to_owned());
+            names.push(name.clone());
+        }
+        let names: BTreeSet<String> = names.into_iter().collect();
+        let mut paths = BTreeSet::new();
+        for name in &names {
+            let path = client_file(folder, &client(name), ".json");
+            assert_eq!(path.parent(), Some(folder), "{name}");
+            std::fs::write(&path, "").unwrap();
+            paths.insert(path);
+        }
+        assert_eq!(paths.len(), names.len());
+        assert!(paths.contains(&folder.join("receiver_1.json")));
+        assert!(paths.contains(&folder.join("a%2fb.json")));
+        assert!(paths.contains(&folder.join("a%7eb.json")));
+    }
+
+    #[test]
+    fn long_names_were_their_hash_alone() {
+        let folder = Path::new("certs");
+        let name = "x".repeat(201);
+        let hash = Fingerprint::of(name.as_bytes());
+        assert_eq!(
+            former_client_file(folder, &client(&name), ".json"),
+            Some(folder.join(format!("{hash}.json")))
+        );
+        assert_eq!(former_client_file(folder, &client(&name[1..]), ".json"), None);
+    }
+}
