@@ -81,7 +81,8 @@ fn is_key_or_pin(path: &Path) -> bool {
             .iter()
             .any(|&known| end == OsStr::new(known))
     });
-    is_key || path.as_os_str().as_encoded_bytes().ends_with(b".pin.json")
+    let name = path.as_os_str().as_encoded_bytes();
+    is_key || name.ends_with(b".pin.json") || name.ends_with(b"_announced.json")
 }
 
 /// What a file holds that is none of ours to append to, if that is known.

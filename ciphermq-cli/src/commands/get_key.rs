@@ -1,6 +1,8 @@
 //! `get-key`: a client's public key, as the server has it.
 
-use ciphermq_client::{ClientId, VerifiedKeys, keys};
+use std::path::PathBuf;
+
+use ciphermq_client::{ClientId, PublicKey, VerifiedKeys, keys};
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -63,21 +65,26 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         }
     }
     if args.save {
-        let path = keys::write_record(settings.certificates_folder(), &args.client, &key.into())
-            .map_err(|error| not_saved(&error))?;
+        let path = save(settings.certificates_folder().to_owned(), args.client, key).await?;
         console.say(format_args!("Saved in {}", path.display()));
     }
     Ok(Exit::Done)
 }
 
-fn not_saved(error: &keys::RecordError) -> Failure {
-    let advice = match error {
-        keys::RecordError::File(_) => {
-            "Check that the folder is yours to write, or redirect standard output into a file."
-        }
-        _ => "Redirect standard output into a file.",
-    };
-    Failure::new(format!("The key was not saved: {error}."), advice)
+/// Keeps the key as `send` does, whole or not at all.
+async fn save(folder: PathBuf, client: ClientId, key: PublicKey) -> Result<PathBuf, Failure> {
+    let written =
+        tokio::task::spawn_blocking(move || keys::write_record(&folder, &client, &key.into())).await;
+    let written = written.map_err(|error| Failure::plain(format!("The key was not saved: {error}.")))?;
+    written.map_err(|error| {
+        let advice = match error {
+            keys::RecordError::File(_) => {
+                "Check that the folder is yours to write, or redirect standard output into a file."
+            }
+            _ => "Redirect standard output into a file.",
+        };
+        Failure::new(format!("The key was not saved: {error}."), advice)
+    })
 }
 
 /// The client has announced keys of other suites alone.

@@ -60,8 +60,8 @@ pub enum NotRecorded {
     /// The record cannot be written.
     #[error("what was announced is not recorded: {0}")]
     Unwritable(Arc<FileError>),
-    /// The folder cannot be locked.
-    #[error("what was announced is not recorded: {0}")]
+    /// The folder cannot be locked: another process may have written at the same time.
+    #[error("what was announced was recorded without a lock: {0}")]
     Locked(Arc<LockError>),
 }
 

@@ -103,8 +103,11 @@ pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
     // A receiver that runs notices by itself.
     let receiver = exchange.desk.receiving(&["--ignore-gaps"]).await;
     for database in [0, 1, 0] {
+        let mark = receiver.stderr.mark();
         exchange.use_database(database).await;
-        receiver.stderr.expect("Public keys registered again").await;
+        let again = |line: &str| line.contains("Public keys registered again").then_some(());
+        let told = receiver.stderr.find(mark, PATIENCE, again).await;
+        assert!(told.is_some(), "{}", receiver.stderr.text());
         exchange.sends().await;
     }
     end(receiver).await;

@@ -447,8 +447,10 @@ async fn record_key(publisher: &Publisher, settings: &Settings, console: &Consol
         key.key_id(),
         key.suite()
     ));
-    match keys::write_record(settings.certificates_folder(), receiver, &key) {
-        Ok(_) | Err(keys::RecordError::Unfit(_)) => {}
-        Err(error) => console.message(format_args!("No record of the key was kept: {error}")),
+    let (folder, receiver) = (settings.certificates_folder().to_owned(), receiver.clone());
+    let written = tokio::task::spawn_blocking(move || keys::write_record(&folder, &receiver, &key)).await;
+    match written {
+        Ok(Ok(_) | Err(keys::RecordError::Unfit(_))) | Err(_) => {}
+        Ok(Err(error)) => console.message(format_args!("No record of the key was kept: {error}")),
     }
 }
