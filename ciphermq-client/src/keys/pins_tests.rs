@@ -52,7 +52,7 @@ async fn in_memory_and_in_a_folder_alike() {
 #[tokio::test]
 async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
     let folder = tempfile::tempdir().unwrap();
-    let long = ClientId::new("x".repeat(250)).unwrap();
+    let long = ClientId::new(&"x".repeat(250)).unwrap();
     let hash = Fingerprint::of(long.as_str().as_bytes()).to_string();
     let former = folder.path().join(format!("{hash}_public.pin.json"));
     fs::write(&former, "{\"kind\":\"signed\",\"epoch\":10,\"keys\":\"k\"}\n").unwrap();
@@ -62,7 +62,7 @@ async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
     pins.accept(&long, &signed(11)).await.unwrap();
     assert!(is_older(pins.accept(&long, &signed(10)).await));
     // The client whose name is the hash has its own pin there, and goes its own way.
-    let namesake = ClientId::new(hash).unwrap();
+    let namesake = ClientId::new(&hash).unwrap();
     pins.accept(&namesake, &signed(20)).await.unwrap();
     pins.accept(&long, &signed(12)).await.unwrap();
     assert!(is_older(pins.accept(&namesake, &signed(19)).await));
