@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ciphermq_client::{Announcement, Identity, PrivateKey, RecipientKey, Timestamp};
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Backend, PATIENCE, RawClient, Server};
+use ciphermq_tests::{Backend, RawClient, Server};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
