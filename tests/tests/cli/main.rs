@@ -3,6 +3,7 @@
 
 mod announcing;
 mod bench;
+mod changing;
 mod competing;
 mod console;
 mod desk;
@@ -17,6 +18,7 @@ mod quarantine;
 mod receiving;
 mod requests;
 mod restarts;
+mod several;
 mod takeover;
 
 use ciphermq_tests::{Backend, on_both_databases, scenes};
@@ -149,6 +151,36 @@ async fn traced_names_of_keys_and_servers_survive_power_cuts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traced_a_folder_of_the_database_that_cannot_be_synced_is_told() {
     durable::a_folder_of_the_database_that_cannot_be_synced().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_is_what_arrives() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [
+            changing::a_file_that_changes_while_it_is_sent,
+            changing::without_a_checkpoint_a_change_is_noticed_as_well,
+            changing::a_file_that_is_renamed_while_it_is_sent,
+            changing::what_is_appended_to_a_file_that_is_sent_in_part,
+            changing::a_folder_that_is_set_back_loses_nothing,
+            changing::a_checkpoint_of_the_version_before,
+            changing::what_cannot_be_read_twice_has_no_checkpoint,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_run_for_several_receivers() {
+    let server = Backend::Sqlite.server().await;
+    scenes!(
+        server,
+        [
+            several::each_of_several_receivers_gets_everything,
+            several::one_of_several_that_fails_leaves_the_others_alone,
+            several::several_go_on_after_a_kill,
+        ]
+    );
 }
 
 use restarts::{

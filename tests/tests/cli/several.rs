@@ -1,0 +1,163 @@
+//! One run of `send` for several receivers.
+
+use std::fs;
+use std::time::Duration;
+
+use ciphermq_tests::{Scene, received};
+
+use super::desk::{Desk, two_parts};
+
+/// How long a long file may take: a receiver syncs, and others run beside it.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Two receivers of one sender, each with a folder of its own; what is sent is sent from the first one's.
+async fn two(scene: &Scene) -> (Desk, Desk) {
+    let sender = scene.id("sender");
+    let first = Desk::named(&scene.server, &sender, &scene.id("first"));
+    let second = Desk::named(&scene.server, &sender, &scene.id("second"));
+    tokio::join!(first.introduce(), second.introduce());
+    (first, second)
+}
+
+pub(crate) async fn each_of_several_receivers_gets_everything(scene: Scene) {
+    let (first, second) = two(&scene).await;
+    let send = || first.send().args(["--to", &second.receiver]);
+    first.write("lines", "a\n\nb\n");
+    let sent = send().args(["--file", "lines"]).run().await.success();
+    assert_eq!(sent.stdout, "");
+    assert!(
+        sent.stderr.contains("4 sent, 4 acknowledged, 0 unacknowledged"),
+        "{}",
+        sent.stderr
+    );
+    assert!(
+        sent.stderr.contains("to 2 receivers, 1 empty line left out"),
+        "{}",
+        sent.stderr
+    );
+    // One of them has less: each goes on by itself.
+    first.write("lines", "a\n\nb\nc\n");
+    first.send().args(["--file", "lines"]).run().await.success();
+    let sent = send().args(["--file", "lines"]).run().await.success();
+    assert!(sent.stderr.contains("1 sent, 1 acknowledged"), "{}", sent.stderr);
+    let told = send().arg("-v").input("d\n").run().await.success();
+    for receiver in [&first.receiver, &second.receiver] {
+        let told = told
+            .stderr
+            .lines()
+            .filter(|line| line.ends_with(&format!(" for {receiver}")));
+        assert_eq!(told.count(), 2, "encrypted and acknowledged");
+    }
+    send().args(["--message", "e"]).run().await.success();
+    for desk in [&first, &second] {
+        desk.receive(5).await;
+        assert_eq!(desk.texts(), ["a", "b", "c", "d", "e"]);
+        desk.expect_empty_queue(&scene.server).await;
+    }
+    let ids = |desk: &Desk| {
+        desk.received()
+            .into_iter()
+            .map(|line| line.message_id)
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        ids(&first).iter().all(|id| !ids(&second).contains(id)),
+        "ids of its own"
+    );
+}
+
+pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(scene: Scene) {
+    let (first, second) = two(&scene).await;
+    let stranger = scene.id("stranger");
+    first.write("lines", "a\nb\n");
+    let send = |to: &str| {
+        first
+            .send()
+            .args(["--to", to, "--to", &second.receiver, "--file", "lines"])
+    };
+    let sent = send(&stranger).run().await.code(1);
+    assert_eq!(sent.stdout, "");
+    let (what, advice) = two_parts(&sent);
+    assert!(
+        what.contains("1 of 3 receivers") && what.contains(&stranger),
+        "{what}"
+    );
+    assert!(
+        advice.contains("no public key") && advice.contains("register-key"),
+        "{advice}"
+    );
+    assert!(
+        sent.stderr
+            .contains(&format!("{}: 2 sent, 2 acknowledged", second.receiver)),
+        "{}",
+        sent.stderr
+    );
+    // Nothing of the file is pinned for it, as nothing could be sent.
+    assert!(!first.path(&format!("lines.{stranger}.ciphermq-send")).exists());
+
+    // A checkpoint that cannot be used is that receiver's trouble alone.
+    fs::write(first.path("broken"), "x").unwrap();
+    first.write("lines", "a\nb\nc\n");
+    let sent = first
+        .send()
+        .args(["--to", &second.receiver, "--file", "lines"])
+        .args(["--checkpoint", "broken", "--checkpoint"])
+        .arg(format!("lines.{}.ciphermq-send", second.receiver))
+        .run()
+        .await
+        .code(1);
+    let (what, advice) = two_parts(&sent);
+    assert!(
+        what.contains("1 of 2 receivers") && what.contains(&first.receiver),
+        "{what}"
+    );
+    assert!(advice.contains("broken"), "{advice}");
+
+    // No route for all: what is listed says whose it is.
+    let sent = first
+        .send()
+        .args(["--to", &second.receiver, "--message", "x", "--routing-key"])
+        .arg(scene.id("nowhere"))
+        .run()
+        .await
+        .code(3);
+    let mut whose: Vec<&str> = sent
+        .stdout
+        .lines()
+        .filter_map(|line| Some(line.split_once(' ')?.1))
+        .collect();
+    whose.sort_unstable();
+    assert_eq!(whose, [&first.receiver, &second.receiver]);
+
+    first.receive(2).await;
+    assert_eq!(first.texts(), ["a", "b"]);
+    second.receive(3).await;
+    assert_eq!(second.texts(), ["a", "b", "c"]);
+}
+
+pub(crate) async fn several_go_on_after_a_kill(scene: Scene) {
+    let (first, second) = two(&scene).await;
+    let lines: Vec<String> = (0..8_000)
+        .map(|number| format!("\"{number} {}\"", "x".repeat(300)))
+        .collect();
+    first.write("lines", lines.join("\n"));
+    let send = || first.send().args(["--to", &second.receiver, "--file", "lines"]);
+    for receiver in [&first.receiver, &second.receiver] {
+        let mut sender = send().args(["--batch-size", "1", "-v"]).spawn();
+        let acknowledged = |line: &str| {
+            let is_its = line.contains("Server ACK received") && line.ends_with(receiver.as_str());
+            is_its.then_some(())
+        };
+        let acknowledged = sender.stderr.find(0, LIMIT, acknowledged).await;
+        assert!(acknowledged.is_some());
+        sender.kill().await;
+    }
+    send().limit(LIMIT).run().await.success();
+    for desk in [&first, &second] {
+        let count = lines.len().to_string();
+        let receive = desk.cli("receive").args(["--count", &count]).limit(LIMIT);
+        receive.run().await.success();
+        received::assert_exactly(&desk.received(), lines.iter().map(String::as_str));
+        desk.expect_empty_queue(&scene.server).await;
+    }
+}
