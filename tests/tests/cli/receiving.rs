@@ -26,7 +26,8 @@ pub(crate) async fn an_idle_end(scene: Scene) {
     let desk = Desk::of(&scene);
     desk.introduce().await;
     desk.send_messages(&["one"]).await;
-    let receive = desk.cli("receive").args(["--idle-exit", "0.5", "--count", "2"]);
+    // Long enough for a busy machine to deliver within.
+    let receive = desk.cli("receive").args(["--idle-exit", "3", "--count", "2"]);
     let ended = receive.run().await.code(4);
     assert_eq!(ended.stdout, "");
     assert_eq!(
