@@ -80,7 +80,8 @@ pub use builder::ClientBuilder;
 pub use checkpoint::CheckpointError;
 pub use client::{Client, Connection, ResendOutcome};
 pub use consumer::{
-    AckSummary, Acker, ConsumeError, Consumer, ConsumerBuilder, Message, Unopenable, UnopenableReason,
+    AckSummary, Acker, ConsumeError, Consumer, ConsumerBuilder, Message, Rejection, Unopenable,
+    UnopenableReason,
 };
 pub use dedup::{Deduplication, InMemory};
 pub use defaults::{DEFAULT_EXCHANGE, default_queue, default_routing_key};

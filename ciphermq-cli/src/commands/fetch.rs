@@ -5,8 +5,9 @@ use ciphermq_client::{Client, Envelope, OpenError, OpenPolicy, Opened, Opener, Q
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::output::Received;
+use crate::output::pipe::Put;
 use crate::output::sink::{SinkError, Stream};
-use crate::output::{Received, Sink};
 
 /// Take one message of a queue, and show it
 ///
@@ -66,9 +67,16 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let opened = open(&client, &mut opener, &envelope)
         .await?
         .map_err(|error| unopenable(&error))?;
-    match Sink::Stream(Stream::Stdout).append(&line(&opened), []) {
-        Ok(()) => {}
-        Err(SinkError::ReaderGone) => return Ok(Exit::Done),
+    let line = line(&opened);
+    let printed =
+        tokio::task::spawn_blocking(move || Stream::stdout().map(|mut out| out.put(&line, &mut || {})));
+    let printed = printed
+        .await
+        .map_err(|error| Failure::plain(format!("The message was not printed: {error}.")))?;
+    match printed? {
+        Ok(Put::Taken) => {}
+        // What nobody has read stays in the queue.
+        Ok(Put::Stopped) | Err(SinkError::ReaderGone) => return Ok(Exit::Done),
         Err(SinkError::Failed(failure)) => return Err(failure),
     }
     if args.ack {

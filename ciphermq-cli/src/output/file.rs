@@ -1,25 +1,22 @@
 //! A file of lines that survives crashes, with one writer.
 //!
 //! Every append is one write and one sync; what has been appended is there after a crash, and what a crash
-//! has torn is cut off by the next [`OutputFile::open`]. Locks on the file and its checkpoint keep a second writer away.
+//! has torn or damaged is taken out by the next [`OutputFile::open`]. Locks on the file and its checkpoint keep a second writer away.
 //!
 //! What the file holds is known again without reading all of it: the checkpoint beside it knows what stands before an
 //! offset, and only what follows is read. See [`ciphermq_client::dedup::Checkpointed`].
 
 use std::fs::{File, TryLockError};
-use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::dedup::{self, Checkpointed, Recorder};
-use ciphermq_client::{ClientId, MessageId};
-use ciphermq_files::{Access, open_append, sync_file};
+use ciphermq_client::{ClientId, Deduplication as _, MessageId};
+use ciphermq_files::{Access, FileId, open_append};
 
-use super::record::{Processed, START};
-
-/// No line that we wrote is longer: a sealed message is bounded by the server's longest line.
-const MAX_LINE_BYTES: u64 = 1 << 30;
+use super::scan::{Scan, ScanError, scan};
+use super::{aside, shared};
 
 /// What can go wrong with an output.
 #[derive(Debug, thiserror::Error)]
@@ -89,14 +86,31 @@ pub(crate) struct Found {
     pub(crate) known: u64,
     /// Messages in the part of the file that was read.
     pub(crate) messages: u64,
-    /// Bytes of a torn last line that were cut off.
-    pub(crate) torn_bytes: u64,
+    /// What was taken out.
+    pub(crate) taken_out: Option<TakenOut>,
+    /// The last line had no ending, and was given one.
+    pub(crate) is_ended_now: bool,
     /// Lines in its midst that are none of ours, and were left alone.
     pub(crate) other_lines: u64,
     /// The file is not the one of the checkpoint: that one had so many bytes.
     pub(crate) other_file: Option<u64>,
     /// The checkpoint was damaged and was built anew; the damaged one is here.
     pub(crate) damaged: Option<PathBuf>,
+}
+
+/// What was damaged in an output and was taken out of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TakenOut {
+    /// Where it is kept.
+    pub(crate) aside: PathBuf,
+    /// How many bytes.
+    pub(crate) bytes: u64,
+    /// It was an unfinished last line.
+    pub(crate) is_torn_line: bool,
+    /// Damaged lines and second copies among whole lines, which stay.
+    pub(crate) lines: u64,
+    /// Messages of damaged lines that were processed, and do not come again.
+    pub(crate) processed: Vec<MessageId>,
 }
 
 /// Where an output and its checkpoint are.
@@ -121,8 +135,8 @@ pub(crate) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Opens the file, makes it and its folder for their owner alone if they are not there, locks it, cuts off a torn last line, and
-    /// learns what was processed: from the checkpoint, and from what follows it in the file.
+    /// Opens the file, makes it and its folder if they are not there, for their owner alone, locks it, takes out what is
+    /// torn or damaged, and learns what was processed: from the checkpoint, and from what follows it in the file.
     ///
     /// What was found is synced before this returns: a process that was killed between write and sync has left
     /// lines that a crash of the machine could still take.
@@ -137,7 +151,7 @@ impl OutputFile {
             source,
         };
         let was_there = path.exists();
-        let (file, made) = open_append(path, Access::Private).map_err(failed)?;
+        let (file, resolved) = open_append(path, Access::Private).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OutputError::Locked(path.to_owned())),
@@ -147,34 +161,36 @@ impl OutputFile {
         let mut record = open_record(&file, place, &mut found)?;
         found.known = record.recorder().messages();
         let is_lost = !was_there && !record.is_closed();
-        let (start, other_file) = match record.find(&file).map_err(failed)? {
-            dedup::Found::Tail { offset } => (offset, None),
-            dedup::Found::Other { offset, .. } => (0, Some(offset)),
-            _ => (0, None),
+        let (start, is_ours, other_file) = match record.find_lines(&file).map_err(failed)? {
+            dedup::Found::Tail { offset } => (offset, true, None),
+            dedup::Found::Other { offset, .. } => (0, false, Some(offset)),
+            _ => (0, false, None),
         };
         if (is_lost || other_file.is_some()) && !record.is_closed() && !place.is_gone {
             if !was_there {
                 // An empty one in the moved one's place would only be in the way.
-                let _ = std::fs::remove_file(made);
+                let _ = std::fs::remove_file(&resolved);
             }
             return Err(OutputError::Unknown(path.to_owned()));
         }
         found.other_file = other_file;
-        let mut processed = |sender: Option<ClientId>, id| record.note(sender.as_ref(), &id);
-        let end = scan(&file, start, &mut found, &mut processed).map_err(|error| match error {
+        let recorder = record.recorder();
+        let scanned = scan(&file, start, is_ours, |sender, message_id| {
+            let is_new = !recorder.is_processed(sender, message_id);
+            record.note(sender, message_id);
+            is_new
+        });
+        let scanned = scanned.map_err(|error| match error {
             ScanError::Foreign => OutputError::Foreign(path.to_owned()),
             ScanError::Read(source) => failed(source),
         })?;
-        if found.torn_bytes > 0 {
-            file.set_len(end).map_err(failed)?;
-        }
+        let end = mend(&file, &resolved, &recorder, scanned, &mut found).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         // From now on there may be more in the file than the checkpoint knows.
         record.checkpoint(&file, end)?;
-        let path = path.to_owned();
         let output = Self {
             file,
-            path,
+            path: resolved,
             record,
             is_broken: false,
         };
@@ -251,11 +267,9 @@ impl OutputFile {
 
     /// The path must still lead to the file: lines appended to one that was removed are lost, and acked.
     fn check_place(&self) -> Result<(), OutputError> {
-        let ours = self.file.metadata();
-        let there = std::fs::metadata(&self.path);
-        match (ours, there) {
-            (Ok(ours), Ok(there)) if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) => Ok(()),
-            _ => Err(OutputError::Moved(self.path.clone())),
+        match FileId::leads_to(&self.path, &self.file) {
+            true => Ok(()),
+            false => Err(OutputError::Moved(self.path.clone())),
         }
     }
 }
@@ -275,84 +289,36 @@ fn open_record(file: &File, place: Place<'_>, found: &mut Found) -> Result<Check
     }
 }
 
-/// Appends lines to a file that many may write, such as a quarantine, and syncs them. A pipe or a device is written.
-///
-/// # Errors
-///
-/// [`OutputError`] if the file cannot be opened or written.
-pub(crate) fn append_shared(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
-    let (file, _) = open_append(path, Access::Private).map_err(|source| OutputError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
-    let failed = |source| OutputError::Write {
-        path: path.to_owned(),
-        source,
-    };
-    (&file)
-        .write_all(lines)
-        .and_then(|()| sync_file(&file))
-        .map_err(failed)
-}
-
-enum ScanError {
-    Foreign,
-    Read(io::Error),
-}
-
-/// Reads the file from `start` on, a line at a time; tells what was found, and where the last whole line ends.
-fn scan(
-    file: &File,
-    start: u64,
+/// Takes out what must not stay, and gives the last line its ending; where the file ends now.
+fn mend(
+    mut file: &File,
+    path: &Path,
+    recorder: &Recorder,
+    scanned: Scan,
     found: &mut Found,
-    processed: &mut impl FnMut(Option<ClientId>, MessageId),
-) -> Result<u64, ScanError> {
-    let mut reader = BufReader::with_capacity(256 * 1024, file);
-    reader.seek(SeekFrom::Start(start)).map_err(ScanError::Read)?;
-    let (mut end, mut line) = (start, Vec::new());
-    loop {
-        line.clear();
-        let mut bounded = io::Read::take(&mut reader, MAX_LINE_BYTES);
-        let length = bounded.read_until(b'\n', &mut line).map_err(ScanError::Read)?;
-        if length == 0 {
-            return Ok(end);
-        }
-        let length = u64::try_from(length).unwrap_or(u64::MAX);
-        if line.last() != Some(&b'\n') {
-            if length >= MAX_LINE_BYTES || !is_torn(&line) {
-                return Err(ScanError::Foreign);
-            }
-            found.torn_bytes = length;
-            return Ok(end);
-        }
-        end += length;
-        match read(&line) {
-            Some((sender, message_id)) => {
-                found.messages += 1;
-                processed(sender, message_id);
-            }
-            None => found.other_lines += 1,
-        }
+) -> io::Result<u64> {
+    found.messages = scanned.messages;
+    found.other_lines = scanned.other_lines;
+    let mut end = scanned.end;
+    if let Some(mut damage) = scanned.damage {
+        let bytes = file.metadata()?.len().saturating_sub(end);
+        let (aside, new_end) = aside::take_out(file, path, end, &damage)?;
+        end = new_end;
+        damage.ids.retain(|id| recorder.is_any_processed(id));
+        found.taken_out = Some(TakenOut {
+            aside,
+            bytes: bytes.saturating_sub(damage.kept.len() as u64),
+            is_torn_line: damage.is_torn_line,
+            lines: damage.lines,
+            processed: damage.ids,
+        });
     }
-}
-
-fn read(line: &[u8]) -> Option<(Option<ClientId>, MessageId)> {
-    let line: Processed<'_> = serde_json::from_slice(line).ok()?;
-    let sender = line
-        .sender
-        .filter(|_| line.sender_verified)
-        .map(|sender| ClientId::new(&sender))
-        .transpose()
-        .ok()?;
-    Some((sender, MessageId::new(&line.message_id).ok()?))
-}
-
-/// Whether an unfinished line can be what a crash left of ours: the beginning of one, and where the machine
-/// itself went down, zeros in place of what was not yet on the disk.
-fn is_torn(line: &[u8]) -> bool {
-    line.iter()
-        .zip(START)
-        .all(|(byte, start)| byte == start || *byte == 0)
+    if !shared::is_ended(file, end)? {
+        file.write_all(b"\n")?;
+        end = end.saturating_add(1);
+        found.is_ended_now = true;
+    }
+    Ok(end)
 }
 
 #[cfg(test)]

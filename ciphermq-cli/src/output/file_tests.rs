@@ -1,6 +1,7 @@
 use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
-use ciphermq_client::Deduplication as _;
 use tempfile::tempdir;
 
 use super::*;
@@ -38,21 +39,21 @@ fn open(path: &Path) -> Result<(OutputFile, Found), OutputError> {
     open_as(path, false)
 }
 
-fn ids(positions: std::ops::Range<usize>) -> Vec<MessageId> {
+fn ids(positions: Range<usize>) -> Vec<MessageId> {
     positions
         .map(|position| MessageId::new(&format!("m-{position}")).unwrap())
         .collect()
 }
 
 /// Appends these messages' lines.
-fn append(output: &mut OutputFile, positions: std::ops::Range<usize>) -> Result<(), OutputError> {
+fn append(output: &mut OutputFile, positions: Range<usize>) -> Result<(), OutputError> {
     let lines: Vec<u8> = positions.clone().flat_map(line).collect();
     let (sender, ids) = (ClientId::new("sender_1").unwrap(), ids(positions));
     output.append(&lines, ids.iter().map(|id| (Some(&sender), id)))
 }
 
 /// Which of these messages it knows to be processed.
-fn known(output: &OutputFile, positions: std::ops::Range<usize>) -> Vec<usize> {
+fn known(output: &OutputFile, positions: Range<usize>) -> Vec<usize> {
     let (sender, recorder) = (ClientId::new("sender_1").unwrap(), output.recorder());
     positions
         .clone()
@@ -62,12 +63,28 @@ fn known(output: &OutputFile, positions: std::ops::Range<usize>) -> Vec<usize> {
         .collect()
 }
 
+/// Nothing but this unfinished line was taken out, and it is kept for its owner alone.
+#[track_caller]
+fn assert_torn(found: &Found, torn: &[u8]) {
+    let taken_out = found.taken_out.as_ref().expect("something was taken out");
+    assert!(taken_out.is_torn_line && taken_out.processed.is_empty());
+    assert_eq!(taken_out.bytes, torn.len() as u64);
+    assert_eq!(fs::read(&taken_out.aside).unwrap(), torn);
+    assert_eq!(mode(&taken_out.aside), 0o600);
+    fs::remove_file(&taken_out.aside).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
 #[test]
 fn what_was_appended_is_known_again() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("new/deeper/out.jsonl");
     let (mut output, found) = open(&path).unwrap();
     assert_eq!((found, known(&output, 0..9).len()), (Found::default(), 0));
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     append(&mut output, 0..2).unwrap();
     append(&mut output, 2..3).unwrap();
     // A kill: nothing is closed.
@@ -219,14 +236,11 @@ fn a_line_torn_anywhere_is_cut_off_and_the_rest_stays() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let whole = [line(0), line(1)].concat();
-    for end in 0..line(2).len() - 1 {
-        let torn = &line(2)[..=end];
-        if torn.ends_with(b"\n") {
-            continue;
-        }
+    for end in 1..line(2).len() - 1 {
+        let torn = &line(2)[..end];
         fs::write(&path, [&whole, torn].concat()).unwrap();
         let (mut output, found) = open(&path).unwrap();
-        assert_eq!(found.torn_bytes, torn.len() as u64);
+        assert_torn(&found, torn);
         assert_eq!(known(&output, 0..9), [0, 1]);
         append(&mut output, 2..3).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [&whole[..], &line(2)].concat());
@@ -242,7 +256,7 @@ fn zeros_left_by_a_crash_of_the_machine_are_cut_off() {
     for torn in [&b"\0\0\0\0"[..], b"{\"mess\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"] {
         fs::write(&path, [&line(0), torn].concat()).unwrap();
         let (_output, found) = open(&path).unwrap();
-        assert_eq!(found.torn_bytes, torn.len() as u64);
+        assert_torn(&found, torn);
         assert_eq!(fs::read(&path).unwrap(), line(0));
         fs::remove_file(checkpoint(&path)).unwrap();
     }
@@ -307,11 +321,250 @@ fn a_folder_is_no_output() {
     assert!(matches!(error, OutputError::Open { .. }), "{error}");
 }
 
+/// The positions of the whole lines in the file, in order; `None` for every other line.
+fn positions(path: &Path) -> Vec<Option<usize>> {
+    let text = fs::read(path).unwrap();
+    let lines = text.split_inclusive(|&byte| byte == b'\n');
+    lines
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_slice(line).ok()?;
+            value["message_id"].as_str()?.strip_prefix("m-")?.parse().ok()
+        })
+        .collect()
+}
+
+fn whole(positions: Range<usize>) -> Vec<Option<usize>> {
+    positions.map(Some).collect()
+}
+
 #[test]
-fn quarantine_lines_of_many_writers_stand_side_by_side() {
+fn a_whole_last_line_without_its_ending_gets_it_wherever_the_checkpoint_ends() {
+    for is_closed in [false, true] {
+        for appends in [vec![0..3], vec![0..2, 2..3], vec![0..200, 200..203]] {
+            let folder = tempdir().unwrap();
+            let path = folder.path().join("out.jsonl");
+            let (mut output, _) = open(&path).unwrap();
+            let count = appends.iter().map(|range| range.end).max().unwrap();
+            for range in appends {
+                append(&mut output, range).unwrap();
+            }
+            match is_closed {
+                true => output.close().unwrap(),
+                false => drop(output),
+            }
+            let text = fs::read(&path).unwrap();
+            fs::write(&path, &text[..text.len() - 1]).unwrap();
+            let (mut output, found) = open(&path).unwrap();
+            assert!(found.is_ended_now && found.taken_out.is_none() && found.other_file.is_none());
+            assert_eq!(fs::read(&path).unwrap(), text);
+            assert_eq!(known(&output, 0..count).len(), count);
+            append(&mut output, count..count + 1).unwrap();
+            assert_eq!(positions(&path), whole(0..count + 1));
+        }
+    }
+}
+
+#[test]
+fn an_unfinished_line_of_a_message_that_was_processed_is_told_as_that() {
     let folder = tempdir().unwrap();
-    let path = folder.path().join("data/q.jsonl");
-    append_shared(&path, b"one\n").unwrap();
-    append_shared(&path, b"two\n").unwrap();
-    assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
+    let path = folder.path().join("out.jsonl");
+    let (mut output, _) = open(&path).unwrap();
+    append(&mut output, 0..3).unwrap();
+    output.close().unwrap();
+    let text = fs::read(&path).unwrap();
+    fs::write(&path, &text[..text.len() - 10]).unwrap();
+    let (output, found) = open(&path).unwrap();
+    assert_eq!(found.taken_out.unwrap().processed, ids(2..3));
+    assert_eq!(
+        (positions(&path), known(&output, 0..9)),
+        (whole(0..2), vec![0, 1, 2])
+    );
+}
+
+#[test]
+fn what_an_editor_does_to_line_endings_makes_no_other_output() {
+    let dos = |text: &[u8]| String::from_utf8_lossy(text).replace('\n', "\r\n").into_bytes();
+    let marked = |text: &[u8]| [b"\xef\xbb\xbf", text].concat();
+    let both = |text: &[u8]| marked(&dos(text));
+    let unended = |text: &[u8]| dos(&text[..text.len() - 1]);
+    let blank = |text: &[u8]| [text, b"\n"].concat();
+    let edits: [&dyn Fn(&[u8]) -> Vec<u8>; 5] = [&dos, &marked, &both, &unended, &blank];
+    for edit in edits {
+        for has_checkpoint in [true, false] {
+            let folder = tempdir().unwrap();
+            let path = folder.path().join("out.jsonl");
+            let (mut output, _) = open(&path).unwrap();
+            append(&mut output, 0..100).unwrap();
+            append(&mut output, 100..103).unwrap();
+            drop(output);
+            fs::write(&path, edit(&fs::read(&path).unwrap())).unwrap();
+            if !has_checkpoint {
+                fs::remove_file(checkpoint(&path)).unwrap();
+            }
+            let (mut output, found) = open(&path).unwrap();
+            assert_eq!(known(&output, 0..200).len(), 103);
+            assert!(found.taken_out.is_none() && found.other_file.is_none());
+            append(&mut output, 103..104).unwrap();
+            drop(output);
+            assert_eq!(known(&open(&path).unwrap().0, 0..200).len(), 104);
+        }
+    }
+}
+
+/// An output whose last append of several pages was not synced, and where it begins.
+fn unsynced(path: &Path) -> (usize, Vec<u8>) {
+    let (mut output, _) = open(path).unwrap();
+    append(&mut output, 0..3).unwrap();
+    append(&mut output, 3..7).unwrap();
+    let synced = fs::metadata(path).unwrap().len();
+    append(&mut output, 7..200).unwrap();
+    (synced.try_into().unwrap(), fs::read(path).unwrap())
+}
+
+/// What a receiver makes of a damaged output: all comes again that was not acknowledged, and stands there once, in order.
+#[track_caller]
+fn assert_heals(path: &Path, synced: usize, damaged: &[u8]) -> Found {
+    let (mut output, found) = open(path).unwrap();
+    let held = positions(path);
+    assert_eq!(held, whole(0..held.len()), "the first lines, whole");
+    assert!(fs::read(path).unwrap().starts_with(&damaged[..synced]));
+    assert_eq!(
+        known(&output, 0..300).len(),
+        held.len(),
+        "and no others are known"
+    );
+    append(&mut output, held.len()..200).unwrap();
+    assert_eq!(positions(path), whole(0..200));
+    found
+}
+
+#[test]
+fn any_page_of_the_last_append_that_the_disk_has_lost_is_cut_off_with_all_behind_it() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (synced, text) = unsynced(&path);
+    let checkpoint_then = fs::read(checkpoint(&path)).unwrap();
+    let pages = synced / 512..=text.len() / 512;
+    for (filling, page) in [0, 0xff, 0x01]
+        .iter()
+        .flat_map(|fill| pages.clone().map(move |page| (*fill, page)))
+    {
+        let lost = (page * 512).max(synced)..((page + 1) * 512).min(text.len());
+        if lost.is_empty() {
+            continue;
+        }
+        let mut damaged = text.clone();
+        damaged[lost.clone()].fill(filling);
+        fs::write(&path, &damaged).unwrap();
+        fs::write(checkpoint(&path), &checkpoint_then).unwrap();
+        let taken_out = assert_heals(&path, synced, &damaged).taken_out.unwrap();
+        let kept = fs::read(&taken_out.aside).unwrap();
+        assert!(damaged.ends_with(&kept) && kept.len() as u64 == taken_out.bytes);
+        assert!(kept.len() >= text.len() - lost.start, "from the damage on");
+        assert_eq!((mode(&taken_out.aside), taken_out.processed), (0o600, vec![]));
+        fs::remove_file(&taken_out.aside).unwrap();
+    }
+}
+
+#[test]
+fn the_last_append_may_end_anywhere_or_with_zeros() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (synced, text) = unsynced(&path);
+    let checkpoint_then = fs::read(checkpoint(&path)).unwrap();
+    for end in (synced..synced + 2 * line(7).len()).step_by(11) {
+        for zeros in [0, 1, 5000] {
+            let damaged = [&text[..end], &vec![0; zeros][..]].concat();
+            fs::write(&path, &damaged).unwrap();
+            fs::write(checkpoint(&path), &checkpoint_then).unwrap();
+            if let Some(taken_out) = assert_heals(&path, synced, &damaged).taken_out {
+                fs::remove_file(taken_out.aside).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_disk_held_before_is_not_taken_for_lines_of_this_output() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (synced, text) = unsynced(&path);
+    // Lines that stand further up, and a part of one, in place of a page.
+    let (from, to) = (synced + line(7).len() * 2, synced + 2048);
+    let mut damaged = text.clone();
+    damaged.copy_within(0..to - from, from);
+    fs::write(&path, &damaged).unwrap();
+    let (mut output, found) = open(&path).unwrap();
+    assert!(found.taken_out.unwrap().lines > 0);
+    for missing in 0..200 {
+        if known(&output, missing..missing + 1).is_empty() {
+            append(&mut output, missing..missing + 1).unwrap();
+        }
+    }
+    let mut all = positions(&path);
+    all.sort_unstable();
+    assert_eq!(all, whole(0..200));
+}
+
+#[test]
+fn a_line_that_somebody_has_damaged_is_taken_out_and_the_whole_ones_behind_it_stay() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (synced, text) = unsynced(&path);
+    let third = synced + line(7).len() * 2;
+    for damage in ["", "x", "\"}\n{"] {
+        let mut edited = text.clone();
+        edited.splice(third + 40..third + 41, damage.bytes());
+        fs::write(&path, &edited).unwrap();
+        let (mut output, found) = open(&path).unwrap();
+        let rest: Vec<_> = whole(0..9).into_iter().chain(whole(10..200)).collect();
+        assert_eq!(positions(&path), rest, "{damage:?}");
+        let taken_out = found.taken_out.unwrap();
+        assert_eq!(fs::read(&taken_out.aside).unwrap(), edited[third..]);
+        assert!(!taken_out.is_torn_line && taken_out.lines > 0);
+        // If it was not acknowledged it comes again.
+        append(&mut output, 9..10).unwrap();
+        assert_eq!(known(&output, 0..300).len(), 200);
+        drop(output);
+        fs::write(&path, &text).unwrap();
+        fs::remove_file(checkpoint(&path)).unwrap();
+        drop(open(&path).unwrap());
+        fs::write(&path, &text[..synced]).unwrap();
+        fs::remove_file(checkpoint(&path)).unwrap();
+        let (mut output, _) = open(&path).unwrap();
+        append(&mut output, 7..200).unwrap();
+    }
+}
+
+#[test]
+fn without_a_checkpoint_texts_stay_and_a_strangers_file_is_left_alone() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let text = [&line(0)[..], b"{\"message_id\":\"m-1\", damaged\n", &line(2)].concat();
+    fs::write(&path, &text).unwrap();
+    let (_output, found) = open(&path).unwrap();
+    assert_eq!((found.messages, found.other_lines, found.taken_out), (2, 1, None));
+    assert_eq!(fs::read(&path).unwrap(), text);
+    for foreign in [
+        &b"\x89PNG\r\n\x1a\n\0\0\0\0"[..],
+        b"\0\0\0\x01\0\0",
+        b"{\"mess\0\0age",
+    ] {
+        let path = folder.path().join("picture");
+        fs::write(&path, foreign).unwrap();
+        assert!(matches!(open(&path), Err(OutputError::Foreign(_))), "{foreign:?}");
+        assert_eq!(fs::read(&path).unwrap(), foreign);
+    }
+}
+
+#[test]
+fn a_line_with_zeros_in_a_file_of_ours_is_cut_off_without_a_checkpoint_too() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    fs::write(&path, [line(0), line(1), line(2)].concat()).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0; 10], line(0).len() as u64 + 20).unwrap();
+    let (output, found) = open(&path).unwrap();
+    assert_eq!((positions(&path), known(&output, 0..9)), (whole(0..1), vec![0]));
+    assert!(!found.taken_out.unwrap().is_torn_line);
 }

@@ -2,10 +2,17 @@
 //!
 //! - [`record`]: one line
 //! - [`file`](mod@file): a file of lines that survives crashes, with one writer
+//! - `scan`, `aside`: what stands in such a file, and what becomes of what is damaged
+//! - [`shared`]: a file of lines with many writers
+//! - [`pipe`]: a pipe that is written no faster than it is read
 //! - [`sink`]: a file, or standard output
 
+mod aside;
 pub(crate) mod file;
+pub(crate) mod pipe;
 pub(crate) mod record;
+mod scan;
+pub(crate) mod shared;
 pub(crate) mod sink;
 pub(crate) mod stdout;
 

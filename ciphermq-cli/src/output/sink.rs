@@ -1,12 +1,15 @@
 //! A file, or standard output.
 
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ciphermq_client::dedup::Recorder;
 use ciphermq_client::{ClientId, MessageId};
+use ciphermq_files::sync_data;
 
 use super::file::{Found, OutputError, OutputFile, Place};
+use super::pipe::{Pipe, Put};
 use super::stdout;
 use crate::exit::Failure;
 
@@ -21,11 +24,18 @@ pub(crate) enum Sink {
 
 /// What is written and never read.
 #[derive(Debug)]
-pub(crate) enum Stream {
-    /// Standard output.
-    Stdout,
-    /// A named pipe or device.
-    Device(std::fs::File, PathBuf),
+pub(crate) struct Stream {
+    way: Way,
+    /// Nothing for standard output.
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// Written a line at a time, as fast as it is read.
+    Pipe(Pipe),
+    /// Anything else: what the system has taken is written. A file that standard output leads to is synced.
+    Other(File),
 }
 
 /// Why lines were not written.
@@ -52,21 +62,17 @@ impl Sink {
     pub(crate) fn open(place: Place<'_>) -> Result<(Self, Found), Failure> {
         let path = place.output;
         if path == Path::new("-") {
-            return Ok((Self::Stream(Stream::Stdout), Found::default()));
+            return Ok((Self::Stream(Stream::stdout()?), Found::default()));
         }
         let is_device = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
         if is_device {
-            let file = std::fs::OpenOptions::new()
-                .append(true)
-                .open(path)
-                .map_err(|source| OutputError::Open {
-                    path: path.to_owned(),
-                    source,
-                })?;
-            return Ok((
-                Self::Stream(Stream::Device(file, path.to_owned())),
-                Found::default(),
-            ));
+            let file = OpenOptions::new().append(true).open(path);
+            let file = file.map_err(|source| OutputError::Open {
+                path: path.to_owned(),
+                source,
+            })?;
+            let stream = Stream::new(file, Some(path.to_owned()));
+            return Ok((Self::Stream(stream), Found::default()));
         }
         let (file, found) = OutputFile::open(place)?;
         Ok((Self::File(file), found))
@@ -86,6 +92,19 @@ impl Sink {
             Self::File(file) => Some(file.consumer_id()),
             Self::Stream(_) => None,
         }
+    }
+
+    /// The pipe that it is, if it is one.
+    pub(crate) fn pipe(&self) -> Option<&Pipe> {
+        match self {
+            Self::File(_) => None,
+            Self::Stream(stream) => stream.pipe(),
+        }
+    }
+
+    /// Whether it is standard output.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.path.is_none())
     }
 
     /// Nothing more is written.
@@ -110,28 +129,89 @@ impl Sink {
         lines: &[u8],
         messages: impl IntoIterator<Item = (Option<&'m ClientId>, &'m MessageId)>,
     ) -> Result<(), SinkError> {
-        let (written, path) = match self {
-            Self::File(file) => {
-                return file
-                    .append(lines, messages)
-                    .map_err(|error| SinkError::Failed(error.into()));
-            }
-            Self::Stream(Stream::Stdout) => (stdout::write(lines), Path::new("-")),
-            Self::Stream(Stream::Device(file, path)) => {
-                let lines = stdout::fit_for(file, lines);
-                (file.write_all(&lines), path.as_path())
-            }
+        match self {
+            Self::File(file) => file
+                .append(lines, messages)
+                .map_err(|error| SinkError::Failed(error.into())),
+            Self::Stream(stream) => stream.put(lines, &mut || {}).map(|_| ()),
+        }
+    }
+}
+
+impl Stream {
+    /// Standard output.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the system has no further descriptor for it.
+    pub(crate) fn stdout() -> Result<Self, Failure> {
+        let file = stdout::file().map_err(|error| {
+            let what = format!("Standard output cannot be opened: {error}.");
+            Failure::new(what, "Let fewer programs run, or raise the limit of open files.")
+        })?;
+        Ok(Self::new(file, None))
+    }
+
+    fn new(file: File, path: Option<PathBuf>) -> Self {
+        let way = match Pipe::of(file) {
+            Ok(pipe) => Way::Pipe(pipe),
+            Err(file) => Way::Other(file),
         };
-        written.map_err(|error| match (error.kind(), path == Path::new("-")) {
-            (io::ErrorKind::BrokenPipe, _) => SinkError::ReaderGone,
-            (_, true) => Failure::stdout(&error).map_or(SinkError::ReaderGone, SinkError::Failed),
-            (_, false) => SinkError::Failed(
+        Self { way, path }
+    }
+
+    /// The pipe that it is, if it is one.
+    pub(crate) fn pipe(&self) -> Option<&Pipe> {
+        match &self.way {
+            Way::Pipe(pipe) => Some(pipe),
+            Way::Other(_) => None,
+        }
+    }
+
+    /// Writes a line, or whole lines where it is no pipe. In a pipe the reader has taken it afterwards; `waits` is called
+    /// once that takes longer.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError`].
+    pub(crate) fn put(&mut self, lines: &[u8], waits: &mut dyn FnMut()) -> Result<Put, SinkError> {
+        let put = match &mut self.way {
+            Way::Pipe(pipe) => pipe.put(lines, waits),
+            Way::Other(file) if self.path.is_none() && file.is_terminal() => {
+                stdout::write(lines).map(|()| Put::Taken)
+            }
+            Way::Other(file) => write_all(file, &stdout::fit_for(file, lines))
+                .and_then(|()| sync_data(file))
+                .map(|()| Put::Taken),
+        };
+        put.map_err(|error| match &self.path {
+            _ if error.kind() == io::ErrorKind::BrokenPipe => SinkError::ReaderGone,
+            None => Failure::stdout(&error).map_or(SinkError::ReaderGone, SinkError::Failed),
+            Some(path) => SinkError::Failed(
                 OutputError::Write {
-                    path: path.to_owned(),
+                    path: path.clone(),
                     source: error,
                 }
                 .into(),
             ),
         })
     }
+}
+
+/// Writes all of it, also where somebody else has made the descriptor one that does not wait.
+fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&file, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,9 @@
 //! ([`data_for_terminal`]), and a progress bar makes way.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use ciphermq_client::text::data_for_terminal;
 
@@ -28,6 +30,16 @@ pub(crate) fn write(data: &[u8]) -> io::Result<()> {
         let mut out = out.lock();
         out.write_all(&data).and_then(|()| out.flush())
     })
+}
+
+/// Standard output as a file, for those who must know what becomes of the data.
+///
+/// # Errors
+///
+/// As the system says.
+#[expect(clippy::disallowed_methods, reason = "the one way to standard output")]
+pub(crate) fn file() -> io::Result<File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
 
 /// What to write to another output: the data itself, unless it is a terminal.

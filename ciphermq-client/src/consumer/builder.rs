@@ -182,11 +182,12 @@ impl ConsumerBuilder {
             queue: self.queue.clone(),
             prefetch: Some(self.prefetch),
         });
+        let inbox = Arc::new(Inbox::new(self.prefetch.get()));
         let setup = Setup {
             consumer: Some(id),
             commands,
+            prefetch: Some(inbox.prefetch().clone()),
         };
-        let inbox = Arc::new(Inbox::new(self.prefetch.get()));
         let inner = self.client.inner();
         let handle = driver::start(
             inner.connector.clone(),

@@ -1,26 +1,55 @@
 //! What was delivered and not yet taken, and what the application holds.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use ciphermq_protocol::{Delivery, MessageId};
+use bytes::Bytes;
+use ciphermq_protocol::envelope::EnvelopeBytes;
+use ciphermq_protocol::{ClientId, Delivery, MessageId};
 
 /// Filled by the driver, emptied by the consumer. Bounded: a server never has more messages out for delivery
 /// than the consumer's prefetch.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    limit: usize,
+    prefetch: Arc<AtomicU32>,
     state: Mutex<State>,
+    /// Its keys are secret: nobody can make two envelopes of one hash.
+    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Delivery>,
-    /// The ids of what is in the queue or in the application's hands.
-    present: HashSet<MessageId>,
+    /// What is in the queue or in the application's hands.
+    present: HashMap<MessageId, Present>,
     waker: Option<Waker>,
     is_closed: bool,
+}
+
+/// What is here under one id. That may be several messages: whoever delivers them can put a forged one before the
+/// genuine one, so an id alone never makes a duplicate.
+#[derive(Debug, Default)]
+struct Present {
+    /// How many deliveries are in the queue.
+    waiting: usize,
+    /// Hashes of those, if there is more than one.
+    waiting_hashes: HashSet<u64>,
+    /// Who has sent, verified, the opened messages that the application holds.
+    held: Vec<Option<ClientId>>,
+    /// Hashes of the envelopes that could not be opened and that the application holds.
+    refused: Vec<u64>,
+    /// One of all that was here could be opened.
+    is_opened: bool,
+}
+
+impl Present {
+    fn is_empty(&self) -> bool {
+        self.waiting == 0 && self.held.is_empty() && self.refused.is_empty()
+    }
 }
 
 /// The server delivers far more than was asked for.
@@ -29,35 +58,41 @@ pub(crate) struct Overflow;
 
 impl Inbox {
     pub(crate) fn new(prefetch: u32) -> Self {
-        // A message that its sender asked to be delivered again frees its place at the server while it is
-        // still here: so there may be some more than the prefetch, but not without end.
-        let limit = usize::try_from(prefetch)
+        Self {
+            prefetch: Arc::new(AtomicU32::new(prefetch)),
+            state: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// How many messages the server may have out for delivery, also on connections that are yet to be made.
+    pub(crate) fn prefetch(&self) -> &Arc<AtomicU32> {
+        &self.prefetch
+    }
+
+    /// A message that its sender asked to be delivered again frees its place at the server while it is still here:
+    /// so there may be some more than the prefetch, but not without end.
+    fn limit(&self) -> usize {
+        usize::try_from(self.prefetch.load(Ordering::Relaxed))
             .unwrap_or(usize::MAX)
             .saturating_mul(2)
-            .saturating_add(16);
-        Self {
-            limit,
-            state: Mutex::default(),
-        }
+            .saturating_add(16)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts deliveries in, unless they are here already.
+    fn hash(&self, envelope: &EnvelopeBytes) -> u64 {
+        self.hasher.hash_one(envelope.to_bytes())
+    }
+
+    /// Puts deliveries in. Left out is what has the same bytes as a delivery that waits, or as one that was refused
+    /// and is still in the application's hands.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
-        let State { queue, present, .. } = &mut *state;
         for delivery in deliveries {
-            if present.contains(&delivery.message_id) {
-                continue;
-            }
-            if queue.len() >= self.limit {
-                return Err(Overflow);
-            }
-            present.insert(delivery.message_id.clone());
-            queue.push_back(delivery);
+            self.deliver_one(&mut state, delivery)?;
         }
         let waker = state.waker.take();
         drop(state);
@@ -67,24 +102,74 @@ impl Inbox {
         Ok(())
     }
 
+    fn deliver_one(&self, state: &mut State, delivery: Delivery) -> Result<(), Overflow> {
+        let State { queue, present, .. } = state;
+        let is_full = queue.len() >= self.limit();
+        match present.entry(delivery.message_id.clone()) {
+            Entry::Vacant(_) if is_full => return Err(Overflow),
+            Entry::Vacant(place) => place.insert(Present::default()).waiting = 1,
+            Entry::Occupied(mut there) => {
+                let there = there.get_mut();
+                let hash = self.hash(&delivery.envelope);
+                if there.waiting == 1 && there.waiting_hashes.is_empty() {
+                    let first = queue.iter().find(|first| first.message_id == delivery.message_id);
+                    let first = first.map(|first| self.hash(&first.envelope));
+                    there.waiting_hashes.extend(first);
+                }
+                if there.refused.contains(&hash) || there.waiting_hashes.contains(&hash) {
+                    return Ok(());
+                }
+                if is_full {
+                    return Err(Overflow);
+                }
+                if there.waiting > 0 {
+                    there.waiting_hashes.insert(hash);
+                }
+                there.waiting += 1;
+            }
+        }
+        queue.push_back(delivery);
+        Ok(())
+    }
+
     /// The connection is lost: what nobody has taken yet will be delivered again.
     pub(crate) fn purge(&self) {
         let mut state = self.lock();
         let State { queue, present, .. } = &mut *state;
-        for delivery in queue.drain(..) {
-            present.remove(&delivery.message_id);
-        }
+        queue.clear();
+        present.retain(|_, there| {
+            there.waiting = 0;
+            there.waiting_hashes.clear();
+            !there.is_empty()
+        });
     }
 
-    /// Takes the next delivery. It counts as held until it is released.
+    /// Takes the next delivery.
     pub(crate) fn pop(&self) -> Option<Delivery> {
-        self.lock().queue.pop_front()
+        self.take(&mut self.lock(), 0)
+    }
+
+    /// Takes the next delivery under this id, if there is one.
+    pub(crate) fn pop_copy(&self, message_id: &MessageId) -> Option<Delivery> {
+        let mut state = self.lock();
+        if state
+            .present
+            .get(message_id)
+            .is_none_or(|there| there.waiting == 0)
+        {
+            return None;
+        }
+        let place = state
+            .queue
+            .iter()
+            .position(|delivery| delivery.message_id == *message_id)?;
+        self.take(&mut state, place)
     }
 
     /// Takes the next delivery, or `None` once the inbox is closed and empty.
     pub(crate) fn poll_pop(&self, cx: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut state = self.lock();
-        if let Some(delivery) = state.queue.pop_front() {
+        if let Some(delivery) = self.take(&mut state, 0) {
             return Poll::Ready(Some(delivery));
         }
         if state.is_closed {
@@ -94,9 +179,63 @@ impl Inbox {
         Poll::Pending
     }
 
+    fn take(&self, state: &mut State, place: usize) -> Option<Delivery> {
+        let delivery = state.queue.remove(place)?;
+        change(state, &delivery.message_id, |there| {
+            there.waiting = there.waiting.saturating_sub(1);
+            if !there.waiting_hashes.is_empty() {
+                there.waiting_hashes.remove(&self.hash(&delivery.envelope));
+            }
+        });
+        Some(delivery)
+    }
+
+    /// A message was opened, and is the application's from now on; `false` if it holds it already. Who has sent it, if
+    /// that is verified, and its id tell it from others.
+    pub(crate) fn hold(&self, message_id: &MessageId, sender: Option<&ClientId>) -> bool {
+        let mut state = self.lock();
+        let there = state.present.entry(message_id.clone()).or_default();
+        there.is_opened = true;
+        if there.held.iter().any(|held| held.as_ref() == sender) {
+            return false;
+        }
+        there.held.push(sender.cloned());
+        true
+    }
+
     /// The message is no longer in the application's hands: it may come again.
-    pub(crate) fn release(&self, message_id: &MessageId) {
-        self.lock().present.remove(message_id);
+    pub(crate) fn release(&self, message_id: &MessageId, sender: Option<&ClientId>) {
+        change(&mut self.lock(), message_id, |there| {
+            remove(&mut there.held, |held| held.as_ref() == sender);
+        });
+    }
+
+    /// An envelope could not be opened, and is the application's from now on. What is returned lets go of it again;
+    /// `None` if the application holds the same bytes already.
+    pub(crate) fn refuse(&self, message_id: &MessageId, envelope: &Bytes) -> Option<u64> {
+        let hash = self.hasher.hash_one(envelope);
+        let mut state = self.lock();
+        let there = state.present.entry(message_id.clone()).or_default();
+        if there.refused.contains(&hash) {
+            return None;
+        }
+        there.refused.push(hash);
+        Some(hash)
+    }
+
+    /// What could not be opened is no longer in the application's hands.
+    pub(crate) fn release_refused(&self, message_id: &MessageId, hash: u64) {
+        change(&mut self.lock(), message_id, |there| {
+            remove(&mut there.refused, |refused| *refused == hash);
+        });
+    }
+
+    /// Whether a message under this id could be opened, as far back as something under it is here.
+    pub(crate) fn is_opened(&self, message_id: &MessageId) -> bool {
+        self.lock()
+            .present
+            .get(message_id)
+            .is_some_and(|there| there.is_opened)
     }
 
     /// Nothing comes any more.
@@ -109,20 +248,44 @@ impl Inbox {
     }
 }
 
+/// Changes what is here under an id, and forgets the id once nothing is.
+fn change(state: &mut State, message_id: &MessageId, how: impl FnOnce(&mut Present)) {
+    if let Some(there) = state.present.get_mut(message_id) {
+        how(there);
+        if there.is_empty() {
+            state.present.remove(message_id);
+        }
+    }
+}
+
+fn remove<T>(items: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
+    if let Some(place) = items.iter().position(is_it) {
+        items.swap_remove(place);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn delivery(id: &str) -> Delivery {
+    fn id(text: &str) -> MessageId {
+        MessageId::new(text).unwrap()
+    }
+
+    fn copy(text: &str, envelope: &'static str) -> Delivery {
         Delivery {
-            message_id: MessageId::new(id).unwrap(),
-            envelope: Bytes::from_static(b"{}").into(),
+            message_id: id(text),
+            envelope: Bytes::from_static(envelope.as_bytes()).into(),
         }
     }
 
     fn deliver(inbox: &Inbox, id: &str) -> Result<(), Overflow> {
-        inbox.deliver(vec![delivery(id)])
+        inbox.deliver(vec![copy(id, "{}")])
+    }
+
+    fn is_forgotten(inbox: &Inbox) -> bool {
+        inbox.lock().present.is_empty()
     }
 
     fn ids(inbox: &Inbox) -> Vec<String> {
@@ -132,16 +295,53 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_not_handed_out_again_until_it_is_let_go() {
+    fn the_same_bytes_wait_once_and_other_bytes_under_the_same_id_wait_beside_them() {
         let inbox = Inbox::new(10);
-        for id in ["a", "b", "a"] {
-            deliver(&inbox, id).unwrap();
+        for envelope in ["1", "2", "1", "2", "3", "1"] {
+            inbox.deliver(vec![copy("a", envelope)]).unwrap();
         }
-        assert_eq!(ids(&inbox), ["a", "b"]);
-        deliver(&inbox, "a").unwrap();
+        deliver(&inbox, "b").unwrap();
+        let copies: Vec<_> = std::iter::from_fn(|| inbox.pop_copy(&id("a")))
+            .map(|copy| copy.envelope.to_bytes())
+            .collect();
+        assert_eq!(copies, ["1", "2", "3"]);
+        assert_eq!(ids(&inbox), ["b"]);
+        assert!(is_forgotten(&inbox));
+        inbox.deliver(vec![copy("a", "1")]).unwrap();
+        assert_eq!(ids(&inbox), ["a"], "what was taken may come again");
+    }
+
+    #[test]
+    fn a_message_is_held_once_for_each_sender() {
+        let inbox = Inbox::new(10);
+        let [one, other] = ["one", "other"].map(|name| ClientId::new(name).unwrap());
+        for sender in [Some(&one), Some(&other), None] {
+            assert!(inbox.hold(&id("a"), sender));
+            assert!(!inbox.hold(&id("a"), sender));
+        }
+        inbox.release(&id("a"), Some(&one));
+        assert!(inbox.hold(&id("a"), Some(&one)) && !inbox.hold(&id("a"), None));
+        for sender in [Some(&one), Some(&other), None] {
+            inbox.release(&id("a"), sender);
+        }
+        assert!(is_forgotten(&inbox));
+    }
+
+    #[test]
+    fn what_was_refused_waits_no_second_time_and_knows_whether_a_copy_was_opened() {
+        let inbox = Inbox::new(10);
+        let forged = Bytes::from_static(b"forged");
+        let hash = inbox.refuse(&id("a"), &forged).unwrap();
+        assert_eq!(inbox.refuse(&id("a"), &forged), None);
+        inbox.deliver(vec![copy("a", "forged")]).unwrap();
         assert_eq!(ids(&inbox), [""; 0]);
-        inbox.release(&MessageId::new("a").unwrap());
-        deliver(&inbox, "a").unwrap();
+        assert!(!inbox.is_opened(&id("a")));
+        assert!(inbox.hold(&id("a"), None));
+        inbox.release(&id("a"), None);
+        assert!(inbox.is_opened(&id("a")), "as long as the forged one is here");
+        inbox.release_refused(&id("a"), hash);
+        assert!(!inbox.is_opened(&id("a")) && is_forgotten(&inbox));
+        inbox.deliver(vec![copy("a", "forged")]).unwrap();
         assert_eq!(ids(&inbox), ["a"]);
     }
 
@@ -152,11 +352,14 @@ mod tests {
             deliver(&inbox, id).unwrap();
         }
         assert_eq!(inbox.pop().unwrap().message_id.as_str(), "a");
+        inbox.hold(&id("a"), None);
         inbox.purge();
+        assert_eq!(ids(&inbox), [""; 0]);
         for id in ["a", "b", "c"] {
             deliver(&inbox, id).unwrap();
         }
-        assert_eq!(ids(&inbox), ["b", "c"], "`a` is in the application's hands");
+        assert_eq!(ids(&inbox), ["a", "b", "c"], "they come again");
+        assert!(!inbox.hold(&id("a"), None), "`a` is in the application's hands");
     }
 
     #[test]
@@ -166,6 +369,11 @@ mod tests {
             deliver(&inbox, &index.to_string()).unwrap();
         }
         assert_eq!(deliver(&inbox, "one-too-many"), Err(Overflow));
+        assert_eq!(
+            inbox.deliver(vec![copy("0", "another")]),
+            Err(Overflow),
+            "copies need room, too"
+        );
         assert_eq!(
             deliver(&inbox, "0"),
             Ok(()),

@@ -33,11 +33,12 @@ pub(crate) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.shared.inbox.release(&self.message_id);
+        self.shared.inbox.release(&self.message_id, self.sender.as_ref());
     }
 }
 
 impl Message {
+    /// A message that the inbox [holds](super::Inbox::hold).
     pub(crate) fn new(opened: Opened, shared: Arc<Shared>) -> Self {
         let hold = Hold {
             message_id: opened.message_id.clone(),
@@ -166,7 +167,31 @@ pub struct Unopenable {
     pub reason: UnopenableReason,
     /// The envelope as it was delivered.
     pub envelope: Bytes,
-    hold: Hold,
+    hold: RefusedHold,
+}
+
+/// Marks an envelope that cannot be opened as being in the application's hands.
+struct RefusedHold {
+    message_id: MessageId,
+    hash: u64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for RefusedHold {
+    fn drop(&mut self) {
+        self.shared.inbox.release_refused(&self.message_id, self.hash);
+    }
+}
+
+/// What became of an [`Unopenable`] that was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The server has set the message aside.
+    SetAside,
+    /// Nothing was sent. A message under the same id could be opened, and is in the application's hands or was
+    /// processed; a rejection, which names the id alone, would be taken for that one's.
+    Copy,
 }
 
 /// Why a message cannot be opened.
@@ -197,21 +222,23 @@ pub enum UnopenableReason {
 ciphermq_protocol::debug_as_report!(UnopenableReason);
 
 impl Unopenable {
+    /// `None` if the application holds the same bytes already.
     pub(crate) fn new(
         message_id: MessageId,
         envelope: Bytes,
         reason: UnopenableReason,
         shared: Arc<Shared>,
-    ) -> Self {
-        Self {
+    ) -> Option<Self> {
+        let hash = shared.inbox.refuse(&message_id, &envelope)?;
+        Some(Self {
             reason,
             envelope,
-            hold: Hold {
+            hold: RefusedHold {
                 message_id,
-                sender: None,
+                hash,
                 shared,
             },
-        }
+        })
     }
 
     /// The id that the message was delivered under.
@@ -221,19 +248,24 @@ impl Unopenable {
     }
 
     /// Tells the server that the message cannot be used: it leaves the queues and is kept aside, with the
-    /// reason. `reason` stands for the default one.
+    /// reason. `reason` stands for the default one. If this is but a forged or damaged copy of a message that could
+    /// be opened, nothing is sent: [`Rejection::Copy`].
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the server refused or did not answer. The message is then delivered again when this
     /// consumer's connection ends.
-    pub async fn reject(self, reason: Option<&str>) -> Result<(), RequestError> {
+    pub async fn reject(self, reason: Option<&str>) -> Result<Rejection, RequestError> {
+        let shared = &self.hold.shared;
+        if shared.has_opened(&self.hold.message_id) {
+            return Ok(Rejection::Copy);
+        }
         let default = self.reason.to_string();
-        self.hold
-            .shared
+        shared
             .handle
             .reject(&self.hold.message_id, reason.unwrap_or(&default))
-            .await
+            .await?;
+        Ok(Rejection::SetAside)
     }
 }
 

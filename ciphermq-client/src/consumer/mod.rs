@@ -7,6 +7,12 @@
 //!                                                    │ reject       └─► ack ... ACK_CONFIRMED
 //! ```
 //!
+//! **Copies.** Whoever delivers messages can deliver several under one id, a forged one before the genuine one. So
+//! each is opened, unless its bytes are the same as another's, or the sender that it names has already proved to have
+//! sent that id, and it was processed. A message is a duplicate only of one with the same *verified* sender and the
+//! same id. When one cannot be opened, the others under its id that are here are looked at before it is handed over: a
+//! reject names the id alone, and would take the genuine one with it, so [`Unopenable::reject`] sends none then.
+//!
 //! A consumer runs on a connection of its own, so that its prefetch and leases are nobody else's. After a
 //! loss it connects again under the same consumer id: the server ends the old connection, if it still
 //! stands, and delivers again what was not acked.
@@ -42,6 +48,8 @@ mod inbox;
 mod lookup;
 mod message;
 
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -49,12 +57,12 @@ use std::task::{Context, Poll};
 
 use ciphermq_crypto::{OpenError, Opened, Opener};
 use ciphermq_protocol::envelope::EnvelopeReader;
-use ciphermq_protocol::{ClientId, Delivery, MessageId, QueueName};
+use ciphermq_protocol::{ClientId, Command, Delivery, MessageId, QueueName, Reply};
 use futures_util::Stream;
 
 pub use acker::{AckSummary, Acker};
 pub use builder::ConsumerBuilder;
-pub use message::{ConsumeError, Message, Unopenable, UnopenableReason};
+pub use message::{ConsumeError, Message, Rejection, Unopenable, UnopenableReason};
 
 pub(crate) use acker::AckTally;
 pub(crate) use inbox::Inbox;
@@ -63,11 +71,16 @@ use self::lookup::{Found, Lookup, NotFound};
 use crate::client::Connection;
 use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{AckItem, Handle};
+use crate::error::RequestError;
 use crate::event::Events;
 use crate::keys::Registration;
 
 /// After so many messages that were left out the task lets others run.
 const YIELD_AFTER: usize = 64;
+
+/// How many copies of a message are looked at before the first of them is handed over. A broker can send them without
+/// end.
+const MAX_READY: usize = 256;
 
 /// Receives the messages of a queue that are for this client, opened. Made by [`Client::consumer`].
 ///
@@ -82,9 +95,15 @@ pub struct Consumer {
     reader: EnvelopeReader,
     /// A sender's certificate that is being asked for. What was delivered after its message waits for it.
     lookup: Option<Lookup>,
+    /// What is to be handed over next.
+    ready: VecDeque<Item>,
+    /// The id of which something in `ready` could not be opened.
+    copies_of: Option<MessageId>,
     shared: Arc<Shared>,
     registration: Option<Registration>,
 }
+
+type Item = Result<Message, ConsumeError>;
 
 /// What a consumer and its messages have in common.
 pub(crate) struct Shared {
@@ -123,6 +142,8 @@ impl Consumer {
             opener,
             reader: EnvelopeReader::default(),
             lookup: None,
+            ready: VecDeque::new(),
+            copies_of: None,
             shared: Arc::new(shared),
             registration,
         }
@@ -135,14 +156,33 @@ impl Consumer {
 
     /// The next message, if one is there already.
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
-        while self.lookup.is_none()
-            && let Some(delivery) = self.shared.inbox.pop()
-        {
-            if let Some(item) = self.examine(delivery) {
-                return Some(item);
-            }
+        while self.lookup.is_none() {
+            let delivery = match self.next_copy() {
+                Some(copy) => copy,
+                None if self.ready.is_empty() => self.shared.inbox.pop()?,
+                None => return self.ready.pop_front(),
+            };
+            let item = self.examine(delivery);
+            self.keep(item);
         }
         None
+    }
+
+    /// Changes how many messages may be delivered and not acked, on this connection and on those that come after it.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the server refused or did not answer. Then it holds from the next connection on.
+    pub fn set_prefetch(
+        &self,
+        prefetch: NonZeroU32,
+    ) -> impl Future<Output = Result<(), RequestError>> + Send + use<> {
+        self.shared
+            .inbox
+            .prefetch()
+            .store(prefetch.get(), Ordering::Relaxed);
+        let (shared, queue) = (self.shared.clone(), self.queue.clone());
+        async move { shared.subscribe(queue, prefetch).await }
     }
 
     /// Acks for use in other tasks, and for groups of messages.
@@ -215,15 +255,35 @@ impl Consumer {
         summary
     }
 
+    /// Another delivery under the id of one that could not be opened.
+    fn next_copy(&mut self) -> Option<Delivery> {
+        let message_id = self.copies_of.as_ref()?;
+        if self.ready.len() >= MAX_READY {
+            return None;
+        }
+        let copy = self.shared.inbox.pop_copy(message_id);
+        if copy.is_none() {
+            self.copies_of = None;
+        }
+        copy
+    }
+
+    fn keep(&mut self, item: Option<Item>) {
+        if let Some(Err(ConsumeError::Unopenable(unopenable))) = &item {
+            self.copies_of = Some(unopenable.message_id().clone());
+        }
+        self.ready.extend(item);
+    }
+
     /// What to do with a delivery; `None` if it is left out.
-    fn examine(&mut self, delivery: Delivery) -> Option<Result<Message, ConsumeError>> {
+    fn examine(&mut self, delivery: Delivery) -> Option<Item> {
         let Delivery {
             message_id,
             envelope: raw,
         } = delivery;
         let refuse = |reason| {
             let unopenable = Unopenable::new(message_id.clone(), raw.to_bytes(), reason, self.shared.clone());
-            Some(Err(ConsumeError::Unopenable(unopenable)))
+            unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
         };
         let (envelope, fields) = match self.reader.read(&raw) {
             Ok(read) if read.0.message_id == message_id => read,
@@ -248,7 +308,7 @@ impl Consumer {
     }
 
     /// What to do with a delivery whose sender's certificate was asked for; `None` if nothing can come any more.
-    fn examine_again(&mut self, found: Found) -> Option<Result<Message, ConsumeError>> {
+    fn examine_again(&mut self, found: Found) -> Option<Item> {
         let Found {
             envelope,
             sender,
@@ -259,10 +319,7 @@ impl Consumer {
         match chain {
             Ok(chain) => self.opener.learn(chain),
             Err(NotFound::Certificate) => {}
-            Err(NotFound::Closed) => {
-                self.shared.inbox.release(&message_id);
-                return None;
-            }
+            Err(NotFound::Closed) => return None,
         }
         let reason = match self.opener.open(&envelope) {
             Ok(opened) => return self.shared.hand_over(opened),
@@ -272,18 +329,39 @@ impl Consumer {
             Err(error) => UnopenableReason::Sealed(error),
         };
         let unopenable = Unopenable::new(message_id, envelope.raw().to_bytes(), reason, self.shared.clone());
-        Some(Err(ConsumeError::Unopenable(unopenable)))
+        unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
     }
 }
 
 impl Shared {
-    /// Hands over a message, unless it comes from a sender that proved nothing and was processed before.
-    fn hand_over(self: &Arc<Self>, opened: Opened) -> Option<Result<Message, ConsumeError>> {
-        if !opened.is_sender_verified && self.is_processed(None, &opened.message_id) {
-            self.leave_out(opened.message_id);
+    /// Hands over a message, unless it was processed before, or is in the application's hands.
+    fn hand_over(self: &Arc<Self>, opened: Opened) -> Option<Item> {
+        let sender = opened.sender.as_ref().filter(|_| opened.is_sender_verified);
+        if !self.inbox.hold(&opened.message_id, sender) {
             return None;
         }
-        Some(Ok(Message::new(opened, Arc::clone(self))))
+        let message = Message::new(opened, Arc::clone(self));
+        // Asked once it is held, not before: an ack in another task records a message first, and then lets go of it.
+        if self.is_processed(message.verified_sender(), message.message_id()) {
+            self.leave_out(message.message_id().clone());
+            return None;
+        }
+        Some(Ok(message))
+    }
+
+    /// Whether a message under this id was opened and is at hand, or was processed, whoever has sent it.
+    pub(crate) fn has_opened(&self, message_id: &MessageId) -> bool {
+        self.inbox.is_opened(message_id) || self.lock_dedup().is_any_processed(message_id)
+    }
+
+    async fn subscribe(&self, queue: QueueName, prefetch: NonZeroU32) -> Result<(), RequestError> {
+        let command = Command::Consume {
+            queue,
+            prefetch: Some(prefetch),
+        };
+        self.handle
+            .expect(command, |reply| matches!(reply, Reply::Subscribed).then_some(()))
+            .await
     }
 
     fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
@@ -293,7 +371,6 @@ impl Shared {
     /// Acks again what was processed before.
     fn leave_out(&self, message_id: MessageId) {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
-        self.inbox.release(&message_id);
         // If the connection is closed it comes again, and is left out again.
         let _ = self.handle.push_acks([AckItem::again(message_id)]);
     }
@@ -314,15 +391,17 @@ impl Stream for Consumer {
                 let found = std::task::ready!(lookup.poll(cx));
                 self.lookup = None;
                 self.examine_again(found)
+            } else if let Some(copy) = self.next_copy() {
+                self.examine(copy)
+            } else if let Some(item) = self.ready.pop_front() {
+                return Poll::Ready(Some(item));
             } else {
                 let Some(delivery) = std::task::ready!(self.shared.inbox.poll_pop(cx)) else {
                     return Poll::Ready(None);
                 };
                 self.examine(delivery)
             };
-            if let Some(item) = item {
-                return Poll::Ready(Some(item));
-            }
+            self.keep(item);
         }
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -64,7 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ciphermq_protocol::{ClientId, MessageId};
 use sha2::{Digest as _, Sha256};
 
-use super::{Deduplication, InMemory, RecordError, StreamGaps, text};
+use super::{Deduplication, InMemory, RecordError, StreamGaps, edited, text};
 use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable, hex};
 
 /// `ciphermq-processed 1`.
@@ -78,7 +78,7 @@ pub(super) const KIND: Kind = Kind {
 const DUE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How many bytes before the offset are hashed: by these an output is recognised.
-const ANCHOR_BYTES: u64 = 4096;
+pub(super) const ANCHOR_BYTES: u64 = 4096;
 
 /// Records for a consumer, and for whoever writes its output. Cheap to clone; clones are one record.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +115,10 @@ impl Recorder {
 impl Deduplication for Recorder {
     fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
         self.lock().is_processed(sender, message_id)
+    }
+
+    fn is_any_processed(&self, message_id: &MessageId) -> bool {
+        self.lock().is_any_processed(message_id)
     }
 
     fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
@@ -237,6 +241,24 @@ impl Checkpointed {
             return Ok(Found::Tail { offset });
         }
         Ok(Found::Other { offset, closed })
+    }
+
+    /// The same for an output of lines of text, which somebody may have opened in an editor: it is recognised also if its
+    /// lines end with `\r\n` now, a byte order mark was put before them, or the ending of the last line that the checkpoint
+    /// counts is missing, and nothing follows. That ending must be added before anything else is written. The
+    /// offset is the place in the output as it is now.
+    ///
+    /// # Errors
+    ///
+    /// What the system says if the output cannot be read.
+    pub fn find_lines(&self, output: &File) -> io::Result<Found> {
+        let found = self.find(output)?;
+        if let (Found::Other { .. }, Some(mark)) = (found, self.mark)
+            && let Some(offset) = edited::find(output, mark.offset, &mark.anchor)?
+        {
+            return Ok(Found::Tail { offset });
+        }
+        Ok(found)
     }
 
     /// Whether nothing was written to the output since the checkpoint: there was none yet, or it was

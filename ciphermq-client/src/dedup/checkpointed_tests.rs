@@ -214,3 +214,44 @@ fn a_checkpoint_of_before_there_were_ids_gets_one() {
     assert_eq!(record.consumer_id(), id);
     assert_eq!(record.recorder().messages(), 4);
 }
+
+#[test]
+fn an_output_of_lines_is_recognised_after_an_editor_wherever_a_checkpoint_ended() {
+    let scene = Scene::new();
+    let path = scene.path("out");
+    for lines in [1, 2, 700, 1500, 70_000] {
+        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(scene.path("out.checkpoint"));
+        let mut output = scene.output();
+        let mut record = scene.open().unwrap();
+        let end = write(&mut output, &record, 0..lines);
+        record.checkpoint(&output, end).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let dos = text.replace('\n', "\r\n");
+        let tail = "7\n";
+        for (edited, offset) in [
+            (text[..text.len() - 1].to_owned(), end - 1),
+            (dos.clone() + tail, dos.len() as u64),
+            (format!("\u{feff}{text}{tail}"), end + 3),
+            (format!("\u{feff}{dos}{tail}"), dos.len() as u64 + 3),
+            (dos[..dos.len() - 2].to_owned(), dos.len() as u64 - 2),
+        ] {
+            fs::write(&path, &edited).unwrap();
+            assert_eq!(record.find_lines(&output).unwrap(), Found::Tail { offset });
+            assert!(matches!(record.find(&output).unwrap(), Found::Other { .. }));
+        }
+        let altered = dos.replacen('0', "8", 1);
+        for other in [&dos[..dos.len() - 3], &dos[1..], &altered, "\r\n", ""] {
+            fs::write(&path, other).unwrap();
+            let found = record.find_lines(&output).unwrap();
+            // Of a long output the last bytes count alone.
+            let is_beyond = other == altered && lines > 1500;
+            assert!(
+                is_beyond || matches!(found, Found::Other { .. }),
+                "{lines}: {found:?}"
+            );
+        }
+        fs::write(&path, &text).unwrap();
+        assert_eq!(record.find_lines(&output).unwrap(), Found::Tail { offset: end });
+    }
+}

@@ -164,6 +164,10 @@ impl Deduplication for Durable {
         self.record.is_processed(sender, message_id)
     }
 
+    fn is_any_processed(&self, message_id: &MessageId) -> bool {
+        self.record.is_any_processed(message_id)
+    }
+
     fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
         if !self.record.is_processed(sender, message_id) {
             self.record.record(sender, message_id)?;

@@ -1,6 +1,6 @@
 //! A record in memory.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ciphermq_protocol::{ClientId, MessageId, StreamId};
 
@@ -21,7 +21,8 @@ pub struct InMemory {
 struct RecentIds {
     limit: usize,
     order: VecDeque<(Option<ClientId>, MessageId)>,
-    known: HashSet<(Option<ClientId>, MessageId)>,
+    /// Who has sent messages under each id.
+    known: HashMap<MessageId, Vec<Option<ClientId>>>,
 }
 
 impl InMemory {
@@ -31,7 +32,7 @@ impl InMemory {
         let others = RecentIds {
             limit: other_ids.max(1),
             order: VecDeque::new(),
-            known: HashSet::new(),
+            known: HashMap::new(),
         };
         Self {
             named: BTreeMap::new(),
@@ -122,7 +123,19 @@ impl Deduplication for InMemory {
                 .streams(sender)
                 .and_then(|streams| streams.get(&stream))
                 .is_some_and(|positions| positions.contains(position)),
-            None => self.others.known.contains(&(sender.cloned(), message_id.clone())),
+            None => self.others.contains(sender, message_id),
+        }
+    }
+
+    fn is_any_processed(&self, message_id: &MessageId) -> bool {
+        match StreamId::split(message_id) {
+            Some((stream, position)) => self
+                .named
+                .values()
+                .chain([&self.unnamed])
+                .filter_map(|streams| streams.get(&stream))
+                .any(|positions| positions.contains(position)),
+            None => self.others.known.contains_key(message_id),
         }
     }
 
@@ -152,13 +165,32 @@ impl Deduplication for InMemory {
 }
 
 impl RecentIds {
+    fn contains(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
+        self.known
+            .get(message_id)
+            .is_some_and(|senders| senders.iter().any(|known| known.as_ref() == sender))
+    }
+
     fn insert(&mut self, id: (Option<ClientId>, MessageId)) {
-        if self.known.insert(id.clone()) {
-            self.order.push_back(id);
-            if self.order.len() > self.limit
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
+        let (sender, message_id) = &id;
+        if self.contains(sender.as_ref(), message_id) {
+            return;
+        }
+        let senders = self.known.entry(message_id.clone()).or_default();
+        senders.push(sender.clone());
+        self.order.push_back(id);
+        if self.order.len() > self.limit
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, (sender, message_id): &(Option<ClientId>, MessageId)) {
+        if let Some(senders) = self.known.get_mut(message_id) {
+            senders.retain(|known| known != sender);
+            if senders.is_empty() {
+                self.known.remove(message_id);
             }
         }
     }
@@ -188,6 +220,23 @@ mod tests {
             dedup.record(None, &message).unwrap();
             assert!(dedup.is_processed(None, &message));
         }
+    }
+
+    #[test]
+    fn an_id_is_known_whoever_has_sent_it_until_it_is_forgotten() {
+        let mut dedup = InMemory::new(2);
+        for message in [StreamId::new(1, 2).message_id(3).unwrap(), id("z-1")] {
+            assert!(!dedup.is_any_processed(&message));
+            for sender in [Some(&client("a")), Some(&client("b")), None] {
+                dedup.record(sender, &message).unwrap();
+                assert!(dedup.is_any_processed(&message));
+            }
+        }
+        assert!(!dedup.is_processed(Some(&client("a")), &id("z-1")), "the oldest");
+        dedup.record(None, &id("z-2")).unwrap();
+        assert!(dedup.is_any_processed(&id("z-1")));
+        dedup.record(None, &id("z-3")).unwrap();
+        assert!(!dedup.is_any_processed(&id("z-1")));
     }
 
     #[test]

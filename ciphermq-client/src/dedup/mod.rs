@@ -17,12 +17,14 @@
 //! - [`Intervals`]: sets of positions that are mostly without gaps
 //! - [`StreamGaps`], [`GapWatch`]: what is missing between them
 //! - [`InMemory`]: the record itself
+//! - `edited`: an output of lines that went through an editor
 //! - `text`: the record as lines, for checkpoints
 //! - [`Checkpointed`]: a checkpoint beside an output
 //! - [`Durable`]: a checkpoint and a journal of its own
 
 mod checkpointed;
 mod durable;
+mod edited;
 mod gaps;
 mod in_memory;
 mod intervals;
@@ -49,6 +51,13 @@ pub type RecordError = Box<dyn StdError + Send + Sync>;
 pub trait Deduplication: Send {
     /// Whether the message was recorded.
     fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool;
+
+    /// Whether a message under this id was recorded, whoever has sent it. What cannot be opened and comes under an id
+    /// that was processed is a forged copy: rejecting it would be rejecting the other one. `false` if the implementation
+    /// cannot tell: then the server decides.
+    fn is_any_processed(&self, message_id: &MessageId) -> bool {
+        self.is_processed(None, message_id)
+    }
 
     /// Records that the message was processed. Recording it again changes nothing.
     ///

@@ -30,7 +30,7 @@ mod task;
 mod machine_tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ciphermq_protocol::{Command, Envelope, ExchangeName, Reply, RoutingKey};
@@ -85,6 +85,8 @@ pub(crate) struct Setup {
     /// Names the consumer across its connections.
     pub(crate) consumer: Option<String>,
     pub(crate) commands: Vec<Command>,
+    /// How many messages may be out for delivery now, whatever `consume` says in the commands.
+    pub(crate) prefetch: Option<Arc<AtomicU32>>,
 }
 
 impl Setup {
@@ -93,6 +95,7 @@ impl Setup {
         Self {
             consumer: None,
             commands: Vec::new(),
+            prefetch: None,
         }
     }
 }

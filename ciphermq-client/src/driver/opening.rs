@@ -1,6 +1,8 @@
 //! The first exchange on a new connection: hello, and what sets it up. All of it goes in one write.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use ciphermq_protocol::hello::{HelloReply, HelloRequest};
@@ -36,7 +38,7 @@ impl Opening {
         let mut waiting = VecDeque::new();
         for command in &setup.commands {
             let start = out.len();
-            command.encode(out);
+            with_prefetch(command, setup).encode(out);
             let line = out.get(start..).unwrap_or_default();
             waiting.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
         }
@@ -67,6 +69,18 @@ impl Opening {
                 return Ok(self.hello.take());
             }
         }
+    }
+}
+
+/// The command with the prefetch that holds now.
+fn with_prefetch(command: &Command, setup: &Setup) -> Command {
+    let now = setup.prefetch.as_ref().map(|now| now.load(Ordering::Relaxed));
+    match (command, now.and_then(NonZeroU32::new)) {
+        (Command::Consume { queue, .. }, Some(now)) => Command::Consume {
+            queue: queue.clone(),
+            prefetch: Some(now),
+        },
+        _ => command.clone(),
     }
 }
 
@@ -133,6 +147,7 @@ mod tests {
         let setup = Setup {
             consumer: Some("u".to_owned()),
             commands,
+            prefetch: None,
         };
         let opening = Opening::new(&setup, "p 1", &mut out).unwrap();
         (opening, String::from_utf8(out.to_vec()).unwrap())

@@ -14,6 +14,7 @@ mod identity;
 mod input;
 mod names;
 mod payloads;
+mod pipes;
 mod quarantine;
 mod receiving;
 mod requests;
@@ -91,7 +92,17 @@ async fn what_is_read_written_and_told() {
             receiving::signals_end_it_well,
             receiving::one_output_has_one_receiver,
             receiving::a_reader_that_has_had_enough,
+            pipes::a_reader_takes_what_it_reads_however_often_it_begins_anew,
+            pipes::a_reader_that_dies_takes_nothing_with_it,
+            pipes::the_last_line_is_waited_for,
+            pipes::the_end_of_the_reader_is_seen_without_a_further_message,
+            pipes::lines_of_any_length_go_through,
+            pipes::a_named_pipe_that_is_read_a_little,
+            pipes::a_signal_ends_it_though_nobody_reads,
+            pipes::fetch_acknowledges_what_was_read,
             receiving::what_the_output_holds_is_not_written_again,
+            receiving::a_last_line_without_its_ending_stays,
+            receiving::a_quarantine_without_its_last_line_ending,
             receiving::a_torn_last_line_is_cut_off,
             receiving::an_output_that_is_moved_away,
             requests::status,

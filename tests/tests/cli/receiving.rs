@@ -145,7 +145,7 @@ pub(crate) async fn a_reader_that_has_had_enough(scene: Scene) {
         .current_dir(&desk.path("."))
         .env("CIPHERMQ_SERVER", address)
         .spawn();
-    // It learns that nobody reads any more when it writes the next line.
+    // Its reader takes the first one, whenever that comes.
     let mut sent = 0;
     while shell.try_ended().is_none() {
         sent += 1;
@@ -202,6 +202,46 @@ pub(crate) async fn a_torn_last_line_is_cut_off(scene: Scene) {
     let received = desk.receive(1).await;
     assert!(received.stderr.contains("unfinished line"), "{}", received.stderr);
     assert_eq!(desk.texts(), ["one", "two"]);
+    let aside = std::fs::read(desk.path("data/received_messages.jsonl.damaged-1")).unwrap();
+    assert_eq!(aside, b"{\"message_id\":\"0198");
+}
+
+pub(crate) async fn a_last_line_without_its_ending_stays(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let path = desk.path("data/received_messages.jsonl");
+    // A receiver that has ended, and one that was killed.
+    for (kills, texts) in [(false, ["one", "two"]), (true, ["three", "four"])] {
+        let mut receiver = desk.receiving(&["-v"]).await;
+        desk.send_messages(&texts[..1]).await;
+        receiver.stderr.expect("Server confirmed ACK").await;
+        receiver.signal(if kills { Signal::KILL } else { Signal::TERM });
+        receiver.ended(PATIENCE).await;
+        let text = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 1]).unwrap();
+        desk.send_messages(&texts[1..]).await;
+        let received = desk.receive(1).await;
+        assert!(!received.stderr.contains("Warning"), "{}", received.stderr);
+    }
+    assert_eq!(desk.texts(), ["one", "two", "three", "four"]);
+    desk.expect_empty_queue(&scene.server).await;
+}
+
+pub(crate) async fn a_quarantine_without_its_last_line_ending(scene: Scene) {
+    let desk = Desk::of(&scene);
+    desk.introduce().await;
+    let path = desk.path("data/received_messages.jsonl.quarantine.jsonl");
+    std::fs::write(&path, "{\"message_id\":\"earlier\"}").unwrap();
+    desk.send_messages(&["for a key that is gone"]).await;
+    desk.new_key_pair();
+    let receiver = desk.receiving(&["-v"]).await;
+    receiver.stderr.expect("Server has set message").await;
+    drop(receiver);
+    let ids: Vec<_> = desk
+        .quarantine()
+        .iter()
+        .map(|line| line["message_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((ids.len(), ids[0].as_str()), (2, "earlier"));
 }
 
 pub(crate) async fn an_output_that_is_moved_away(scene: Scene) {

@@ -3,6 +3,7 @@
 
 mod bits;
 mod cli;
+mod copies;
 mod database;
 #[path = "../cli/desk.rs"]
 #[allow(
@@ -13,6 +14,7 @@ mod desk;
 mod envelopes;
 mod keys;
 mod order;
+mod outputs;
 mod packed;
 mod replays;
 mod secrets;

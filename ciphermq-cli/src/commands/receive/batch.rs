@@ -3,24 +3,30 @@
 use ciphermq_client::{Message, Timestamp, Unopenable};
 
 use crate::output::file::OutputError;
-use crate::output::sink::SinkError;
+use crate::output::pipe::Put;
+use crate::output::sink::{SinkError, Stream};
 use crate::output::{Received, Sink, Unopened};
 
 /// How many messages are written at once at most, and about how many bytes.
 const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// How many messages that a pipe's reader has taken wait for their acks.
+const MAX_UNREPORTED: usize = 64;
+
 /// Lines to be written, and the messages that they are of.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     lines: Vec<u8>,
     messages: Vec<Message>,
+    /// Where each message's line ends.
+    ends: Vec<usize>,
     quarantine: Vec<u8>,
     unopenable: Vec<Unopenable>,
 }
 
 /// What was written, and must now be acked or rejected.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) messages: Vec<Message>,
     pub(super) unopenable: Vec<Unopenable>,
@@ -49,6 +55,7 @@ impl Batch {
         }
         .write(&mut self.lines);
         self.messages.push(message);
+        self.ends.push(self.lines.len());
     }
 
     /// Adds what cannot be opened, for the quarantine.
@@ -63,14 +70,25 @@ impl Batch {
         self.unopenable.push(unopenable);
     }
 
-    /// Writes all of it: afterwards it survives any crash.
+    /// Writes all of it: afterwards it survives any crash, or its reader has it. What is written earlier than the rest is
+    /// given to `report`.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError`]: then nothing is written but what was reported.
     pub(super) fn write(
         self,
         sink: &mut Sink,
         quarantine: impl FnOnce(&[u8]) -> Result<(), OutputError>,
+        report: impl Fn(Written),
     ) -> Result<Written, SinkError> {
         if !self.quarantine.is_empty() {
             quarantine(&self.quarantine).map_err(|error| SinkError::Failed(error.into()))?;
+        }
+        if let Sink::Stream(stream) = sink
+            && stream.pipe().is_some()
+        {
+            return self.write_to_pipe(stream, report);
         }
         if !self.lines.is_empty() {
             let messages = self
@@ -83,5 +101,42 @@ impl Batch {
             messages: self.messages,
             unopenable: self.unopenable,
         })
+    }
+
+    /// Line by line, as the reader takes them. Once it was asked to stop, the rest is let go of, and comes again.
+    fn write_to_pipe(self, stream: &mut Stream, report: impl Fn(Written)) -> Result<Written, SinkError> {
+        // They need not wait for the reader.
+        report(Written {
+            messages: Vec::new(),
+            unopenable: self.unopenable,
+        });
+        let mut taken = Vec::new();
+        let mut start = 0;
+        for (message, end) in self.messages.into_iter().zip(self.ends) {
+            let line = self.lines.get(start..end).unwrap_or_default();
+            start = end;
+            let put = stream.put(line, &mut || report(Written::of(&mut taken)));
+            match put {
+                Ok(Put::Taken) => taken.push(message),
+                Ok(Put::Stopped) => break,
+                Err(error) => {
+                    report(Written::of(&mut taken));
+                    return Err(error);
+                }
+            }
+            if taken.len() >= MAX_UNREPORTED {
+                report(Written::of(&mut taken));
+            }
+        }
+        Ok(Written::of(&mut taken))
+    }
+}
+
+impl Written {
+    fn of(messages: &mut Vec<Message>) -> Self {
+        Self {
+            messages: std::mem::take(messages),
+            unopenable: Vec::new(),
+        }
     }
 }

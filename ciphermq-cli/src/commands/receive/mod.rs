@@ -8,6 +8,7 @@
 
 mod batch;
 mod busy;
+mod demand;
 mod gaps;
 mod idle;
 mod opening;
@@ -22,6 +23,7 @@ use ciphermq_client::{Client, ExchangeName, QueueName, RoutingKey};
 use ciphermq_files::beside;
 use indicatif::ProgressBar;
 
+use self::demand::Demand;
 use self::gaps::Gaps;
 use self::idle::Idle;
 use self::opening::open_output;
@@ -40,7 +42,8 @@ use crate::signals::Signals;
 ///
 /// The message is the JSON value if the payload is JSON, else its text, else base64 in "message_base64". A line is
 /// synced to the disk before its message is acknowledged. What the output holds already is not written again, nor what
-/// it held before it was moved away. What cannot be opened is set aside in the quarantine file, and rejected.
+/// it held before it was moved away. What cannot be opened is set aside in the quarantine file, and rejected. Into a pipe
+/// a line goes once the one before it was read, and its message is acknowledged once it was read itself.
 ///
 /// The public key of --private-key is signed and registered, the queue and the exchange are declared and bound. The receiver
 /// runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or by --count or --idle-exit.
@@ -73,7 +76,7 @@ pub(crate) struct Args {
     /// End once no message has come for so long, while connected
     #[arg(long, value_name = "SECONDS", value_parser = crate::connection::seconds)]
     idle_exit: Option<Duration>,
-    /// How many messages may be delivered and not yet acknowledged [default: 1024]
+    /// How many messages may be delivered and not yet acknowledged [default: 1024; into a pipe, as its reader keeps up]
     #[arg(long, value_name = "N")]
     prefetch: Option<NonZeroU32>,
     /// Also take messages that do not prove who sent them, as those of older clients: "sender_verified" is false then
@@ -102,6 +105,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let recorder = dedup.clone();
     let mut signals = Signals::listen()?;
     let key_id = keyring.newest().public_key().key_id();
+    let demand = args.demand(&sink);
     let started = async {
         let client = settings.connect().await?;
         let route = Route::new(&args, &client)?;
@@ -112,7 +116,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             .bind(route.exchange, route.routing_key)
             .unverified_senders(args.allow_unverified_senders)
             .dedup(dedup);
-        if let Some(prefetch) = args.prefetch() {
+        if demand.is_some() {
+            builder = builder.prefetch(NonZeroU32::MIN);
+        } else if let Some(prefetch) = args.prefetch() {
             builder = builder.prefetch(prefetch);
         }
         if let Some(id) = sink.consumer_id() {
@@ -147,22 +153,31 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         count: args.count.map(NonZeroU64::get),
         idle: args.idle_exit.map(Idle::new),
         gaps,
+        demand,
     };
     let receiver = Receiver::new(plan, consumer, sink, console);
     receiver.run(&mut signals, &settings, &args.output).await
 }
 
+/// How many messages may be delivered and not acknowledged, unless told otherwise.
+const PREFETCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
+
 impl Args {
+    /// How the prefetch grows, if it does.
+    fn demand(&self, sink: &Sink) -> Option<Demand> {
+        let grows = sink.pipe().is_some() && self.prefetch.is_none();
+        grows.then(|| Demand::up_to(self.prefetch().unwrap_or(PREFETCH)))
+    }
+
     /// No more messages need be under way than are asked for: the others are free for other receivers.
     fn prefetch(&self) -> Option<NonZeroU32> {
-        let default = NonZeroU32::MIN.saturating_add(1023);
         let count = self
             .count
             .and_then(|count| u32::try_from(count.get()).ok())
             .and_then(NonZeroU32::new);
         match (self.prefetch, count) {
             (Some(prefetch), _) => Some(prefetch),
-            (None, Some(count)) => Some(count.min(default)),
+            (None, Some(count)) => Some(count.min(PREFETCH)),
             (None, None) => None,
         }
     }

@@ -1,10 +1,13 @@
 //! The output, and what was received before.
 
+use std::path::Path;
+
 use ciphermq_client::dedup::Recorder;
 
 use super::Args;
 use crate::console::{Console, Messages};
 use crate::exit::Failure;
+use crate::output::file::TakenOut;
 use crate::output::{Sink, file};
 
 /// Opens the output, and learns from it and its checkpoint what was processed by those before us.
@@ -29,11 +32,13 @@ pub(super) fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recor
             Messages(found.known),
         ));
     }
-    if found.torn_bytes > 0 {
-        console.warn(format_args!(
-            "{} ended with an unfinished line of an earlier receiver, {} bytes: cut off. Its message was never acknowledged and comes again",
-            path.display(),
-            found.torn_bytes
+    if let Some(taken_out) = &found.taken_out {
+        tell_taken_out(path, taken_out, console);
+    }
+    if found.is_ended_now {
+        console.say(format_args!(
+            "The last line of {} had no line ending, which was added",
+            path.display()
         ));
     }
     if found.other_lines > 0 {
@@ -58,4 +63,37 @@ pub(super) fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recor
         ));
     }
     Ok((sink, recorder))
+}
+
+/// What was damaged in an output, and where it is now.
+fn tell_taken_out(path: &Path, taken_out: &TakenOut, console: &Console) {
+    let (path, aside) = (path.display(), taken_out.aside.display());
+    let bytes = taken_out.bytes;
+    if taken_out.is_torn_line {
+        console.warn(format_args!(
+            "{path} ended with an unfinished line of an earlier receiver, {bytes} bytes: cut off, and kept in {aside}"
+        ));
+    } else if taken_out.lines > 0 {
+        console.warn(format_args!(
+            "{path} held lines that are damaged, or second copies, since a receiver wrote it: {}. They were taken out, {bytes} bytes, and what followed the first of them is kept in {aside} as it was. Whole lines stay",
+            taken_out.lines
+        ));
+    } else {
+        console.warn(format_args!(
+            "{path} was damaged in what was written last, as by a loss of power: {bytes} bytes were cut off, and are kept in {aside}. Their messages were not acknowledged and come again"
+        ));
+    }
+    match &taken_out.processed[..] {
+        [] if taken_out.is_torn_line => {
+            console.say("Its message was never acknowledged and comes again");
+        }
+        [] => {}
+        processed => {
+            let ids: Vec<&str> = processed.iter().map(AsRef::as_ref).collect();
+            console.warn(format_args!(
+                "These were acknowledged before and do not come again: put what is left of them back from {aside} by hand: {}",
+                ids.join(", ")
+            ));
+        }
+    }
 }

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ciphermq_client::{ConsumeError, Consumer, Event, Events, Message, OpenError, UnopenableReason};
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::batch::{Batch, Written};
 use super::busy::Busy;
+use super::demand::Demand;
 use super::gaps::Gaps;
 use super::idle::Idle;
 use super::place;
@@ -16,8 +20,9 @@ use crate::connection::Settings;
 use crate::console::Console;
 use crate::console::pace::{Pace, rate};
 use crate::exit::{Exit, Failure};
+use crate::output::pipe::Stop;
 use crate::output::sink::SinkError;
-use crate::output::{Sink, file};
+use crate::output::{Sink, shared};
 use crate::signals::Signals;
 
 /// Why the receiver ends.
@@ -47,6 +52,13 @@ pub(super) struct Receiver {
     /// Away while a write is under way.
     sink: Option<Sink>,
     writing: Option<JoinHandle<(Sink, Result<Written, SinkError>)>>,
+    /// What the write that is under way has written so far.
+    reports: (mpsc::UnboundedSender<Written>, mpsc::UnboundedReceiver<Written>),
+    /// How a write into a pipe is asked to end.
+    stop: Option<Stop>,
+    /// Standard output, if it is a pipe: that its reader has gone is seen here.
+    pipe: Option<pipe::Sender>,
+    demand: Option<Demand>,
     /// How many messages were taken from the consumer to be written.
     taken: u64,
     /// How many of them were written.
@@ -64,6 +76,8 @@ pub(super) struct Plan {
     pub(super) count: Option<u64>,
     pub(super) idle: Option<Idle>,
     pub(super) gaps: Option<Gaps>,
+    /// How the prefetch grows, if it does.
+    pub(super) demand: Option<Demand>,
 }
 
 impl Receiver {
@@ -73,8 +87,13 @@ impl Receiver {
             count,
             idle,
             gaps,
+            demand,
         } = plan;
         Self {
+            stop: sink.pipe().map(|pipe| pipe.stop()),
+            pipe: watched(&sink),
+            reports: mpsc::unbounded_channel(),
+            demand,
             gaps,
             quarantine,
             count,
@@ -102,8 +121,7 @@ impl Receiver {
         output: &Path,
     ) -> Result<Exit, Failure> {
         let end = match self.receive(signals).await {
-            // What is opened is written still: it would only have to be opened again.
-            Ok(end) => self.finish().await.map(|gone| gone.unwrap_or(end)),
+            Ok(end) => self.finish(end, signals).await.map(|gone| gone.unwrap_or(end)),
             Err(failure) => Err(failure),
         };
         let Self {
@@ -140,7 +158,7 @@ impl Receiver {
         console.say(format_args!(
             "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
             settling.confirmed(),
-            settling.rejected(),
+            settling.set_aside(),
             place(output),
         ));
         let end = end?;
@@ -160,8 +178,9 @@ impl Receiver {
             if self.is_count_taken() && self.gathered.is_empty() && self.writing.is_none() {
                 return Ok(End::Count);
             }
-            let takes_more = !self.is_count_taken() && !self.gathered.is_full();
-            let is_quiet = self.is_connected && self.gathered.is_empty() && self.writing.is_none();
+            let takes_more = !self.is_count_taken() && !self.gathered.is_full() && !self.settling.is_full();
+            let is_resting = self.gathered.is_empty() && self.writing.is_none();
+            let is_quiet = self.is_connected && is_resting;
             tokio::select! {
                 item = self.consumer.next(), if takes_more => self.take_all(item)?,
                 written = joined(&mut self.writing), if self.writing.is_some() => {
@@ -169,6 +188,8 @@ impl Receiver {
                         return Ok(end);
                     }
                 }
+                Some(written) = self.reports.1.recv() => self.note_written(written),
+                () = reader_gone(self.pipe.as_ref()), if is_resting => return Ok(End::ReaderGone),
                 () = self.settling.next(), if !self.settling.is_empty() => {}
                 () = Idle::over(self.idle.as_ref()), if is_quiet => {
                     if self.is_idle() {
@@ -255,9 +276,13 @@ impl Receiver {
         }
         if let Some(mut sink) = self.sink.take() {
             let batch = std::mem::take(&mut self.gathered);
-            let quarantine = self.quarantine.clone();
+            let (quarantine, reports) = (self.quarantine.clone(), self.reports.0.clone());
             self.writing = Some(tokio::task::spawn_blocking(move || {
-                let written = batch.write(&mut sink, |lines| file::append_shared(&quarantine, lines));
+                let report = |written| {
+                    // We hold the other end ourselves.
+                    let _ = reports.send(written);
+                };
+                let written = batch.write(&mut sink, |lines| shared::append(&quarantine, lines), report);
                 (sink, written)
             }));
         }
@@ -269,18 +294,12 @@ impl Receiver {
         (sink, written): (Sink, Result<Written, SinkError>),
     ) -> Result<Option<End>, Failure> {
         self.sink = Some(sink);
+        while let Ok(written) = self.reports.1.try_recv() {
+            self.note_written(written);
+        }
         match written {
             Ok(written) => {
-                self.written += u64::try_from(written.messages.len()).unwrap_or(u64::MAX);
-                let now = Instant::now();
-                if !written.messages.is_empty() {
-                    self.busy.wrote(now);
-                }
-                let per_second = self.pace.per_second(now, self.written);
-                self.console
-                    .bar()
-                    .set_message(format!("{} received, {per_second:.0}/s", self.written));
-                self.settling.begin(written);
+                self.note_written(written);
                 Ok(None)
             }
             Err(SinkError::ReaderGone) => Ok(Some(End::ReaderGone)),
@@ -288,18 +307,50 @@ impl Receiver {
         }
     }
 
-    /// Ends the write that is under way, and writes what was gathered meanwhile.
-    async fn finish(&mut self) -> Result<Option<End>, Failure> {
+    fn note_written(&mut self, written: Written) {
+        let messages = written.messages.len();
+        if messages > 0 {
+            self.written += u64::try_from(messages).unwrap_or(u64::MAX);
+            let now = Instant::now();
+            self.busy.wrote(now);
+            let per_second = self.pace.per_second(now, self.written);
+            self.console
+                .bar()
+                .set_message(format!("{} received, {per_second:.0}/s", self.written));
+        }
+        self.settling.begin(written);
+        let more = self.demand.as_mut().and_then(|demand| demand.note(messages));
+        if let Some(prefetch) = more {
+            let changed = self.consumer.set_prefetch(prefetch);
+            // If it is not changed now, it is with the next connection.
+            tokio::spawn(async move { changed.await.is_ok() });
+        }
+    }
+
+    /// Ends the write that is under way, and writes what was gathered meanwhile: it would only have to be opened again.
+    /// After a signal nothing more goes into a pipe: its reader may take as long as it likes.
+    async fn finish(&mut self, end: End, signals: &mut Signals) -> Result<Option<End>, Failure> {
+        let mut is_stopped = end == End::Signal;
         loop {
+            if let Some(stop) = &self.stop
+                && is_stopped
+            {
+                stop.ask();
+            }
             if self.writing.is_none() {
                 self.write_gathered();
             }
             if self.writing.is_none() {
                 return Ok(None);
             }
-            let written = joined(&mut self.writing).await?;
-            if let Some(end) = self.settle(written)? {
-                return Ok(Some(end));
+            tokio::select! {
+                written = joined(&mut self.writing) => {
+                    if let Some(end) = self.settle(written?)? {
+                        return Ok(Some(end));
+                    }
+                }
+                Some(written) = self.reports.1.recv() => self.note_written(written),
+                _ = signals.received(), if !is_stopped => is_stopped = true,
             }
         }
     }
@@ -319,6 +370,25 @@ impl Receiver {
         if let Some(idle) = &mut self.idle {
             idle.restart();
         }
+    }
+}
+
+/// Standard output, to be watched for the end of its reader, if it is a pipe. A named pipe's readers may come and go.
+fn watched(sink: &Sink) -> Option<pipe::Sender> {
+    let pipe = sink.pipe().filter(|_| sink.is_stdout())?;
+    let file = pipe.file().try_clone().ok()?;
+    // Unchecked, as it must go on waiting when it is written: others may have the same descriptor. It is only looked at.
+    pipe::Sender::from_file_unchecked(file).ok()
+}
+
+/// Returns when nobody reads the pipe any more; never if there is none to watch.
+async fn reader_gone(pipe: Option<&pipe::Sender>) {
+    let Some(pipe) = pipe else {
+        return std::future::pending().await;
+    };
+    if pipe.ready(Interest::ERROR).await.is_err() {
+        // It cannot be told: writing will.
+        std::future::pending::<()>().await;
     }
 }
 

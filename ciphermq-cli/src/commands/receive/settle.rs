@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ciphermq_client::error::{AckError, RequestError};
-use ciphermq_client::{Acker, MessageId, Unopenable};
+use ciphermq_client::{Acker, MessageId, Rejection, Unopenable};
 use tokio::task::JoinSet;
 
 use super::batch::Written;
@@ -11,14 +11,21 @@ use crate::connection::Settings;
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 
-/// What becomes of acks and rejects that are under way. The server bounds them: to twice the consumer's prefetch
-/// at most.
+/// So many messages may wait for the server's word at most, and so many of them with their envelopes. An honest server
+/// bounds them to twice the consumer's prefetch; another one could deliver without end, and confirm nothing.
+const MAX_ACKS: usize = 262_144;
+const MAX_REJECTS: usize = 1024;
+
+/// What becomes of acks and rejects that are under way.
 pub(super) struct Settling {
     acker: Acker,
     console: Console,
     under_way: JoinSet<Settled>,
+    acks: usize,
+    rejects: usize,
     confirmed: u64,
-    rejected: u64,
+    /// What cannot be opened and stands in the quarantine.
+    set_aside: u64,
     /// Written, but not confirmed in any of the tries. The server may deliver them again: they are recognised then.
     unconfirmed: BTreeSet<MessageId>,
     reason: Option<AckError>,
@@ -26,7 +33,7 @@ pub(super) struct Settling {
 
 enum Settled {
     Acks(Vec<(MessageId, Result<(), AckError>)>),
-    Reject(MessageId, Result<(), RequestError>),
+    Reject(MessageId, Result<Rejection, RequestError>),
 }
 
 impl Settling {
@@ -35,8 +42,10 @@ impl Settling {
             acker,
             console,
             under_way: JoinSet::new(),
+            acks: 0,
+            rejects: 0,
             confirmed: 0,
-            rejected: 0,
+            set_aside: 0,
             unconfirmed: BTreeSet::new(),
             reason: None,
         }
@@ -50,10 +59,13 @@ impl Settling {
         }
         if !written.messages.is_empty() {
             let acker = self.acker.clone();
+            self.acks += written.messages.len();
             self.under_way
                 .spawn(async move { Settled::Acks(acker.ack_all(written.messages).await) });
         }
         for unopenable in written.unopenable {
+            self.set_aside += 1;
+            self.rejects += 1;
             self.under_way.spawn(reject(unopenable));
         }
     }
@@ -62,23 +74,23 @@ impl Settling {
         self.under_way.is_empty()
     }
 
+    /// Whether so much is under way that nothing more should be taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.acks >= MAX_ACKS || self.rejects >= MAX_REJECTS
+    }
+
     /// Waits for some of it to be settled, and tells what became of it. Safe to cancel.
     pub(super) async fn next(&mut self) {
         match self.under_way.join_next().await {
             Some(Ok(Settled::Acks(results))) => {
+                self.acks = self.acks.saturating_sub(results.len());
                 for (message_id, result) in results {
                     self.note_ack(message_id, result);
                 }
             }
-            Some(Ok(Settled::Reject(message_id, Ok(())))) => {
-                self.rejected += 1;
-                self.console
-                    .message(format_args!("Server has set message {message_id} aside"));
-            }
-            Some(Ok(Settled::Reject(message_id, Err(error)))) => {
-                self.console.warn(format_args!(
-                    "Message {message_id} was not rejected, and will come again: {error}"
-                ));
+            Some(Ok(Settled::Reject(message_id, result))) => {
+                self.rejects = self.rejects.saturating_sub(1);
+                self.note_rejection(&message_id, result);
             }
             Some(Err(error)) => self.console.warn(format_args!("An ack was given up: {error}")),
             None => {}
@@ -89,6 +101,20 @@ impl Settling {
     pub(super) async fn all(&mut self) {
         while !self.under_way.is_empty() {
             self.next().await;
+        }
+    }
+
+    fn note_rejection(&self, message_id: &MessageId, result: Result<Rejection, RequestError>) {
+        match result {
+            Ok(Rejection::Copy) => self.console.message(format_args!(
+                "Another message {message_id} could be opened, so the server is not told to set it aside"
+            )),
+            Ok(_) => self
+                .console
+                .message(format_args!("Server has set message {message_id} aside")),
+            Err(error) => self.console.warn(format_args!(
+                "Message {message_id} was not rejected, and will come again: {error}"
+            )),
         }
     }
 
@@ -113,8 +139,8 @@ impl Settling {
         self.confirmed
     }
 
-    pub(super) fn rejected(&self) -> u64 {
-        self.rejected
+    pub(super) fn set_aside(&self) -> u64 {
+        self.set_aside
     }
 
     /// Acks once more what was not confirmed, on a new connection: while the receiver went on, the server may have

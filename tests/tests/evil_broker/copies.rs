@@ -1,0 +1,309 @@
+//! Several messages under one id, forged ones among them: the genuine one arrives, whatever comes before or behind it,
+//! and is not set aside at the server with a forged one.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ciphermq_client::dedup::Durable;
+use ciphermq_client::{
+    ConsumeError, Consumer, Identity, Message, RecipientKey, Rejection, Timestamp, Unopenable,
+};
+use ciphermq_crypto::{Header, SendingSession};
+use ciphermq_tests::Server;
+use ciphermq_tests::evil::stage::{next, opened, text, unopenable};
+use ciphermq_tests::evil::{Evil, Stage};
+use ciphermq_tests::server::Options;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+
+use crate::desk::Desk;
+use crate::published_through;
+
+/// The envelope with another ciphertext, a different one for each number.
+fn altered(envelope: &str, number: u16) -> String {
+    let mut fields: Value = serde_json::from_str(envelope).unwrap();
+    let mut bytes = BASE64_STANDARD
+        .decode(fields["ciphertext"].as_str().unwrap())
+        .unwrap();
+    let [high, low] = (number + 1).to_be_bytes();
+    bytes[0] ^= high;
+    bytes[1] ^= low;
+    fields["ciphertext"] = BASE64_STANDARD.encode(bytes).into();
+    fields.to_string()
+}
+
+/// The envelope with a certificate that the server does not have.
+fn of_an_unknown_certificate(envelope: &str) -> String {
+    let mut fields: Value = serde_json::from_str(envelope).unwrap();
+    fields["sender_certificate"] = "ab".repeat(32).into();
+    fields.to_string()
+}
+
+/// A message under the same id that `sender` has sealed and, if it may, signed.
+fn of_another(stage: &Stage, envelope: &str, sender: &str, is_signed: bool) -> String {
+    let fields: Value = serde_json::from_str(envelope).unwrap();
+    let key: RecipientKey = (*stage.private_key().public_key()).into();
+    let (receiver, now) = (stage.receiver.id(), Timestamp::now());
+    let files = stage.server.pki().client(sender);
+    let certificate = CertificateDer::from_pem_file(files.certificate).unwrap();
+    let key_of_sender = PrivateKeyDer::from_pem_file(files.key).unwrap();
+    let identity = Identity::new(vec![certificate], &key_of_sender).unwrap();
+    let mut session = match is_signed {
+        true => SendingSession::start(&identity, receiver, &key, now).unwrap(),
+        false => SendingSession::start_unsigned(stage.sender.id(), receiver, &key, now).unwrap(),
+    };
+    let header = Header {
+        message_id: &fields["message_id"].as_str().unwrap().parse().unwrap(),
+        exchange: &fields["exchange"].as_str().unwrap().parse().unwrap(),
+        routing_key: &fields["routing_key"].as_str().unwrap().parse().unwrap(),
+        content_type: "text/plain",
+        sent_time: now,
+    };
+    let sealed = session.seal(&header, b"forged").unwrap();
+    String::from_utf8(sealed.raw().to_bytes().to_vec()).unwrap()
+}
+
+/// Every delivery to the receiver becomes the envelopes that this makes of it, under the same id, in one write.
+fn copy(evil: &Evil, copies: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) {
+    evil.play(move |line| match line.delivery_to("receiver") {
+        Some((id, envelope)) => copies(envelope)
+            .iter()
+            .map(|copy| format!("Message: {id} {copy}"))
+            .collect(),
+        None => line.honest(),
+    });
+}
+
+/// What the receiver's messages were rejected for.
+async fn rejections(server: &Server) -> i64 {
+    let database = server.database().await;
+    database.number("SELECT count(*) FROM rejected_messages").await
+}
+
+/// So many items of a consumer: the messages, and what could not be opened.
+async fn take(consumer: &mut Consumer, count: usize) -> (Vec<Message>, Vec<Unopenable>) {
+    let (mut messages, mut refused) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        match next(consumer).await {
+            Ok(message) => messages.push(message),
+            Err(ConsumeError::Unopenable(unopenable)) => refused.push(unopenable),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (messages, refused)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_copies_before_and_behind_the_genuine_message() {
+    let stage = Stage::new().await;
+    let orders: [(&str, fn(&str) -> Vec<String>, usize); 6] = [
+        (
+            "before",
+            |genuine| vec![altered(genuine, 1), genuine.to_owned()],
+            1,
+        ),
+        (
+            "behind",
+            |genuine| vec![genuine.to_owned(), altered(genuine, 1)],
+            1,
+        ),
+        (
+            "no envelope",
+            |genuine| vec!["{}".to_owned(), genuine.to_owned()],
+            1,
+        ),
+        (
+            "unknown certificate",
+            |genuine| vec![of_an_unknown_certificate(genuine), genuine.to_owned()],
+            1,
+        ),
+        (
+            "the same ones several times",
+            |genuine| {
+                let forged = altered(genuine, 1);
+                vec![forged.clone(), genuine.to_owned(), forged, genuine.to_owned()]
+            },
+            1,
+        ),
+        (
+            "many",
+            |genuine| {
+                let mut copies: Vec<String> = (1..1000).map(|number| altered(genuine, number)).collect();
+                copies.insert(700, genuine.to_owned());
+                copies
+            },
+            999,
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let record = || Durable::open(&folder.path().join("processed")).unwrap();
+    for (what, copies, forged) in orders {
+        stage.evil.play_honest();
+        stage.publish([what]).await;
+        copy(&stage.evil, copies);
+        let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+        let (mut messages, refused) = take(&mut consumer, forged + 1).await;
+        let message = messages.pop().expect(what);
+        assert_eq!((text(&message), messages.len(), refused.len()), (what, 0, forged));
+        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        for unopenable in refused {
+            assert_eq!(unopenable.reject(None).await.unwrap(), Rejection::Copy, "{what}");
+        }
+        message.ack().await.unwrap();
+        stage.evil.play_honest();
+        stage.honest_traffic_arrives(&mut consumer, "beside").await;
+        consumer.close().await;
+        assert_eq!(rejections(&stage.server).await, 0, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_copy_of_what_was_processed_is_not_rejected() {
+    let stage = Stage::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let record = || Durable::open(&folder.path().join("processed")).unwrap();
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let id = stage.publish(["once"]).await.remove(0);
+    opened(&mut consumer).await.ack().await.unwrap();
+    consumer.close().await;
+    // To a new process, which knows of it from the record alone.
+    let envelope = published_through(&stage.evil, "sender").remove(0);
+    let forged = envelope.replace("\"sender\"", "\"mallory\"");
+    crate::deliver_to(&stage, "receiver", vec![(id.to_string(), forged)]);
+    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let refused = unopenable(&mut consumer, "in another's name").await;
+    assert_eq!(refused.reject(None).await.unwrap(), Rejection::Copy);
+    assert_eq!(rejections(&stage.server).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_copy_alone_is_rejected_and_the_genuine_message_is_taken_later_all_the_same() {
+    let stage = Stage::new().await;
+    stage.publish(["original"]).await;
+    copy(&stage.evil, |genuine| {
+        vec![altered(genuine, 1), altered(genuine, 2)]
+    });
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let (messages, refused) = take(&mut consumer, 2).await;
+    assert!(messages.is_empty());
+    for unopenable in refused {
+        assert_eq!(unopenable.reject(None).await.unwrap(), Rejection::SetAside);
+    }
+    let genuine = published_through(&stage.evil, "sender").remove(0);
+    let id: Value = serde_json::from_str(&genuine).unwrap();
+    let id = id["message_id"].as_str().unwrap().to_owned();
+    consumer.close().await;
+    crate::deliver_to(&stage, "receiver", vec![(id, genuine)]);
+    let mut consumer = stage.consumer().start().await.unwrap();
+    let message = opened(&mut consumer).await;
+    assert_eq!(text(&message), "original");
+    message.ack().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_another_client_under_the_same_id_is_another_message() {
+    let stage = Arc::new(Stage::new().await);
+    // The server has the certificate of whoever has published.
+    let mallory = stage.connect("mallory").await;
+    let publisher = mallory.publisher(stage.receiver.id()).start().await.unwrap();
+    publisher.submit("as mallory").await.unwrap();
+    publisher.finish().await;
+    let mut consumer = stage.consumer().start().await.unwrap();
+    opened(&mut consumer).await.ack().await.unwrap();
+    consumer.close().await;
+    for (sender, is_signed, claims) in [("mallory", true, "mallory"), ("sender", false, "sender")] {
+        stage.evil.play_honest();
+        stage.publish(["original"]).await;
+        copy(&stage.evil, {
+            let stage = Arc::downgrade(&stage);
+            move |genuine| {
+                let stage = stage.upgrade().expect("the stage stands");
+                vec![of_another(&stage, genuine, sender, is_signed), genuine.to_owned()]
+            }
+        });
+        let consumer = stage.consumer().unverified_senders(!is_signed);
+        let mut consumer = consumer.start().await.unwrap();
+        let (messages, refused) = take(&mut consumer, 2).await;
+        assert!(refused.is_empty());
+        let [forged, genuine] = &messages[..] else {
+            panic!("{} messages", messages.len());
+        };
+        assert_eq!((text(forged), text(genuine)), ("forged", "original"));
+        assert_eq!(forged.sender().unwrap().as_ref(), claims);
+        assert_eq!(forged.verified_sender().is_some(), is_signed);
+        assert_eq!(genuine.verified_sender(), Some(stage.sender.id()));
+        for (_, result) in consumer.ack_all(messages).await {
+            result.unwrap();
+        }
+        consumer.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_without_end_end_the_connection() {
+    let stage = Stage::new().await;
+    stage.publish(["original"]).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    copy(&stage.evil, move |genuine| {
+        if is_over.swap(true, Ordering::SeqCst) {
+            return vec![genuine.to_owned()];
+        }
+        (0..10_000).map(|number| altered(genuine, number)).collect()
+    });
+    let consumer = stage.consumer().prefetch(NonZeroU32::MIN);
+    let mut consumer = consumer.start().await.unwrap();
+    let mut refused = 0;
+    let message = loop {
+        match next(&mut consumer).await {
+            Ok(message) => break message,
+            Err(_) => refused += 1,
+        }
+    };
+    assert_eq!(text(&message), "original");
+    assert!(refused < 10_000, "it went on with the same connection");
+    message.ack().await.unwrap();
+}
+
+/// The command line, with its quarantine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receive_writes_the_genuine_message_and_sets_the_forged_ones_aside() {
+    let server = Server::start(Options::sqlite()).await;
+    let evil = Evil::start(&server).await;
+    let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
+    desk.introduce().await;
+    desk.send_messages(&["one", "two", "three"]).await;
+    copy(&evil, |genuine| {
+        vec![altered(genuine, 1), genuine.to_owned(), altered(genuine, 2)]
+    });
+    let receive = || desk.cli("receive").args(["-v", "--idle-exit", "3"]).run();
+    let received = receive().await.success();
+    assert_eq!(desk.texts(), ["one", "two", "three"]);
+    assert_eq!(desk.quarantine().len(), 6);
+    assert!(received.stderr.contains("3 confirmed"), "{}", received.stderr);
+    assert!(received.stderr.contains("6 set aside"), "{}", received.stderr);
+    assert_eq!(rejections(&server).await, 0);
+    // All of it again, to a new process: it knows what it has written.
+    let envelopes = published_through(&evil, "sender");
+    evil.play(move |line| {
+        let mut lines = line.honest();
+        if line.reply_to("receiver", "Subscribed to queue").is_some() {
+            for envelope in &envelopes {
+                let fields: Value = serde_json::from_str(envelope).unwrap();
+                let id = fields["message_id"].as_str().unwrap();
+                lines.extend([
+                    format!("Message: {id} {}", altered(envelope, 1)),
+                    format!("Message: {id} {envelope}"),
+                ]);
+            }
+        }
+        lines
+    });
+    receive().await.success();
+    assert_eq!(desk.texts(), ["one", "two", "three"]);
+    assert_eq!(rejections(&server).await, 0);
+    desk.expect_empty_queue(&server).await;
+}

@@ -1,0 +1,78 @@
+//! Outputs that a loss of power has damaged, with a broker that has heard of no ack of what was written last.
+
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+
+use ciphermq_tests::Server;
+use ciphermq_tests::evil::Evil;
+use ciphermq_tests::faults::proxy::Direction;
+use ciphermq_tests::server::Options;
+
+use crate::desk::Desk;
+use crate::published_through;
+
+const MESSAGES: usize = 100;
+
+fn texts(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("text {number}")).collect()
+}
+
+/// Of the last write the disk has kept the later pages, and one of the first ones not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_the_disk_has_lost() {
+    let server = Server::start(Options::sqlite()).await;
+    let evil = Evil::start(&server).await;
+    for lost in 0..3 {
+        let desk = Desk::at(
+            evil.address(),
+            server.pki(),
+            "sender",
+            &format!("receiver-{lost}"),
+        );
+        desk.introduce().await;
+        let all = texts(MESSAGES);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        desk.send_messages(&all[..2]).await;
+        desk.receive(2).await;
+        let path = desk.path("data/received_messages.jsonl");
+        let synced = std::fs::metadata(&path).unwrap().len();
+        // Written, and killed before an ack got through.
+        evil.play(|line| match line.direction {
+            Direction::Up if line.text.starts_with("ack ") => Vec::new(),
+            _ => line.honest(),
+        });
+        let mut receiver = desk.receiving(&["-v"]).await;
+        desk.send_messages(&all[2..]).await;
+        let last = published_through(&evil, "sender").pop().unwrap();
+        let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+        let stored = format!("Stored message {}", last["message_id"].as_str().unwrap());
+        receiver.stderr.expect(&stored).await;
+        receiver.kill().await;
+        evil.play_honest();
+        assert_eq!(desk.texts(), all);
+
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let page = (synced / 4096 + lost) * 4096;
+        let start = page.max(synced);
+        let zeros = vec![0; usize::try_from(page + 4096 - start).unwrap()];
+        file.write_all_at(&zeros, start).unwrap();
+        drop(file);
+
+        let received = desk
+            .cli("receive")
+            .args(["--idle-exit", "3"])
+            .run()
+            .await
+            .success();
+        assert_eq!(desk.texts(), all, "each once, in order, and nothing else");
+        let aside = desk.path("data/received_messages.jsonl.damaged-1");
+        assert!(
+            received.stderr.contains("received_messages.jsonl.damaged-1"),
+            "{}",
+            received.stderr
+        );
+        let mode = std::fs::metadata(&aside).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(std::fs::read(aside).unwrap().contains(&0));
+        desk.expect_empty_queue(&server).await;
+    }
+}
