@@ -1,5 +1,6 @@
 //! The key directory: receivers' public keys and signed keys, sealed at rest.
 
+mod adopt;
 mod announced;
 
 use std::sync::Arc;
@@ -9,8 +10,10 @@ use ciphermq_protocol::ClientId;
 use dashmap::DashMap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub use adopt::{OlderRows, adopt};
+
 use self::announced::announced;
-use crate::at_rest::{self, SealedKey, Sealer};
+use crate::at_rest::{self, RowKind, SealedKey, Sealer};
 use crate::store::writer::WriterHandle;
 use crate::store::{self, Change, Reader, SealedRow};
 
@@ -71,7 +74,7 @@ impl KeyDirectory {
     /// [`Error`]; [`Error::Invalid`] if it is no key.
     pub async fn register(&self, client_id: &ClientId, key: &str) -> Result<(), Error> {
         let key = parse_key(key)?;
-        let row = self.seal(client_id, &key)?;
+        let row = self.seal(RowKind::PublicKey, client_id, &key)?;
         self.write(Change::PublicKey(client_id.clone(), row)).await
     }
 
@@ -84,12 +87,10 @@ impl KeyDirectory {
         let Some(row) = self.reader.public_key(client_id).await? else {
             return Ok(None);
         };
-        let opened = self.sealer.open(client_id.as_str(), &sealed_key(row))?;
-        if opened.legacy {
-            let row = self.seal(client_id, &opened.bytes)?;
-            self.write(Change::PublicKey(client_id.clone(), row)).await?;
-        }
-        Ok(Some(BASE64_STANDARD.encode(opened.bytes)))
+        let opened = self
+            .sealer
+            .open(RowKind::PublicKey, client_id.as_str(), &sealed_key(row))?;
+        Ok(Some(BASE64_STANDARD.encode(opened)))
     }
 
     /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare one; if there is none
@@ -107,8 +108,10 @@ impl KeyDirectory {
         let bare = announced.bare.as_deref();
         let change = Change::SignedKey {
             client_id: client_id.clone(),
-            signed: self.seal(client_id, signed_key.as_bytes())?,
-            bare: bare.map(|key| self.seal(client_id, key)).transpose()?,
+            signed: self.seal(RowKind::SignedKey, client_id, signed_key.as_bytes())?,
+            bare: bare
+                .map(|key| self.seal(RowKind::PublicKey, client_id, key))
+                .transpose()?,
         };
         let turn = Turn::wait(&self.registering, client_id).await;
         let stored = self.stored_epoch(client_id).await?;
@@ -147,25 +150,16 @@ impl KeyDirectory {
         let Some(row) = self.reader.signed_key(client_id).await? else {
             return Ok(None);
         };
-        let opened = self.sealer.open(client_id.as_str(), &sealed_key(row))?;
-        let text = String::from_utf8(opened.bytes)
-            .map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
+        let opened = self
+            .sealer
+            .open(RowKind::SignedKey, client_id.as_str(), &sealed_key(row))?;
+        let text =
+            String::from_utf8(opened).map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
         Ok(Some(text))
     }
 
-    fn seal(&self, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
-        let SealedKey {
-            algorithm,
-            ciphertext,
-            nonce,
-            tag,
-        } = self.sealer.seal(client_id.as_str(), bytes)?;
-        Ok(SealedRow {
-            ciphertext,
-            nonce,
-            tag,
-            algorithm,
-        })
+    fn seal(&self, kind: RowKind, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
+        Ok(sealed_row(self.sealer.seal(kind, client_id.as_str(), bytes)?))
     }
 
     async fn write(&self, change: Change) -> Result<(), Error> {
@@ -200,6 +194,15 @@ impl Drop for Turn {
         self.guard = None;
         self.registering
             .remove_if(&self.client_id, |_, lock| Arc::strong_count(lock) == 1);
+    }
+}
+
+fn sealed_row(key: SealedKey) -> SealedRow {
+    SealedRow {
+        ciphertext: key.ciphertext,
+        nonce: key.nonce,
+        tag: key.tag,
+        algorithm: key.algorithm,
     }
 }
 

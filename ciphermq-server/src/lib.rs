@@ -15,6 +15,7 @@
 //! - [`file_roles`]: every file that is written is nothing else
 //! - [`logging`]: JSON lines in files by level, readable ones on the console
 //! - [`server`]: start, run, stop
+//! - [`signals`]: what signals mean
 //! - [`stop`]: how every part learns that it is to stop
 //! - [`private_file`]: who may read a private key's file
 //! - [`tls`]: certificates on both sides, and from a certificate to a client id
@@ -39,6 +40,7 @@ pub mod logging;
 mod memory;
 pub mod private_file;
 pub mod server;
+pub mod signals;
 pub mod stop;
 pub mod store;
 pub mod tls;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +19,8 @@ use crate::connection::{self, BufferBudget};
 use crate::stop::Stop;
 use crate::tls::Peer;
 
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// After an accept that failed for want of file descriptors and the like.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// When a silent peer is asked whether it is there, and how often.
@@ -43,13 +45,59 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Begins to listen.
+/// An address that is this server's, and not listened on yet.
+#[derive(Debug)]
+pub struct Bound {
+    address: String,
+    socket: TcpSocket,
+}
+
+/// Takes the address. Nobody can connect yet, and nobody else can take it.
 ///
 /// # Errors
 ///
 /// [`BindError`] says what to do.
-pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
+pub async fn bind(address: &str) -> Result<Bound, BindError> {
+    let bind = |found: SocketAddr| {
+        let socket = match found {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A server that starts again need not wait for its old connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(found)?;
+        Ok(socket)
+    };
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    let found = tokio::net::lookup_host(address).await;
+    for found in found.map_err(|source| BindError::new(address, source))? {
+        match bind(found) {
+            Ok(socket) => {
+                let address = address.to_owned();
+                return Ok(Bound { address, socket });
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(BindError::new(address, failure))
+}
+
+impl Bound {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], if another server has come to listen there in between.
+    pub fn listen(self) -> Result<TcpListener, BindError> {
+        let Self { address, socket } = self;
+        socket
+            .listen(BACKLOG)
+            .map_err(|source| BindError::new(&address, source))
+    }
+}
+
+impl BindError {
+    fn new(address: &str, source: io::Error) -> Self {
         let mend = match source.kind() {
             io::ErrorKind::AddrInUse => "Another program listens there. Stop it, or choose another port.",
             io::ErrorKind::AddrNotAvailable => {
@@ -58,12 +106,12 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
             io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege. Choose a higher one.",
             _ => "Write host:port, with a host that this machine has.",
         };
-        BindError {
+        Self {
             address: address.to_owned(),
             mend,
             source,
         }
-    })
+    }
 }
 
 /// What a connection's task needs.

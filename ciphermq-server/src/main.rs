@@ -1,9 +1,11 @@
 //! `ciphermq-server`: the program around the library.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ciphermq_server::config::{self, Config};
+use ciphermq_server::signals::Signals;
 use ciphermq_server::{file_roles, logging, server};
 use clap::Parser;
 
@@ -28,13 +30,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // First of all: a signal that comes while the server starts must not end it in the middle of something.
+    let signals = {
+        let _runtime = runtime.enter();
+        Signals::listen().map_err(|error| {
+            format!("cannot listen for signals: {error}\nThis is a defect of the system's set-up.")
+        })?
+    };
     let config = Config::load(&arguments.config, config::environment())?;
     file_roles::refuse_shared(&config, &arguments.config)?;
     let guard = logging::init(&config.logging)?;
     server::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(server::run(config, guard.messages()));
+    let result = runtime.block_on(server::run(config, guard.handle(), signals));
     if let Err(error) = &result {
+        // On the console it stands at length, and once.
+        guard.end_console();
         tracing::error!("{}", error.to_string().lines().next().unwrap_or_default());
     }
     // Tasks that are still there wait for nothing that matters.
@@ -43,20 +54,17 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     result.map_err(Into::into)
 }
 
-/// What happened, and what to do, on standard error.
-#[expect(
-    clippy::print_stderr,
-    reason = "the one place that tells people why the server ended"
-)]
+/// What happened, and what to do, on standard error. Where that takes nothing, the exit code tells.
 fn report(error: &dyn std::error::Error) {
-    eprintln!("Error: {error}");
+    let mut stderr = std::io::stderr().lock();
     let mut text = error.to_string();
+    let _ = writeln!(stderr, "Error: {text}");
     let mut source = error.source();
     while let Some(cause) = source {
         // Many errors already say what lies behind them.
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
-            eprintln!("  because: {cause_text}");
+            let _ = writeln!(stderr, "  because: {cause_text}");
             text = cause_text;
         }
         source = cause.source();

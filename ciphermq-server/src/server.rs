@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::at_rest::{KeyError, Sealer};
 use crate::broker::{Broker, Topology};
 use crate::config::{Config, Database};
-use crate::keys::KeyDirectory;
-use crate::logging::MessageLog;
+use crate::keys::{self, KeyDirectory};
+use crate::logging::Handle;
+use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
 use crate::{listener, stop, tls};
@@ -29,9 +28,6 @@ pub enum Error {
     /// The address.
     #[error(transparent)]
     Bind(#[from] listener::BindError),
-    /// The operating system gives no signals.
-    #[error("cannot listen for signals: {0}\nThis is a defect of the system's set-up.")]
-    Signal(#[source] std::io::Error),
     /// The operating system gives no thread.
     #[error(
         "cannot start the thread that writes the database: {0}\nAllow the server's user more processes and open files \
@@ -40,13 +36,13 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, or until the database cannot be used any more.
+/// Runs until a signal asks it to stop, or until the database cannot be used any more.
 ///
 /// # Errors
 ///
 /// [`Error`], with what to do about it.
-pub async fn run(config: Config, messages: MessageLog) -> Result<(), Error> {
-    run_with(config, messages, |store| store).await
+pub async fn run(config: Config, logs: Handle, signals: Signals) -> Result<(), Error> {
+    run_with(config, logs, signals, |store| store).await
 }
 
 /// The same with something between the server and its store: the fault tests put a store there that breaks its
@@ -57,30 +53,40 @@ pub async fn run(config: Config, messages: MessageLog) -> Result<(), Error> {
 /// [`Error`], with what to do about it.
 pub async fn run_with(
     config: Config,
-    messages: MessageLog,
+    logs: Handle,
+    mut signals: Signals,
     between: impl FnOnce(Store) -> Store,
 ) -> Result<(), Error> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let acceptor = tls::acceptor(&config.tls)?;
+    // Before anything is made: a server that is started twice leaves nothing behind.
+    let bound = listener::bind(&config.server.address).await?;
+    let notes = config.encryption.notes();
+    let older_rows = config.encryption.older_rows;
     let sealer = Sealer::new(config.encryption.key.load()?, config.encryption.algorithm);
     let limits = config.limits;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
 
     tracing::info!("Opening the database: {}", config.database);
     let thread = WriterThread::start().map_err(Error::Thread)?;
     let settings = store_settings(config.database, limits.disk_reserve);
-    let opening = thread
-        .runtime()
-        .spawn(async move { store::open(&settings).await });
+    let opening = thread.runtime().spawn({
+        let sealer = sealer.clone();
+        async move {
+            let mut store = store::open(&settings).await?;
+            keys::adopt(&mut store, &sealer, &notes, older_rows).await?;
+            Ok(store)
+        }
+    });
     // A database may take long to answer, or to be adopted.
     let opened = tokio::select! {
         opened = opening => opened,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        () = signals.stop(&logs) => return Ok(()),
     };
     let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
-    let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader, messages);
+    let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader, logs.messages());
     let settings = writer::Settings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,
@@ -92,7 +98,7 @@ pub async fn run_with(
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
     let broker = Broker::new(limits, topology, deliveries, writer.clone(), store.reader, keys);
 
-    let listener = listener::bind(&config.server.address).await?;
+    let listener = bound.listen()?;
     let address = listener
         .local_addr()
         .map_or_else(|_| config.server.address.clone(), |address| address.to_string());
@@ -102,8 +108,7 @@ pub async fn run_with(
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "CipherMQ is listening on {address}");
 
     let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = signals.stop(&logs) => None,
         ended = &mut writing => Some(ended),
     };
     tracing::info!("Stopping");

@@ -1,23 +1,26 @@
 //! Public keys are sealed at rest: in the database they stand encrypted and bound to their client id.
 //!
 //! Whoever can read or change the database, but does not have the key, can neither read a public key nor put
-//! another in its place, nor give one client's row to another. (Such a person can delete rows, or put an
-//! older row of the same client back. Senders that verify signed keys notice that.)
+//! another in its place, nor give one client's row to another, nor pass a signed key off as a bare one. (Such a person
+//! can delete rows, or put an older row of the same client back. Senders that verify signed keys notice that.)
 //!
 //! - `key`: the 32-byte key, and where it comes from;
+//! - [`adopted`]: what is remembered beside the key once the rows of older servers were sealed anew;
 //! - this file: sealing and opening.
 //!
 //! # Form of a row
 //!
 //! AEAD with the configured key, a random 96-bit nonce and a 128-bit tag, both the defaults of AES-256-GCM
-//! (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439). Associated data: the text `CipherMQ public key at
-//! rest v1`, a zero byte, the algorithm's name, a zero byte, the client id. Ciphertext, nonce and tag are each
-//! kept as base64 (RFC 4648, section 4), and the algorithm's name beside them.
+//! (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439). Associated data: the text `CipherMQ at rest v2`, a zero byte, what
+//! the row is (`public key` or `signed key`), a zero byte, the algorithm's name, a zero byte, the client id. Ciphertext,
+//! nonce and tag are each kept as base64 (RFC 4648, section 4), and the algorithm's name beside them.
 //!
 //! # Rows of older servers
 //!
-//! They have no algorithm, and were sealed with AES-256-GCM under the same key without associated data. They
-//! are opened, and reported as [`Opened::legacy`] so that the caller seals them anew.
+//! The first ones have no algorithm, and were sealed with AES-256-GCM under the same key without associated data: they
+//! are bound to nobody. Later ones have the associated data `CipherMQ public key at rest v1`, a zero byte, the algorithm's
+//! name, a zero byte, the client id, whichever kind of row it is. [`Sealer::open_older`] opens both, for those who
+//! take a database over, once; [`Sealer::open`] never does.
 //!
 //! One key seals at most a few public keys a client, far below the 2^32 random nonces of one key that
 //! SP 800-38D allows, and the two algorithms share no state under it.
@@ -31,15 +34,17 @@ use chacha20poly1305::ChaCha20Poly1305;
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
 
+pub mod adopted;
 mod key;
 
 pub use key::{AtRestKey, InvalidKey, KeyError, KeySource, MAKE_KEY};
 
-const DOMAIN: &[u8] = b"CipherMQ public key at rest v1\0";
+const DOMAIN: &[u8] = b"CipherMQ at rest v2\0";
+const OLDER_DOMAIN: &[u8] = b"CipherMQ public key at rest v1\0";
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
-/// An X25519 public key, the only thing that older servers sealed.
-const LEGACY_KEY_BYTES: usize = 32;
+/// An X25519 public key, the only thing that the oldest servers sealed.
+const KEY_BYTES: usize = 32;
 
 /// How public keys are sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +89,25 @@ impl fmt::Display for Algorithm {
     }
 }
 
+/// What a row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// A bare public key.
+    PublicKey,
+    /// A signed key.
+    SignedKey,
+}
+
+impl RowKind {
+    /// What it is called in the associated data, and in errors.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PublicKey => "public key",
+            Self::SignedKey => "signed key",
+        }
+    }
+}
+
 /// A sealed key, as the columns of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedKey {
@@ -95,16 +119,6 @@ pub struct SealedKey {
     pub nonce: String,
     /// Base64 of the 16-byte tag.
     pub tag: String,
-}
-
-/// What stood in a sealed row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// What was sealed. For a legacy row the 32 raw bytes of the key, whether the older server had sealed
-    /// those or their base64.
-    pub bytes: Vec<u8>,
-    /// The row is an older server's: seal the key anew and replace the row.
-    pub legacy: bool,
 }
 
 /// Seals public keys for the database and opens them again. Cheap to clone, and free of interior state.
@@ -167,12 +181,13 @@ pub enum Error {
         client_id: String,
     },
 
-    /// A legacy row opened, and what was in it is no X25519 public key.
+    /// The row is bound to no client, as those of older servers are.
     #[error(
-        "the stored public key of client '{client_id}' is no X25519 key, though it was sealed under this key\n\
-         Let the client register its key again."
+        "the stored public key of client '{client_id}' has the form of an older server, and may be anybody's\n\
+         Let the client register its key again. If an older server's database was put back, start once with [encryption] \
+         older_rows = \"accept\"."
     )]
-    NoKey {
+    Unbound {
         /// Whose key.
         client_id: String,
     },
@@ -184,19 +199,21 @@ impl Sealer {
         Self { key, algorithm }
     }
 
+    /// The key that it seals with.
+    pub(crate) fn key(&self) -> &AtRestKey {
+        &self.key
+    }
+
     /// Seals any bytes, such as a bare public key or a signed one, for the row of `client_id`.
     ///
     /// # Errors
     ///
     /// [`Error::Random`], if the operating system has no random bytes; [`Error::TooLong`].
-    pub fn seal(&self, client_id: &str, public_key: &[u8]) -> Result<SealedKey, Error> {
+    pub fn seal(&self, kind: RowKind, client_id: &str, key: &[u8]) -> Result<SealedKey, Error> {
         let mut nonce = [0; NONCE_BYTES];
         SysRng.try_fill_bytes(&mut nonce).map_err(Error::Random)?;
-        let aad = associated_data(self.algorithm, client_id);
-        let payload = Payload {
-            msg: public_key,
-            aad: &aad,
-        };
+        let aad = associated_data(kind, self.algorithm, client_id);
+        let payload = Payload { msg: key, aad: &aad };
         let sealed = match self.algorithm {
             Algorithm::Aes256Gcm => Aes256Gcm::new(self.key.bytes().into()).encrypt(&nonce.into(), payload),
             Algorithm::ChaCha20Poly1305 => {
@@ -220,21 +237,60 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// When the row was sealed under another key, for another client, by an unknown algorithm, or is damaged.
-    pub fn open(&self, client_id: &str, row: &SealedKey) -> Result<Opened, Error> {
-        let (algorithm, legacy) = match row.algorithm.as_deref() {
-            None | Some("") => (Algorithm::Aes256Gcm, true),
-            Some(name) => match Algorithm::from_name(name) {
-                Some(algorithm) => (algorithm, false),
-                None => {
-                    let algorithm = name.to_owned();
-                    return Err(Error::UnknownAlgorithm {
-                        client_id: client_id.to_owned(),
-                        algorithm,
-                    });
-                }
-            },
+    /// When the row was sealed under another key, for another client or another kind of row, by an unknown algorithm or
+    /// an older server, or is damaged.
+    pub fn open(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
+        let algorithm = algorithm(client_id, row)?.ok_or_else(|| Error::Unbound {
+            client_id: client_id.to_owned(),
+        })?;
+        let aad = associated_data(kind, algorithm, client_id);
+        self.decrypt(algorithm, client_id, row, &aad)
+    }
+
+    /// Opens a row that an older server has sealed, and not bound to its kind, or to nobody at all. For those who
+    /// take a database over only: whoever can write to the database can put such rows where they do not belong.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sealer::open`].
+    pub fn open_older(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
+        let refused = || Error::Refused {
+            client_id: client_id.to_owned(),
         };
+        match algorithm(client_id, row)? {
+            Some(algorithm) => {
+                let aad = [
+                    OLDER_DOMAIN,
+                    algorithm.name().as_bytes(),
+                    b"\0",
+                    client_id.as_bytes(),
+                ]
+                .concat();
+                let opened = self.decrypt(algorithm, client_id, row, &aad)?;
+                // A row says what it is by its content alone: a signed key is longer, and a text.
+                let is_bare = opened.len() == KEY_BYTES;
+                if is_bare == (kind == RowKind::PublicKey) {
+                    Ok(opened)
+                } else {
+                    Err(refused())
+                }
+            }
+            // Those servers knew no signed keys.
+            None if kind == RowKind::SignedKey => Err(refused()),
+            None => {
+                let opened = self.decrypt(Algorithm::Aes256Gcm, client_id, row, b"")?;
+                oldest_key(opened).ok_or_else(refused)
+            }
+        }
+    }
+
+    fn decrypt(
+        &self,
+        algorithm: Algorithm,
+        client_id: &str,
+        row: &SealedKey,
+        aad: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         let damaged = |column| Error::Damaged {
             client_id: client_id.to_owned(),
             column,
@@ -246,51 +302,54 @@ impl Sealer {
         let tag: [u8; TAG_BYTES] = decode(&row.tag, "tag")?.try_into().map_err(|_| damaged("tag"))?;
         let mut sealed = decode(&row.ciphertext, "public_key_ciphertext")?;
         sealed.extend_from_slice(&tag);
-
-        let aad = if legacy {
-            Vec::new()
-        } else {
-            associated_data(algorithm, client_id)
-        };
-        let payload = Payload {
-            msg: &sealed,
-            aad: &aad,
-        };
+        let payload = Payload { msg: &sealed, aad };
         let opened = match algorithm {
             Algorithm::Aes256Gcm => Aes256Gcm::new(self.key.bytes().into()).decrypt(&nonce.into(), payload),
             Algorithm::ChaCha20Poly1305 => {
                 ChaCha20Poly1305::new(self.key.bytes().into()).decrypt(&nonce.into(), payload)
             }
         };
-        let bytes = opened.map_err(|_| Error::Refused {
+        opened.map_err(|_| Error::Refused {
             client_id: client_id.to_owned(),
-        })?;
-        let bytes = if legacy {
-            legacy_key(bytes).ok_or_else(|| Error::NoKey {
-                client_id: client_id.to_owned(),
-            })?
-        } else {
-            bytes
-        };
-        Ok(Opened { bytes, legacy })
+        })
     }
 }
 
-/// What is authenticated beside the key. The algorithm's name holds no zero byte, so the parts cannot shift.
-fn associated_data(algorithm: Algorithm, client_id: &str) -> Vec<u8> {
-    [DOMAIN, algorithm.name().as_bytes(), b"\0", client_id.as_bytes()].concat()
+/// The algorithm that a row names; `None` if it names none, as the oldest rows.
+fn algorithm(client_id: &str, row: &SealedKey) -> Result<Option<Algorithm>, Error> {
+    let Some(name) = row.algorithm.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let known = Algorithm::from_name(name).ok_or_else(|| Error::UnknownAlgorithm {
+        client_id: client_id.to_owned(),
+        algorithm: name.to_owned(),
+    });
+    known.map(Some)
 }
 
-/// The raw key in a legacy row: some older servers sealed the 32 bytes, some the text that clients send.
-fn legacy_key(bytes: Vec<u8>) -> Option<Vec<u8>> {
-    if bytes.len() == LEGACY_KEY_BYTES {
+/// What is authenticated beside the key. Neither kind nor algorithm holds a zero byte, so the parts cannot shift.
+fn associated_data(kind: RowKind, algorithm: Algorithm, client_id: &str) -> Vec<u8> {
+    [
+        DOMAIN,
+        kind.name().as_bytes(),
+        b"\0",
+        algorithm.name().as_bytes(),
+        b"\0",
+        client_id.as_bytes(),
+    ]
+    .concat()
+}
+
+/// The raw key in one of the oldest rows: some older servers sealed the 32 bytes, some the text that clients send.
+fn oldest_key(bytes: Vec<u8>) -> Option<Vec<u8>> {
+    if bytes.len() == KEY_BYTES {
         return Some(bytes);
     }
     let text = Zeroizing::new(String::from_utf8(bytes).ok()?);
     BASE64_STANDARD
         .decode(text.trim())
         .ok()
-        .filter(|key| key.len() == LEGACY_KEY_BYTES)
+        .filter(|key| key.len() == KEY_BYTES)
 }
 
 #[cfg(test)]

@@ -25,6 +25,30 @@ fn legacy_row(key: &AtRestKey, content: &[u8]) -> SealedKey {
     }
 }
 
+/// Seals as servers did that bound a row to its client, and not to its kind.
+fn bound_row(key: &AtRestKey, client_id: &str, content: &[u8]) -> SealedKey {
+    let nonce = [8; NONCE_BYTES];
+    let aad = [
+        b"CipherMQ public key at rest v1\0aes-256-gcm\0",
+        client_id.as_bytes(),
+    ]
+    .concat();
+    let payload = Payload {
+        msg: content,
+        aad: &aad,
+    };
+    let sealed = Aes256Gcm::new(key.bytes().into())
+        .encrypt(&nonce.into(), payload)
+        .unwrap();
+    let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().unwrap();
+    SealedKey {
+        algorithm: Some("aes-256-gcm".to_owned()),
+        ciphertext: BASE64_STANDARD.encode(ciphertext),
+        nonce: BASE64_STANDARD.encode(nonce),
+        tag: BASE64_STANDARD.encode(tag),
+    }
+}
+
 /// The row with one bit of the column's bytes turned.
 fn flip(column: &str, bit: usize) -> String {
     let mut bytes = BASE64_STANDARD.decode(column).unwrap();
@@ -38,17 +62,13 @@ fn what_is_sealed_opens_whatever_the_setting_is_now() {
     for sealed_with in BOTH {
         for configured in BOTH {
             let row = Sealer::new(key(1), sealed_with)
-                .seal("receiver_1", &[9; 32])
+                .seal(RowKind::PublicKey, "receiver_1", &[9; 32])
                 .unwrap();
             assert_eq!(row.algorithm.as_deref(), Some(sealed_with.name()));
-            let opened = Sealer::new(key(1), configured).open("receiver_1", &row).unwrap();
-            assert_eq!(
-                opened,
-                Opened {
-                    bytes: vec![9; 32],
-                    legacy: false
-                }
-            );
+            let opened = Sealer::new(key(1), configured)
+                .open(RowKind::PublicKey, "receiver_1", &row)
+                .unwrap();
+            assert_eq!(opened, [9; 32]);
         }
     }
 }
@@ -56,7 +76,7 @@ fn what_is_sealed_opens_whatever_the_setting_is_now() {
 #[test]
 fn columns_have_the_lengths_of_older_rows() {
     let row = Sealer::new(key(1), Algorithm::Aes256Gcm)
-        .seal("receiver_1", &[9; 32])
+        .seal(RowKind::PublicKey, "receiver_1", &[9; 32])
         .unwrap();
     assert_eq!(BASE64_STANDARD.decode(&row.ciphertext).unwrap().len(), 32);
     assert_eq!(BASE64_STANDARD.decode(&row.nonce).unwrap().len(), 12);
@@ -67,8 +87,8 @@ fn columns_have_the_lengths_of_older_rows() {
 fn sealing_twice_gives_other_bytes() {
     let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
     let (one, two) = (
-        sealer.seal("a", b"key").unwrap(),
-        sealer.seal("a", b"key").unwrap(),
+        sealer.seal(RowKind::PublicKey, "a", b"key").unwrap(),
+        sealer.seal(RowKind::PublicKey, "a", b"key").unwrap(),
     );
     assert_ne!(one.nonce, two.nonce);
     assert_ne!(one.ciphertext, two.ciphertext);
@@ -78,8 +98,10 @@ fn sealing_twice_gives_other_bytes() {
 fn rows_cannot_be_swapped_between_clients() {
     for algorithm in BOTH {
         let sealer = Sealer::new(key(1), algorithm);
-        let row = sealer.seal("alice", &[9; 32]).unwrap();
-        assert!(matches!(sealer.open("bob", &row), Err(Error::Refused { client_id }) if client_id == "bob"));
+        let row = sealer.seal(RowKind::PublicKey, "alice", &[9; 32]).unwrap();
+        assert!(
+            matches!(sealer.open(RowKind::PublicKey, "bob", &row), Err(Error::Refused { client_id }) if client_id == "bob")
+        );
     }
 }
 
@@ -87,13 +109,13 @@ fn rows_cannot_be_swapped_between_clients() {
 fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
     for (algorithm, other) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
         let sealer = Sealer::new(key(1), algorithm);
-        let row = sealer.seal("alice", &[9; 32]).unwrap();
+        let row = sealer.seal(RowKind::PublicKey, "alice", &[9; 32]).unwrap();
         let relabelled = SealedKey {
             algorithm: Some(other.name().to_owned()),
             ..row.clone()
         };
         assert!(matches!(
-            sealer.open("alice", &relabelled),
+            sealer.open(RowKind::PublicKey, "alice", &relabelled),
             Err(Error::Refused { .. })
         ));
         let stripped = SealedKey {
@@ -101,20 +123,56 @@ fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
             ..row
         };
         assert!(matches!(
-            sealer.open("alice", &stripped),
-            Err(Error::Refused { .. })
+            sealer.open(RowKind::PublicKey, "alice", &stripped),
+            Err(Error::Unbound { .. })
         ));
+        for row in [&row_of(&sealer), &stripped] {
+            assert!(sealer.open_older(RowKind::PublicKey, "alice", row).is_err());
+        }
     }
+}
+
+fn row_of(sealer: &Sealer) -> SealedKey {
+    sealer.seal(RowKind::PublicKey, "alice", &[9; 32]).unwrap()
+}
+
+#[test]
+fn bare_and_signed_keys_cannot_be_swapped() {
+    let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
+    let row = row_of(&sealer);
+    assert!(matches!(
+        sealer.open(RowKind::SignedKey, "alice", &row),
+        Err(Error::Refused { .. })
+    ));
+    let signed = sealer.seal(RowKind::SignedKey, "alice", b"e30.e30.e30").unwrap();
+    assert!(sealer.open(RowKind::PublicKey, "alice", &signed).is_err());
+    // Where older servers did not tell them apart, their content does.
+    let row = bound_row(&key(1), "alice", &[9; 32]);
+    assert!(sealer.open_older(RowKind::PublicKey, "alice", &row).is_ok());
+    assert!(sealer.open_older(RowKind::SignedKey, "alice", &row).is_err());
+    let row = bound_row(&key(1), "alice", b"e30.e30.e30");
+    assert!(sealer.open_older(RowKind::PublicKey, "alice", &row).is_err());
+    assert!(sealer.open_older(RowKind::SignedKey, "alice", &row).is_ok());
+    assert!(sealer.open_older(RowKind::SignedKey, "bob", &row).is_err());
+    assert!(
+        sealer.open(RowKind::SignedKey, "alice", &row).is_err(),
+        "only those who take a database over open it"
+    );
+    assert!(
+        sealer
+            .open_older(RowKind::SignedKey, "alice", &legacy_row(&key(1), &[9; 32]))
+            .is_err()
+    );
 }
 
 #[test]
 fn the_wrong_key_is_told_as_such() {
     let row = Sealer::new(key(1), Algorithm::Aes256Gcm)
-        .seal("alice", &[9; 32])
+        .seal(RowKind::PublicKey, "alice", &[9; 32])
         .unwrap();
-    for row in [row, legacy_row(&key(1), &[9; 32])] {
+    {
         let error = Sealer::new(key(2), Algorithm::Aes256Gcm)
-            .open("alice", &row)
+            .open(RowKind::PublicKey, "alice", &row)
             .unwrap_err()
             .to_string();
         assert!(
@@ -126,7 +184,7 @@ fn the_wrong_key_is_told_as_such() {
 }
 
 #[test]
-fn legacy_rows_open_whether_bytes_or_text_were_sealed() {
+fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
     let public = [0x5a; 32];
     let text = BASE64_STANDARD.encode(public);
     for content in [
@@ -135,32 +193,29 @@ fn legacy_rows_open_whether_bytes_or_text_were_sealed() {
         format!("{text}\n").into_bytes(),
     ] {
         for algorithm in BOTH {
+            let sealer = Sealer::new(key(3), algorithm);
             let row = legacy_row(&key(3), &content);
-            let opened = Sealer::new(key(3), algorithm).open("anyone", &row).unwrap();
             assert_eq!(
-                opened,
-                Opened {
-                    bytes: public.to_vec(),
-                    legacy: true
-                }
+                sealer.open_older(RowKind::PublicKey, "anyone", &row).unwrap(),
+                public
             );
+            assert!(matches!(
+                sealer.open(RowKind::PublicKey, "anyone", &row),
+                Err(Error::Unbound { .. })
+            ));
         }
     }
-}
-
-#[test]
-fn a_legacy_row_that_holds_no_key_is_refused() {
     for content in [&b"short"[..], &[1; 33], &[0xff; 44], b""] {
         let row = legacy_row(&key(3), content);
-        let opened = Sealer::new(key(3), Algorithm::Aes256Gcm).open("anyone", &row);
-        assert!(matches!(opened, Err(Error::NoKey { .. })), "{content:?}");
+        let opened = Sealer::new(key(3), Algorithm::Aes256Gcm).open_older(RowKind::PublicKey, "anyone", &row);
+        assert!(matches!(opened, Err(Error::Refused { .. })), "{content:?}");
     }
 }
 
 #[test]
 fn damaged_columns_are_named() {
     let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
-    let row = sealer.seal("a", &[9; 32]).unwrap();
+    let row = sealer.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
     let short = BASE64_STANDARD.encode([0; 3]);
     for (row, wanted) in [
         (
@@ -192,14 +247,16 @@ fn damaged_columns_are_named() {
             "public_key_ciphertext",
         ),
     ] {
-        assert!(matches!(sealer.open("a", &row), Err(Error::Damaged { column, .. }) if column == wanted));
+        assert!(
+            matches!(sealer.open(RowKind::PublicKey, "a", &row), Err(Error::Damaged { column, .. }) if column == wanted)
+        );
     }
     let unknown = SealedKey {
         algorithm: Some(String::from("rot13")),
         ..row
     };
     assert!(matches!(
-        sealer.open("a", &unknown),
+        sealer.open(RowKind::PublicKey, "a", &unknown),
         Err(Error::UnknownAlgorithm { .. })
     ));
 }
@@ -209,8 +266,8 @@ proptest! {
     fn any_bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..2000), client in "\\PC{1,40}") {
         for algorithm in BOTH {
             let sealer = Sealer::new(key(1), algorithm);
-            let row = sealer.seal(&client, &bytes).unwrap();
-            prop_assert_eq!(&sealer.open(&client, &row).unwrap().bytes, &bytes);
+            let row = sealer.seal(RowKind::PublicKey, &client, &bytes).unwrap();
+            prop_assert_eq!(&sealer.open(RowKind::PublicKey, &client, &row).unwrap(), &bytes);
         }
     }
 
@@ -218,13 +275,13 @@ proptest! {
     fn any_turned_bit_is_noticed(bit in 0_usize..10_000) {
         for algorithm in BOTH {
             let sealer = Sealer::new(key(1), algorithm);
-            let row = sealer.seal("a", &[9; 32]).unwrap();
+            let row = sealer.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
             for changed in [
                 SealedKey { ciphertext: flip(&row.ciphertext, bit), ..row.clone() },
                 SealedKey { nonce: flip(&row.nonce, bit), ..row.clone() },
                 SealedKey { tag: flip(&row.tag, bit), ..row.clone() },
             ] {
-                prop_assert!(sealer.open("a", &changed).is_err());
+                prop_assert!(sealer.open(RowKind::PublicKey, "a", &changed).is_err());
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::Topology;
-use crate::inbox::{Budget, ConnectionId, Fetched, Inbox, Load, Policy, What};
+use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, Load, Policy, What};
 use crate::store::{self, LaneKey, Page, Reader, Time};
 
 /// Between two tries to read from a store that does not answer.
@@ -32,6 +32,8 @@ pub struct Pulse {
     start: Instant,
     millis: AtomicU64,
     silent: AtomicBool,
+    /// It has left messages unanswered.
+    lapsed: AtomicBool,
 }
 
 impl Pulse {
@@ -40,6 +42,7 @@ impl Pulse {
             start: Instant::now(),
             millis: AtomicU64::new(0),
             silent: AtomicBool::new(false),
+            lapsed: AtomicBool::new(false),
         }
     }
 
@@ -48,6 +51,11 @@ impl Pulse {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.millis.store(millis, Ordering::Relaxed);
         self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed)
+    }
+
+    /// The client asks to keep what it was handed. Returns whether it has lost some of it before.
+    pub fn keep_leases(&self) -> bool {
+        self.lapsed.load(Ordering::Relaxed) && self.lapsed.swap(false, Ordering::Relaxed)
     }
 
     fn last(&self) -> Instant {
@@ -165,6 +173,9 @@ impl Deliveries {
         for load in pumped.loads {
             self.spawn_load(receiver.clone(), load);
         }
+        if let Some(time) = pumped.look_at {
+            self.spawn_look(receiver.clone(), time);
+        }
         result
     }
 
@@ -205,24 +216,63 @@ impl Deliveries {
         let mut unrecorded = Vec::new();
         let receivers: Vec<ClientId> = self.inboxes.iter().map(|entry| entry.key().clone()).collect();
         for receiver in receivers {
-            let silent = self.stir(&receiver, |inbox, now| {
+            let expired = self.stir(&receiver, |inbox, now| {
                 inbox.wake(now);
                 unrecorded.extend(inbox.unrecorded(recorded_before));
-                inbox.expire(now, |connection| {
-                    self.outlets.get(&connection).map(|outlet| outlet.pulse.last())
-                })
+                self.expire(inbox, now)
             });
-            for connection in silent {
-                if let Some(outlet) = self.outlets.get(&connection) {
-                    tracing::warn!(client_id = %receiver, "Connection is silent, its messages are delivered again");
-                    outlet.pulse.silent.store(true, Ordering::Relaxed);
-                }
-            }
+            self.tell(&receiver, &expired);
             self.inboxes.remove_if(&receiver, |_, inbox| {
                 Arc::strong_count(inbox) == 1 && lock(inbox).tidy()
             });
         }
         unrecorded
+    }
+
+    fn expire(&self, inbox: &mut Inbox, now: Instant) -> Expired {
+        let expired = inbox.expire(now, |connection| {
+            self.outlets.get(&connection).map(|outlet| outlet.pulse.last())
+        });
+        for connection in &expired.silent {
+            if let Some(outlet) = self.outlets.get(connection) {
+                outlet.pulse.silent.store(true, Ordering::Relaxed);
+                outlet.pulse.lapsed.store(true, Ordering::Relaxed);
+            }
+        }
+        expired
+    }
+
+    /// Tells people of messages that nobody answers: the first time, and then more and more rarely.
+    fn tell(&self, receiver: &ClientId, expired: &Expired) {
+        let told = expired
+            .aside
+            .iter()
+            .filter(|(_, lapses)| lapses.is_power_of_two());
+        let Some((example, times)) = told.clone().max_by_key(|(_, lapses)| *lapses) else {
+            return;
+        };
+        let count = told.count();
+        tracing::warn!(
+            client_id = %receiver,
+            messages = count,
+            message_id = %example,
+            times,
+            "Delivered messages are neither acknowledged nor rejected in time; others go first, and they are delivered \
+             again later"
+        );
+    }
+
+    /// Looks again, once, for messages that are left unanswered.
+    fn spawn_look(self: &Arc<Self>, receiver: ClientId, time: Instant) {
+        let deliveries = Arc::clone(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep_until(time.into()).await;
+            let expired = deliveries.stir(&receiver, |inbox, now| {
+                inbox.look();
+                deliveries.expire(inbox, now)
+            });
+            deliveries.tell(&receiver, &expired);
+        });
     }
 
     /// How many bytes of messages are held ready.

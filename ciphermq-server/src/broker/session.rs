@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
@@ -210,10 +211,10 @@ impl Session {
         let mut outcomes = AckOutcomes::default();
         for message_ids in message_ids.chunks(ACKS) {
             let acks = || {
-                self.broker.deliveries.stir(&self.client_id, |inbox, _| {
+                self.broker.deliveries.stir(&self.client_id, |inbox, now| {
                     message_ids
                         .iter()
-                        .map(|message_id| self.begin_ack(inbox, message_id, time))
+                        .map(|message_id| self.begin_ack(inbox, message_id, (now, time)))
                         .collect()
                 })
             };
@@ -228,16 +229,16 @@ impl Session {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES));
         tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by its receiver");
         let rejection = || Rejection {
-            ack: self.broker.deliveries.stir(&self.client_id, |inbox, _| {
-                self.begin_ack(inbox, message_id, Time::now())
+            ack: self.broker.deliveries.stir(&self.client_id, |inbox, now| {
+                self.begin_ack(inbox, message_id, (now, Time::now()))
             }),
             reason,
         };
         self.broker.writer.reject(rejection).await
     }
 
-    fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, time: Time) -> Ack {
-        let delivered_time = inbox.begin_ack(self.id, message_id);
+    fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, (now, time): (Instant, Time)) -> Ack {
+        let delivered_time = inbox.begin_ack(self.id, message_id, now);
         Ack {
             message_id: message_id.clone(),
             client_id: self.client_id.clone(),
@@ -410,6 +411,18 @@ impl Session {
                 .deliveries
                 .stir(&self.client_id, |inbox, _| inbox.heard(id));
         }
+    }
+
+    /// `ping`, by which clients keep what they were handed and have not finished yet.
+    #[must_use]
+    pub fn ping(&self) -> Reply {
+        if self.pulse.keep_leases() {
+            let id = self.id;
+            self.broker
+                .deliveries
+                .stir(&self.client_id, |inbox, _| inbox.keep_leases(id));
+        }
+        Reply::Pong
     }
 
     /// Awaits what the key directory does, within the time that a publish may take.

@@ -254,7 +254,7 @@ enum Kind {
 /// Reads the URL. No error shows any part of it, since a mistake may have put the password anywhere.
 fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
     let wrong = |problem: &str, mend: &str| check.wrong(URL, Some(&url.place), problem, mend);
-    let text = url.value.expose();
+    let text = url.value.expose().trim();
     if let Some(path) = text
         .strip_prefix("sqlite://")
         .or_else(|| text.strip_prefix("sqlite:"))

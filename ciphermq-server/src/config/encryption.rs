@@ -1,14 +1,16 @@
 //! `[encryption]`: how public keys are sealed in the database, and where the key for it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Error,
     file::{self, Setting},
     validate::Check,
 };
+use crate::at_rest::adopted::Notes;
 pub use crate::at_rest::{Algorithm, KeySource};
 use crate::at_rest::{AtRestKey, MAKE_KEY};
+pub use crate::keys::OlderRows;
 
 /// Where the key is kept when the configuration says nothing: made on the first start.
 const DEFAULT_KEY_FILE: &str = "data/at-rest.key";
@@ -20,6 +22,19 @@ pub struct Encryption {
     pub algorithm: Algorithm,
     /// Where the key comes from; [`KeySource::load`] reads or makes it.
     pub key: KeySource,
+    /// Whether rows that older servers have sealed are taken over.
+    pub older_rows: OlderRows,
+}
+
+impl Encryption {
+    /// Where it is noted that they were: beside the key's file, or where that is by default.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        match &self.key {
+            KeySource::File { path, .. } => Notes::beside(path),
+            KeySource::Given(_) => Notes::beside(Path::new(DEFAULT_KEY_FILE)),
+        }
+    }
 }
 
 /// Checks algorithm and key. A key file is not looked at yet.
@@ -28,6 +43,7 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
         algorithm,
         aes_key,
         aes_key_file,
+        older_rows,
     } = section;
     let algorithm = check.choice(
         ("encryption", "algorithm"),
@@ -35,6 +51,21 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
         Algorithm::default(),
         Algorithm::from_setting,
         "aes-256-gcm or chacha20-poly1305",
+    )?;
+
+    let older_rows = check.choice(
+        ("encryption", "older_rows"),
+        older_rows.as_ref(),
+        OlderRows::default(),
+        |text| {
+            Some(match text {
+                "once" => OlderRows::Once,
+                "refuse" => OlderRows::Refuse,
+                "accept" => OlderRows::Accept,
+                _ => return None,
+            })
+        },
+        "once, refuse or accept",
     )?;
 
     // What a variable says overrides the file, though it says it by the other field.
@@ -70,5 +101,9 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
             make: true,
         },
     };
-    Ok(Encryption { algorithm, key })
+    Ok(Encryption {
+        algorithm,
+        key,
+        older_rows,
+    })
 }

@@ -8,7 +8,7 @@ use std::{fmt, path::Path};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Error, Secret, error};
+use super::{Error, Secret, error, older::OlderSection, service_link};
 
 /// What all our environment variables begin with.
 pub(super) const PREFIX: &str = "CIPHERMQ_";
@@ -67,12 +67,58 @@ impl From<String> for Switch {
     }
 }
 
+/// Whether nothing stands between the quotes.
+trait Blank {
+    fn is_blank(&self) -> bool;
+}
+
+impl Blank for Text {
+    fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+}
+
+impl Blank for Quantity {
+    fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+}
+
+impl Blank for Switch {
+    fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+}
+
+impl Blank for Secret {
+    fn is_blank(&self) -> bool {
+        self.expose().trim().is_empty()
+    }
+}
+
+/// Fields whose emptiness is a mistake that must be told: with a default in their place the server would listen
+/// elsewhere, store elsewhere, or seal with another key than meant.
+const NEVER_BLANK: &[(&str, &str)] = &[
+    ("server", "address"),
+    ("server", "connection_type"),
+    ("database", "url"),
+    ("database", "user"),
+    ("database", "dbname"),
+    ("encryption", "aes_key"),
+];
+
 macro_rules! sections {
     ($($section:ident: $Section:ident { $($field:ident: $Kind:ty,)* })*) => {
         /// The whole file.
         #[derive(Debug, Default, Deserialize)]
         #[serde(default, deny_unknown_fields)]
-        pub(super) struct File { $(pub(super) $section: $Section,)* }
+        pub(super) struct File {
+            $(pub(super) $section: $Section,)*
+            pub(super) acl: Option<OlderSection>,
+            pub(super) admin: Option<OlderSection>,
+            pub(super) rate_limit: Option<OlderSection>,
+            pub(super) performance: Option<OlderSection>,
+        }
 
         $(
             #[derive(Debug, Default, Deserialize)]
@@ -85,6 +131,15 @@ macro_rules! sections {
             &[$((stringify!($section), &[$(stringify!($field)),*]),)*];
 
         impl File {
+            /// Takes out what is empty and has a default: older configurations leave texts empty for that.
+            fn drop_blanks(&mut self) {
+                $($(
+                    if !NEVER_BLANK.contains(&(stringify!($section), stringify!($field))) {
+                        self.$section.$field.take_if(|setting| setting.value.is_blank());
+                    }
+                )*)*
+            }
+
             /// Sets a field to what an environment variable says. `false`: there is no such field.
             fn set(&mut self, section: &str, field: &str, value: String, variable: &str) -> bool {
                 let place = Place::Variable(variable.to_owned());
@@ -133,6 +188,7 @@ sections! {
         algorithm: Text,
         aes_key: Secret,
         aes_key_file: Text,
+        older_rows: Text,
     }
     limits: Limits {
         max_line_bytes: Quantity,
@@ -159,9 +215,15 @@ impl File {
 
     /// Lays environment variables over the file: `CIPHERMQ_<SECTION>_<FIELD>`.
     ///
-    /// An empty variable counts as not set, as container tools hand over what nobody has filled in.
+    /// An empty variable counts as not set, as container tools hand over what nobody has filled in. Variables that
+    /// Kubernetes makes for its services are not ours, whatever their names begin with.
     pub(super) fn overlay(&mut self, env: impl Iterator<Item = (String, String)>) -> Result<(), Error> {
+        self.drop_blanks();
+        self.database.drop_blank_url();
         for (name, value) in env {
+            if service_link::is_one(&name, &value) {
+                continue;
+            }
             let Some((section, field)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'))
             else {
                 continue;
@@ -182,12 +244,20 @@ impl File {
                 self.set(&section, &field, value, &name);
             }
         }
+        self.drop_blanks();
         self.database.settle();
         Ok(())
     }
 }
 
 impl Database {
+    /// An empty url beside the fields names nothing. Alone it is a mistake.
+    fn drop_blank_url(&mut self) {
+        if self.host.is_some() || self.user.is_some() || self.dbname.is_some() {
+            self.url.take_if(|url| url.value.is_blank());
+        }
+    }
+
     /// `url` on one side, the five fields on the other: where the environment names one side, what the file
     /// says on the other is overridden with it. Both on the same side of the file is left for validation.
     fn settle(&mut self) {

@@ -10,6 +10,9 @@
 //! - `file`: the low-level form, its one list of fields, and the environment variables;
 //! - `validate`: from the low-level form to the high-level one;
 //! - `limits`, `database`, `encryption`: the sections that need more than a line;
+//! - `level`: one level, or the filter of an older file;
+//! - `older`: sections of older files that have no meaning yet;
+//! - `service_link`: variables that are Kubernetes' and not ours;
 //! - `units`: sizes and durations as people write them;
 //! - `secret`: text that is never printed;
 //! - `error`: what was wrong, where, and how to mend it.
@@ -29,8 +32,11 @@ mod database;
 mod encryption;
 mod error;
 mod file;
+mod level;
 mod limits;
+mod older;
 mod secret;
+mod service_link;
 mod units;
 mod validate;
 
@@ -38,7 +44,7 @@ mod validate;
 mod tests;
 
 pub use database::{Database, Postgres, SslMode, Target};
-pub use encryption::{Algorithm, Encryption, KeySource};
+pub use encryption::{Algorithm, Encryption, KeySource, OlderRows};
 pub use error::{Error, Origin};
 pub use limits::Limits;
 pub use secret::Secret;
@@ -61,6 +67,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// Bounds on time, memory and disk.
     pub limits: Limits,
+    /// What a person should know of it, though the server starts: log these lines.
+    pub warnings: Vec<String>,
 }
 
 /// `[server]`

@@ -496,11 +496,6 @@ fn logging_is_checked() {
         &["line 2: [logging] rotation", "hourly, daily or never"],
     );
     refused(
-        "[logging]\ninfo_file_path = \"\"",
-        &[],
-        &["[logging] info_file_path: it is empty"],
-    );
-    refused(
         "[logging]\ninfo_file_path = \"a\"\nerror_file_path = \"a\"",
         &[],
         &["line 3: [logging] error_file_path"],
@@ -513,6 +508,149 @@ fn logging_is_checked() {
             .max_size_bytes,
         None
     );
+}
+
+/// Older files leave texts empty where they mean the default.
+#[test]
+fn an_empty_text_means_its_default() {
+    let default = format!("{:?}", parse("").unwrap());
+    for empty in ["", " ", "\\t"] {
+        for (section, field) in [
+            ("logging", "level"),
+            ("logging", "rotation"),
+            ("logging", "info_file_path"),
+            ("logging", "debug_file_path"),
+            ("logging", "error_file_path"),
+            ("logging", "max_size_mb"),
+            ("tls", "cert_path"),
+            ("tls", "key_path"),
+            ("tls", "ca_cert_path"),
+            ("encryption", "algorithm"),
+            ("encryption", "aes_key_file"),
+            ("database", "host"),
+            ("database", "sslmode"),
+            ("database", "sslrootcert"),
+            ("limits", "redelivery_timeout"),
+        ] {
+            let text = format!("[{section}]\n{field} = \"{empty}\"");
+            assert_eq!(format!("{:?}", parse(&text).unwrap()), default, "{text}");
+        }
+    }
+    // An empty variable does not hide what the file says, nor an empty url the fields.
+    let text = "[database]\nurl = \"\"\nhost = \"h\"\nuser = \"u\"\ndbname = \"d\"";
+    assert_eq!(parse(text).unwrap().database.to_string(), "PostgreSQL u@h:5432/d");
+    refused("[database]\nurl = \"\"", &[], &["line 2: [database] url"]);
+    refused("[encryption]\naes_key = \"\"", &[], &["[encryption] aes_key"]);
+}
+
+#[test]
+fn capitals_and_spaces_do_not_matter_where_words_are_chosen() {
+    let config = parse(
+        "[server]\naddress = \" 127.0.0.1:1 \"\nconnection_type = \" TLS \"\n\
+         [logging]\nlevel = \" Debug\"\nrotation = \"HOURLY \"\n\
+         [database]\nurl = \" sqlite://x.db \"\n[encryption]\nalgorithm = \" ChaCha20-Poly1305 \"",
+    )
+    .unwrap();
+    assert_eq!(config.server.address, "127.0.0.1:1");
+    assert_eq!(config.logging.level, tracing::Level::DEBUG);
+    assert_eq!(config.logging.rotation, Rotation::Hourly);
+    assert_eq!(config.encryption.algorithm, Algorithm::ChaCha20Poly1305);
+    assert!(matches!(config.database, Database::Sqlite { path } if path == Path::new("x.db")));
+    assert_eq!(config.warnings, [] as [String; 0]);
+}
+
+#[test]
+fn a_filter_in_level_keeps_its_most_talkative_level_and_is_told() {
+    let config = parse("[logging]\nlevel = \"Info,ciphermq=DEBUG\"").unwrap();
+    assert_eq!(config.logging.level, tracing::Level::DEBUG);
+    let [warning] = &config.warnings[..] else {
+        panic!("{:?}", config.warnings)
+    };
+    assert!(
+        warning.starts_with("config.toml, line 2: [logging] level: `Info,ciphermq=DEBUG`"),
+        "{warning}"
+    );
+    assert!(warning.contains("level = \"debug\""), "{warning}");
+    let config = parse_with("", &[("CIPHERMQ_LOGGING_LEVEL", "warn,ciphermq=info")]).unwrap();
+    assert!(
+        config.warnings[0].starts_with("environment variable CIPHERMQ_LOGGING_LEVEL: "),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
+fn sections_of_older_servers_are_read_and_told() {
+    let config = parse(
+        r#"
+        [acl]
+        sender_cns = ["sender_1"]
+        receiver_cns = ["receiver_1"]
+        admin_cns = []
+        [admin]
+        address = "127.0.0.1:9090"
+        allowed_cns = ["admin"]
+        [rate_limit]
+        global_rps = 1000
+        global_burst = 2000
+        publish_rps = 1000
+        publish_burst = 2000
+        max_connections_per_ip = 10
+        max_connections_per_cn = 5
+        [performance]
+        workers = 4
+        nested = { a = [1, 2.5, true] }
+        "#,
+    )
+    .unwrap();
+    let places = [("acl", 2), ("admin", 6), ("rate_limit", 9), ("performance", 16)];
+    assert_eq!(config.warnings.len(), places.len());
+    for (warning, (section, line)) in config.warnings.iter().zip(places) {
+        let expected = format!("config.toml, line {line}: [{section}] has no effect yet");
+        assert!(warning.starts_with(&expected), "{warning}");
+    }
+    assert_eq!(parse("[acl]\n").unwrap().warnings.len(), 1, "also empty");
+    refused("acl = 3", &[], &["line 1", "acl", "a section"]);
+}
+
+#[test]
+fn variables_of_kubernetes_are_none_of_ours() {
+    let services = |server: &'static str| {
+        [
+            (format!("{server}_SERVICE_HOST"), "10.0.0.1"),
+            (format!("{server}_SERVICE_PORT"), "5672"),
+            (format!("{server}_PORT"), "tcp://10.0.0.1:5672"),
+            (format!("{server}_PORT_5672_TCP"), "tcp://10.0.0.1:5672"),
+            (format!("{server}_PORT_5672_TCP_PROTO"), "tcp"),
+            (format!("{server}_PORT_5672_TCP_PORT"), "5672"),
+            (format!("{server}_PORT_5672_TCP_ADDR"), "10.0.0.1"),
+        ]
+    };
+    let file = "[database]\nuser = \"u\"\ndbname = \"d\"\nport = 7";
+    for server in [
+        "CIPHERMQ",
+        "CIPHERMQ_SERVER",
+        "CIPHERMQ_DATABASE",
+        "CIPHERMQ_LOGGING_LEVEL",
+    ] {
+        let variables = services(server);
+        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, *value)).collect();
+        let config = parse_with(file, &variables).unwrap();
+        assert_eq!(config.database.to_string(), "PostgreSQL u@localhost:7/d");
+        assert_eq!(format!("{config:?}"), format!("{:?}", parse(file).unwrap()));
+    }
+    refused(
+        "",
+        &[("CIPHERMQ_SERVER_PORT", "5672")],
+        &["CIPHERMQ_SERVER_PORT is unknown"],
+    );
+    refused(
+        "",
+        &[("CIPHERMQ_SERVER_SERVICE_HOST", "server")],
+        &["CIPHERMQ_SERVER_SERVICE_HOST is unknown"],
+    );
+    let url = [("CIPHERMQ_DATABASE_PORT", "tcp://db:5432")];
+    refused(file, &url, &["CIPHERMQ_DATABASE_PORT", "from 1 to 65535"]);
 }
 
 #[test]

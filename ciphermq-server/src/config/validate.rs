@@ -6,7 +6,7 @@ use super::{
     Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
     error::line_at,
     file::{self, Place, Quantity, Setting, Switch, Text},
-    limits, units,
+    level, limits, older, units,
 };
 
 /// A section and a field of it.
@@ -14,6 +14,7 @@ pub(super) type Name = (&'static str, &'static str);
 
 /// Checks the whole configuration.
 pub(super) fn config(file: file::File, check: &Check<'_>) -> Result<Config, Error> {
+    let mut warnings = older::warnings(&file, check);
     Ok(Config {
         server: server(&file.server, check)?,
         tls: Tls {
@@ -33,16 +34,17 @@ pub(super) fn config(file: file::File, check: &Check<'_>) -> Result<Config, Erro
                 "certs/ca.crt",
             )?,
         },
-        logging: logging(&file.logging, check)?,
+        logging: logging(&file.logging, check, &mut warnings)?,
         database: database::validate(file.database, check)?,
         encryption: encryption::validate(file.encryption, check)?,
         limits: limits::validate(&file.limits, check)?,
+        warnings,
     })
 }
 
 fn server(section: &file::Server, check: &Check<'_>) -> Result<Server, Error> {
     if let Some(kind) = &section.connection_type
-        && !kind.value.0.eq_ignore_ascii_case("tls")
+        && !kind.value.0.trim().eq_ignore_ascii_case("tls")
     {
         return Err(check.wrong(
             ("server", "connection_type"),
@@ -56,7 +58,7 @@ fn server(section: &file::Server, check: &Check<'_>) -> Result<Server, Error> {
     }
     let address = match &section.address {
         None => String::from("127.0.0.1:5672"),
-        Some(address) if is_address(&address.value.0) => address.value.0.clone(),
+        Some(address) if is_address(address.value.0.trim()) => address.value.0.trim().to_owned(),
         Some(address) => {
             return Err(check.wrong(
                 ("server", "address"),
@@ -81,23 +83,26 @@ fn is_address(text: &str) -> bool {
     host_fits && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
-fn logging(section: &file::Logging, check: &Check<'_>) -> Result<Logging, Error> {
-    let level = check.choice(
+fn logging(section: &file::Logging, check: &Check<'_>, warnings: &mut Vec<String>) -> Result<Logging, Error> {
+    let picked = check.choice(
         ("logging", "level"),
         section.level.as_ref(),
-        tracing::Level::INFO,
-        |text| {
-            Some(match text {
-                "error" => tracing::Level::ERROR,
-                "warn" | "warning" => tracing::Level::WARN,
-                "info" => tracing::Level::INFO,
-                "debug" => tracing::Level::DEBUG,
-                "trace" => tracing::Level::TRACE,
-                _ => return None,
-            })
+        level::Picked {
+            level: tracing::Level::INFO,
+            of_filter: false,
         },
+        level::read,
         "error, warn, info, debug or trace",
     )?;
+    let level = picked.level;
+    if let Some(setting) = section.level.as_ref().filter(|_| picked.of_filter) {
+        let origin = check.origin(Some(&setting.place));
+        let (text, word) = (setting.value.0.trim(), level.as_str().to_ascii_lowercase());
+        warnings.push(format!(
+            "{origin}: [logging] level: `{text}` is a filter, and one level is for all: {word} is taken; write \
+             level = \"{word}\""
+        ));
+    }
     let messages = check.switch(("logging", "messages"), section.messages.as_ref(), true)?;
     let rotation = check.choice(
         ("logging", "rotation"),
@@ -156,8 +161,8 @@ fn logging(section: &file::Logging, check: &Check<'_>) -> Result<Logging, Error>
 
 /// The file that is being checked, for errors that say where.
 pub(super) struct Check<'a> {
-    path: &'a Path,
-    text: &'a str,
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
 }
 
 impl<'a> Check<'a> {
@@ -173,17 +178,21 @@ impl<'a> Check<'a> {
         problem: impl Into<String>,
         mend: impl Into<String>,
     ) -> Error {
-        let origin = match place {
-            Some(Place::Offset(offset)) => Origin::Line(self.path.to_owned(), line_at(self.text, *offset)),
-            Some(Place::Variable(name)) => Origin::Variable(name.clone()),
-            None => Origin::Missing(self.path.to_owned()),
-        };
         Error::Setting {
-            origin,
+            origin: self.origin(place),
             section,
             field,
             problem: problem.into(),
             mend: mend.into(),
+        }
+    }
+
+    /// Where a setting was made.
+    pub(super) fn origin(&self, place: Option<&Place>) -> Origin {
+        match place {
+            Some(Place::Offset(offset)) => Origin::Line(self.path.to_owned(), line_at(self.text, *offset)),
+            Some(Place::Variable(name)) => Origin::Variable(name.clone()),
+            None => Origin::Missing(self.path.to_owned()),
         }
     }
 

@@ -43,6 +43,10 @@ pub(super) struct Lease {
     pub(super) delivered: Time,
     /// Whether the store knows that time.
     pub(super) recorded: bool,
-    /// How often it was handed out before.
+    /// How often it was handed out and came back before, other than by lapsing.
     pub(super) attempts: u32,
+    /// How often it was not answered in time before.
+    pub(super) lapses: u32,
+    /// Its number among all that the inbox has handed out.
+    pub(super) launch: u64,
 }

@@ -4,7 +4,7 @@
 //!
 //! 1. `returned`: handed out before and come back, by sequence number. Their envelopes are read again.
 //! 2. `fresh`: the window of messages never handed out, up to `cursor`; the store may hold more after it.
-//! 3. `parked`: come back too often. They step aside for all others and wait longer each time.
+//! 3. `aside`: come back too often, or not answered in time. They step aside for all others.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
+use super::aside::{Aside, Lapse};
+use super::consumer::Consumer;
 use super::{Budget, ConnectionId, Prefetch, What};
 use crate::store::{Page, PageLimit, Seq, Time};
 
@@ -20,17 +22,14 @@ use crate::store::{Page, PageLimit, Seq, Time};
 const KEPT_PAGES: usize = 8;
 /// How many returned messages are read again at once.
 const RETURNED_PAGE: usize = 256;
-/// How long a message waits when it is parked first; doubled each further time.
-const FIRST_PARKING: Duration = Duration::from_secs(1);
-/// How long it waits at most.
-const LONGEST_PARKING: Duration = Duration::from_secs(300);
-
 /// A message that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) message_id: MessageId,
-    /// How often it was handed out.
+    /// How often it was handed out and came back, other than by lapsing.
     pub(super) attempts: u32,
+    /// How often it was not answered in time.
+    pub(super) lapses: u32,
     /// When it was handed out first, and whether the store knows.
     pub(super) delivered: Option<(Time, bool)>,
 }
@@ -46,31 +45,6 @@ struct Fresh {
 struct Returned {
     waiting: Waiting,
     envelope: Option<EnvelopeBytes>,
-}
-
-#[derive(Debug)]
-struct Parked {
-    waiting: Waiting,
-    due: Instant,
-}
-
-#[derive(Debug)]
-struct Consumer {
-    prefetch: Prefetch,
-    /// Delivered and not settled.
-    outstanding: u32,
-    /// How many of these are acked.
-    acked: u32,
-    /// It has been silent while it held a lease: others come first.
-    suspect: bool,
-    /// Whether it stands in `turns`.
-    enlisted: bool,
-}
-
-impl Consumer {
-    fn has_credit(&self) -> bool {
-        self.outstanding - self.acked < self.prefetch.unacked && self.outstanding < self.prefetch.unconfirmed
-    }
 }
 
 #[derive(Debug)]
@@ -116,7 +90,7 @@ pub(super) struct Lane {
     removed: HashSet<Seq>,
     fresh: VecDeque<Fresh>,
     returned: BTreeMap<Seq, Returned>,
-    parked: BTreeMap<Seq, Parked>,
+    aside: Aside,
     in_flight: usize,
     consumers: HashMap<ConnectionId, Consumer>,
     /// Consumers that may have credit, the next one first.
@@ -132,7 +106,7 @@ impl Default for Lane {
             removed: HashSet::new(),
             fresh: VecDeque::new(),
             returned: BTreeMap::new(),
-            parked: BTreeMap::new(),
+            aside: Aside::default(),
             in_flight: 0,
             consumers: HashMap::new(),
             turns: VecDeque::new(),
@@ -143,14 +117,12 @@ impl Default for Lane {
 /// Consumers.
 impl Lane {
     pub(super) fn subscribe(&mut self, connection: ConnectionId, prefetch: Prefetch) {
-        let new = Consumer {
-            prefetch,
-            outstanding: 0,
-            acked: 0,
-            suspect: false,
-            enlisted: false,
-        };
-        self.consumers.entry(connection).or_insert(new).prefetch = prefetch;
+        let consumer = self
+            .consumers
+            .entry(connection)
+            .or_insert_with(|| Consumer::new(prefetch));
+        consumer.prefetch = prefetch;
+        consumer.end_probation();
         self.enlist(connection);
     }
 
@@ -236,12 +208,14 @@ impl Lane {
         self.enlist(connection);
     }
 
-    /// An ack of one of its messages was read. Returns whether that makes room for another one.
-    pub(super) fn acked(&mut self, connection: ConnectionId) -> bool {
+    /// An ack of one of its messages was read, so long after this was handed out. Returns whether that makes room
+    /// for another one.
+    pub(super) fn acked(&mut self, connection: ConnectionId, latency: Duration, launch: u64) -> bool {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return false;
         };
         consumer.acked = (consumer.acked + 1).min(consumer.outstanding);
+        consumer.answered(latency, launch);
         self.enlist(connection);
         self.turns.contains(&connection)
     }
@@ -262,6 +236,67 @@ impl Lane {
     pub(super) fn trust(&mut self, connection: ConnectionId) {
         if let Some(consumer) = self.consumers.get_mut(&connection) {
             consumer.suspect = false;
+        }
+        self.aside.heard(connection);
+    }
+
+    /// How long it may leave a message unanswered, if it is on probation.
+    pub(super) fn patience(&self, connection: ConnectionId) -> Option<Duration> {
+        let consumer = self.consumers.get(&connection)?;
+        consumer.patience().filter(|_| !self.aside.is_full())
+    }
+
+    /// The consumers that are on probation.
+    pub(super) fn on_probation(&self) -> impl Iterator<Item = (ConnectionId, Duration)> {
+        let connections = self.consumers.keys();
+        connections.filter_map(|connection| Some((*connection, self.patience(*connection)?)))
+    }
+
+    /// Confirmations stand in its output; the last message that it got is the one with this number.
+    pub(super) fn confirmed(&mut self, connection: ConnectionId, launches: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.confirmed(launches);
+        }
+    }
+
+    /// Whether it may have thrown away a message that it has not answered, rather than not be able to.
+    pub(super) fn may_have_missed(&self, connection: ConnectionId, launch: u64) -> bool {
+        self.consumers
+            .get(&connection)
+            .is_some_and(|consumer| consumer.may_have_missed(launch))
+    }
+
+    /// It has let a lease lapse.
+    pub(super) fn lapsed(&mut self, connection: ConnectionId, longest: Duration) {
+        let is_full = self.aside.is_full();
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.lapsed(longest, is_full);
+        }
+        self.enlist(connection);
+    }
+
+    /// It keeps its leases by what it says.
+    pub(super) fn keep_leases(&mut self, connection: ConnectionId) {
+        if let Some(consumer) = self.consumers.get_mut(&connection) {
+            consumer.end_probation();
+        }
+    }
+
+    /// It has acked a message whose lease had lapsed before.
+    pub(super) fn acked_late(&mut self, lapse: &Lapse, now: Instant) {
+        if let Some(consumer) = self.consumers.get_mut(&lapse.holder) {
+            consumer.answered_late(now.saturating_duration_since(lapse.since));
+        }
+    }
+
+    /// The connection has ended. What it was handed and never said a word after goes back to the head: it was dead.
+    pub(super) fn return_unheard(&mut self, connection: ConnectionId) {
+        for (seq, waiting) in self.aside.take_unheard(connection) {
+            let waiting = Waiting {
+                lapses: waiting.lapses.saturating_sub(1),
+                ..waiting
+            };
+            self.put_first(seq, waiting);
         }
     }
 }
@@ -331,6 +366,7 @@ impl Lane {
             let waiting = Waiting {
                 message_id: fresh.message_id,
                 attempts: 0,
+                lapses: 0,
                 delivered: None,
             };
             return Some((fresh.seq, waiting, fresh.envelope));
@@ -341,56 +377,52 @@ impl Lane {
         None
     }
 
-    /// Lets the parked message that has waited longest return.
+    /// Lets the message aside that has been due for longest return. One at a time: what comes meanwhile goes first.
     fn unpark(&mut self, now: Instant) {
-        let due = self
-            .parked
-            .iter()
-            .filter(|(_, parked)| parked.due <= now)
-            .min_by_key(|(_, parked)| parked.due);
-        if let Some(seq) = due.map(|(seq, _)| *seq)
-            && let Some(parked) = self.parked.remove(&seq)
-        {
-            self.returned.insert(
-                seq,
-                Returned {
-                    waiting: parked.waiting,
-                    envelope: None,
-                },
-            );
+        if let Some((seq, waiting)) = self.aside.take_due(now) {
+            self.put_first(seq, waiting);
         }
     }
 
-    pub(super) fn give_back(&mut self, seq: Seq, waiting: Waiting, max_redeliveries: u32, now: Instant) {
-        if waiting.attempts < max_redeliveries {
-            self.returned.insert(
-                seq,
-                Returned {
-                    waiting,
-                    envelope: None,
-                },
-            );
-        } else {
-            let doublings = (waiting.attempts - max_redeliveries).min(16);
-            let due = now + FIRST_PARKING.saturating_mul(1 << doublings).min(LONGEST_PARKING);
-            self.parked.insert(seq, Parked { waiting, due });
+    fn put_first(&mut self, seq: Seq, waiting: Waiting) {
+        self.returned.insert(
+            seq,
+            Returned {
+                waiting,
+                envelope: None,
+            },
+        );
+    }
+
+    /// Puts a message at the head again, in order, or aside if it lapsed or has come back too often before.
+    pub(super) fn give_back(
+        &mut self,
+        seq: Seq,
+        waiting: Waiting,
+        max_redeliveries: u32,
+        lapse: Option<Lapse>,
+        now: Instant,
+    ) {
+        match Aside::delay(&waiting, max_redeliveries) {
+            None => self.put_first(seq, waiting),
+            Some(delay) => self.aside.insert(seq, waiting, now + delay, lapse),
         }
     }
 
-    /// The message is gone from the store.
-    pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) {
+    /// The message is gone from the store. Returns how it lapsed if it did, and had not been handed out since.
+    pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) -> Option<Lapse> {
         if self.is_loading() {
             self.removed.insert(seq);
         }
         if let Some(returned) = self.returned.remove(&seq) {
             budget.give(returned.envelope.map_or(0, |envelope| envelope.len()));
         }
-        self.parked.remove(&seq);
         if let Ok(index) = self.fresh.binary_search_by_key(&seq, |fresh| fresh.seq)
             && let Some(fresh) = self.fresh.remove(index)
         {
             budget.give(fresh.envelope.len());
         }
+        self.aside.remove(seq)
     }
 
     pub(super) fn launched(&mut self) {
@@ -401,24 +433,23 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Whether a parked message may be handed out again.
+    /// Whether a message aside may be handed out again.
     pub(super) fn has_due(&self, now: Instant) -> bool {
-        self.parked.values().any(|parked| parked.due <= now)
+        self.aside.has_due(now)
     }
 
-    pub(super) fn parked(&self) -> impl Iterator<Item = (&MessageId, u32)> {
-        self.parked
-            .values()
-            .map(|parked| (&parked.waiting.message_id, parked.waiting.attempts))
+    pub(super) fn aside(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.aside
+            .iter()
+            .map(|waiting| (&waiting.message_id, waiting.attempts + waiting.lapses))
     }
 
     /// First deliveries of messages that have come back, whose time the store does not know yet. It is taken to
     /// know them from now on.
     pub(super) fn unrecorded(&mut self) -> impl Iterator<Item = (MessageId, Time)> {
         let returned = self.returned.values_mut().map(|returned| &mut returned.waiting);
-        let parked = self.parked.values_mut().map(|parked| &mut parked.waiting);
         returned
-            .chain(parked)
+            .chain(self.aside.iter_mut())
             .filter_map(|waiting| match &mut waiting.delivered {
                 Some((time, recorded @ false)) => {
                     *recorded = true;
@@ -433,7 +464,7 @@ impl Lane {
         self.consumers.is_empty()
             && self.in_flight == 0
             && self.returned.is_empty()
-            && self.parked.is_empty()
+            && self.aside.is_empty()
             && !self.is_loading()
     }
 }
@@ -549,7 +580,9 @@ impl Lane {
                         returned.envelope = Some(envelope);
                     }
                 }
-                None => self.remove(*seq, budget),
+                None => {
+                    self.remove(*seq, budget);
+                }
             }
         }
     }

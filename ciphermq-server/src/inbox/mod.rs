@@ -7,15 +7,19 @@
 //! ```text
 //!    committed ──► fresh ──┐                      ┌─ settled ──► credit free again
 //!    store page ──► fresh ─┼─► in flight (leased) ┴─ removed ──► gone
-//!    lost lease ► returned ┘        │
-//!         ▲                         │ connection lost, silent, resend
-//!         └─────────────────────────┘
+//!    lost lease ► returned ┤        │
+//!         ▲       aside ───┘        │
+//!         │         ▲               │
+//!         │         └─ not answered ┤
+//!         └─ connection lost, resend ┘
 //! ```
 //!
 //! No I/O, no clock, no lock: values and the time in; [`Inbox::pump`] then tells what to deliver and
 //! what to read.
 
+mod aside;
 mod budget;
+mod consumer;
 mod flight;
 mod lane;
 #[cfg(test)]
@@ -27,6 +31,7 @@ use std::time::{Duration, Instant};
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{Delivery, MessageId};
 
+use aside::Lapse;
 pub use budget::Budget;
 use flight::{Flight, Lease};
 use lane::{Lane, Waiting};
@@ -58,6 +63,9 @@ pub struct Dispatch {
     /// The deliveries.
     pub deliveries: Vec<Delivery>,
 }
+
+/// On probation a message may be left unanswered for this part of the redelivery timeout at most.
+const PROBATION: u32 = 32;
 
 /// So many acked messages may wait for their commits beside a prefetch: some commits' worth. All that is not confirmed may
 /// come again after a crash, and receivers of older clients' messages recognise the last 100,000.
@@ -116,6 +124,17 @@ pub struct Pumped {
     pub dispatches: Vec<Dispatch>,
     /// Reads.
     pub loads: Vec<Load>,
+    /// When to call [`Inbox::look`], once: a message may then have been left unanswered for too long.
+    pub look_at: Option<Instant>,
+}
+
+/// What [`Inbox::expire`] has ended.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// Connections that did not answer in time. [`Inbox::heard`] wants to know when something is received on them.
+    pub silent: HashSet<ConnectionId>,
+    /// Messages that stepped aside, with how often they have by now.
+    pub aside: Vec<(MessageId, u32)>,
 }
 
 /// The answer to a `fetch`.
@@ -136,6 +155,8 @@ pub enum Fetched {
 struct Peer {
     unsent: usize,
     queues: HashSet<QueueId>,
+    /// It has left a message unanswered, and nothing was received on it since: it may be dead.
+    unheard: bool,
 }
 
 /// See the module.
@@ -148,6 +169,12 @@ pub struct Inbox {
     peers: HashMap<ConnectionId, Peer>,
     /// Lanes in which something has changed since they were pumped.
     stirred: HashSet<QueueId>,
+    /// How many messages were handed out.
+    launches: u64,
+    /// A consumer may be on probation.
+    probation: bool,
+    /// Somebody has been told when to look.
+    looking: bool,
 }
 
 /// What happens to an inbox. After any of these, [`Inbox::pump`] it.
@@ -162,6 +189,9 @@ impl Inbox {
             flights: HashMap::new(),
             peers: HashMap::new(),
             stirred: HashSet::new(),
+            launches: 0,
+            probation: false,
+            looking: false,
         }
     }
 
@@ -186,14 +216,20 @@ impl Inbox {
 
     /// An ack or rejection was read on `connection`: from now on the message is not delivered again, unless
     /// the store says that it still waits. Returns when it was first delivered, as far as is known here.
-    pub fn begin_ack(&mut self, connection: ConnectionId, message_id: &MessageId) -> Option<Time> {
+    pub fn begin_ack(
+        &mut self,
+        connection: ConnectionId,
+        message_id: &MessageId,
+        now: Instant,
+    ) -> Option<Time> {
         let flight = self.flights.entry(message_id.clone()).or_default();
         flight.acks += 1;
         for lease in &mut flight.leases {
             if lease.holder == Some(connection) && lease.credited && !lease.acked {
                 lease.acked = true;
+                let latency = now.saturating_duration_since(lease.since);
                 if let Some(lane) = self.lanes.get_mut(&lease.queue)
-                    && lane.acked(connection)
+                    && lane.acked(connection, latency, lease.launch)
                 {
                     self.stirred.insert(lease.queue);
                 }
@@ -209,8 +245,10 @@ impl Inbox {
     pub fn ack_committed(&mut self, message_id: &MessageId, outcome: &AckOutcome, now: Instant) {
         if let AckOutcome::Done(copies) = outcome {
             for (queue, seq) in copies {
-                if let Some(lane) = self.lanes.get_mut(queue) {
-                    lane.remove(*seq, &self.budget);
+                if let Some(lane) = self.lanes.get_mut(queue)
+                    && let Some(lapse) = lane.remove(*seq, &self.budget)
+                {
+                    lane.acked_late(&lapse, now);
                 }
             }
         }
@@ -256,6 +294,13 @@ impl Inbox {
                 continue;
             };
             let leases = flight.extract(|lease| lease.holder == Some(connection));
+            if self.probation {
+                for lease in &leases {
+                    if let Some(lane) = self.lanes.get_mut(&lease.queue) {
+                        lane.confirmed(connection, self.launches);
+                    }
+                }
+            }
             self.free_all(&leases);
             self.forget_if_done(message_id);
         }
@@ -304,11 +349,17 @@ impl Inbox {
         let Some(peer) = self.peers.remove(&connection) else {
             return;
         };
-        for queue in peer.queues {
-            if let Some(lane) = self.lanes.get_mut(&queue) {
+        for queue in &peer.queues {
+            if let Some(lane) = self.lanes.get_mut(queue) {
+                lane.return_unheard(connection);
                 lane.unsubscribe(connection, &self.budget);
-                self.stirred.insert(queue);
+                self.stirred.insert(*queue);
             }
+        }
+        // What a dead connection did not answer says nothing of the messages.
+        let leases = self.flights.values_mut().flat_map(|flight| &mut flight.leases);
+        for lease in leases.filter(|lease| peer.unheard && lease.holder == Some(connection)) {
+            lease.lapses = 0;
         }
         // Where an ack is under way, its outcome decides.
         for flight in self.flights.values_mut().filter(|flight| flight.acks > 0) {
@@ -323,37 +374,77 @@ impl Inbox {
         self.end_leases(now, |lease| lease.holder == Some(connection));
     }
 
-    /// Ends the leases of connections from which nothing was received for too long. `last_received` tells
-    /// when something was last received on a connection. Returns those connections.
+    /// Ends the leases of connections that do not answer: from which nothing was received for too long, or, on
+    /// probation, that have left a message alone for too long. These messages step aside. `last_received` tells when
+    /// something was last received on a connection.
     pub fn expire(
         &mut self,
         now: Instant,
         last_received: impl Fn(ConnectionId) -> Option<Instant>,
-    ) -> HashSet<ConnectionId> {
+    ) -> Expired {
         let timeout = self.policy.redelivery_timeout;
-        let mut silent = HashSet::new();
-        self.end_leases(now, |lease| {
+        let patience = self.patience();
+        let lapsed = |lease: &Lease| {
             let Some(holder) = lease.holder else { return false };
-            let heard = last_received(holder).map_or(lease.since, |heard| heard.max(lease.since));
-            let is_silent = now.saturating_duration_since(heard) >= timeout;
-            if is_silent {
-                silent.insert((lease.queue, holder));
+            if let Some(patience) = patience.get(&(lease.queue, holder)) {
+                return now.saturating_duration_since(lease.since) >= *patience;
             }
-            is_silent
-        });
-        for (queue, connection) in &silent {
+            let heard = last_received(holder).map_or(lease.since, |heard| heard.max(lease.since));
+            now.saturating_duration_since(heard) >= timeout
+        };
+        let mut expired = Expired::default();
+        let mut holders = HashSet::new();
+        for (message_id, leases, gone) in self.take_leases(lapsed) {
+            self.free_all(&leases);
+            for lease in &leases {
+                holders.extend(lease.holder.map(|holder| (lease.queue, holder)));
+                if gone {
+                    continue;
+                }
+                let lapses = self.lapse(&message_id, lease, now);
+                expired
+                    .aside
+                    .extend(lapses.map(|lapses| (message_id.clone(), lapses)));
+            }
+            self.forget_if_done(&message_id);
+        }
+        for (queue, connection) in holders {
+            if let Some(lane) = self.lanes.get_mut(&queue) {
+                lane.suspect(connection);
+                lane.lapsed(connection, timeout / PROBATION);
+                self.probation = true;
+            }
+            if let Some(peer) = self.peers.get_mut(&connection) {
+                peer.unheard = true;
+            }
+            expired.silent.insert(connection);
+        }
+        expired
+    }
+
+    /// It is time to look for messages that are left unanswered. Call [`Inbox::expire`] after it.
+    pub fn look(&mut self) {
+        self.looking = false;
+    }
+
+    /// The client asks to keep what it was handed: it is slow, and lives.
+    pub fn keep_leases(&mut self, connection: ConnectionId) {
+        let Some(peer) = self.peers.get(&connection) else {
+            return;
+        };
+        for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
-                lane.suspect(*connection);
+                lane.keep_leases(connection);
             }
         }
-        silent.into_iter().map(|(_, connection)| connection).collect()
     }
 
     /// Something was received on a connection that had been silent: it lives.
     pub fn heard(&mut self, connection: ConnectionId) {
-        let Some(peer) = self.peers.get(&connection) else {
+        let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
+        peer.unheard = false;
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
                 lane.trust(connection);
@@ -399,7 +490,36 @@ impl Inbox {
                 .and_then(|lane| lane.begin_load(self.policy.ready, false, &self.budget));
             pumped.loads.extend(what.map(|what| Load { queue, what }));
         }
+        if self.probation && !self.looking {
+            pumped.look_at = self.next_look();
+            self.looking = pumped.look_at.is_some();
+        }
         pumped
+    }
+
+    /// How long each consumer on probation may leave a message unanswered.
+    fn patience(&self) -> HashMap<(QueueId, ConnectionId), Duration> {
+        if !self.probation {
+            return HashMap::new();
+        }
+        let lanes = self.lanes.iter();
+        lanes
+            .flat_map(|(queue, lane)| {
+                lane.on_probation()
+                    .map(|(holder, patience)| ((*queue, holder), patience))
+            })
+            .collect()
+    }
+
+    /// When the first message will have been left unanswered for too long by a consumer on probation.
+    fn next_look(&mut self) -> Option<Instant> {
+        let patience = self.patience();
+        self.probation = !patience.is_empty();
+        let leases = self.flights.values().flat_map(|flight| &flight.leases);
+        leases
+            .filter(|lease| !lease.acked)
+            .filter_map(|lease| Some(lease.since + *patience.get(&(lease.queue, lease.holder?))?))
+            .min()
     }
 
     fn dispatch(&mut self, queue: QueueId, clock: (Instant, Time), dispatches: &mut Vec<Dispatch>) {
@@ -413,8 +533,9 @@ impl Inbox {
             let Some(next) = lane.next(clock.0, &self.budget) else {
                 break;
             };
-            let Some(delivery) = lease(&mut self.flights, lane, queue, next, (connection, true), clock)
-            else {
+            self.launches += 1;
+            let to = (connection, true, self.launches);
+            let Some(delivery) = lease(&mut self.flights, lane, queue, next, to, clock) else {
                 continue;
             };
             lane.take_credit(connection);
@@ -438,7 +559,9 @@ impl Inbox {
     pub fn fetch(&mut self, queue: QueueId, connection: ConnectionId, clock: (Instant, Time)) -> Fetched {
         let lane = self.lanes.entry(queue).or_default();
         while let Some(next) = lane.next(clock.0, &self.budget) {
-            if let Some(delivery) = lease(&mut self.flights, lane, queue, next, (connection, false), clock) {
+            self.launches += 1;
+            let to = (connection, false, self.launches);
+            if let Some(delivery) = lease(&mut self.flights, lane, queue, next, to, clock) {
                 self.peers.entry(connection).or_default().queues.insert(queue);
                 return Fetched::Message(delivery);
             }
@@ -474,32 +597,55 @@ impl Inbox {
         deliveries
     }
 
-    /// Messages that were handed out too often, with the number of times.
-    pub fn parked(&self) -> impl Iterator<Item = (&MessageId, u32)> {
-        self.lanes.values().flat_map(Lane::parked)
+    /// Messages that let all others go first, with how often they were handed out.
+    pub fn aside(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.lanes.values().flat_map(Lane::aside)
     }
 }
 
 /// Leases.
 impl Inbox {
-    /// Ends the leases that `which` names, unless an ack is under way.
-    fn end_leases(&mut self, now: Instant, mut which: impl FnMut(&Lease) -> bool) {
-        let mut ended = Vec::new();
+    /// Takes out the leases that `which` names, unless an ack is under way, and tells whether their message is gone.
+    fn take_leases(&mut self, mut which: impl FnMut(&Lease) -> bool) -> Vec<(MessageId, Vec<Lease>, bool)> {
+        let mut taken = Vec::new();
         for (message_id, flight) in &mut self.flights {
             if flight.gone || flight.acks == 0 {
                 let leases = flight.extract(&mut which);
                 if !leases.is_empty() {
-                    ended.push((message_id.clone(), leases, flight.gone));
+                    taken.push((message_id.clone(), leases, flight.gone));
                 }
             }
         }
-        for (message_id, leases, gone) in &ended {
-            self.free_all(leases);
+        taken
+    }
+
+    /// Ends the leases that `which` names, unless an ack is under way.
+    fn end_leases(&mut self, now: Instant, which: impl FnMut(&Lease) -> bool) {
+        for (message_id, leases, gone) in self.take_leases(which) {
+            self.free_all(&leases);
             if !gone {
-                self.give_back_all(message_id, leases, now);
+                self.give_back_all(&message_id, &leases, now);
             }
-            self.forget_if_done(message_id);
+            self.forget_if_done(&message_id);
         }
+    }
+
+    /// A lease was not answered in time: its message steps aside, unless its holder may have missed it. Returns how
+    /// often it has stepped aside.
+    fn lapse(&mut self, message_id: &MessageId, lease: &Lease, now: Instant) -> Option<u32> {
+        let holder = lease.holder?;
+        let lane = self.lanes.entry(lease.queue).or_default();
+        if lane.may_have_missed(holder, lease.launch) {
+            // That says nothing of the message: it is not counted.
+            self.give_back_after(lease.attempts, message_id, lease, None, now);
+            return None;
+        }
+        let lapse = Lapse {
+            holder,
+            since: lease.since,
+        };
+        self.give_back(message_id, lease, Some(lapse), now);
+        Some(lease.lapses.saturating_add(1))
     }
 
     /// The leases' credit is free again.
@@ -516,20 +662,35 @@ impl Inbox {
         }
     }
 
-    /// The message waits again, at the head of its lanes.
+    /// The message waits again, at the head of its lanes or aside.
     fn give_back_all(&mut self, message_id: &MessageId, leases: &[Lease], now: Instant) {
         for lease in leases {
-            let attempts = lease.attempts.saturating_add(1);
-            let delivered = Some((lease.delivered, lease.recorded));
-            let waiting = Waiting {
-                message_id: message_id.clone(),
-                attempts,
-                delivered,
-            };
-            let lane = self.lanes.entry(lease.queue).or_default();
-            lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, now);
-            self.stirred.insert(lease.queue);
+            self.give_back(message_id, lease, None, now);
         }
+    }
+
+    fn give_back(&mut self, message_id: &MessageId, lease: &Lease, lapse: Option<Lapse>, now: Instant) {
+        let attempts = lease.attempts.saturating_add(u32::from(lapse.is_none()));
+        self.give_back_after(attempts, message_id, lease, lapse, now);
+    }
+
+    fn give_back_after(
+        &mut self,
+        attempts: u32,
+        message_id: &MessageId,
+        lease: &Lease,
+        lapse: Option<Lapse>,
+        now: Instant,
+    ) {
+        let waiting = Waiting {
+            message_id: message_id.clone(),
+            attempts,
+            lapses: lease.lapses.saturating_add(u32::from(lapse.is_some())),
+            delivered: Some((lease.delivered, lease.recorded)),
+        };
+        let lane = self.lanes.entry(lease.queue).or_default();
+        lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, lapse, now);
+        self.stirred.insert(lease.queue);
     }
 
     fn forget_if_done(&mut self, message_id: &MessageId) {
@@ -546,7 +707,7 @@ fn lease(
     lane: &mut Lane,
     queue: QueueId,
     (seq, waiting, envelope): (Seq, Waiting, EnvelopeBytes),
-    (connection, credited): (ConnectionId, bool),
+    (connection, credited, launch): (ConnectionId, bool, u64),
     (since, time): (Instant, Time),
 ) -> Option<Delivery> {
     let flight = flights.entry(waiting.message_id.clone()).or_default();
@@ -565,6 +726,8 @@ fn lease(
         delivered,
         recorded,
         attempts: waiting.attempts,
+        lapses: waiting.lapses,
+        launch,
     });
     lane.launched();
     holder.map(|_| Delivery {

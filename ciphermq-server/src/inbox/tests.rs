@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::StoredMessage;
 
+mod unanswered;
+
 const QUEUE: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
 const A: ConnectionId = ConnectionId(1);
@@ -20,6 +22,8 @@ struct Bench {
     budget: Budget,
     /// What was delivered, in order.
     delivered: Vec<(ConnectionId, MessageId)>,
+    /// When the inbox wants to be looked at.
+    look_at: Option<Instant>,
 }
 
 fn id(seq: i64) -> MessageId {
@@ -54,6 +58,7 @@ impl Bench {
             now: Instant::now(),
             budget,
             delivered,
+            look_at: None,
         }
     }
 
@@ -109,6 +114,7 @@ impl Bench {
     fn settle(&mut self) -> &mut Self {
         loop {
             let pumped = self.inbox.pump(self.clock());
+            self.look_at = pumped.look_at.or(self.look_at);
             // What one pump hands to several connections has no order between them: here, that of the messages.
             let mut handed = Vec::new();
             for dispatch in pumped.dispatches {
@@ -153,7 +159,7 @@ impl Bench {
 
     /// An ack from being read to its confirmation being in the output.
     fn ack(&mut self, connection: ConnectionId, seq: i64) -> &mut Self {
-        self.inbox.begin_ack(connection, &id(seq));
+        self.inbox.begin_ack(connection, &id(seq), self.now);
         self.commit_ack(seq);
         self.inbox.settled(connection, [&id(seq)]);
         self.settle()
@@ -214,7 +220,7 @@ fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
     let mut bench = Bench::new();
     bench.subscribe(A, 2).publish(5);
     assert_eq!(bench.seen_seqs(), [1, 2]);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     bench.commit_ack(1);
     assert_eq!(
         bench.seen_seqs(),
@@ -230,15 +236,15 @@ fn who_need_not_wait_for_confirmations_has_room_once_an_ack_is_read() {
     let mut bench = Bench::new();
     bench.subscribe_as(A, Prefetch::until_acked(2)).publish(9);
     assert_eq!(bench.seen_seqs(), [1, 2]);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [3]);
     // The same ack again makes no more room.
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
-    bench.inbox.begin_ack(A, &id(2));
+    bench.inbox.begin_ack(A, &id(2), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [4]);
     // As many again are acked: now the confirmations have to come first.
-    bench.inbox.begin_ack(A, &id(3));
+    bench.inbox.begin_ack(A, &id(3), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
     bench.commit_ack(2);
     bench.inbox.settled(A, [&id(2)]);
@@ -252,12 +258,12 @@ fn an_ack_that_fails_takes_its_room_back() {
     let mut bench = Bench::new();
     bench.subscribe_as(A, Prefetch::until_acked(1)).publish(4);
     assert_eq!(bench.seen_seqs(), [1]);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [2]);
     bench
         .inbox
         .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
-    bench.inbox.begin_ack(A, &id(2));
+    bench.inbox.begin_ack(A, &id(2), bench.now);
     bench.commit_ack(2);
     bench.inbox.settled(A, [&id(2)]);
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "1 is unacked");
@@ -270,9 +276,9 @@ fn credit_waits_for_the_confirmation_also_if_somebody_else_acked_too() {
     let mut bench = Bench::new();
     bench.subscribe(A, 1).publish(2);
     assert_eq!(bench.seen_seqs(), [1]);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     // The same receiver, on a connection that it lost or keeps for acks.
-    bench.inbox.begin_ack(B, &id(1));
+    bench.inbox.begin_ack(B, &id(1), bench.now);
     bench.commit_ack(1);
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "A has not been told yet");
     bench.commit_ack(1);
@@ -306,7 +312,7 @@ fn a_lost_connection_returns_its_leases_to_the_head_in_order() {
 fn a_message_whose_ack_is_under_way_is_not_delivered_again() {
     let mut bench = Bench::new();
     bench.subscribe(A, 2).publish(2);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     bench.disconnect(A).subscribe(B, 10);
     assert_eq!(bench.seen_seqs(), [1, 2, 2]);
     bench.commit_ack(1);
@@ -319,7 +325,7 @@ fn a_message_that_was_never_delivered_here_can_be_acked() {
     bench.publish(3).subscribe(A, 1);
     assert_eq!(bench.seen_seqs(), [1]);
     // 2 waits in the window, as after a restart of the server.
-    bench.inbox.begin_ack(A, &id(2));
+    bench.inbox.begin_ack(A, &id(2), bench.now);
     bench.ack(A, 1);
     assert_eq!(
         bench.seen_seqs(),
@@ -336,7 +342,7 @@ fn a_message_that_was_never_delivered_here_can_be_acked() {
 fn a_refused_ack_leaves_the_message_with_its_receiver() {
     let mut bench = Bench::new();
     bench.subscribe(A, 5).publish(1);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     bench
         .inbox
         .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
@@ -347,8 +353,8 @@ fn a_refused_ack_leaves_the_message_with_its_receiver() {
 #[test]
 fn acks_of_unknown_messages_leave_nothing_behind() {
     let mut bench = Bench::new();
-    bench.inbox.begin_ack(A, &id(77));
-    bench.inbox.begin_ack(A, &id(77));
+    bench.inbox.begin_ack(A, &id(77), bench.now);
+    bench.inbox.begin_ack(A, &id(77), bench.now);
     bench
         .inbox
         .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
@@ -364,7 +370,7 @@ fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
     let mut bench = Bench::new();
     bench.subscribe(A, 1).publish(2);
     bench.inbox.subscribe(OTHER, B, Prefetch::until_confirmed(1));
-    bench.inbox.begin_ack(B, &id(1));
+    bench.inbox.begin_ack(B, &id(1), bench.now);
     bench.commit_ack(1);
     assert_eq!(bench.seen_seqs(), [1, 2]);
 }
@@ -376,7 +382,7 @@ fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
     bench.inbox.subscribe(QUEUE, A, Prefetch::until_confirmed(10));
     let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
-    bench.inbox.begin_ack(A, &id(1));
+    bench.inbox.begin_ack(A, &id(1), bench.now);
     bench.commit_ack(1);
     bench.inbox.loaded(load, page);
     assert_eq!(bench.settle().seen_seqs(), [2]);
@@ -401,11 +407,14 @@ fn silence_ends_leases_and_others_come_first() {
     assert_eq!(bench.seen(), [(1, "1".to_owned())]);
     bench.now += Duration::from_secs(29);
     let start = bench.now;
-    assert!(bench.inbox.expire(bench.now, |_| Some(start)).is_empty());
+    assert!(bench.inbox.expire(bench.now, |_| Some(start)).silent.is_empty());
     bench.now += Duration::from_secs(30);
     bench.subscribe(B, 2);
     assert_eq!(
-        bench.inbox.expire(bench.now, |c| (c == A).then_some(start)),
+        bench
+            .inbox
+            .expire(bench.now, |c| (c == A).then_some(start))
+            .silent,
         HashSet::from([A])
     );
     bench.settle();
@@ -422,10 +431,16 @@ fn a_quiet_consumer_is_not_silent_before_it_has_held_a_lease_for_long() {
     bench.subscribe(A, 1);
     let connected = bench.now;
     bench.pass(3600).publish(1);
-    assert!(bench.inbox.expire(bench.now, |_| Some(connected)).is_empty());
+    assert!(
+        bench
+            .inbox
+            .expire(bench.now, |_| Some(connected))
+            .silent
+            .is_empty()
+    );
     bench.pass(30);
     assert_eq!(
-        bench.inbox.expire(bench.now, |_| Some(connected)),
+        bench.inbox.expire(bench.now, |_| Some(connected)).silent,
         HashSet::from([A])
     );
     bench.settle();
@@ -447,7 +462,7 @@ fn a_message_that_nobody_acks_steps_aside_and_comes_back_later() {
     }
     bench.subscribe(A, 1);
     assert_eq!(bench.seen_seqs(), [2], "parked after three");
-    assert_eq!(bench.inbox.parked().count(), 1);
+    assert_eq!(bench.inbox.aside().count(), 1);
     bench.ack(A, 2);
     assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
     bench.pass(1);
@@ -466,7 +481,7 @@ fn resend_delivers_a_leased_message_again() {
     bench.subscribe(A, 5).publish(2);
     bench.inbox.resend(&id(1), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [1, 2, 1]);
-    bench.inbox.begin_ack(A, &id(2));
+    bench.inbox.begin_ack(A, &id(2), bench.now);
     bench.inbox.resend(&id(2), bench.now);
     assert_eq!(
         bench.settle().seen_seqs(),
@@ -600,7 +615,7 @@ proptest! {
                 Act::Disconnect(c) => { bench.disconnect(ConnectionId(c)); }
                 Act::BeginAck(c, nth) => {
                     if let Some(seq) = bench.stored.keys().nth(nth).copied() {
-                        bench.inbox.begin_ack(ConnectionId(c), &id(seq.0));
+                        bench.inbox.begin_ack(ConnectionId(c), &id(seq.0), bench.now);
                         begun.push((ConnectionId(c), seq.0));
                         bench.settle();
                     }

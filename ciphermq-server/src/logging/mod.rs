@@ -80,15 +80,49 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// For the lines about single messages. After the guard is gone they are lost.
+    /// The logs as the running server needs them.
     #[must_use]
-    pub fn messages(&self) -> MessageLog {
-        self.messages.clone()
+    pub fn handle(&self) -> Handle {
+        Handle {
+            spools: Arc::clone(&self.spools),
+            messages: self.messages.clone(),
+        }
+    }
+
+    /// Writes to the console what there is, and nothing after it: what comes then, the program tells there itself.
+    pub fn end_console(&self) {
+        if let Some(console) = self.spools.last() {
+            console.close();
+            console.wait_closed(FLUSH_TIMEOUT);
+        }
     }
 
     /// Waits until every line logged so far is written, at most two seconds.
     pub fn flush(&self) {
         flush(&self.spools);
+    }
+}
+
+/// What the running server does with the logs, beside writing lines. After the [`Guard`] is gone it does nothing.
+#[derive(Clone)]
+pub struct Handle {
+    spools: Arc<[Spool]>,
+    messages: MessageLog,
+}
+
+impl Handle {
+    /// For the lines about single messages.
+    #[must_use]
+    pub fn messages(&self) -> MessageLog {
+        self.messages.clone()
+    }
+
+    /// Opens the log files by their names: a tool has moved them away, and wants to be sure that nothing is written
+    /// into the old ones any more. No line is lost.
+    pub fn reopen(&self) {
+        for spool in self.spools.iter() {
+            spool.reopen();
+        }
     }
 }
 
@@ -167,6 +201,7 @@ fn start(
     let debug = file(&config.debug_file_path, "DEBUG")?;
     let error = file(&config.error_file_path, "ERROR")?;
     let readable = Spool::start(console.output, CONSOLE_BUFFER)?;
+    // The console is the last one.
     let spools = Arc::from([info.clone(), debug.clone(), error.clone(), readable.clone()]);
     let messages = if config.messages && config.level >= tracing::Level::INFO {
         MessageLog::on(info.clone(), clock.clone())

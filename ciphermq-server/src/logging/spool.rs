@@ -89,6 +89,8 @@ struct State {
     stalled: bool,
     closing: bool,
     closed: bool,
+    /// The output is to be opened anew.
+    reopen: bool,
 }
 
 /// Lines, and the hours in which they were logged.
@@ -205,6 +207,12 @@ impl Spool {
         let _ = self.0.progress.wait_timeout_while(self.0.lock(), limit, pending);
     }
 
+    /// Tells the thread to open the output anew.
+    pub(super) fn reopen(&self) {
+        self.0.lock().reopen = true;
+        self.0.work.notify_one();
+    }
+
     /// Tells the thread to write what there is and to end.
     pub(super) fn close(&self) {
         self.0.lock().closing = true;
@@ -243,13 +251,14 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         if failing {
             let waited = shared
                 .work
-                .wait_timeout_while(state, RETRY, |state| !state.closing);
+                .wait_timeout_while(state, RETRY, |state| !state.closing && !state.reopen);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         while state.lines.bytes.is_empty()
             && lines.bytes.is_empty()
             && state.lost == 0
             && !state.closing
+            && !state.reopen
             && !failing
         {
             state.idle = true;
@@ -264,14 +273,12 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         state.writing = !lines.bytes.is_empty();
         let lost = state.lost;
         let closing = state.closing;
+        let reopen = mem::take(&mut state.reopen) || (lines.bytes.is_empty() && failing);
         drop(state);
         shared.progress.notify_all();
 
-        let outcome = if lines.bytes.is_empty() && failing {
-            output.open()
-        } else {
-            lines.write_to(&mut *output)
-        };
+        let opened = if reopen { output.open() } else { Ok(()) };
+        let outcome = opened.and_then(|()| lines.write_to(&mut *output));
         let outcome = outcome.and_then(|()| if lost > 0 { output.tell_lost(lost) } else { Ok(()) });
         if let Some(complaint) = output.complaint() {
             complain(&complaint);
@@ -311,7 +318,7 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         shared.progress.notify_all();
         let gathered = shared
             .work
-            .wait_timeout_while(shared.lock(), GATHER, |state| !state.closing);
+            .wait_timeout_while(shared.lock(), GATHER, |state| !state.closing && !state.reopen);
         drop(gathered);
     }
 }

@@ -82,7 +82,7 @@ impl Logs {
             colour: self.colour,
         };
         let (subscriber, guard) = start(&self.config, console, clock).unwrap();
-        tracing::subscriber::with_default(subscriber, || f(&guard.messages()));
+        tracing::subscriber::with_default(subscriber, || f(&guard.handle().messages()));
         drop(guard);
     }
 

@@ -139,6 +139,9 @@ pub trait Reader: Send + Sync {
     /// The client's signed key, sealed.
     async fn signed_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error>;
 
+    /// All sealed keys, and whether older servers' were taken over.
+    async fn sealed_keys(&self) -> Result<SealedKeys, Error>;
+
     /// A certificate chain that the client has connected with: the last one, or the one with this SHA-256
     /// fingerprint in lower-case hexadecimal. Base64 of DER, the client's own first, joined by commas.
     async fn certificate(

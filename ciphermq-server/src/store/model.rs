@@ -6,6 +6,8 @@ use std::sync::Arc;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 
+use crate::at_rest::RowKind;
+
 /// A message's place in the order of acceptance. Grows over all queues; every copy of a message that went
 /// to several queues has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -129,6 +131,8 @@ pub enum Change {
         /// The bare key.
         bare: Option<SealedRow>,
     },
+    /// Replaces rows of keys that an older server has sealed, by client id, and notes that this was done.
+    Adopt(Vec<(RowKind, String, SealedRow)>),
     /// Keeps a chain that a client has connected with, and makes it the client's last one.
     Certificate {
         /// The client.
@@ -300,4 +304,15 @@ pub struct SealedRow {
     pub tag: String,
     /// The algorithm.
     pub algorithm: Option<String>,
+}
+
+/// All rows of keys, by client id as it stands there.
+#[derive(Debug, Clone, Default)]
+pub struct SealedKeys {
+    /// Bare public keys.
+    pub public: Vec<(String, SealedRow)>,
+    /// Signed keys.
+    pub signed: Vec<(String, SealedRow)>,
+    /// Whether rows of older servers were taken over before.
+    pub is_adopted: bool,
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use ciphermq_server::config::{self, Config};
+use ciphermq_server::signals::Signals;
 use ciphermq_server::store::{
     CommitError, CommitNumber, Committer, Error, Outcomes, Publish, PublishOutcome, Seq, Store, Time,
     Transaction,
@@ -142,6 +143,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         reader: store.reader,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(server::run_with(config, guard.messages(), between))?;
+    runtime.block_on(async {
+        let signals = Signals::listen()?;
+        server::run_with(config, guard.handle(), signals, between).await?;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use sqlx::PgConnection;
 
-use crate::store::model::{Change, CommitNumber, QueueId, SealedRow};
+use crate::at_rest::RowKind;
+use crate::store::model::{Change, CommitNumber, QueueId, SealedRow, Time};
 
 /// Makes one change; the queue's number if it declared one.
 pub(super) async fn change(
@@ -58,6 +59,21 @@ pub(super) async fn change(
                         .await?;
                 }
             }
+        }
+        Change::Adopt(rows) => {
+            for (kind, client_id, row) in rows {
+                let text = match kind {
+                    RowKind::PublicKey => PUBLIC_KEY,
+                    RowKind::SignedKey => SIGNED_KEY,
+                };
+                sealed(&mut *connection, text, client_id, row).await?;
+            }
+            sqlx::query(
+                "INSERT INTO at_rest_adoption (only_row, adopted_time) VALUES (1, $1) ON CONFLICT DO NOTHING",
+            )
+            .bind(Time::now().to_string())
+            .execute(connection)
+            .await?;
         }
         Change::Certificate {
             client_id,

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::error::{code, error};
+use super::error::{POOLED, code, error, is_pooled, said};
 use super::session;
 use crate::config::{Postgres, SslMode, Target};
 use crate::store::{Error, explained};
 
 /// How long connecting may take, TLS and password included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a session that nobody else has may take to say its number.
+const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes sessions.
 #[derive(Clone)]
@@ -55,7 +58,11 @@ impl Connector {
         if let Some(certificate) = &settings.sslrootcert {
             options = options.ssl_root_cert(certificate);
         }
-        let options = options.application_name(&instance).disable_statement_logging();
+        // Poolers refuse to be told how many digits a number has, and no number here has a point.
+        let options = options
+            .application_name(&instance)
+            .extra_float_digits(None)
+            .disable_statement_logging();
         Ok(Self { options, instance })
     }
 
@@ -80,6 +87,7 @@ impl Connector {
     /// A session that may write: set up and checked, and it holds the lock.
     pub(super) async fn writing(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await?;
+        self.refuse_shared(&mut connection).await?;
         self.ready(&mut connection).await?;
         Ok(connection)
     }
@@ -103,10 +111,44 @@ impl Connector {
         }
     }
 
+    /// Refuses a pooler that shares sessions: while another connection is in a transaction, this one must still have the
+    /// session that it had. Plain statements, as prepared ones are what fails first there.
+    async fn refuse_shared(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        const SESSION: &str = "SELECT pg_backend_pid()";
+        let shared = || Error::Unusable(format!("{}: {POOLED}", self.place()));
+        let mut other = self.connect().await?;
+        let sessions = async {
+            let before: i32 = sqlx::raw_sql(SESSION)
+                .fetch_one(&mut *connection)
+                .await?
+                .try_get(0)?;
+            sqlx::raw_sql("BEGIN").execute(&mut other).await?;
+            sqlx::raw_sql(SESSION).execute(&mut other).await?;
+            // Where one session has to do for all, this waits until the other gives it back.
+            let after = sqlx::raw_sql(SESSION).fetch_one(&mut *connection);
+            let after = tokio::time::timeout(SHARED_TIMEOUT, after).await;
+            sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
+            let after: Option<i32> = after.ok().transpose()?.map(|row| row.try_get(0)).transpose()?;
+            Ok::<bool, sqlx::Error>(after == Some(before))
+        };
+        let answered = tokio::time::timeout(session::ANSWER_TIMEOUT, sessions).await;
+        let _ = other.close().await;
+        match answered {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(shared()),
+            // A pooler of single statements takes no transaction.
+            Ok(Err(failure)) if code(&failure).is_some_and(|code| code == "08P01" || is_pooled(&code)) => {
+                Err(shared())
+            }
+            Ok(Err(failure)) => Err(error(failure)),
+            Err(elapsed) => Err(self.unreachable(elapsed)),
+        }
+    }
+
     async fn ready(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let ready = async {
             session::prepare(connection).await.map_err(error)?;
-            session::check(connection, &self.place()).await?;
+            session::check(connection, self).await?;
             session::lock(connection, self).await
         };
         // One of its answers may never come.
@@ -116,7 +158,13 @@ impl Connector {
         }
     }
 
-    fn database(&self) -> &str {
+    /// The role that connects.
+    pub(super) fn user(&self) -> &str {
+        self.options.get_username()
+    }
+
+    /// The database's name.
+    pub(super) fn database(&self) -> &str {
         // As PostgreSQL itself chooses.
         self.options
             .get_database()
@@ -140,11 +188,11 @@ impl Connector {
 
     /// What a failed connection means for a person. The password is in none of the texts.
     fn connect_error(&self, source: sqlx::Error) -> Error {
-        let (address, user) = (self.address(), self.options.get_username());
+        let (address, user, what) = (self.address(), self.user(), said(&source));
         match (code(&source).as_deref(), &source) {
             // Invalid authorization, invalid password.
             (Some("28000" | "28P01"), _) => Error::Unusable(format!(
-                "PostgreSQL at {address} refuses user \"{user}\": {source}; check user and password in [database] (or \
+                "PostgreSQL at {address} refuses user \"{user}\": {what}; check user and password in [database] (or \
                  its url), and the server's pg_hba.conf"
             )),
             (Some("3D000"), _) => Error::Unusable(format!(
@@ -154,21 +202,21 @@ impl Connector {
                 self.database()
             )),
             (Some("42501"), _) => Error::Unusable(format!(
-                "user \"{user}\" may not connect to {}: {source}; GRANT CONNECT ON DATABASE to it, or check user and \
+                "user \"{user}\" may not connect to {}: {what}; GRANT CONNECT ON DATABASE to it, or check user and \
                  dbname in [database]",
                 self.place()
             )),
             (None, _) if is_tls(&source) => Error::Unusable(format!(
-                "no TLS connection to PostgreSQL at {address}: {source}; check sslmode and sslrootcert in [database]"
+                "no TLS connection to PostgreSQL at {address}: {what}; check sslmode and sslrootcert in [database]"
             )),
             (None, sqlx::Error::Io(_)) => self.unreachable(source),
             (None, _) => Error::Unusable(format!(
-                "no connection to PostgreSQL at {address}: {source}; check [database]"
+                "no connection to PostgreSQL at {address}: {what}; check [database]"
             )),
             // Starting up, shutting down, too many connections ...
             (Some(_), _) => Error::Unavailable(explained(
                 format!("PostgreSQL at {address} takes no connection now"),
-                source,
+                what,
             )),
         }
     }

@@ -2,7 +2,38 @@
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use crate::store::Error;
+use crate::store::{BoxError, Error, explained};
+
+/// What went wrong, in PostgreSQL's words and no others: neither the driver's nor a line of PostgreSQL's own source.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else {
+        return error.to_string();
+    };
+    let mut text = database.message().trim_end_matches('.').to_owned();
+    let detail = database.try_downcast_ref::<PgDatabaseError>();
+    if let Some(detail) = detail.and_then(PgDatabaseError::detail) {
+        text.push_str(&format!(" ({})", detail.trim_end_matches('.')));
+    }
+    text
+}
+
+/// The error for those who go on telling it.
+fn told(error: sqlx::Error) -> BoxError {
+    match error {
+        sqlx::Error::Database(_) => said(&error).into(),
+        other => other.into(),
+    }
+}
+
+/// A pooler that gives each transaction another session.
+pub(super) const POOLED: &str = "it is reached through a pooler that shares sessions, as PgBouncer does with pool_mode = \
+                                 transaction or statement, and the lock that keeps a second server out would not be \
+                                 held; set pool_mode = session for this database, or name PostgreSQL itself in [database]";
+
+/// What a session says that is not the one that was set up: a statement that was prepared is not there, or another is.
+pub(super) fn is_pooled(code: &str) -> bool {
+    matches!(code, "26000" | "42P05")
+}
 
 /// The SQLSTATE.
 pub(super) fn code(error: &sqlx::Error) -> Option<String> {
@@ -24,7 +55,7 @@ pub(super) fn is_definite(error: &sqlx::Error) -> bool {
 
 pub(super) fn error(error: sqlx::Error) -> Error {
     match &error {
-        sqlx::Error::Encode(_) => return Error::Refused(error.into()),
+        sqlx::Error::Encode(_) => return Error::Refused(told(error)),
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound => {
             return Error::Corrupt(error.to_string());
         }
@@ -33,17 +64,23 @@ pub(super) fn error(error: sqlx::Error) -> Error {
     let code = code(&error).unwrap_or_default();
     match (code.as_str(), code.get(..2)) {
         // Disk full.
-        ("53100", _) => Error::Full(error.into()),
+        ("53100", _) => Error::Full(told(error)),
         // The one division there is: see `WRITE`.
         ("22012", _) => Error::Corrupt(String::from(
             "it does not stand where this server left it: another server or a person has written to it. Nothing was \
              written over it; see that this server has its database for itself, without a pooler between, and start it again",
         )),
+        (code, _) if is_pooled(code) => Error::Unusable(format!("The PostgreSQL database: {POOLED}")),
+        // Read-only: made so for a while, or a standby after a failover.
+        ("25006", _) => Error::Unavailable(explained(
+            "PostgreSQL takes no writes; make the database writable again, or name the primary in [database]",
+            told(error),
+        )),
         // Data exception, integrity constraint violation, program limit exceeded.
-        (_, Some("22" | "23" | "54")) => Error::Refused(error.into()),
+        (_, Some("22" | "23" | "54")) => Error::Refused(told(error)),
         // A table or a right is gone; data or an index is damaged.
-        ("XX001" | "XX002", _) | (_, Some("42")) => Error::Corrupt(error.to_string()),
-        _ => Error::Unavailable(error.into()),
+        ("XX001" | "XX002", _) | (_, Some("42")) => Error::Corrupt(said(&error)),
+        _ => Error::Unavailable(told(error)),
     }
 }
 

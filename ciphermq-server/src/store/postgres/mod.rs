@@ -49,7 +49,7 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
 }
 
 async fn migrate(connector: &Connector, session: &mut PgConnection) -> Result<(), Error> {
-    let place = connector.place();
+    let (place, user, database) = (connector.place(), connector.user(), connector.database());
     // The lock that keeps other servers out keeps their migrations out too.
     MIGRATIONS.run_direct(None, session, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => Error::Unusable(format!(
@@ -64,12 +64,15 @@ async fn migrate(connector: &Connector, session: &mut PgConnection) -> Result<()
             match error::code(&source).as_deref() {
                 // Insufficient privilege; and the names that a schema may already have.
                 Some("42501") => Error::Unusable(format!(
-                    "the user may not make tables in {place}: {source}; make it the database's owner: ALTER DATABASE \
-                     ... OWNER TO ..."
+                    "user \"{user}\" may not make tables in {place}: {}; make it the database's owner (ALTER DATABASE \
+                     \"{database}\" OWNER TO \"{user}\"), or GRANT USAGE, CREATE on its schema to it; tables that are there \
+                     already must be its own",
+                    error::said(&source)
                 )),
                 Some("42P07" | "42710" | "42703" | "42804") => Error::Unusable(format!(
-                    "{place} holds tables of another program: {source}; give the server a database of its own, by \
-                     [database]"
+                    "{place} holds tables of another program: {}; give the server a database of its own, by \
+                     [database]",
+                    error::said(&source)
                 )),
                 _ => error::error(source),
             }

@@ -20,7 +20,7 @@ use crate::store::batch::fate::runs;
 use crate::store::batch::id::ranges;
 use crate::store::batch::ledger::Ledger;
 use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq, Topology,
 };
 use crate::store::{Error, Reader, corrupt};
 
@@ -235,6 +235,26 @@ impl Reader for PostgresReader {
         )
         .bind(client_id.as_str());
         self.pool.row(key).await?.as_ref().map(sealed_row).transpose()
+    }
+
+    async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
+        // What an older server has left empty is no key.
+        let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
+            let rows = self.pool.rows(sqlx::query(text)).await?;
+            let row = |row: &PgRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
+            rows.iter().map(row).collect()
+        };
+        let adopted = sqlx::query("SELECT EXISTS (SELECT 1 FROM at_rest_adoption)");
+        let adopted = self.pool.row(adopted).await?;
+        Ok(SealedKeys {
+            public: read(
+                "SELECT COALESCE(public_key_ciphertext, ''), COALESCE(nonce, ''), COALESCE(tag, ''), algorithm, \
+                 client_id FROM public_keys",
+            )
+            .await?,
+            signed: read("SELECT signed_key_ciphertext, nonce, tag, algorithm, client_id FROM signed_keys").await?,
+            is_adopted: adopted.is_some_and(|row| row.try_get(0).unwrap_or(true)),
+        })
     }
 
     async fn certificate(

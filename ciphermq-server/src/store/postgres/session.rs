@@ -54,12 +54,13 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
 }
 
 /// Refuses a PostgreSQL that cannot keep what is promised.
-pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<(), Error> {
+pub(super) async fn check(connection: &mut PgConnection, connector: &Connector) -> Result<(), Error> {
+    let place = connector.place();
     let row = sqlx::query(
         "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
          current_setting('fsync'), pg_is_in_recovery(), current_setting('server_encoding')",
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await
     .map_err(error)?;
     let number: i32 = row.try_get(0).map_err(error)?;
@@ -87,6 +88,52 @@ pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<
     if standby {
         return Err(Error::Unusable(format!(
             "{place} is a standby and cannot be written to; name the primary in [database], or promote this one"
+        )));
+    }
+    usable(connection, connector).await
+}
+
+/// Refuses a role that cannot write, or that does not find the tables.
+async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<(), Error> {
+    let (place, user, database) = (connector.place(), connector.user(), connector.database());
+    // Schemas that hold the server's tables, the one where they would be made left out.
+    let row = sqlx::query(
+        "SELECT current_setting('default_transaction_read_only') = 'on', current_schema()::text, \
+         current_setting('search_path'), \
+         to_regclass(quote_ident(current_schema()) || '.server_state') IS NOT NULL, \
+         (SELECT min(n.nspname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+          WHERE c.relname = 'server_state' AND c.relkind = 'r' AND n.nspname::text IS DISTINCT FROM current_schema()::text \
+          AND EXISTS (SELECT 1 FROM pg_class b WHERE b.relnamespace = c.relnamespace AND b.relname = 'batches'))",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(error)?;
+    let read_only: bool = row.try_get(0).map_err(error)?;
+    let schema: Option<String> = row.try_get(1).map_err(error)?;
+    let search_path: String = row.try_get(2).map_err(error)?;
+    let has_tables: bool = row.try_get::<Option<bool>, _>(3).map_err(error)?.unwrap_or(false);
+    let elsewhere: Option<String> = row.try_get(4).map_err(error)?;
+    if read_only {
+        return Err(Error::Unusable(format!(
+            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on); ALTER ROLE \"{user}\" SET \
+             default_transaction_read_only = off, and look at the settings of the database and of the server, too"
+        )));
+    }
+    let set = |schema: &str| {
+        format!("ALTER ROLE \"{user}\" IN DATABASE \"{database}\" SET search_path = \"{schema}\"")
+    };
+    let Some(schema) = schema else {
+        return Err(Error::Unusable(format!(
+            "user \"{user}\" has no schema in {place}: its search_path is '{search_path}', and none of that is there or may be \
+             used; {}, and GRANT USAGE, CREATE ON SCHEMA \"public\" TO \"{user}\"",
+            set("public")
+        )));
+    };
+    if let Some(elsewhere) = elsewhere.filter(|_| !has_tables) {
+        return Err(Error::Unusable(format!(
+            "the server's tables stand in the schema \"{elsewhere}\" of {place}, and the search_path of user \"{user}\", \
+             '{search_path}', leads to \"{schema}\"; {}, or choose another database in [database]",
+            set(&elsewhere)
         )));
     }
     Ok(())

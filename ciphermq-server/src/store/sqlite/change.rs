@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, params};
 
-use crate::store::model::{Change, CommitNumber, QueueId, SealedRow};
+use crate::at_rest::RowKind;
+use crate::store::model::{Change, CommitNumber, QueueId, SealedRow, Time};
 
 /// Makes one change; the queue's number if it declared one.
 pub(super) fn change(
@@ -53,6 +54,19 @@ pub(super) fn change(
                     connection.execute(forget, [client_id.as_str()])?;
                 }
             }
+        }
+        Change::Adopt(rows) => {
+            for (kind, client_id, row) in rows {
+                let text = match kind {
+                    RowKind::PublicKey => PUBLIC_KEY,
+                    RowKind::SignedKey => SIGNED_KEY,
+                };
+                sealed(connection, text, client_id, row)?;
+            }
+            connection.execute(
+                "INSERT INTO at_rest_adoption (only_row, adopted_time) VALUES (1, ?) ON CONFLICT DO NOTHING",
+                [Time::now().to_string()],
+            )?;
         }
         Change::Certificate {
             client_id,

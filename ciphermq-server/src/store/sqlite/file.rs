@@ -73,9 +73,19 @@ impl DatabaseFile {
         self.free_bytes().is_none_or(|free| free >= self.disk_reserve)
     }
 
+    /// What is free on the disk, or what the largest file may still grow by where that is bounded (`ulimit -f`).
     fn free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.path).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        let Some(limit) = limit else { return Some(free) };
+        let mut log = std::ffi::OsString::from(&self.path);
+        log.push("-wal");
+        let longest = [self.path.as_os_str(), &log]
+            .into_iter()
+            .filter_map(|file| Some(fs::metadata(file).ok()?.len()))
+            .max();
+        Some(free.min(limit.saturating_sub(longest.unwrap_or(0))))
     }
 
     /// What an error of the start means if the disk is full: SQLite does not say so in every case, and never how

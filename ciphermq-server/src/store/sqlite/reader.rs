@@ -18,7 +18,7 @@ use crate::store::batch::id::ranges;
 use crate::store::batch::ledger::Ledger;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedRow, Seq, Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq, Topology,
 };
 use crate::store::{Error, Reader, corrupt};
 
@@ -243,6 +243,24 @@ impl Reader for SqliteReader {
         .await
         .map_err(error)?;
         row.as_ref().map(sealed_row).transpose()
+    }
+
+    async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
+        let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
+            let rows = sqlx::query(text).fetch_all(&self.pool).await.map_err(error)?;
+            let row = |row: &SqliteRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
+            rows.iter().map(row).collect()
+        };
+        Ok(SealedKeys {
+            public: read("SELECT public_key_ciphertext, nonce, tag, algorithm, client_id FROM public_keys")
+                .await?,
+            signed: read("SELECT signed_key_ciphertext, nonce, tag, algorithm, client_id FROM signed_keys")
+                .await?,
+            is_adopted: sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM at_rest_adoption)")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(error)?,
+        })
     }
 
     async fn certificate(

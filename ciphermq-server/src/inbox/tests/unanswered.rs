@@ -1,0 +1,313 @@
+//! Receivers that never answer what they cannot open, as the older generations do.
+
+use super::*;
+
+/// How an older receiver works.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Generation {
+    /// Acks one message, and throws away what comes before its confirmation.
+    A,
+    /// Acks what it can open, whatever comes between.
+    B,
+}
+
+/// What a confirmation takes to come after an ack was sent.
+const COMMIT: Duration = Duration::from_millis(3);
+/// What opening a message takes.
+const WORK: Duration = Duration::from_millis(1);
+
+/// A receiver of this generation on connection `A`, and what it finds in its socket.
+struct Receiver {
+    generation: Generation,
+    bad: BTreeSet<i64>,
+    socket: Vec<i64>,
+    opened: BTreeSet<i64>,
+    heard: Instant,
+    /// How often it was handed something.
+    handed: usize,
+}
+
+impl Receiver {
+    fn new(
+        bench: &mut Bench,
+        generation: Generation,
+        bad: impl IntoIterator<Item = i64>,
+        prefetch: u32,
+    ) -> Self {
+        bench.subscribe(A, prefetch);
+        Self {
+            generation,
+            bad: bad.into_iter().collect(),
+            socket: Vec::new(),
+            opened: BTreeSet::new(),
+            heard: bench.now,
+            handed: 0,
+        }
+    }
+
+    /// Goes on until it has opened so many messages; returns how long that took.
+    fn until(&mut self, bench: &mut Bench, good: usize) -> Duration {
+        let start = bench.now;
+        while self.opened.len() < good {
+            self.step(bench);
+            assert!(bench.now - start < Duration::from_secs(3600), "{:?}", bench.inbox);
+        }
+        bench.now - start
+    }
+
+    fn take(&mut self, bench: &mut Bench) {
+        let seen = bench.seen_seqs();
+        self.handed += seen.len();
+        self.socket.extend(seen);
+    }
+
+    fn step(&mut self, bench: &mut Bench) {
+        self.take(bench);
+        if self.socket.is_empty() {
+            return self.wait(bench);
+        }
+        let seq = self.socket.remove(0);
+        bench.now += WORK;
+        if self.bad.contains(&seq) || (self.generation == Generation::B && self.opened.contains(&seq)) {
+            return;
+        }
+        self.opened.insert(seq);
+        bench.inbox.begin_ack(A, &id(seq), bench.now);
+        self.speak(bench);
+        bench.now += COMMIT;
+        bench.commit_ack(seq);
+        if self.generation == Generation::A {
+            self.take(bench);
+            self.socket.clear();
+        }
+        bench.inbox.settled(A, [&id(seq)]);
+        bench.settle();
+    }
+
+    /// Anything is received from it.
+    fn speak(&mut self, bench: &mut Bench) {
+        self.heard = bench.now;
+        bench.inbox.heard(A);
+        bench.settle();
+    }
+
+    /// Nothing happens until a lease lapses, or a message aside is due.
+    fn wait(&mut self, bench: &mut Bench) {
+        let look = bench.look_at.take();
+        let sweep = bench.now + Duration::from_millis(500);
+        bench.now = look.map_or(sweep, |look| look.min(sweep));
+        if look == Some(bench.now) {
+            bench.inbox.look();
+        } else {
+            bench.look_at = look;
+        }
+        bench.inbox.wake(bench.now);
+        let heard = self.heard;
+        bench.inbox.expire(bench.now, |_| Some(heard));
+        bench.settle();
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Many bad messages cost one timeout together, wherever they stand.
+#[test]
+fn good_messages_wait_one_timeout_behind_any_number_of_bad_ones() {
+    for generation in [Generation::A, Generation::B] {
+        for bad in [1, 5, 50, 400] {
+            for (name, spread) in [("in a row", 1), ("every other", 2), ("every fifth", 5)] {
+                for prefetch in [1, 3, 10] {
+                    if generation == Generation::A && prefetch > 1 {
+                        continue;
+                    }
+                    let mut bench = Bench::new();
+                    let bads: Vec<i64> = (0..bad).map(|n| 1 + n * spread).collect();
+                    let total = bad * spread + 50;
+                    bench.publish(usize::try_from(total).unwrap());
+                    let good = usize::try_from(total - bad).unwrap();
+                    let mut receiver = Receiver::new(&mut bench, generation, bads, prefetch);
+                    let took = receiver.until(&mut bench, good);
+                    let work = (WORK + COMMIT) * u32::try_from(total).unwrap();
+                    // The oldest clients have to be handed one at a time wherever a good one stands between.
+                    let at_a_time = match generation {
+                        Generation::A if spread > 1 => {
+                            Duration::from_millis(80) * u32::try_from(bad).unwrap()
+                        }
+                        _ => Duration::ZERO,
+                    };
+                    let at_most = TIMEOUT + TIMEOUT / 4 + work + at_a_time;
+                    assert!(
+                        took < at_most,
+                        "{generation:?}, {bad} bad ones {name}, prefetch {prefetch}: {took:?}"
+                    );
+                    // What is handed out in vain stays within bounds.
+                    assert!(receiver.handed < 2000 + 20 * good, "{} times", receiver.handed);
+                }
+            }
+        }
+    }
+}
+
+/// And so does what comes later on the same connection.
+#[test]
+fn what_comes_later_waits_a_part_of_a_timeout() {
+    for generation in [Generation::A, Generation::B] {
+        let mut bench = Bench::new();
+        bench.publish(4);
+        let mut receiver = Receiver::new(&mut bench, generation, [1, 2, 3, 5, 6, 8, 9, 11, 12], 1);
+        receiver.until(&mut bench, 1);
+        for good in 2..=4 {
+            bench.publish(3);
+            assert!(receiver.until(&mut bench, good) < TIMEOUT / 4, "{generation:?}");
+        }
+    }
+}
+
+/// They come again, more and more rarely, and go to whoever can open them.
+#[test]
+fn what_is_not_answered_comes_again_after_growing_delays() {
+    let mut bench = Bench::new();
+    bench.publish(1);
+    let mut receiver = Receiver::new(&mut bench, Generation::B, [1], 1);
+    let mut times = Vec::new();
+    let start = bench.now;
+    while bench.now - start < Duration::from_secs(4000) {
+        let before = receiver.handed;
+        receiver.step(&mut bench);
+        if receiver.handed > before {
+            times.push((bench.now - start).as_secs());
+        }
+    }
+    let pauses: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!((10..40).contains(&pauses.len()), "{pauses:?}");
+    assert!(pauses[1..].is_sorted_by(|a, b| *a <= *b + 2), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= 302), "{pauses:?}");
+    // Somebody who can open it gets it.
+    bench.subscribe(B, 1).pass(300);
+    bench.ack(B, 1);
+    assert!(bench.stored.is_empty());
+}
+
+/// Once more after every restart of the server, and no more than once.
+#[test]
+fn after_a_restart_it_takes_one_timeout_again() {
+    let bads = || (1..60).filter(|seq| seq % 3 != 0);
+    let mut bench = Bench::new();
+    bench.publish(60);
+    let mut receiver = Receiver::new(&mut bench, Generation::B, bads(), 1);
+    receiver.until(&mut bench, 10);
+    let mut again = Bench::new();
+    again.stored = std::mem::take(&mut bench.stored);
+    again.next = bench.next;
+    let mut receiver = Receiver::new(&mut again, Generation::B, bads(), 1);
+    assert!(receiver.until(&mut again, 10) < TIMEOUT + TIMEOUT / 3);
+}
+
+/// Before anything has lapsed, nobody gets more than it asked for; a client that pings never does.
+#[test]
+fn nobody_gets_more_than_its_prefetch_unless_it_has_let_a_lease_lapse() {
+    let mut bench = Bench::new();
+    bench.publish(10).subscribe(A, 2);
+    assert_eq!(bench.seen_seqs(), [1, 2]);
+    let heard = bench.now;
+    bench.now += TIMEOUT - Duration::from_millis(1);
+    bench.inbox.expire(bench.now, |_| Some(heard));
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
+    bench.now += Duration::from_millis(1);
+    let expired = bench.inbox.expire(bench.now, |_| Some(heard));
+    assert_eq!(expired.silent, HashSet::from([A]));
+    assert_eq!(expired.aside.len(), 2);
+    assert_eq!(bench.settle().seen_seqs(), [3, 4]);
+    // It says that it is slow: its leases last as long as anybody's again.
+    bench.inbox.heard(A);
+    bench.inbox.keep_leases(A);
+    let heard = bench.now;
+    bench.now += TIMEOUT / 2;
+    bench.inbox.look();
+    assert!(bench.inbox.expire(bench.now, |_| Some(heard)).aside.is_empty());
+    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
+}
+
+/// It was slow once, and acks late what had lapsed: it is a client like all others again.
+#[test]
+fn a_late_ack_ends_probation() {
+    let mut bench = Bench::new();
+    bench.publish(5).subscribe(A, 1);
+    let heard = bench.now;
+    bench.now += TIMEOUT;
+    bench.inbox.expire(bench.now, |_| Some(heard));
+    assert_eq!(bench.settle().seen_seqs(), [1, 2]);
+    bench.inbox.heard(A);
+    bench.ack(A, 1);
+    let heard = bench.now;
+    bench.now += TIMEOUT / 2;
+    assert!(bench.inbox.expire(bench.now, |_| Some(heard)).silent.is_empty());
+    bench.ack(A, 2);
+    assert_eq!(bench.seen_seqs(), [3]);
+}
+
+/// A connection that lapsed was dead, as its end shows: what it was handed goes to the next one in order, first.
+#[test]
+fn what_a_dead_connection_did_not_answer_goes_back_to_the_head_in_order() {
+    let mut bench = Bench::new();
+    bench.publish(30).subscribe(A, 4);
+    let heard = bench.now;
+    for _ in 0..60 {
+        bench.now += Duration::from_secs(1);
+        bench.inbox.look();
+        bench.inbox.wake(bench.now);
+        bench.inbox.expire(bench.now, |_| Some(heard));
+        bench.settle();
+    }
+    assert!(
+        bench.seen_seqs().len() > 30,
+        "it was handed all of them, some again"
+    );
+    bench.disconnect(A).subscribe(B, 100);
+    assert_eq!(bench.seen_seqs(), (1..=30).collect::<Vec<_>>());
+}
+
+/// The others go on while one of them cannot open what it has.
+#[test]
+fn another_consumer_goes_on_and_gets_what_lapsed_last() {
+    let mut bench = Bench::new();
+    bench.subscribe(A, 1).subscribe(B, 1).publish(6);
+    assert_eq!(bench.seen(), [(1, "1".to_owned()), (2, "2".to_owned())]);
+    let silent = bench.now;
+    for seq in 2..=4 {
+        bench.ack(B, seq);
+    }
+    bench.now += TIMEOUT;
+    let now = bench.now;
+    bench
+        .inbox
+        .expire(now, |connection| Some(if connection == A { silent } else { now }));
+    bench.settle();
+    assert_eq!(bench.seen_seqs(), [3, 4, 5, 6], "A is handed another one");
+    bench.ack(B, 5);
+    assert_eq!(bench.seen(), [(2, "1".to_owned())]);
+    bench.ack(B, 1);
+    bench.inbox.heard(A);
+    bench.ack(A, 6);
+    assert!(bench.stored.is_empty());
+}
+
+/// A receiver that can open nothing at all does not bring everything into memory.
+#[test]
+fn only_so_many_step_aside_fast() {
+    let mut bench = Bench::with_ready(PageLimit {
+        messages: 2048,
+        bytes: 1 << 20,
+    });
+    bench.publish(20_000);
+    let mut receiver = Receiver::new(&mut bench, Generation::B, 1..=20_000, 1);
+    let start = bench.now;
+    while bench.now - start < TIMEOUT * 10 {
+        receiver.step(&mut bench);
+    }
+    assert!(
+        bench.inbox.aside().count() < 4500,
+        "{}",
+        bench.inbox.aside().count()
+    );
+}

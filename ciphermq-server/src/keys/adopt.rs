@@ -1,0 +1,139 @@
+//! Rows that older servers have sealed are taken over once, when the server starts.
+//!
+//! The oldest are bound to no client: whoever can write to the database could give one client's row to another. So
+//! they are sealed anew, all of them in one transaction, which also notes in the database that this was done; and
+//! it is noted beside the key, where the database's operator cannot set it back. From then on they are refused.
+
+use std::io;
+
+use super::{sealed_key, sealed_row};
+use crate::at_rest::adopted::{Notes, key_id};
+use crate::at_rest::{RowKind, Sealer};
+use crate::store::{self, Change, CommitError, SealedKeys, SealedRow, Store, Transaction};
+
+/// Whether rows of older servers are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OlderRows {
+    /// At the first start with this key.
+    #[default]
+    Once,
+    /// Never.
+    Refuse,
+    /// Now, whatever is noted: an older server's database was put back.
+    Accept,
+}
+
+/// Seals anew what older servers have sealed, unless that was done before.
+///
+/// # Errors
+///
+/// [`store::Error`] if the rows cannot be read or written: none was replaced then.
+pub async fn adopt(
+    store: &mut Store,
+    sealer: &Sealer,
+    notes: &Notes,
+    older_rows: OlderRows,
+) -> Result<(), store::Error> {
+    let rows = store.reader.sealed_keys().await?;
+    let key_id = key_id(sealer.key());
+    let noted = notes.has(&key_id).unwrap_or_else(|error| {
+        let path = notes.path().display();
+        tracing::warn!("Cannot read {path}: {error}; move it away if it is not the server's");
+        true
+    });
+    let sorted = sort(&rows, sealer);
+    // A row that is bound to its kind was written after the older ones were taken over.
+    let was_adopted = noted || rows.is_adopted || sorted.bound > 0;
+    let accept = match older_rows {
+        OlderRows::Once => !was_adopted,
+        OlderRows::Refuse => false,
+        OlderRows::Accept => true,
+    };
+    let older = if accept { sorted.older } else { Vec::new() };
+    if !accept && sorted.refused > 0 {
+        tracing::warn!(
+            rows = sorted.refused,
+            "Public keys that an older server has sealed are not taken over again: their clients must register them \
+             anew. If an older server's database was put back, start once with [encryption] older_rows = \"accept\""
+        );
+    }
+    // With a key that opens nothing it may be the wrong one: the right one is still to come.
+    let is_wrong_key = sorted.strange > 0 && sorted.bound == 0 && sorted.refused == 0;
+    if is_wrong_key {
+        return Ok(());
+    }
+    let count = older.len();
+    if !rows.is_adopted || count > 0 {
+        let changes = vec![Change::Adopt(older)];
+        let transaction = Transaction {
+            changes,
+            ..Transaction::default()
+        };
+        match store.committer.commit(&transaction).await {
+            Ok(_) => {}
+            // What waits can still be acknowledged, and it is done at the next start.
+            Err(CommitError::Failed(store::Error::Full(_))) if count == 0 => {}
+            Err(CommitError::Failed(error)) => return Err(error),
+            Err(CommitError::Unknown { source, .. }) => return Err(store::Error::Unavailable(source)),
+        }
+    }
+    if count > 0 {
+        tracing::info!(
+            rows = count,
+            "Public keys that an older server had sealed are sealed anew"
+        );
+    }
+    if !noted {
+        note(notes, &key_id, count);
+    }
+    Ok(())
+}
+
+fn note(notes: &Notes, key_id: &str, count: usize) {
+    let Err(error) = notes.add(key_id) else { return };
+    let path = notes.path().display();
+    let text = format!(
+        "Cannot note beside the key that older rows were taken over: {path}: {error}. Whoever may write to the database \
+         could have them taken over again: set [encryption] older_rows = \"refuse\""
+    );
+    // Where nothing can be written, as in many containers, it would be told at every start.
+    if count > 0 || error.kind() == io::ErrorKind::InvalidData {
+        tracing::warn!("{text}");
+    } else {
+        tracing::debug!("{text}");
+    }
+}
+
+/// What the rows are.
+#[derive(Default)]
+struct Sorted {
+    /// Older servers' rows, sealed anew.
+    older: Vec<(RowKind, String, SealedRow)>,
+    /// How many older servers' rows there are.
+    refused: usize,
+    /// How many are this version's.
+    bound: usize,
+    /// How many nobody can open.
+    strange: usize,
+}
+
+fn sort(rows: &SealedKeys, sealer: &Sealer) -> Sorted {
+    let mut sorted = Sorted::default();
+    let public = rows.public.iter().map(|row| (RowKind::PublicKey, row));
+    let signed = rows.signed.iter().map(|row| (RowKind::SignedKey, row));
+    for (kind, (client_id, row)) in public.chain(signed) {
+        let row = sealed_key(row.clone());
+        if sealer.open(kind, client_id, &row).is_ok() {
+            sorted.bound += 1;
+        } else if let Ok(bytes) = sealer.open_older(kind, client_id, &row) {
+            sorted.refused += 1;
+            match sealer.seal(kind, client_id, &bytes) {
+                Ok(sealed) => sorted.older.push((kind, client_id.clone(), sealed_row(sealed))),
+                Err(error) => tracing::error!(%client_id, %error, "Cannot seal a public key anew"),
+            }
+        } else {
+            sorted.strange += 1;
+        }
+    }
+    sorted
+}

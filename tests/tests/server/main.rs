@@ -1,0 +1,6 @@
+//! The server where it meets its surroundings: older receivers, signals, variables, older configurations and databases.
+
+mod at_rest;
+mod signals;
+mod surroundings;
+mod unanswered;

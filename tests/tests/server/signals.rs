@@ -1,0 +1,151 @@
+//! What signals and failing outputs do to the server: they do not end it, unless they are meant to.
+
+use std::process::Command;
+
+use ciphermq_tests::binaries::binary;
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{EnvelopeText, PATIENCE, RawClient, Server};
+use rustix::process::Signal;
+
+async fn bound(server: &Server) -> RawClient {
+    let mut client = RawClient::connect(server, "client").await;
+    client.ask("declare_queue q", "Queue declared").await;
+    client.ask("declare_exchange e", "Exchange declared").await;
+    client.ask("bind q e k", "Queue bound").await;
+    client
+}
+
+async fn publish(client: &mut RawClient, id: &str) {
+    let envelope = EnvelopeText::older(id, "client");
+    client
+        .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
+        .await;
+}
+
+/// As logrotate does it: move, signal, go on. Every line is in the old file or in the new one.
+#[tokio::test]
+async fn hang_up_opens_the_log_files_anew_and_goes_on() {
+    let mut server = Server::start(Options::sqlite().set("logging", "level", "debug")).await;
+    let mut client = bound(&server).await;
+    let logs = server.folder().join("logs");
+    for round in 0..3 {
+        publish(&mut client, &format!("before-{round}")).await;
+        for level in ["info", "debug", "error"] {
+            let live = logs.join(format!("server_{level}.log"));
+            std::fs::rename(&live, logs.join(format!("{level}.old.{round}"))).unwrap();
+        }
+        server.process().signal(Signal::HUP);
+        // All three are there again, whether there is anything to be written or not.
+        let there = async {
+            while ["info", "debug", "error"]
+                .iter()
+                .any(|level| !logs.join(format!("server_{level}.log")).exists())
+            {
+                publish(&mut client, &format!("during-{}", uuid::Uuid::new_v4())).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, there)
+            .await
+            .expect("new log files");
+        publish(&mut client, &format!("after-{round}")).await;
+    }
+    drop(client);
+    server.terminate().await;
+    let mut text = String::new();
+    for entry in std::fs::read_dir(&logs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("info") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+    for round in 0..3 {
+        for when in ["before", "after"] {
+            let id = format!("{when}-{round}");
+            assert!(text.contains(&id), "{id} is in no log");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_signals_end_nothing_and_quit_stops_in_good_order() {
+    let mut server = Server::start(Options::sqlite()).await;
+    let mut client = bound(&server).await;
+    for signal in [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::PIPE,
+        Signal::XFSZ,
+        Signal::HUP,
+    ] {
+        server.process().signal(signal);
+        client.ask("ping", "PONG").await;
+    }
+    publish(&mut client, "one").await;
+    server.process().signal(Signal::QUIT);
+    let ended = server.ended(PATIENCE).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Stopped"), "{}", ended.stderr);
+}
+
+/// With files bounded in size the server says that it is full, and what was taken can still be acked.
+#[tokio::test]
+async fn a_bound_on_the_size_of_files_is_no_end() {
+    let wrapper = ["prlimit", "--fsize=4194304", "--"].map(str::to_owned).to_vec();
+    let options = Options::sqlite()
+        .set("limits", "disk_reserve", "2MiB")
+        .under(wrapper);
+    let mut server = Server::start(options).await;
+    let mut client = bound(&server).await;
+    let padding = "A".repeat(200_000);
+    let mut acked = Vec::new();
+    for number in 0..100 {
+        let id = format!("m{number}");
+        client
+            .send_line(&format!(
+                r#"publish e k {{"message_id":"{id}","receiver_client_id":"client","enc_session_key":"AA==","nonce":"AA==","ciphertext":"{padding}"}}"#
+            ))
+            .await;
+        let line = client.line().await;
+        if line == format!("ACK {id}") {
+            acked.push(id);
+        } else {
+            assert!(line.starts_with("Error: storage_full: "), "{line}");
+            break;
+        }
+    }
+    assert!(
+        !acked.is_empty() && acked.len() < 100,
+        "{} were taken",
+        acked.len()
+    );
+    for id in &acked {
+        client
+            .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+            .await;
+    }
+    drop(client);
+    server.terminate().await;
+}
+
+/// Nobody reads, or the disk is full: the exit code tells, and nothing panics.
+#[test]
+fn failing_standard_error_is_no_panic() {
+    let server = binary("ciphermq-server");
+    for redirection in ["2>/dev/full", "2>&-", ">/dev/full 2>/dev/full", ">&- 2>&-"] {
+        for (arguments, code) in [
+            ("--config /nowhere", 1),
+            ("--help", 0),
+            ("--version", 0),
+            ("--what", 2),
+        ] {
+            let script = format!("exec \"$0\" {arguments} {redirection}");
+            let status = Command::new("sh")
+                .args(["-c", &script])
+                .arg(&server)
+                .status()
+                .unwrap();
+            assert_eq!(status.code(), Some(code), "{arguments} {redirection}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Variables, ports and configurations as the server finds them.
+
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{RawClient, Server};
+
+fn services(name: &str) -> Vec<(String, String)> {
+    [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "5672"),
+        ("SERVICE_PORT_MQ", "5672"),
+        ("PORT", "tcp://10.0.0.1:5672"),
+        ("PORT_5672_TCP", "tcp://10.0.0.1:5672"),
+        ("PORT_5672_TCP_ADDR", "10.0.0.1"),
+        ("PORT_5672_TCP_PORT", "5672"),
+        ("PORT_5672_TCP_PROTO", "tcp"),
+    ]
+    .into_iter()
+    .map(|(end, value)| (format!("{name}_{end}"), value.to_owned()))
+    .collect()
+}
+
+#[tokio::test]
+async fn services_of_kubernetes_are_none_of_its_settings() {
+    let names = [
+        "CIPHERMQ",
+        "CIPHERMQ_SERVER",
+        "CIPHERMQ_DATABASE",
+        "CIPHERMQ_TLS_KEY",
+    ];
+    let mut options = Options::sqlite();
+    options.environment = names.into_iter().flat_map(services).collect();
+    Server::start(options).await.terminate().await;
+    for (name, value) in [
+        ("CIPHERMQ_SERVER_PORT", "5672"),
+        ("CIPHERMQ_SERVER_SERVICE_HOST", "mq.example"),
+        ("CIPHERMQ_TLS_KEY", "server.key"),
+    ] {
+        let mut options = Options::sqlite();
+        options.environment = vec![(name.to_owned(), value.to_owned())];
+        let refusal = Server::refused(options).await;
+        assert!(
+            refusal.stderr.contains(&format!("{name} is unknown")),
+            "{}",
+            refusal.stderr
+        );
+    }
+}
+
+/// A port that somebody else has is found out before anything is made, and told once.
+#[tokio::test]
+async fn a_port_in_use_leaves_nothing_behind() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let mut server = Server::prepare(
+        Options::sqlite()
+            .set("server", "address", address.as_str())
+            .without("database", "url"),
+    );
+    let refusal = server.launch_again().await.unwrap_err();
+    assert_eq!(refusal.status.code(), Some(1));
+    assert_eq!(
+        refusal.stderr.matches("cannot listen on").count(),
+        1,
+        "{}",
+        refusal.stderr
+    );
+    assert!(
+        refusal.stderr.contains("choose another port"),
+        "{}",
+        refusal.stderr
+    );
+    assert!(!server.folder().join("data").exists());
+}
+
+/// A configuration of an older server starts, and a warning says what of it has no effect.
+#[tokio::test]
+async fn sections_of_older_servers_are_told_to_have_no_effect() {
+    let options = Options::sqlite()
+        .set("logging", "level", "info,ciphermq=debug")
+        .set("logging", "rotation", "")
+        .set("tls", "ca_cert_path", "")
+        .set("acl", "sender_cns", vec!["sender_1"])
+        .set("admin", "address", "127.0.0.1:9090")
+        .set("rate_limit", "global_rps", 1)
+        .set("performance", "whatever", true);
+    // An empty path means its default, which is relative to the server's folder.
+    let mut server = Server::prepare(options);
+    let certs = server.folder().join("certs");
+    std::fs::create_dir(&certs).unwrap();
+    std::fs::copy(server.pki().ca(), certs.join("ca.crt")).unwrap();
+    if let Err(refusal) = server.launch_again().await {
+        panic!("{}", refusal.stderr);
+    }
+    let mut client = RawClient::connect(&server, "client").await;
+    client.ask("declare_queue q", "Queue declared").await;
+    drop(client);
+    let console = server.console().text();
+    for section in ["acl", "admin", "rate_limit", "performance"] {
+        assert!(
+            console.contains(&format!("[{section}] has no effect yet")),
+            "{section}: {console}"
+        );
+    }
+    assert!(console.contains("`info,ciphermq=debug` is a filter"), "{console}");
+    server.terminate().await;
+}
