@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ciphermq_client::{Client, ClientBuilder, Keyring, PrivateKey, keys};
+use ciphermq_client::{Client, ClientBuilder, Keyring, PrivateKey, Timestamp, keys};
 use ciphermq_files::{Access, create_folder, parent};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::console;
 use crate::exit::{Exit, Failure};
 use crate::own_files::OwnFiles;
 
@@ -19,7 +20,7 @@ use crate::own_files::OwnFiles;
 const SERVER: &str = "localhost:5672";
 /// The default of `--ca`.
 const CA: &str = "certs/ca.crt";
-/// The default of `--private-key`.
+/// The default of `--private-key` for the README's receiver. Other clients' stands beside their certificate.
 const PRIVATE_KEY: &str = "certs/receiver_private.key";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -87,7 +88,7 @@ pub(crate) struct ConnectionArgs {
 pub(crate) struct PrivateKeyArgs {
     /// The private key that opens messages; keys that `keygen rotate` has kept beside it are found by themselves. May be
     /// repeated: the first one's public key is registered, the others open what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
-    /// certs/receiver_private.key]
+    /// certs/receiver_private.key; with another client's --cert the receiver_private.key beside that]
     #[arg(
         long,
         value_name = "FILE",
@@ -137,6 +138,8 @@ pub(crate) struct Settings {
     pins: Option<PathBuf>,
     /// The current one, and older ones.
     private_keys: (PathBuf, Vec<PathBuf>),
+    /// Nobody has named a private key, and that of the README's receiver is not this client's.
+    needs_own_private_key: bool,
     connect_timeout: Option<Duration>,
     retries: Option<u32>,
     retry_timeout: Option<Duration>,
@@ -198,7 +201,17 @@ impl ConnectionArgs {
             .find(|paths| !paths.is_empty())
             .unwrap_or_default()
             .into_iter();
-        let private_keys = (keys.next().unwrap_or_else(|| PRIVATE_KEY.into()), keys.collect());
+        let newest = keys.next();
+        let needs_own_private_key =
+            newest.is_none() && !is_same_client(&cert, identity.certificate().as_ref());
+        let newest = newest.unwrap_or_else(|| {
+            if needs_own_private_key {
+                cert.with_file_name(keys::PRIVATE_KEY_FILE)
+            } else {
+                PRIVATE_KEY.into()
+            }
+        });
+        let private_keys = (newest, keys.collect());
         let settings = Settings {
             server: self
                 .server
@@ -216,6 +229,7 @@ impl ConnectionArgs {
             config,
             pins: self.pins.or_else(|| path("CIPHERMQ_PINS")).or(file.pins),
             private_keys,
+            needs_own_private_key,
             connect_timeout: self
                 .connect_timeout
                 .or(connect_timeout)
@@ -252,7 +266,15 @@ impl Settings {
         } else if self.certificates_folder().is_dir() {
             builder = builder.pins_in(self.certificates_folder());
         }
-        Ok(builder.connect().await?)
+        let client = builder.connect().await?;
+        for (authority, trouble) in client.authority().out_of_date(Timestamp::now()) {
+            console::warning(format_args!(
+                "The certificate of the authority {} in {} {trouble}. Here it is trusted all the same, as it was named; other programs (OpenSSL) refuse all that it has issued. Check the clock; if it is right, make a new authority, and new certificates of it for the server and all clients",
+                authority.subject,
+                self.ca.display()
+            ));
+        }
+        Ok(client)
     }
 
     /// All that is set, but for the folder of pins.
@@ -285,6 +307,9 @@ impl Settings {
     /// [`Failure`] if a file cannot be read, is not private, or holds no key.
     pub(crate) fn keyring(&self) -> Result<Keyring, Failure> {
         let (newest, older) = &self.private_keys;
+        if self.needs_own_private_key && !newest.exists() {
+            return Err(self.no_private_key(newest));
+        }
         let keyring = keys::read_keyring(newest).map_err(key_file_failure)?;
         older.iter().try_fold(keyring, |keyring, path| {
             Ok(keyring.with_older(read_private_key(path)?))
@@ -320,10 +345,43 @@ impl Settings {
         parent(&self.private_keys.0)
     }
 
+    /// This client has no private key of its own. Another one's must not be taken for it: who has a private key reads
+    /// what is sent to either.
+    fn no_private_key(&self, expected: &Path) -> Failure {
+        let identity = Client::builder(&self.server)
+            .ca_file(&self.ca)
+            .identity_files(&self.cert, &self.key);
+        // Whose key it is says the certificate: if that is no good, it comes first.
+        if let Err(error) = identity.check_identity() {
+            return error.into();
+        }
+        let folder = expected.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Failure::new(
+            format!(
+                "There is no private key for the client of {}: {} does not exist.",
+                self.cert.display(),
+                expected.display()
+            ),
+            format!(
+                "Make it a key of its own: ciphermq-cli keygen --out {}\nIf another file is this client's, name it with --private-key. {PRIVATE_KEY} is not taken by itself, as it is another client's.",
+                folder.unwrap_or(Path::new(".")).display()
+            ),
+        )
+    }
+
     /// Where the certificates are, and where a record of receivers' public keys belongs.
     pub(crate) fn certificates_folder(&self) -> &Path {
         parent(&self.ca)
     }
+}
+
+/// Whether two files are the certificates of one client: the same file, or the same Common Name.
+fn is_same_client(one: &Path, other: &Path) -> bool {
+    if one == other {
+        return true;
+    }
+    let client = keys::client_id_of(one);
+    client.is_some() && client == keys::client_id_of(other)
 }
 
 fn read_private_key(path: &Path) -> Result<PrivateKey, Failure> {

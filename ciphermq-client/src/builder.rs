@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
 use crate::client::Client;
-use crate::connector::{Connector, Destination, Pem, tls};
+use crate::connector::{Connector, Destination, OwnCertificate, Pem, tls};
 use crate::driver::{Retry, Settings};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{Announcements, KeyDirectory, Pins};
@@ -251,6 +252,27 @@ impl ClientBuilder {
         Destination::parse(&self.address, self.server_name.as_deref(), DEFAULT_PORT)
     }
 
+    /// Whether the server would let this client in, as far as the client's files tell: reads them, and asks nobody.
+    /// [`ClientBuilder::connect`] need not be asked so first.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], with what to do: files that cannot be read or do not fit, a certificate that has expired or was
+    /// not issued by this authority.
+    pub fn check_identity(&self) -> Result<(), ConnectError> {
+        let ca = self.ca.as_ref().ok_or_else(no_authority)?;
+        let (certificate, key) = self.identity.as_ref().ok_or_else(no_certificate)?;
+        let credentials = tls::credentials(ca, certificate, key)?;
+        match credentials.authority.flaw(&credentials.chain, Timestamp::now()) {
+            None => Ok(()),
+            Some(flaw) => Err(ConnectError::new(
+                ConnectErrorKind::CertificateRefused,
+                format!("The server would refuse this client's certificate: it {flaw}."),
+            )
+            .advise(flaw.mend())),
+        }
+    }
+
     /// Connects. Trouble with the first connection is reported at once; later losses mend themselves.
     ///
     /// # Errors
@@ -259,30 +281,18 @@ impl ClientBuilder {
     /// certificate that one side refuses, a server that speaks something else.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let destination = self.check()?;
-        let bad =
-            |what: &str, advice: &str| ConnectError::new(ConnectErrorKind::BadSetting, what).advise(advice);
-        let ca = self.ca.ok_or_else(|| {
-            bad(
-                "No certificate authority was given.",
-                "Name the CA's certificate, ca.crt, with `ca_file`.",
-            )
-        })?;
-        let (certificate, key) = self.identity.ok_or_else(|| {
-            bad(
-                "No client certificate was given.",
-                "Name this client's certificate and private key with `identity_files`.",
-            )
-        })?;
+        let ca = self.ca.ok_or_else(no_authority)?;
+        let (certificate, key) = self.identity.ok_or_else(no_certificate)?;
         // Certificates are few and small, but a file may stand on a disk that is far away.
         let credentials = tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
             .await
             .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
-        let connector = Connector::new(
-            destination,
-            Arc::new(credentials.tls),
-            credentials.client_id,
-            self.connect_timeout,
-        );
+        let own = OwnCertificate {
+            chain: credentials.chain,
+            authority: credentials.authority.clone(),
+            client_id: credentials.client_id,
+        };
+        let connector = Connector::new(destination, Arc::new(credentials.tls), own, self.connect_timeout);
         let settings = Settings {
             retry: self.retry,
             ping_interval: self.ping_interval,
@@ -296,4 +306,22 @@ impl ClientBuilder {
         let announcements = Announcements::new(self.announcements);
         Client::start(Arc::new(connector), settings, identity, keys, announcements).await
     }
+}
+
+fn bad(what: &str, advice: &str) -> ConnectError {
+    ConnectError::new(ConnectErrorKind::BadSetting, what).advise(advice)
+}
+
+fn no_authority() -> ConnectError {
+    bad(
+        "No certificate authority was given.",
+        "Name the CA's certificate, ca.crt, with `ca_file`.",
+    )
+}
+
+fn no_certificate() -> ConnectError {
+    bad(
+        "No client certificate was given.",
+        "Name this client's certificate and private key with `identity_files`.",
+    )
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{Authority, Identity, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
@@ -39,8 +40,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) handle: Handle,
     pub(crate) id: ClientId,
-    /// `None` if this client's certificate cannot sign for others.
-    pub(crate) identity: Option<Arc<Identity>>,
+    /// Or why this client's certificate cannot sign for others.
+    pub(crate) identity: Result<Arc<Identity>, IdentityError>,
     pub(crate) keys: KeyDirectory,
     pub(crate) announcer: Announcer,
 }
@@ -100,14 +101,14 @@ impl Client {
     pub(crate) async fn start(
         connector: Arc<Connector>,
         settings: Settings,
-        identity: Option<Arc<Identity>>,
+        identity: Result<Arc<Identity>, IdentityError>,
         keys: KeyDirectory,
         announcements: Announcements,
     ) -> Result<Self, ConnectError> {
         let handle = driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
-        let id = connector.client_id.clone();
+        let id = connector.client_id().clone();
         let authority = keys.authority().clone();
-        let announcer = Announcer::new(id.clone(), identity.clone(), authority, announcements);
+        let announcer = Announcer::new(id.clone(), identity.as_ref().ok().cloned(), authority, announcements);
         Ok(Self {
             inner: Arc::new(Inner {
                 connector,
@@ -153,6 +154,13 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events {
         self.inner.handle.events()
+    }
+
+    /// Why this client signs nothing, neither its keys nor what it sends: its certificate's key is of another kind (RSA),
+    /// or it may not be used for signatures. `None` if it signs.
+    #[must_use]
+    pub fn cannot_sign(&self) -> Option<&IdentityError> {
+        self.inner.identity.as_ref().err()
     }
 
     /// Begins to describe a publisher of messages for `receiver`.
@@ -277,7 +285,7 @@ impl Client {
 
     /// Signs the keyring's public keys with this client's certificate and registers them, so that others can send to
     /// it. A client whose certificate cannot sign (an RSA key) registers the bare X25519 key, which senders refuse unless
-    /// they were told otherwise. The signed key that was registered, if it was.
+    /// they were told otherwise ([`Client::cannot_sign`] says why). The signed key that was registered, if it was.
     ///
     /// # Errors
     ///

@@ -18,6 +18,7 @@ use crate::broker::Broker;
 use crate::connection::{self, BufferBudget};
 use crate::stop::Stop;
 use crate::tls::Peer;
+use crate::tls::trouble::Trouble;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -173,11 +174,12 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::error!(%address, %error, "TLS handshake failed"),
-        Err(_) => return tracing::error!(%address, error = "it took too long", "TLS handshake failed"),
+        Ok(Err(error)) => return refused(address, &Trouble::of(&error)),
+        Err(_) => return refused(address, &Trouble::timed_out()),
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
+        // Asked in the handshake already.
         Err(error) => {
             return tracing::error!(%address, %error, "Connection closed: the certificate names no client");
         }
@@ -191,6 +193,20 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
     connection::serve(stream, session, mailbox, &buffers, stop).await;
     drop(slot);
     tracing::info!(%client_id, %address, "Client disconnected");
+}
+
+/// Says why somebody was not let in, and what to do.
+fn refused(address: SocketAddr, trouble: &Trouble) {
+    let Trouble {
+        what: error,
+        mend,
+        is_nameless,
+    } = trouble;
+    if *is_nameless {
+        tracing::error!(%address, error, mend, "Connection closed: the certificate names no client");
+    } else {
+        tracing::error!(%address, error, mend, "TLS handshake failed");
+    }
 }
 
 /// TLS asks for a few kilobytes at a time: many of its reads are one of the socket's.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ciphermq_certificates::pem;
 use ciphermq_crypto::ClientId;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -12,8 +13,7 @@ use rcgen::{
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType,
     date_time_ymd,
 };
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{ASN1Time, FromDer as _};
 use zeroize::Zeroizing;
@@ -202,10 +202,10 @@ pub fn new_key() -> Result<KeyPair, Error> {
 ///
 /// [`Error`] if the file cannot be read or used.
 pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
-    let pem = Zeroizing::new(read(path)?);
+    let text = Zeroizing::new(read(path)?);
     let no_key = || Error::NoPrivateKey(path.to_owned());
     // Whatever stands before the key is passed over, such as OpenSSL's parameters of the curve.
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| no_key())?;
+    let key = pem::private_key(&text).map_err(|_| no_key())?;
     KeyPair::try_from(&key).map_err(|_| no_key())
 }
 
@@ -260,5 +260,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
-    CertificateDer::from_pem_slice(&read(path)?).map_err(|_| Error::NoCertificate(path.to_owned()))
+    pem::certificates(&read(path)?)
+        .ok()
+        .and_then(|found| found.into_iter().next())
+        .ok_or_else(|| Error::NoCertificate(path.to_owned()))
 }

@@ -1,6 +1,6 @@
 //! `register-key`: stores this client's public key on the server, so that others can send to it.
 
-use ciphermq_client::keys;
+use ciphermq_client::{Client, keys};
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -41,8 +41,20 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     if let Some(epoch) = registration.epoch {
         console.say(format_args!("Signed with the epoch {epoch}"));
     } else {
-        console.warn("The key is not signed, as this certificate's key cannot sign: senders refuse it unless they are told otherwise");
+        console.warn(unsigned(&client));
     }
     client.close().await;
     Ok(Exit::Done)
+}
+
+/// What becomes of a bare key, and why it is none that is signed.
+pub(super) fn unsigned(client: &Client) -> String {
+    let why = match client.cannot_sign() {
+        Some(error) => format!("{error}. {}", error.mend()),
+        None => "the server is of a version that keeps no signed keys.".to_owned(),
+    };
+    format!(
+        "The public key of {} is registered without a signature: senders refuse it, unless they use --allow-unsigned-keys --suite X25519-AES256GCM. It is not signed as {why}",
+        client.id()
+    )
 }

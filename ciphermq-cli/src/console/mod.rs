@@ -143,6 +143,11 @@ pub(crate) fn error(failure: &Failure) {
     stderr::lines(format_args!("error: {failure}"));
 }
 
+/// Something to mend that ends nothing, about no moment and by no speaker: told even when quiet.
+pub(crate) fn warning(text: impl fmt::Display) {
+    stderr::line(format_args!("warning: {text}"));
+}
+
 fn stamped(now: Timestamp, role: Role, text: &dyn fmt::Display) -> String {
     format!(
         "[{}] [{role}] {}",

@@ -8,10 +8,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciphermq_crypto::Authority;
 use ciphermq_protocol::ClientId;
 use ciphermq_protocol::text::is_unsafe;
+use jiff::Timestamp;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -73,9 +75,17 @@ pub(crate) struct Connector {
     port: u16,
     server_name: ServerName<'static>,
     tls: TlsSettings,
-    /// Whom this client's certificate names.
-    pub(crate) client_id: ClientId,
+    own: OwnCertificate,
     pub(crate) timeout: Duration,
+}
+
+/// This client's certificate, as it is shown, and who issues clients' certificates as far as it knows.
+#[derive(Debug)]
+pub(crate) struct OwnCertificate {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) authority: Authority,
+    /// Whom it names.
+    pub(crate) client_id: ClientId,
 }
 
 struct TlsSettings(TlsConnector);
@@ -103,7 +113,7 @@ impl Connector {
             server_name,
         }: Destination,
         tls: Arc<ClientConfig>,
-        client_id: ClientId,
+        own: OwnCertificate,
         timeout: Duration,
     ) -> Self {
         Self {
@@ -111,9 +121,14 @@ impl Connector {
             port,
             server_name,
             tls: TlsSettings(TlsConnector::from(tls)),
-            client_id,
+            own,
             timeout,
         }
+    }
+
+    /// Whom this client's certificate names.
+    pub(crate) fn client_id(&self) -> &ClientId {
+        &self.own.client_id
     }
 
     /// The server's address, for people.
@@ -164,7 +179,14 @@ impl Connector {
 
     /// What an input or output error at this stage means, and what to do.
     pub(crate) fn trouble(&self, stage: Stage, error: io::Error) -> ConnectError {
-        trouble::explain(&self.address(), &self.server_name.to_str(), stage, error)
+        let own = self.own.authority.flaw(&self.own.chain, Timestamp::now());
+        trouble::explain(
+            &self.address(),
+            &self.server_name.to_str(),
+            stage,
+            error,
+            own.as_ref(),
+        )
     }
 }
 

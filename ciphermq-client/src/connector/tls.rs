@@ -6,14 +6,16 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciphermq_crypto::identity::{CertificateError, client_id};
+use ciphermq_certificates::{Flaw, NotPem, key_kind, pem};
+use ciphermq_crypto::identity::{CertificateError, IdentityError, client_id};
 use ciphermq_crypto::{Authority, Identity};
 use ciphermq_files::exposed_mode;
 use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
-use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -102,26 +104,44 @@ fn broken(what: &str, reason: &str) -> ConnectError {
         ConnectErrorKind::BadCertificate,
         format!("There is {reason} in {what}."),
     )
-    .advise("It must be PEM, as `ciphermq-cli certs` and OpenSSL write it.")
+}
+
+impl Pem {
+    /// What to call it in commands.
+    fn file(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Text(_) => "FILE".to_owned(),
+        }
+    }
+
+    fn not_pem(&self, what: &str, error: &NotPem) -> ConnectError {
+        broken(what, error.reason()).advise(error.mend(&self.file()))
+    }
 }
 
 fn certificates(pem: &Pem, what: &str) -> Result<(Vec<CertificateDer<'static>>, String), ConnectError> {
     let (text, what) = pem.read(what)?;
-    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(broken(&what, "no certificate")),
+    match pem::certificates(&text) {
         Ok(found) => Ok((found, what)),
-        Err(error) => Err(broken(&what, "a broken certificate").caused_by(error)),
+        Err(error) => Err(pem.not_pem(&what, &error)),
     }
 }
 
 fn private_key(pem: &Pem) -> Result<(PrivateKeyDer<'static>, String), ConnectError> {
     let (text, what) = pem.read_private("the client's private key")?;
-    match PrivateKeyDer::from_pem_slice(&text) {
+    match pem::private_key(&text) {
         Ok(key) => Ok((key, what)),
-        Err(pem::Error::NoItemsFound) => Err(broken(&what, "no unencrypted private key")),
-        Err(error) => Err(broken(&what, "a broken private key").caused_by(error)),
+        Err(error) => Err(pem.not_pem(&what, &error)),
     }
+}
+
+/// Whose the certificate in a file is, if it says so: its Common Name.
+#[must_use]
+pub fn client_id_of(certificate: &Path) -> Option<ClientId> {
+    let text = std::fs::read(certificate).ok()?;
+    let chain = pem::certificates(&text).ok()?;
+    client_id(chain.first()?).ok()
 }
 
 /// What the files of a client are for: connecting, believing others, and being believed.
@@ -131,21 +151,31 @@ pub(crate) struct Credentials {
     pub(crate) authority: Authority,
     /// Whom this client's certificate names.
     pub(crate) client_id: ClientId,
-    /// What this client signs with. `None` if its certificate's key cannot sign for others, as RSA keys.
-    pub(crate) identity: Option<Identity>,
+    /// What this client signs with, or why it cannot sign for others: with an RSA key, for example.
+    pub(crate) identity: Result<Identity, IdentityError>,
+    /// This client's certificate and the intermediate ones that it shows.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
 /// TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange X25519MLKEM768 first; the server's certificate must
 /// come from this CA and no other.
 pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, ConnectError> {
     let (authorities, ca_name) = certificates(ca, "the CA's certificate")?;
-    let authority = Authority::new(authorities.iter().cloned())
-        .map_err(|error| broken(&ca_name, "a certificate that cannot be used").caused_by(error))?;
+    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
+        broken(&ca_name, "a certificate that cannot be used")
+            .advise("Name the certificate of the authority, `ca.crt` as `ciphermq-cli certs` writes it.")
+            .caused_by(error)
+    };
+    let authority = Authority::new(authorities.iter().cloned()).map_err(|error| unusable(error.into()))?;
+    for (validity, trouble) in authority.out_of_date(Timestamp::now()) {
+        tracing::warn!(
+            authority = validity.subject,
+            "the certificate of the authority {trouble}"
+        );
+    }
     let mut roots = RootCertStore::empty();
     for authority in authorities {
-        roots
-            .add(authority)
-            .map_err(|error| broken(&ca_name, "a certificate that cannot be used").caused_by(error))?;
+        roots.add(authority).map_err(|error| unusable(error.into()))?;
     }
     let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
     let (key, key_name) = private_key(key)?;
@@ -155,20 +185,20 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
     let client_id = client_id.map_err(|error| {
         ConnectError::new(
             ConnectErrorKind::BadCertificate,
-            format!("{} names no client: {error}.", upper_first(&chain_name)),
+            format!("{} cannot be used: {error}.", upper_first(&chain_name)),
         )
-        .advise("Its one Common Name is the client id: 1 to 255 printable bytes without spaces.")
+        .advise(error.mend())
         .caused_by(error)
     })?;
     // TLS says better what is wrong with certificate and key, if something is.
-    let identity = Identity::new(chain.clone(), &key).ok();
+    let identity = Identity::new(chain.clone(), &key);
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| ConnectError::new(ConnectErrorKind::BadSetting, error.to_string()).caused_by(error))?
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
+        .with_client_auth_cert(chain.clone(), key)
         .map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ConnectError::new(
                 ConnectErrorKind::KeyMismatch,
@@ -179,14 +209,25 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
             )
             .advise("Name the certificate and the private key that were made together.")
             .caused_by(error),
+            // What rustls reads of it to see whether the key belongs to it.
+            rustls::Error::InvalidCertificate(reason) => {
+                let flaw = Flaw::from(&reason);
+                ConnectError::new(
+                    ConnectErrorKind::BadCertificate,
+                    format!("{} cannot be used: it {flaw}.", upper_first(&chain_name)),
+                )
+                .advise(flaw.mend())
+                .caused_by(reason)
+            }
             error => ConnectError::new(
                 ConnectErrorKind::BadCertificate,
                 format!(
-                    "{} cannot be used with {key_name}: {error}.",
-                    upper_first(&chain_name)
+                    "{} cannot be used with {key_name}: {}.",
+                    upper_first(&chain_name),
+                    unusable_key(&chain, &error)
                 ),
             )
-            .advise("Use ECDSA, Ed25519 or RSA keys, as `ciphermq-cli certs` and OpenSSL make them.")
+            .advise("Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519 (`ciphermq-cli certs` does); RSA keys of 2048 bits or more do for TLS alone.")
             .caused_by(error),
         })?;
     // Every connection proves both names anew: a certificate that has expired must not live on in a ticket.
@@ -196,7 +237,20 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
         authority,
         client_id,
         identity,
+        chain,
     })
+}
+
+/// What TLS has against a certificate and its key: it says little of keys that it does not know.
+fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
+    let own = chain.first().and_then(|own| X509Certificate::from_der(own).ok());
+    match (own, error) {
+        (Some((_, own)), rustls::Error::General(_)) => {
+            format!("the certificate's key is {}", key_kind(own.public_key()))
+        }
+        (None, _) => "the certificate cannot be read".to_owned(),
+        (_, error) => error.to_string(),
+    }
 }
 
 fn upper_first(text: &str) -> String {

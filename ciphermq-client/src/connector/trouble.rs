@@ -1,7 +1,9 @@
 //! What goes wrong on the way to a server, in words that help.
 
 use std::io;
+use std::net::IpAddr;
 
+use ciphermq_certificates::Flaw;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -20,56 +22,97 @@ pub(crate) enum Stage {
     Running,
 }
 
-pub(crate) fn explain(address: &str, name: &str, stage: Stage, error: io::Error) -> ConnectError {
+/// `own` is what is wrong with this client's own certificate, as far as this client can see: servers say little of it.
+pub(crate) fn explain(
+    address: &str,
+    name: &str,
+    stage: Stage,
+    error: io::Error,
+    own: Option<&Flaw>,
+) -> ConnectError {
     let tls = error
         .get_ref()
         .and_then(|source| source.downcast_ref::<rustls::Error>())
         .cloned();
     let explained = match &tls {
-        Some(tls) => explain_tls(address, name, stage, tls),
-        None => explain_io(address, stage, &error),
+        Some(tls) => explain_tls(address, name, stage, tls, own),
+        None => explain_io(address, stage, &error, own),
     };
     explained.caused_by(error)
 }
 
-fn explain_io(address: &str, stage: Stage, error: &io::Error) -> ConnectError {
+/// The server refused this client's certificate, which has this flaw.
+fn refused(address: &str, flaw: &Flaw) -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::CertificateRefused,
+        format!("The server at {address} refused this client's certificate: it {flaw}."),
+    )
+    .advise(flaw.mend())
+}
+
+fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>) -> ConnectError {
     use io::ErrorKind as Io;
 
     match (stage, error.kind()) {
-        (Stage::Tcp, Io::ConnectionRefused) => {
-            ConnectError::new(ConnectErrorKind::Refused, format!("Nobody listens at {address}: connection refused."))
-                .advise("Start the server (`ciphermq-server --config config.toml`), or name the address where it runs.")
-        }
-        (Stage::Tcp, Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable) => {
-            ConnectError::new(ConnectErrorKind::TimedOut, format!("{address} cannot be reached: {error}."))
-                .advise("Check the address, the network and firewalls on the way.")
-        }
-        (Stage::Tcp, _) if is_lookup(error) => {
-            ConnectError::new(ConnectErrorKind::UnknownHost, format!("The host of {address} was not found: {error}."))
-                .advise("Check the server's name.")
-        }
-        (Stage::Handshake, Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => {
-            ConnectError::new(ConnectErrorKind::Broken, format!("{address} closed the connection during the TLS handshake."))
-                .advise("See the server's log. Is it a CipherMQ server that listens there?")
-        }
-        (Stage::FirstReply, Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => {
+        (Stage::Tcp, Io::ConnectionRefused) => ConnectError::new(
+            ConnectErrorKind::Refused,
+            format!("Nobody listens at {address}: connection refused."),
+        )
+        .advise(
+            "Start the server (`ciphermq-server --config config.toml`), or name the address where it runs.",
+        ),
+        (Stage::Tcp, Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable) => ConnectError::new(
+            ConnectErrorKind::TimedOut,
+            format!("{address} cannot be reached: {error}."),
+        )
+        .advise("Check the address, the network and firewalls on the way."),
+        (Stage::Tcp, _) if is_lookup(error) => ConnectError::new(
+            ConnectErrorKind::UnknownHost,
+            format!("The host of {address} was not found: {error}."),
+        )
+        .advise("Check the server's name."),
+        (
+            Stage::Handshake,
+            Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe,
+        ) => ConnectError::new(
+            ConnectErrorKind::Broken,
+            format!("{address} closed the connection during the TLS handshake."),
+        )
+        .advise("See the server's log. Is it a CipherMQ server that listens there?"),
+        (
+            Stage::FirstReply,
+            Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe,
+        ) => {
+            // A server's last words can be lost when it closes.
+            if let Some(flaw) = own {
+                return refused(address, flaw);
+            }
             ConnectError::new(
                 ConnectErrorKind::CertificateRefused,
                 format!("{address} closed the connection right after the TLS handshake, without a word."),
             )
             .advise(
-                "Most likely it cannot use this client's certificate: it must come from the server's CA, be valid \
-                 now, and have one Common Name, without spaces. The server's log says more.",
+                "By this machine's clock and --ca nothing is wrong with this client's certificate, but the server may \
+                 trust another authority or have another clock. The server's log says more.",
             )
         }
-        _ => ConnectError::new(ConnectErrorKind::Broken, format!("The connection to {address} broke: {error}.")),
+        _ => ConnectError::new(
+            ConnectErrorKind::Broken,
+            format!("The connection to {address} broke: {error}."),
+        ),
     }
 }
 
-fn explain_tls(address: &str, name: &str, stage: Stage, error: &rustls::Error) -> ConnectError {
+fn explain_tls(
+    address: &str,
+    name: &str,
+    stage: Stage,
+    error: &rustls::Error,
+    own: Option<&Flaw>,
+) -> ConnectError {
     match error {
         rustls::Error::InvalidCertificate(reason) => explain_server_certificate(address, name, reason),
-        rustls::Error::AlertReceived(alert) => explain_alert(address, stage, *alert),
+        rustls::Error::AlertReceived(alert) => explain_alert(address, stage, *alert, own),
         rustls::Error::InvalidMessage(_) if stage == Stage::Handshake => ConnectError::new(
             ConnectErrorKind::NoTls,
             format!("What listens at {address} does not speak TLS."),
@@ -87,44 +130,82 @@ fn explain_server_certificate(address: &str, name: &str, reason: &CertificateErr
     use CertificateError as Bad;
 
     let untrusted = |what: String| ConnectError::new(ConnectErrorKind::ServerCertificate, what);
-    match reason {
-        Bad::UnknownIssuer | Bad::BadSignature => untrusted(format!(
+    if let Bad::NotValidForName | Bad::NotValidForNameContext { .. } = reason {
+        return explain_server_name(address, name, reason);
+    }
+    match Flaw::from(reason) {
+        Flaw::UnknownIssuer => untrusted(format!(
             "The server at {address} has a certificate that this CA did not issue."
         ))
-        .advise("Name the CA that issued the server's certificate: its ca.crt, and no other."),
-        Bad::Expired | Bad::ExpiredContext { .. } => {
-            untrusted(format!("The certificate of the server at {address} has expired."))
-                .advise("Renew the server's certificate, and check both clocks.")
-        }
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => untrusted(format!(
-            "The certificate of the server at {address} is not valid yet."
+        .advise(
+            "Name the CA that issued the server's certificate: its ca.crt, and no other. If an intermediate authority \
+             issued it, the server must show that one's certificate, too: it belongs behind the server's own, in the \
+             same file.",
+        ),
+        Flaw::OtherSignature => untrusted(format!(
+            "The server at {address} has a certificate that this CA did not issue, but another one of the same name."
+        ))
+        .advise(Flaw::OtherSignature.mend()),
+        Flaw::Expired(at) => untrusted(format!(
+            "The certificate of the server at {address} has expired{}.",
+            at.map_or_else(String::new, |at| format!(": it, or an intermediate one above it, was valid until {at}"))
+        ))
+        .advise("Renew the server's certificate, and check both clocks."),
+        Flaw::NotYetValid(at) => untrusted(format!(
+            "The certificate of the server at {address} is not valid yet{}.",
+            at.map_or_else(String::new, |at| format!(": it, or an intermediate one above it, is valid from {at} on"))
         ))
         .advise("Check both clocks."),
-        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
-            let presented = match reason {
-                Bad::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-                    let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
-                    names.join(", ")
-                }
-                _ => "no name at all".to_owned(),
-            };
-            ConnectError::new(
-                ConnectErrorKind::ServerName,
-                format!(
-                    "The certificate of the server at {address} is not for `{name}`, but for {presented}."
-                ),
-            )
-            .advise("Connect by one of its names, say which name it has, or issue one with this name.")
-        }
-        Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => untrusted(format!(
+        Flaw::Use => untrusted(format!(
             "The certificate of the server at {address} is not made for servers."
         ))
         .advise("Give the server its own certificate, not a client's."),
-        _ => untrusted(format!(
-            "The certificate of the server at {address} cannot be trusted: {reason}."
-        ))
-        .advise("Issue a new one: `ciphermq-cli certs` does."),
+        flaw => untrusted(format!("The certificate of the server at {address} {flaw}."))
+            .advise(format!("It is the server's that must be made anew. {}", flaw.mend())),
     }
+}
+
+/// The server is another one, or its certificate does not say its name as it must.
+fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> ConnectError {
+    let presented: &[String] = match reason {
+        CertificateError::NotValidForNameContext { presented, .. } => presented,
+        _ => &[],
+    };
+    let (named, advice) = if presented.is_empty() {
+        (
+            "has no name at all among its alternative names; its Common Name does not count".to_owned(),
+            format!(
+                "Issue one with this name (subjectAltName; `ciphermq-cli certs --server-name {name}` does)."
+            ),
+        )
+    } else if let Some(dns) = dns_address(name, presented) {
+        (
+            format!("has this address as a DNS name only ({dns})"),
+            format!(
+                "Issue one that has it as an address: subjectAltName=IP:{name}. Or connect by one of its names."
+            ),
+        )
+    } else {
+        let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
+        (
+            format!("is not for `{name}`, but for {}", names.join(", ")),
+            "Connect by one of its names, say which name it has (--server-name), or issue one with this name.".to_owned(),
+        )
+    };
+    ConnectError::new(
+        ConnectErrorKind::ServerName,
+        format!("The certificate of the server at {address} {named}."),
+    )
+    .advise(advice)
+}
+
+/// The address that was connected to, if it stands there as a DNS name: `DNS:127.0.0.1` is a common slip.
+fn dns_address(name: &str, presented: &[String]) -> Option<String> {
+    name.parse::<IpAddr>().ok()?;
+    presented
+        .iter()
+        .any(|entry| entry.starts_with("DnsName") && plain(entry) == name)
+        .then(|| format!("DNS:{name}"))
 }
 
 /// A name as people write it: `localhost` of rustls's `DnsName("localhost")`.
@@ -135,9 +216,26 @@ fn plain(presented: &str) -> &str {
         .map_or(presented, |name| name.trim_matches('"'))
 }
 
-fn explain_alert(address: &str, stage: Stage, alert: AlertDescription) -> ConnectError {
+/// Whether the flaw that we know of is what an alert speaks of. Some alerts say no more than that there is one.
+fn can_mean(alert: AlertDescription, flaw: &Flaw) -> bool {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::UnknownCA => matches!(flaw, Flaw::UnknownIssuer | Flaw::OtherSignature),
+        // It stands for both (RFC 8446, section 6.2).
+        Alert::CertificateExpired => matches!(flaw, Flaw::Expired(_) | Flaw::NotYetValid(_)),
+        Alert::UnsupportedCertificate => matches!(flaw, Flaw::Use),
+        Alert::DecryptError => matches!(flaw, Flaw::OtherSignature | Flaw::Algorithm),
+        Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied => true,
+        _ => false,
+    }
+}
+
+fn explain_alert(address: &str, stage: Stage, alert: AlertDescription, own: Option<&Flaw>) -> ConnectError {
     use AlertDescription as Alert;
 
+    if let Some(flaw) = own.filter(|flaw| can_mean(alert, flaw)) {
+        return refused(address, flaw);
+    }
     let refused = |why: &str| {
         ConnectError::new(
             ConnectErrorKind::CertificateRefused,
@@ -145,9 +243,13 @@ fn explain_alert(address: &str, stage: Stage, alert: AlertDescription) -> Connec
         )
     };
     match alert {
-        Alert::UnknownCA => refused("its CA did not issue it")
-            .advise("Use a certificate from the server's CA (`ca_cert_path` in its configuration)."),
-        Alert::CertificateExpired => refused("it has expired").advise("Issue a new one, and check both clocks."),
+        Alert::UnknownCA => refused("its CA did not issue it").advise(
+            "Use a certificate from the server's CA (`ca_cert_path` in its configuration). If an intermediate authority \
+             issued it, that one's certificate belongs behind the client's own, in the same file.",
+        ),
+        Alert::CertificateExpired => refused("by its clock it has expired, or is not valid yet").advise(
+            "By this machine's clock it is valid: check both clocks. If it is about to expire, issue a new one.",
+        ),
         Alert::CertificateRevoked => refused("it was revoked").advise("Issue a new one."),
         Alert::CertificateRequired => refused("it got none").advise("Name this client's certificate and private key."),
         Alert::BadCertificate
@@ -157,7 +259,7 @@ fn explain_alert(address: &str, stage: Stage, alert: AlertDescription) -> Connec
         | Alert::DecryptError => {
             let why = format!("it cannot use it ({alert:?})");
             refused(&why).advise(
-                "Use a certificate from the server's CA that is valid now and has one Common Name. The server's log says more.",
+                "This client sees nothing wrong with it. The server's log says what it is, and what to do.",
             )
         }
         Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => ConnectError::new(
@@ -186,7 +288,7 @@ mod tests {
     use super::*;
 
     fn kind(stage: Stage, error: impl Into<io::Error>) -> ConnectErrorKind {
-        explain("localhost:5672", "localhost", stage, error.into()).kind()
+        explain("localhost:5672", "localhost", stage, error.into(), None).kind()
     }
 
     fn tls(error: rustls::Error) -> io::Error {
@@ -237,6 +339,7 @@ mod tests {
             "example.org",
             Stage::Handshake,
             tls(rustls::Error::InvalidCertificate(reason)),
+            None,
         );
         assert_eq!(error.kind(), ConnectErrorKind::ServerName);
         assert!(
@@ -245,5 +348,38 @@ mod tests {
                 .contains("not for `example.org`, but for localhost, 127.0.0.1."),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_our_own_certificate_is_told_where_the_alert_can_mean_it() {
+        let early = Flaw::NotYetValid(None);
+        let told = |alert, own: Option<&Flaw>| {
+            let error = tls(rustls::Error::AlertReceived(alert));
+            explain("h:1", "h", Stage::FirstReply, error, own).to_string()
+        };
+        assert!(told(AlertDescription::CertificateExpired, Some(&early)).contains("it is not valid yet"));
+        // The server speaks of something else, which it knows better.
+        let unknown = told(AlertDescription::UnknownCA, Some(&early));
+        assert!(unknown.contains("its CA did not issue it"), "{unknown}");
+        let by_its_clock = told(AlertDescription::CertificateExpired, None);
+        assert!(by_its_clock.contains("by its clock"), "{by_its_clock}");
+        let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
+        let silent = explain("h:1", "h", Stage::FirstReply, eof, Some(&early));
+        assert!(silent.to_string().contains("it is not valid yet"), "{silent}");
+    }
+
+    #[test]
+    fn an_address_among_the_dns_names_is_told_as_that() {
+        let reason = CertificateError::NotValidForNameContext {
+            expected: "127.0.0.1".try_into().unwrap(),
+            presented: vec!["DnsName(\"127.0.0.1\")".to_owned()],
+        };
+        let error = tls(rustls::Error::InvalidCertificate(reason));
+        let error = explain("127.0.0.1:1", "127.0.0.1", Stage::Handshake, error, None);
+        assert!(
+            error.to_string().contains("as a DNS name only (DNS:127.0.0.1)"),
+            "{error}"
+        );
+        assert!(error.advice().unwrap().contains("subjectAltName=IP:127.0.0.1"));
     }
 }

@@ -121,7 +121,7 @@ async fn open(
             return Err(connector.trouble(Stage::FirstReply, error));
         }
         if let Some(server) = opening.receive(&mut buffer)? {
-            if server.client_id != connector.client_id {
+            if server.client_id != *connector.client_id() {
                 return Err(taken_for_another(connector, &server));
             }
             return Ok(Established {
@@ -139,7 +139,7 @@ fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError
         "{} takes this client for `{}`, and its certificate names `{}`.",
         connector.address(),
         server.client_id,
-        connector.client_id
+        connector.client_id()
     );
     ConnectError::new(ConnectErrorKind::OtherClient, what).advise(
         "Connect to the server itself: something on the way may connect to it with a certificate of its own.",

@@ -113,6 +113,9 @@ kinds! {
         /// The receiver's signed key is forged, altered, over, or older than one that was seen before; or an unsigned
         /// one was exchanged. Nothing was sent.
         KeyNotTrusted: Peer, retryable: false;
+        /// No receiver would accept what this client sends, because of its certificate: it has expired or is not valid
+        /// yet by this machine's clock, cannot sign, or was not issued by the authority. Nothing was sent.
+        SenderCertificate: Caller, retryable: false;
         /// The message could not be sealed.
         Sealing: Caller, retryable: false;
         /// Sealed, the message is longer than the server takes.

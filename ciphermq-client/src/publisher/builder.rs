@@ -51,6 +51,7 @@ pub struct PublisherBuilder {
     position: u64,
     key: Option<RecipientKey>,
     unsigned: Option<Form>,
+    unsigned_sessions: bool,
     observer: Observer,
 }
 
@@ -67,6 +68,7 @@ impl PublisherBuilder {
             position: 0,
             key: None,
             unsigned: None,
+            unsigned_sessions: false,
             observer: Observer::default(),
         }
     }
@@ -150,6 +152,17 @@ impl PublisherBuilder {
         }
     }
 
+    /// Also sends if this client's certificate cannot sign (an RSA key, for example): its sessions are not signed then,
+    /// and only receivers that admit unverified senders take its messages. Where it can sign, it does. Default: such
+    /// a publisher does not start.
+    #[must_use]
+    pub fn allow_unsigned_sessions(self) -> Self {
+        Self {
+            unsigned_sessions: true,
+            ..self
+        }
+    }
+
     /// Goes on with a stream where everything before is acknowledged: its stream, position and route. Its
     /// [observer](ResumableStream::observer) must be among what [`on_outcome`](Self::on_outcome) calls.
     #[must_use]
@@ -179,7 +192,7 @@ impl PublisherBuilder {
     /// # Errors
     ///
     /// [`PublishError`]: `NoReceiverKey` if the receiver has registered none, `KeyUnavailable` if the server
-    /// did not answer, `Sealing` if there is no randomness for a new stream.
+    /// did not answer, `SenderCertificate` if no receiver would accept what this client sends, `Sealing` if there is no randomness for a new stream.
     pub async fn start(self) -> Result<Publisher, PublishError> {
         let Self {
             client,
@@ -215,11 +228,25 @@ impl PublisherBuilder {
             Some(key) => ReceiverKey { key, is_signed: true },
             None => keys::receiver_key(&client, &receiver, self.unsigned.is_some()).await?,
         };
+        let sealer = Sealer {
+            receiver: receiver.clone(),
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+            stream,
+            next: position,
+            key,
+            key_is_given: is_given,
+            unsigned: self.unsigned,
+            unsigned_sessions: self.unsigned_sessions,
+            asked: Some(tokio::time::Instant::now()),
+            session: None,
+        };
+        sealer.check(&client)?;
         let window = Arc::new(Window::new(window.0, window.1));
         let id = PublisherId::next();
         let setup = PublisherSetup {
-            exchange: exchange.clone(),
-            routing_key: routing_key.clone(),
+            exchange,
+            routing_key,
             limits,
             window: window.clone(),
             observer,
@@ -230,18 +257,6 @@ impl PublisherBuilder {
             .send(Op::OpenPublisher(id, setup))
             .await
             .map_err(|()| closed())?;
-        let sealer = Sealer {
-            receiver: receiver.clone(),
-            exchange,
-            routing_key,
-            stream,
-            next: position,
-            key,
-            key_is_given: is_given,
-            unsigned: self.unsigned,
-            asked: Some(tokio::time::Instant::now()),
-            session: None,
-        };
         Ok(Publisher {
             client,
             id,

@@ -1,6 +1,9 @@
 //! A publisher's session and its place in the stream.
 
-use ciphermq_crypto::{Form, Header, OlderForm, RecipientKey, SealError, SendingSession, seal_older};
+use ciphermq_crypto::identity::IdentityError;
+use ciphermq_crypto::{
+    Form, Header, Identity, OlderForm, RecipientKey, SealError, SendingSession, seal_older,
+};
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -36,6 +39,8 @@ pub(crate) struct Sealer {
     pub(crate) key_is_given: bool,
     /// Whether a key is taken that the receiver has not signed, and how it is then sealed.
     pub(crate) unsigned: Option<Form>,
+    /// Whether sessions go without a signature if this client cannot sign.
+    pub(crate) unsigned_sessions: bool,
     /// When the key was asked for; `None` if it is to be asked for before the next message.
     pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
@@ -69,14 +74,37 @@ impl Sealer {
             self.asked = Some(Instant::now());
         }
         if !self.can_seal(now) {
-            let started = match client.inner().identity.as_deref() {
+            let started = match self.signer(client, now)? {
                 Some(identity) => SendingSession::start(identity, &self.receiver, &self.key.key, now),
-                // Receivers refuse it unless they were told to admit unverified senders.
                 None => SendingSession::start_unsigned(client.id(), &self.receiver, &self.key.key, now),
             };
             self.session = Some(started.map_err(|error| sealing(&error))?);
         }
         Ok(())
+    }
+
+    /// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if nobody does, which the
+    /// caller has asked for. What no receiver would accept is not begun: it would be acknowledged, and set aside by all.
+    fn signer<'a>(&self, client: &'a Client, now: Timestamp) -> Result<Option<&'a Identity>, PublishError> {
+        let inner = client.inner();
+        let identity = match inner.identity.as_ref() {
+            Ok(identity) => identity,
+            Err(_) if self.unsigned_sessions => return Ok(None),
+            Err(error) => return Err(unfit(error, true)),
+        };
+        match identity.verify(inner.keys.authority(), now) {
+            Ok(()) => Ok(Some(identity)),
+            Err(error) => Err(unfit(&error, false)),
+        }
+    }
+
+    /// Whether receivers would accept what is sent from now on.
+    pub(crate) fn check(&self, client: &Client) -> Result<(), PublishError> {
+        let now = Timestamp::now();
+        if self.can_seal(now) {
+            return Ok(());
+        }
+        self.signer(client, now).map(drop)
     }
 
     /// Older forms need no session.
@@ -144,6 +172,23 @@ impl Sealer {
 /// How long a `publish_packed` or `publish_batch` line is at most beside its envelopes and what stands between them.
 pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
     "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
+}
+
+/// `is_for_ever`: it is no matter of time, and the caller may choose to send unsigned.
+fn unfit(error: &IdentityError, is_for_ever: bool) -> PublishError {
+    let mut advice = error.mend().to_owned();
+    if is_for_ever {
+        advice.push_str(
+            "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), send without a \
+             signature: --allow-unsigned-sessions.",
+        );
+    }
+    PublishError::new(
+        PublishErrorKind::SenderCertificate,
+        format!("No receiver would accept what this client sends: {error}."),
+    )
+    .advise(advice)
+    .caused_by(error.clone())
 }
 
 fn sealing(error: &SealError) -> PublishError {

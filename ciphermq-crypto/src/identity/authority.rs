@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use ciphermq_certificates::{Flaw, NameError, Trouble, Validity};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
 
@@ -18,6 +20,7 @@ const MAX_CHAIN_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Authority {
     anchors: Vec<TrustAnchor<'static>>,
+    validities: Vec<Validity>,
 }
 
 /// Why a certificate cannot be that of an authority.
@@ -38,11 +41,11 @@ pub enum CertificateError {
     #[error("the certificate chain is too long")]
     TooLong,
     /// It is none, or one that cannot be read.
-    #[error("the certificate cannot be read: {0}")]
-    Unreadable(String),
+    #[error("the certificate {0}")]
+    Unreadable(Flaw),
     /// It does not lead to an authority that is trusted.
-    #[error("the certificate was not issued by the certificate authority that is trusted here ({0})")]
-    NotTrusted(String),
+    #[error("the certificate {0}")]
+    NotTrusted(Flaw),
     /// Its time is over.
     #[error("the certificate expired at {0}")]
     Expired(Timestamp),
@@ -53,14 +56,39 @@ pub enum CertificateError {
     #[error("the certificate may not be used for client authentication and signatures")]
     Usage,
     /// It names no client.
-    #[error("the certificate names no client: {0}")]
-    Name(String),
+    #[error("the certificate names no client: it {0}")]
+    Name(NameError),
     /// Its key cannot sign in a way that is known here.
     #[error("the certificate's key is neither ECDSA P-384, ECDSA P-256 nor Ed25519")]
     KeyKind,
 }
 
 ciphermq_protocol::debug_as_report!(CertificateError);
+
+impl CertificateError {
+    /// What the certificate's owner can do about it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::Missing => "Name the client's certificate.",
+            Self::TooLong => {
+                "The client's file must hold its own certificate and the intermediate ones above it: at most 8, of \
+                 64 KiB together."
+            }
+            Self::Unreadable(flaw) | Self::NotTrusted(flaw) => flaw.mend(),
+            Self::Expired(at) => Flaw::Expired(Some(*at)).mend(),
+            Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).mend(),
+            Self::Usage => {
+                "Issue one whose key usage has digitalSignature, and whose extended key usage has clientAuth, or one \
+                 that states no usages: `ciphermq-cli certs` does."
+            }
+            Self::Name(error) => error.mend(),
+            Self::KeyKind => {
+                "Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519: `ciphermq-cli certs` does."
+            }
+        }
+    }
+}
 
 impl Authority {
     /// Trusts these certificates, and no others.
@@ -71,9 +99,11 @@ impl Authority {
     pub fn new<'a>(
         certificates: impl IntoIterator<Item = CertificateDer<'a>>,
     ) -> Result<Self, AuthorityError> {
+        let mut validities = Vec::new();
         let anchors = certificates
             .into_iter()
             .map(|certificate| {
+                validities.extend(Validity::read(&certificate));
                 let anchor = webpki::anchor_from_trusted_cert(&certificate)
                     .map_err(|error| AuthorityError(error.to_string()))?;
                 Ok(anchor.to_owned())
@@ -82,13 +112,44 @@ impl Authority {
         if anchors.is_empty() {
             return Err(AuthorityError("there is no certificate".to_owned()));
         }
-        Ok(Self { anchors })
+        Ok(Self { anchors, validities })
     }
 
     /// Trusts nobody: no chain is ever accepted.
     #[must_use]
     pub fn nobody() -> Self {
-        Self { anchors: Vec::new() }
+        Self {
+            anchors: Vec::new(),
+            validities: Vec::new(),
+        }
+    }
+
+    /// The authorities whose own certificates are not valid at the time `at`, and what is wrong with each. It changes
+    /// nothing here: an authority is trusted because it was named, whatever its dates say.
+    pub fn out_of_date(&self, at: Timestamp) -> impl Iterator<Item = (&Validity, Trouble)> {
+        self.validities
+            .iter()
+            .filter_map(move |validity| Some((validity, validity.trouble(at)?)))
+    }
+
+    /// Why this authority's server would not let the owner of the chain in, if it would not. TLS asks for less than
+    /// [`Authority::verify`]: it takes other kinds of keys, too.
+    #[must_use]
+    pub fn flaw(&self, chain: &[CertificateDer<'_>], at: Timestamp) -> Option<Flaw> {
+        let (own, intermediates) = chain.split_first()?;
+        let Ok((_, certificate)) = X509Certificate::from_der(own) else {
+            return Some(Flaw::Unreadable("it is no certificate".to_owned()));
+        };
+        if let Err(error) = ciphermq_certificates::client_id(&certificate) {
+            return Some(error.into());
+        }
+        if let Some(trouble) = Validity::of(&certificate).trouble(at) {
+            return Some(trouble.into());
+        }
+        match end_entity(own) {
+            Ok(end) => self.path(&end, intermediates, at).err(),
+            Err(flaw) => Some(flaw),
+        }
     }
 
     /// Verifies a chain, the client's own certificate first, as of the time `at`.
@@ -116,8 +177,21 @@ impl Authority {
         if at < certificate.not_before() {
             return Err(CertificateError::NotYetValid(certificate.not_before()));
         }
-        let end =
-            EndEntityCert::try_from(own).map_err(|error| CertificateError::Unreadable(error.to_string()))?;
+        let end = end_entity(own).map_err(CertificateError::Unreadable)?;
+        self.path(&end, intermediates, at).map_err(|flaw| match flaw {
+            Flaw::Use => CertificateError::Usage,
+            flaw => CertificateError::NotTrusted(flaw),
+        })?;
+        Ok(certificate)
+    }
+
+    /// Whether a path leads from a client's certificate to one of the authorities (RFC 5280, section 6).
+    fn path(
+        &self,
+        end: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: Timestamp,
+    ) -> Result<(), Flaw> {
         end.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &self.anchors,
@@ -127,11 +201,8 @@ impl Authority {
             None,
             None,
         )
-        .map_err(|error| match error {
-            webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::Usage,
-            error => CertificateError::NotTrusted(error.to_string()),
-        })?;
-        Ok(certificate)
+        .map_err(|error| Flaw::from(&error))?;
+        Ok(())
     }
 
     /// Verifies a chain as of `now`, or if its own certificate is not valid then, as of the nearest time at which it is.
@@ -149,6 +220,10 @@ impl Authority {
         };
         self.verify(chain, at)
     }
+}
+
+fn end_entity<'a>(own: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Flaw> {
+    EndEntityCert::try_from(own).map_err(|error| Flaw::from(&error))
 }
 
 fn unix_time(at: Timestamp) -> UnixTime {

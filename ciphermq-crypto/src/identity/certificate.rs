@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ciphermq_certificates::{Flaw, Validity};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -81,7 +82,8 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate, without asking who issued it.
     pub(super) fn read(der: &[u8]) -> Result<Self, CertificateError> {
-        let unreadable = |error: &dyn fmt::Display| CertificateError::Unreadable(error.to_string());
+        let unreadable =
+            |error: &dyn fmt::Display| CertificateError::Unreadable(Flaw::Unreadable(error.to_string()));
         let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
         if !rest.is_empty() {
             return Err(unreadable(&"something follows it"));
@@ -90,15 +92,16 @@ impl Certificate {
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
             return Err(CertificateError::Usage);
         }
-        let client_id = common_name(&certificate)?;
+        let client_id = ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)?;
+        let validity = Validity::of(&certificate);
         let key = certificate.public_key();
         Ok(Self {
             client_id,
             fingerprint: Fingerprint::of(der),
             algorithm: SignatureAlgorithm::of_key(key).ok_or(CertificateError::KeyKind)?,
             public_key: key.subject_public_key.data.to_vec(),
-            not_before: time(certificate.validity().not_before.timestamp()),
-            not_after: time(certificate.validity().not_after.timestamp()),
+            not_before: validity.not_before,
+            not_after: validity.not_after,
         })
     }
 
@@ -155,32 +158,9 @@ impl Certificate {
 ///
 /// [`CertificateError::Unreadable`], [`CertificateError::Name`].
 pub fn client_id(der: &[u8]) -> Result<ClientId, CertificateError> {
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|error| CertificateError::Unreadable(error.to_string()))?;
-    common_name(&certificate)
-}
-
-/// The one Common Name.
-fn common_name(certificate: &X509Certificate<'_>) -> Result<ClientId, CertificateError> {
-    let mut names = certificate.subject().iter_common_name();
-    let (Some(name), None) = (names.next(), names.next()) else {
-        return Err(CertificateError::Name(
-            "it has not exactly one Common Name".to_owned(),
-        ));
-    };
-    let name = name
-        .as_str()
-        .map_err(|error| CertificateError::Name(error.to_string()))?;
-    ClientId::new(name).map_err(|error| CertificateError::Name(error.to_string()))
-}
-
-/// X.509 times reach further than ours; what lies beyond is as far away as we can say.
-fn time(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
+    let (_, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| CertificateError::Unreadable(Flaw::Unreadable(error.to_string())))?;
+    ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)
 }
 
 #[cfg(test)]
@@ -204,12 +184,5 @@ mod tests {
         ] {
             assert_eq!(other.parse::<Fingerprint>(), Err(FingerprintError), "{other}");
         }
-    }
-
-    #[test]
-    fn times_beyond_ours_are_far_away() {
-        assert_eq!(time(i64::MAX), Timestamp::MAX);
-        assert_eq!(time(i64::MIN), Timestamp::MIN);
-        assert_eq!(time(0), Timestamp::UNIX_EPOCH);
     }
 }

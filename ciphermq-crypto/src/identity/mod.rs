@@ -18,6 +18,7 @@ mod signer;
 pub use algorithm::SignatureAlgorithm;
 pub use authority::{Authority, AuthorityError, CertificateError};
 pub use certificate::{Certificate, Fingerprint, FingerprintError, client_id};
+pub use ciphermq_certificates::{Flaw, NameError as CommonNameError, Trouble, Validity};
 pub use signer::{Identity, IdentityError, SignError};
 
 use rustls_pki_types::CertificateDer;

@@ -11,7 +11,7 @@ use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Certificate, CertificateError, Fingerprint, SignatureAlgorithm};
+use super::{Authority, Certificate, CertificateError, Fingerprint, SignatureAlgorithm};
 
 /// A client's certificate chain with its private key: what it signs its keys and its sessions with.
 ///
@@ -40,9 +40,27 @@ pub enum IdentityError {
     /// Certificate and private key do not belong together.
     #[error("certificate and private key do not belong together")]
     Mismatch,
+    /// There is no randomness to sign with.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 ciphermq_protocol::debug_as_report!(IdentityError);
+
+impl IdentityError {
+    /// What the client can do about it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::Certificate(error) => error.mend(),
+            Self::Key | Self::Mismatch => "Name the certificate and the private key that were made together.",
+            Self::Sign(_) => "The operating system gives no random bytes: see to that first.",
+        }
+    }
+}
+
+/// What is signed to see whether signing works. It begins with what it is, as all that is signed, and is sent nowhere.
+const PROBE: &[u8] = b"CipherMQ probe 1";
 
 /// The cryptographic library could not sign; it has no randomness.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +99,22 @@ impl Identity {
             chain,
             key,
         })
+    }
+
+    /// Whether others accept what this client signs at the time `at`, if they trust the same authority: what they
+    /// will do is done here, with its own chain, and with a signature of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]: why nobody would.
+    pub fn verify(&self, authority: &Authority, at: Timestamp) -> Result<(), IdentityError> {
+        let certificate = authority.verify(&self.chain, at)?;
+        let signature = self.sign(PROBE)?;
+        if certificate.has_signed(PROBE, &signature) {
+            Ok(())
+        } else {
+            Err(IdentityError::Mismatch)
+        }
     }
 
     /// Who this is.
@@ -195,6 +229,35 @@ mod tests {
         };
         let made = Identity::new(one.chain, &ca.issue_as("a", &wish).private_key());
         assert_eq!(made.map(|_| ()), Err(IdentityError::Key));
+    }
+
+    #[test]
+    fn an_identity_is_verified_as_others_will() {
+        let ca = Ca::new("ca");
+        let now: Timestamp = "2027-01-15T08:00:00Z".parse().unwrap();
+        let second = now.as_second();
+        let wish = Wish {
+            valid: Some((second, second + 60)),
+            ..Wish::default()
+        };
+        let identity = ca.issue_as("a", &wish).identity();
+        let verify = |authority: &Authority, second| {
+            identity.verify(authority, Timestamp::from_second(second).unwrap())
+        };
+        assert_eq!(verify(&ca.authority(), second), Ok(()));
+        assert_eq!(verify(&ca.authority(), second + 60), Ok(()));
+        for (second, is_early) in [(second - 1, true), (second + 61, false)] {
+            match verify(&ca.authority(), second) {
+                Err(IdentityError::Certificate(CertificateError::NotYetValid(_))) => assert!(is_early),
+                Err(IdentityError::Certificate(CertificateError::Expired(_))) => assert!(!is_early),
+                other => panic!("{other:?}"),
+            }
+        }
+        let other = Ca::new("ca").authority();
+        assert!(matches!(
+            verify(&other, second),
+            Err(IdentityError::Certificate(CertificateError::NotTrusted(_)))
+        ));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod openssl;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -75,13 +76,22 @@ pub struct Authority {
 impl Authority {
     /// A new one, self-signed.
     pub fn new(name: &str) -> Self {
+        Self::valid(name, 2100)
+    }
+
+    /// One whose own certificate ended with 2020. What it issues is valid as it says.
+    pub fn expired(name: &str) -> Self {
+        Self::valid(name, 2021)
+    }
+
+    fn valid(name: &str, until: i32) -> Self {
         let key = key_pair();
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
         let certificate = params
             .self_signed(&key)
             .expect("a CA certificate can be made")
@@ -207,6 +217,13 @@ impl Request {
         self
     }
 
+    /// Valid until then only, in seconds since 1970.
+    #[must_use]
+    pub fn until(mut self, second: u64) -> Self {
+        self.params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(second);
+        self
+    }
+
     /// Not valid before 2099.
     #[must_use]
     pub fn not_yet_valid(mut self) -> Self {
@@ -233,8 +250,16 @@ impl Pki {
         reason = "it makes keys and files: nothing to happen by default"
     )]
     pub fn new() -> Self {
+        Self::of(Authority::new("CipherMQ test CA"))
+    }
+
+    /// The same with a CA that is there already.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be made.
+    pub fn of(authority: Authority) -> Self {
         let folder = files::folder("pki");
-        let authority = Authority::new("CipherMQ test CA");
         files::create(&folder.path().join("ca.crt"), &authority.certificate_pem(), 0o644);
         authority
             .server(&["localhost", "127.0.0.1"])

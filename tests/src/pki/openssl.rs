@@ -1,6 +1,8 @@
 //! Certificates as older clients have them: made with the `openssl` program, ECDSA P-384, without extended key
 //! usage, and for clients sometimes without subject alternative names.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -117,12 +119,94 @@ impl OpensslAuthority {
         }
     }
 
+    /// Any certificate that `openssl` makes, good or bad. The files are named after `name`.
+    ///
+    /// # Panics
+    ///
+    /// If `openssl` is missing or fails.
+    pub fn make(&self, name: &str, recipe: &Recipe<'_>) -> Files {
+        let file = |ending: &str| format!("{name}.{ending}");
+        let mut key = vec!["genpkey"];
+        key.extend(recipe.key.split(' '));
+        let key_file = file("key");
+        key.extend(["-out", &key_file]);
+        self.run(&key);
+        // In OpenSSL's own string types, as versions before 3 chose them.
+        let config = "[req]\nstring_mask = default\nutf8 = yes\nprompt = no\ndistinguished_name = dn\n[dn]\nO = unused\n";
+        std::fs::write(self.path("older.cnf"), config).expect("a file can be written");
+        let (csr, crt, ext) = (file("csr"), file("crt"), file("ext"));
+        self.run(&[
+            "req",
+            "-new",
+            "-utf8",
+            "-config",
+            "older.cnf",
+            "-key",
+            &key_file,
+            "-subj",
+            recipe.subject,
+            "-out",
+            &csr,
+        ]);
+        let mut x509 = vec![
+            "x509",
+            "-req",
+            "-days",
+            "365",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-in",
+            &csr,
+            "-out",
+            &crt,
+            recipe.digest,
+        ];
+        if let Some(extensions) = recipe.extensions {
+            std::fs::write(self.path(&ext), extensions).expect("a file can be written");
+            x509.extend(["-extfile", &ext]);
+        }
+        self.run(&x509);
+        let files = Files {
+            certificate: self.path(&crt),
+            key: self.path(&key_file),
+        };
+        std::fs::set_permissions(&files.key, Permissions::from_mode(0o600)).expect("a mode can be set");
+        files
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     fn run(&self, arguments: &[&str]) {
         run(self.folder.path(), arguments);
+    }
+}
+
+/// What [`OpensslAuthority::make`] is to make.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe<'a> {
+    /// What `openssl genpkey` gets: `-algorithm RSA -pkeyopt rsa_keygen_bits:2048`.
+    pub key: &'a str,
+    /// The subject: `/CN=sender_1`.
+    pub subject: &'a str,
+    /// The extensions; without any it is of X.509 version 1.
+    pub extensions: Option<&'a str>,
+    /// The digest that it is signed with: `-sha384`.
+    pub digest: &'a str,
+}
+
+impl Default for Recipe<'_> {
+    fn default() -> Self {
+        Self {
+            key: "-algorithm EC -pkeyopt ec_paramgen_curve:P-384",
+            subject: "/CN=client",
+            extensions: Some("basicConstraints=CA:FALSE"),
+            digest: "-sha384",
+        }
     }
 }
 

@@ -155,3 +155,48 @@ pub(crate) async fn pins_have_a_place_of_their_own(scene: Scene) {
     let (what, _) = failed(send().env("CIPHERMQ_PINS", "newer").run().await);
     assert!(what.contains("older"), "{what}");
 }
+
+pub(crate) async fn a_second_client_has_a_private_key_of_its_own(scene: Scene) {
+    let desk = Desk::of(&scene);
+    let second = scene.id("second");
+    let identity = scene.server.pki().authority().client(&second);
+    identity.write(&desk.path("certs/receiver_2"), "client");
+    let cert = ["--cert", "certs/receiver_2/client.crt"];
+    for command in ["receive", "register-key", "fetch", "keys"] {
+        let by_flag = desk.cli(command).args(cert);
+        let by_variable = desk.cli(command).env("CIPHERMQ_CERT", cert[1]);
+        for command in [by_flag, by_variable] {
+            let (what, advice) = failed(command.run().await);
+            assert!(
+                what.contains("certs/receiver_2/receiver_private.key does not exist"),
+                "{what}"
+            );
+            assert!(advice.contains("keygen --out certs/receiver_2"), "{advice}");
+        }
+    }
+    // With a key of its own it needs no flag more, and named is named.
+    desk.cli("keygen")
+        .args(["--out", "certs/receiver_2"])
+        .run()
+        .await
+        .success();
+    desk.cli("register-key").args(cert).run().await.success();
+    let key_of = async |client: &str| desk.cli("get-key").arg(client).run().await.success().stdout;
+    let own = std::fs::read_to_string(desk.path("certs/receiver_2/receiver_public.key")).unwrap();
+    assert_eq!(key_of(&second).await.trim(), own.trim());
+    let shared = ["--private-key", "certs/receiver_private.key"];
+    desk.cli("register-key")
+        .args(cert)
+        .args(shared)
+        .run()
+        .await
+        .success();
+
+    // Another certificate of the first client is still the first client's.
+    let renewed = scene.server.pki().authority().client(&desk.receiver);
+    renewed.write(&desk.path("certs/renewed"), "client");
+    let cert = ["--cert", "certs/renewed/client.crt"];
+    desk.cli("register-key").args(cert).run().await.success();
+    let first = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
+    assert_eq!(key_of(&desk.receiver).await.trim(), first.trim());
+}

@@ -124,7 +124,11 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         if let Some(id) = sink.consumer_id() {
             builder = builder.id(id);
         }
-        Ok::<_, Failure>(builder.start().await?)
+        let consumer = builder.start().await?;
+        if client.cannot_sign().is_some() {
+            console.warn(super::register_key::unsigned(&client));
+        }
+        Ok::<_, Failure>(consumer)
     };
     let consumer = tokio::select! {
         consumer = started => consumer?,

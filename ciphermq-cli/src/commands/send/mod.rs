@@ -103,6 +103,10 @@ pub(crate) struct Args {
     /// How to seal for a key that is not signed
     #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys", value_parser = FormParser)]
     suite: Option<Form>,
+    /// Also send if this client's certificate cannot sign, an RSA key for example: only receivers that run with
+    /// --allow-unverified-senders take such messages
+    #[arg(long)]
+    allow_unsigned_sessions: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }

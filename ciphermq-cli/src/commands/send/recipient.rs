@@ -75,6 +75,9 @@ impl Shared {
         if let Some(form) = args.suite {
             builder = builder.allow_unsigned_key(form);
         }
+        if args.allow_unsigned_sessions {
+            builder = builder.allow_unsigned_sessions();
+        }
         if let Some(messages) = args.batch_size {
             let messages = usize::try_from(messages).unwrap_or(usize::MAX);
             builder = builder.batch(BatchLimits {

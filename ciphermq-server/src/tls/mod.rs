@@ -1,15 +1,22 @@
 //! TLS with certificates on both sides, and from a client's certificate to its id.
+//!
+//! - `verifier`: which clients' certificates are let in
+//! - [`trouble`]: why a handshake failed, and what to do
+
+pub mod trouble;
+mod verifier;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ciphermq_certificates::{Flaw, NotPem, Validity, key_kind, pem};
 use ciphermq_protocol::ClientId;
+use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
@@ -26,7 +33,7 @@ const MAX_KEY_BYTES: u64 = 1 << 20;
 /// Why the server's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read or holds no PEM of the kind that is needed.
+    /// A file cannot be read.
     #[error(
         "[tls] {field}: cannot read {what} from {}: {source}\nName the right file there; `keygen certs` makes certificates for a try.",
         path.display()
@@ -39,7 +46,17 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: pem::Error,
+        source: io::Error,
+    },
+    /// A file holds no PEM of the kind that is needed.
+    #[error("[tls] {field}: there is {} in {}\n{}", wrong.reason(), path.display(), wrong.mend(&path.display().to_string()))]
+    NotPem {
+        /// The setting.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What stands there instead.
+        wrong: NotPem,
     },
     /// The private key lies open.
     #[error("[tls] key_path: the private key {0}")]
@@ -57,6 +74,19 @@ pub enum Error {
         "[tls] cert_path and key_path: the certificate and the private key cannot be used together: {0}\nName a certificate and the key that it was made for."
     )]
     Identity(#[source] rustls::Error),
+    /// The server's certificate is none that clients take.
+    #[error("[tls] cert_path: the certificate in {} {flaw}\n{}", path.display(), flaw.mend())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// The key is of a kind that TLS does not take.
+    #[error(
+        "[tls] cert_path and key_path: the certificate and the private key cannot be used: the key is {0}\nIssue a certificate for a key of the kind ECDSA P-384, ECDSA P-256, Ed25519, or RSA with 2048 bits or more; `keygen certs` does."
+    )]
+    KeyKind(String),
     /// The TLS library refuses its own defaults.
     #[error("TLS cannot be set up: {0}\nThis is a defect of the build; please report it.")]
     Setup(#[source] rustls::Error),
@@ -71,12 +101,17 @@ pub enum Error {
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
+        warn_of_time("ca_cert_path", &tls.ca_cert_path, &authority);
         roots.add(authority).map_err(|source| Error::Authority {
             path: tls.ca_cert_path.clone(),
             source: source.into(),
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
+    for certificate in &chain {
+        warn_of_time("cert_path", &tls.cert_path, certificate);
+    }
+    let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
@@ -88,27 +123,68 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(verifier::NamedClients(verifier)))
         .with_single_cert(chain, key)
-        .map_err(Error::Identity)?;
+        .map_err(|error| match (error, kind) {
+            // All that rustls says of a key that it does not know.
+            (rustls::Error::General(_), Some(kind)) => Error::KeyKind(kind),
+            (rustls::Error::InvalidCertificate(reason), _) => Error::Certificate {
+                path: tls.cert_path.clone(),
+                flaw: Flaw::from(&reason),
+            },
+            (error, _) => Error::Identity(error),
+        })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+fn kind_of_key(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(key_kind(certificate.public_key()))
+}
+
+/// Says so if a certificate's time is over, or has not come. That keeps nobody from starting: the clock may be wrong, and
+/// be corrected.
+fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
+    let Some(validity) = Validity::read(certificate) else {
+        return;
+    };
+    let Some(trouble) = validity.trouble(Timestamp::now()) else {
+        return;
+    };
+    let mend = if field == "ca_cert_path" {
+        "Check the clock; if it is right, make a new authority and new certificates of it for the server and all clients \
+         (`keygen certs`). Until then this server and its clients go on, as they trust the authority because its file was \
+         named; other programs (OpenSSL) refuse all its certificates"
+    } else {
+        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs`) and start it again. Until \
+         then every client refuses to connect"
+    };
+    tracing::warn!(
+        subject = validity.subject,
+        path = %path.display(),
+        mend,
+        "[tls] {field}: a certificate {trouble}"
+    );
+}
+
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let wrong = |source| Error::File {
+    let failed = |source| Error::File {
         field: "key_path",
         what: "a private key",
         path: path.to_owned(),
         source,
     };
-    let failed = |source| wrong(pem::Error::Io(source));
     let file = File::open(path).map_err(failed)?;
     let mut text = Zeroizing::new(Vec::new());
     (&file)
         .take(MAX_KEY_BYTES)
         .read_to_end(&mut text)
         .map_err(failed)?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(wrong)?;
+    let key = pem::private_key(&text).map_err(|wrong| Error::NotPem {
+        field: "key_path",
+        path: path.to_owned(),
+        wrong,
+    })?;
     // Asked last: what is no private key may be open to all, and is told to be no key.
     match private_file::refuse_exposed(path, &file) {
         Ok(()) => Ok(key),
@@ -118,38 +194,46 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
 }
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |source| Error::File {
+    let text = std::fs::read(path).map_err(|source| Error::File {
         field,
         what: "certificates",
         path: path.to_owned(),
         source,
-    };
-    let found = CertificateDer::pem_file_iter(path)
-        .map_err(wrong)?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(wrong)?;
-    if found.is_empty() {
-        Err(wrong(pem::Error::NoItemsFound))
-    } else {
-        Ok(found)
-    }
+    })?;
+    pem::certificates(&text).map_err(|wrong| Error::NotPem {
+        field,
+        path: path.to_owned(),
+        wrong,
+    })
 }
 
 /// Why a certificate, valid as it is, names no client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum NameError {
-    /// It is no X.509 certificate that can be read.
+    /// There is no X.509 certificate that can be read.
     #[error("the certificate cannot be read: {0}")]
     Unreadable(String),
-    /// It has no Common Name.
-    #[error("the certificate has no Common Name")]
-    None,
-    /// It has more than one Common Name.
-    #[error("the certificate has {0} Common Names, it must have one")]
-    Several(usize),
-    /// Its Common Name is no name of the protocol.
-    #[error("the certificate's Common Name cannot be a client id: {0}")]
-    Invalid(#[from] ciphermq_protocol::name::NameError),
+    /// Its Common Name is none that a client can have.
+    #[error("the certificate {0}")]
+    CommonName(#[from] ciphermq_certificates::NameError),
+}
+
+impl NameError {
+    /// What to do about it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "Issue a new certificate for the client: `keygen certs --client ID` does.",
+            Self::CommonName(error) => error.mend(),
+        }
+    }
+}
+
+/// Whose a client's certificate is.
+fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(own).map_err(|error| NameError::Unreadable(error.to_string()))?;
+    Ok(ciphermq_certificates::client_id(&certificate)?)
 }
 
 /// Who a client is, by the chain that it connected with.
@@ -170,25 +254,17 @@ impl Peer {
     ///
     /// [`NameError`] if the chain's first certificate names no client.
     pub fn from_chain(chain: &[CertificateDer<'_>]) -> Result<Self, NameError> {
-        let own = chain.first().ok_or(NameError::None)?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(own)
-            .map_err(|error| NameError::Unreadable(error.to_string()))?;
-        let mut names = certificate.subject().iter_common_name();
-        let name = names.next().ok_or(NameError::None)?;
-        match names.count() {
-            0 => {}
-            more => return Err(NameError::Several(more + 1)),
-        }
-        let name = name
-            .as_str()
-            .map_err(|error| NameError::Unreadable(error.to_string()))?;
+        let own = chain
+            .first()
+            .ok_or_else(|| NameError::Unreadable("there is none".to_owned()))?;
+        let client_id = client_id(own)?;
         let fingerprint = Sha256::digest(own)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let chain: Vec<String> = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect();
         Ok(Self {
-            client_id: ClientId::new(name)?,
+            client_id,
             fingerprint,
             chain: chain.join(","),
         })

@@ -1,0 +1,58 @@
+//! What kind of key a certificate has, in words.
+
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+/// The kind of a key, as people call it: `RSA with 2048 bits`, `ECDSA P-384`.
+#[must_use]
+pub fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
+    let kind = key.algorithm.algorithm.to_id_string();
+    match kind.as_str() {
+        "1.2.840.113549.1.1.1" => match key.parsed() {
+            Ok(PublicKey::RSA(key)) => format!("RSA with {} bits", key.key_size()),
+            _ => "RSA".to_owned(),
+        },
+        "1.2.840.113549.1.1.10" => "RSA-PSS".to_owned(),
+        "1.2.840.10040.4.1" => "DSA".to_owned(),
+        "1.2.840.10045.2.1" => format!("ECDSA {}", curve(key)),
+        "1.3.101.112" => "Ed25519".to_owned(),
+        "1.3.101.113" => "Ed448".to_owned(),
+        _ => format!("of the kind {kind}"),
+    }
+}
+
+fn curve(key: &SubjectPublicKeyInfo<'_>) -> String {
+    let curve = key.algorithm.parameters.as_ref();
+    let Some(curve) = curve.and_then(|curve| curve.as_oid().ok()) else {
+        return "with a curve that it describes itself".to_owned();
+    };
+    let curve = curve.to_id_string();
+    match curve.as_str() {
+        "1.2.840.10045.3.1.7" => "P-256".to_owned(),
+        "1.3.132.0.34" => "P-384".to_owned(),
+        "1.3.132.0.35" => "P-521".to_owned(),
+        "1.3.132.0.10" => "secp256k1".to_owned(),
+        _ => format!("on the curve {curve}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+    #[test]
+    fn kinds_have_the_names_that_people_know() {
+        for (algorithm, name) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, "ECDSA P-256"),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, "ECDSA P-384"),
+            (&rcgen::PKCS_ECDSA_P521_SHA512, "ECDSA P-521"),
+            (&rcgen::PKCS_ED25519, "Ed25519"),
+        ] {
+            let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+            let (_, certificate) = X509Certificate::from_der(certificate.der()).unwrap();
+            assert_eq!(key_kind(certificate.public_key()), name);
+        }
+    }
+}

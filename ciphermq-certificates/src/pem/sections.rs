@@ -1,0 +1,84 @@
+//! A text cut into its sections.
+
+use zeroize::Zeroizing;
+
+use super::Secret;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// What stands between a `BEGIN` and its `END`.
+pub(super) struct Section {
+    /// Of what kind it says that it is. The older `X509 CERTIFICATE` is a `CERTIFICATE`.
+    pub(super) label: String,
+    /// All of it with both lines, one `\n` behind each, nothing around them.
+    pub(super) text: Secret,
+    /// Its header says so (RFC 1421, section 4.6.1.1).
+    pub(super) is_encrypted: bool,
+}
+
+/// Cuts a text into its sections. One without an end is there, too: it cannot be read.
+pub(super) fn sections(text: &[u8]) -> Vec<Section> {
+    let text = utf8(text);
+    let mut sections: Vec<Section> = Vec::new();
+    let mut is_inside = false;
+    for line in text.split(|&byte| byte == b'\n' || byte == b'\r') {
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
+        if let Some(label) = label(line, BEGIN) {
+            // Room for all that can follow: a buffer that grows leaves copies behind.
+            let mut text = Zeroizing::new(Vec::with_capacity(text.len() + 1));
+            put_line(&mut text, BEGIN, &label);
+            sections.push(Section {
+                label,
+                text,
+                is_encrypted: false,
+            });
+            is_inside = true;
+        } else if let Some(section) = sections.last_mut().filter(|_| is_inside) {
+            if let Some(label) = label(line, END) {
+                put_line(&mut section.text, END, &label);
+                is_inside = false;
+            } else if line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED") {
+                section.is_encrypted = true;
+            } else {
+                section.text.extend_from_slice(line);
+                section.text.push(b'\n');
+            }
+        }
+    }
+    sections
+}
+
+fn put_line(text: &mut Vec<u8>, mark: &[u8], label: &str) {
+    for part in [mark, label.as_bytes(), DASHES, b"\n"] {
+        text.extend_from_slice(part);
+    }
+}
+
+fn label(line: &[u8], mark: &[u8]) -> Option<String> {
+    let label = line.strip_prefix(mark)?.strip_suffix(DASHES)?;
+    let label = String::from_utf8_lossy(label).into_owned();
+    Some(if label == "X509 CERTIFICATE" {
+        "CERTIFICATE".to_owned()
+    } else {
+        label
+    })
+}
+
+/// The text in UTF-8, if it is UTF-16 with a byte order mark; else as it is.
+fn utf8(text: &[u8]) -> Secret {
+    let unit: fn([u8; 2]) -> u16 = match text {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return Zeroizing::new(text.to_vec()),
+    };
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len() * 2));
+    let (units, _) = text.as_chunks::<2>();
+    for letter in char::decode_utf16(units.iter().map(|&bytes| unit(bytes))) {
+        let letter = letter.unwrap_or(char::REPLACEMENT_CHARACTER);
+        out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    out
+}

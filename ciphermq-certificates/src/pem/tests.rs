@@ -1,0 +1,159 @@
+use super::instead::Binary;
+use super::*;
+
+fn pair() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn utf16(text: &str, mark: [u8; 2], bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    mark.into_iter()
+        .chain(text.encode_utf16().flat_map(bytes))
+        .collect()
+}
+
+#[test]
+fn pem_is_read_as_it_is_found() {
+    let (certificate, key) = pair();
+    let der = certificates(certificate.as_bytes()).unwrap();
+    let secret = private_key(key.as_bytes()).unwrap();
+    let forms: [fn(&str) -> Vec<u8>; 9] = [
+        |text| text.as_bytes().to_vec(),
+        |text| text.replace('\n', "\r\n").into_bytes(),
+        |text| text.replace('\n', "\r").into_bytes(),
+        |text| format!("\u{feff}{text}").into_bytes(),
+        |text| format!("Bag Attributes\n    friendlyName: me\n{text}\nand so on").into_bytes(),
+        |text| text.replace('\n', "  \n    ").into_bytes(),
+        |text| text.trim_end().to_owned().into_bytes(),
+        |text| utf16(text, [0xff, 0xfe], u16::to_le_bytes),
+        |text| utf16(text, [0xfe, 0xff], u16::to_be_bytes),
+    ];
+    for form in forms {
+        assert_eq!(certificates(&form(&certificate)), Ok(der.clone()));
+        assert_eq!(private_key(&form(&key)).unwrap(), secret);
+        // Both in one file, which then is both.
+        let both = form(&format!("{key}{certificate}"));
+        assert_eq!(certificates(&both), Ok(der.clone()));
+        assert_eq!(private_key(&both).unwrap(), secret);
+    }
+    // Two files in one, the second one with its own byte order mark.
+    let chain = certificates(format!("{certificate}\u{feff}{certificate}").as_bytes()).unwrap();
+    assert_eq!(chain.len(), 2);
+    let older = certificate
+        .replace("CERTIFICATE-", "X509 CERTIFICATE-")
+        .replace("BEGIN CERT", "BEGIN X509 CERT");
+    let older = older
+        .replace("BEGIN X509 X509", "BEGIN X509")
+        .replace("END X509", "END X509");
+    assert_eq!(certificates(older.as_bytes()), Ok(der));
+}
+
+#[test]
+fn an_encrypted_key_beside_a_certificate_is_in_nobodys_way() {
+    let (certificate, _) = pair();
+    let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let both = format!("{encrypted}{certificate}");
+    assert_eq!(certificates(both.as_bytes()).unwrap().len(), 1);
+    assert_eq!(private_key(both.as_bytes()), Err(NotPem::Encrypted));
+}
+
+#[test]
+fn what_is_there_instead_is_named_with_what_to_do() {
+    let (certificate, key) = pair();
+    let relabelled = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    let der = certificates(certificate.as_bytes()).unwrap()[0].to_vec();
+    let secret = private_key(key.as_bytes()).unwrap().secret_der().to_vec();
+    for (text, reason, mend) in [
+        (b"".to_vec(), "no certificate", "empty"),
+        (b" \n".to_vec(), "no certificate", "empty"),
+        (b"hello".to_vec(), "no certificate", "must be PEM"),
+        (key.clone().into_bytes(), "no certificate", "swapped"),
+        (
+            relabelled("CERTIFICATE REQUEST").into_bytes(),
+            "no certificate",
+            "request",
+        ),
+        (
+            relabelled("TRUSTED CERTIFICATE").into_bytes(),
+            "no certificate",
+            "openssl x509 -in F",
+        ),
+        (
+            relabelled("PKCS7").into_bytes(),
+            "no certificate",
+            "openssl pkcs7",
+        ),
+        (
+            relabelled("X509 CRL").into_bytes(),
+            "no certificate",
+            "`X509 CRL`",
+        ),
+        (
+            der.clone(),
+            "no certificate in PEM",
+            "openssl x509 -inform der -in F",
+        ),
+        (secret.clone(), "no certificate in PEM", "swapped"),
+        (
+            certificate.replace("END", "EMD").into_bytes(),
+            "a broken certificate",
+            "cut or changed",
+        ),
+        (
+            certificate.replacen('M', "*", 1).into_bytes(),
+            "a broken certificate",
+            "cut or changed",
+        ),
+    ] {
+        let error = certificates(&text).unwrap_err();
+        assert_eq!(error.reason(), reason, "{error:?}");
+        assert!(error.mend("F").contains(mend), "{}", error.mend("F"));
+    }
+    for (text, reason, mend) in [
+        (b"".to_vec(), "no unencrypted private key", "empty"),
+        (
+            certificate.clone().into_bytes(),
+            "no unencrypted private key",
+            "swapped",
+        ),
+        (
+            relabelled("ENCRYPTED PRIVATE KEY").into_bytes(),
+            "no unencrypted private key",
+            "openssl pkey -in F",
+        ),
+        (
+            relabelled("OPENSSH PRIVATE KEY").into_bytes(),
+            "no unencrypted private key",
+            "SSH",
+        ),
+        (secret, "no private key in PEM", "openssl pkey -inform der -in F"),
+        (der, "no private key in PEM", "swapped"),
+        (
+            key.replacen('M', "*", 1).into_bytes(),
+            "a broken private key",
+            "cut or changed",
+        ),
+    ] {
+        let error = private_key(&text).unwrap_err();
+        assert_eq!(error.reason(), reason, "{error:?}");
+        assert!(error.mend("F").contains(mend), "{}", error.mend("F"));
+    }
+}
+
+#[test]
+fn binary_forms_are_known_by_what_stands_first() {
+    let pkcs7 = [
+        0x30, 0x82, 1, 0, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2, 0xa0,
+    ];
+    for (bytes, form) in [
+        (&[0x30, 0x82, 9, 9, 2, 1, 3, 0x30][..], Binary::Pkcs12),
+        (&[0x30, 0x80, 2, 1, 3, 0x30], Binary::Pkcs12),
+        (&pkcs7, Binary::Pkcs7),
+        (&[0x30, 0x77, 2, 1, 1, 4], Binary::PrivateKey),
+        (&[0x30, 0x05, 0x30, 3], Binary::Other),
+    ] {
+        let error = certificates(bytes).unwrap_err();
+        assert_eq!(error, NotPem::Binary(Wanted::Certificates, form));
+    }
+}

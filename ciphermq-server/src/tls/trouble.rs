@@ -1,0 +1,185 @@
+//! Why a handshake failed, and what to do: for the log.
+
+use std::fmt;
+use std::io;
+
+use ciphermq_certificates::Flaw;
+use rustls::{AlertDescription, CertificateError, PeerIncompatible};
+
+use super::NameError;
+
+/// What a handshake failed of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What happened.
+    pub what: String,
+    /// What to do; empty if nobody need do anything.
+    pub mend: &'static str,
+    /// The client's certificate is good, but names no client.
+    pub is_nameless: bool,
+}
+
+impl Trouble {
+    fn new(what: impl fmt::Display, mend: &'static str) -> Self {
+        Self {
+            what: what.to_string(),
+            mend,
+            is_nameless: false,
+        }
+    }
+
+    /// What an error of a handshake means.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Self {
+        let tls = error
+            .get_ref()
+            .and_then(|source| source.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(reason)) => certificate(reason),
+            Some(rustls::Error::AlertReceived(alert)) => alerted(*alert),
+            Some(rustls::Error::NoCertificatesPresented) => Self::new(
+                "the client shows no certificate",
+                "Give the client a certificate of the authority in `ca_cert_path` (`keygen certs --client ID`).",
+            ),
+            Some(rustls::Error::InvalidMessage(_)) => Self::new(
+                format_args!("what connects does not speak TLS ({error})"),
+                "If it is a client of CipherMQ, it must connect with TLS; port scanners and health checks can be ignored.",
+            ),
+            Some(rustls::Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            )) => Self::new(
+                format_args!("the client's version of TLS is too old ({error})"),
+                "Use a client that speaks TLS 1.3 or 1.2.",
+            ),
+            Some(rustls::Error::PeerIncompatible(_)) => Self::new(
+                format_args!("the client and this server have no algorithm in common ({error})"),
+                "Use a client that speaks TLS 1.3 or 1.2, with a certificate whose key is ECDSA, Ed25519, or RSA of 2048 \
+                 bits or more.",
+            ),
+            _ if error.kind() == io::ErrorKind::UnexpectedEof => Self::new(
+                "the client closed the connection",
+                "If it is a client of CipherMQ, its own error says why; port scanners and health checks can be ignored.",
+            ),
+            _ => Self::new(error, ""),
+        }
+    }
+
+    /// It did not come to an end.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::new(
+            "it took too long",
+            "If it is a client of CipherMQ, check the network, or raise `limits.handshake_timeout`.",
+        )
+    }
+}
+
+/// The client's certificate was refused.
+fn certificate(reason: &CertificateError) -> Trouble {
+    if let CertificateError::Other(other) = reason
+        && let Some(error) = other.0.downcast_ref::<NameError>()
+    {
+        return Trouble {
+            is_nameless: true,
+            ..Trouble::new(error, error.mend())
+        };
+    }
+    let flaw = Flaw::from(reason);
+    let mend = match &flaw {
+        Flaw::UnknownIssuer => {
+            "Give the client a certificate of the authority in `ca_cert_path`, or name the client's authority there. If an \
+             intermediate authority issued it, that one's certificate belongs behind the client's own, in the same file."
+        }
+        flaw => flaw.mend(),
+    };
+    Trouble::new(format_args!("the client's certificate {flaw}"), mend)
+}
+
+/// The client ended the handshake, and has said why.
+fn alerted(alert: AlertDescription) -> Trouble {
+    use AlertDescription as Alert;
+    let (why, mend) = match alert {
+        Alert::UnknownCA | Alert::DecryptError => (
+            "does not trust the authority that issued this server's certificate",
+            "Give the client the `ca.crt` of the authority that issued `cert_path`. If an intermediate authority did, its \
+             certificate belongs behind the server's own in that file.",
+        ),
+        Alert::CertificateExpired => (
+            "finds this server's certificate expired, or not valid yet",
+            "See from when until when `cert_path` is valid (openssl x509 -dates), renew it, and check both clocks.",
+        ),
+        Alert::BadCertificate => (
+            "does not take this server's certificate",
+            "Most likely it connects by a name that does not stand in `cert_path` (subjectAltName): the client's own error \
+             says which.",
+        ),
+        Alert::CertificateUnknown | Alert::UnsupportedCertificate => (
+            "cannot use this server's certificate",
+            "It must be of X.509 version 3, a server's (CA:FALSE, serverAuth if it states a use), without critical \
+             extensions that are rare; `keygen certs` makes such. The client's own error says more.",
+        ),
+        Alert::ProtocolVersion | Alert::HandshakeFailure => (
+            "has no version of TLS or algorithm in common with this server",
+            "Use a client that speaks TLS 1.3 or 1.2.",
+        ),
+        _ => ("ended the handshake", "The client's own error says why."),
+    };
+    Trouble::new(format_args!("the client {why} (alert {alert:?})"), mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(error: rustls::Error) -> Trouble {
+        Trouble::of(&io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    #[test]
+    fn each_reason_comes_with_what_to_do() {
+        let other = |error: webpki::Error| {
+            CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error))).into()
+        };
+        for (error, what, mend) in [
+            (
+                CertificateError::UnknownIssuer.into(),
+                "was not issued",
+                "`ca_cert_path`",
+            ),
+            (CertificateError::Expired.into(), "expired", "Issue a new one"),
+            (CertificateError::NotValidYet.into(), "is not valid yet", "clocks"),
+            (
+                other(webpki::Error::UnsupportedCertVersion),
+                "version of X.509",
+                "basicConstraints",
+            ),
+            (
+                rustls::Error::NoCertificatesPresented,
+                "no certificate",
+                "`ca_cert_path`",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::UnknownCA),
+                "does not trust the authority",
+                "`cert_path`",
+            ),
+        ] {
+            let trouble = trouble(error);
+            assert!(trouble.what.contains(what), "{trouble:?}");
+            assert!(trouble.mend.contains(mend), "{trouble:?}");
+            assert!(!trouble.is_nameless);
+        }
+    }
+
+    #[test]
+    fn a_certificate_without_a_name_is_told_as_that() {
+        let error: NameError = ciphermq_certificates::NameError::Several(2).into();
+        let error = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
+        let trouble = trouble(error.into());
+        assert!(trouble.is_nameless);
+        assert_eq!(
+            trouble.what,
+            "the certificate has 2 Common Names, it must have one"
+        );
+    }
+}

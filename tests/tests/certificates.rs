@@ -1,0 +1,587 @@
+//! Certificates of all kinds, with the built programs: for each that does not do, the client says what is wrong with it
+//! and what to do, and the server's log says so, too. What nobody would accept is not sent.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ciphermq_client::{Client, ClientId, PublishErrorKind};
+use ciphermq_tests::pki::openssl::{OpensslAuthority, Recipe};
+use ciphermq_tests::pki::{Files, Request};
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{Authority, Cli, PATIENCE, Pki, Server};
+use rcgen::ExtendedKeyUsagePurpose;
+use tempfile::TempDir;
+
+const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+
+/// A server that trusts two authorities: one of rcgen's, and one of OpenSSL's.
+struct Office {
+    server: Server,
+    openssl: OpensslAuthority,
+    folder: TempDir,
+}
+
+impl Office {
+    async fn open() -> Self {
+        let (pki, openssl, folder) = (Pki::new(), OpensslAuthority::new(), tempfile::tempdir().unwrap());
+        let both = [pki.ca(), openssl.ca()].map(|path| std::fs::read_to_string(path).unwrap());
+        let ca = folder.path().join("ca.crt");
+        std::fs::write(&ca, both.concat()).unwrap();
+        let options =
+            Options::sqlite()
+                .pki(Arc::new(pki))
+                .set("tls", "ca_cert_path", ca.display().to_string());
+        let server = Server::start(options).await;
+        Self {
+            server,
+            openssl,
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn rcgen(&self, name: &str, request: Request) -> Files {
+        self.server
+            .pki()
+            .authority()
+            .issue(request)
+            .write(self.folder.path(), name)
+    }
+
+    fn made(&self, name: &str, recipe: Recipe<'_>) -> Files {
+        self.openssl.make(name, &recipe)
+    }
+
+    fn cli(&self, subcommand: &str, identity: &Files) -> Cli {
+        Cli::new(subcommand)
+            .current_dir(self.folder.path())
+            .arg("--server")
+            .arg(format!("localhost:{}", self.server.address().port()))
+            .arg("--ca")
+            .arg(self.path("ca.crt"))
+            .arg("--cert")
+            .arg(&identity.certificate)
+            .arg("--key")
+            .arg(&identity.key)
+    }
+
+    /// Both sides name the cause, and what to do.
+    async fn expect_refused(&self, identity: &Files, client: &[&str], log: &[&str]) {
+        let mark = self.server.console().mark();
+        let refused = self.cli("status", identity).run().await.code(1);
+        for text in client {
+            assert!(
+                refused.stderr.contains(text),
+                "{text:?} is not in:\n{}",
+                refused.stderr
+            );
+        }
+        let found = |line: &str| log.iter().all(|text| line.contains(text)).then_some(());
+        assert_eq!(
+            self.server.console().find(mark, PATIENCE, found).await,
+            Some(()),
+            "{log:?} is in no line of the server's, whose client says:\n{}",
+            refused.stderr
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
+    let office = Office::open().await;
+    let stranger = Authority::new("Another CA")
+        .client("c")
+        .write(office.folder.path(), "stranger");
+    let namesake = Authority::new("CipherMQ test CA")
+        .client("c")
+        .write(office.folder.path(), "namesake");
+    let usage = |usage| Request::named("c").usage(usage);
+    let with = |extensions| Recipe {
+        extensions: Some(extensions),
+        ..Recipe::default()
+    };
+    let issued = "Issue";
+    for (identity, client, log) in [
+        (
+            office.rcgen("expired", Request::client("c").expired()),
+            vec!["it expired at 2021-01-01T00:00:00Z", "Issue a new one"],
+            vec!["expired at 2021-01-01T00:00:00Z", "Issue a new one"],
+        ),
+        (
+            office.rcgen("early", Request::client("c").not_yet_valid()),
+            vec!["it is not valid yet, only from 2099", "Check the clocks"],
+            vec!["is not valid yet, only from 2099", "Check the clocks"],
+        ),
+        (
+            office.rcgen("servers", usage(ExtendedKeyUsagePurpose::ServerAuth)),
+            vec!["is made for another use", "clientAuth"],
+            vec!["is made for another use", "clientAuth"],
+        ),
+        (
+            stranger,
+            vec!["was not issued by an authority that is trusted", "`ca.crt`"],
+            vec!["was not issued by an authority that is trusted", "`ca_cert_path`"],
+        ),
+        (
+            namesake,
+            vec!["bears another one's signature", "made together"],
+            vec!["bears another one's signature", "made together"],
+        ),
+        (
+            office.made(
+                "sha1",
+                Recipe {
+                    digest: "-sha1",
+                    ..Recipe::default()
+                },
+            ),
+            vec!["is signed with an algorithm", "SHA-256"],
+            vec!["is signed with an algorithm", "SHA-256"],
+        ),
+        (
+            office.made("authority", with("basicConstraints=CA:TRUE")),
+            vec!["is an authority's own certificate", "ciphermq-cli certs"],
+            vec!["is an authority's own certificate"],
+        ),
+        (
+            office.rcgen("nameless", Request::anonymous()),
+            vec!["has no Common Name", "exactly one Common Name"],
+            vec!["names no client", "has no Common Name", "exactly one Common Name"],
+        ),
+        (
+            office.rcgen("two", Request::client("one").also_named("two")),
+            vec!["has 2 Common Names", issued],
+            vec!["names no client", "has 2 Common Names", issued],
+        ),
+        (
+            office.rcgen("space", Request::client("two words")),
+            vec!["cannot be a client id", "without spaces"],
+            vec!["names no client", "cannot be a client id", "without spaces"],
+        ),
+        (
+            office.made(
+                "t61",
+                Recipe {
+                    subject: "/CN=Zürich",
+                    ..Recipe::default()
+                },
+            ),
+            vec!["T61String", "UTF8String"],
+            vec!["names no client", "T61String", "UTF8String"],
+        ),
+    ] {
+        office.expect_refused(&identity, &client, &log).await;
+    }
+}
+
+/// What TLS itself cannot read: the client says so before it connects, and the server does not start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_tls_cannot_read_is_told_by_its_owner() {
+    let office = Office::open().await;
+    let critical = Some("basicConstraints=CA:FALSE\n1.2.3.4=critical,ASN1:NULL");
+    for (name, key, extensions, texts) in [
+        (
+            "v1",
+            Recipe::default().key,
+            None,
+            ["is of an old version of X.509", "-extfile"],
+        ),
+        (
+            "critical",
+            Recipe::default().key,
+            critical,
+            ["has a critical extension", "not critical"],
+        ),
+        (
+            "short",
+            "-algorithm RSA -pkeyopt rsa_keygen_bits:1024",
+            Some("basicConstraints=CA:FALSE"),
+            ["key is RSA with 1024 bits", "2048 bits or more"],
+        ),
+        (
+            "curve",
+            "-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1",
+            Some("basicConstraints=CA:FALSE"),
+            ["key is ECDSA secp256k1", "ECDSA P-384"],
+        ),
+    ] {
+        let files = office.made(
+            name,
+            Recipe {
+                key,
+                extensions,
+                ..Recipe::default()
+            },
+        );
+        let client = office.cli("status", &files).run().await.code(1).stderr;
+        let options = Options::sqlite()
+            .set("tls", "cert_path", files.certificate.display().to_string())
+            .set("tls", "key_path", files.key.display().to_string());
+        let server = Server::refused(options).await.stderr;
+        for text in texts {
+            assert!(client.contains(text), "{text:?} is not in:\n{client}");
+            assert!(server.contains(text), "{text:?} is not in:\n{server}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
+    let office = Office::open().await;
+    for (file, name, key) in [
+        ("printable", "client-1", Recipe::default().key),
+        ("bmp", "Ωmega", Recipe::default().key),
+        ("rsa", "rsa", RSA),
+        ("p256", "p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
+        ("p521", "p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
+        ("ed25519", "ed25519", "-algorithm ED25519"),
+    ] {
+        let subject = format!("/CN={name}");
+        let recipe = Recipe {
+            key,
+            subject: &subject,
+            ..Recipe::default()
+        };
+        let status = office
+            .cli("status", &office.made(file, recipe))
+            .run()
+            .await
+            .success();
+        assert!(status.stdout.contains(name), "{}", status.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_hold_something_else_are_told_as_that() {
+    let office = Office::open().await;
+    let good = office.rcgen("good", Request::client("c"));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let (certificate, key) = (read(&good.certificate), read(&good.key));
+    let folder = office.folder.path();
+    let run = |arguments: &[&str]| ciphermq_tests::pki::openssl::run(folder, arguments);
+    run(&["x509", "-in", "good.crt", "-outform", "der", "-out", "der.crt"]);
+    run(&[
+        "pkey", "-in", "good.key", "-aes256", "-passout", "pass:x", "-out", "new.key",
+    ]);
+    run(&[
+        "ec", "-in", "good.key", "-aes256", "-passout", "pass:x", "-out", "old.key",
+    ]);
+    run(&[
+        "pkcs12", "-export", "-in", "good.crt", "-inkey", "good.key", "-passout", "pass:x", "-out",
+        "good.p12",
+    ]);
+    let write = |name: &str, text: &str| {
+        ciphermq_tests::files::create(&folder.join(name), text, 0o600);
+    };
+    write("crlf.crt", &certificate.replace('\n', "\r\n"));
+    write("bom.crt", &format!("\u{feff}{certificate}"));
+    write(
+        "text.crt",
+        &format!("Certificate:\n    Data: of mine\n{certificate}\nBest regards\n"),
+    );
+    write("crlf.key", &key.replace('\n', "\r\n"));
+    write("bom.key", &format!("\u{feff}{key}"));
+    write("empty", "");
+    write("both.pem", &format!("{key}{certificate}"));
+    let files = |certificate: &str, key: &str| Files {
+        certificate: folder.join(certificate),
+        key: folder.join(key),
+    };
+    for (certificate, key) in [
+        ("crlf.crt", "crlf.key"),
+        ("bom.crt", "bom.key"),
+        ("text.crt", "good.key"),
+        ("both.pem", "both.pem"),
+    ] {
+        office
+            .cli("status", &files(certificate, key))
+            .run()
+            .await
+            .success();
+    }
+    chmod(folder, &["der.crt", "new.key", "old.key", "good.p12"]);
+    for (certificate, key, texts) in [
+        (
+            "der.crt",
+            "good.key",
+            ["no certificate in PEM", "openssl x509 -inform der"],
+        ),
+        (
+            "good.p12",
+            "good.key",
+            ["no certificate in PEM", "openssl pkcs12 -nokeys"],
+        ),
+        (
+            "good.crt",
+            "good.p12",
+            ["no private key in PEM", "openssl pkcs12 -nocerts"],
+        ),
+        (
+            "good.crt",
+            "new.key",
+            ["no unencrypted private key", "openssl pkey -in"],
+        ),
+        (
+            "good.crt",
+            "old.key",
+            ["only an encrypted private key", "openssl pkey -in"],
+        ),
+        ("good.key", "good.crt", ["no certificate", "swapped"]),
+        ("good.crt", "empty", ["no unencrypted private key", "It is empty"]),
+        ("empty", "good.key", ["no certificate", "It is empty"]),
+    ] {
+        // Only the private key has to be private.
+        chmod(folder, &[certificate, key]);
+        let refused = office.cli("status", &files(certificate, key)).run().await.code(1);
+        for text in texts {
+            assert!(
+                refused.stderr.contains(text),
+                "{text:?} is not in:\n{}",
+                refused.stderr
+            );
+        }
+    }
+}
+
+fn chmod(folder: &Path, names: &[&str]) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for name in names {
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// What a client says of a server with this certificate, which it reaches at 127.0.0.1.
+async fn told_of_server(authority: &OpensslAuthority, files: &Files) -> String {
+    let options = Options::sqlite()
+        .set("tls", "cert_path", files.certificate.display().to_string())
+        .set("tls", "key_path", files.key.display().to_string())
+        .set("tls", "ca_cert_path", authority.ca().display().to_string());
+    let server = Server::start(options).await;
+    let client = authority.make("client", &Recipe::default());
+    let status = Cli::new("status")
+        .arg("--server")
+        .arg(server.address().to_string())
+        .arg("--ca")
+        .arg(authority.ca())
+        .arg("--cert")
+        .arg(client.certificate)
+        .arg("--key")
+        .arg(client.key)
+        .run()
+        .await
+        .code(1);
+    server.console().expect("TLS handshake failed").await;
+    status.stderr
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_a_servers_certificate_is_told() {
+    let authority = OpensslAuthority::new();
+    for (name, extensions, texts) in [
+        (
+            "dns",
+            Some("subjectAltName=DNS:127.0.0.1"),
+            [
+                "as a DNS name only (DNS:127.0.0.1)",
+                "subjectAltName=IP:127.0.0.1",
+            ],
+        ),
+        (
+            "none",
+            Some("basicConstraints=CA:FALSE"),
+            ["no name at all", "Common Name does not count"],
+        ),
+        (
+            "other",
+            Some("subjectAltName=DNS:other.example"),
+            ["but for other.example", "--server-name"],
+        ),
+        (
+            "authority",
+            Some("basicConstraints=CA:TRUE\nsubjectAltName=IP:127.0.0.1"),
+            ["is an authority's own certificate", "made anew"],
+        ),
+        (
+            "clients",
+            Some("extendedKeyUsage=clientAuth\nsubjectAltName=IP:127.0.0.1"),
+            ["is not made for servers", "not a client's"],
+        ),
+    ] {
+        let recipe = Recipe {
+            extensions,
+            subject: "/CN=127.0.0.1",
+            ..Recipe::default()
+        };
+        let told = told_of_server(&authority, &authority.make(name, &recipe)).await;
+        for text in texts {
+            assert!(told.contains(text), "{name}: {text:?} is not in:\n{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_authority_is_warned_about_on_both_sides() {
+    let pki = Arc::new(Pki::of(Authority::expired("Old CA")));
+    let server = Server::start(Options::sqlite().pki(pki)).await;
+    let line = server
+        .console()
+        .expect("[tls] ca_cert_path: a certificate expired at 2021-01-01T00:00:00Z")
+        .await;
+    assert!(line.contains("make a new authority"), "{line}");
+    let status = Cli::new("status").connecting(&server, "c").run().await.success();
+    for text in [
+        "warning: The certificate of the authority CN=Old CA",
+        "expired at 2021-01-01",
+        "new authority",
+    ] {
+        assert!(
+            status.stderr.contains(text),
+            "{text:?} is not in:\n{}",
+            status.stderr
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
+    let office = Office::open().await;
+    let receiver = office.rcgen("receiver", Request::client("receiver"));
+    keygen(&office, "keys");
+    let receive = || {
+        office
+            .cli("receive", &receiver)
+            .arg("--private-key")
+            .arg(office.path("keys/receiver_private.key"))
+            .args(["--output", "out.jsonl", "--idle-exit", "0.05"])
+    };
+    receive().run().await.success();
+    let signing_only = "basicConstraints=CA:FALSE\nkeyUsage=keyAgreement";
+    for (name, key, extensions) in [
+        ("rsa", RSA, "basicConstraints=CA:FALSE"),
+        (
+            "p521",
+            "-algorithm EC -pkeyopt ec_paramgen_curve:P-521",
+            "basicConstraints=CA:FALSE",
+        ),
+        ("usage", Recipe::default().key, signing_only),
+    ] {
+        let subject = format!("/CN={name}");
+        let sender = office.made(
+            name,
+            Recipe {
+                key,
+                subject: &subject,
+                extensions: Some(extensions),
+                ..Recipe::default()
+            },
+        );
+        let send = || {
+            office
+                .cli("send", &sender)
+                .args(["--to", "receiver", "--message", name])
+        };
+        let refused = send().run().await.code(1);
+        for text in [
+            "No receiver would accept",
+            "Issue one",
+            "--allow-unsigned-sessions",
+        ] {
+            assert!(
+                refused.stderr.contains(text),
+                "{text:?} is not in:\n{}",
+                refused.stderr
+            );
+        }
+        send().arg("--allow-unsigned-sessions").run().await.success();
+
+        // As receivers these clients say that their key is none that senders take.
+        keygen(&office, name);
+        for command in [
+            &["register-key"][..],
+            &["receive", "--idle-exit", "0.05", "--output", "-"],
+        ] {
+            let told = office
+                .cli(command[0], &sender)
+                .args(&command[1..])
+                .arg("--private-key")
+                .arg(office.path(name).join("receiver_private.key"))
+                .run()
+                .await
+                .success();
+            assert!(told.stderr.contains("without a signature"), "{}", told.stderr);
+        }
+    }
+    let told = receive().arg("--allow-unverified-senders").run().await.success();
+    assert!(told.stderr.contains("3 received"), "{}", told.stderr);
+}
+
+fn keygen(office: &Office, folder: &str) {
+    let out = office.path(folder);
+    keygen::keys::run(&keygen::KeysArgs {
+        out,
+        force: true,
+        post_quantum: false,
+    })
+    .unwrap();
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A client whose certificate ends soon, connected, and when it ends. On a slow machine it takes longer to connect.
+async fn client_until(server: &Server, folder: &Path) -> (Client, u64) {
+    let mut seconds = 4;
+    loop {
+        let end = now() + seconds;
+        let identity = server
+            .pki()
+            .authority()
+            .issue(Request::client("leaving").until(end))
+            .write(folder, "leaving");
+        let connected = Client::builder(format!("localhost:{}", server.address().port()))
+            .ca_file(server.pki().ca())
+            .identity_files(&identity.certificate, &identity.key)
+            .connect()
+            .await;
+        match connected {
+            Ok(client) if now() < end => return (client, end),
+            _ => std::fs::remove_file(&identity.certificate)
+                .and(std::fs::remove_file(&identity.key))
+                .unwrap(),
+        }
+        seconds *= 2;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_whose_certificate_ends_begins_no_new_session() {
+    let server = Server::start(Options::sqlite()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = ClientId::new("receiver").unwrap();
+    let key = ciphermq_client::PrivateKey::generate().unwrap();
+    let (client, end) = client_until(&server, folder.path()).await;
+    let publisher = || {
+        client
+            .publisher(&receiver)
+            .receiver_key(*key.public_key())
+            .start()
+    };
+    let started = publisher().await.unwrap();
+    while now() <= end {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // One that runs, and one that would start now.
+    for error in [
+        started.send(&b"late"[..]).await.unwrap_err(),
+        publisher().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), PublishErrorKind::SenderCertificate);
+        assert!(error.to_string().contains("expired at"), "{error}");
+        assert!(error.advice().unwrap().contains("Issue a new one"));
+    }
+}
