@@ -217,7 +217,7 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
                     format!("{} cannot be used: it {flaw}.", upper_first(&chain_name)),
                 )
                 .advise(flaw.mend())
-                .caused_by(reason)
+                .caused_by(rustls::Error::InvalidCertificate(reason))
             }
             error => ConnectError::new(
                 ConnectErrorKind::BadCertificate,
