@@ -275,7 +275,8 @@ async fn files_that_hold_something_else_are_told_as_that() {
         "good.p12",
     ]);
     let write = |name: &str, text: &str| {
-        ciphermq_tests::files::create(&folder.join(name), text, 0o600);
+        std::fs::write(folder.join(name), text).unwrap();
+        chmod(folder, &[name]);
     };
     write("crlf.crt", &certificate.replace('\n', "\r\n"));
     write("bom.crt", &format!("\u{feff}{certificate}"));
