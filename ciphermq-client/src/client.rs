@@ -108,7 +108,12 @@ impl Client {
         let handle = driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
         let id = connector.client_id().clone();
         let authority = keys.authority().clone();
-        let announcer = Announcer::new(id.clone(), identity.as_ref().ok().cloned(), authority, announcements);
+        let announcer = Announcer::new(
+            id.clone(),
+            identity.as_ref().ok().cloned(),
+            authority,
+            announcements,
+        );
         Ok(Self {
             inner: Arc::new(Inner {
                 connector,
