@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test reports by panicking, its helpers too"
 )]
 
@@ -117,7 +118,7 @@ fn names_of_files_do_not_steer_the_terminal() {
         format!("status --server {evil}"),
         format!("status --server-name {evil}"),
         format!("send --to {evil}"),
-        format!("{evil}"),
+        evil.to_owned(),
         format!("completions {evil}"),
     ] {
         let ran = bash(&folder, &format!("\"$cli\" {command}"));

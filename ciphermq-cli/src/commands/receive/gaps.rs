@@ -92,10 +92,9 @@ impl Gaps {
         let at_start = match gap.missing_at_start() {
             0 => String::new(),
             1 => ". The first one may have been sent before this output was begun".to_owned(),
-            count => format!(
-                ". The first {} may have been sent before this output was begun",
-                count
-            ),
+            count => {
+                format!(". The first {count} may have been sent before this output was begun")
+            }
         };
         self.console.warn(format_args!(
             "{} of {} {} not come, though later ones have: {}{at_start}. If the sender was told that all were sent, none was set aside, and no other receiver shares the queue, then the server has lost them or keeps them back",

@@ -152,7 +152,7 @@ impl Receiver {
         console.bar().finish_and_clear();
         let missing = match gaps.map_or(0, |gaps| gaps.finish()) {
             0 => String::new(),
-            missing => format!(", {} missing", missing),
+            missing => format!(", {missing} missing"),
         };
         let (elapsed, rate) = (busy.time().as_secs_f64(), rate(written, busy.time()));
         console.say(format_args!(
