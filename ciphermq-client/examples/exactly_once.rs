@@ -63,7 +63,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let mut group = Vec::new();
         match next {
             Some(Ok(message)) => group.push(message),
-            Some(Err(ConsumeError::Unopenable(unopenable))) => unopenable.reject(None).await?,
+            Some(Err(ConsumeError::Unopenable(unopenable))) => {
+                unopenable.reject(None).await?;
+            }
             Some(Err(error)) => return Err(error.into()),
             None => break,
         }

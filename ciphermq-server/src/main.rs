@@ -55,6 +55,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What happened, and what to do, on standard error. Where that takes nothing, the exit code tells.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the way to standard error before there is a log"
+)]
 fn report(error: &dyn std::error::Error) {
     let mut stderr = std::io::stderr().lock();
     let mut text = error.to_string();

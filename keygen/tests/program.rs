@@ -333,7 +333,7 @@ fn names_do_not_steer_the_terminal() {
         format!("certs --out {evil}"),
         format!("certs --client {evil}"),
         format!("certs --server-name {evil}"),
-        format!("{evil}"),
+        evil.to_owned(),
     ] {
         let ran = bash(folder.path(), &format!("\"$keygen\" {command}"));
         let said = format!("{}{}", text(&ran.stdout), text(&ran.stderr));

@@ -83,6 +83,19 @@ impl Reader {
         process
     }
 
+    /// Gives a second receiver its keys, starts it, and sends it a message.
+    async fn follow_second(&self, [make_keys, start_receiver, send]: [String; 3]) {
+        self.shell(&make_keys).run().await.success();
+        let mut receiver = self.background(&start_receiver, "Receiving from").await;
+        self.shell(&send).run().await.success();
+        let output = self.folder.path().join("data/receiver_2.jsonl");
+        lines_come(&output, 1).await;
+        receiver.signal(Signal::INT);
+        assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
+        let received = std::fs::read_to_string(&output).unwrap();
+        assert!(received.contains("for the second one"), "{received}");
+    }
+
     /// Does everything that the section says, and checks what it promises.
     async fn follow(&self) {
         let mut blocks: VecDeque<String> = blocks("By hand, in three terminals", "sh").into();
@@ -95,6 +108,11 @@ impl Reader {
         };
         let (make_keys, start_server) = (next("keygen certs"), next("ciphermq-server"));
         let (start_receiver, send) = (next("ciphermq-cli receive"), next("echo "));
+        let second = [
+            next("keygen certs"),
+            next("ciphermq-cli receive"),
+            next("ciphermq-cli send"),
+        ];
         assert!(blocks.is_empty(), "what are these for? {blocks:?}");
 
         self.shell(&make_keys).run().await.success();
@@ -117,6 +135,7 @@ impl Reader {
         let expected: Vec<&str> = [echoed].into_iter().chain(readings.lines()).collect();
         let output = self.folder.path().join("data/received_messages.jsonl");
         lines_come(&output, expected.len()).await;
+        self.follow_second(second).await;
         receiver.signal(Signal::INT);
         assert_eq!(
             receiver.ended(PATIENCE).await.code(),

@@ -340,13 +340,13 @@ fn whole(positions: Range<usize>) -> Vec<Option<usize>> {
 #[test]
 fn a_whole_last_line_without_its_ending_gets_it_wherever_the_checkpoint_ends() {
     for is_closed in [false, true] {
-        for appends in [vec![0..3], vec![0..2, 2..3], vec![0..200, 200..203]] {
+        for bounds in [vec![0, 3], vec![0, 2, 3], vec![0, 200, 203]] {
             let folder = tempdir().unwrap();
             let path = folder.path().join("out.jsonl");
             let (mut output, _) = open(&path).unwrap();
-            let count = appends.iter().map(|range| range.end).max().unwrap();
-            for range in appends {
-                append(&mut output, range).unwrap();
+            let count = *bounds.last().unwrap();
+            for ends in bounds.windows(2) {
+                append(&mut output, ends[0]..ends[1]).unwrap();
             }
             match is_closed {
                 true => output.close().unwrap(),
@@ -381,6 +381,9 @@ fn an_unfinished_line_of_a_message_that_was_processed_is_told_as_that() {
     );
 }
 
+/// What an editor makes of a file.
+type Edit<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
+
 #[test]
 fn what_an_editor_does_to_line_endings_makes_no_other_output() {
     let dos = |text: &[u8]| String::from_utf8_lossy(text).replace('\n', "\r\n").into_bytes();
@@ -388,7 +391,7 @@ fn what_an_editor_does_to_line_endings_makes_no_other_output() {
     let both = |text: &[u8]| marked(&dos(text));
     let unended = |text: &[u8]| dos(&text[..text.len() - 1]);
     let blank = |text: &[u8]| [text, b"\n"].concat();
-    let edits: [&dyn Fn(&[u8]) -> Vec<u8>; 5] = [&dos, &marked, &both, &unended, &blank];
+    let edits: [&Edit<'_>; 5] = [&dos, &marked, &both, &unended, &blank];
     for edit in edits {
         for has_checkpoint in [true, false] {
             let folder = tempdir().unwrap();

@@ -221,7 +221,8 @@ fn write(path: PathBuf, announced: &Announced) -> Result<(), FileError> {
     ciphermq_files::write(path, &json, Access::Private, Existing::Replace)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use ciphermq_crypto::PublicKey;

@@ -164,7 +164,8 @@ fn open(path: &Path) -> Result<File, LockError> {
     Ok(file)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};

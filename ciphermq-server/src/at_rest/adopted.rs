@@ -24,8 +24,9 @@ pub fn key_id(key: &AtRestKey) -> String {
     let mut hash = Sha256::new();
     hash.update(b"CipherMQ at-rest key id\0");
     hash.update(key.bytes());
-    hash.finalize()[..16]
+    hash.finalize()
         .iter()
+        .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }

@@ -26,6 +26,8 @@ pub(super) struct Lapse {
     pub(super) holder: ConnectionId,
     /// When it was handed out.
     pub(super) since: Instant,
+    /// Its number among all that were handed out.
+    pub(super) launch: u64,
 }
 
 #[derive(Debug)]

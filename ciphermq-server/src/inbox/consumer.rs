@@ -83,7 +83,8 @@ impl Consumer {
         Some(needed.map_or(longest, |needed| needed.max(SHORTEST_PATIENCE).min(longest)))
     }
 
-    /// A message was acked, so long after it was handed out with this number.
+    /// A message was acked, so long after it was handed out with this number; in time, or after its
+    /// lease had lapsed.
     pub(super) fn answered(&mut self, latency: Duration, launch: u64) {
         self.needed(latency);
         if let Some(probation) = &mut self.probation {
@@ -97,11 +98,6 @@ impl Consumer {
                 probation.exposed = (launch, launch);
             }
         }
-    }
-
-    /// The same of a message that had lapsed.
-    pub(super) fn answered_late(&mut self, latency: Duration) {
-        self.needed(latency);
     }
 
     fn needed(&mut self, latency: Duration) {

@@ -285,7 +285,7 @@ impl Lane {
     /// It has acked a message whose lease had lapsed before.
     pub(super) fn acked_late(&mut self, lapse: &Lapse, now: Instant) {
         if let Some(consumer) = self.consumers.get_mut(&lapse.holder) {
-            consumer.answered_late(now.saturating_duration_since(lapse.since));
+            consumer.answered(now.saturating_duration_since(lapse.since), lapse.launch);
         }
     }
 

@@ -289,18 +289,21 @@ impl Inbox {
         connection: ConnectionId,
         message_ids: impl IntoIterator<Item = &'a MessageId>,
     ) {
+        // Also where a lease had lapsed before: its client waited for the confirmation all the same.
+        if self.probation
+            && let Some(peer) = self.peers.get(&connection)
+        {
+            for queue in &peer.queues {
+                if let Some(lane) = self.lanes.get_mut(queue) {
+                    lane.confirmed(connection, self.launches);
+                }
+            }
+        }
         for message_id in message_ids {
             let Some(flight) = self.flights.get_mut(message_id).filter(|flight| flight.gone) else {
                 continue;
             };
             let leases = flight.extract(|lease| lease.holder == Some(connection));
-            if self.probation {
-                for lease in &leases {
-                    if let Some(lane) = self.lanes.get_mut(&lease.queue) {
-                        lane.confirmed(connection, self.launches);
-                    }
-                }
-            }
             self.free_all(&leases);
             self.forget_if_done(message_id);
         }
@@ -643,6 +646,7 @@ impl Inbox {
         let lapse = Lapse {
             holder,
             since: lease.since,
+            launch: lease.launch,
         };
         self.give_back(message_id, lease, Some(lapse), now);
         Some(lease.lapses.saturating_add(1))

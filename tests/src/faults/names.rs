@@ -5,6 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::PATIENCE;
 
 /// What makes names, and what syncs folders.
 const CALLS: &str = "trace=mkdir,mkdirat,link,linkat,rename,renameat,renameat2,open,openat,creat,fsync";
@@ -13,7 +16,7 @@ const CALLS: &str = "trace=mkdir,mkdirat,link,linkat,rename,renameat,renameat2,o
 pub fn command(log: &Path) -> Vec<String> {
     let log = log.display().to_string();
     [
-        "strace", "-D", "-f", "-y", "-qqq", "-s", "4096", "-o", &log, "-e", CALLS, "--",
+        "strace", "-D", "-f", "-y", "-q", "-s", "4096", "-o", &log, "-e", CALLS, "--",
     ]
     .map(str::to_owned)
     .into()
@@ -52,13 +55,25 @@ pub struct Names {
 }
 
 impl Names {
-    /// Reads what `command` has written.
+    /// Reads what `command` has written, once it is whole: strace outlives the program that it traces.
     ///
     /// # Panics
     ///
-    /// If it cannot be read.
+    /// If it cannot be read, or tells no end of the program within [`PATIENCE`].
     pub fn read(log: &Path) -> Self {
-        let text = std::fs::read_to_string(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+        let patience = Instant::now() + PATIENCE;
+        let text = loop {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            if has_ended(&text) {
+                break text;
+            }
+            assert!(
+                Instant::now() < patience,
+                "{}: no end of the program",
+                log.display()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        };
         let mut names = Self::default();
         text.lines().for_each(|line| names.note(line));
         names
@@ -118,6 +133,18 @@ impl Names {
             self.unsynced.insert(name);
         }
     }
+}
+
+/// Whether the trace tells how the first process ended: `1234 +++ exited with 0 +++`.
+fn has_ended(text: &str) -> bool {
+    let Some(first) = text.split_whitespace().next() else {
+        return false;
+    };
+    text.lines().any(|line| {
+        line.split_once(' ').is_some_and(|(process, what)| {
+            process == first && what.trim_start().starts_with("+++ ") && what.ends_with(" +++")
+        })
+    })
 }
 
 fn between(text: &str, from: char, to: char) -> Option<&str> {

@@ -156,9 +156,9 @@ pub(crate) async fn a_servers_files() {
 
     // What a run that was killed has made is synced by the next one.
     server.launch_again().await.unwrap();
+    server.kill9().await;
     let again = Names::read(&log);
     assert!(again.synced(&folder.join("data")) && again.synced(&folder));
-    server.terminate().await;
 }
 
 pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {

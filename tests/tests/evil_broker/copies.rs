@@ -97,10 +97,13 @@ async fn take(consumer: &mut Consumer, count: usize) -> (Vec<Message>, Vec<Unope
     (messages, refused)
 }
 
+/// What is delivered in a genuine message's place.
+type Copies = fn(&str) -> Vec<String>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_copies_before_and_behind_the_genuine_message() {
     let stage = Stage::new().await;
-    let orders: [(&str, fn(&str) -> Vec<String>, usize); 6] = [
+    let orders: [(&str, Copies, usize); 6] = [
         (
             "before",
             |genuine| vec![altered(genuine, 1), genuine.to_owned()],

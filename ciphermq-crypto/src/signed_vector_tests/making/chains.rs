@@ -196,7 +196,7 @@ fn intermediates(cases: &mut Cases<'_>) {
             "the intermediate authority is for servers only",
             "certificate_usage",
             authority_below(ca, |wish| {
-                wish.extended_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]
+                wish.extended_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             }),
         ),
     ] {

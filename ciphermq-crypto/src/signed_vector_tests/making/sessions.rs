@@ -37,10 +37,13 @@ fn sealed_over(
     sealed_by(sender, (signer.fingerprint(), &sign), time, payload, choose)
 }
 
+/// Signs bytes, in the form of the certificate's key.
+type Sign<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
+
 /// The same, signed with any certificate.
 fn sealed_by(
     sender: &str,
-    (certificate, sign): (Fingerprint, &dyn Fn(&[u8]) -> Vec<u8>),
+    (certificate, sign): (Fingerprint, &Sign<'_>),
     time: Timestamp,
     payload: &[u8],
     choose: impl FnOnce(Signed<'_>, Fingerprint) -> Vec<u8>,
@@ -245,7 +248,7 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
     let by_client = Signer::p384(&below(&[&client], SENDER));
     case("issued by another client", "certificate_not_trusted", &by_client);
     let agreement = with(ca, SENDER, |wish| {
-        wish.usages = vec![KeyUsagePurpose::KeyAgreement]
+        wish.usages = vec![KeyUsagePurpose::KeyAgreement];
     });
     let about = "a certificate that is not for signatures";
     case(about, "certificate_usage", &Signer::p384(&agreement));
