@@ -263,7 +263,7 @@ async fn assert_stored(postgres: &Postgres) {
     let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
     assert_eq!(
         database.number(acknowledged).await,
-        i64::try_from(data::READINGS).unwrap() + 1
+        i64::try_from(data::READINGS).unwrap() + 2
     );
 }
 

@@ -52,6 +52,8 @@ pub struct Names {
     unsynced: BTreeSet<PathBuf>,
     made: BTreeSet<PathBuf>,
     synced: Vec<PathBuf>,
+    /// The working folder, as the trace tells it: what has no folder before it is relative to this.
+    working: PathBuf,
 }
 
 impl Names {
@@ -107,6 +109,12 @@ impl Names {
         {
             return;
         }
+        if let Some(working) = rest
+            .strip_prefix("AT_FDCWD<")
+            .and_then(|rest| rest.split('>').next())
+        {
+            self.working = working.into();
+        }
         if call == "fsync" {
             let Some(path) = between(rest, '<', '>') else {
                 return;
@@ -126,7 +134,7 @@ impl Names {
             let folder = before
                 .rsplit_once('<')
                 .and_then(|(_, rest)| rest.split('>').next());
-            name = Some(Path::new(folder.unwrap_or_default()).join(text));
+            name = Some(folder.map_or(&*self.working, Path::new).join(text));
         }
         if let Some(name) = name {
             self.made.insert(name.clone());
