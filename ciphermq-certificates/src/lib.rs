@@ -8,7 +8,7 @@
 //!
 //! - [`pem`]: from a file's text to certificates and private keys, or to what stands there instead
 //! - [`name`]: whose a client's certificate is
-//! - [`key_kind`]: what kind of key a certificate has
+//! - [`key_kind()`]: what kind of key a certificate has
 //! - [`flaw`]: why a certificate is not accepted, and what to do
 //! - [`validity`]: from when until when a certificate counts
 
