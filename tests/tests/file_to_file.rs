@@ -280,7 +280,7 @@ async fn restart(lines: u64) -> (Duration, u64) {
         receiver.stderr.expect("Receiving from").await;
         let taken = (start.elapsed(), receiver.peak_rss_bytes());
         receiver.kill().await;
-        let known = format!("{} messages already", grouped(lines));
+        let known = format!("{lines} messages already");
         assert!(
             receiver.stderr.text().contains(&known),
             "{}",
@@ -292,18 +292,6 @@ async fn restart(lines: u64) -> (Duration, u64) {
         }
     }
     fastest
-}
-
-/// `1,000,000`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(|group| std::str::from_utf8(group).unwrap())
-        .collect();
-    groups.join(",")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
