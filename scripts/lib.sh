@@ -265,7 +265,7 @@ readme_as_a_project() {
 
 # ---- Tests as somebody else --------------------------------------------------------------------------------
 
-# unit_tests_as_plain_user: runs the workspace's unit tests, which are built, as `nobody`. For root. Those that start a
+# unit_tests_as_plain_user: builds the workspace's unit tests and runs them as `nobody`. For root. Those that start a
 # PostgreSQL are left out, as it has never run as root, those that mount or trace, which others may not do, and what looks for programs
 # beside itself.
 unit_tests_as_plain_user() {
