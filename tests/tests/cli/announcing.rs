@@ -62,6 +62,16 @@ impl Exchange {
     async fn registers(&self) {
         self.desk.cli("register-key").run().await.success();
     }
+
+    /// Starts the receiver, which registers its keys and takes what waits.
+    async fn receives_once(&self) {
+        let receive = self.desk.cli("receive");
+        receive
+            .args(["--idle-exit", "0.05", "--ignore-gaps"])
+            .run()
+            .await
+            .success();
+    }
 }
 
 /// The queue is bound in both databases, and senders remember a key of the second; then the first one is back.
@@ -69,13 +79,7 @@ async fn senders_have_seen_newer_keys(exchange: &mut Exchange) {
     exchange.desk.introduce().await;
     exchange.sends().await;
     exchange.use_database(1).await;
-    exchange
-        .desk
-        .cli("receive")
-        .args(["--idle-exit", "0.05", "--ignore-gaps"])
-        .run()
-        .await
-        .success();
+    exchange.receives_once().await;
     exchange.sends().await;
     exchange.use_database(0).await;
     let advice = exchange.is_refused("older").await;
@@ -91,13 +95,7 @@ pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
     // And so does what it says of starting the receiver.
     exchange.use_database(1).await;
     exchange.is_refused("older").await;
-    exchange
-        .desk
-        .cli("receive")
-        .args(["--idle-exit", "0.05", "--ignore-gaps"])
-        .run()
-        .await
-        .success();
+    exchange.receives_once().await;
     exchange.sends().await;
     // A receiver that runs notices by itself. (What it acks may be in the database that has just gone.)
     let receiver = exchange.desk.receiving(&["--ignore-gaps"]).await;
