@@ -62,7 +62,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 fn report(error: &dyn std::error::Error) {
     let mut stderr = std::io::stderr().lock();
     let mut text = error.to_string();
-    let _ = writeln!(stderr, "Error: {text}");
+    let _ = writeln!(stderr, "error: {text}");
     let mut source = error.source();
     while let Some(cause) = source {
         // Many errors already say what lies behind them.

@@ -320,6 +320,17 @@ impl RawClient {
             .expect("the server closes the connection");
     }
 
+    /// Ends the connection without a goodbye, as a client that dies, and waits until the server has closed it, too.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not close it.
+    pub async fn lose(mut self) {
+        let (tcp, _) = self.stream.get_mut().get_mut();
+        tcp.shutdown().await.expect("the connection is there");
+        self.expect_closed().await;
+    }
+
     /// Says goodbye and closes, as a client that ends in good order. Dropping the value is a client that is gone.
     ///
     /// # Errors

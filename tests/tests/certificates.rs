@@ -527,6 +527,72 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
     assert!(told.stderr.contains("3 received"), "{}", told.stderr);
 }
 
+/// A client that has signed its key before, and whose new certificate cannot sign.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
+    let office = Office::open().await;
+    keygen(&office, "first");
+    keygen(&office, "second");
+    let as_client = |command: &str, certificate: &Files, keys: &str| {
+        office
+            .cli(command, certificate)
+            .arg("--private-key")
+            .arg(office.path(keys).join("receiver_private.key"))
+    };
+    let receive = |certificate: &Files, keys: &str| {
+        as_client("receive", certificate, keys).args(["--output", "out.jsonl", "--idle-exit", "0.05"])
+    };
+    let signing = office.rcgen("signing", Request::client("receiver"));
+    receive(&signing, "first").run().await.success();
+    let sender = office.rcgen("sender", Request::client("sender"));
+    let send = |text: &str| {
+        office
+            .cli("send", &sender)
+            .args(["--to", "receiver", "--message", text])
+    };
+    send("before").run().await.success();
+
+    let rsa = office.made(
+        "receiver-rsa",
+        Recipe {
+            key: RSA,
+            subject: "/CN=receiver",
+            ..Recipe::default()
+        },
+    );
+    // Senders go on with the first key pair: whoever has only the second one would lose what they send.
+    for command in [as_client("register-key", &rsa, "second"), receive(&rsa, "second")] {
+        let refused = command.run().await.code(1);
+        for text in ["another key pair", "can sign", "--private-key"] {
+            assert!(refused.stderr.contains(text), "{}", refused.stderr);
+        }
+    }
+    let shown = office
+        .cli("get-key", &sender)
+        .arg("receiver")
+        .run()
+        .await
+        .success();
+    assert!(
+        !shown.stderr.contains("none of the signed ones"),
+        "{}",
+        shown.stderr
+    );
+
+    // With the key pair that was signed all goes on, and the warning is true.
+    for command in [as_client("register-key", &rsa, "first"), receive(&rsa, "first")] {
+        let told = command.run().await.success();
+        assert!(
+            told.stderr.contains("senders go on using the signed key"),
+            "{}",
+            told.stderr
+        );
+    }
+    send("after").run().await.success();
+    let received = receive(&rsa, "first").run().await.success();
+    assert!(received.stderr.contains("1 received"), "{}", received.stderr);
+}
+
 fn keygen(office: &Office, folder: &str) {
     let out = office.path(folder);
     keygen::keys::run(&keygen::KeysArgs {

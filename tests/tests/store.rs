@@ -180,7 +180,7 @@ async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
 /// What happened, and what to do; and no secret in it.
 fn expect_refusal(refusal: &Refusal, texts: &[&str]) {
     assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
-    let at = refusal.stderr.find("Error: ");
+    let at = refusal.stderr.find("error: ");
     let error = at.map(|at| &refusal.stderr[at..]).unwrap_or_default();
     for text in texts {
         assert!(error.contains(text), "{text:?} is not in:\n{}", refusal.stderr);

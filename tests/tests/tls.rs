@@ -269,7 +269,7 @@ async fn more_connections_than_allowed_are_refused_until_one_ends() {
 async fn expect_refusal(options: Options, texts: &[&str]) {
     let refusal = Server::refused(options).await;
     assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
-    let error = refusal.stderr.find("Error: ").map(|at| &refusal.stderr[at..]);
+    let error = refusal.stderr.find("error: ").map(|at| &refusal.stderr[at..]);
     let error = error.unwrap_or_else(|| panic!("no error is told:\n{}", refusal.stderr));
     assert!(
         error.lines().count() >= 2,

@@ -59,8 +59,15 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 announced.not_before,
                 announced.not_after
             ));
-            for key in announced.keys {
+            for key in &announced.keys {
                 console.say(format_args!("Accepts {}, key id {}", key.suite(), key.key_id()));
+            }
+            if announced
+                .keys
+                .iter()
+                .all(|signed| signed.key_id() != key.key_id())
+            {
+                console.warn("The bare key is none of the signed ones: senders use the signed ones");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `register-key`: stores this client's public key on the server, so that others can send to it.
 
+use ciphermq_client::keys::{EarlierSignedKey, Registration};
 use ciphermq_client::{Client, keys};
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
@@ -41,20 +42,31 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     if let Some(epoch) = registration.epoch {
         console.say(format_args!("Signed with the epoch {epoch}"));
     } else {
-        console.warn(unsigned(&client));
+        console.warn(unsigned(&client, &registration));
     }
     client.close().await;
     Ok(Exit::Done)
 }
 
-/// What becomes of a bare key, and why it is none that is signed.
-pub(super) fn unsigned(client: &Client) -> String {
+/// Which key senders use when a client has registered a bare one, and why it is not signed.
+pub(super) fn unsigned(client: &Client, registration: &Registration) -> String {
+    let senders = match &registration.earlier {
+        None => {
+            "senders refuse it, unless they use --allow-unsigned-keys --suite X25519-AES256GCM".to_owned()
+        }
+        Some(EarlierSignedKey::InUse { until }) => {
+            format!("senders go on using the signed key that the server has, until {until}")
+        }
+        Some(EarlierSignedKey::Refused(error)) => format!(
+            "senders refuse it, since the server has a signed key, and they do not trust that one: {error}"
+        ),
+    };
     let why = match client.cannot_sign() {
         Some(error) => format!("{error}. {}", error.mend()),
         None => "the server is of a version that keeps no signed keys.".to_owned(),
     };
     format!(
-        "The public key of {} is registered without a signature: senders refuse it, unless they use --allow-unsigned-keys --suite X25519-AES256GCM. It is not signed as {why}",
+        "The public key of {} is registered without a signature: {senders}. It is not signed as {why}",
         client.id()
     )
 }

@@ -105,8 +105,9 @@ fn json_of(connection: &Connection, times: &mut [Duration]) -> String {
     format!("{object}\n")
 }
 
+/// In milliseconds, to the microsecond: what is finer is noise.
 fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn least_and_median(times: &mut [Duration]) -> (Duration, Duration) {
@@ -118,6 +119,14 @@ fn least_and_median(times: &mut [Duration]) -> (Duration, Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn milliseconds_are_written_to_the_microsecond() {
+        let text = |nanoseconds| json!(milliseconds(Duration::from_nanos(nanoseconds))).to_string();
+        assert_eq!(text(123_456), "0.123");
+        assert_eq!(text(4_100_500), "4.101");
+        assert_eq!(text(70_000_000), "70.0");
+    }
 
     #[test]
     fn the_median_is_the_middle_one() {

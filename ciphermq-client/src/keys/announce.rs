@@ -38,6 +38,15 @@ pub enum AnnounceError {
         /// What the server says of its epoch.
         epoch: Option<u64>,
     },
+    /// Senders go on sealing for a key that is not in the keyring, since this certificate cannot sign another one.
+    #[error(
+        "senders use the signed key of this client that the server has, until {until}: it is for another key pair than \
+         the one given here, and this client's certificate cannot sign a new one"
+    )]
+    SignedForOtherKeys {
+        /// When senders stop using the signed key.
+        until: Timestamp,
+    },
     /// The server has confirmed the keys, and hands out others, or none.
     #[error("the server has confirmed the keys, and does not hand them out")]
     NotKept,
@@ -80,6 +89,7 @@ impl AnnounceError {
                 "If this client had another certificate authority before, go beyond what it signed then: `ciphermq-cli register-key --above {epoch}`. If not, look at who else could register keys in its name."
             ),
             Self::NotOurs { .. } => "Nothing can go beyond it. Whoever runs the server can remove its row of this client in `signed_keys`; look at who else could register keys in its name.".to_owned(),
+            Self::SignedForOtherKeys { .. } => "Get a certificate for this client that can sign: `ciphermq-cli certs` makes such ones; or give the private key that the signed key is for with --private-key.".to_owned(),
             Self::NotKept => "Somebody between here and the server's database may be exchanging keys: look at the server's log, and at `ciphermq-cli verify-key` as a sender.".to_owned(),
             Self::Contended => "Look at what runs with this client's certificate, and try again.".to_owned(),
             Self::NoHigherEpoch => "Senders that have seen it must remove their records of this client's key, and whoever runs the server its row in `signed_keys`. Use a new certificate authority if somebody else could have signed it.".to_owned(),
@@ -100,6 +110,20 @@ pub struct Registration {
     pub epoch: Option<u64>,
     /// Why the next one may not know of it: told to people.
     pub not_recorded: Option<NotRecorded>,
+    /// The signed key that senders still get, if this client cannot sign and has registered a bare key.
+    pub earlier: Option<EarlierSignedKey>,
+}
+
+/// A signed key that was registered before a bare one, and that the server still hands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EarlierSignedKey {
+    /// Senders use it, and the keyring can open what is sealed for it.
+    InUse {
+        /// When senders stop using it.
+        until: Timestamp,
+    },
+    /// Senders refuse it, and use no bare key in its place.
+    Refused(SignedKeyError),
 }
 
 impl Registration {
@@ -109,6 +133,7 @@ impl Registration {
             signed_key: Some(announced.signed_key),
             epoch: Some(announced.epoch),
             not_recorded,
+            earlier: None,
         }
     }
 }
@@ -146,16 +171,17 @@ impl Announcer {
         keyring: &Keyring,
         above: Option<u64>,
     ) -> Result<Registration, AnnounceError> {
-        let Some(identity) = &self.identity else {
-            return self.register_bare(handle, keyring).await;
-        };
         let there = match self.ask(handle).await {
             Ok(there) => there,
             // An older server keeps bare keys only.
             Err(error) if error.kind() == RequestErrorKind::Unsupported => {
-                return self.register_bare(handle, keyring).await;
+                return self.register_bare(handle, keyring, None).await;
             }
             Err(error) => return Err(error.into()),
+        };
+        let Some(identity) = &self.identity else {
+            let earlier = there.map(|text| self.earlier(&text, keyring)).transpose()?;
+            return self.register_bare(handle, keyring, earlier).await;
         };
         let there = there.and_then(|text| self.own(identity, &text));
         if let Some(own) = &there
@@ -333,7 +359,31 @@ impl Announcer {
         register_signed(handle, signed_key).await
     }
 
-    async fn register_bare(&self, handle: &Handle, keyring: &Keyring) -> Result<Registration, AnnounceError> {
+    /// What senders make of a signed key that this client cannot replace.
+    ///
+    /// # Errors
+    ///
+    /// [`AnnounceError::SignedForOtherKeys`] if they would seal what the keyring cannot open.
+    fn earlier(&self, signed_key: &str, keyring: &Keyring) -> Result<EarlierSignedKey, AnnounceError> {
+        let verified = signed_key::verify(signed_key, &self.client, &self.authority, Timestamp::now());
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(error) => return Ok(EarlierSignedKey::Refused(error)),
+        };
+        let until = verified.announcement.not_after;
+        match verified.strongest() {
+            Some(key) if keyring.holds(key.key_id()) => Ok(EarlierSignedKey::InUse { until }),
+            Some(_) => Err(AnnounceError::SignedForOtherKeys { until }),
+            None => Ok(EarlierSignedKey::Refused(SignedKeyError::NoKnownSuite)),
+        }
+    }
+
+    async fn register_bare(
+        &self,
+        handle: &Handle,
+        keyring: &Keyring,
+        earlier: Option<EarlierSignedKey>,
+    ) -> Result<Registration, AnnounceError> {
         let command = Command::RegisterPublicKey {
             client_id: None,
             key: keyring.newest().public_key().to_base64(),
@@ -344,6 +394,7 @@ impl Announcer {
             signed_key: None,
             epoch: None,
             not_recorded: None,
+            earlier,
         })
     }
 }

@@ -30,7 +30,7 @@ pub use ciphermq_crypto::identity::certificates;
 
 pub use crate::connector::tls::client_id_of;
 
-pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
+pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, Registration};
 pub use announced::{HIGHEST_ABOVE, NotRecorded};
 pub use directory::distrust_advice;
 pub use lock::LockError;

@@ -125,8 +125,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             builder = builder.id(id);
         }
         let consumer = builder.start().await?;
-        if client.cannot_sign().is_some() {
-            console.warn(super::register_key::unsigned(&client));
+        let registration = consumer.registration();
+        if let Some(bare) = registration.filter(|registration| registration.signed_key.is_none()) {
+            console.warn(super::register_key::unsigned(&client, bare));
         }
         Ok::<_, Failure>(consumer)
     };
