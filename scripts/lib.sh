@@ -1,9 +1,10 @@
-# shellcheck shell=bash
-# What `scripts/test`, `scripts/demo` and `.ci/run` share: checks of the toolchain, and the set-up of the
-# programs that the tests start. To be sourced, with `set -euo pipefail`, from the repository's root.
+# shellcheck shell=bash What `scripts/test`, `scripts/demo` and `.ci/run` share: checks of the
+# toolchain, and the set-up of the programs that the tests start. To be sourced, with
+# `set -euo pipefail`, from the repository's root.
 
-# Everything that is needed beside Rust and a C compiler stands in these few lines: a command, and the
-# Debian package that holds it. PostgreSQL's server programs are looked for apart, as they are not in PATH.
+# Everything that is needed beside Rust and a C compiler stands in these few lines: a command, and
+# the Debian package that holds it. PostgreSQL's server programs are looked for apart, as they are
+# not in PATH.
 readonly tool_packages="openssl:openssl strace:strace"
 # shellcheck disable=SC2034  # used by those that source this
 readonly nextest_version="0.9.143" deny_version="0.20.2"
@@ -18,8 +19,8 @@ die() {
   exit 1
 }
 
-# help_if_asked ARGUMENT...: if -h or --help is among them, prints the comment at the calling script's beginning, and ends.
-# Comes before anything is built or installed.
+# help_if_asked ARGUMENT...: if -h or --help is among them, prints the comment at the calling
+# script's beginning, and ends. Comes before anything is built or installed.
 help_if_asked() {
   local argument
   for argument in "$@"; do
@@ -75,8 +76,8 @@ require_cc() {
 
 # ---- Programs that the tests start ----------------------------------------------------------------------
 
-# The newest folder that holds PostgreSQL's server programs; nothing if there is none. The tests look in the
-# same places in the same order (tests/src/postgres/programs.rs).
+# The newest folder that holds PostgreSQL's server programs; nothing if there is none. The tests
+# look in the same places in the same order (tests/src/postgres/programs.rs).
 postgres_bin() {
   local folder
   if [ -n "${CIPHERMQ_POSTGRES_BIN:-}" ]; then
@@ -86,7 +87,8 @@ postgres_bin() {
     return
   fi
   while IFS= read -r folder; do
-    # What another user has unpacked in here, the user that root's servers run as may not be able to reach.
+    # What another user has unpacked in here, the user that root's servers run as may not be able to
+    # reach.
     [ "$(id -u)" -ne 0 ] || [ "$folder" != "$target_dir/tools/bin" ] || continue
     if is_postgres_bin "$folder"; then
       printf '%s\n' "$folder"
@@ -101,7 +103,8 @@ postgres_bin() {
 is_postgres_bin() { [ -x "$1/initdb" ] && [ -x "$1/postgres" ]; }
 
 # Finds or installs all that the tests start; afterwards PATH and CIPHERMQ_POSTGRES_BIN lead to it.
-# CIPHERMQ_UNPACK_TOOLS=1 passes over what the system has, and unpacks everything under target/ instead.
+# CIPHERMQ_UNPACK_TOOLS=1 passes over what the system has, and unpacks everything under target/
+# instead.
 require_tools() {
   local missing=() entry found
   PATH="$target_dir/tools/bin:$PATH"
@@ -148,7 +151,8 @@ unpack_all() {
   unpack "${packages[@]}" postgresql
 }
 
-# postgres_package APT-CONF: the versioned package behind the metapackage `postgresql`, which holds nothing.
+# postgres_package APT-CONF: the versioned package behind the metapackage `postgresql`, which holds
+# nothing.
 postgres_package() {
   apt-cache -c "$1" depends postgresql 2>/dev/null | sed -n 's/^ *Depends: \(postgresql-[0-9][0-9]*\)$/\1/p' | head -n 1 || true
 }
@@ -160,8 +164,8 @@ apt_install() {
   local apt=("${as_root[@]}" apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold)
   retry 5 "${apt[@]}" update >&2 || warn "apt-get update failed; trying with the package lists at hand"
   if [[ " ${missing[*]} " == *" postgresql "* ]]; then
-    # Debian's package would make a cluster and start it as a service. The tests make their own: nobody asked for that one.
-    # shellcheck disable=SC2016  # expanded by that shell
+    # Debian's package would make a cluster and start it as a service. The tests make their own:
+    # nobody asked for that one. shellcheck disable=SC2016 # expanded by that shell
     "${as_root[@]}" sh -c 'conf=/etc/postgresql-common/createcluster.conf
       [ -e $conf ] || { mkdir -p ${conf%/*} && echo "create_main_cluster = false" >$conf; }' \
       || die "Cannot write /etc/postgresql-common/createcluster.conf." "Install PostgreSQL by hand: apt-get install postgresql"
@@ -180,8 +184,9 @@ retry() {
   done
 }
 
-# unpack PACKAGE...: downloads the packages, and what they need and the system lacks, as any user may, with
-# package lists of our own; unpacks them beside the build; and writes starters that find their libraries.
+# unpack PACKAGE...: downloads the packages, and what they need and the system lacks, as any user
+# may, with package lists of our own; unpacks them beside the build; and writes starters that find
+# their libraries.
 unpack() {
   local packages=() package root="$target_dir/tools/debian" apt_dir="$target_dir/tools/apt" deb
   have dpkg-deb || die "dpkg-deb is missing, so packages cannot be unpacked." "Install by hand: $*"
@@ -216,8 +221,8 @@ EOF
   done
 }
 
-# shellcheck disable=SC2016  # expanded by the starter
-# write_starter ROOT PROGRAM: PostgreSQL finds its shared files from where it lies; libraries must be told.
+# shellcheck disable=SC2016 # expanded by the starter write_starter ROOT PROGRAM: PostgreSQL finds
+# its shared files from where it lies; libraries must be told.
 write_starter() {
   local starter="$target_dir/tools/bin/${2##*/}" libraries
   libraries=$(find "$1" -maxdepth 3 -type d -path '*lib/*-linux-*' | paste -s -d :)
@@ -233,7 +238,8 @@ write_starter() {
 
 # ---- Cargo's own tools -------------------------------------------------------------------------------------
 
-# cargo_tool NAME VERSION: PATH holds `cargo-NAME` afterwards; built beside the project if it was missing.
+# cargo_tool NAME VERSION: PATH holds `cargo-NAME` afterwards; built beside the project if it was
+# missing.
 cargo_tool() {
   PATH="$target_dir/tools/bin:$PATH"
   export PATH
@@ -246,8 +252,9 @@ cargo_tool() {
 
 # ---- The README --------------------------------------------------------------------------------------------
 
-# readme_as_a_project: the README's Cargo.toml and program compile in a new project, with no more than what stands there.
-# The checkout's versions of dependencies are taken, so that nothing need be fetched.
+# readme_as_a_project: the README's Cargo.toml and program compile in a new project, with no more
+# than what stands there. The checkout's versions of dependencies are taken, so that nothing need be
+# fetched.
 readme_as_a_project() {
   local project
   project=$(mktemp -d "${TMPDIR:-/tmp}/ciphermq-readme-XXXXXX")
@@ -265,9 +272,9 @@ readme_as_a_project() {
 
 # ---- Tests as somebody else --------------------------------------------------------------------------------
 
-# unit_tests_as_plain_user: builds the workspace's unit tests and runs them as `nobody`. For root. Those that start a
-# PostgreSQL are left out, as it has never run as root, those that mount or trace, which others may not do, and what looks for programs
-# beside itself.
+# unit_tests_as_plain_user: builds the workspace's unit tests and runs them as `nobody`. For root.
+# Those that start a PostgreSQL are left out, as it has never run as root, those that mount or
+# trace, which others may not do, and what looks for programs beside itself.
 unit_tests_as_plain_user() {
   local folder program programs failed=() as_user=(setpriv --reuid=nobody "--regid=$(id -g nobody)" --clear-groups env -i)
   programs=$(cargo test --workspace --lib --bins --no-run --locked 2>&1) || die "The unit tests cannot be built." "$programs"
@@ -312,8 +319,9 @@ await_port() {
   done
 }
 
-# start_postgres FOLDER: a cluster in FOLDER/pg, started; sets `port` and `postgres`, the process. The database is
-# `postgres`, its user `ciphermq`, from this machine only. PostgreSQL refuses to run as root.
+# start_postgres FOLDER: a cluster in FOLDER/pg, started; sets `port` and `postgres`, the process.
+# The database is `postgres`, its user `ciphermq`, from this machine only. PostgreSQL refuses to run
+# as root.
 start_postgres() {
   local as_user=(env) data="$1/pg" user=nobody
   mkdir -p "$data"

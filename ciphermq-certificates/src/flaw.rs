@@ -38,7 +38,9 @@ pub enum Flaw {
     #[error("is made for another use: its extended key usage says so")]
     Use,
     /// It is signed in a way that is not taken.
-    #[error("is signed with an algorithm or a key that is not taken, such as SHA-1 or a short RSA key")]
+    #[error(
+        "is signed with an algorithm or a key that is not taken, such as SHA-1 or a short RSA key"
+    )]
     Algorithm,
     /// An authority above it may not issue for its names, or not so deep.
     #[error("goes against the limits of an authority above it")]
@@ -63,41 +65,56 @@ fn from(time: &Option<Timestamp>) -> String {
 }
 
 impl Flaw {
-    /// What its owner, or whoever issues certificates, can do about it. Who does not know the issuer may as well know
-    /// the wrong authority: where that can be, the side that says so says it.
+    /// What its owner, or whoever issues certificates, can do about it. Who does not know the
+    /// issuer may as well know the wrong authority: where that can be, the side that says so says
+    /// it.
     #[must_use]
     pub fn mend(&self) -> &'static str {
         match self {
             Self::UnknownIssuer => {
-                "Use a certificate that the authority of the other side (its `ca.crt`) has issued. If there is an intermediate authority, its certificate belongs behind the own one, in the same file."
+                "Use a certificate that the authority of the other side (its `ca.crt`) has issued. \
+                 If there is an intermediate authority, its certificate belongs behind the own \
+                 one, in the same file."
             }
             Self::OtherSignature => {
-                "There are two authorities of the same name, most likely because it was made anew: use certificates and a `ca.crt` that were made together."
+                "There are two authorities of the same name, most likely because it was made anew: \
+                 use certificates and a `ca.crt` that were made together."
             }
             Self::Expired(_) => {
-                "Issue a new one with the same Common Name (`ciphermq-cli certs`), and check the clocks of both machines. If only an intermediate authority's has expired, renew that one."
+                "Issue a new one with the same Common Name (`ciphermq-cli certs`), and check the \
+                 clocks of both machines. If only an intermediate authority's has expired, renew \
+                 that one."
             }
             Self::NotYetValid(_) => {
-                "Check the clocks of both machines and of the one that issued it; if all are right, wait, or issue it anew."
+                "Check the clocks of both machines and of the one that issued it; if all are \
+                 right, wait, or issue it anew."
             }
             Self::Version => {
-                "Issue it with an extension: that makes it version 3. With OpenSSL, `openssl x509 -req ... -extfile FILE`, where FILE holds `basicConstraints=CA:FALSE`."
+                "Issue it with an extension: that makes it version 3. With OpenSSL, `openssl x509 \
+                 -req ... -extfile FILE`, where FILE holds `basicConstraints=CA:FALSE`."
             }
-            Self::CriticalExtension => "Issue it without that extension, or with one that is not critical.",
+            Self::CriticalExtension => {
+                "Issue it without that extension, or with one that is not critical."
+            }
             Self::IsAuthority => {
-                "Issue a certificate for it with that authority (`ciphermq-cli certs`): a self-signed one does not do."
+                "Issue a certificate for it with that authority (`ciphermq-cli certs`): a \
+                 self-signed one does not do."
             }
             Self::IssuerIsNoAuthority => {
-                "Issue it with the authority's certificate and key, not with a server's or client's."
+                "Issue it with the authority's certificate and key, not with a server's or \
+                 client's."
             }
             Self::Use => {
-                "Issue one whose extended key usage has clientAuth for a client, serverAuth for a server, or that states none; do not swap the two."
+                "Issue one whose extended key usage has clientAuth for a client, serverAuth for a \
+                 server, or that states none; do not swap the two."
             }
             Self::Algorithm => {
-                "Issue it with SHA-256 or SHA-384, by an authority whose key is ECDSA, Ed25519, or RSA of at least 2048 bits."
+                "Issue it with SHA-256 or SHA-384, by an authority whose key is ECDSA, Ed25519, or \
+                 RSA of at least 2048 bits."
             }
             Self::Limits => {
-                "Issue it directly by the authority, or by an intermediate one that may (path length, name constraints)."
+                "Issue it directly by the authority, or by an intermediate one that may (path \
+                 length, name constraints)."
             }
             Self::Name(error) => error.mend(),
             Self::Unreadable(_) | Self::Other(_) => "Issue a new one: `ciphermq-cli certs` does.",
@@ -126,7 +143,9 @@ impl From<&webpki::Error> for Flaw {
             Bad::InvalidSignatureForPublicKey => Self::OtherSignature,
             Bad::CertExpired { not_after, .. } => Self::Expired(Some(timestamp(*not_after))),
             Bad::InvalidCertValidity => Self::Other("it ends before it begins".to_owned()),
-            Bad::CertNotValidYet { not_before, .. } => Self::NotYetValid(Some(timestamp(*not_before))),
+            Bad::CertNotValidYet { not_before, .. } => {
+                Self::NotYetValid(Some(timestamp(*not_before)))
+            }
             Bad::UnsupportedCertVersion => Self::Version,
             Bad::UnsupportedCriticalExtension => Self::CriticalExtension,
             Bad::CaUsedAsEndEntity => Self::IsAuthority,
@@ -176,7 +195,9 @@ impl From<&rustls::CertificateError> for Flaw {
             Bad::Expired => Self::Expired(None),
             Bad::ExpiredContext { not_after, .. } => Self::Expired(Some(timestamp(*not_after))),
             Bad::NotValidYet => Self::NotYetValid(None),
-            Bad::NotValidYetContext { not_before, .. } => Self::NotYetValid(Some(timestamp(*not_before))),
+            Bad::NotValidYetContext { not_before, .. } => {
+                Self::NotYetValid(Some(timestamp(*not_before)))
+            }
             Bad::UnhandledCriticalExtension => Self::CriticalExtension,
             Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::Use,
             Bad::UnsupportedSignatureAlgorithmContext { .. }
@@ -224,7 +245,8 @@ mod tests {
     #[test]
     fn what_rustls_has_no_word_for_is_told_all_the_same() {
         let other = |error: webpki::Error| {
-            let error = rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
+            let error =
+                rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
             Flaw::from(&error)
         };
         assert_eq!(other(webpki::Error::UnsupportedCertVersion), Flaw::Version);

@@ -50,7 +50,9 @@ mod tests {
             (&rcgen::PKCS_ED25519, "Ed25519"),
         ] {
             let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
-            let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+            let certificate = rcgen::CertificateParams::default()
+                .self_signed(&key)
+                .unwrap();
             let (_, certificate) = X509Certificate::from_der(certificate.der()).unwrap();
             assert_eq!(key_kind(certificate.public_key()), name);
         }

@@ -1,8 +1,9 @@
 //! Certificates as both ends of a connection read them.
 //!
-//! The broker takes a client's id from its certificate, and receivers take the sender's from the same one: two
-//! readings would be two clients. So what a certificate says is read in one place, and what is wrong with one is
-//! told in the same words by the broker's log, the SDK and the command line.
+//! The broker takes a client's id from its certificate, and receivers take the sender's from the
+//! same one: two readings would be two clients. So what a certificate says is read in one place,
+//! and what is wrong with one is told in the same words by the broker's log, the SDK and the
+//! command line.
 //!
 //! Modules in reading order:
 //!

@@ -34,19 +34,23 @@ impl NameError {
     pub fn mend(&self) -> &'static str {
         match self {
             Self::None | Self::Several(_) => {
-                "Issue a certificate with exactly one Common Name: it is the client id. `keygen certs --client ID` does."
+                "Issue a certificate with exactly one Common Name: it is the client id. `keygen \
+                 certs --client ID` does."
             }
             Self::Unreadable(_) | Self::Ambiguous | Self::NoString => {
-                "Issue a certificate whose Common Name is a UTF8String, as `keygen certs` and current versions of OpenSSL do (`string_mask = utf8only`)."
+                "Issue a certificate whose Common Name is a UTF8String, as `keygen certs` and \
+                 current versions of OpenSSL do (`string_mask = utf8only`)."
             }
             Self::Invalid(_) => {
-                "Issue a certificate whose one Common Name can be a client id: 1 to 255 bytes, without spaces and control characters."
+                "Issue a certificate whose one Common Name can be a client id: 1 to 255 bytes, \
+                 without spaces and control characters."
             }
         }
     }
 }
 
-/// Whose a client's certificate is: its one Common Name, whatever type of string that is (RFC 5280, section 4.1.2.4).
+/// Whose a client's certificate is: its one Common Name, whatever type of string that is (RFC 5280,
+/// section 4.1.2.4).
 ///
 /// # Errors
 ///
@@ -71,7 +75,9 @@ fn text(tag: Tag, bytes: &[u8]) -> Result<String, NameError> {
             .ok_or(NameError::Unreadable(name))
     };
     match tag {
-        Tag::Utf8String => String::from_utf8(bytes.to_vec()).map_err(|_| NameError::Unreadable("UTF8String")),
+        Tag::Utf8String => {
+            String::from_utf8(bytes.to_vec()).map_err(|_| NameError::Unreadable("UTF8String"))
+        }
         Tag::PrintableString => ascii("PrintableString"),
         Tag::Ia5String => ascii("IA5String"),
         Tag::NumericString => ascii("NumericString"),

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Whose a certificate is and when it is valid, of the certificate of an authority or of the server itself.
+/// Whose a certificate is and when it is valid, of the certificate of an authority or of the server
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validity {
     /// Its subject, as people write it: `CN=CipherMQ CA`.
@@ -85,9 +86,15 @@ mod tests {
             not_before: time(100),
             not_after: time(200),
         };
-        assert_eq!(validity.trouble(time(99)), Some(Trouble::NotYetValid(time(100))));
+        assert_eq!(
+            validity.trouble(time(99)),
+            Some(Trouble::NotYetValid(time(100)))
+        );
         assert_eq!(validity.trouble(time(100)), None);
         assert_eq!(validity.trouble(time(200)), None);
-        assert_eq!(validity.trouble(time(201)), Some(Trouble::Expired(time(200))));
+        assert_eq!(
+            validity.trouble(time(201)),
+            Some(Trouble::Expired(time(200)))
+        );
     }
 }

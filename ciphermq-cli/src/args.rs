@@ -1,4 +1,5 @@
-//! The command line, as it is typed. What its values mean is decided by the commands, each in its own file.
+//! The command line, as it is typed. What its values mean is decided by the commands, each in its
+//! own file.
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -25,7 +26,13 @@ pub(crate) struct Cli {
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
     /// Tell errors and warnings only
-    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 901)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        display_order = 901
+    )]
     quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -78,19 +85,25 @@ mod tests {
     fn every_command_of_the_documentation_is_understood() {
         for line in [
             "ciphermq-cli send --to receiver_1",
-            "ciphermq-cli send --to receiver_1 --exchange e --routing-key k --file f --batch-size 10 -v",
+            "ciphermq-cli send --to receiver_1 --exchange e --routing-key k --file f --batch-size \
+             10 -v",
             "ciphermq-cli send --to receiver_1 --message a --message b",
             "ciphermq-cli receive",
-            "ciphermq-cli receive --queue q --exchange e --routing-key k --output - --count 3 --idle-exit 2.5",
+            "ciphermq-cli receive --queue q --exchange e --routing-key k --output - --count 3 \
+             --idle-exit 2.5",
             "ciphermq-cli -q receive --private-key a --private-key b",
-            "ciphermq-cli bench --messages 10 --size 100 --window 1 --batch 2 --senders 2 --receivers 2 --json",
-            "ciphermq-cli bench --spawn sqlite --mode drain --backlog 10 --idle-queues 2 --idle-connections 2",
-            "ciphermq-cli bench --spawn postgres://u@h/d --rate 100.5 --post-quantum --no-log-messages",
+            "ciphermq-cli bench --messages 10 --size 100 --window 1 --batch 2 --senders 2 \
+             --receivers 2 --json",
+            "ciphermq-cli bench --spawn sqlite --mode drain --backlog 10 --idle-queues 2 \
+             --idle-connections 2",
+            "ciphermq-cli bench --spawn postgres://u@h/d --rate 100.5 --post-quantum \
+             --no-log-messages",
             "ciphermq-cli bench --server localhost:5672 --server-pid 1 --mode publish",
             "ciphermq-cli demo",
             "ciphermq-cli demo --file f --out d",
             "ciphermq-cli keygen --out certs",
-            "ciphermq-cli certs --out certs --server-name localhost --client sender_1 --client receiver_1",
+            "ciphermq-cli certs --out certs --server-name localhost --client sender_1 --client \
+             receiver_1",
             "ciphermq-cli register-key",
             "ciphermq-cli get-key receiver_1 --save",
             "ciphermq-cli verify-key receiver_1",

@@ -1,7 +1,9 @@
-//! How to reach the server, and who this client is: flags, environment, configuration file, defaults.
+//! How to reach the server, and who this client is: flags, environment, configuration file,
+//! defaults.
 //!
-//! A flag wins over the environment variable, the variable over the file that `--config` names, the file over
-//! the default. Defaults fit what `keygen` writes, so that a walk through the README needs none of them.
+//! A flag wins over the environment variable, the variable over the file that `--config` names, the
+//! file over the default. Defaults fit what `keygen` writes, so that a walk through the README
+//! needs none of them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,8 @@ use crate::own_files::OwnFiles;
 const SERVER: &str = "localhost:5672";
 /// The default of `--ca`.
 const CA: &str = "certs/ca.crt";
-/// The default of `--private-key` for the README's receiver. Other clients' stands beside their certificate.
+/// The default of `--private-key` for the README's receiver. Other clients' stands beside their
+/// certificate.
 const PRIVATE_KEY: &str = "certs/receiver_private.key";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -45,7 +48,8 @@ impl Identity {
 /// The connection options, as given on the command line.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    next_help_heading = "Connection options (flag, then environment variable, then --config file, then default)"
+    next_help_heading = "Connection options (flag, then environment variable, then --config file, \
+                         then default)"
 )]
 pub(crate) struct ConnectionArgs {
     /// The server [env: CIPHERMQ_SERVER] [default: localhost:5672]
@@ -54,18 +58,20 @@ pub(crate) struct ConnectionArgs {
     /// The name that the server's certificate must be for [default: the host of --server]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// The certificate of the authority that issued the server's [env: CIPHERMQ_CA] [default: certs/ca.crt]
+    /// The certificate of the authority that issued the server's [env: CIPHERMQ_CA] [default:
+    /// certs/ca.crt]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// This client's certificate; its Common Name is the client id [env: CIPHERMQ_CERT] [default: that of
-    /// sender_1 or receiver_1 under certs/]
+    /// This client's certificate; its Common Name is the client id [env: CIPHERMQ_CERT] [default:
+    /// that of sender_1 or receiver_1 under certs/]
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// The certificate's private key [env: CIPHERMQ_KEY] [default: the .key beside --cert]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Where it is kept which keys of receivers were believed, a small file each, so that an older one is refused later; made
-    /// if it is not there [env: CIPHERMQ_PINS] [default: the folder of --ca]
+    /// Where it is kept which keys of receivers were believed, a small file each, so that an older
+    /// one is refused later; made if it is not there [env: CIPHERMQ_PINS] [default: the folder of
+    /// --ca]
     #[arg(long, value_name = "FOLDER")]
     pins: Option<PathBuf>,
     /// How long connecting may take [env: CIPHERMQ_CONNECT_TIMEOUT] [default: 10]
@@ -77,8 +83,8 @@ pub(crate) struct ConnectionArgs {
     /// How long one try may stay without an answer [env: CIPHERMQ_RETRY_TIMEOUT] [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     retry_timeout: Option<Duration>,
-    /// A TOML file with these options, named as here: server = "...", ca = "...", private-key = "..."
-    /// [env: CIPHERMQ_CONFIG]
+    /// A TOML file with these options, named as here: server = "...", ca = "...", private-key =
+    /// "..." [env: CIPHERMQ_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -86,13 +92,16 @@ pub(crate) struct ConnectionArgs {
 /// The private keys, as given on the command line.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PrivateKeyArgs {
-    /// The private key that opens messages; keys that `keygen rotate` has kept beside it are found by themselves. May be
-    /// repeated: the first one's public key is registered, the others open what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
-    /// certs/receiver_private.key; with another client's --cert the receiver_private.key beside that]
+    /// The private key that opens messages; keys that `keygen rotate` has kept beside it are found
+    /// by themselves. May be repeated: the first one's public key is registered, the others open
+    /// what was sealed for older ones [env: CIPHERMQ_PRIVATE_KEY] [default:
+    /// certs/receiver_private.key; with another client's --cert the receiver_private.key beside
+    /// that]
     #[arg(
         long,
         value_name = "FILE",
-        help_heading = "Connection options (flag, then environment variable, then --config file, then default)"
+        help_heading = "Connection options (flag, then environment variable, then --config file, \
+                        then default)"
     )]
     private_key: Vec<PathBuf>,
 }
@@ -165,7 +174,8 @@ impl ConnectionArgs {
         private_key: PrivateKeyArgs,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Settings, Failure> {
-        // An empty variable counts as not set, as container tools hand over what nobody has filled in.
+        // An empty variable counts as not set, as container tools hand over what nobody has filled
+        // in.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let path = |name: &str| env(name).map(PathBuf::from);
         let config = self.config.or_else(|| path("CIPHERMQ_CONFIG"));
@@ -187,7 +197,11 @@ impl ConnectionArgs {
         let retry_timeout = parsed(&env, "CIPHERMQ_RETRY_TIMEOUT", seconds)?;
         let retries = parsed(&env, "CIPHERMQ_RETRIES", at_least_one)?;
         if file.retries == Some(0) {
-            return Err(bad_value("retries", "the configuration file", "0 is less than 1"));
+            return Err(bad_value(
+                "retries",
+                "the configuration file",
+                "0 is less than 1",
+            ));
         }
         let in_file = match file.private_key {
             Some(OneOrMore::One(path)) => vec![path],
@@ -259,7 +273,8 @@ impl Settings {
             create_folder(folder, Access::Private).map_err(|error| {
                 Failure::new(
                     format!("The folder {} cannot be made: {error}.", folder.display()),
-                    "Choose one with --pins where you may write: it is kept there which keys of receivers were believed.",
+                    "Choose one with --pins where you may write: it is kept there which keys of \
+                     receivers were believed.",
                 )
             })?;
             builder = builder.pins_in(folder);
@@ -269,7 +284,10 @@ impl Settings {
         let client = builder.connect().await?;
         for (authority, trouble) in client.authority().out_of_date(Timestamp::now()) {
             console::warning(format_args!(
-                "The certificate of the authority {} in {} {trouble}. Here it is trusted all the same, as it was named; other programs (OpenSSL) refuse all that it has issued. Check the clock; if it is right, make a new authority, and new certificates of it for the server and all clients",
+                "The certificate of the authority {} in {} {trouble}. Here it is trusted all the \
+                 same, as it was named; other programs (OpenSSL) refuse all that it has issued. \
+                 Check the clock; if it is right, make a new authority, and new certificates of it \
+                 for the server and all clients",
                 authority.subject,
                 self.ca.display()
             ));
@@ -299,8 +317,8 @@ impl Settings {
         builder
     }
 
-    /// Reads the private keys. The first one is the current one; its X-Wing key and the older keys beside it that `keygen
-    /// rotate` has kept belong to it.
+    /// Reads the private keys. The first one is the current one; its X-Wing key and the older keys
+    /// beside it that `keygen rotate` has kept belong to it.
     ///
     /// # Errors
     ///
@@ -316,8 +334,8 @@ impl Settings {
         })
     }
 
-    /// The files that these settings name, and the keys, certificates and pins beside them: nothing may be written over
-    /// them.
+    /// The files that these settings name, and the keys, certificates and pins beside them: nothing
+    /// may be written over them.
     pub(crate) fn own_files(&self) -> OwnFiles {
         let mut files = OwnFiles::default();
         files.add("the certificate of the authority", &self.ca);
@@ -330,7 +348,11 @@ impl Settings {
         if let Some(path) = &self.config {
             files.add("the configuration file", path);
         }
-        let mut folders = vec![self.certificates_folder(), parent(&self.cert), parent(newest)];
+        let mut folders = vec![
+            self.certificates_folder(),
+            parent(&self.cert),
+            parent(newest),
+        ];
         folders.extend(self.pins.as_deref());
         folders.sort_unstable();
         folders.dedup();
@@ -345,8 +367,8 @@ impl Settings {
         parent(&self.private_keys.0)
     }
 
-    /// This client has no private key of its own. Another one's must not be taken for it: who has a private key reads
-    /// what is sent to either.
+    /// This client has no private key of its own. Another one's must not be taken for it: who has a
+    /// private key reads what is sent to either.
     fn no_private_key(&self, expected: &Path) -> Failure {
         let identity = Client::builder(&self.server)
             .ca_file(&self.ca)
@@ -355,7 +377,9 @@ impl Settings {
         if let Err(error) = identity.check_identity() {
             return error.into();
         }
-        let folder = expected.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = expected
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         Failure::new(
             format!(
                 "There is no private key for the client of {}: {} does not exist.",
@@ -363,7 +387,9 @@ impl Settings {
                 expected.display()
             ),
             format!(
-                "Make it a key of its own: ciphermq-cli keygen --out {}\nIf another file is this client's, name it with --private-key. {PRIVATE_KEY} is not taken by itself, as it is another client's.",
+                "Make it a key of its own: ciphermq-cli keygen --out {}\nIf another file is this \
+                 client's, name it with --private-key. {PRIVATE_KEY} is not taken by itself, as it \
+                 is another client's.",
                 folder.unwrap_or(Path::new(".")).display()
             ),
         )
@@ -424,10 +450,23 @@ impl File {
         std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_CONFIG_BYTES), &mut text)
             .map_err(|error| unreadable(&error))?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1);
+            let line = error.span().map_or(1, |span| {
+                text.bytes()
+                    .take(span.start)
+                    .filter(|&byte| byte == b'\n')
+                    .count()
+                    + 1
+            });
             Failure::usage(
-                format!("The configuration file {}, line {line}: {}.", path.display(), error.message()),
-                "It holds connection options of `ciphermq-cli`, named as the flags are: server, server-name, ca, cert, key, pins, private-key, connect-timeout, retries, retry-timeout.",
+                format!(
+                    "The configuration file {}, line {line}: \
+                         {}.",
+                    path.display(),
+                    error.message()
+                ),
+                "It holds connection options of `ciphermq-cli`, named as the flags are: server, \
+                 server-name, ca, cert, key, pins, private-key, connect-timeout, retries, \
+                 retry-timeout.",
             )
         })
     }

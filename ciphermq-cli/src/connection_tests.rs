@@ -28,7 +28,10 @@ fn defaults_fit_what_keygen_writes() {
     assert_eq!(sender.ca, Path::new("certs/ca.crt"));
     assert_eq!(sender.cert, Path::new("certs/sender_1/client.crt"));
     assert_eq!(sender.key, Path::new("certs/sender_1/client.key"));
-    assert_eq!(sender.private_keys, ("certs/receiver_private.key".into(), vec![]));
+    assert_eq!(
+        sender.private_keys,
+        ("certs/receiver_private.key".into(), vec![])
+    );
     assert_eq!(sender.certificates_folder(), Path::new("certs"));
     assert_eq!(sender.pins, None, "they are there, too");
     let receiver = ConnectionArgs::default()
@@ -39,7 +42,8 @@ fn defaults_fit_what_keygen_writes() {
 
 #[test]
 fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
-    let (_file, args) = file("server = \"file:1\"\nca = \"file.crt\"\nretries = 5\nretry-timeout = 2.5\n");
+    let (_file, args) =
+        file("server = \"file:1\"\nca = \"file.crt\"\nretries = 5\nretry-timeout = 2.5\n");
     let settings = resolve(args.clone(), &[]).unwrap();
     assert_eq!(
         (settings.server.as_str(), settings.ca.as_path()),
@@ -56,8 +60,15 @@ fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
         ("CIPHERMQ_CA", ""),
     ];
     let settings = resolve(args.clone(), &env).unwrap();
-    assert_eq!((settings.server.as_str(), settings.retries), ("env:2", Some(7)));
-    assert_eq!(settings.ca, Path::new("file.crt"), "an empty variable is none");
+    assert_eq!(
+        (settings.server.as_str(), settings.retries),
+        ("env:2", Some(7))
+    );
+    assert_eq!(
+        settings.ca,
+        Path::new("file.crt"),
+        "an empty variable is none"
+    );
 
     let flags = ConnectionArgs {
         server: Some("flag:3".to_owned()),
@@ -65,7 +76,10 @@ fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
         ..args
     };
     let settings = resolve(flags, &env).unwrap();
-    assert_eq!((settings.server.as_str(), settings.retries), ("flag:3", Some(1)));
+    assert_eq!(
+        (settings.server.as_str(), settings.retries),
+        ("flag:3", Some(1))
+    );
 }
 
 #[test]
@@ -78,7 +92,10 @@ fn the_environment_can_name_the_file() {
         Path::new("x/me.key"),
         "the key is looked for beside the certificate"
     );
-    assert_eq!(settings.private_keys, ("a.key".into(), vec!["b.key".into()]));
+    assert_eq!(
+        settings.private_keys,
+        ("a.key".into(), vec!["b.key".into()])
+    );
     let env = [
         ("CIPHERMQ_CONFIG", path),
         ("CIPHERMQ_PRIVATE_KEY", "env.key"),
@@ -135,7 +152,10 @@ fn seconds_are_positive_and_finite() {
 
 #[test]
 fn texts_of_libraries_become_sentences() {
-    assert_eq!(sentence("there is no key file x"), "There is no key file x.");
+    assert_eq!(
+        sentence("there is no key file x"),
+        "There is no key file x."
+    );
     assert_eq!(sentence("run: chmod 600 a.key"), "Run: chmod 600 a.key");
     assert_eq!(
         sentence("certs/ca.key exists already"),

@@ -116,7 +116,8 @@ impl Failure {
         Self { exit, ..self }
     }
 
-    /// A failure to write to stdout; nothing if its reader has gone, which is no error: it had enough.
+    /// A failure to write to stdout; nothing if its reader has gone, which is no error: it had
+    /// enough.
     pub(crate) fn stdout(error: &io::Error) -> Option<Self> {
         (error.kind() != io::ErrorKind::BrokenPipe).then(|| {
             Self::new(
@@ -183,7 +184,10 @@ mod tests {
         assert_eq!(failure.exit().code(), 1);
         assert_eq!(Failure::usage("a", "b").exit().code(), 2);
         assert_eq!(Failure::plain("It broke.").to_string(), "It broke.");
-        assert_eq!(failure.in_one_line(), "It broke. Mend it. Then run it again.");
+        assert_eq!(
+            failure.in_one_line(),
+            "It broke. Mend it. Then run it again."
+        );
         let forged = Failure::new("refused: \x1b[2Ja\nerror: b..", "Mend it.");
         assert_eq!(
             forged.to_string(),

@@ -58,14 +58,17 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// What clap has to say: help and version on standard output, with its colours on a terminal; what is wrong with the
-/// command line on standard error.
+/// What clap has to say: help and version on standard output, with its colours on a terminal; what
+/// is wrong with the command line on standard error.
 fn answer(said: &clap::Error) -> Result<Exit, Failure> {
     if said.use_stderr() {
         stderr::lines(said.render());
         return Ok(Exit::Usage);
     }
-    #[expect(clippy::disallowed_methods, reason = "clap has written there, in parts")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "clap has written there, in parts"
+    )]
     let printed = said.print().and_then(|()| io::stdout().flush());
     match printed.map_err(|error| Failure::stdout(&error)) {
         Err(Some(failure)) => Err(failure),
@@ -73,7 +76,8 @@ fn answer(said: &clap::Error) -> Result<Exit, Failure> {
     }
 }
 
-/// What the SDK logs is for those who look for trouble: `RUST_LOG` says what is wanted, or `-vv` and more.
+/// What the SDK logs is for those who look for trouble: `RUST_LOG` says what is wanted, or `-vv`
+/// and more.
 fn log_to_stderr(verbosity: Verbosity) {
     let default = match verbosity {
         Verbosity::Quiet | Verbosity::Normal | Verbosity::Messages => "off",

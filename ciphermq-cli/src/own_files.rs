@@ -1,5 +1,6 @@
-//! Every file that a command writes is its own: not its input, a key, a certificate, or another of its outputs, however
-//! it is spelt or linked. Otherwise a slip of the hand replaces data, or puts messages into a key.
+//! Every file that a command writes is its own: not its input, a key, a certificate, or another of
+//! its outputs, however it is spelt or linked. Otherwise a slip of the hand replaces data, or puts
+//! messages into a key.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -37,7 +38,10 @@ impl OwnFiles {
         };
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
             if is_key_or_pin(&path) {
-                self.add(format!("the key, certificate or pin {}", path.display()), path);
+                self.add(
+                    format!("the key, certificate or pin {}", path.display()),
+                    path,
+                );
             }
         }
     }
@@ -48,7 +52,11 @@ impl OwnFiles {
     ///
     /// [`Failure`] of usage if it is one of those that were added or claimed before.
     pub(crate) fn claim(&mut self, option: &str, path: &Path) -> Result<(), Failure> {
-        if let Some((other, _)) = self.taken.iter().find(|(_, taken)| is_same_file(path, taken)) {
+        if let Some((other, _)) = self
+            .taken
+            .iter()
+            .find(|(_, taken)| is_same_file(path, taken))
+        {
             return Err(Failure::usage(
                 format!("The file {} of {option} is also {other}.", path.display()),
                 format!("Name a file of its own with {option}: it would be overwritten."),
@@ -58,7 +66,8 @@ impl OwnFiles {
         Ok(())
     }
 
-    /// The same for a file that lines are appended to: one that holds something else that is known is refused, too.
+    /// The same for a file that lines are appended to: one that holds something else that is known
+    /// is refused, too.
     ///
     /// # Errors
     ///
@@ -69,7 +78,9 @@ impl OwnFiles {
             None => Ok(()),
             Some(what) => Err(Failure::usage(
                 format!("The file {} of {option} holds {what}.", path.display()),
-                format!("Name another file with {option}: what it holds would be of no use afterwards."),
+                format!(
+                    "Name another file with {option}: what it holds would be of no use afterwards."
+                ),
             )),
         }
     }
@@ -91,7 +102,11 @@ fn holds(path: &Path) -> Option<&'static str> {
         return None;
     }
     let mut start = Vec::new();
-    File::open(path).ok()?.take(64).read_to_end(&mut start).ok()?;
+    File::open(path)
+        .ok()?
+        .take(64)
+        .read_to_end(&mut start)
+        .ok()?;
     BEGINNINGS
         .iter()
         .find(|(beginning, _)| start.starts_with(beginning))

@@ -1,4 +1,5 @@
-//! Signals: the first that asks the program to end lets it finish what it has begun, the second ends it at once.
+//! Signals: the first that asks the program to end lets it finish what it has begun, the second
+//! ends it at once.
 //!
 //! | signal | what it does |
 //! |---|---|
@@ -15,8 +16,8 @@ use tokio::sync::watch;
 use crate::console::stderr;
 use crate::exit::{Exit, Failure, Signal};
 
-/// A limit on the size of files is an error of the write that reaches it, not the program's end. (Rust's runtime sees to
-/// the same for SIGPIPE.)
+/// A limit on the size of files is an error of the write that reaches it, not the program's end.
+/// (Rust's runtime sees to the same for SIGPIPE.)
 pub(crate) fn outlive_file_size_limits() {
     // Should the system not let us, nothing is lost but the error's text.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
@@ -86,13 +87,15 @@ async fn next(signals: &mut Option<Stream>) -> Option<()> {
     }
 }
 
-/// Whether whoever started this program has it ignore a signal. Where the system does not tell, it has not.
+/// Whether whoever started this program has it ignore a signal. Where the system does not tell, it
+/// has not.
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     is_in_mask(&status, signal.as_raw_value())
 }
 
-/// Whether a signal is in the mask `SigIgn` of `/proc/<pid>/status`, of which the lowest bit is signal 1.
+/// Whether a signal is in the mask `SigIgn` of `/proc/<pid>/status`, of which the lowest bit is
+/// signal 1.
 fn is_in_mask(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -108,9 +111,10 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_read_from_the_mask() {
-        let status =
-            "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
-        let ignored: Vec<i32> = (0..70).filter(|&signal| is_in_mask(status, signal)).collect();
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        let ignored: Vec<i32> = (0..70)
+            .filter(|&signal| is_in_mask(status, signal))
+            .collect();
         assert_eq!(ignored, [1, 13]);
         assert!(!is_in_mask("", 1) && !is_in_mask("SigIgn:\tnone\n", 1));
     }

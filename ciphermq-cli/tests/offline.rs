@@ -1,5 +1,5 @@
-//! What the program does without a server: help, usage errors, keys and certificates, and errors that come before
-//! anything is connected.
+//! What the program does without a server: help, usage errors, keys and certificates, and errors
+//! that come before anything is connected.
 
 #![allow(
     clippy::unwrap_used,
@@ -145,7 +145,10 @@ fn usage_errors_end_with_2_and_say_both_parts() {
     assert!(error.contains("nowhere.toml"), "{error}");
     std::fs::write(place.path("client.toml"), "sever = \"x\"\n").unwrap();
     let error = place.fails("status --config client.toml", 2);
-    assert!(error.contains("sever") && error.contains("line 1"), "{error}");
+    assert!(
+        error.contains("sever") && error.contains("line 1"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -220,12 +223,18 @@ fn certs_makes_what_the_defaults_look_for_and_adds_clients_later() {
 fn a_server_that_is_not_there_is_named() {
     let place = Place::new();
     assert_eq!(
-        place.run("certs --client sender_1 --client receiver_1").code,
+        place
+            .run("certs --client sender_1 --client receiver_1")
+            .code,
         Some(0)
     );
     assert_eq!(place.run("keygen").code, Some(0));
-    // Bound and not listening would need more than the standard library: a port that was free a moment ago.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and not listening would need more than the standard library: a port that was free a
+    // moment ago.
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     for line in [
         "status",
         "send --to receiver_1 --message x",
@@ -275,7 +284,10 @@ fn outputs_that_cannot_be_used_are_refused_and_left_alone() {
     assert_eq!(place.run("keygen").code, Some(0));
     std::fs::write(place.path("diary"), "dear diary").unwrap();
     let error = place.fails("receive --output diary", 1);
-    assert!(error.contains("diary") && error.contains("--output"), "{error}");
+    assert!(
+        error.contains("diary") && error.contains("--output"),
+        "{error}"
+    );
     assert_eq!(std::fs::read(place.path("diary")).unwrap(), b"dear diary");
     place.fails("receive --output certs", 1);
     place.fails("receive --output diary/below", 1);
@@ -342,7 +354,10 @@ fn a_demo_needs_messages_and_an_empty_folder() {
         (&["--file", "nowhere"][..], "nowhere"),
         (&["--file", "empty"], "holds no messages"),
         (&["--file", "one", "--out", "bin"], "is not empty"),
-        (&["--file", "one", "--out", "new"], "ended before it was ready"),
+        (
+            &["--file", "one", "--out", "new"],
+            "ended before it was ready",
+        ),
     ] {
         let ran = demo(arguments);
         assert_eq!(ran.code, Some(1), "{arguments:?}: {}", ran.stderr);

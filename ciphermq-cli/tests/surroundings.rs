@@ -1,5 +1,5 @@
-//! The program in surroundings that are not kind to it: outputs that are full, closed or gone, limits, names with
-//! escape sequences, shells that complete its commands.
+//! The program in surroundings that are not kind to it: outputs that are full, closed or gone,
+//! limits, names with escape sequences, shells that complete its commands.
 
 #![allow(
     clippy::unwrap_used,
@@ -140,7 +140,11 @@ fn addresses_names_and_durations_are_checked_before_anything_is_made() {
         .success()
     );
     let fails = |line: &str, says: &str| {
-        for command in ["receive --output out.jsonl", "send --to r --message x", "status"] {
+        for command in [
+            "receive --output out.jsonl",
+            "send --to r --message x",
+            "status",
+        ] {
             let ran = bash(&folder, &format!("\"$cli\" {command} --pins pins {line}"));
             let said = text(&ran.stderr);
             assert_eq!(ran.status.code(), Some(2), "{command} {line}: {said}");
@@ -219,7 +223,10 @@ fn bash_completes_subcommands_and_their_flags() {
     let folder = tempfile::tempdir().unwrap();
     let completed = |words: &[&str]| completed(&folder, words);
     assert_eq!(completed(&["ciphermq-cli", "sen"]), ["send"]);
-    assert_eq!(completed(&["ciphermq-cli", "send", "--checkp"]), ["--checkpoint"]);
+    assert_eq!(
+        completed(&["ciphermq-cli", "send", "--checkp"]),
+        ["--checkpoint"]
+    );
     assert_eq!(
         completed(&["/usr/bin/ciphermq-cli", "-v", "receive", "--idle"]),
         ["--idle-exit"]

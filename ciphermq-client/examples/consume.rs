@@ -4,8 +4,8 @@
 //! cargo run --example consume -- receiver_1
 //! ```
 //!
-//! Takes the certificates and the private key from `certs/`, as `ciphermq-cli certs` and `ciphermq-cli keygen`
-//! make them; `CIPHERMQ_SERVER` and `CIPHERMQ_CERTS` say otherwise.
+//! Takes the certificates and the private key from `certs/`, as `ciphermq-cli certs` and
+//! `ciphermq-cli keygen` make them; `CIPHERMQ_SERVER` and `CIPHERMQ_CERTS` say otherwise.
 
 #![expect(
     clippy::print_stdout,
@@ -41,7 +41,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     let mut consumer = client
         .consumer(&default_queue(&receiver)?)
-        .keyring(Keyring::new(read_private(&certs.join("receiver_private.key"))?))
+        .keyring(Keyring::new(read_private(
+            &certs.join("receiver_private.key"),
+        )?))
         .register_key(true)
         .bind(
             ExchangeName::new(DEFAULT_EXCHANGE)?,
@@ -75,6 +77,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let acks = consumer.close().await;
     client.close().await;
-    println!("{} acked, {} not confirmed", acks.confirmed, acks.unconfirmed);
+    println!(
+        "{} acked, {} not confirmed",
+        acks.confirmed, acks.unconfirmed
+    );
     Ok(())
 }

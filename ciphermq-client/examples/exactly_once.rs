@@ -4,9 +4,9 @@
 //! cargo run --example exactly_once -- receiver_1 data/processed
 //! ```
 //!
-//! The record knows what was acked. What an application did and could not record before it was killed, it does again:
-//! here, a line that is printed. Where that must not be, as in a file of lines, let the record stand beside the output:
-//! see `ciphermq_client::dedup::Checkpointed`.
+//! The record knows what was acked. What an application did and could not record before it was
+//! killed, it does again: here, a line that is printed. Where that must not be, as in a file of
+//! lines, let the record stand beside the output: see `ciphermq_client::dedup::Checkpointed`.
 
 #![expect(
     clippy::print_stdout,
@@ -30,7 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let mut arguments = std::env::args().skip(1);
     let (Some(receiver), Some(record)) = (arguments.next(), arguments.next()) else {
-        return Err("name the receiver and the record: exactly_once receiver_1 data/processed".into());
+        return Err(
+            "name the receiver and the record: exactly_once receiver_1 data/processed".into(),
+        );
     };
     let receiver = ClientId::new(&receiver)?;
     let certs = PathBuf::from(setting("CIPHERMQ_CERTS", "certs"));
@@ -45,7 +47,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     let mut consumer = client
         .consumer(&default_queue(&receiver)?)
-        .keyring(Keyring::new(read_private(&certs.join("receiver_private.key"))?))
+        .keyring(Keyring::new(read_private(
+            &certs.join("receiver_private.key"),
+        )?))
         .register_key(true)
         .bind(
             ExchangeName::new(DEFAULT_EXCHANGE)?,

@@ -4,8 +4,8 @@
 //! printf 'one\ntwo\n' | cargo run --example publish -- receiver_1
 //! ```
 //!
-//! Takes the certificates from `certs/`, as `ciphermq-cli certs` makes them, for the client `sender_1`;
-//! `CIPHERMQ_SERVER`, `CIPHERMQ_CERTS` and `CIPHERMQ_CLIENT` say otherwise.
+//! Takes the certificates from `certs/`, as `ciphermq-cli certs` makes them, for the client
+//! `sender_1`; `CIPHERMQ_SERVER`, `CIPHERMQ_CERTS` and `CIPHERMQ_CLIENT` say otherwise.
 
 #![expect(clippy::print_stdout, reason = "an example talks to people")]
 

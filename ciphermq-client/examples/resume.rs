@@ -4,8 +4,9 @@
 //! cargo run --example resume -- receiver_1 readings.txt
 //! ```
 //!
-//! The checkpoint stands beside the file, as `readings.txt.stream`. Lines that are appended to the file are published by
-//! the next run, as a stream of their own. A file that was changed otherwise is refused.
+//! The checkpoint stands beside the file, as `readings.txt.stream`. Lines that are appended to the
+//! file are published by the next run, as a stream of their own. A file that was changed otherwise
+//! is refused.
 
 #![expect(clippy::print_stdout, reason = "an example talks to people")]
 
@@ -42,14 +43,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok::<_, Box<dyn Error>>(StreamState::begin(&client, &receiver, fingerprint(text))?)
     })?;
     loop {
-        // A stream carries what it began with, no more: the same position must always be the same message.
+        // A stream carries what it began with, no more: the same position must always be the same
+        // message.
         let Some(described) = described(text, &stream.state().input) else {
             return Err(format!("{file} was changed after a part of it was sent").into());
         };
         if !stream.state().complete {
             let unacknowledged = publish(&client, &mut stream, described).await?;
             if unacknowledged > 0 {
-                return Err(format!("{unacknowledged} lines are not acknowledged: run this again").into());
+                return Err(
+                    format!("{unacknowledged} lines are not acknowledged: run this again").into(),
+                );
             }
         }
         if described.len() == text.len() {
@@ -62,12 +66,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     client.close().await;
     let state = stream.state();
-    println!("{} lines are acknowledged", state.earlier + state.acknowledged);
+    println!(
+        "{} lines are acknowledged",
+        state.earlier + state.acknowledged
+    );
     Ok(())
 }
 
-/// Publishes what of `text` is not known to be acknowledged; tells how many lines the server has not acknowledged.
-async fn publish(client: &Client, stream: &mut ResumableStream, text: &str) -> Result<u64, Box<dyn Error>> {
+/// Publishes what of `text` is not known to be acknowledged; tells how many lines the server has
+/// not acknowledged.
+async fn publish(
+    client: &Client,
+    stream: &mut ResumableStream,
+    text: &str,
+) -> Result<u64, Box<dyn Error>> {
     let publisher = client
         .publisher(&stream.state().receiver)
         .resume(stream)
@@ -77,7 +89,9 @@ async fn publish(client: &Client, stream: &mut ResumableStream, text: &str) -> R
     let mut place = usize::try_from(stream.state().place)?;
     for line in text.get(place..).unwrap_or_default().split_inclusive('\n') {
         let position = publisher.position().await;
-        publisher.submit(line.strip_suffix('\n').unwrap_or(line)).await?;
+        publisher
+            .submit(line.strip_suffix('\n').unwrap_or(line))
+            .await?;
         place += line.len();
         stream.sent(position, u64::try_from(place)?);
         if stream.is_due() {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-/// Pauses between tries: the n-th is drawn evenly between `min` and the lesser of `max` and `min × 2ⁿ`.
+/// Pauses between tries: the n-th is drawn evenly between `min` and the lesser of `max` and
+/// `min × 2ⁿ`.
 ///
-/// Drawing them ("full jitter") keeps a thousand clients that lost the same server from coming back in step.
+/// Drawing them ("full jitter") keeps a thousand clients that lost the same server from coming back
+/// in step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     min: Duration,
@@ -56,7 +58,8 @@ impl Backoff {
         self.min.saturating_mul(factor).min(self.max)
     }
 
-    /// The pause before try `attempt`, the first one being 0. `draw` is evenly distributed in `0.0..1.0`.
+    /// The pause before try `attempt`, the first one being 0. `draw` is evenly distributed in
+    /// `0.0..1.0`.
     #[must_use]
     pub fn pause(&self, attempt: u32, draw: f64) -> Duration {
         let spread = self.bound(attempt).saturating_sub(self.min);
@@ -96,7 +99,9 @@ mod tests {
     #[test]
     fn bounds_double_up_to_the_longest() {
         let backoff = Backoff::default();
-        let bounds: Vec<_> = (0..8).map(|attempt| backoff.bound(attempt).as_millis()).collect();
+        let bounds: Vec<_> = (0..8)
+            .map(|attempt| backoff.bound(attempt).as_millis())
+            .collect();
         assert_eq!(bounds, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
     }
 

@@ -68,7 +68,8 @@ impl ClientBuilder {
         }
     }
 
-    /// The certificate authority that must have issued the server's certificate: a PEM file. Required.
+    /// The certificate authority that must have issued the server's certificate: a PEM file.
+    /// Required.
     #[must_use]
     pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
         Self {
@@ -134,10 +135,10 @@ impl ClientBuilder {
         }
     }
 
-    /// After how much of its own silence the client sends a ping. A connection on which nothing at all has
-    /// come for this long and one [`retry_timeout`](Self::retry_timeout) more is given up. The server takes
-    /// back what it has delivered after its `redelivery_timeout` of silence (30 s by default): stay well
-    /// below it.
+    /// After how much of its own silence the client sends a ping. A connection on which nothing at
+    /// all has come for this long and one [`retry_timeout`](Self::retry_timeout) more is given up.
+    /// The server takes back what it has delivered after its `redelivery_timeout` of silence (30 s
+    /// by default): stay well below it.
     #[must_use]
     pub fn ping_interval(self, interval: Duration) -> Self {
         Self {
@@ -146,14 +147,16 @@ impl ClientBuilder {
         }
     }
 
-    /// How long a connection may be silent while an ack on it has no answer. The server never drops an ack that
-    /// it has read, but lets it wait for its database, however long that is away; and as replies come in order,
-    /// nothing else can come meanwhile, no answer to a ping either. A connection that stalls like this is up: a
-    /// peer or a network that is really gone is noticed by TCP (keepalive and user time-out, about 30 s). This
-    /// limit is for what TCP cannot see, such as a proxy whose other half is dead.
+    /// How long a connection may be silent while an ack on it has no answer. The server never drops
+    /// an ack that it has read, but lets it wait for its database, however long that is away; and
+    /// as replies come in order, nothing else can come meanwhile, no answer to a ping either. A
+    /// connection that stalls like this is up: a peer or a network that is really gone is noticed
+    /// by TCP (keepalive and user time-out, about 30 s). This limit is for what TCP cannot see,
+    /// such as a proxy whose other half is dead.
     ///
-    /// While a publish or a request has no answer, a connection may be silent for the server's `storage_wait` and
-    /// one [`retry_timeout`](Self::retry_timeout), if that is longer than the limit without.
+    /// While a publish or a request has no answer, a connection may be silent for the server's
+    /// `storage_wait` and one [`retry_timeout`](Self::retry_timeout), if that is longer than the
+    /// limit without.
     #[must_use]
     pub fn stall_timeout(self, timeout: Duration) -> Self {
         Self {
@@ -195,12 +198,15 @@ impl ClientBuilder {
     /// How long a receiver's public key is believed before the server is asked again.
     #[must_use]
     pub fn key_ttl(self, ttl: Duration) -> Self {
-        Self { key_ttl: ttl, ..self }
+        Self {
+            key_ttl: ttl,
+            ..self
+        }
     }
 
-    /// Where it is remembered which keys of receivers were believed, a small file each: an older signed key, or an
-    /// unsigned one after a signed one, is then refused after a restart, too. Default: remembered in memory, as
-    /// long as the client lives. The folder must exist.
+    /// Where it is remembered which keys of receivers were believed, a small file each: an older
+    /// signed key, or an unsigned one after a signed one, is then refused after a restart, too.
+    /// Default: remembered in memory, as long as the client lives. The folder must exist.
     #[must_use]
     pub fn pins_in(self, folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -209,10 +215,11 @@ impl ClientBuilder {
         }
     }
 
-    /// Where it is remembered what this client has announced of its own keys, `<client>_announced.json`, for its owner
-    /// alone: each new signed key is then above all that it ever signed, whatever the server's database and the clock
-    /// say. Beside its private keys is a good place. Default: remembered in memory, as long as the client lives. The
-    /// folder must exist.
+    /// Where it is remembered what this client has announced of its own keys,
+    /// `<client>_announced.json`, for its owner alone: each new signed key is then above all that
+    /// it ever signed, whatever the server's database and the clock say. Beside its private keys is
+    /// a good place. Default: remembered in memory, as long as the client lives. The folder must
+    /// exist.
     #[must_use]
     pub fn announcements_in(self, folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -221,8 +228,8 @@ impl ClientBuilder {
         }
     }
 
-    /// The longest line that is taken from the server, in bytes: a bound on the memory that a server can
-    /// make this client spend on one message.
+    /// The longest line that is taken from the server, in bytes: a bound on the memory that a
+    /// server can make this client spend on one message.
     #[must_use]
     pub fn max_reply_bytes(self, bytes: usize) -> Self {
         Self {
@@ -231,8 +238,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Checks what can be checked without looking at a file or at the network: the address, the server's name, durations.
-    /// [`connect`](Self::connect) does the same first of all.
+    /// Checks what can be checked without looking at a file or at the network: the address, the
+    /// server's name, durations. [`connect`](Self::connect) does the same first of all.
     ///
     /// # Errors
     ///
@@ -242,7 +249,10 @@ impl ClientBuilder {
     }
 
     fn check(&self) -> Result<Destination, ConnectError> {
-        if self.ping_interval.is_zero() || self.retry.timeout.is_zero() || self.connect_timeout.is_zero() {
+        if self.ping_interval.is_zero()
+            || self.retry.timeout.is_zero()
+            || self.connect_timeout.is_zero()
+        {
             return Err(ConnectError::new(
                 ConnectErrorKind::BadSetting,
                 "A time-out or interval of zero was set.",
@@ -252,18 +262,21 @@ impl ClientBuilder {
         Destination::parse(&self.address, self.server_name.as_deref(), DEFAULT_PORT)
     }
 
-    /// Whether the server would let this client in, as far as the client's files tell: reads them, and asks nobody.
-    /// [`ClientBuilder::connect`] need not be asked so first.
+    /// Whether the server would let this client in, as far as the client's files tell: reads them,
+    /// and asks nobody. [`ClientBuilder::connect`] need not be asked so first.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], with what to do: files that cannot be read or do not fit, a certificate that has expired or was
-    /// not issued by this authority.
+    /// [`ConnectError`], with what to do: files that cannot be read or do not fit, a certificate
+    /// that has expired or was not issued by this authority.
     pub fn check_identity(&self) -> Result<(), ConnectError> {
         let ca = self.ca.as_ref().ok_or_else(no_authority)?;
         let (certificate, key) = self.identity.as_ref().ok_or_else(no_certificate)?;
         let credentials = tls::credentials(ca, certificate, key)?;
-        match credentials.authority.flaw(&credentials.chain, Timestamp::now()) {
+        match credentials
+            .authority
+            .flaw(&credentials.chain, Timestamp::now())
+        {
             None => Ok(()),
             Some(flaw) => Err(ConnectError::new(
                 ConnectErrorKind::CertificateRefused,
@@ -273,7 +286,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Connects. Trouble with the first connection is reported at once; later losses mend themselves.
+    /// Connects. Trouble with the first connection is reported at once; later losses mend
+    /// themselves.
     ///
     /// # Errors
     ///
@@ -284,15 +298,23 @@ impl ClientBuilder {
         let ca = self.ca.ok_or_else(no_authority)?;
         let (certificate, key) = self.identity.ok_or_else(no_certificate)?;
         // Certificates are few and small, but a file may stand on a disk that is far away.
-        let credentials = tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
-            .await
-            .map_err(|error| ConnectError::new(ConnectErrorKind::Closed, error.to_string()))??;
+        let credentials =
+            tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
+                .await
+                .map_err(|error| {
+                    ConnectError::new(ConnectErrorKind::Closed, error.to_string())
+                })??;
         let own = OwnCertificate {
             chain: credentials.chain,
             authority: credentials.authority.clone(),
             client_id: credentials.client_id,
         };
-        let connector = Connector::new(destination, Arc::new(credentials.tls), own, self.connect_timeout);
+        let connector = Connector::new(
+            destination,
+            Arc::new(credentials.tls),
+            own,
+            self.connect_timeout,
+        );
         let settings = Settings {
             retry: self.retry,
             ping_interval: self.ping_interval,

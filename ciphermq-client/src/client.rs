@@ -8,7 +8,9 @@ use ciphermq_crypto::{Authority, Identity, Keyring, PublicKey, SignedKeyError, V
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
 use ciphermq_protocol::waiting::{WaitingKey, WaitingPage, WaitingRequest, WaitingTally};
-use ciphermq_protocol::{ClientId, Command, Delivery, ExchangeName, MessageId, QueueName, Reply, RoutingKey};
+use ciphermq_protocol::{
+    ClientId, Command, Delivery, ExchangeName, MessageId, QueueName, Reply, RoutingKey,
+};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -18,17 +20,19 @@ use crate::consumer::ConsumerBuilder;
 use crate::driver::{self, Handle, Settings, Setup};
 use crate::error::{AckError, ConnectError, RequestError, RequestErrorKind};
 use crate::event::Events;
-use crate::keys::{self, AnnounceError, Announcements, Announcer, KeyDirectory, PinsError, Registration};
+use crate::keys::{
+    self, AnnounceError, Announcements, Announcer, KeyDirectory, PinsError, Registration,
+};
 use crate::publisher::PublisherBuilder;
 
 /// A connection to the server. Cheap to clone; clones share the connection.
 ///
-/// Requests are answered on the same connection as publishes and may be made by any number of tasks at once:
-/// they are pipelined. What has no answer when the connection is lost is sent again on the next one; all
-/// requests may be repeated without harm.
+/// Requests are answered on the same connection as publishes and may be made by any number of tasks
+/// at once: they are pipelined. What has no answer when the connection is lost is sent again on the
+/// next one; all requests may be repeated without harm.
 ///
-/// Unless [`Client::close`] is called, the connection ends when the last clone and the last publisher on it
-/// are gone and what they handed over is settled.
+/// Unless [`Client::close`] is called, the connection ends when the last clone and the last
+/// publisher on it are gone and what they handed over is settled.
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -105,7 +109,8 @@ impl Client {
         keys: KeyDirectory,
         announcements: Announcements,
     ) -> Result<Self, ConnectError> {
-        let handle = driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
+        let handle =
+            driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
         let id = connector.client_id().clone();
         let authority = keys.authority().clone();
         let announcer = Announcer::new(
@@ -131,7 +136,8 @@ impl Client {
         &self.inner
     }
 
-    /// Who this client is: the Common Name of its certificate. A server that sees somebody else is not connected to.
+    /// Who this client is: the Common Name of its certificate. A server that sees somebody else is
+    /// not connected to.
     #[must_use]
     pub fn id(&self) -> &ClientId {
         &self.inner.id
@@ -161,8 +167,8 @@ impl Client {
         self.inner.handle.events()
     }
 
-    /// Why this client signs nothing, neither its keys nor what it sends: its certificate's key is of another kind (RSA),
-    /// or it may not be used for signatures. `None` if it signs.
+    /// Why this client signs nothing, neither its keys nor what it sends: its certificate's key is
+    /// of another kind (RSA), or it may not be used for signatures. `None` if it signs.
     #[must_use]
     pub fn cannot_sign(&self) -> Option<&IdentityError> {
         self.inner.identity.as_ref().err()
@@ -174,8 +180,8 @@ impl Client {
         PublisherBuilder::new(self.clone(), receiver.clone())
     }
 
-    /// Begins to describe a consumer of `queue`. It will run on a connection of its own, made with the same
-    /// settings.
+    /// Begins to describe a consumer of `queue`. It will run on a connection of its own, made with
+    /// the same settings.
     #[must_use]
     pub fn consumer(&self, queue: &QueueName) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), queue.clone())
@@ -188,8 +194,10 @@ impl Client {
     /// [`RequestError`] if none came.
     pub async fn ping(&self) -> Result<Duration, RequestError> {
         let start = Instant::now();
-        self.expect(Command::Ping, |reply| matches!(reply, Reply::Pong).then_some(()))
-            .await?;
+        self.expect(Command::Ping, |reply| {
+            matches!(reply, Reply::Pong).then_some(())
+        })
+        .await?;
         Ok(start.elapsed())
     }
 
@@ -199,7 +207,9 @@ impl Client {
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn declare_queue(&self, queue: &QueueName) -> Result<(), RequestError> {
-        let command = Command::DeclareQueue { queue: queue.clone() };
+        let command = Command::DeclareQueue {
+            queue: queue.clone(),
+        };
         self.expect(command, |reply| {
             matches!(reply, Reply::QueueDeclared).then_some(())
         })
@@ -221,7 +231,8 @@ impl Client {
         .await
     }
 
-    /// Lets messages of `exchange` with `routing_key` go to `queue`, too. Binding again changes nothing.
+    /// Lets messages of `exchange` with `routing_key` go to `queue`, too. Binding again changes
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -238,8 +249,10 @@ impl Client {
             exchange,
             routing_key,
         };
-        self.expect(command, |reply| matches!(reply, Reply::QueueBound).then_some(()))
-            .await
+        self.expect(command, |reply| {
+            matches!(reply, Reply::QueueBound).then_some(())
+        })
+        .await
     }
 
     /// Stores this client's public key on the server, in place of an earlier one.
@@ -258,8 +271,8 @@ impl Client {
         .await
     }
 
-    /// Asks for the bare public key of `client`, **which nobody has signed**; `None` if it has registered none.
-    /// Publishers use the signed one.
+    /// Asks for the bare public key of `client`, **which nobody has signed**; `None` if it has
+    /// registered none. Publishers use the signed one.
     ///
     /// # Errors
     ///
@@ -288,9 +301,10 @@ impl Client {
             })
     }
 
-    /// Signs the keyring's public keys with this client's certificate and registers them, so that others can send to
-    /// it. A client whose certificate cannot sign (an RSA key) registers the bare X25519 key, which senders refuse unless
-    /// they were told otherwise ([`Client::cannot_sign`] says why). The signed key that was registered, if it was.
+    /// Signs the keyring's public keys with this client's certificate and registers them, so that
+    /// others can send to it. A client whose certificate cannot sign (an RSA key) registers the
+    /// bare X25519 key, which senders refuse unless they were told otherwise
+    /// ([`Client::cannot_sign`] says why). The signed key that was registered, if it was.
     ///
     /// # Errors
     ///
@@ -299,16 +313,20 @@ impl Client {
         Ok(self.announce(keyring, None).await?.signed_key)
     }
 
-    /// Signs the keyring's public keys and registers them, as [`Client::register_keys`] does, and tells more.
+    /// Signs the keyring's public keys and registers them, as [`Client::register_keys`] does, and
+    /// tells more.
     ///
-    /// They are signed anew every time, with an epoch above all that this client ever signed: as the server says, as it
-    /// is remembered here ([`announcements_in`](crate::ClientBuilder::announcements_in)), and above `above`, if somebody
-    /// knows better than both. It is done when the server hands them out, and a sender would take them.
+    /// They are signed anew every time, with an epoch above all that this client ever signed: as
+    /// the server says, as it is remembered here
+    /// ([`announcements_in`](crate::ClientBuilder::announcements_in)), and above `above`, if
+    /// somebody knows better than both. It is done when the server hands them out, and a sender
+    /// would take them.
     ///
     /// # Errors
     ///
-    /// [`AnnounceError`] if the server did not answer, or has keys that this client did not sign; if the certificate cannot
-    /// sign, is not valid by this machine's clock, or not of this client's authority.
+    /// [`AnnounceError`] if the server did not answer, or has keys that this client did not sign;
+    /// if the certificate cannot sign, is not valid by this machine's clock, or not of this
+    /// client's authority.
     pub async fn announce(
         &self,
         keyring: &Keyring,
@@ -320,28 +338,39 @@ impl Client {
             .await
     }
 
-    /// Asks for the signed keys of `client` and verifies them against this client's certificate authority, as a
-    /// publisher does; `None` if it has registered none. Nothing is pinned.
+    /// Asks for the signed keys of `client` and verifies them against this client's certificate
+    /// authority, as a publisher does; `None` if it has registered none. Nothing is pinned.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server did not answer. Inside, [`SignedKeyError`]: what is wrong with them.
+    /// [`RequestError`] if the server did not answer. Inside, [`SignedKeyError`]: what is wrong
+    /// with them.
     pub async fn verified_keys(
         &self,
         client: &ClientId,
     ) -> Result<Option<Result<VerifiedKeys, SignedKeyError>>, RequestError> {
         let text = self.signed_key(client).await?;
         Ok(text.map(|text| {
-            ciphermq_crypto::signed_key::verify(&text, client, self.inner.keys.authority(), Timestamp::now())
+            ciphermq_crypto::signed_key::verify(
+                &text,
+                client,
+                self.inner.keys.authority(),
+                Timestamp::now(),
+            )
         }))
     }
 
-    /// Whether keys that were verified may follow those that were believed of `client` before; nothing is pinned.
+    /// Whether keys that were verified may follow those that were believed of `client` before;
+    /// nothing is pinned.
     ///
     /// # Errors
     ///
     /// What is wrong, as a publisher would say it.
-    pub async fn check_pin(&self, client: &ClientId, keys: Option<&VerifiedKeys>) -> Result<(), PinsError> {
+    pub async fn check_pin(
+        &self,
+        client: &ClientId,
+        keys: Option<&VerifiedKeys>,
+    ) -> Result<(), PinsError> {
         match keys {
             Some(keys) => self.inner.keys.check_pin(client, &keys.pin()).await,
             None => Ok(()),
@@ -363,7 +392,8 @@ impl Client {
         keys::register_signed(&self.inner.handle, signed_key).await
     }
 
-    /// Asks for the signed keys of `client`, as they are, **not verified**; `None` if it has registered none.
+    /// Asks for the signed keys of `client`, as they are, **not verified**; `None` if it has
+    /// registered none.
     ///
     /// # Errors
     ///
@@ -372,9 +402,9 @@ impl Client {
         keys::signed_key_of(&self.inner.handle, client).await
     }
 
-    /// Asks for a certificate chain that `client` has connected with, **not verified**: base64 of DER each, its
-    /// own certificate first. The last one, or the one with this SHA-256 fingerprint (64 hexadecimal
-    /// digits). `None` if the server has none.
+    /// Asks for a certificate chain that `client` has connected with, **not verified**: base64 of
+    /// DER each, its own certificate first. The last one, or the one with this SHA-256 fingerprint
+    /// (64 hexadecimal digits). `None` if the server has none.
     ///
     /// # Errors
     ///
@@ -399,52 +429,62 @@ impl Client {
         .await
     }
 
-    /// Takes one message of `queue` that is for this client, sealed as it is; `None` if there is none. It is
-    /// leased to this connection: ack it, or it will be delivered again.
+    /// Takes one message of `queue` that is for this client, sealed as it is; `None` if there is
+    /// none. It is leased to this connection: ack it, or it will be delivered again.
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn fetch(&self, queue: &QueueName) -> Result<Option<Delivery>, RequestError> {
-        self.expect(Command::Fetch { queue: queue.clone() }, |reply| match reply {
-            Reply::Message(delivery) => Some(Some(delivery)),
-            Reply::NoMessages => Some(None),
-            _ => None,
-        })
+        self.expect(
+            Command::Fetch {
+                queue: queue.clone(),
+            },
+            |reply| match reply {
+                Reply::Message(delivery) => Some(Some(delivery)),
+                Reply::NoMessages => Some(None),
+                _ => None,
+            },
+        )
         .await
     }
 
-    /// Acks messages that are for this client, many in one line, and tells what became of each, in order.
+    /// Acks messages that are for this client, many in one line, and tells what became of each, in
+    /// order.
     pub async fn ack(&self, message_ids: &[MessageId]) -> Vec<(MessageId, Result<(), AckError>)> {
         self.inner.handle.ack(message_ids).await
     }
 
-    /// Tells the server that this client cannot use a message: it leaves the queues and is set aside, with the
-    /// reason. Line endings in the reason become spaces.
+    /// Tells the server that this client cannot use a message: it leaves the queues and is set
+    /// aside, with the reason. Line endings in the reason become spaces.
     ///
     /// # Errors
     ///
-    /// [`RequestError`]: `NotFound` for a message that was never accepted, `NotAuthorized` for another
-    /// client's.
+    /// [`RequestError`]: `NotFound` for a message that was never accepted, `NotAuthorized` for
+    /// another client's.
     pub async fn reject(&self, message_id: &MessageId, reason: &str) -> Result<(), RequestError> {
         self.inner.handle.reject(message_id, reason).await
     }
 
-    /// Messages that their receivers could not use: those that this client has sent, and those that were for
-    /// it, in the order of their rejection. `after` is where an earlier page ended
+    /// Messages that their receivers could not use: those that this client has sent, and those that
+    /// were for it, in the order of their rejection. `after` is where an earlier page ended
     /// ([`RejectedMessage::cursor`](crate::RejectedMessage::cursor)).
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the server did not answer, or is too old to list them.
-    pub async fn rejected(&self, after: Option<RejectedCursor>) -> Result<RejectedPage, RequestError> {
+    pub async fn rejected(
+        &self,
+        after: Option<RejectedCursor>,
+    ) -> Result<RejectedPage, RequestError> {
         let unreadable = |error: serde_json::Error| {
             RequestError::new(
                 RequestErrorKind::Refused,
                 format!("The list of rejected messages cannot be read: {error}."),
             )
         };
-        let json = serde_json::to_string(&RejectedRequest { after, limit: None }).map_err(unreadable)?;
+        let json =
+            serde_json::to_string(&RejectedRequest { after, limit: None }).map_err(unreadable)?;
         let read = |reply| {
             if let Reply::RejectedMessages(json) = reply {
                 Some(json)
@@ -456,8 +496,8 @@ impl Client {
         serde_json::from_str(&page).map_err(unreadable)
     }
 
-    /// For which keys of this client messages wait, and how many for each: a private key may be destroyed when none
-    /// wait for it any more, and senders have the new one.
+    /// For which keys of this client messages wait, and how many for each: a private key may be
+    /// destroyed when none wait for it any more, and senders have the new one.
     ///
     /// # Errors
     ///
@@ -472,7 +512,8 @@ impl Client {
         let mut tally = WaitingTally::default();
         let mut after = None;
         loop {
-            let json = serde_json::to_string(&WaitingRequest { after, limit: None }).map_err(unreadable)?;
+            let json = serde_json::to_string(&WaitingRequest { after, limit: None })
+                .map_err(unreadable)?;
             let page = self
                 .expect(Command::ListWaitingKeys { json }, |reply| match reply {
                     Reply::WaitingKeys(json) => Some(json),
@@ -491,7 +532,8 @@ impl Client {
         }
     }
 
-    /// Asks the server to deliver a message of this sender's again, although it is out for delivery.
+    /// Asks the server to deliver a message of this sender's again, although it is out for
+    /// delivery.
     ///
     /// # Errors
     ///
@@ -511,8 +553,8 @@ impl Client {
         .await
     }
 
-    /// Settles what was handed over (each message has its tries for that), then ends the connection.
-    /// Consumers have connections of their own and stay.
+    /// Settles what was handed over (each message has its tries for that), then ends the
+    /// connection. Consumers have connections of their own and stay.
     pub async fn close(&self) {
         self.inner.handle.close().await;
     }

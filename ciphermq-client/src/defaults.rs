@@ -1,5 +1,5 @@
-//! Names that fit together by themselves, so that a sender and a receiver need to agree on nothing but the
-//! receiver's client id.
+//! Names that fit together by themselves, so that a sender and a receiver need to agree on nothing
+//! but the receiver's client id.
 
 use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, QueueName, RoutingKey};

@@ -33,13 +33,14 @@ pub enum Event {
         /// Why.
         reason: ConnectError,
     },
-    /// The server had no keys of this client, or older ones, or they were about to run out: they were registered again.
+    /// The server had no keys of this client, or older ones, or they were about to run out: they
+    /// were registered again.
     KeysAnnounced {
         /// What the server hands out now.
         registration: Registration,
     },
-    /// This client's keys are not registered as they should be, so that others cannot send to it, or send for older
-    /// keys. It is tried again.
+    /// This client's keys are not registered as they should be, so that others cannot send to it,
+    /// or send for older keys. It is tried again.
     KeysNotAnnounced {
         /// Why.
         reason: AnnounceError,
@@ -48,8 +49,8 @@ pub enum Event {
     Closed,
 }
 
-/// The events of one connection, from the moment of subscribing. A listener that is far behind misses the
-/// oldest ones; nothing waits for it.
+/// The events of one connection, from the moment of subscribing. A listener that is far behind
+/// misses the oldest ones; nothing waits for it.
 #[derive(Debug)]
 pub struct Events(pub(crate) broadcast::Receiver<Event>);
 

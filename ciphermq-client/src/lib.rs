@@ -15,10 +15,11 @@
 //! ```
 //!
 //! - A [`Client`] is one connection, shared by cheap clones. It reconnects by itself.
-//! - A [`Publisher`] seals payloads for one receiver, puts them into batches and keeps them until the server
-//!   has acknowledged them; after a lost connection they are sent again, in order, with the same ids.
-//! - A [`Consumer`] runs on a connection of its own, opens what is delivered, leaves out what was processed
-//!   before, and acks what the application has processed.
+//! - A [`Publisher`] seals payloads for one receiver, puts them into batches and keeps them until
+//!   the server has acknowledged them; after a lost connection they are sent again, in order, with
+//!   the same ids.
+//! - A [`Consumer`] runs on a connection of its own, opens what is delivered, leaves out what was
+//!   processed before, and acks what the application has processed.
 //!
 //! ```no_run
 //! use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey};
@@ -94,9 +95,10 @@ pub use publisher::{BatchLimits, Outcome, Payload, Publisher, PublisherBuilder, 
 
 pub use ciphermq_crypto::stream::start as start_stream;
 pub use ciphermq_crypto::{
-    Announcement, Authority, Certificate, Fingerprint, Form, Identity, KeyError, KeyFileError, KeyId,
-    Keyring, OlderForm, OpenError, OpenPolicy, Opened, Opener, Pin, PrivateKey, PublicKey, RandomError,
-    RecipientKey, SenderError, SignedKeyError, Suite, VerifiedKeys, XWingPrivateKey, XWingPublicKey,
+    Announcement, Authority, Certificate, Fingerprint, Form, Identity, KeyError, KeyFileError,
+    KeyId, Keyring, OlderForm, OpenError, OpenPolicy, Opened, Opener, Pin, PrivateKey, PublicKey,
+    RandomError, RecipientKey, SenderError, SignedKeyError, Suite, VerifiedKeys, XWingPrivateKey,
+    XWingPublicKey,
 };
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
 pub use ciphermq_protocol::name::NameError;
@@ -104,8 +106,8 @@ pub use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage, RejectedP
 pub use ciphermq_protocol::text;
 pub use ciphermq_protocol::waiting::WaitingKey;
 pub use ciphermq_protocol::{
-    ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode, ExchangeName, MessageId, QueueName,
-    RoutingKey, StreamId,
+    ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode, ExchangeName, MessageId,
+    QueueName, RoutingKey, StreamId,
 };
 pub use jiff::Timestamp;
 

@@ -1,4 +1,5 @@
-//! What goes wrong when connecting, over real sockets and real TLS: each with its kind and with advice.
+//! What goes wrong when connecting, over real sockets and real TLS: each with its kind and with
+//! advice.
 
 #![allow(
     clippy::unwrap_used,
@@ -99,16 +100,25 @@ async fn answer(tls: TlsStream<TcpStream>) {
     let mut tls = BufReader::new(tls);
     let mut line = String::new();
     while matches!(tls.read_line(&mut line).await, Ok(1..)) {
-        let reply = if line.starts_with("hello") { HELLO } else { "PONG" };
-        if tls.write_all(format!("{reply}\n").as_bytes()).await.is_err() || tls.flush().await.is_err() {
+        let reply = if line.starts_with("hello") {
+            HELLO
+        } else {
+            "PONG"
+        };
+        if tls
+            .write_all(format!("{reply}\n").as_bytes())
+            .await
+            .is_err()
+            || tls.flush().await.is_err()
+        {
             return;
         }
         line.clear();
     }
 }
 
-/// Who a client is its certificate says. A server that says otherwise may have been reached by way of somebody who has
-/// connected to it with a certificate of his own.
+/// Who a client is its certificate says. A server that says otherwise may have been reached by way
+/// of somebody who has connected to it with a certificate of his own.
 #[tokio::test]
 async fn a_server_that_takes_us_for_another_is_refused() {
     let ca = Authority::new();
@@ -120,7 +130,12 @@ async fn a_server_that_takes_us_for_another_is_refused() {
         told.contains("for `me`") && told.contains("names `you`"),
         "{told}"
     );
-    assert!(error.advice().unwrap().contains("Connect to the server itself"));
+    assert!(
+        error
+            .advice()
+            .unwrap()
+            .contains("Connect to the server itself")
+    );
 }
 
 async fn close_at_once(tls: TlsStream<TcpStream>) {
@@ -142,7 +157,10 @@ async fn error(builder: ClientBuilder) -> ConnectError {
 fn assert_told(error: &ConnectError, kind: ConnectErrorKind, part: &str) {
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(part), "{error}");
-    assert!(error.advice().is_some_and(|advice| !advice.is_empty()), "{error}");
+    assert!(
+        error.advice().is_some_and(|advice| !advice.is_empty()),
+        "{error}"
+    );
 }
 
 const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -151,14 +169,23 @@ const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::v
 async fn a_good_connection_says_what_was_agreed_on() {
     let ca = Authority::new();
     let address = server(&ca.issue("localhost"), &ca, BOTH, answer).await;
-    let client = client(address, &ca, &ca.issue("me")).connect().await.unwrap();
+    let client = client(address, &ca, &ca.issue("me"))
+        .connect()
+        .await
+        .unwrap();
     let connection = client.connection();
     assert_eq!(
-        (client.id().as_str(), connection.server.limits.max_line_bytes),
+        (
+            client.id().as_str(),
+            connection.server.limits.max_line_bytes
+        ),
         ("me", 1000)
     );
     assert_eq!(
-        (connection.tls_version.as_str(), connection.key_exchange.as_str()),
+        (
+            connection.tls_version.as_str(),
+            connection.key_exchange.as_str()
+        ),
         ("TLSv1.3", "X25519MLKEM768")
     );
     assert!(client.ping().await.unwrap() < Duration::from_secs(5));
@@ -223,7 +250,9 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
     let address = listener.local_addr().unwrap();
     let web = tokio::spawn(async move {
         let (mut tcp, _) = listener.accept().await.unwrap();
-        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
         // Until the other side goes, so that the reply is not lost.
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     });
@@ -284,7 +313,9 @@ async fn a_lost_connection_mends_itself_and_says_so() {
         for reply in [HELLO, "PONG"] {
             let mut line = String::new();
             tls.read_line(&mut line).await.unwrap();
-            tls.write_all(format!("{reply}\n").as_bytes()).await.unwrap();
+            tls.write_all(format!("{reply}\n").as_bytes())
+                .await
+                .unwrap();
             tls.flush().await.unwrap();
         }
     };

@@ -1,4 +1,5 @@
-//! What sealing and opening one message costs with each suite, in a session that is used again and in a new one.
+//! What sealing and opening one message costs with each suite, in a session that is used again and
+//! in a new one.
 
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 #![allow(
@@ -11,8 +12,8 @@ use std::hint::black_box;
 
 use ciphermq_crypto::identity::Identity;
 use ciphermq_crypto::{
-    Authority, Header, Keyring, OlderForm, OpenPolicy, Opener, PrivateKey, SendingSession, XWingPrivateKey,
-    seal_older, stream,
+    Authority, Header, Keyring, OlderForm, OpenPolicy, Opener, PrivateKey, SendingSession,
+    XWingPrivateKey, seal_older, stream,
 };
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, RoutingKey};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -30,7 +31,9 @@ fn sender() -> (Identity, Authority, Vec<CertificateDer<'static>>) {
     let ca_key = key();
     let ca_certificate = ca.self_signed(&ca_key).unwrap().der().clone();
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "sender_1");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "sender_1");
     params.is_ca = IsCa::ExplicitNoCa;
     let own = key();
     let certificate = params
@@ -102,7 +105,11 @@ fn suites(criterion: &mut Criterion) {
                 bencher.iter(|| start().seal(&names.header(), black_box(&payload)).unwrap());
             });
             let envelope = start().seal(&names.header(), &payload).unwrap();
-            eprintln!("{}: {bytes} bytes in {} bytes", key.suite(), envelope.raw().len());
+            eprintln!(
+                "{}: {bytes} bytes in {} bytes",
+                key.suite(),
+                envelope.raw().len()
+            );
             let mut known = opener();
             known.open(&envelope).unwrap();
             group.bench_function("open", |bencher| {

@@ -1,4 +1,5 @@
-//! How long sealing and opening take on this machine: `cargo run --release -p ciphermq-crypto --example speed`
+//! How long sealing and opening take on this machine:
+//! `cargo run --release -p ciphermq-crypto --example speed`
 
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
@@ -6,7 +7,9 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::Instant;
 
-use ciphermq_crypto::{Authority, Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, stream};
+use ciphermq_crypto::{
+    Authority, Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, stream,
+};
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
 use jiff::Timestamp;
 
@@ -28,7 +31,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut envelopes = Vec::with_capacity(1000);
         let clock = Instant::now();
         for position in 0..MESSAGES {
-            let message_id = ids.message_id(position.into()).ok_or("the stream has ended")?;
+            let message_id = ids
+                .message_id(position.into())
+                .ok_or("the stream has ended")?;
             let header = Header {
                 message_id: &message_id,
                 exchange: &exchange,
@@ -58,7 +63,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             black_box(opener.open(envelope)?);
         }
         let open = clock.elapsed() / MESSAGES;
-        println!("{size:>6} bytes: seal {seal:?}, open {open:?} a message; a session's start {start:?}");
+        println!(
+            "{size:>6} bytes: seal {seal:?}, open {open:?} a message; a session's start {start:?}"
+        );
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-/// Decodes base64 in its one canonical spelling (RFC 4648, section 4: padded, no stray bits, no white space).
+/// Decodes base64 in its one canonical spelling (RFC 4648, section 4: padded, no stray bits, no
+/// white space).
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
@@ -45,8 +46,8 @@ pub(crate) fn put_json(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a field with its length before it, 32 bits, big-endian.
 pub(crate) fn put_field(out: &mut Vec<u8>, field: &[u8]) {
-    // Fields are names, times, media types and hashes, far below the limit. A longer one could not be
-    // told from a shorter one by its length, so it gets a length that fits no field.
+    // Fields are names, times, media types and hashes, far below the limit. A longer one could not
+    // be told from a shorter one by its length, so it gets a length that fits no field.
     let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(field);
@@ -61,17 +62,23 @@ pub(crate) fn time_text(time: Timestamp) -> String {
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     const PATTERN: &[u8] = b"0000-00-00T00:00:00.000Z";
     let spelled = text.len() == PATTERN.len()
-        && text.bytes().zip(PATTERN).all(|(byte, &pattern)| match pattern {
-            b'0' => byte.is_ascii_digit(),
-            _ => byte == pattern,
-        });
+        && text
+            .bytes()
+            .zip(PATTERN)
+            .all(|(byte, &pattern)| match pattern {
+                b'0' => byte.is_ascii_digit(),
+                _ => byte == pattern,
+            });
     // A leap second would be read as the one before it.
     if !spelled || text.get(17..19) == Some("60") {
         return None;
     }
-    // The library's timestamps end 26 hours before the year 9999 does, the time of certificates that never end.
+    // The library's timestamps end 26 hours before the year 9999 does, the time of certificates
+    // that never end.
     let is_date = || text.get(..23)?.parse::<DateTime>().ok();
-    text.parse().ok().or_else(|| is_date().map(|_| Timestamp::MAX))
+    text.parse()
+        .ok()
+        .or_else(|| is_date().map(|_| Timestamp::MAX))
 }
 
 #[cfg(test)]
@@ -104,7 +111,9 @@ mod tests {
         assert_eq!(parse_time("2025-09-08T07:03:00.007Z"), Some(time));
         assert_eq!(parse_time("9999-12-31T23:59:59.999Z"), Some(Timestamp::MAX));
         assert!(parse_time("9999-12-30T22:00:00.999Z").is_some_and(|time| time < Timestamp::MAX));
-        assert!(parse_time("0000-01-01T00:00:00.000Z").is_some_and(|time| time < Timestamp::UNIX_EPOCH));
+        assert!(
+            parse_time("0000-01-01T00:00:00.000Z").is_some_and(|time| time < Timestamp::UNIX_EPOCH)
+        );
         for text in [
             "2025-09-08T07:03:00Z",
             "2025-09-08T07:03:00.0070Z",

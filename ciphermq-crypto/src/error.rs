@@ -41,8 +41,8 @@ pub enum SealError {
     /// The receiver's public key is one with which no secret can be agreed (RFC 7748, section 6.1).
     #[error("the receiver's public key is unusable: no secret can be agreed with it")]
     ReceiverKey,
-    /// The session has sealed its last message, or is too old, or the clock was set back before its start:
-    /// start a new one.
+    /// The session has sealed its last message, or is too old, or the clock was set back before its
+    /// start: start a new one.
     #[error("the session is used up; a new one must be started")]
     SessionExhausted,
     /// The payload is longer than AES-GCM can seal under one nonce (64 GiB).
@@ -63,8 +63,9 @@ ciphermq_protocol::debug_as_report!(SealError);
 
 /// Why a message was not opened.
 ///
-/// Whatever was altered, the error is [`OpenError::NotAuthentic`]: who alters messages learns nothing from
-/// the difference. The other kinds are known before anything is decrypted, or hold for authentic messages.
+/// Whatever was altered, the error is [`OpenError::NotAuthentic`]: who alters messages learns
+/// nothing from the difference. The other kinds are known before anything is decrypted, or hold for
+/// authentic messages.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The message was altered, or was never sealed for this receiver.
@@ -85,8 +86,8 @@ pub enum OpenError {
     /// The message's session is not signed, and unverified senders are not admitted.
     #[error("the message's session is not signed, so nobody knows who sent it")]
     UnsignedSession,
-    /// The message's session is signed with a certificate that is not known yet: ask for it, teach it to the opener
-    /// ([`Opener::learn`](crate::Opener::learn)), and open the message again.
+    /// The message's session is signed with a certificate that is not known yet: ask for it, teach
+    /// it to the opener ([`Opener::learn`](crate::Opener::learn)), and open the message again.
     #[error("the certificate `{fingerprint}` of the sender `{sender}` is not known")]
     CertificateNeeded {
         /// Who says to have sent the message.
@@ -97,10 +98,12 @@ pub enum OpenError {
     /// The message's session is signed, but not with a certificate of its sender.
     #[error(transparent)]
     Sender(#[from] SenderError),
-    /// An authentic message that its sender published to another exchange than the one that is expected.
+    /// An authentic message that its sender published to another exchange than the one that is
+    /// expected.
     #[error("the message was published to the exchange `{0}`, which is not the one expected")]
     OtherExchange(ExchangeName),
-    /// An authentic message that its sender published by another routing key than the one that is expected.
+    /// An authentic message that its sender published by another routing key than the one that is
+    /// expected.
     #[error("the message was published by the routing key `{0}`, which is not the one expected")]
     OtherRoutingKey(RoutingKey),
     /// An authentic message that its sender sealed outside of its session's limits.

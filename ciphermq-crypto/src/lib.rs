@@ -1,5 +1,5 @@
-//! CipherMQ's end-to-end encryption: what a sender seals, only the receiver opens, and nobody between them
-//! can read, alter or relabel it.
+//! CipherMQ's end-to-end encryption: what a sender seals, only the receiver opens, and nobody
+//! between them can read, alter or relabel it.
 //!
 //! ```text
 //!   sender                                   receiver
@@ -8,10 +8,10 @@
 //!   payload ───────────┴──► Envelope ~~~ broker ~~~ Envelope ─────────────┴──► Opened
 //! ```
 //!
-//! A [`SendingSession`] seals a random session key for one receiver and uses it for many messages. Every
-//! [`Envelope`](ciphermq_protocol::Envelope) carries the sealed session key, so each can be opened on its
-//! own; the [`Opener`] remembers the session keys that it has opened. The exact bytes are described in
-//! `docs/cryptography.md`, with test vectors beside it.
+//! A [`SendingSession`] seals a random session key for one receiver and uses it for many messages.
+//! Every [`Envelope`](ciphermq_protocol::Envelope) carries the sealed session key, so each can be
+//! opened on its own; the [`Opener`] remembers the session keys that it has opened. The exact bytes
+//! are described in `docs/cryptography.md`, with test vectors beside it.
 //!
 //! This crate opens no connection and reads no clock: times are given. It takes randomness from the
 //! operating system and touches files in [`key_file`] only.
@@ -57,7 +57,8 @@ mod vector_tests;
 #[cfg(test)]
 mod wiping_tests;
 
-/// Names of clients, which stand in this crate's interface: who only makes keys needs nothing else of the protocol.
+/// Names of clients, which stand in this crate's interface: who only makes keys needs nothing else
+/// of the protocol.
 pub use ciphermq_protocol::name::{ClientId, NameError};
 /// How texts of others are shown, for programs that need nothing else of the protocol either.
 pub use ciphermq_protocol::{debug_as_report, text};
@@ -65,7 +66,9 @@ pub use ciphermq_protocol::{debug_as_report, text};
 pub use error::{KeyError, OpenError, RandomError, SealError};
 pub use identity::{Authority, Certificate, Fingerprint, Identity};
 pub use key_file::KeyFileError;
-pub use keys::{KeyId, Keyring, PrivateKey, PublicKey, RecipientKey, XWingPrivateKey, XWingPublicKey};
+pub use keys::{
+    KeyId, Keyring, PrivateKey, PublicKey, RecipientKey, XWingPrivateKey, XWingPublicKey,
+};
 pub use open::{OpenPolicy, Opened, Opener};
 pub use payload::Header;
 pub use seal::SendingSession;

@@ -19,14 +19,15 @@ use crate::suite::{Form, Suite, Unopened, open_older};
 /// What a receiver admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenPolicy {
-    /// Whether messages are opened although nobody can say who sent them: those of sessions that are not signed,
-    /// and those of older clients, which a broker can also give another id or send another way. A
-    /// signature that stands there is verified all the same. Default: no.
+    /// Whether messages are opened although nobody can say who sent them: those of sessions that
+    /// are not signed, and those of older clients, which a broker can also give another id or send
+    /// another way. A signature that stands there is verified all the same. Default: no.
     pub unverified_senders: bool,
-    /// Refuse messages that were published to any other exchange. Older clients' messages do not say so in
-    /// a way that could be checked, and are not asked.
+    /// Refuse messages that were published to any other exchange. Older clients' messages do not
+    /// say so in a way that could be checked, and are not asked.
     pub exchange: Option<ExchangeName>,
-    /// Refuse messages that were published by any other routing key. Older clients' messages are not asked.
+    /// Refuse messages that were published by any other routing key. Older clients' messages are
+    /// not asked.
     pub routing_key: Option<RoutingKey>,
     /// How many opened session keys are remembered. Default: 256.
     pub session_cache: usize,
@@ -43,27 +44,30 @@ impl Default for OpenPolicy {
     }
 }
 
-/// A message that was opened. With a suite, all of it is as it was sealed; from an older client, the payload
-/// alone is.
+/// A message that was opened. With a suite, all of it is as it was sealed; from an older client,
+/// the payload alone is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
     /// What was sealed.
     pub payload: Vec<u8>,
     /// What tells the message from all others.
     pub message_id: MessageId,
-    /// Who has sent it, if that is verified; else who says so, which is a claim that anybody can make.
+    /// Who has sent it, if that is verified; else who says so, which is a claim that anybody can
+    /// make.
     pub sender: Option<ClientId>,
     /// Whether the sender has signed the message's session with its certificate.
     pub is_sender_verified: bool,
     /// How it was sealed.
     pub form: Form,
-    /// When it was sealed, by the sender's clock. `None` if an older client did not say so, or not in RFC 3339.
+    /// When it was sealed, by the sender's clock. `None` if an older client did not say so, or not
+    /// in RFC 3339.
     pub sent_time: Option<Timestamp>,
     /// What the payload is, a media type. Older clients do not say so.
     pub content_type: Option<String>,
 }
 
-/// Opens the messages of one receiver, and remembers their session keys. They are wiped when it is dropped.
+/// Opens the messages of one receiver, and remembers their session keys. They are wiped when it is
+/// dropped.
 pub struct Opener {
     receiver: ClientId,
     keyring: Keyring,
@@ -75,9 +79,15 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// An opener for the client `receiver`, with its private keys, and the authority that names its senders.
+    /// An opener for the client `receiver`, with its private keys, and the authority that names its
+    /// senders.
     #[must_use]
-    pub fn new(receiver: ClientId, keyring: Keyring, authority: Authority, policy: OpenPolicy) -> Self {
+    pub fn new(
+        receiver: ClientId,
+        keyring: Keyring,
+        authority: Authority,
+        policy: OpenPolicy,
+    ) -> Self {
         let sessions = SessionCache::new(policy.session_cache);
         Self {
             receiver,
@@ -96,8 +106,8 @@ impl Opener {
         &self.keyring
     }
 
-    /// Takes note of a sender's certificate chain, its own certificate first. Whoever gave it need not be trusted:
-    /// it is verified when a message needs it.
+    /// Takes note of a sender's certificate chain, its own certificate first. Whoever gave it need
+    /// not be trusted: it is verified when a message needs it.
     pub fn learn(&mut self, chain: Vec<CertificateDer<'static>>) {
         self.senders.learn(chain);
     }
@@ -107,8 +117,9 @@ impl Opener {
     /// # Errors
     ///
     /// [`OpenError`]: one and the same, [`OpenError::NotAuthentic`], for whatever was altered.
-    /// [`OpenError::CertificateNeeded`] is no refusal: [teach](Opener::learn) the certificate, and open the
-    /// message again. If that error comes once more, what was taught was another certificate.
+    /// [`OpenError::CertificateNeeded`] is no refusal: [teach](Opener::learn) the certificate, and
+    /// open the message again. If that error comes once more, what was taught was another
+    /// certificate.
     pub fn open(&mut self, envelope: &Envelope) -> Result<Opened, OpenError> {
         let fields = envelope.fields().map_err(|_| OpenError::NotAuthentic)?;
         self.open_read(envelope, &fields)
@@ -119,9 +130,15 @@ impl Opener {
     /// # Errors
     ///
     /// As [`Opener::open`].
-    pub fn open_read(&mut self, envelope: &Envelope, fields: &Fields<'_>) -> Result<Opened, OpenError> {
+    pub fn open_read(
+        &mut self,
+        envelope: &Envelope,
+        fields: &Fields<'_>,
+    ) -> Result<Opened, OpenError> {
         if envelope.receiver_client_id != self.receiver {
-            return Err(OpenError::OtherReceiver(envelope.receiver_client_id.clone()));
+            return Err(OpenError::OtherReceiver(
+                envelope.receiver_client_id.clone(),
+            ));
         }
         match &fields.suite {
             Some(name) => {
@@ -146,7 +163,8 @@ impl Opener {
             return Err(OpenError::UnsignedSession);
         }
 
-        // A session is known by all that it was opened with: the same one with another signature must be verified anew.
+        // A session is known by all that it was opened with: the same one with another signature
+        // must be verified anew.
         stated.session.write(suite, &mut self.name);
         let session = self
             .sessions
@@ -160,7 +178,12 @@ impl Opener {
                     stated.session.time,
                 );
                 let session_key = suite
-                    .open_session_key(&self.keyring, opening.key_id, &info, &opening.enc_session_key)
+                    .open_session_key(
+                        &self.keyring,
+                        opening.key_id,
+                        &info,
+                        &opening.enc_session_key,
+                    )
                     .map_err(|error| match error {
                         Unopened::NoPrivateKey => OpenError::NoPrivateKey(opening.key_id),
                         Unopened::NotAuthentic => OpenError::NotAuthentic,
@@ -222,7 +245,8 @@ impl Opener {
         {
             return Err(OpenError::OtherExchange(exchange.clone()));
         }
-        if let (Some(expected), Some(routing_key)) = (&self.policy.routing_key, &envelope.routing_key)
+        if let (Some(expected), Some(routing_key)) =
+            (&self.policy.routing_key, &envelope.routing_key)
             && expected != routing_key
         {
             return Err(OpenError::OtherRoutingKey(routing_key.clone()));
@@ -246,7 +270,10 @@ impl Opener {
             sender: envelope.sender_client_id.clone(),
             is_sender_verified: false,
             form: Form::Older(form),
-            sent_time: fields.sent_time.as_deref().and_then(|time| time.parse().ok()),
+            sent_time: fields
+                .sent_time
+                .as_deref()
+                .and_then(|time| time.parse().ok()),
             content_type: fields.content_type.as_deref().map(str::to_owned),
         })
     }

@@ -8,8 +8,8 @@
 //!                     SHA-256 of the bytes of enc_session_key, content_type, session_time
 //! ```
 //!
-//! Every field stands in the envelope and is authenticated as the text that stands there. The envelope
-//! itself, a JSON object, is never written anew to be checked.
+//! Every field stands in the envelope and is authenticated as the text that stands there. The
+//! envelope itself, a JSON object, is never written anew to be checked.
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::inout::InOutBuf;

@@ -10,7 +10,8 @@ pub(crate) fn fill(out: &mut [u8]) -> Result<(), RandomError> {
     Ok(SysRng.try_fill_bytes(out)?)
 }
 
-/// A generator for what cannot handle an error: it is seeded now, and never fails. For a single use.
+/// A generator for what cannot handle an error: it is seeded now, and never fails. For a single
+/// use.
 pub(crate) fn generator() -> Result<StdRng, RandomError> {
     Ok(StdRng::try_from_rng(&mut SysRng)?)
 }

@@ -19,7 +19,8 @@ use crate::sender::{Signature, Signed};
 use crate::session::{MAX_MESSAGES, info_of, is_within_age};
 use crate::suite::{SESSION_KEY_BYTES, SessionKey, Suite, seal_session_key};
 
-/// A session key and what every envelope of the session has in common. Its key is wiped when it is dropped.
+/// A session key and what every envelope of the session has in common. Its key is wiped when it is
+/// dropped.
 pub struct SendingSession {
     suite: Suite,
     sender: ClientId,
@@ -35,7 +36,8 @@ pub struct SendingSession {
     ciphertext: Vec<u8>,
 }
 
-/// What the session's envelopes share: the end of the JSON object, after the fields that are a message's own.
+/// What the session's envelopes share: the end of the JSON object, after the fields that are a
+/// message's own.
 struct Shared {
     /// Up to the exchange.
     start: Vec<u8>,
@@ -53,8 +55,8 @@ struct LastShared {
 }
 
 impl SendingSession {
-    /// Starts a session: a fresh session key from the operating system, sealed for the receiver's key, and
-    /// signed by the sender.
+    /// Starts a session: a fresh session key from the operating system, sealed for the receiver's
+    /// key, and signed by the sender.
     ///
     /// # Errors
     ///
@@ -75,9 +77,9 @@ impl SendingSession {
         })))
     }
 
-    /// [`SendingSession::start`] without a signature: whoever has the receiver's public key could have made it, so
-    /// receivers refuse its messages unless they were told to admit unverified senders. For senders whose
-    /// certificates' keys cannot sign.
+    /// [`SendingSession::start`] without a signature: whoever has the receiver's public key could
+    /// have made it, so receivers refuse its messages unless they were told to admit unverified
+    /// senders. For senders whose certificates' keys cannot sign.
     ///
     /// # Errors
     ///
@@ -107,8 +109,8 @@ impl SendingSession {
     ///
     /// # Errors
     ///
-    /// [`SealError::SessionExhausted`] if [`SendingSession::is_exhausted`] at the header's `sent_time`,
-    /// [`SealError::PayloadTooLong`], [`SealError::Random`].
+    /// [`SealError::SessionExhausted`] if [`SendingSession::is_exhausted`] at the header's
+    /// `sent_time`, [`SealError::PayloadTooLong`], [`SealError::Random`].
     pub fn seal(&mut self, header: &Header<'_>, payload: &[u8]) -> Result<Envelope, SealError> {
         if self.is_exhausted(header.sent_time) {
             return Err(SealError::SessionExhausted);
@@ -119,8 +121,8 @@ impl SendingSession {
         self.seal_with_nonce(header, payload, nonce)
     }
 
-    /// [`SendingSession::seal`] with a given nonce and without limits, for reproducible test vectors: a nonce
-    /// must never meet the same session key twice.
+    /// [`SendingSession::seal`] with a given nonce and without limits, for reproducible test
+    /// vectors: a nonce must never meet the same session key twice.
     pub(crate) fn seal_with_nonce(
         &mut self,
         header: &Header<'_>,
@@ -210,7 +212,14 @@ impl<'a> Start<'a> {
     ) -> Result<Self, SealError> {
         let mut session_key = Zeroizing::new([0; SESSION_KEY_BYTES]);
         random::fill(&mut *session_key)?;
-        Self::with_key(sender, receiver, key, now, session_key, &mut random::generator()?)
+        Self::with_key(
+            sender,
+            receiver,
+            key,
+            now,
+            session_key,
+            &mut random::generator()?,
+        )
     }
 
     /// With a given key and given randomness, for reproducible test vectors.
@@ -383,7 +392,10 @@ mod tests {
         let message_id = name("m-1");
         let end = start + Duration::from_secs(600);
         session.seal(&header(&message_id, end), b"").unwrap();
-        for outside in [end + Duration::from_millis(1), start - Duration::from_millis(1)] {
+        for outside in [
+            end + Duration::from_millis(1),
+            start - Duration::from_millis(1),
+        ] {
             assert!(session.is_exhausted(outside));
             let sealed = session.seal(&header(&message_id, outside), b"");
             assert!(matches!(sealed, Err(SealError::SessionExhausted)));
@@ -395,7 +407,11 @@ mod tests {
         let start = Timestamp::from_second(1_757_314_980).unwrap();
         let mut session = session(start);
         let message_id = name("m-1");
-        let [one, other] = [(); 2].map(|()| session.seal(&header(&message_id, start), b"the same").unwrap());
+        let [one, other] = [(); 2].map(|()| {
+            session
+                .seal(&header(&message_id, start), b"the same")
+                .unwrap()
+        });
         let (one, other) = (one.fields().unwrap(), other.fields().unwrap());
         assert_ne!(one.nonce, other.nonce);
         assert_ne!(one.ciphertext, other.ciphertext);
@@ -409,7 +425,8 @@ mod tests {
     #[test]
     fn a_receivers_key_that_agrees_on_zeros_is_refused() {
         let zeros = PublicKey::from_bytes([0; 32]).into();
-        let started = SendingSession::start_unsigned(&name("s"), &name("r"), &zeros, Timestamp::UNIX_EPOCH);
+        let started =
+            SendingSession::start_unsigned(&name("s"), &name("r"), &zeros, Timestamp::UNIX_EPOCH);
         assert!(matches!(started, Err(SealError::ReceiverKey)));
     }
 

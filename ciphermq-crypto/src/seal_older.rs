@@ -1,4 +1,5 @@
-//! Writing what older clients read: for receivers that have no signed key yet, and only when somebody says so.
+//! Writing what older clients read: for receivers that have no signed key yet, and only when
+//! somebody says so.
 //!
 //! ```text
 //!               enc_session_key            payload            tag         further fields
@@ -10,8 +11,9 @@
 //!
 //! Of LEGACY-0 the tag stands at the end of the ciphertext, and once more in `tag`.
 //!
-//! Nothing but the payload is authenticated, and nothing says who sealed it: whoever passes such a message on can
-//! give it another id and send it elsewhere. Every message has a session key of its own, as older clients do it.
+//! Nothing but the payload is authenticated, and nothing says who sealed it: whoever passes such a
+//! message on can give it another id and send it elsewhere. Every message has a session key of its
+//! own, as older clients do it.
 
 use std::borrow::Cow;
 
@@ -26,11 +28,12 @@ use crate::payload::Header;
 use crate::suite::OlderForm;
 use crate::suite::older::{self, Once};
 
-/// Seals a payload as older clients do, with a fresh session key. Of the header it writes what they write: the
-/// message id, the time but for [`OlderForm::Zero`], and for [`OlderForm::A`] the routing key.
+/// Seals a payload as older clients do, with a fresh session key. Of the header it writes what they
+/// write: the message id, the time but for [`OlderForm::Zero`], and for [`OlderForm::A`] the
+/// routing key.
 ///
-/// Older receivers take the payload for UTF-8 text, and do not ack what they cannot read. The Python ones
-/// drop their connection at a line longer than 64 KiB.
+/// Older receivers take the payload for UTF-8 text, and do not ack what they cannot read. The
+/// Python ones drop their connection at a line longer than 64 KiB.
 ///
 /// # Errors
 ///
@@ -103,7 +106,14 @@ mod tests {
     fn seal(form: OlderForm, key: &PrivateKey, payload: &[u8]) -> Envelope {
         let id = name("sender_1-a18240b5-receiver_1");
         let header = header(&id, time());
-        seal_older(form, &name("receiver_1"), key.public_key(), &header, payload).unwrap()
+        seal_older(
+            form,
+            &name("receiver_1"),
+            key.public_key(),
+            &header,
+            payload,
+        )
+        .unwrap()
     }
 
     fn open(key: &PrivateKey, envelope: &Envelope) -> Option<(Vec<u8>, OlderForm)> {
@@ -126,8 +136,9 @@ mod tests {
         }
     }
 
-    /// What libsodium (`crypto_box`, `crypto_secretbox`, through PyNaCl 1.6.2), Python's BLAKE2b and OpenSSL's ChaCha20-Poly1305
-    /// and AES-256-GCM make of the same keys, for the receiver of `docs/test-vectors/older-envelopes.json`.
+    /// What libsodium (`crypto_box`, `crypto_secretbox`, through PyNaCl 1.6.2), Python's BLAKE2b
+    /// and OpenSSL's ChaCha20-Poly1305 and AES-256-GCM make of the same keys, for the receiver of
+    /// `docs/test-vectors/older-envelopes.json`.
     #[test]
     fn libsodium_seals_the_same() {
         let key = PrivateKey::from_base64("K4VbXlsVnBp9LHug8g4ossvvOYkMdCXM3oKpDzrCJg8=").unwrap();
@@ -152,8 +163,15 @@ mod tests {
             };
             let text = "47,8 °F — 温度".as_bytes();
             let header = header(&id, time());
-            let envelope =
-                seal_with(form, &name("receiver_1"), key.public_key(), &header, text, once).unwrap();
+            let envelope = seal_with(
+                form,
+                &name("receiver_1"),
+                key.public_key(),
+                &header,
+                text,
+                once,
+            )
+            .unwrap();
             let fields = envelope.fields().unwrap();
             let sealed = decode(&fields.enc_session_key).unwrap();
             assert_eq!(sealed, [hex(ephemeral), hex(boxed)].concat(), "{form}");
@@ -171,8 +189,8 @@ mod tests {
         }
     }
 
-    /// Found with the one-time key of Poly1305, which who knows the session key knows: a tag that is the ciphertext
-    /// itself. So it looks like generation 0's, and is A's.
+    /// Found with the one-time key of Poly1305, which who knows the session key knows: a tag that
+    /// is the ciphertext itself. So it looks like generation 0's, and is A's.
     #[test]
     fn a_ciphertext_of_generation_a_may_end_with_its_tag() {
         let key = PrivateKey::generate().unwrap();
@@ -184,7 +202,15 @@ mod tests {
         let payload = hex("4dbc0abfea84b26eea5cc5bd26c30c51");
         let id = name("m-1");
         let (header, receiver) = (header(&id, time()), name("receiver_1"));
-        let envelope = seal_with(OlderForm::A, &receiver, key.public_key(), &header, &payload, once).unwrap();
+        let envelope = seal_with(
+            OlderForm::A,
+            &receiver,
+            key.public_key(),
+            &header,
+            &payload,
+            once,
+        )
+        .unwrap();
         let fields = envelope.fields().unwrap();
         assert_eq!(fields.tag.as_deref(), Some(&*fields.ciphertext));
         assert_eq!(open(&key, &envelope), Some((payload, OlderForm::A)));
@@ -212,13 +238,22 @@ mod tests {
             (OlderForm::C, &["sent_time"], offset),
         ] {
             let envelope = seal(form, &key, TEXT.as_bytes());
-            let json: serde_json::Value = serde_json::from_slice(&envelope.raw().to_bytes()).unwrap();
-            let mut fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+            let json: serde_json::Value =
+                serde_json::from_slice(&envelope.raw().to_bytes()).unwrap();
+            let mut fields: Vec<_> = json
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect();
             let mut expected = [&common, further].concat();
             fields.sort_unstable();
             expected.sort_unstable();
             assert_eq!(fields, expected, "{form}");
-            assert_eq!(json.get("sent_time").and_then(|time| time.as_str()), sent_time);
+            assert_eq!(
+                json.get("sent_time").and_then(|time| time.as_str()),
+                sent_time
+            );
             assert_eq!(json["message_id"], "sender_1-a18240b5-receiver_1");
             let length = |field: &str| decode(json[field].as_str().unwrap()).unwrap().len();
             assert_eq!(length("enc_session_key"), 80);

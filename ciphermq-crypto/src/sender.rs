@@ -7,9 +7,9 @@
 //!   signature = by the certificate's key over signed: ES384, ES256 or EdDSA, as the key dictates
 //! ```
 //!
-//! Whoever can open the session key knows that only the sender has had it besides; so what is authenticated
-//! under it comes from who signed. The broker is not believed in any of this: the receiver verifies the
-//! certificate against its own authority, as of the session's time.
+//! Whoever can open the session key knows that only the sender has had it besides; so what is
+//! authenticated under it comes from who signed. The broker is not believed in any of this: the
+//! receiver verifies the certificate against its own authority, as of the session's time.
 
 use std::collections::HashMap;
 
@@ -83,7 +83,8 @@ pub(crate) enum Unverified {
     Sender(SenderError),
 }
 
-/// The senders' certificate chains that are known, whoever gave them: they are verified whenever they are used.
+/// The senders' certificate chains that are known, whoever gave them: they are verified whenever
+/// they are used.
 #[derive(Debug)]
 pub(crate) struct Senders {
     authority: Authority,
@@ -160,7 +161,9 @@ mod tests {
         let identity = ca.identity();
         Signature {
             certificate: identity.fingerprint(),
-            signature: identity.sign(&SIGNED.bytes(identity.fingerprint())).unwrap(),
+            signature: identity
+                .sign(&SIGNED.bytes(identity.fingerprint()))
+                .unwrap(),
         }
     }
 
@@ -230,7 +233,9 @@ mod tests {
     fn another_client_cannot_sign_for_the_sender() {
         let [ca, evil] = ["ca", "ca"].map(Ca::new);
         let mut senders = Senders::new(ca.authority());
-        for (sender, is_other_client) in [(ca.issue("mallory"), true), (evil.issue("sender_1"), false)] {
+        for (sender, is_other_client) in
+            [(ca.issue("mallory"), true), (evil.issue("sender_1"), false)]
+        {
             let signature = sign(&sender);
             senders.learn(sender.chain);
             let error = senders.verify(&SIGNED, start(), &signature).unwrap_err();

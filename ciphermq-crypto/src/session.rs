@@ -1,8 +1,8 @@
 //! How long a session key is used.
 //!
 //! Sealing a session key costs a key agreement, so it is used for many messages: at most
-//! [`MAX_MESSAGES`] or [`MAX_AGE`], whichever comes first, and never across a process start. Nonces are 96
-//! random bits; with 2^16 messages a key, two meet with a probability below 2^-64.
+//! [`MAX_MESSAGES`] or [`MAX_AGE`], whichever comes first, and never across a process start. Nonces
+//! are 96 random bits; with 2^16 messages a key, two meet with a probability below 2^-64.
 //!
 //! The sender keeps both limits. The receiver can check the age, which every message states and
 //! authenticates; it does not count, since the same message may rightly come to it more than once.
@@ -60,7 +60,8 @@ pub(crate) fn info_of(
     )
 }
 
-/// Whether a message sealed at `sent` lies inside a session that started at `start`, to the millisecond.
+/// Whether a message sealed at `sent` lies inside a session that started at `start`, to the
+/// millisecond.
 pub(crate) fn is_within_age(start: Timestamp, sent: Timestamp) -> bool {
     let age = sent.as_millisecond().checked_sub(start.as_millisecond());
     age.and_then(|age| u64::try_from(age).ok())
@@ -92,8 +93,8 @@ impl SessionCache {
         }
     }
 
-    /// The session under this name, opened with `open` if it is not known. The name holds everything that
-    /// the session key was sealed for, and the sealed key itself.
+    /// The session under this name, opened with `open` if it is not known. The name holds
+    /// everything that the session key was sealed for, and the sealed key itself.
     pub(crate) fn find_or_open<E>(
         &mut self,
         name: &[u8],

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use crate::error::RandomError;
 use crate::random;
 
-/// A new stream that starts at `now`, told from all others of the same millisecond by 34 random bits.
+/// A new stream that starts at `now`, told from all others of the same millisecond by 34 random
+/// bits.
 ///
 /// # Errors
 ///

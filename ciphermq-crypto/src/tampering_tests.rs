@@ -8,7 +8,8 @@ use crate::encoding::{decode, encode};
 use crate::identity::testing::Ca;
 use crate::vector_tests::{header, name};
 use crate::{
-    Authority, Fingerprint, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError, SendingSession,
+    Authority, Fingerprint, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError,
+    SendingSession,
 };
 
 struct Case {
@@ -26,8 +27,13 @@ impl Case {
         let receiver: ClientId = name("receiver_1");
         let ca = Ca::new("ca");
         let sender = ca.issue("sender_1");
-        let mut session =
-            SendingSession::start(&sender.identity(), &receiver, &(*key.public_key()).into(), now).unwrap();
+        let mut session = SendingSession::start(
+            &sender.identity(),
+            &receiver,
+            &(*key.public_key()).into(),
+            now,
+        )
+        .unwrap();
         let message_id: MessageId = name("01992a3b-4c5d-8fff-bfff-ff0000000000");
         let envelope = session.seal(&header(&message_id, now), payload).unwrap();
         Self {
@@ -65,7 +71,8 @@ impl Case {
         let altered = Envelope::build(&fields).unwrap();
         let mut warm = self.opener("receiver_1");
         warm.open(&self.envelope).unwrap();
-        [self.opener("receiver_1"), warm].map(|mut opener| opener.open(&altered).map(|opened| opened.payload))
+        [self.opener("receiver_1"), warm]
+            .map(|mut opener| opener.open(&altered).map(|opened| opened.payload))
     }
 
     fn assert_not_authentic(&self, what: &str, alter: impl FnOnce(&mut Fields<'_>)) {
@@ -95,7 +102,9 @@ fn every_bit_of_every_sealed_part() {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let altered = encode(&bytes);
-            case.assert_not_authentic(&format!("bit {bit} of {name}"), |f| *part(f) = altered.into());
+            case.assert_not_authentic(&format!("bit {bit} of {name}"), |f| {
+                *part(f) = altered.into()
+            });
             bits += 1;
         }
     }
@@ -108,7 +117,9 @@ fn every_length_of_every_sealed_part() {
     for length in [0, 1, 31, 32, 47, 79, 81, 160] {
         let mut bytes = decode(&case.fields().enc_session_key).unwrap();
         bytes.resize(length, 0);
-        case.assert_not_authentic("enc_session_key", |f| f.enc_session_key = encode(&bytes).into());
+        case.assert_not_authentic("enc_session_key", |f| {
+            f.enc_session_key = encode(&bytes).into()
+        });
     }
     for length in [0, 11, 13, 16] {
         let mut bytes = decode(&case.fields().nonce).unwrap();
@@ -144,13 +155,17 @@ fn every_field_of_the_header() {
     case.assert_not_authentic("sender_client_id", |f| {
         f.sender_client_id = Some("sender_2".into());
     });
-    case.assert_not_authentic("receiver_key_id", |f| f.receiver_key_id = Some(other_key.into()));
+    case.assert_not_authentic("receiver_key_id", |f| {
+        f.receiver_key_id = Some(other_key.into())
+    });
     case.assert_not_authentic("exchange", |f| f.exchange = Some("x".into()));
     case.assert_not_authentic("routing_key", |f| f.routing_key = Some("x".into()));
     case.assert_not_authentic("sent_time", |f| {
         f.sent_time = Some("2025-09-08T07:03:00.001Z".into());
     });
-    case.assert_not_authentic("content_type", |f| f.content_type = Some("text/plain ".into()));
+    case.assert_not_authentic("content_type", |f| {
+        f.content_type = Some("text/plain ".into())
+    });
     case.assert_not_authentic("session_time", |f| {
         f.session_time = Some("2025-09-08T07:02:59.999Z".into());
     });
@@ -249,7 +264,8 @@ fn who_signed_is_known_and_who_did_not_is_not_admitted() {
 #[test]
 fn a_certificate_that_was_not_the_senders_then_is_refused() {
     let mut case = Case::new(b"payload");
-    // The same authority's name, other keys: the receiver trusts another authority than the sender's.
+    // The same authority's name, other keys: the receiver trusts another authority than the
+    // sender's.
     case.authority = Ca::new("ca").authority();
     let error = case.opener("receiver_1").open(&case.envelope).unwrap_err();
     assert!(

@@ -1,5 +1,6 @@
-//! The test vectors of `docs/test-vectors/x25519-aes256gcm.json`: made here from fixed inputs, and compared
-//! with the file. With `CIPHERMQ_WRITE_VECTORS=1` in the environment the file is written instead.
+//! The test vectors of `docs/test-vectors/x25519-aes256gcm.json`: made here from fixed inputs, and
+//! compared with the file. With `CIPHERMQ_WRITE_VECTORS=1` in the environment the file is written
+//! instead.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -42,8 +43,10 @@ pub(crate) fn name<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 /// A header of which only id and time matter.
 pub(crate) fn header(message_id: &MessageId, sent_time: Timestamp) -> Header<'_> {
     use std::sync::LazyLock;
-    static EXCHANGE: LazyLock<ciphermq_protocol::ExchangeName> = LazyLock::new(|| name("ciphermq_exchange"));
-    static ROUTING_KEY: LazyLock<ciphermq_protocol::RoutingKey> = LazyLock::new(|| name("receiver_1_key"));
+    static EXCHANGE: LazyLock<ciphermq_protocol::ExchangeName> =
+        LazyLock::new(|| name("ciphermq_exchange"));
+    static ROUTING_KEY: LazyLock<ciphermq_protocol::RoutingKey> =
+        LazyLock::new(|| name("receiver_1_key"));
     Header {
         message_id,
         exchange: &EXCHANGE,
@@ -139,8 +142,8 @@ struct Message {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MustFail {
     about: String,
-    /// `no_envelope`, `not_authentic`, `no_private_key`, `other_receiver`, `unknown_suite`, `older_client`,
-    /// `outside_session`
+    /// `no_envelope`, `not_authentic`, `no_private_key`, `other_receiver`, `unknown_suite`,
+    /// `older_client`, `outside_session`
     expect: String,
     envelope: String,
 }
@@ -188,7 +191,8 @@ fn inputs() -> Vec<Input> {
             ..plain(1)
         },
         Input {
-            about: "another session; names that JSON escapes or that are not ASCII; bytes that are no text",
+            about: "another session; names that JSON escapes or that are not ASCII; bytes that are \
+                    no text",
             sender: "station/Zürich",
             session: 2,
             exchange: "\"quoted\"\\",
@@ -203,7 +207,9 @@ fn inputs() -> Vec<Input> {
 }
 
 fn key(first: u8) -> PrivateKey {
-    PrivateKey::from_bytes(&std::array::from_fn(|index| u8::try_from(index).unwrap() ^ first))
+    PrivateKey::from_bytes(&std::array::from_fn(|index| {
+        u8::try_from(index).unwrap() ^ first
+    }))
 }
 
 fn time(millis: i64) -> Timestamp {
@@ -289,7 +295,10 @@ fn other_spellings() -> Vec<OtherSpelling> {
     vec![
         spelling(
             "another order, and white space",
-            format!("{{ {} }}", reversed.join(" ,\r\n\t").replace("\":\"", "\" : \"")),
+            format!(
+                "{{ {} }}",
+                reversed.join(" ,\r\n\t").replace("\":\"", "\" : \"")
+            ),
         ),
         spelling(
             "characters escaped that need not be",
@@ -303,7 +312,11 @@ fn other_spellings() -> Vec<OtherSpelling> {
         ),
         spelling(
             "certificate and signature are null",
-            good.replacen('{', "{\"sender_certificate\":null,\"sender_signature\":null,", 1),
+            good.replacen(
+                '{',
+                "{\"sender_certificate\":null,\"sender_signature\":null,",
+                1,
+            ),
         ),
     ]
 }
@@ -323,7 +336,10 @@ fn no_envelopes(good: &str) -> Vec<(&'static str, String)> {
             more("\"tag\":\"AAAAAAAAAAAAAAAAAAAAAA==\""),
         ),
         ("a field stands twice, once as null", more("\"tag\":null")),
-        ("a field stands twice, once escaped", more("\"t\\u0061g\":null")),
+        (
+            "a field stands twice, once escaped",
+            more("\"t\\u0061g\":null"),
+        ),
         (
             "a field that is not known stands twice",
             more("\"new\":1,\"new\":1"),
@@ -345,7 +361,10 @@ fn no_envelopes(good: &str) -> Vec<(&'static str, String)> {
         ),
         ("an array", format!("[{good}]")),
         ("something stands behind it", format!("{good} {{}}")),
-        ("a byte order mark stands before it", format!("\u{feff}{good}")),
+        (
+            "a byte order mark stands before it",
+            format!("\u{feff}{good}"),
+        ),
     ]
 }
 
@@ -392,9 +411,13 @@ fn must_fail() -> Vec<MustFail> {
     altered("the content type is another", "not_authentic", &|f| {
         f.content_type = Some("text/html".into());
     });
-    altered("another of the receiver's keys is named", "not_authentic", &|f| {
-        f.receiver_key_id = Some(other_key_id.clone().into());
-    });
+    altered(
+        "another of the receiver's keys is named",
+        "not_authentic",
+        &|f| {
+            f.receiver_key_id = Some(other_key_id.clone().into());
+        },
+    );
     altered(
         "a key that the receiver has not is named",
         "no_private_key",
@@ -403,7 +426,10 @@ fn must_fail() -> Vec<MustFail> {
         },
     );
     altered("the key id is in capitals", "not_authentic", &|f| {
-        f.receiver_key_id = f.receiver_key_id.as_ref().map(|id| id.to_uppercase().into());
+        f.receiver_key_id = f
+            .receiver_key_id
+            .as_ref()
+            .map(|id| id.to_uppercase().into());
     });
     altered("the receiver is another", "other_receiver", &|f| {
         f.receiver_client_id = "receiver_2".into();
@@ -414,7 +440,9 @@ fn must_fail() -> Vec<MustFail> {
     altered("the suite is in small letters", "unknown_suite", &|f| {
         f.suite = Some("x25519-aes256gcm".into());
     });
-    altered("the suite was taken away", "older_client", &|f| f.suite = None);
+    altered("the suite was taken away", "older_client", &|f| {
+        f.suite = None
+    });
     altered("a bit of the nonce", "not_authentic", &|f| {
         f.nonce = flip(&f.nonce, 0).into();
     });
@@ -489,7 +517,8 @@ fn must_fail() -> Vec<MustFail> {
         "not_authentic",
         &|f| {
             let tag = f.tag.take().unwrap();
-            f.ciphertext = encode(&[decode(&f.ciphertext).unwrap(), decode(&tag).unwrap()].concat()).into();
+            f.ciphertext =
+                encode(&[decode(&f.ciphertext).unwrap(), decode(&tag).unwrap()].concat()).into();
         },
     );
     altered("the tag is a byte shorter", "not_authentic", &|f| {
@@ -511,7 +540,8 @@ fn must_fail() -> Vec<MustFail> {
             f.tag = f.tag.as_ref().map(|tag| {
                 let mut text = tag.trim_end_matches('=').to_owned();
                 let last = text.pop().unwrap();
-                // The last of 22 digits is one of A, Q, g, w; the next digit differs in bits that are not used.
+                // The last of 22 digits is one of A, Q, g, w; the next digit differs in bits that
+                // are not used.
                 text.push(char::from(u8::try_from(last).unwrap() + 1));
                 (text + "==").into()
             });
@@ -544,11 +574,13 @@ fn must_fail() -> Vec<MustFail> {
 
     for (about, sent_millis) in [
         (
-            "sealed a millisecond after the session's end, by a sender that does not keep the limits",
+            "sealed a millisecond after the session's end, by a sender that does not keep the \
+             limits",
             600_001,
         ),
         (
-            "sealed a millisecond before the session's start, by a sender that does not keep the limits",
+            "sealed a millisecond before the session's start, by a sender that does not keep the \
+             limits",
             -1,
         ),
     ] {
@@ -565,10 +597,14 @@ fn vectors() -> Vectors {
     let (private, other) = (key(0xa0), key(0xb0));
     Vectors {
         about: [
-            "CipherMQ test vectors of the suite X25519-AES256GCM; docs/cryptography.md says what they mean.",
-            "Bytes are hexadecimal, texts are texts, an envelope is the exact text of the JSON object.",
+            "CipherMQ test vectors of the suite X25519-AES256GCM; docs/cryptography.md says what \
+             they mean.",
+            "Bytes are hexadecimal, texts are texts, an envelope is the exact text of the JSON \
+             object.",
             "other_spellings: envelopes of the first message that open as it does.",
-            "must_fail: what the receiver `receiver_1`, who has both private keys and expects no particular exchange or routing key, must answer. Only `outside_session` may be told after opening.",
+            "must_fail: what the receiver `receiver_1`, who has both private keys and expects no \
+             particular exchange or routing key, must answer. Only `outside_session` may be told \
+             after opening.",
             "Never use a key of this file.",
         ]
         .map(str::to_owned)
@@ -594,12 +630,18 @@ fn file() -> Vectors {
 
 fn opener(receiver: &Receiver, unverified_senders: bool) -> Opener {
     let key = |text: &str| PrivateKey::from_bytes(&hex(text).try_into().unwrap());
-    let keyring = Keyring::new(key(&receiver.private_key)).with_older(key(&receiver.other_private_key));
+    let keyring =
+        Keyring::new(key(&receiver.private_key)).with_older(key(&receiver.other_private_key));
     let policy = OpenPolicy {
         unverified_senders,
         ..OpenPolicy::default()
     };
-    Opener::new(name(&receiver.client_id), keyring, Authority::nobody(), policy)
+    Opener::new(
+        name(&receiver.client_id),
+        keyring,
+        Authority::nobody(),
+        policy,
+    )
 }
 
 fn envelope(text: &str) -> Envelope {
@@ -610,7 +652,11 @@ fn envelope(text: &str) -> Envelope {
 fn the_file_is_what_this_version_writes() {
     if std::env::var_os("CIPHERMQ_WRITE_VECTORS").is_some() {
         std::fs::create_dir_all(Path::new(FILE).parent().unwrap()).unwrap();
-        std::fs::write(FILE, serde_json::to_string_pretty(&vectors()).unwrap() + "\n").unwrap();
+        std::fs::write(
+            FILE,
+            serde_json::to_string_pretty(&vectors()).unwrap() + "\n",
+        )
+        .unwrap();
     }
     assert_eq!(file(), vectors());
 }
@@ -622,7 +668,12 @@ fn every_message_of_the_file_opens() {
     let mut opener = opener(&file.receiver, true);
     for message in &file.messages {
         let opened = opener.open(&envelope(&message.envelope)).unwrap();
-        assert_eq!(to_hex(&opened.payload), message.payload, "{}", message.about);
+        assert_eq!(
+            to_hex(&opened.payload),
+            message.payload,
+            "{}",
+            message.about
+        );
         assert_eq!(opened.message_id.as_str(), message.message_id);
         assert_eq!(opened.sender.unwrap().as_str(), message.sender_client_id);
         assert_eq!(opened.content_type.unwrap(), message.content_type);
@@ -646,8 +697,9 @@ fn every_bad_message_of_the_file_fails_as_it_says() {
             assert!(read.is_err(), "{}", bad.about);
             continue;
         }
-        // With the session known and unknown: both ways end in the same error.
-        // The vectors' sessions are not signed; but an older client's message is refused by those who ask for proof.
+        // With the session known and unknown: both ways end in the same error. The vectors'
+        // sessions are not signed; but an older client's message is refused by those who ask for
+        // proof.
         let admits = bad.expect != "older_client";
         let mut fresh = opener(&file.receiver, admits);
         let mut warm = opener(&file.receiver, admits);

@@ -149,7 +149,14 @@ fn sealed_parts_that_were_altered_do_not_open() {
         refused(&|f| f.enc_session_key = String::new().into());
         refused(&|f| f.nonce = shorter(&f.nonce).into());
         refused(&|f| f.ciphertext = String::new().into());
-        for at in 0..envelope.fields().unwrap().ciphertext.trim_end_matches('=').len() - 1 {
+        for at in 0..envelope
+            .fields()
+            .unwrap()
+            .ciphertext
+            .trim_end_matches('=')
+            .len()
+            - 1
+        {
             refused(&|f| f.ciphertext = flip(&f.ciphertext, at).into());
         }
         refused(&|f| match &f.tag {
@@ -166,8 +173,8 @@ fn sealed_parts_that_were_altered_do_not_open() {
     }
 }
 
-/// The tag of generation 0 stands there twice: whichever of them is another, the message is refused, also if the one
-/// that is left is right in another form.
+/// The tag of generation 0 stands there twice: whichever of them is another, the message is
+/// refused, also if the one that is left is right in another form.
 #[test]
 fn both_tags_of_generation_0_count() {
     let mut opener = opener(Keyring::new(key()), true);
@@ -181,7 +188,9 @@ fn both_tags_of_generation_0_count() {
         let envelope = case.envelope();
         let whole = envelope.fields().unwrap().into_owned();
         let ciphertext = BASE64_STANDARD.decode(&*whole.ciphertext).unwrap();
-        let tag = BASE64_STANDARD.decode(whole.tag.as_deref().unwrap()).unwrap();
+        let tag = BASE64_STANDARD
+            .decode(whole.tag.as_deref().unwrap())
+            .unwrap();
         let payload = ciphertext.strip_suffix(tag.as_slice()).unwrap();
         let mut open = |ciphertext: &[u8], tag: Option<&[u8]>| {
             let mut fields = whole.clone();
@@ -191,7 +200,10 @@ fn both_tags_of_generation_0_count() {
                 .open(&Envelope::build(&fields).unwrap())
                 .map(|opened| opened.payload)
         };
-        assert_eq!(open(&ciphertext, Some(&tag)).unwrap(), case.plaintext.as_bytes());
+        assert_eq!(
+            open(&ciphertext, Some(&tag)).unwrap(),
+            case.plaintext.as_bytes()
+        );
         let mut other = tag.clone();
         other[3] ^= 1;
         let with_other = [payload, &other].concat();

@@ -9,7 +9,10 @@ use proptest::prelude::*;
 
 /// Names with everything in them that a name may hold, and that JSON escapes.
 fn names() -> impl Strategy<Value = String> {
-    prop_oneof!["[!-~]{1,255}", "[!-~\u{a1}-\u{ac}\u{4e00}-\u{4e20}😀]{1,60}"]
+    prop_oneof![
+        "[!-~]{1,255}",
+        "[!-~\u{a1}-\u{ac}\u{4e00}-\u{4e20}😀]{1,60}"
+    ]
 }
 
 proptest! {

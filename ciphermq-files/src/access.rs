@@ -30,9 +30,11 @@ impl Access {
     }
 }
 
-/// The permission bits of a file with a private key, if they let others than its owner do anything with it.
+/// The permission bits of a file with a private key, if they let others than its owner do anything
+/// with it.
 ///
-/// Asks the open file, not its name: it cannot be exchanged in between. `None` on other systems than Unix.
+/// Asks the open file, not its name: it cannot be exchanged in between. `None` on other systems
+/// than Unix.
 ///
 /// # Errors
 ///

@@ -16,11 +16,12 @@ pub fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Makes a folder with all those above it, and syncs the name of each in the folder that holds it; returns those that
-/// were made, the upper ones first.
+/// Makes a folder with all those above it, and syncs the name of each in the folder that holds it;
+/// returns those that were made, the upper ones first.
 ///
-/// The deepest folder that is there already has its name synced, too: the one that was made by a run that was cut
-/// before it could do so. As each level is synced before the next one is made, there is no more than one of those.
+/// The deepest folder that is there already has its name synced, too: the one that was made by a
+/// run that was cut before it could do so. As each level is synced before the next one is made,
+/// there is no more than one of those.
 ///
 /// # Errors
 ///
@@ -93,8 +94,8 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// Syncs the name of a file or folder that was there, in case a run that was cut has made it.
 ///
-/// As far as it may: where the folder above may not be read, or is on a file system that cannot be written, somebody
-/// else has made it.
+/// As far as it may: where the folder above may not be read, or is on a file system that cannot be
+/// written, somebody else has made it.
 ///
 /// # Errors
 ///

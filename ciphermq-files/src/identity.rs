@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::resolve::resolve;
 
-/// Which file it is, whatever it is called: device and inode. On other systems than Unix its resolved path.
+/// Which file it is, whatever it is called: device and inode. On other systems than Unix its
+/// resolved path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileId {
     #[cfg(unix)]
@@ -41,7 +42,9 @@ impl FileId {
             #[cfg(unix)]
             Ok(metadata) => Ok(Some(Self::of(&metadata))),
             #[cfg(not(unix))]
-            Ok(_) => Ok(Some(Self { path: resolve(path)? })),
+            Ok(_) => Ok(Some(Self {
+                path: resolve(path)?,
+            })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -62,8 +65,8 @@ impl FileId {
 
 /// Whether two paths lead to the same file, by links of either kind, or would if it were made.
 ///
-/// Devices and pipes hold nothing that could be lost, and are nobody's: they are never the same. What cannot be looked
-/// at is not the same either, as it cannot be opened.
+/// Devices and pipes hold nothing that could be lost, and are nobody's: they are never the same.
+/// What cannot be looked at is not the same either, as it cannot be opened.
 #[must_use]
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
@@ -112,6 +115,9 @@ mod tests {
             assert!(is_same_file(&at("new"), &at(name)), "{name}");
             assert!(!is_same_file(&at("a"), &at(name)), "{name}");
         }
-        assert!(!is_same_file(Path::new("/dev/null"), Path::new("/dev/null")));
+        assert!(!is_same_file(
+            Path::new("/dev/null"),
+            Path::new("/dev/null")
+        ));
     }
 }

@@ -1,13 +1,16 @@
 //! Files that survive power cuts, and are the ones that were meant.
 //!
-//! - [`create_folder`], [`sync_folder`], [`sync_parent`], [`sync_file`], [`sync_data`]: names and bytes that a power
-//!   cut cannot take. Whatever is made here has its name synced in the folder that holds it, level by level.
-//! - [`resolve`], [`FileId`], [`is_same_file`]: what a path leads to, through links, and whether two lead to one file.
+//! - [`create_folder`], [`sync_folder`], [`sync_parent`], [`sync_file`], [`sync_data`]: names and
+//!   bytes that a power cut cannot take. Whatever is made here has its name synced in the folder
+//!   that holds it, level by level.
+//! - [`resolve`], [`FileId`], [`is_same_file`]: what a path leads to, through links, and whether
+//!   two lead to one file.
 //! - [`create_new`], [`open_append`]: opening without following a link that somebody planted.
 //! - [`Draft`], [`NewFiles`], [`write()`]: whole files or none, written beside their place.
 //! - [`fit_name`]: names derived from other names that the file system takes.
 //!
-//! Why a crate of its own: broker, SDK and tools must all get this right, and share nothing else that knows of files.
+//! Why a crate of its own: broker, SDK and tools must all get this right, and share nothing else
+//! that knows of files.
 
 mod access;
 mod folder;

@@ -14,16 +14,16 @@ const HASH_DIGITS: usize = 32;
 /// What stands between the rest of a name and its hash.
 const SEPARATOR: &str = "~";
 
-/// The same path with something at the end of its name; one that would be too long for the file system is shortened
-/// as by [`fit_name`].
+/// The same path with something at the end of its name; one that would be too long for the file
+/// system is shortened as by [`fit_name`].
 #[must_use]
 pub fn beside(path: &Path, end: &str) -> PathBuf {
     let stem = path.file_name().unwrap_or_default();
     path.with_file_name(fit_name(parent(path), stem, end))
 }
 
-/// The name `<stem><end>` for a file in `folder`. Where that is longer than the file system allows, the stem's end
-/// is replaced by a hash of the whole: different stems still have different names.
+/// The name `<stem><end>` for a file in `folder`. Where that is longer than the file system allows,
+/// the stem's end is replaced by a hash of the whole: different stems still have different names.
 #[must_use]
 pub fn fit_name(folder: &Path, stem: impl AsRef<OsStr>, end: &str) -> OsString {
     let mut name = stem.as_ref().to_owned();
@@ -101,7 +101,9 @@ mod tests {
             "x".repeat(255),
         ] {
             let name = fit_name(folder.path(), &stem, ".checkpoint");
-            assert!(name.len() <= MAX_NAME_BYTES && name.to_str().unwrap().ends_with(".checkpoint"));
+            assert!(
+                name.len() <= MAX_NAME_BYTES && name.to_str().unwrap().ends_with(".checkpoint")
+            );
             std::fs::write(folder.path().join(&name), "").unwrap();
             assert_eq!(fit_name(folder.path(), &stem, ".checkpoint"), name);
             assert!(names.insert(name));

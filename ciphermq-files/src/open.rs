@@ -8,9 +8,11 @@ use crate::access::Access;
 use crate::folder::{create_folder, parent, sync_parent};
 use crate::resolve::{is_descriptor, resolve};
 
-/// Makes a file that is not there, for reading and writing. A link in its place counts as being there.
+/// Makes a file that is not there, for reading and writing. A link in its place counts as being
+/// there.
 ///
-/// Its name is not yet synced: that is worth something only once its content is, see [`sync_parent`].
+/// Its name is not yet synced: that is worth something only once its content is, see
+/// [`sync_parent`].
 ///
 /// # Errors
 ///
@@ -25,9 +27,10 @@ pub fn create_new(path: &Path, access: Access) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens a file for appending and reading; makes it, and private folders for it, if it is not there, and syncs its
-/// name in any case: it may have been made by a run that was cut before it could do so. A link is resolved first; the
-/// file keeps its mode if it is there. Returns the resolved path as well.
+/// Opens a file for appending and reading; makes it, and private folders for it, if it is not
+/// there, and syncs its name in any case: it may have been made by a run that was cut before it
+/// could do so. A link is resolved first; the file keeps its mode if it is there. Returns the
+/// resolved path as well.
 ///
 /// # Errors
 ///

@@ -9,14 +9,15 @@ const MAX_LINKS: usize = 40;
 
 /// The absolute path without links that a path leads to, whether its end is there or not.
 ///
-/// A file that is made at the resolved path stands where one that is opened at the given path would; a link stays a
-/// link. The entries of `/proc/<process>/fd`, where `/dev/stdout` leads, stay as they are: they are no names of files.
+/// A file that is made at the resolved path stands where one that is opened at the given path
+/// would; a link stays a link. The entries of `/proc/<process>/fd`, where `/dev/stdout` leads, stay
+/// as they are: they are no names of files.
 ///
 /// # Errors
 ///
 /// What the system says: links in a circle, a folder that may not be searched. And
-/// [`io::ErrorKind::PermissionDenied`] for a link of another user in a folder where everybody may put one, as `/tmp`:
-/// it may be a trap.
+/// [`io::ErrorKind::PermissionDenied`] for a link of another user in a folder where everybody may
+/// put one, as `/tmp`: it may be a trap.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let mut real = PathBuf::new();
@@ -49,7 +50,10 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
 /// Whether a resolved path names an open file of a process, not a file by its name.
 #[must_use]
 pub fn is_descriptor(resolved: &Path) -> bool {
-    resolved.starts_with("/proc") && resolved.parent().is_some_and(|folder| folder.ends_with("fd"))
+    resolved.starts_with("/proc")
+        && resolved
+            .parent()
+            .is_some_and(|folder| folder.ends_with("fd"))
 }
 
 enum Part {
@@ -99,7 +103,8 @@ fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Linux's rule for links in folders that everybody may write to (`fs.protected_symlinks`), which holds for opening only.
+/// Linux's rule for links in folders that everybody may write to (`fs.protected_symlinks`), which
+/// holds for opening only.
 fn refuse_trap(link: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -148,7 +153,11 @@ mod tests {
             ("to-b/x/y", "a/b/x/y"),
             ("missing/../a/file", "a/file"),
         ] {
-            assert_eq!(resolve(&root.join(path)).unwrap(), root.join(target), "{path}");
+            assert_eq!(
+                resolve(&root.join(path)).unwrap(),
+                root.join(target),
+                "{path}"
+            );
         }
         assert_eq!(resolve(Path::new("/../..")).unwrap(), Path::new("/"));
         symlink("circle", root.join("circle")).unwrap();
@@ -160,7 +169,10 @@ mod tests {
     fn open_files_are_no_names() {
         let file = tempfile::tempfile().unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&file);
-        for path in [format!("/dev/fd/{number}"), format!("/proc/self/fd/{number}")] {
+        for path in [
+            format!("/dev/fd/{number}"),
+            format!("/proc/self/fd/{number}"),
+        ] {
             let path = resolve(Path::new(&path)).unwrap();
             assert!(is_descriptor(&path), "{}", path.display());
             assert!(fs::metadata(&path).unwrap().is_file());

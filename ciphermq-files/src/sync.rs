@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io;
 
-/// Syncs a file's bytes and metadata. Pipes, terminals and devices that cannot be synced need not be.
+/// Syncs a file's bytes and metadata. Pipes, terminals and devices that cannot be synced need not
+/// be.
 ///
 /// # Errors
 ///
@@ -28,7 +29,8 @@ fn settle(file: &File, outcome: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Whether the system says that what it was asked to sync cannot be synced, in contrast to: could not be.
+/// Whether the system says that what it was asked to sync cannot be synced, in contrast to: could
+/// not be.
 pub(crate) fn has_no_meaning(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
@@ -52,7 +54,10 @@ mod tests {
     #[test]
     fn devices_and_pipes_need_no_sync() {
         let null = File::options().write(true).open("/dev/null").unwrap();
-        assert!(null.sync_all().is_err(), "otherwise this test tests nothing");
+        assert!(
+            null.sync_all().is_err(),
+            "otherwise this test tests nothing"
+        );
         sync_file(&null).unwrap();
         sync_data(&null).unwrap();
         let (_reader, writer) = io::pipe().unwrap();

@@ -1,7 +1,7 @@
 //! Whole files or none: written beside their place, synced, then moved into it.
 //!
-//! A crash leaves the old file or the new one, never half of one; at worst a temporary file with a dot before its
-//! name, which is in nobody's way.
+//! A crash leaves the old file or the new one, never half of one; at worst a temporary file with a
+//! dot before its name, which is in nobody's way.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -82,12 +82,13 @@ impl Draft {
 
     /// Gives it its name, which nothing may have yet, and syncs the name.
     ///
-    /// On a file system that can neither rename without replacing nor make hard links, two that do this in the same
-    /// moment are not told apart.
+    /// On a file system that can neither rename without replacing nor make hard links, two that do
+    /// this in the same moment are not told apart.
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::AlreadyExists`]. Then there is no such file, or the one that was.
+    /// What the system says; [`io::ErrorKind::AlreadyExists`]. Then there is no such file, or the
+    /// one that was.
     pub fn place_new(self, path: &Path) -> io::Result<File> {
         let placed = self.0.persist_noclobber(path);
         let file = match placed {
@@ -114,7 +115,8 @@ impl Draft {
         Ok(file)
     }
 
-    /// The same for whoever syncs the name itself, with [`sync_parent`], and works with the file even if that fails.
+    /// The same for whoever syncs the name itself, with [`sync_parent`], and works with the file
+    /// even if that fails.
     ///
     /// # Errors
     ///
@@ -134,8 +136,8 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 /// Files that belong together: all are written in full before the first stands in its place.
 ///
-/// They take their places in the order in which they were staged, each one durably before the next: after a power cut
-/// the first ones are there, and none of the others.
+/// They take their places in the order in which they were staged, each one durably before the next:
+/// after a power cut the first ones are there, and none of the others.
 #[derive(Debug, Default)]
 pub struct NewFiles {
     staged: Vec<Staged>,
@@ -171,7 +173,9 @@ impl NewFiles {
     ) -> Result<(), FileError> {
         let path = path.into();
         let place = match existing {
-            Existing::Keep if fs::symlink_metadata(&path).is_ok() => return Err(FileError::Exists(path)),
+            Existing::Keep if fs::symlink_metadata(&path).is_ok() => {
+                return Err(FileError::Exists(path));
+            }
             Existing::Keep => Ok(path.clone()),
             Existing::Replace => resolve(&path),
         };
@@ -191,7 +195,8 @@ impl NewFiles {
     ///
     /// # Errors
     ///
-    /// [`FileError`]; then those that are new are taken away again. Files that were replaced stay replaced.
+    /// [`FileError`]; then those that are new are taken away again. Files that were replaced stay
+    /// replaced.
     pub fn commit(self) -> Result<Vec<PathBuf>, FileError> {
         let mut written = Vec::with_capacity(self.staged.len());
         let mut new: Vec<PathBuf> = Vec::new();
@@ -260,7 +265,10 @@ mod tests {
         let path = folder.path().join("a");
         write(&path, b"one", Access::Public, Existing::Keep).unwrap();
         let error = write(&path, b"two", Access::Public, Existing::Keep).unwrap_err();
-        assert!(matches!(&error, FileError::Exists(at) if *at == path), "{error}");
+        assert!(
+            matches!(&error, FileError::Exists(at) if *at == path),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).unwrap(), b"one");
         write(&path, b"two", Access::Public, Existing::Replace).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
@@ -273,7 +281,12 @@ mod tests {
         let mut files = NewFiles::new();
         for name in ["a", "b", "c"] {
             files
-                .stage(folder.path().join(name), b"new", Access::Public, Existing::Keep)
+                .stage(
+                    folder.path().join(name),
+                    b"new",
+                    Access::Public,
+                    Existing::Keep,
+                )
                 .unwrap();
         }
         // Somebody else makes the second one meanwhile.
@@ -289,7 +302,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut files = NewFiles::new();
         files
-            .stage(folder.path().join("a"), b"new", Access::Private, Existing::Keep)
+            .stage(
+                folder.path().join("a"),
+                b"new",
+                Access::Private,
+                Existing::Keep,
+            )
             .unwrap();
         assert!(
             files
@@ -314,7 +332,10 @@ mod tests {
         fs::write(&path, b"open to all").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         write(&path, b"secret", Access::Private, Existing::Replace).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[cfg(unix)]

@@ -33,7 +33,11 @@ fn shared() -> String {
 /// An envelope such as a sender with a signed session writes.
 fn envelope(position: usize, ciphertext: usize) -> String {
     let (own, shared) = (own(position, ciphertext), shared());
-    format!("{},{}", own.trim_end_matches('}'), shared.trim_start_matches('{'))
+    format!(
+        "{},{}",
+        own.trim_end_matches('}'),
+        shared.trim_start_matches('{')
+    )
 }
 
 fn codec(criterion: &mut Criterion) {

@@ -1,6 +1,7 @@
 //! What a client says: one line, a word and its arguments.
 //!
-//! Words and arguments are separated by single spaces; the last argument runs to the end of the line.
+//! Words and arguments are separated by single spaces; the last argument runs to the end of the
+//! line.
 
 use std::num::NonZeroU32;
 
@@ -26,7 +27,8 @@ pub enum Command {
         /// The exchange.
         exchange: ExchangeName,
     },
-    /// `bind <queue> <exchange> <routing_key>`: messages of the exchange with this key go to the queue, too.
+    /// `bind <queue> <exchange> <routing_key>`: messages of the exchange with this key go to the
+    /// queue, too.
     Bind {
         /// The queue.
         queue: QueueName,
@@ -53,8 +55,8 @@ pub enum Command {
         /// The envelopes, at least one.
         envelopes: Vec<Envelope>,
     },
-    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`: the same for envelopes that share most
-    /// of their fields, which are sent once.
+    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`: the same for
+    /// envelopes that share most of their fields, which are sent once.
     PublishPacked {
         /// The exchange.
         exchange: ExchangeName,
@@ -67,8 +69,8 @@ pub enum Command {
     Consume {
         /// The queue.
         queue: QueueName,
-        /// How many messages may be delivered and not yet acked. Left out: 1. One that does not fit is read as the
-        /// largest.
+        /// How many messages may be delivered and not yet acked. Left out: 1. One that does not fit
+        /// is read as the largest.
         prefetch: Option<NonZeroU32>,
     },
     /// `fetch <queue>`: one message, now or not at all.
@@ -93,7 +95,8 @@ pub enum Command {
         /// The message.
         message_id: MessageId,
     },
-    /// `register_public_key <base64 key>`, or `register_key <client_id> <base64 key>`: the client's X25519 key.
+    /// `register_public_key <base64 key>`, or `register_key <client_id> <base64 key>`: the client's
+    /// X25519 key.
     RegisterPublicKey {
         /// Whose key it says to be; it must be the caller's own.
         client_id: Option<ClientId>,
@@ -115,11 +118,13 @@ pub enum Command {
         /// Whose signed key.
         client_id: ClientId,
     },
-    /// `get_certificate <client_id> [<sha256 fingerprint>]`: a chain that the client has connected with.
+    /// `get_certificate <client_id> [<sha256 fingerprint>]`: a chain that the client has connected
+    /// with.
     GetCertificate {
         /// Whose certificate.
         client_id: ClientId,
-        /// SHA-256 of the certificate's DER, 64 lower-case hexadecimal digits. Left out: the last one.
+        /// SHA-256 of the certificate's DER, 64 lower-case hexadecimal digits. Left out: the last
+        /// one.
         fingerprint: Option<String>,
     },
     /// `hello <json>`: versions and limits, and who this connection is.
@@ -132,7 +137,8 @@ pub enum Command {
         /// A JSON object, [`crate::rejected::RejectedRequest`]; left out, `{}`.
         json: String,
     },
-    /// `list_waiting_keys [<json>]`: by which of the client's keys the messages that wait for it are sealed.
+    /// `list_waiting_keys [<json>]`: by which of the client's keys the messages that wait for it
+    /// are sealed.
     ListWaitingKeys {
         /// A JSON object, [`crate::waiting::WaitingRequest`]; left out, `{}`.
         json: String,
@@ -179,14 +185,15 @@ pub enum CommandError {
     /// The envelope of a `publish` is none.
     #[error("{0}")]
     InvalidMessage(EnvelopeError),
-    /// The array of a `publish_batch` is none, is empty, or holds something that is no envelope; or the list of a
-    /// `publish_packed`.
+    /// The array of a `publish_batch` is none, is empty, or holds something that is no envelope; or
+    /// the list of a `publish_packed`.
     #[error("{0}")]
     InvalidBatch(String),
 }
 
 impl CommandError {
-    /// How a server answers such a line: with one reply, or one a message where the messages are known.
+    /// How a server answers such a line: with one reply, or one a message where the messages are
+    /// known.
     #[must_use]
     pub fn replies(&self) -> Vec<Reply> {
         let reply = match self {
@@ -201,13 +208,16 @@ impl CommandError {
             Self::InvalidBatch(error) => Reply::InvalidBatchFormat(error.clone()),
             Self::NotUtf8 => ErrorReply::new(ErrorCode::NotUtf8, self.to_string()).into(),
             Self::BadName { .. } => ErrorReply::new(ErrorCode::BadName, self.to_string()).into(),
-            Self::BadArgument(_) => ErrorReply::new(ErrorCode::BadArgument, self.to_string()).into(),
+            Self::BadArgument(_) => {
+                ErrorReply::new(ErrorCode::BadArgument, self.to_string()).into()
+            }
         };
         vec![reply]
     }
 }
 
-/// How many messages one `ack` may name: each of them takes far more memory than its place in the line.
+/// How many messages one `ack` may name: each of them takes far more memory than its place in the
+/// line.
 pub const MAX_ACKS: usize = 16_384;
 
 impl Command {
@@ -220,7 +230,9 @@ impl Command {
         let text = std::str::from_utf8(line).map_err(|_| CommandError::NotUtf8)?;
         let (word, rest) = split(text);
         match word {
-            "declare_queue" => Ok(Self::DeclareQueue { queue: queue(rest)? }),
+            "declare_queue" => Ok(Self::DeclareQueue {
+                queue: queue(rest)?,
+            }),
             "declare_exchange" => Ok(Self::DeclareExchange {
                 exchange: exchange(rest, Missing::ExchangeName)?,
             }),
@@ -277,12 +289,15 @@ impl Command {
                     prefetch,
                 })
             }
-            "fetch" => Ok(Self::Fetch { queue: queue(rest)? }),
+            "fetch" => Ok(Self::Fetch {
+                queue: queue(rest)?,
+            }),
             "ack" => {
                 required(rest, Missing::MessageId)?;
                 if memchr::memchr_iter(b' ', rest.as_bytes()).count() >= MAX_ACKS {
-                    let text =
-                        format!("an ack names at most {MAX_ACKS} messages; name the others in another one");
+                    let text = format!(
+                        "an ack names at most {MAX_ACKS} messages; name the others in another one"
+                    );
                     return Err(CommandError::BadArgument(text));
                 }
                 let message_ids = rest.split(' ').map(message_id).collect::<Result<_, _>>()?;
@@ -344,7 +359,9 @@ impl Command {
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::DeclareQueue { queue } => put(out, &["declare_queue ", queue.as_str()]),
-            Self::DeclareExchange { exchange } => put(out, &["declare_exchange ", exchange.as_str()]),
+            Self::DeclareExchange { exchange } => {
+                put(out, &["declare_exchange ", exchange.as_str()])
+            }
             Self::Bind {
                 queue,
                 exchange,
@@ -402,7 +419,10 @@ impl Command {
                 queue,
                 prefetch: Some(prefetch),
             } => {
-                put(out, &["consume ", queue.as_str(), " ", &prefetch.to_string()]);
+                put(
+                    out,
+                    &["consume ", queue.as_str(), " ", &prefetch.to_string()],
+                );
             }
             Self::Fetch { queue } => put(out, &["fetch ", queue.as_str()]),
             Self::Ack { message_ids } => {
@@ -411,9 +431,14 @@ impl Command {
                     put(out, &[" ", id.as_str()]);
                 }
             }
-            Self::Reject { message_id, reason } => put(out, &["reject ", message_id.as_str(), " ", reason]),
+            Self::Reject { message_id, reason } => {
+                put(out, &["reject ", message_id.as_str(), " ", reason])
+            }
             Self::Resend { message_id } => put(out, &["resend ", message_id.as_str()]),
-            Self::RegisterPublicKey { client_id: None, key } => put(out, &["register_public_key ", key]),
+            Self::RegisterPublicKey {
+                client_id: None,
+                key,
+            } => put(out, &["register_public_key ", key]),
             Self::RegisterPublicKey {
                 client_id: Some(client_id),
                 key,
@@ -421,7 +446,9 @@ impl Command {
                 put(out, &["register_key ", client_id.as_str(), " ", key]);
             }
             Self::GetPublicKey { client_id } => put(out, &["get_public_key ", client_id.as_str()]),
-            Self::RegisterSignedKey { signed_key } => put(out, &["register_signed_key ", signed_key]),
+            Self::RegisterSignedKey { signed_key } => {
+                put(out, &["register_signed_key ", signed_key])
+            }
             Self::GetSignedKey { client_id } => put(out, &["get_signed_key ", client_id.as_str()]),
             Self::GetCertificate {
                 client_id,
@@ -431,7 +458,10 @@ impl Command {
                 client_id,
                 fingerprint: Some(fingerprint),
             } => {
-                put(out, &["get_certificate ", client_id.as_str(), " ", fingerprint]);
+                put(
+                    out,
+                    &["get_certificate ", client_id.as_str(), " ", fingerprint],
+                );
             }
             Self::Hello { json } => put(out, &["hello ", json]),
             Self::ListRejected { json } => put(out, &["list_rejected ", json]),
@@ -442,11 +472,14 @@ impl Command {
         out.put_u8(b'\n');
     }
 
-    /// How many lines answer the command when it is carried out. A refusal of the whole is one line.
+    /// How many lines answer the command when it is carried out. A refusal of the whole is one
+    /// line.
     #[must_use]
     pub fn reply_lines(&self) -> usize {
         match self {
-            Self::PublishBatch { envelopes, .. } | Self::PublishPacked { envelopes, .. } => envelopes.len(),
+            Self::PublishBatch { envelopes, .. } | Self::PublishPacked { envelopes, .. } => {
+                envelopes.len()
+            }
             Self::Ack { message_ids } => message_ids.len(),
             _ => 1,
         }
@@ -457,10 +490,13 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
     for part in parts {
         // What ends a line never stands inside one; names and JSON hold none, reasons may.
         if part.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
-            out.extend(
-                part.bytes()
-                    .map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }),
-            );
+            out.extend(part.bytes().map(|byte| {
+                if matches!(byte, b'\n' | b'\r') {
+                    b' '
+                } else {
+                    byte
+                }
+            }));
         } else {
             out.put_slice(part.as_bytes());
         }
@@ -469,7 +505,10 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
 
 /// The beginning of a publish, up to what is published.
 fn put_route(out: &mut BytesMut, word: &str, exchange: &ExchangeName, routing_key: &RoutingKey) {
-    put(out, &[word, exchange.as_str(), " ", routing_key.as_str(), " "]);
+    put(
+        out,
+        &[word, exchange.as_str(), " ", routing_key.as_str(), " "],
+    );
 }
 
 /// The text up to the first space, and what comes after it.
@@ -540,7 +579,8 @@ fn route_names(
     ))
 }
 
-/// Who sends a batch reads a line for each of its messages, also if none of them can go where it says.
+/// Who sends a batch reads a line for each of its messages, also if none of them can go where it
+/// says.
 fn batch_route(
     exchange_name: &str,
     routing_key_name: &str,
@@ -560,8 +600,8 @@ fn batch_route(
 }
 
 fn batch(line: &Bytes, json: &str) -> Result<Vec<Envelope>, CommandError> {
-    let elements: Vec<&RawValue> =
-        serde_json::from_str(json).map_err(|error| CommandError::InvalidBatch(error.to_string()))?;
+    let elements: Vec<&RawValue> = serde_json::from_str(json)
+        .map_err(|error| CommandError::InvalidBatch(error.to_string()))?;
     if elements.is_empty() {
         return Err(CommandError::InvalidBatch(
             "a batch holds at least one message".to_owned(),
@@ -594,12 +634,15 @@ fn packed_batch(line: &Bytes, list: &str) -> Result<Vec<Envelope>, CommandError>
 }
 
 fn in_batch(index: usize, read: Result<Envelope, EnvelopeError>) -> Result<Envelope, CommandError> {
-    read.map_err(|error| CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1)))
+    read.map_err(|error| {
+        CommandError::InvalidBatch(format!("message {} of the batch: {error}", index + 1))
+    })
 }
 
 fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
-    number::parse(text)
-        .ok_or_else(|| CommandError::BadArgument("prefetch must be a number from 1 to 4294967295".to_owned()))
+    number::parse(text).ok_or_else(|| {
+        CommandError::BadArgument("prefetch must be a number from 1 to 4294967295".to_owned())
+    })
 }
 
 fn parse_fingerprint(text: &str) -> Result<String, CommandError> {

@@ -73,7 +73,10 @@ fn every_command_is_written_as_it_was_read() {
 
 #[test]
 fn the_older_spellings_mean_the_same() {
-    assert_eq!(parse("get_key r").unwrap(), parse("get_public_key r").unwrap());
+    assert_eq!(
+        parse("get_key r").unwrap(),
+        parse("get_public_key r").unwrap()
+    );
     assert_eq!(parse("hello").unwrap(), parse("hello {}").unwrap());
     assert_eq!(
         parse("list_rejected").unwrap(),
@@ -150,7 +153,10 @@ fn names_that_break_the_rule_are_refused_with_a_code() {
         );
         assert_eq!(reply.matches(char::is_control).count(), 1, "{reply:?}");
     }
-    assert!(reply_to(&format!("declare_queue {}", "x".repeat(256))).starts_with("Error: bad_name: queue: "));
+    assert!(
+        reply_to(&format!("declare_queue {}", "x".repeat(256)))
+            .starts_with("Error: bad_name: queue: ")
+    );
 }
 
 #[test]
@@ -164,7 +170,10 @@ fn arguments_of_the_wrong_form_are_refused_with_a_code() {
         "get_certificate r 00",
         "get_certificate r x y",
     ] {
-        assert!(reply_to(line).starts_with("Error: bad_argument: "), "{line:?}");
+        assert!(
+            reply_to(line).starts_with("Error: bad_argument: "),
+            "{line:?}"
+        );
     }
     let error = Command::parse(&Bytes::from_static(b"declare_queue \xff")).unwrap_err();
     assert!(replies(&error).starts_with("Error: not_utf8: "));
@@ -174,7 +183,10 @@ fn arguments_of_the_wrong_form_are_refused_with_a_code() {
 fn a_prefetch_that_does_not_fit_is_the_largest() {
     for prefetch in ["4294967296", "18446744073709551616", &"9".repeat(300)] {
         let line = format!("consume q {prefetch}");
-        assert_eq!(parse(&line).unwrap(), parse("consume q 4294967295").unwrap());
+        assert_eq!(
+            parse(&line).unwrap(),
+            parse("consume q 4294967295").unwrap()
+        );
     }
 }
 
@@ -197,7 +209,10 @@ fn a_batch_that_cannot_go_where_it_says_is_refused_message_by_message() {
             let lines: Vec<&str> = replies.lines().collect();
             assert_eq!(lines.len(), 2, "{lines:?}");
             for (line, id) in lines.iter().zip(["m-1", "m-2"]) {
-                assert!(line.starts_with(&format!("Error: bad_name: {what}: ")), "{line}");
+                assert!(
+                    line.starts_with(&format!("Error: bad_name: {what}: ")),
+                    "{line}"
+                );
                 assert!(line.ends_with(&format!(" for message {id}")), "{line}");
             }
         }
@@ -262,7 +277,10 @@ fn every_truncation_is_answered_and_none_is_taken_for_a_publish() {
         for end in 0..line.len() {
             match parse(&line[..end]) {
                 Ok(command) => assert!(
-                    !matches!(command, Command::Publish { .. } | Command::PublishBatch { .. }),
+                    !matches!(
+                        command,
+                        Command::Publish { .. } | Command::PublishBatch { .. }
+                    ),
                     "{end} of {line}"
                 ),
                 Err(error) => assert_eq!(replies(&error).matches('\n').count(), 1),
@@ -295,7 +313,8 @@ fn reply_lines_are_counted() {
 
 proptest! {
     #[test]
-    fn no_line_panics_and_what_is_read_is_written_back(line in "\\PC*|(publish|publish_packed|ack|bind|consume|hello|reject|get_certificate) \\PC*") {
+    fn no_line_panics_and_what_is_read_is_written_back(line in "\\PC*|(publish|publish_packed|ack|bind|consume|hello|reject|get_certificate) \
+        \\PC*") {
         if let Ok(command) = parse(&line) {
             prop_assert_eq!(parse(encode(&command).trim_end_matches('\n')).unwrap(), command);
         }

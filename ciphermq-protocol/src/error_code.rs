@@ -1,14 +1,16 @@
 //! The codes in `Error: <code>: <text>`.
 //!
-//! A code is one word with underscores, never changes its meaning, and is either *definite* (the command
-//! had no effect) or leaves the *outcome unknown* (send the same message id again to find out).
+//! A code is one word with underscores, never changes its meaning, and is either *definite* (the
+//! command had no effect) or leaves the *outcome unknown* (send the same message id again to find
+//! out).
 
 use std::fmt;
 use std::str::FromStr;
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, definite: $definite:literal;)*) => {
-        /// What went wrong, for programs. [`ErrorCode::is_definite`] tells whether the command had no effect.
+        /// What went wrong, for programs. [`ErrorCode::is_definite`] tells whether the command had
+        /// no effect.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
@@ -27,8 +29,8 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Whether the command had no effect for certain. If not, the same message id may be sent again:
-            /// the server recognises it.
+            /// Whether the command had no effect for certain. If not, the same message id may be
+            /// sent again: the server recognises it.
             #[must_use]
             pub fn is_definite(self) -> bool {
                 match self {
@@ -123,6 +125,9 @@ mod tests {
     #[test]
     fn only_a_lost_store_and_a_stop_leave_the_outcome_open() {
         let open: Vec<_> = ErrorCode::ALL.iter().filter(|c| !c.is_definite()).collect();
-        assert_eq!(open, [&ErrorCode::StorageUnavailable, &ErrorCode::ShuttingDown]);
+        assert_eq!(
+            open,
+            [&ErrorCode::StorageUnavailable, &ErrorCode::ShuttingDown]
+        );
     }
 }

@@ -7,15 +7,16 @@ use crate::name::ClientId;
 /// What a client says of itself. Unknown fields are ignored, so that newer clients can say more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloRequest {
-    /// Names one consumer across its connections: an older connection of the same client with the same
-    /// consumer id is ended first, and its leases return.
+    /// Names one consumer across its connections: an older connection of the same client with the
+    /// same consumer id is ended first, and its leases return.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
     /// The client's program and version, for logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The client takes deliveries in [`Reply::Messages`](crate::Reply::Messages), and one line for a command of which everything
-    /// was done: [`Reply::AckAll`](crate::Reply::AckAll), [`Reply::AckConfirmedAll`](crate::Reply::AckConfirmedAll).
+    /// The client takes deliveries in [`Reply::Messages`](crate::Reply::Messages), and one line for
+    /// a command of which everything was done: [`Reply::AckAll`](crate::Reply::AckAll),
+    /// [`Reply::AckConfirmedAll`](crate::Reply::AckConfirmedAll).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub packed: bool,
 }
@@ -47,6 +48,7 @@ pub struct HelloLimits {
     pub max_prefetch: u32,
     /// After how many milliseconds of silence a connection loses its leases.
     pub redelivery_timeout_ms: u64,
-    /// How many milliseconds a publish waits for the store before it is answered `storage_unavailable`.
+    /// How many milliseconds a publish waits for the store before it is answered
+    /// `storage_unavailable`.
     pub storage_wait_ms: u64,
 }

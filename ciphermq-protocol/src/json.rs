@@ -85,14 +85,21 @@ mod tests {
     #[test]
     fn values_are_read_as_what_is_asked_for() {
         let object =
-            Object::parse(r#"{"n":18446744073709551615,"t":"x","list":[{"a":1}],"null":null}"#).unwrap();
+            Object::parse(r#"{"n":18446744073709551615,"t":"x","list":[{"a":1}],"null":null}"#)
+                .unwrap();
         assert_eq!(object.get::<u64>("n").unwrap(), u64::MAX);
         assert_eq!(object.get::<String>("t").unwrap(), "x");
         let list: Vec<Object<'_>> = object.get("list").unwrap();
         assert_eq!(list[0].get::<u64>("a").unwrap(), 1);
         assert_eq!(object.get::<Option<u64>>("null").unwrap(), None);
-        assert_eq!(object.keys().collect::<Vec<_>>(), ["list", "n", "null", "t"]);
-        for (key, error) in [("missing", "missing field `missing`"), ("t", "`t`: invalid type")] {
+        assert_eq!(
+            object.keys().collect::<Vec<_>>(),
+            ["list", "n", "null", "t"]
+        );
+        for (key, error) in [
+            ("missing", "missing field `missing`"),
+            ("t", "`t`: invalid type"),
+        ] {
             let told = object.get::<u64>(key).unwrap_err().to_string();
             assert!(told.starts_with(error), "{told}");
         }

@@ -6,9 +6,10 @@
 //!   bytes ◄── Reply::encode ◄────────────────────────────────┘
 //! ```
 //!
-//! The protocol is made of UTF-8 lines over mutual TLS. A client sends [`Command`]s, the server answers
-//! each with [`Reply`]s in the order of the commands, and pushes [`Reply::Message`] deliveries between
-//! them. Payloads travel in an [`Envelope`], which the broker keeps byte for byte.
+//! The protocol is made of UTF-8 lines over mutual TLS. A client sends [`Command`]s, the server
+//! answers each with [`Reply`]s in the order of the commands, and pushes [`Reply::Message`]
+//! deliveries between them. Payloads travel in an [`Envelope`], which the broker keeps byte for
+//! byte.
 //!
 //! This crate does no I/O and no cryptography: bytes in, values out.
 //!

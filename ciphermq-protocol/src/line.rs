@@ -12,8 +12,8 @@ pub struct LineTooLong {
 
 /// Splits a growing buffer into lines, looking at every byte once.
 ///
-/// Lines end with `\n`; a `\r` before it belongs to the ending. The buffer is the caller's, so that it can
-/// read from a socket right into it.
+/// Lines end with `\n`; a `\r` before it belongs to the ending. The buffer is the caller's, so that
+/// it can read from a socket right into it.
 #[derive(Debug, Clone)]
 pub struct LineDecoder {
     limit: usize,
@@ -28,13 +28,15 @@ impl LineDecoder {
         Self { limit, searched: 0 }
     }
 
-    /// Takes the next whole line off the front of `buffer`, without its ending; `None` if it holds none yet.
+    /// Takes the next whole line off the front of `buffer`, without its ending; `None` if it holds
+    /// none yet.
     ///
     /// The line shares the buffer's memory.
     ///
     /// # Errors
     ///
-    /// [`LineTooLong`] as soon as a line cannot end within the limit any more, however little of it has come.
+    /// [`LineTooLong`] as soon as a line cannot end within the limit any more, however little of it
+    /// has come.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, LineTooLong> {
         let unsearched = buffer.get(self.searched..).unwrap_or_default();
         let Some(offset) = memchr::memchr(b'\n', unsearched) else {
@@ -93,7 +95,10 @@ mod tests {
         assert_eq!(lines_of(3, &[b"abc\r", b"\n"]).unwrap(), [b"abc"]);
         assert_eq!(lines_of(3, &[b"abcd\n"]), Err(LineTooLong { limit: 3 }));
         assert_eq!(lines_of(3, &[b"ab", b"cd"]), Err(LineTooLong { limit: 3 }));
-        assert_eq!(lines_of(3, &[b"abc\r", b"x\n"]), Err(LineTooLong { limit: 3 }));
+        assert_eq!(
+            lines_of(3, &[b"abc\r", b"x\n"]),
+            Err(LineTooLong { limit: 3 })
+        );
     }
 
     proptest! {

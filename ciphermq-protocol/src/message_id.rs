@@ -9,8 +9,8 @@
 //!   40 bits  position in the stream, from 0
 //! ```
 //!
-//! Ids of one stream differ in their position alone. So they sort in the order of sending, a sender that
-//! starts again can make them again, and a set of them is a few intervals.
+//! Ids of one stream differ in their position alone. So they sort in the order of sending, a sender
+//! that starts again can make them again, and a set of them is a few intervals.
 
 use std::fmt;
 
@@ -30,8 +30,8 @@ const POSITION_MASK: u128 = (POSITIONS - 1) as u128;
 pub struct StreamId(u128);
 
 impl StreamId {
-    /// A stream that starts at `unix_millis` (48 bits count), told from others of the same millisecond by
-    /// 34 bits of `random`.
+    /// A stream that starts at `unix_millis` (48 bits count), told from others of the same
+    /// millisecond by 34 bits of `random`.
     #[must_use]
     pub fn new(unix_millis: u64, random: u64) -> Self {
         let time = u128::from(unix_millis & ((1 << 48) - 1)) << 80;
@@ -40,7 +40,8 @@ impl StreamId {
         Self(time | VERSION | high | VARIANT | low)
     }
 
-    /// The id of the message at `position`; `None` at [`POSITIONS`] and beyond, where the stream has ended.
+    /// The id of the message at `position`; `None` at [`POSITIONS`] and beyond, where the stream
+    /// has ended.
     #[must_use]
     pub fn message_id(self, position: u64) -> Option<MessageId> {
         (position < POSITIONS)
@@ -72,8 +73,9 @@ impl StreamId {
     /// The stream of a number that [`StreamId::to_u128`] gave; `None` for any other.
     #[must_use]
     pub fn from_u128(value: u128) -> Option<Self> {
-        let ours =
-            value & VERSION_MASK == VERSION && value & VARIANT_MASK == VARIANT && value & POSITION_MASK == 0;
+        let ours = value & VERSION_MASK == VERSION
+            && value & VARIANT_MASK == VARIANT
+            && value & POSITION_MASK == 0;
         ours.then_some(Self(value))
     }
 }

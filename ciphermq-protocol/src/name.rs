@@ -1,7 +1,8 @@
 //! Names: what queues, exchanges, routing keys, clients and messages may be called.
 //!
-//! All five follow one rule: 1 to 255 bytes of printable UTF-8 without spaces or control characters. Each
-//! has a type of its own, so that a queue's name cannot be taken for a routing key. Cloning is cheap.
+//! All five follow one rule: 1 to 255 bytes of printable UTF-8 without spaces or control
+//! characters. Each has a type of its own, so that a queue's name cannot be taken for a routing
+//! key. Cloning is cheap.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -48,8 +49,8 @@ pub fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
-/// Spaces, controls, line and paragraph separators, and the marks that change reading direction or hide
-/// in text: two names that look alike to a person must not differ by them.
+/// Spaces, controls, line and paragraph separators, and the marks that change reading direction or
+/// hide in text: two names that look alike to a person must not differ by them.
 fn is_unprintable(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
@@ -144,8 +145,8 @@ name_type!(
     RoutingKey
 );
 name_type!(
-    /// What tells a message from all others. Ours are made by [`crate::StreamId`]; older clients send
-    /// other texts.
+    /// What tells a message from all others. Ours are made by [`crate::StreamId`]; older clients
+    /// send other texts.
     MessageId
 );
 
@@ -170,9 +171,13 @@ mod tests {
     #[test]
     fn refuses_what_would_break_a_line_or_a_log() {
         assert_eq!(QueueName::new(""), Err(NameError::Empty));
-        assert_eq!(QueueName::new(&"x".repeat(256)), Err(NameError::TooLong(256)));
+        assert_eq!(
+            QueueName::new(&"x".repeat(256)),
+            Err(NameError::TooLong(256))
+        );
         for c in [
-            ' ', '\n', '\r', '\t', '\0', '\x7f', '\u{85}', '\u{a0}', '\u{2028}', '\u{202e}', '\u{feff}',
+            ' ', '\n', '\r', '\t', '\0', '\x7f', '\u{85}', '\u{a0}', '\u{2028}', '\u{202e}',
+            '\u{feff}',
         ] {
             assert_eq!(
                 QueueName::new(&format!("a{c}b")),

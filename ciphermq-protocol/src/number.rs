@@ -1,4 +1,5 @@
-//! Counts that clients ask for. What is larger than any server's limit is cut to it, however large it is.
+//! Counts that clients ask for. What is larger than any server's limit is cut to it, however large
+//! it is.
 
 use std::num::NonZeroU32;
 
@@ -18,7 +19,9 @@ pub(crate) fn parse(text: &str) -> Option<NonZeroU32> {
 }
 
 /// The same of a JSON number, from 0 on, that may be left out.
-pub(crate) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(crate) fn deserialize<'a, D: Deserializer<'a>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
         return Ok(None);
     };
@@ -53,7 +56,9 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(NonZeroU32::get), Some(number), "{text}");
         }
-        for text in ["", "0", "000", "-1", "+1", "1.0", "1e3", " 1", "1 ", "x", "٣"] {
+        for text in [
+            "", "0", "000", "-1", "+1", "1.0", "1e3", " 1", "1 ", "x", "٣",
+        ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

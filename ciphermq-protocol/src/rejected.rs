@@ -28,8 +28,8 @@ pub struct RejectedCursor {
     pub message_id: MessageId,
 }
 
-/// Rejected messages in the order of their rejection: those that the client has sent, and those that were
-/// for it.
+/// Rejected messages in the order of their rejection: those that the client has sent, and those
+/// that were for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedPage {
     /// The messages.

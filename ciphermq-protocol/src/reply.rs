@@ -1,4 +1,5 @@
-//! What the server answers, one line each. The texts are fixed to the letter: older clients compare them.
+//! What the server answers, one line each. The texts are fixed to the letter: older clients compare
+//! them.
 
 use std::fmt;
 
@@ -25,13 +26,15 @@ pub enum Reply {
     NoMessages,
     /// `Message: <message_id> <json>`: a delivery, or the reply to `fetch`.
     Message(Delivery),
-    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most of their fields.
+    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most of their
+    /// fields.
     Messages(Vec<Delivery>),
     /// `ACK_CONFIRMED <message_id>`: the message will never be delivered again.
     AckConfirmed(MessageId),
     /// `ACK_ALL <count>`: so many messages, all of one command, are durable.
     AckAll(usize),
-    /// `ACK_CONFIRMED_ALL <count>`: so many messages, all of one command, will never be delivered again.
+    /// `ACK_CONFIRMED_ALL <count>`: so many messages, all of one command, will never be delivered
+    /// again.
     AckConfirmedAll(usize),
     /// `Rejected <message_id>`
     Rejected(MessageId),
@@ -102,7 +105,8 @@ impl Delivery {
         out.put_u8(b'\n');
     }
 
-    /// Appends deliveries to `out` in as few lines as their envelopes allow, [`Reply::Messages`] where they are packed.
+    /// Appends deliveries to `out` in as few lines as their envelopes allow, [`Reply::Messages`]
+    /// where they are packed.
     pub fn encode_packed(mut deliveries: &[Self], out: &mut BytesMut) {
         while let Some(first) = deliveries.first() {
             let Some(shared) = first.envelope.shared() else {
@@ -274,7 +278,8 @@ pub struct ReplyError {
 }
 
 impl Reply {
-    /// Reads a line, without its ending. A delivery's envelope shares the line's memory and is not looked into.
+    /// Reads a line, without its ending. A delivery's envelope shares the line's memory and is not
+    /// looked into.
     ///
     /// # Errors
     ///
@@ -291,7 +296,8 @@ impl Reply {
         parse_text(text).ok_or_else(|| no_reply(line))
     }
 
-    /// Appends the reply to `out`, with its line ending. Line endings inside of texts become spaces.
+    /// Appends the reply to `out`, with its line ending. Line endings inside of texts become
+    /// spaces.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(delivery) => return delivery.encode(out),
@@ -352,13 +358,19 @@ fn parse_delivery(line: &Bytes, rest: &[u8]) -> Option<Reply> {
     let (id, envelope) = rest.split_at_checked(end)?;
     let message_id = MessageId::new(std::str::from_utf8(id).ok()?).ok()?;
     let envelope = EnvelopeBytes::from(line.slice_ref(envelope.get(1..)?));
-    (!envelope.is_empty()).then_some(Reply::Message(Delivery { message_id, envelope }))
+    (!envelope.is_empty()).then_some(Reply::Message(Delivery {
+        message_id,
+        envelope,
+    }))
 }
 
 fn parse_deliveries(line: &Bytes, list: &[u8]) -> Option<Reply> {
     let delivery = |envelope: EnvelopeBytes| {
         let message_id = packed::message_id(envelope.own())?;
-        Some(Delivery { message_id, envelope })
+        Some(Delivery {
+            message_id,
+            envelope,
+        })
     };
     let deliveries = packed::split(line, list)?.into_iter().map(delivery);
     deliveries.collect::<Option<_>>().map(Reply::Messages)
@@ -381,7 +393,10 @@ fn parse_text(text: &str) -> Option<Reply> {
     if let Some((fixed, _)) = FIXED.iter().find(|(_, fixed)| *fixed == text) {
         return Some(fixed.clone());
     }
-    if let Some(missing) = Missing::ALL.into_iter().find(|missing| missing.as_str() == text) {
+    if let Some(missing) = Missing::ALL
+        .into_iter()
+        .find(|missing| missing.as_str() == text)
+    {
         return Some(Reply::Missing(missing));
     }
     if let Some(rest) = text.strip_prefix("Error: ") {
@@ -398,13 +413,16 @@ fn parse_text(text: &str) -> Option<Reply> {
     let reply = reply.or_else(|| after("Signed key: ").map(Reply::SignedKey));
     let reply = reply.or_else(|| after("Hello: ").map(Reply::Hello));
     let reply = reply.or_else(|| after("Waiting keys: ").map(Reply::WaitingKeys));
-    let reply = reply.or_else(|| after("Invalid message format: ").map(Reply::InvalidMessageFormat));
+    let reply =
+        reply.or_else(|| after("Invalid message format: ").map(Reply::InvalidMessageFormat));
     let reply = reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat));
     if reply.is_some() {
         return reply;
     }
     let chain = text.strip_prefix("Certificate: ")?;
-    Some(Reply::Certificate(chain.split(',').map(str::to_owned).collect()))
+    Some(Reply::Certificate(
+        chain.split(',').map(str::to_owned).collect(),
+    ))
 }
 
 fn no_reply(line: &Bytes) -> ReplyError {

@@ -63,13 +63,19 @@ fn texts() -> Vec<(Reply, &'static str)> {
         ),
         (Reply::CertificateNotFound, "Certificate not found\n"),
         (Reply::Hello("{}".into()), "Hello: {}\n"),
-        (Reply::RejectedMessages("{}".into()), "Rejected messages: {}\n"),
+        (
+            Reply::RejectedMessages("{}".into()),
+            "Rejected messages: {}\n",
+        ),
         (Reply::WaitingKeys("{}".into()), "Waiting keys: {}\n"),
         (Reply::Pong, "PONG\n"),
         (Reply::HeartbeatReceived, "Heartbeat received\n"),
         (Reply::UnknownCommand, "Unknown command\n"),
         (Reply::Missing(Missing::QueueName), "Missing queue name\n"),
-        (Reply::Missing(Missing::ExchangeName), "Missing exchange name\n"),
+        (
+            Reply::Missing(Missing::ExchangeName),
+            "Missing exchange name\n",
+        ),
         (Reply::Missing(Missing::Parameters), "Missing parameters\n"),
         (Reply::Missing(Missing::MessageId), "Missing message ID\n"),
         (Reply::Missing(Missing::PublicKey), "Missing public key\n"),
@@ -114,7 +120,11 @@ fn the_truncation_of_a_reply_is_never_that_reply() {
     for (reply, text) in texts() {
         let line = text.trim_end_matches('\n');
         for (end, _) in line.char_indices() {
-            assert_ne!(parse(&line[..end]).ok(), Some(reply.clone()), "{end} of {line}");
+            assert_ne!(
+                parse(&line[..end]).ok(),
+                Some(reply.clone()),
+                "{end} of {line}"
+            );
         }
     }
 }
@@ -149,13 +159,16 @@ fn only_a_known_definite_code_is_definite() {
 
 #[test]
 fn a_reply_stays_one_line_whatever_it_quotes() {
-    let text = encode(&Reply::InvalidMessageFormat("a\nACK m-1\r\u{1b}[31m".into()));
+    let text = encode(&Reply::InvalidMessageFormat(
+        "a\nACK m-1\r\u{1b}[31m".into(),
+    ));
     assert_eq!(text, "Invalid message format: a ACK m-1  [31m\n");
 }
 
 proptest! {
     #[test]
-    fn no_bytes_panic_and_what_is_read_is_written_back(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public key:) \\PC*") {
+    fn no_bytes_panic_and_what_is_read_is_written_back(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public \
+        key:) \\PC*") {
         if let Ok(reply) = parse(&line) {
             prop_assert_eq!(parse(encode(&reply).trim_end_matches('\n')).unwrap(), reply);
         }

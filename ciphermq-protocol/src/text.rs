@@ -1,17 +1,18 @@
 //! Text for people: what others chose is shown without breaking lines or steering terminals.
 //!
-//! Ids, reasons and error texts come from the other end, and names of files from whoever made them. On a
-//! terminal an escape sequence in one of them could hide lines, forge them, or worse; a mark for the reading
-//! direction shows text in another order than it stands. [`Escaped`] writes such characters as Rust does:
-//! `\n`, `\u{1b}`, `\u{202e}`.
+//! Ids, reasons and error texts come from the other end, and names of files from whoever made them.
+//! On a terminal an escape sequence in one of them could hide lines, forge them, or worse; a mark
+//! for the reading direction shows text in another order than it stands. [`Escaped`] writes such
+//! characters as Rust does: `\n`, `\u{1b}`, `\u{202e}`.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Whether a character could break a line, steer a terminal, or show text in another order than it stands.
+/// Whether a character could break a line, steer a terminal, or show text in another order than it
+/// stands.
 ///
-/// These are C0, DEL and C1, the separators of lines and paragraphs, all marks for the reading direction, and the byte
-/// order mark. All of them are in the Basic Multilingual Plane.
+/// These are C0, DEL and C1, the separators of lines and paragraphs, all marks for the reading
+/// direction, and the byte order mark. All of them are in the Basic Multilingual Plane.
 #[must_use]
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -54,8 +55,8 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// Data as it may be shown on a terminal: lines stay lines, all else that is [unsafe](is_unsafe) is written as in JSON,
-/// `\u001b`, and what is no UTF-8 as `\x9b`. JSON keeps its meaning by that.
+/// Data as it may be shown on a terminal: lines stay lines, all else that is [unsafe](is_unsafe) is
+/// written as in JSON, `\u001b`, and what is no UTF-8 as `\x9b`. JSON keeps its meaning by that.
 #[must_use]
 pub fn data_for_terminal(data: &[u8]) -> Cow<'_, [u8]> {
     let is_safe = |text: &str| !text.contains(|c| c != '\n' && is_unsafe(c));
@@ -78,8 +79,8 @@ pub fn data_for_terminal(data: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(shown.into_bytes())
 }
 
-/// A text made of sentences, where one that was put into another has brought its own full stop: `refused: no route..`
-/// becomes `refused: no route.`
+/// A text made of sentences, where one that was put into another has brought its own full stop:
+/// `refused: no route..` becomes `refused: no route.`
 #[must_use]
 pub fn one_full_stop(text: String) -> String {
     let doubled = |text: &str| text.ends_with("..") && !text.ends_with("...");
@@ -93,13 +94,17 @@ pub fn one_full_stop(text: String) -> String {
         }
         // `..` by itself is a folder.
         let is_doubled = part != ".." && !part.ends_with("/..") && doubled(part);
-        tidy.push_str(part.strip_suffix('.').filter(|_| is_doubled).unwrap_or(part));
+        tidy.push_str(
+            part.strip_suffix('.')
+                .filter(|_| is_doubled)
+                .unwrap_or(part),
+        );
     }
     tidy
 }
 
-/// Writes an error as a person needs it, for its `Debug`, which is what `main() -> Result` prints: what happened, below it
-/// what to do, and what lies behind it, unless that was said already.
+/// Writes an error as a person needs it, for its `Debug`, which is what `main() -> Result` prints:
+/// what happened, below it what to do, and what lies behind it, unless that was said already.
 ///
 /// # Errors
 ///
@@ -150,13 +155,15 @@ mod tests {
     #[test]
     fn whatever_steers_a_terminal_is_escaped_and_nothing_else() {
         let wrong = ('\0'..=char::MAX).find(|&c| {
-            // What the Unicode Standard calls Bidi_Control, the two separators, and the byte order mark.
+            // What the Unicode Standard calls Bidi_Control, the two separators, and the byte order
+            // mark.
             let steers = matches!(u32::from(c), 0x61c | 0x200e | 0x200f | 0x2028 | 0x2029 | 0x202a..=0x202e | 0x2066..=0x2069 | 0xfeff);
             is_unsafe(c) != (steers || c.is_control())
         });
         assert_eq!(wrong, None);
         let shown =
-            Escaped("a\n\x1b[31mZürich\u{7f}\u{9b}2J\u{202e}\u{61c}\u{2028}温度 👩\u{200d}🔬\\").to_string();
+            Escaped("a\n\x1b[31mZürich\u{7f}\u{9b}2J\u{202e}\u{61c}\u{2028}温度 👩\u{200d}🔬\\")
+                .to_string();
         assert_eq!(
             shown,
             "a\\n\\u{1b}[31mZürich\\u{7f}\\u{9b}2J\\u{202e}\\u{61c}\\u{2028}温度 👩\u{200d}🔬\\"
@@ -169,14 +176,20 @@ mod tests {
     fn data_on_a_terminal_stays_the_same_json() {
         let json = "{\"a\":\"x\u{7f}\u{9b}\u{202e}\u{feff}y\\u001b\"}\n";
         let shown = data_for_terminal(json.as_bytes());
-        assert_eq!(shown, &b"{\"a\":\"x\\u007f\\u009b\\u202e\\ufeffy\\u001b\"}\n"[..]);
+        assert_eq!(
+            shown,
+            &b"{\"a\":\"x\\u007f\\u009b\\u202e\\ufeffy\\u001b\"}\n"[..]
+        );
         let value = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap();
         assert_eq!(value(&shown), value(json.as_bytes()));
         assert!(matches!(
             data_for_terminal("Zürich\n".as_bytes()),
             Cow::Borrowed(_)
         ));
-        assert_eq!(data_for_terminal(b"a\x9b2J\x1b\n"), &b"a\\x9b2J\\u001b\n"[..]);
+        assert_eq!(
+            data_for_terminal(b"a\x9b2J\x1b\n"),
+            &b"a\\x9b2J\\u001b\n"[..]
+        );
     }
 
     #[test]
@@ -185,7 +198,10 @@ mod tests {
             ("no route..", "no route."),
             ("a.. Nothing was sent.", "a. Nothing was sent."),
             ("and so on...", "and so on..."),
-            ("of ../x, or a/.. or .. it is.", "of ../x, or a/.. or .. it is."),
+            (
+                "of ../x, or a/.. or .. it is.",
+                "of ../x, or a/.. or .. it is.",
+            ),
             ("one.", "one."),
         ] {
             assert_eq!(one_full_stop(text.to_owned()), tidy);

@@ -1,7 +1,8 @@
 //! The two JSON objects of `list_waiting_keys`.
 //!
-//! A receiver that has changed its keys must keep an old private key for as long as messages wait that were
-//! sealed by it. The server counts them, a bounded part of them for each command; [`WaitingTally`] adds up.
+//! A receiver that has changed its keys must keep an old private key for as long as messages wait
+//! that were sealed by it. The server counts them, a bounded part of them for each command;
+//! [`WaitingTally`] adds up.
 
 use std::collections::BTreeMap;
 
@@ -31,12 +32,14 @@ pub struct WaitingCursor {
     pub seq: i64,
 }
 
-/// The keys by which a part of the waiting messages is sealed. The same key may come again in the next part.
+/// The keys by which a part of the waiting messages is sealed. The same key may come again in the
+/// next part.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingPage {
     /// The keys, each with a suite once.
     pub keys: Vec<WaitingKey>,
-    /// Where counting goes on; left out: that was all. A part without a key need not be the last one.
+    /// Where counting goes on; left out: that was all. A part without a key need not be the last
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<WaitingCursor>,
 }
@@ -44,7 +47,8 @@ pub struct WaitingPage {
 /// How many messages wait for one key of their receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingKey {
-    /// The key's id, 16 lower-case hexadecimal digits. `None`: the envelopes do not say, as those of older clients.
+    /// The key's id, 16 lower-case hexadecimal digits. `None`: the envelopes do not say, as those
+    /// of older clients.
     pub key_id: Option<String>,
     /// The suite that they are sealed with. `None`: they name none, as those of older clients.
     pub suite: Option<String>,
@@ -66,14 +70,16 @@ impl WaitingTally {
     pub fn add(&mut self, key: WaitingKey) {
         let (messages, oldest) = self.0.entry((key.key_id, key.suite)).or_default();
         *messages = messages.saturating_add(key.messages);
-        // The server writes all its times in one form and length, so that the smaller text is the earlier time.
+        // The server writes all its times in one form and length, so that the smaller text is the
+        // earlier time.
         *oldest = match (oldest.take(), key.oldest_sent_time) {
             (Some(before), Some(time)) => Some(before.min(time)),
             (before, time) => before.or(time),
         };
     }
 
-    /// The keys, each with a suite once, in the order of their ids; those that are not known come first.
+    /// The keys, each with a suite once, in the order of their ids; those that are not known come
+    /// first.
     #[must_use]
     pub fn into_keys(self) -> Vec<WaitingKey> {
         let key = |((key_id, suite), (messages, oldest_sent_time))| WaitingKey {

@@ -28,7 +28,12 @@ fn stored(queues: usize) -> store::Topology {
     let queue = |number: usize| QueueId(i64::try_from(number).unwrap());
     store::Topology {
         queues: (0..queues)
-            .map(|number| (queue(number), QueueName::new(&format!("queue_{number}")).unwrap()))
+            .map(|number| {
+                (
+                    queue(number),
+                    QueueName::new(&format!("queue_{number}")).unwrap(),
+                )
+            })
             .collect(),
         exchanges: (0..EXCHANGES).map(exchange).collect(),
         bindings: (0..queues)
@@ -50,7 +55,9 @@ fn many_bindings(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(u64::try_from(messages).unwrap()));
         group.bench_function(BenchmarkId::new("bindings", bindings), |bencher| {
             bencher.iter(|| {
-                let queues = routes.iter().map(|(exchange, key)| topology.route(exchange, key));
+                let queues = routes
+                    .iter()
+                    .map(|(exchange, key)| topology.route(exchange, key));
                 queues.map(|queues| queues.unwrap().len()).sum::<usize>()
             });
         });
@@ -83,7 +90,11 @@ fn start(criterion: &mut Criterion) {
         let stored = stored(queues);
         group.throughput(Throughput::Elements(u64::try_from(queues).unwrap()));
         group.bench_function(BenchmarkId::new("queues", queues), |bencher| {
-            bencher.iter_batched(|| stored.clone(), Topology::new, criterion::BatchSize::LargeInput);
+            bencher.iter_batched(
+                || stored.clone(),
+                Topology::new,
+                criterion::BatchSize::LargeInput,
+            );
         });
     }
     group.finish();

@@ -1,8 +1,9 @@
-//! What a durable commit takes: messages accepted, and messages acknowledged, so many in one transaction.
+//! What a durable commit takes: messages accepted, and messages acknowledged, so many in one
+//! transaction.
 //!
-//! `cargo bench -p ciphermq-server --bench store_commit` measures SQLite, in a temporary folder (`TMPDIR` names
-//! another disk). PostgreSQL is measured, too, if `CIPHERMQ_BENCH_DATABASE_URL` is a `postgres://` URL of a database
-//! that may be filled.
+//! `cargo bench -p ciphermq-server --bench store_commit` measures SQLite, in a temporary folder
+//! (`TMPDIR` names another disk). PostgreSQL is measured, too, if `CIPHERMQ_BENCH_DATABASE_URL` is
+//! a `postgres://` URL of a database that may be filled.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,8 +21,8 @@ use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey, StreamId};
 use ciphermq_server::config::{self, Secret, Target};
 use ciphermq_server::store::{
-    self, Ack, AckOutcome, Change, Outcomes, Publish, PublishOutcome, QueueId, Settings, Store, Time,
-    Transaction,
+    self, Ack, AckOutcome, Change, Outcomes, Publish, PublishOutcome, QueueId, Settings, Store,
+    Time, Transaction,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
@@ -56,25 +57,32 @@ impl Bench {
             runtime,
             store,
             queue: outcomes.changes[0].unwrap(),
-            stream: StreamId::new(u64::try_from(millis).unwrap(), u64::from(std::process::id())),
+            stream: StreamId::new(
+                u64::try_from(millis).unwrap(),
+                u64::from(std::process::id()),
+            ),
             next: 0,
         }
     }
 
     /// The next messages of the stream, for the queue.
     fn messages(&mut self, count: u64) -> Vec<Arc<Publish>> {
-        let ids = (self.next..self.next + count).map(|position| self.stream.message_id(position).unwrap());
+        let ids = (self.next..self.next + count)
+            .map(|position| self.stream.message_id(position).unwrap());
         self.next += count;
         let shared = shared();
         // Those of a line were sent at the same time.
         let time = Time::now();
-        ids.map(|id| publish(&id, self.queue, &shared, time)).collect()
+        ids.map(|id| publish(&id, self.queue, &shared, time))
+            .collect()
     }
 
     /// The outcomes, and how long they took.
     fn commit(&mut self, transaction: &Transaction) -> (Outcomes, Duration) {
         let start = Instant::now();
-        let outcomes = self.runtime.block_on(self.store.committer.commit(transaction));
+        let outcomes = self
+            .runtime
+            .block_on(self.store.committer.commit(transaction));
         (outcomes.unwrap(), start.elapsed())
     }
 
@@ -130,7 +138,8 @@ fn publish(id: &MessageId, queue: QueueId, shared: &Bytes, sent_time: Time) -> A
 }
 
 fn shared() -> Bytes {
-    let head = r#","receiver_client_id":"receiver_1","suite":"X25519-AES256GCM","enc_session_key":""#;
+    let head =
+        r#","receiver_client_id":"receiver_1","suite":"X25519-AES256GCM","enc_session_key":""#;
     let key = "A".repeat(SHARED_BYTES - head.len() - 2);
     format!("{head}{key}\"}}").into()
 }

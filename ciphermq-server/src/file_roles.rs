@@ -1,7 +1,9 @@
-//! Every file that the server writes is its own: none is another one of its files, however it is spelt or linked.
+//! Every file that the server writes is its own: none is another one of its files, however it is
+//! spelt or linked.
 //!
-//! A log that is the database, or a database that is a private key, would destroy it. Paths are compared by what they
-//! lead to, so this asks the file system; the configuration's own checks do not.
+//! A log that is the database, or a database that is a private key, would destroy it. Paths are
+//! compared by what they lead to, so this asks the file system; the configuration's own checks do
+//! not.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +68,8 @@ fn written(config: &Config) -> Vec<(&'static str, PathBuf)> {
     if let Database::Sqlite { path } = &config.database {
         files.push(("[database] url", path.clone()));
         files.extend(
-            ["-wal", "-shm", "-journal", ".lock"].map(|end| ("a file of [database] url", beside(path, end))),
+            ["-wal", "-shm", "-journal", ".lock"]
+                .map(|end| ("a file of [database] url", beside(path, end))),
         );
     }
     files
@@ -84,7 +87,9 @@ mod tests {
         let file = folder.join("config.toml");
         fs::write(&file, &text).unwrap();
         let config = Config::parse(&text, &file, std::iter::empty()).unwrap();
-        refuse_shared(&config, &file).err().map(|error| error.to_string())
+        refuse_shared(&config, &file)
+            .err()
+            .map(|error| error.to_string())
     }
 
     #[test]
@@ -106,7 +111,8 @@ mod tests {
                 "url",
             ),
             (
-                "[database]\nurl = \"sqlite://@mq.db\"\n[logging]\nerror_file_path = \"@./mq.db-wal\"",
+                "[database]\nurl = \"sqlite://@mq.db\"\n[logging]\nerror_file_path = \
+                 \"@./mq.db-wal\"",
                 "file of",
             ),
             (
@@ -128,7 +134,8 @@ mod tests {
                 "{settings}: {text}"
             );
         }
-        let apart = "[logging]\ninfo_file_path = \"/dev/null\"\ndebug_file_path = \"/dev/../dev/null\"\n\
+        let apart = "[logging]\ninfo_file_path = \"/dev/null\"\ndebug_file_path = \
+                     \"/dev/../dev/null\"\n\
                      [database]\nurl = \"sqlite://@mq.db\"";
         assert_eq!(refusal(folder.path(), apart), None);
     }

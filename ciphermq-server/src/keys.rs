@@ -30,7 +30,9 @@ pub enum Error {
     #[error("only the client itself registers its key, and this connection is {0}'s")]
     OtherClient(ClientId),
     /// A newer signed key is registered, the one with this epoch.
-    #[error("a signed key with the epoch {0} is registered already; ask for it with get_signed_key")]
+    #[error(
+        "a signed key with the epoch {0} is registered already; ask for it with get_signed_key"
+    )]
     Stale(u64),
     /// The store did not do it.
     #[error(transparent)]
@@ -52,7 +54,8 @@ pub struct KeyDirectory {
     registering: Arc<Registering>,
 }
 
-/// Whose signed key is being compared with the stored one or written: one at a time for each client.
+/// Whose signed key is being compared with the stored one or written: one at a time for each
+/// client.
 type Registering = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
@@ -67,7 +70,8 @@ impl KeyDirectory {
         }
     }
 
-    /// Keeps a client's public key, base64 of 32 bytes, in place of an older one. Returns when it is durable.
+    /// Keeps a client's public key, base64 of 32 bytes, in place of an older one. Returns when it
+    /// is durable.
     ///
     /// # Errors
     ///
@@ -93,17 +97,22 @@ impl KeyDirectory {
         Ok(Some(BASE64_STANDARD.encode(opened)))
     }
 
-    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare one; if there is none
-    /// in it, the client has no bare key any more. Of two
-    /// signed keys the one with the higher epoch stays, whatever the order in which they come.
+    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare
+    /// one; if there is none in it, the client has no bare key any more. Of two signed keys the one
+    /// with the higher epoch stays, whatever the order in which they come.
     ///
     /// The server does not judge the signature: senders do, and trust the server with nothing.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and keys in it, [`Error::OtherClient`] if
-    /// it is another client's, [`Error::Stale`] if its epoch is lower than that of the stored one.
-    pub async fn register_signed(&self, client_id: &ClientId, signed_key: &str) -> Result<(), Error> {
+    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and keys in it,
+    /// [`Error::OtherClient`] if it is another client's, [`Error::Stale`] if its epoch is lower
+    /// than that of the stored one.
+    pub async fn register_signed(
+        &self,
+        client_id: &ClientId,
+        signed_key: &str,
+    ) -> Result<(), Error> {
         let announced = announced(client_id, signed_key)?;
         let bare = announced.bare.as_deref();
         let change = Change::SignedKey {
@@ -118,8 +127,8 @@ impl KeyDirectory {
         if let Some(stored) = stored.filter(|stored| *stored > announced.epoch) {
             return Err(Error::Stale(stored));
         }
-        // A write that was begun goes on when nobody waits for it any more, and so does its turn: the next one
-        // must find what it has written.
+        // A write that was begun goes on when nobody waits for it any more, and so does its turn:
+        // the next one must find what it has written.
         let directory = self.clone();
         let written = tokio::spawn(async move {
             let _turn = turn;
@@ -128,11 +137,14 @@ impl KeyDirectory {
         written.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    /// The epoch of the signed key that is stored. A row without one, from before epochs were compared, gives way
-    /// to any key, and so does one that the configured key does not open: nobody gets anything from it.
+    /// The epoch of the signed key that is stored. A row without one, from before epochs were
+    /// compared, gives way to any key, and so does one that the configured key does not open:
+    /// nobody gets anything from it.
     async fn stored_epoch(&self, client_id: &ClientId) -> Result<Option<u64>, Error> {
         match self.signed_key(client_id).await {
-            Ok(stored) => Ok(stored.and_then(|stored| Some(announced(client_id, &stored).ok()?.epoch))),
+            Ok(stored) => {
+                Ok(stored.and_then(|stored| Some(announced(client_id, &stored).ok()?.epoch)))
+            }
             Err(Error::AtRest(error)) => {
                 tracing::warn!(%client_id, %error, "Replacing a signed key that cannot be opened");
                 Ok(None)
@@ -153,17 +165,24 @@ impl KeyDirectory {
         let opened = self
             .sealer
             .open(RowKind::SignedKey, client_id.as_str(), &sealed_key(row))?;
-        let text =
-            String::from_utf8(opened).map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
+        let text = String::from_utf8(opened)
+            .map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
         Ok(Some(text))
     }
 
     fn seal(&self, kind: RowKind, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
-        Ok(sealed_row(self.sealer.seal(kind, client_id.as_str(), bytes)?))
+        Ok(sealed_row(self.sealer.seal(
+            kind,
+            client_id.as_str(),
+            bytes,
+        )?))
     }
 
     async fn write(&self, change: Change) -> Result<(), Error> {
-        self.writer.change(change).await.map_err(|_| Error::Unavailable)?;
+        self.writer
+            .change(change)
+            .await
+            .map_err(|_| Error::Unavailable)?;
         Ok(())
     }
 }
@@ -217,12 +236,16 @@ fn sealed_key(row: SealedRow) -> SealedKey {
 
 fn parse_key(text: &str) -> Result<Vec<u8>, Error> {
     let invalid = || Error::Invalid(format!("a public key is base64 of {KEY_BYTES} bytes"));
-    let key = BASE64_STANDARD.decode(text.trim_ascii()).map_err(|_| invalid())?;
+    let key = BASE64_STANDARD
+        .decode(text.trim_ascii())
+        .map_err(|_| invalid())?;
     if key.len() != KEY_BYTES {
         return Err(invalid());
     }
     if key.iter().all(|byte| *byte == 0) {
-        return Err(Error::Invalid("the all-zero public key is no key".to_owned()));
+        return Err(Error::Invalid(
+            "the all-zero public key is no key".to_owned(),
+        ));
     }
     Ok(key)
 }
@@ -233,7 +256,10 @@ mod tests {
 
     #[test]
     fn a_key_is_32_bytes_and_not_zero() {
-        assert_eq!(parse_key(&BASE64_STANDARD.encode([7; 32])).unwrap(), [7; 32]);
+        assert_eq!(
+            parse_key(&BASE64_STANDARD.encode([7; 32])).unwrap(),
+            [7; 32]
+        );
         for bad in [
             String::new(),
             "x".repeat(44),

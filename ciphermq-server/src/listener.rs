@@ -100,11 +100,15 @@ impl Bound {
 impl BindError {
     fn new(address: &str, source: io::Error) -> Self {
         let mend = match source.kind() {
-            io::ErrorKind::AddrInUse => "Another program listens there. Stop it, or choose another port.",
+            io::ErrorKind::AddrInUse => {
+                "Another program listens there. Stop it, or choose another port."
+            }
             io::ErrorKind::AddrNotAvailable => {
                 "This machine has no such address. Choose one that it has, or 0.0.0.0 for all."
             }
-            io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege. Choose a higher one.",
+            io::ErrorKind::PermissionDenied => {
+                "Ports below 1024 need a privilege. Choose a higher one."
+            }
             _ => "Write host:port, with a host that this machine has.",
         };
         Self {
@@ -125,7 +129,12 @@ struct Shared {
 }
 
 /// Accepts until the server stops, then waits for the connections to end.
-pub async fn run(listener: TcpListener, acceptor: TlsAcceptor, broker: Arc<Broker>, mut stop: Stop) {
+pub async fn run(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    broker: Arc<Broker>,
+    mut stop: Stop,
+) {
     let slots = Arc::new(Semaphore::new(
         broker.limits().max_connections.min(Semaphore::MAX_PERMITS),
     ));
@@ -142,7 +151,8 @@ pub async fn run(listener: TcpListener, acceptor: TlsAcceptor, broker: Arc<Broke
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => match Arc::clone(&slots).try_acquire_owned() {
                     Ok(slot) => drop(connections.spawn(serve(stream, address, shared.clone(), slot))),
-                    Err(_) => tracing::warn!(%address, "Connection refused: limits.max_connections is reached"),
+                    Err(_) => tracing::warn!(%address, "Connection refused: limits.max_connections \
+                        is reached"),
                 },
                 Err(error) => {
                     tracing::error!(%error, "Cannot accept connections for the moment");
@@ -181,14 +191,15 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
         Ok(peer) => peer,
         // Asked in the handshake already.
         Err(error) => {
-            return tracing::error!(%address, %error, "Connection closed: the certificate names no client");
+            return tracing::error!(%address, %error, "Connection closed: the certificate names no \
+                client");
         }
     };
     tracing::info!(client_id = %peer.client_id, %address, "Client connected");
     let client_id = peer.client_id.clone();
     let (session, mailbox) = broker.connect(client_id.clone());
-    // Kept before the first command, so that a receiver of its messages finds it. It is on its way to the store
-    // even if the time is up: a store that is away must not keep clients out.
+    // Kept before the first command, so that a receiver of its messages finds it. It is on its way
+    // to the store even if the time is up: a store that is away must not keep clients out.
     let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
     connection::serve(stream, session, mailbox, &buffers, stop).await;
     drop(slot);
@@ -203,7 +214,8 @@ fn refused(address: SocketAddr, trouble: &Trouble) {
         is_nameless,
     } = trouble;
     if *is_nameless {
-        tracing::error!(%address, error, mend, "Connection closed: the certificate names no client");
+        tracing::error!(%address, error, mend, "Connection closed: the certificate names no \
+            client");
     } else {
         tracing::error!(%address, error, mend, "TLS handshake failed");
     }

@@ -9,11 +9,13 @@ use ciphermq_server::signals::Signals;
 use ciphermq_server::{file_roles, logging, server};
 use clap::Parser;
 
-/// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over mutual TLS.
+/// The CipherMQ broker: routes end-to-end encrypted messages through exchanges and queues over
+/// mutual TLS.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override what stands in it.
+    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override what stands in
+    /// it.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }
@@ -30,8 +32,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // First of all: a signal that comes while the server starts must not end it in the middle of something.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    // First of all: a signal that comes while the server starts must not end it in the middle of
+    // something.
     let signals = {
         let _runtime = runtime.enter();
         Signals::listen().map_err(|error| {

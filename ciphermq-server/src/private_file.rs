@@ -1,6 +1,6 @@
-//! Who may read a private key's file. The rule is PostgreSQL's: a file of the server's own user is open to nobody
-//! else (mode 0600 or less); one of root's may be open to its group for reading (0640 or less), so that several
-//! services can share a certificate.
+//! Who may read a private key's file. The rule is PostgreSQL's: a file of the server's own user is
+//! open to nobody else (mode 0600 or less); one of root's may be open to its group for reading
+//! (0640 or less), so that several services can share a certificate.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,8 @@ const BEYOND_READING_BY_GROUP: u32 = 0o037;
 
 /// A private key lies open.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is open to other users (mode {mode:04o})\nClose it: `{}`.", path.display(), self.mend())]
+#[error("{} is open to other users (mode {mode:04o})\nClose it: \
+         `{}`.", path.display(), self.mend())]
 pub struct Exposed {
     path: PathBuf,
     /// Its permission bits.
@@ -48,8 +49,8 @@ pub enum Error {
     Unknown(#[from] io::Error),
 }
 
-/// Refuses a private key's file that others than its owner can read or write. Asks the open file: the one that is
-/// read, whatever its name points at by now.
+/// Refuses a private key's file that others than its owner can read or write. Asks the open file:
+/// the one that is read, whatever its name points at by now.
 ///
 /// # Errors
 ///
@@ -102,7 +103,10 @@ mod tests {
         }
         for mode in [0o644, 0o604, 0o660, 0o620, 0o610, 0o601, 0o602, 0o777] {
             for (owner, user) in [(me, me), (ROOT, me), (other, me), (ROOT, ROOT)] {
-                assert!(is_exposed(mode, owner, user), "{mode:o} of {owner} for {user}");
+                assert!(
+                    is_exposed(mode, owner, user),
+                    "{mode:o} of {owner} for {user}"
+                );
             }
         }
     }
@@ -113,7 +117,8 @@ mod tests {
         let path = folder.path().join("server.key");
         std::fs::write(&path, "secret").unwrap();
         let file = File::open(&path).unwrap();
-        let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let set =
+            |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         set(0o644);
         let text = refuse_exposed(&path, &file).unwrap_err().to_string();
         let name = path.display();

@@ -30,7 +30,8 @@ pub enum Error {
     Bind(#[from] listener::BindError),
     /// The operating system gives no thread.
     #[error(
-        "cannot start the thread that writes the database: {0}\nAllow the server's user more processes and open files \
+        "cannot start the thread that writes the database: {0}\nAllow the server's user more \
+         processes and open files \
          (ulimit -u, ulimit -n)."
     )]
     Thread(#[source] std::io::Error),
@@ -45,8 +46,8 @@ pub async fn run(config: Config, logs: Handle, signals: Signals) -> Result<(), E
     run_with(config, logs, signals, |store| store).await
 }
 
-/// The same with something between the server and its store: the fault tests put a store there that breaks its
-/// promises, to see that this is found out.
+/// The same with something between the server and its store: the fault tests put a store there that
+/// breaks its promises, to see that this is found out.
 ///
 /// # Errors
 ///
@@ -86,26 +87,37 @@ pub async fn run_with(
     };
     let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
-    let (deliveries, observer) = Broker::deliveries(&limits, &topology, &store.reader, logs.messages());
+    let (deliveries, observer) =
+        Broker::deliveries(&limits, &topology, &store.reader, logs.messages());
     let settings = writer::Settings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,
         close_timeout: limits.shutdown_timeout,
         ..writer::Settings::default()
     };
-    let (writer, mut writing) = writer::spawn(thread.runtime(), store.committer, observer, settings);
+    let (writer, mut writing) =
+        writer::spawn(thread.runtime(), store.committer, observer, settings);
     let keys = KeyDirectory::new(sealer, Arc::clone(&store.reader), writer.clone());
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
-    let broker = Broker::new(limits, topology, deliveries, writer.clone(), store.reader, keys);
+    let broker = Broker::new(
+        limits,
+        topology,
+        deliveries,
+        writer.clone(),
+        store.reader,
+        keys,
+    );
 
     let listener = bound.listen()?;
-    let address = listener
-        .local_addr()
-        .map_or_else(|_| config.server.address.clone(), |address| address.to_string());
+    let address = listener.local_addr().map_or_else(
+        |_| config.server.address.clone(),
+        |address| address.to_string(),
+    );
     let (stopper, stop) = stop::channel();
     let sweeper = tokio::spawn(Arc::clone(&broker).sweep());
     let mut listening = tokio::spawn(listener::run(listener, acceptor, broker, stop));
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "CipherMQ is listening on {address}");
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "CipherMQ is listening on \
+        {address}");
 
     let ended = tokio::select! {
         () = signals.stop(&logs) => None,
@@ -115,7 +127,10 @@ pub async fn run_with(
     // What was read is answered; then the writer, which answers it, ends.
     let deadline = tokio::time::Instant::now() + shutdown_timeout;
     stopper.stop();
-    if tokio::time::timeout_at(deadline, &mut listening).await.is_err() {
+    if tokio::time::timeout_at(deadline, &mut listening)
+        .await
+        .is_err()
+    {
         tracing::warn!("Some connections did not end in time");
         listening.abort();
     }
@@ -135,7 +150,9 @@ pub async fn run_with(
 }
 
 fn writer_failed(panic: &tokio::task::JoinError) -> store::Error {
-    store::Error::Unusable(format!("the database writer failed: {panic}\nPlease report it."))
+    store::Error::Unusable(format!(
+        "the database writer failed: {panic}\nPlease report it."
+    ))
 }
 
 /// What the last commit may take even if the connections have used up the time.

@@ -50,8 +50,8 @@ impl Signals {
         })
     }
 
-    /// Returns when the server is to stop, and does meanwhile what else signals ask for. May be dropped and
-    /// called again.
+    /// Returns when the server is to stop, and does meanwhile what else signals ask for. May be
+    /// dropped and called again.
     pub async fn stop(&mut self, logs: &Handle) {
         loop {
             tokio::select! {

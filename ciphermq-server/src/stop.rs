@@ -25,7 +25,8 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Returns once it was asked for, or when nobody is left who could ask. May be dropped and called again.
+    /// Returns once it was asked for, or when nobody is left who could ask. May be dropped and
+    /// called again.
     pub async fn requested(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;
     }

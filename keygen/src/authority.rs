@@ -9,9 +9,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType,
-    date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
+    PublicKeyData as _, SanType, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
@@ -82,8 +82,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`Error`] if one of the files cannot be read or used, they don't belong together, the certificate may
-    /// not sign others, or is not valid at `now`.
+    /// [`Error`] if one of the files cannot be read or used, they don't belong together, the
+    /// certificate may not sign others, or is not valid at `now`.
     pub fn read(certificate_path: &Path, key_path: &Path, now: Timestamp) -> Result<Self, Error> {
         let certificate = read_certificate(certificate_path)?;
         let key = read_key(key_path)?;
@@ -108,7 +108,10 @@ impl Authority {
             });
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| no_certificate())?;
-        Ok(Self { issuer, certificate })
+        Ok(Self {
+            issuer,
+            certificate,
+        })
     }
 
     /// Makes a server's certificate for a key.
@@ -126,7 +129,12 @@ impl Authority {
     ) -> Result<Pem, Error> {
         let mut params = params(now, days)?;
         params.subject_alt_names = names;
-        self.leaf(key, params, common_name, ExtendedKeyUsagePurpose::ServerAuth)
+        self.leaf(
+            key,
+            params,
+            common_name,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        )
     }
 
     /// Makes a client's certificate for a key. The Common Name is who the client is.
@@ -134,7 +142,13 @@ impl Authority {
     /// # Errors
     ///
     /// [`Error::Certificate`].
-    pub fn client(&self, key: &KeyPair, id: &ClientId, now: Timestamp, days: u16) -> Result<Pem, Error> {
+    pub fn client(
+        &self,
+        key: &KeyPair,
+        id: &ClientId,
+        now: Timestamp,
+        days: u16,
+    ) -> Result<Pem, Error> {
         self.leaf(
             key,
             params(now, days)?,
@@ -157,7 +171,8 @@ impl Authority {
             && leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
-    /// The key has no other certificate, so the serial number, which is made from it, is this one's alone.
+    /// The key has no other certificate, so the serial number, which is made from it, is this one's
+    /// alone.
     fn leaf(
         &self,
         key: &KeyPair,
@@ -165,7 +180,9 @@ impl Authority {
         common_name: &str,
         usage: ExtendedKeyUsagePurpose,
     ) -> Result<Pem, Error> {
-        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
@@ -183,7 +200,9 @@ impl Authority {
 
     fn parsed(&self) -> Result<X509Certificate<'_>, Error> {
         let parsed = X509Certificate::from_der(&self.certificate);
-        Ok(parsed.map_err(|_| rcgen::Error::CouldNotParseCertificate)?.1)
+        Ok(parsed
+            .map_err(|_| rcgen::Error::CouldNotParseCertificate)?
+            .1)
     }
 }
 
@@ -209,16 +228,19 @@ pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
     KeyPair::try_from(&key).map_err(|_| no_key())
 }
 
-/// Whether a certificate and a key do not belong together. What cannot be read or used counts as no.
+/// Whether a certificate and a key do not belong together. What cannot be read or used counts as
+/// no.
 pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
-    let (Ok(certificate), Ok(key)) = (read_certificate(certificate_path), read_key(key_path)) else {
+    let (Ok(certificate), Ok(key)) = (read_certificate(certificate_path), read_key(key_path))
+    else {
         return false;
     };
     X509Certificate::from_der(&certificate)
         .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
 }
 
-/// RFC 5280, section 4.2.1.9: from version 3 on, an authority says that it is one. Before, none could.
+/// RFC 5280, section 4.2.1.9: from version 3 on, an authority says that it is one. Before, none
+/// could.
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     let is_authority = match certificate.basic_constraints() {
         Ok(Some(constraints)) => constraints.value.ca,
@@ -232,7 +254,8 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
         }
 }
 
-/// Parameters of a certificate for `days` from now on; valid from a day ago, for clocks that are behind.
+/// Parameters of a certificate for `days` from now on; valid from a day ago, for clocks that are
+/// behind.
 fn params(now: Timestamp, days: u16) -> Result<CertificateParams, Error> {
     let today = TimeZone::UTC.to_datetime(now).date();
     let mut params = CertificateParams::default();

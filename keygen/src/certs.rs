@@ -1,13 +1,14 @@
 //! Which certificates are made, kept and replaced.
 //!
-//! An authority that is there is used, and its certificate stays, unless a new one is asked for. A server's
-//! certificate that is there stays, unless `--force` comes with a `--server-name`. Clients that are there are
-//! replaced with `--force` only.
+//! An authority that is there is used, and its certificate stays, unless a new one is asked for. A
+//! server's certificate that is there stays, unless `--force` comes with a `--server-name`. Clients
+//! that are there are replaced with `--force` only.
 //!
-//! The files take their places in one order, each durably before the next: the authority's key and certificate, the
-//! server's, the clients' as they are named. So what a run that was cut has left is the beginning of that order, and the
-//! same command completes it: a key without a certificate gets one, and no key is ever replaced. What is no such
-//! beginning was not left by a cut, and is refused.
+//! The files take their places in one order, each durably before the next: the authority's key and
+//! certificate, the server's, the clients' as they are named. So what a run that was cut has left
+//! is the beginning of that order, and the same command completes it: a key without a certificate
+//! gets one, and no key is ever replaced. What is no such beginning was not left by a cut, and is
+//! refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ pub struct CertsArgs {
     /// The folder for the certificates; each client gets a folder in it
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
-    /// A name or IP address by which clients reach the server; may be given more than once [default: localhost]
+    /// A name or IP address by which clients reach the server; may be given more than once
+    /// [default: localhost]
     #[arg(long = "server-name", value_name = "NAME")]
     pub server_names: Vec<String>,
     /// A client to make a certificate for; may be given more than once
@@ -51,7 +53,8 @@ pub struct CertsArgs {
     /// How many days the certificates of server and clients are valid
     #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
-    /// Replace certificates of the named clients that are there, and the server's if --server-name is given
+    /// Replace certificates of the named clients that are there, and the server's if --server-name
+    /// is given
     #[arg(long)]
     pub force: bool,
     /// Replace the authority, too: all certificates that it issued are worthless then
@@ -215,8 +218,8 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// The authority that is there, or a new one; and whether it is new. `is_alone`: nothing else is there, so that a key
-    /// without a certificate was left by a cut.
+    /// The authority that is there, or a new one; and whether it is new. `is_alone`: nothing else
+    /// is there, so that a key without a certificate was left by a cut.
     fn authority(&mut self, place: &Place, is_alone: bool) -> Result<(Authority, bool), Error> {
         let state = if self.args.new_ca {
             State::Nothing
@@ -225,7 +228,10 @@ impl Making<'_> {
         };
         if state == State::Complete {
             self.report.kept.push(place.certificate.clone());
-            return Ok((Authority::read(&place.certificate, &place.key, self.now)?, false));
+            return Ok((
+                Authority::read(&place.certificate, &place.key, self.now)?,
+                false,
+            ));
         }
         let key = self.key(place, state, is_alone)?;
         let (authority, pem) = Authority::with_key(key, self.now)?;
@@ -279,8 +285,8 @@ impl Making<'_> {
     }
 }
 
-/// Refuses clients that are there, but for those that a cut of the same command has left: after the server, complete
-/// ones first, then perhaps one with a key alone, then none.
+/// Refuses clients that are there, but for those that a cut of the same command has left: after the
+/// server, complete ones first, then perhaps one with a key alone, then none.
 fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
     let there = places.iter().find(|place| place.state() != State::Nothing);
     if let Some(place) = there.filter(|_| !has_server) {
@@ -327,7 +333,8 @@ fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result
     Ok(())
 }
 
-/// Whether any client has a key or a certificate: then the authority and the server were complete once.
+/// Whether any client has a key or a certificate: then the authority and the server were complete
+/// once.
 fn has_clients(out: &Path) -> bool {
     let Ok(entries) = fs::read_dir(out) else {
         return false;
@@ -338,9 +345,13 @@ fn has_clients(out: &Path) -> bool {
     })
 }
 
-/// Refuses a server that does not go with the authority, or whose key is not its certificate's: replacing both was cut
-/// between the two then.
-fn keep_server(authority: &Authority, server: &Place, authority_place: &Place) -> Result<(), Error> {
+/// Refuses a server that does not go with the authority, or whose key is not its certificate's:
+/// replacing both was cut between the two then.
+fn keep_server(
+    authority: &Authority,
+    server: &Place,
+    authority_place: &Place,
+) -> Result<(), Error> {
     if !authority.has_issued(&server.certificate)? {
         return Err(Error::OtherAuthority {
             server: server.certificate.clone(),
@@ -366,12 +377,14 @@ fn next_steps(
     let mut next = Vec::new();
     if args.new_ca {
         next.push(
-            "The authority is new: no certificate that the old one issued is accepted any more.".to_owned(),
+            "The authority is new: no certificate that the old one issued is accepted any more."
+                .to_owned(),
         );
     }
     if is_new_authority {
         next.push(format!(
-            "Keep {} secret: whoever has it can make a client of any name. It does not belong on the broker's machine.",
+            "Keep {} secret: whoever has it can make a client of any name. It does not belong on \
+             the broker's machine.",
             file(CA_KEY)
         ));
     }

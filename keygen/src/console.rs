@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use ciphermq_crypto::text::Escaped;
 
-/// Writes lines on standard error: those that `text` has, each with what steers terminals escaped. Nothing ends because
-/// nobody can read them.
+/// Writes lines on standard error: those that `text` has, each with what steers terminals escaped.
+/// Nothing ends because nobody can read them.
 #[expect(clippy::disallowed_methods, reason = "the one way to standard error")]
 pub(crate) fn lines(text: impl fmt::Display) {
     let text = text.to_string();
@@ -28,14 +28,19 @@ pub(crate) fn print(lines: impl Iterator<Item = String>) -> io::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// How the program ends after it has printed. Whoever reads may stop reading: that the files are made is not less true.
-#[expect(clippy::disallowed_methods, reason = "what clap has written there goes out")]
+/// How the program ends after it has printed. Whoever reads may stop reading: that the files are
+/// made is not less true.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what clap has written there goes out"
+)]
 pub(crate) fn printed(result: io::Result<()>) -> ExitCode {
     match result.and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             lines(format_args!(
                 "error: standard output cannot be written: {error}\n\
-                 what to do: check where it leads, and that there is room; files that were to be made are made"
+                 what to do: check where it leads, and that there is room; files that were to be \
+                 made are made"
             ));
             ExitCode::FAILURE
         }

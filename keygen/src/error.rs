@@ -67,7 +67,8 @@ pub enum Error {
     #[error("{} holds no private key in PEM form that can be used", .0.display())]
     NoPrivateKey(PathBuf),
     /// A private key is not the certificate's.
-    #[error("the private key {} does not belong to the certificate {}", key.display(), certificate.display())]
+    #[error("the private key {} does not belong to the certificate \
+             {}", key.display(), certificate.display())]
     KeyMismatch {
         /// The certificate.
         certificate: PathBuf,
@@ -78,7 +79,8 @@ pub enum Error {
     #[error("{} is no certificate of an authority: it may not sign others", .0.display())]
     NoAuthority(PathBuf),
     /// The authority's certificate is not valid now.
-    #[error("the authority's certificate {} is not valid at this time ({not_before} to {not_after})", path.display())]
+    #[error("the authority's certificate {} is not valid at this time ({not_before} to \
+             {not_after})", path.display())]
     NotValidNow {
         /// The certificate.
         path: PathBuf,
@@ -118,19 +120,30 @@ impl Error {
         match self {
             Self::KeyFile(error) => error.help(),
             Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
-            Self::Exists(_) => "say --force to replace it, or choose another folder with --out".to_owned(),
+            Self::Exists(_) => "say --force to replace it, or choose another folder with \
+                                --out"
+                .to_owned(),
             Self::Folder { .. } | Self::Write { .. } => {
-                "check that the folder given with --out is there and that you may write to it".to_owned()
+                "check that the folder given with --out is there and that you may write to \
+                 it"
+                .to_owned()
             }
-            Self::Read { path, .. } => format!("check that {} is a file that you may read", path.display()),
+            Self::Read { path, .. } => format!(
+                "check that {} is a file that you may \
+                read",
+                path.display()
+            ),
             Self::Half { there, missing } => format!(
                 "put {} back from a backup, or move {} away, or choose another folder with --out",
                 missing.display(),
                 there.display()
             ),
-            Self::NoCertificate(_) => "put the right file there; PEM begins with -----BEGIN CERTIFICATE-----".to_owned(),
+            Self::NoCertificate(_) => "put the right file there; PEM begins with -----BEGIN \
+                                       CERTIFICATE-----"
+                .to_owned(),
             Self::NoPrivateKey(path) => format!(
-                "it must be an unencrypted ECDSA (P-256, P-384, P-521), Ed25519 or RSA key; to convert it, run: openssl pkey -in {}",
+                "it must be an unencrypted ECDSA (P-256, P-384, P-521), Ed25519 or RSA key; to \
+                 convert it, run: openssl pkey -in {}",
                 path.display()
             ),
             Self::Shared { second, .. } => format!(
@@ -138,17 +151,24 @@ impl Error {
                 second.display()
             ),
             Self::KeyMismatch { .. } => {
-                "put the two that belong together there, or choose another folder with --out; if a run that was to replace them (--force) was interrupted, run the same command again"
+                "put the two that belong together there, or choose another folder with --out; if a \
+                 run that was to replace them (--force) was interrupted, run the same command again"
                     .to_owned()
             }
             Self::NoAuthority(_) => {
-                "put an authority's certificate there (basic constraints CA:TRUE), or choose another folder with --out".to_owned()
+                "put an authority's certificate there (basic constraints CA:TRUE), or choose \
+                 another folder with --out"
+                    .to_owned()
             }
             Self::NotValidNow { .. } => {
-                "check the clock; or make a new authority with --new-ca --force, and then certificates for everybody".to_owned()
+                "check the clock; or make a new authority with --new-ca --force, and then \
+                 certificates for everybody"
+                    .to_owned()
             }
             Self::OtherAuthority { .. } => {
-                "make a new one with --force --server-name NAME, or choose another folder with --out".to_owned()
+                "make a new one with --force --server-name NAME, or choose another folder with \
+                 --out"
+                    .to_owned()
             }
             Self::Name(error) => error.help(),
             Self::Certificate(_) => "please report this, it is a fault of keygen".to_owned(),

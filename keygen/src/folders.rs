@@ -7,15 +7,16 @@ use ciphermq_files::{Access, create_folder};
 
 use crate::error::Error;
 
-/// Folders made in this run. Dropped without [`NewFolders::keep`], those that are empty are removed.
+/// Folders made in this run. Dropped without [`NewFolders::keep`], those that are empty are
+/// removed.
 #[derive(Debug, Default)]
 pub(crate) struct NewFolders {
     made: Vec<PathBuf>,
 }
 
 impl NewFolders {
-    /// Makes a folder and those above it, unless they are there, for the owner alone (mode 0700): private keys stand
-    /// in them.
+    /// Makes a folder and those above it, unless they are there, for the owner alone (mode 0700):
+    /// private keys stand in them.
     pub(crate) fn make(&mut self, path: &Path) -> Result<(), Error> {
         let made = create_folder(path, Access::Private).map_err(|source| Error::Folder {
             path: path.to_owned(),

@@ -16,11 +16,12 @@ pub struct KeysArgs {
     /// The folder for receiver_private.key and receiver_public.key
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     pub out: PathBuf,
-    /// Replace a key pair that is there; what was sealed for it can then no longer be opened (`rotate` keeps it)
+    /// Replace a key pair that is there; what was sealed for it can then no longer be opened
+    /// (`rotate` keeps it)
     #[arg(long)]
     pub force: bool,
-    /// Also make an X-Wing key pair (X25519 and ML-KEM-768): what is recorded today then stays secret from later
-    /// quantum computers. Added to an X25519 key pair that is there
+    /// Also make an X-Wing key pair (X25519 and ML-KEM-768): what is recorded today then stays
+    /// secret from later quantum computers. Added to an X25519 key pair that is there
     #[arg(long)]
     pub post_quantum: bool,
 }
@@ -75,12 +76,15 @@ pub fn run(args: &KeysArgs) -> Result<Report, Error> {
         report
             .written
             .extend([names.x_wing_private(), names.x_wing_public()]);
-        report.next.push(made(Kind::XWing, x_wing.public_key().key_id()));
+        report
+            .next
+            .push(made(Kind::XWing, x_wing.public_key().key_id()));
         secret = format!("{secret} and {}", names.x_wing_private().display());
         it = "them";
     }
     report.next.push(format!(
-        "Keep {secret} secret and back {it} up: without {it} no message can be opened. The receiver registers what is public by itself."
+        "Keep {secret} secret and back {it} up: without {it} no message can be opened. The \
+         receiver registers what is public by itself."
     ));
     Ok(report)
 }

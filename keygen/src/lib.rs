@@ -9,11 +9,13 @@
 //!                                  <client>/client.crt, <client>/client.key
 //! ```
 //!
-//! Nothing that exists is overwritten without being told to, private files are the owner's alone, and a run
-//! that fails leaves nothing behind. This library prints nothing: each `run` returns a [`Report`].
+//! Nothing that exists is overwritten without being told to, private files are the owner's alone,
+//! and a run that fails leaves nothing behind. This library prints nothing: each `run` returns a
+//! [`Report`].
 //!
-//! The certificate authority names clients. Whoever has `ca.key` can make a client of any name, so for more
-//! than development it belongs on a machine of its own, and not into the hands of who runs the broker.
+//! The certificate authority names clients. Whoever has `ca.key` can make a client of any name, so
+//! for more than development it belongs on a machine of its own, and not into the hands of who runs
+//! the broker.
 //!
 //! Modules in reading order:
 //!

@@ -9,7 +9,8 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use keygen::{CertsArgs, KeysArgs, RotateArgs, certs, keys, rotate};
 
-/// Makes a receiver's key pair; with `rotate` a new one in place of it; with `certs` certificates for server and clients
+/// Makes a receiver's key pair; with `rotate` a new one in place of it; with `certs` certificates
+/// for server and clients
 #[derive(Debug, Parser)]
 #[command(name = "keygen", version, args_conflicts_with_subcommands = true)]
 struct Args {
@@ -23,7 +24,8 @@ struct Args {
 enum Command {
     /// Makes new keys in place of those that are there, which are kept for what was sealed for them
     Rotate(RotateArgs),
-    /// Makes certificates: an authority's unless it is there, the server's unless it is there, and the clients'
+    /// Makes certificates: an authority's unless it is there, the server's unless it is there, and
+    /// the clients'
     Certs(CertsArgs),
 }
 

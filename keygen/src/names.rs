@@ -1,6 +1,7 @@
 //! What clients and servers may be called here.
 //!
-//! A client's name becomes a folder's name, so it must be one: not a path, not hidden, not an option.
+//! A client's name becomes a folder's name, so it must be one: not a path, not hidden, not an
+//! option.
 
 use ciphermq_crypto::ClientId;
 use ciphermq_crypto::key_file::{PRIVATE_KEY_FILE, PUBLIC_KEY_FILE};
@@ -34,12 +35,17 @@ impl NameError {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Self::NoClientId { .. } => "choose a name of 1 to 255 bytes without spaces, such as sender_1".to_owned(),
+            Self::NoClientId { .. } => "choose a name of 1 to 255 bytes without spaces, such as \
+                                        sender_1"
+                .to_owned(),
             Self::NoFolder(_) => {
-                "choose a name without / \\ and :, that does not begin with . or -, does not hold .. and is none of keygen's file names"
+                "choose a name without / \\ and :, that does not begin with . or -, does not hold \
+                 .. and is none of keygen's file names"
                     .to_owned()
             }
-            Self::NoHost(_) => "give the name or address by which clients reach the server, such as localhost".to_owned(),
+            Self::NoHost(_) => "give the name or address by which clients reach the server, such \
+                                as localhost"
+                .to_owned(),
         }
     }
 }
@@ -73,8 +79,8 @@ pub fn client(text: &str) -> Result<ClientId, NameError> {
     Ok(id)
 }
 
-/// The subject alternative names of a server that is reached by these names and addresses. `localhost` is
-/// also reached by its two addresses.
+/// The subject alternative names of a server that is reached by these names and addresses.
+/// `localhost` is also reached by its two addresses.
 ///
 /// # Errors
 ///
@@ -91,7 +97,9 @@ pub fn subject_alternative_names(hosts: &[String]) -> Result<Vec<SanType>, NameE
         match ServerName::try_from(host.as_str()).map_err(|_| no_host())? {
             ServerName::IpAddress(address) => add(SanType::IpAddress(address.into())),
             ServerName::DnsName(name) => {
-                add(SanType::DnsName(name.as_ref().try_into().map_err(|_| no_host())?));
+                add(SanType::DnsName(
+                    name.as_ref().try_into().map_err(|_| no_host())?,
+                ));
                 if name.as_ref().eq_ignore_ascii_case("localhost") {
                     add(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
                     add(SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)));
@@ -140,7 +148,11 @@ mod tests {
             "CA.KEY",
             "server.key",
         ] {
-            assert_eq!(client(text), Err(NameError::NoFolder(text.to_owned())), "{text}");
+            assert_eq!(
+                client(text),
+                Err(NameError::NoFolder(text.to_owned())),
+                "{text}"
+            );
         }
         for text in ["", "a b", "a\0b", "a\nb", &"x".repeat(256)] {
             assert!(
@@ -171,7 +183,11 @@ mod tests {
             "1.2.3",
             "*.example.org",
         ] {
-            assert_eq!(names(&[host]), Err(NameError::NoHost(host.to_owned())), "{host}");
+            assert_eq!(
+                names(&[host]),
+                Err(NameError::NoHost(host.to_owned())),
+                "{host}"
+            );
         }
     }
 }

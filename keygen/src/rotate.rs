@@ -25,8 +25,10 @@ pub fn run(args: &RotateArgs) -> Result<Report, Error> {
     let mut next: Vec<_> = rotation.keys.iter().map(replaced).collect();
     next.extend(
         [
-            "Restart the receiver, or run `ciphermq-cli register-key`, to announce what is new. Senders take it up within 5 minutes.",
-            "Keep the old files: what was sealed for them and waits still needs them. `ciphermq-cli keys` shows when one is no longer needed.",
+            "Restart the receiver, or run `ciphermq-cli register-key`, to announce what is new. \
+             Senders take it up within 5 minutes.",
+            "Keep the old files: what was sealed for them and waits still needs them. \
+             `ciphermq-cli keys` shows when one is no longer needed.",
             "Back up the new private files.",
         ]
         .map(str::to_owned),

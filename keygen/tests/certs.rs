@@ -1,4 +1,5 @@
-//! Certificates that `keygen certs` makes: accepted by rustls, kept, added to and replaced as they should be.
+//! Certificates that `keygen certs` makes: accepted by rustls, kept, added to and replaced as they
+//! should be.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,8 +75,8 @@ impl Folder {
         PrivateKeyDer::from_pem_file(self.path(name)).unwrap()
     }
 
-    /// A TLS handshake in memory, with certificates on both sides, and a byte each way. Gives the Common Name
-    /// that the server sees.
+    /// A TLS handshake in memory, with certificates on both sides, and a byte each way. Gives the
+    /// Common Name that the server sees.
     fn handshake(&self, client: &str, server_name: &str) -> Result<String, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate("ca.crt"))?;
@@ -195,8 +196,16 @@ fn certificates_say_what_they_are_for() {
             _ => Some((false, true)),
         };
         assert_eq!(usage, expected, "{name}");
-        let days = certificate.validity().time_to_expiration().unwrap().whole_days();
-        let expected = if name == "ca.crt" { 3652..=3653 } else { 824..=825 };
+        let days = certificate
+            .validity()
+            .time_to_expiration()
+            .unwrap()
+            .whole_days();
+        let expected = if name == "ca.crt" {
+            3652..=3653
+        } else {
+            824..=825
+        };
         assert!(expected.contains(&days), "{name}: {days} days");
         // P-384: an uncompressed point of 97 bytes.
         assert_eq!(
@@ -221,7 +230,13 @@ fn private_files_are_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
-    let mode = |name: &str| fs::metadata(folder.path(name)).unwrap().permissions().mode() & 0o777;
+    let mode = |name: &str| {
+        fs::metadata(folder.path(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
     for name in ["ca.key", "server.key", "c/client.key"] {
         assert_eq!(mode(name), 0o600, "{name}");
     }
@@ -238,7 +253,10 @@ fn clients_are_added_later() {
     folder.run(&["c"]).unwrap();
     let before = folder.contents();
     let report = folder.run(&["d", "e"]).unwrap();
-    assert_eq!(report.kept, [folder.path("ca.crt"), folder.path("server.crt")]);
+    assert_eq!(
+        report.kept,
+        [folder.path("ca.crt"), folder.path("server.crt")]
+    );
     assert_eq!(report.written.len(), 4);
     let after = folder.contents();
     assert!(
@@ -327,7 +345,10 @@ fn a_server_of_another_authority_is_not_kept() {
         fs::copy(other.path(name), folder.path(name)).unwrap();
     }
     let before = folder.contents();
-    assert!(matches!(folder.run(&["c"]), Err(Error::OtherAuthority { .. })));
+    assert!(matches!(
+        folder.run(&["c"]),
+        Err(Error::OtherAuthority { .. })
+    ));
     assert_eq!(folder.contents(), before);
 }
 
@@ -388,8 +409,17 @@ fn nothing_outlives_the_authority() {
         late,
     )
     .unwrap();
-    let (authority, client) = (folder.certificate("ca.crt"), folder.certificate("c/client.crt"));
-    let not_after = |der: &CertificateDer<'_>| X509Certificate::from_der(der).unwrap().1.validity().not_after;
+    let (authority, client) = (
+        folder.certificate("ca.crt"),
+        folder.certificate("c/client.crt"),
+    );
+    let not_after = |der: &CertificateDer<'_>| {
+        X509Certificate::from_der(der)
+            .unwrap()
+            .1
+            .validity()
+            .not_after
+    };
     assert_eq!(not_after(&client), not_after(&authority));
 
     let too_late = Timestamp::now() + (24 * 3700).hours();
@@ -402,7 +432,10 @@ fn nothing_outlives_the_authority() {
 fn names_that_lead_elsewhere_write_nothing() {
     let folder = Folder::new();
     for name in ["../x", "/tmp/x", ".hidden", "a b", "", "ca.crt"] {
-        assert!(matches!(folder.run(&["c", name]), Err(Error::Name(_))), "{name}");
+        assert!(
+            matches!(folder.run(&["c", name]), Err(Error::Name(_))),
+            "{name}"
+        );
     }
     assert_eq!(folder.contents(), []);
 }
@@ -422,8 +455,9 @@ fn openssl(folder: &Folder, arguments: &str) {
         .current_dir(folder.0.path())
         .args(arguments.split(' '))
         .output();
-    let output =
-        output.unwrap_or_else(|error| panic!("this test needs the program `openssl`; install it: {error}"));
+    let output = output.unwrap_or_else(|error| {
+        panic!("this test needs the program `openssl`; install it: {error}")
+    });
     assert!(
         output.status.success(),
         "openssl {arguments}: {}",
@@ -456,7 +490,8 @@ fn authorities_that_openssl_made_are_used() {
         openssl(&folder, make_key);
         openssl(
             &folder,
-            "req -x509 -new -key ca.key -sha384 -days 30 -subj /C=CH/O=Example/CN=Example-CA -out ca.crt",
+            "req -x509 -new -key ca.key -sha384 -days 30 -subj /C=CH/O=Example/CN=Example-CA -out \
+             ca.crt",
         );
         let before = fs::read(folder.path("ca.crt")).unwrap();
         let report = folder
@@ -466,7 +501,10 @@ fn authorities_that_openssl_made_are_used() {
         assert_eq!(fs::read(folder.path("ca.crt")).unwrap(), before);
         assert_eq!(folder.handshake("c", "localhost").unwrap(), "c", "{kind}");
         // Not -x509_strict: an authority that OpenSSL makes by default states no key usage.
-        openssl(&folder, "verify -CAfile ca.crt -purpose sslclient c/client.crt");
+        openssl(
+            &folder,
+            "verify -CAfile ca.crt -purpose sslclient c/client.crt",
+        );
         openssl(
             &folder,
             "verify -CAfile ca.crt -purpose sslserver -verify_ip 127.0.0.1 server.crt",
@@ -484,6 +522,7 @@ fn openssl_accepts_ours() {
     );
     openssl(
         &folder,
-        "verify -x509_strict -CAfile ca.crt -purpose sslserver -verify_hostname localhost server.crt",
+        "verify -x509_strict -CAfile ca.crt -purpose sslserver -verify_hostname localhost \
+         server.crt",
     );
 }

@@ -67,7 +67,10 @@ fn is_unchanged(whole: &Path, part: &Path, names: &[&str]) -> bool {
 
 /// How many of these files are there.
 fn count(folder: &Path, names: &[&str]) -> usize {
-    names.iter().filter(|name| folder.join(name).exists()).count()
+    names
+        .iter()
+        .filter(|name| folder.join(name).exists())
+        .count()
 }
 
 #[test]
@@ -91,9 +94,17 @@ fn certificates_that_were_cut_after_any_file_are_completed() {
         // A draft of the run that was cut.
         fs::write(at(".new-abcdef"), "half").unwrap();
         let again = certs(folder.path());
-        assert!(again.status.success(), "after {left:?}: {}", text(&again.stderr));
-        assert!(is_unchanged(whole.path(), folder.path(), left), "after {left:?}");
-        let authority = Authority::read(&at("ca.crt"), &at("ca.key"), jiff::Timestamp::now()).unwrap();
+        assert!(
+            again.status.success(),
+            "after {left:?}: {}",
+            text(&again.stderr)
+        );
+        assert!(
+            is_unchanged(whole.path(), folder.path(), left),
+            "after {left:?}"
+        );
+        let authority =
+            Authority::read(&at("ca.crt"), &at("ca.key"), jiff::Timestamp::now()).unwrap();
         for pair in CERTS.chunks(2) {
             assert!(
                 !is_mismatch(&at(pair[1]), &at(pair[0])),
@@ -145,8 +156,15 @@ fn key_pairs_that_were_cut_after_any_file_are_completed() {
             let left = &files[..end];
             let folder = part(whole.path(), left);
             let again = keygen(folder.path(), &arguments);
-            assert!(again.status.success(), "after {left:?}: {}", text(&again.stderr));
-            assert!(is_unchanged(whole.path(), folder.path(), left), "after {left:?}");
+            assert!(
+                again.status.success(),
+                "after {left:?}: {}",
+                text(&again.stderr)
+            );
+            assert!(
+                is_unchanged(whole.path(), folder.path(), left),
+                "after {left:?}"
+            );
             assert_eq!(count(folder.path(), files), files.len());
             if left.contains(&files[0]) {
                 assert!(is_unchanged(whole.path(), folder.path(), &files[..2]));
@@ -166,7 +184,10 @@ fn keys_that_are_links_to_one_another_are_not_replaced() {
     let before = fs::read(folder.path().join("ca.key")).unwrap();
     fs::remove_file(folder.path().join("server.key")).unwrap();
     std::os::unix::fs::symlink("ca.key", folder.path().join("server.key")).unwrap();
-    let refused = keygen(folder.path(), &["certs", "--force", "--server-name", "localhost"]);
+    let refused = keygen(
+        folder.path(),
+        &["certs", "--force", "--server-name", "localhost"],
+    );
     assert_eq!(refused.status.code(), Some(1));
     assert!(
         text(&refused.stderr).contains("are the same file"),

@@ -28,8 +28,10 @@ fn makes_a_key_pair_once() {
         text(&output.stdout),
         "wrote made/here/receiver_private.key\nwrote made/here/receiver_public.key\n"
     );
-    let key = key_file::read_private(&folder.path().join("made/here/receiver_private.key")).unwrap();
-    let public = key_file::read_public(&folder.path().join("made/here/receiver_public.key")).unwrap();
+    let key =
+        key_file::read_private(&folder.path().join("made/here/receiver_private.key")).unwrap();
+    let public =
+        key_file::read_public(&folder.path().join("made/here/receiver_public.key")).unwrap();
     assert_eq!(key.public_key(), &public);
     assert!(text(&output.stderr).contains(&public.to_base64()));
     assert!(
@@ -147,7 +149,8 @@ fn rotates_what_is_there() {
     assert_eq!(
         text(&rotated.stdout),
         format!(
-            "wrote certs/receiver_private.{old}.key\nwrote certs/receiver_private.key\nwrote certs/receiver_public.key\n"
+            "wrote certs/receiver_private.{old}.key\nwrote certs/receiver_private.key\nwrote \
+             certs/receiver_public.key\n"
         )
     );
     let keyring = key_file::read_keyring(&private).unwrap();
@@ -173,7 +176,10 @@ fn rotates_what_is_there() {
 
     // With both kinds, and once more: nothing is lost.
     assert!(keygen(folder.path(), &["--post-quantum"]).status.success());
-    let before: Vec<_> = key_file::read_keyring(&private).unwrap().key_ids().collect();
+    let before: Vec<_> = key_file::read_keyring(&private)
+        .unwrap()
+        .key_ids()
+        .collect();
     let rotated = keygen(folder.path(), &["rotate"]);
     assert!(rotated.status.success(), "{}", text(&rotated.stderr));
     assert_eq!(text(&rotated.stdout).lines().count(), 6);
@@ -202,7 +208,12 @@ fn a_private_key_that_others_may_read_is_not_rotated() {
         );
     }
     assert_eq!(std::fs::read(&private).unwrap(), before);
-    assert_eq!(std::fs::read_dir(folder.path().join("certs")).unwrap().count(), 2);
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("certs"))
+            .unwrap()
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -303,7 +314,11 @@ fn no_output_that_fails_is_a_panic() {
             "> >(exec >&-)",
         ] {
             let ran = bash(folder.path(), &format!("\"$keygen\" {command} {outputs}"));
-            assert_eq!(ran.status.code(), Some(code), "{command} {outputs}: {ran:?}");
+            assert_eq!(
+                ran.status.code(),
+                Some(code),
+                "{command} {outputs}: {ran:?}"
+            );
         }
         // What belongs there cannot be printed: that is an error.
         let ran = bash(folder.path(), &format!("\"$keygen\" {command} >/dev/full"));
@@ -315,9 +330,15 @@ fn no_output_that_fails_is_a_panic() {
 fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["--out keys", "certs"] {
-        let ran = bash(folder.path(), &format!("ulimit -f 0; exec \"$keygen\" {command}"));
+        let ran = bash(
+            folder.path(),
+            &format!("ulimit -f 0; exec \"$keygen\" {command}"),
+        );
         assert_eq!(ran.status.code(), Some(1), "{command}: {ran:?}");
-        assert!(text(&ran.stderr).contains("File too large"), "{command}: {ran:?}");
+        assert!(
+            text(&ran.stderr).contains("File too large"),
+            "{command}: {ran:?}"
+        );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

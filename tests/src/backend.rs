@@ -31,7 +31,9 @@ impl Backend {
     pub async fn options(&self) -> Options {
         match self {
             Self::Sqlite => Options::sqlite(),
-            Self::Postgres(postgres) => Options::postgres(postgres.url(&postgres.create_database().await)),
+            Self::Postgres(postgres) => {
+                Options::postgres(postgres.url(&postgres.create_database().await))
+            }
         }
     }
 

@@ -40,7 +40,8 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {
         ""
     };
     Err(format!(
-        "{} has not been built.\nBuild it with: cargo build --workspace --bins --locked{release}\n(scripts/test does that before it runs the tests.)",
+        "{} has not been built.\nBuild it with: cargo build --workspace --bins \
+         --locked{release}\n(scripts/test does that before it runs the tests.)",
         path.display()
     ))
 }

@@ -96,8 +96,11 @@ impl Cli {
     /// More arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.arguments
-            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self.arguments.extend(
+            arguments
+                .into_iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
         self
     }
 
@@ -121,7 +124,10 @@ impl Cli {
         if let Some((program, arguments)) = wrapper.split_first() {
             let own = std::mem::replace(&mut self.program, program.into());
             let arguments = arguments.iter().map(OsString::from);
-            self.arguments = arguments.chain([own.into()]).chain(self.arguments).collect();
+            self.arguments = arguments
+                .chain([own.into()])
+                .chain(self.arguments)
+                .collect();
         }
         self
     }
@@ -129,7 +135,8 @@ impl Cli {
     /// An environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self.environment
+            .push((name.into(), value.as_ref().to_owned()));
         self
     }
 
@@ -194,7 +201,8 @@ impl Cli {
         }
     }
 
-    /// Starts it in the background, with nothing on its standard input; dropping the value kills it.
+    /// Starts it in the background, with nothing on its standard input; dropping the value kills
+    /// it.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
-//! Real messages, and older clients' envelopes. `tests/data/README.md` says where the messages come from,
-//! `docs/cryptography.md` what the envelopes are.
+//! Real messages, and older clients' envelopes. `tests/data/README.md` says where the messages come
+//! from, `docs/cryptography.md` what the envelopes are.
 
 use std::path::PathBuf;
 
@@ -35,14 +35,17 @@ impl OlderEnvelope {
     /// If it has no id.
     #[must_use]
     pub fn with_id(&self, message_id: &str) -> String {
-        let object: serde_json::Value = serde_json::from_str(&self.json).expect("an envelope is JSON");
-        let old = object["message_id"].as_str().expect("an envelope has an id");
+        let object: serde_json::Value =
+            serde_json::from_str(&self.json).expect("an envelope is JSON");
+        let old = object["message_id"]
+            .as_str()
+            .expect("an envelope has an id");
         self.json.replacen(old, message_id, 1)
     }
 }
 
-/// The same envelopes, as lines: the Python generations (0, A, B) write `", "` and `": "`, the Rust one (C) neither
-/// space.
+/// The same envelopes, as lines: the Python generations (0, A, B) write `", "` and `": "`, the Rust
+/// one (C) neither space.
 ///
 /// # Panics
 ///

@@ -93,7 +93,8 @@ impl Database {
         changed.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Asks again and again until a query gives this number: for what the server writes in its own time.
+    /// Asks again and again until a query gives this number: for what the server writes in its own
+    /// time.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
-//! The harness of CipherMQ's end-to-end and fault tests: it starts the real programs, each test its own, in
-//! folders and on ports of its own, and ends them with the test.
+//! The harness of CipherMQ's end-to-end and fault tests: it starts the real programs, each test its
+//! own, in folders and on ports of its own, and ends them with the test.
 //!
 //! ```text
 //!   Pki ──certificates──▶ Server ◀──TLS── RawClient    one line out, one line in
@@ -29,9 +29,9 @@
 //! - [`fuzz`]: what must hold for any bytes from outside
 //! - [`data`]: real messages, and older clients' envelopes
 //!
-//! What is missing fails the test, with the command that provides it; only tests of what the machine forbids, tracing
-//! and mounting, are left out by `scripts/test`, which says so and has them counted as skipped. All waiting has a
-//! limit and ends with the event waited for.
+//! What is missing fails the test, with the command that provides it; only tests of what the
+//! machine forbids, tracing and mounting, are left out by `scripts/test`, which says so and has
+//! them counted as skipped. All waiting has a limit and ends with the event waited for.
 
 pub mod backend;
 pub mod binaries;
@@ -64,6 +64,6 @@ pub use received::Received;
 pub use scene::Scene;
 pub use server::Server;
 
-/// How long anything is waited for that should take a moment: long, as the machine may be busy, and short of the
-/// test runner's own limit, so that the test still says what it waited for.
+/// How long anything is waited for that should take a moment: long, as the machine may be busy, and
+/// short of the test runner's own limit, so that the test still says what it waited for.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! A running program: its output, its signals, its end.
 //!
-//! Output is read by threads, not tasks, so that it is complete even when a test panics or its runtime is busy.
+//! Output is read by threads, not tasks, so that it is complete even when a test panics or its
+//! runtime is busy.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ use crate::PATIENCE;
 /// How many of the last lines of stderr a failed test shows.
 const SHOWN: usize = 100;
 
-/// A started program with its output captured. Dropping it kills it, waits for its end, and, when the test
-/// panics, prints what it had written to stderr.
+/// A started program with its output captured. Dropping it kills it, waits for its end, and, when
+/// the test panics, prints what it had written to stderr.
 pub struct Process {
     name: String,
     child: Child,
@@ -149,13 +150,21 @@ impl Process {
     }
 
     fn proc_field(&self, field: &str) -> u64 {
-        let pid = self.pid().unwrap_or_else(|| panic!("{} has ended", self.name));
+        let pid = self
+            .pid()
+            .unwrap_or_else(|| panic!("{} has ended", self.name));
         let path = PathBuf::from(format!("/proc/{}/status", pid.as_raw_nonzero()));
-        let status =
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let status = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         status
             .lines()
-            .find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok())
+            .find_map(|line| {
+                line.strip_prefix(field)?
+                    .split_whitespace()
+                    .next()?
+                    .parse()
+                    .ok()
+            })
             .unwrap_or_else(|| panic!("{} has no {field}", path.display()))
     }
 }
@@ -205,7 +214,9 @@ impl Output {
                 }
                 let line = String::from_utf8_lossy(&bytes).into_owned();
                 bytes.clear();
-                let mut lines = written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut lines = written
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 lines.push(line);
                 sender.send_replace((lines.len(), false));
             }
@@ -235,9 +246,14 @@ impl Output {
         self.progress.borrow().0
     }
 
-    /// Waits for the first line, of those from `mark` on, that `pick` finds something in; nothing if the output
-    /// ends or `limit` passes first.
-    pub async fn find<T>(&self, mark: usize, limit: Duration, pick: impl Fn(&str) -> Option<T>) -> Option<T> {
+    /// Waits for the first line, of those from `mark` on, that `pick` finds something in; nothing
+    /// if the output ends or `limit` passes first.
+    pub async fn find<T>(
+        &self,
+        mark: usize,
+        limit: Duration,
+        pick: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let mut progress = self.progress.clone();
         let search = async {
             let mut next = mark;
@@ -248,7 +264,12 @@ impl Output {
                         .lines
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    if let Some(found) = lines.iter().take(count).skip(next).find_map(|line| pick(line)) {
+                    if let Some(found) = lines
+                        .iter()
+                        .take(count)
+                        .skip(next)
+                        .find_map(|line| pick(line))
+                    {
                         return Some(found);
                     }
                 }
@@ -267,9 +288,11 @@ impl Output {
     ///
     /// If the output ends, or [`PATIENCE`] does, without one.
     pub async fn expect(&self, text: &str) -> String {
-        self.find(0, PATIENCE, |line| line.contains(text).then(|| line.to_owned()))
-            .await
-            .unwrap_or_else(|| panic!("no line with {text:?} in:\n{}", self.text()))
+        self.find(0, PATIENCE, |line| {
+            line.contains(text).then(|| line.to_owned())
+        })
+        .await
+        .unwrap_or_else(|| panic!("no line with {text:?} in:\n{}", self.text()))
     }
 
     /// Whether the process has closed this output, by ending for example.
@@ -277,10 +300,15 @@ impl Output {
         self.progress.borrow().1
     }
 
-    /// Waits for the output's end: a grandchild may hold it open a little longer than the process lived.
+    /// Waits for the output's end: a grandchild may hold it open a little longer than the process
+    /// lived.
     async fn complete(&self) {
         let mut progress = self.progress.clone();
-        let _ = tokio::time::timeout(Duration::from_secs(2), progress.wait_for(|progress| progress.1)).await;
+        let _ = tokio::time::timeout(
+            Duration::from_secs(2),
+            progress.wait_for(|progress| progress.1),
+        )
+        .await;
     }
 }
 

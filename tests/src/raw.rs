@@ -1,5 +1,5 @@
-//! A TLS socket that speaks the protocol's lines, as bare as can be: what goes out is what the test says, byte
-//! for byte, and what comes in is compared to the letter.
+//! A TLS socket that speaks the protocol's lines, as bare as can be: what goes out is what the test
+//! says, byte for byte, and what comes in is compared to the letter.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,7 +30,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts this CA, shows no certificate, offers TLS 1.3 and 1.2, expects the server `localhost`.
+    /// Trusts this CA, shows no certificate, offers TLS 1.3 and 1.2, expects the server
+    /// `localhost`.
     pub fn trusting(ca: &Path) -> Self {
         Self {
             ca: ca.to_owned(),
@@ -120,15 +121,17 @@ impl RawClient {
             .unwrap_or_else(|error| panic!("{client_id} cannot connect: {error}"))
     }
 
-    /// Connects with any certificate, or none. In TLS 1.3 the client has finished before the server has looked at
-    /// its certificate: a refusal then comes with the first [`read`](Self::read_line).
+    /// Connects with any certificate, or none. In TLS 1.3 the client has finished before the server
+    /// has looked at its certificate: a refusal then comes with the first
+    /// [`read`](Self::read_line).
     ///
     /// # Errors
     ///
     /// If the connection or the handshake fails.
     pub async fn handshake(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
         let config = Arc::new(tls.config());
-        let name = ServerName::try_from(tls.server_name.clone()).expect("a DNS name or an IP address");
+        let name =
+            ServerName::try_from(tls.server_name.clone()).expect("a DNS name or an IP address");
         let connect = async {
             let tcp = TcpStream::connect(address).await?;
             tcp.set_nodelay(true)?;
@@ -194,10 +197,12 @@ impl RawClient {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] if it does not come in time (what came of it is kept for the next call),
-    /// [`io::ErrorKind::UnexpectedEof`] if the connection ends within it, or what else went wrong.
+    /// [`io::ErrorKind::TimedOut`] if it does not come in time (what came of it is kept for the
+    /// next call), [`io::ErrorKind::UnexpectedEof`] if the connection ends within it, or what else
+    /// went wrong.
     pub async fn read_line(&mut self, limit: Duration) -> io::Result<Option<String>> {
-        let count = tokio::time::timeout(limit, self.stream.read_until(b'\n', &mut self.partial)).await??;
+        let count =
+            tokio::time::timeout(limit, self.stream.read_until(b'\n', &mut self.partial)).await??;
         let mut line = std::mem::take(&mut self.partial);
         if line.pop_if(|last| *last == b'\n').is_none() {
             return if count == 0 && line.is_empty() {
@@ -211,8 +216,8 @@ impl RawClient {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Forgets what has been read of a line that is not whole yet, as clients do that take a pause for its end.
-    /// Returns how many bytes that were.
+    /// Forgets what has been read of a line that is not whole yet, as clients do that take a pause
+    /// for its end. Returns how many bytes that were.
     pub fn discard_partial(&mut self) -> usize {
         std::mem::take(&mut self.partial).len()
     }
@@ -262,8 +267,8 @@ impl RawClient {
         assert_eq!(line, expected, "in answer to {command:?}");
     }
 
-    /// Nothing may come for so long. Prefer sending `ping` and expecting `PONG`, which also shows that nothing was
-    /// under way, and does not wait.
+    /// Nothing may come for so long. Prefer sending `ping` and expecting `PONG`, which also shows
+    /// that nothing was under way, and does not wait.
     ///
     /// # Panics
     ///
@@ -278,8 +283,8 @@ impl RawClient {
         }
     }
 
-    /// The server must close the connection without another word: with a proper end, or by refusing the
-    /// certificate.
+    /// The server must close the connection without another word: with a proper end, or by refusing
+    /// the certificate.
     ///
     /// # Panics
     ///
@@ -287,7 +292,9 @@ impl RawClient {
     pub async fn expect_closed(&mut self) {
         match self.read_line(PATIENCE).await {
             Ok(Some(line)) => panic!("expected the connection's end, got {line:?}"),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => panic!("the connection stays open"),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                panic!("the connection stays open")
+            }
             Ok(None) | Err(_) => {}
         }
     }
@@ -303,8 +310,8 @@ impl RawClient {
         Ok(rest)
     }
 
-    /// Says goodbye and waits until the server has closed the connection, too: then it has let go of all that the
-    /// client held.
+    /// Says goodbye and waits until the server has closed the connection, too: then it has let go
+    /// of all that the client held.
     ///
     /// # Panics
     ///
@@ -320,7 +327,8 @@ impl RawClient {
             .expect("the server closes the connection");
     }
 
-    /// Ends the connection without a goodbye, as a client that dies, and waits until the server has closed it, too.
+    /// Ends the connection without a goodbye, as a client that dies, and waits until the server has
+    /// closed it, too.
     ///
     /// # Panics
     ///
@@ -331,7 +339,8 @@ impl RawClient {
         self.expect_closed().await;
     }
 
-    /// Says goodbye and closes, as a client that ends in good order. Dropping the value is a client that is gone.
+    /// Says goodbye and closes, as a client that ends in good order. Dropping the value is a client
+    /// that is gone.
     ///
     /// # Errors
     ///

@@ -100,8 +100,8 @@ pub fn read(path: &Path) -> Vec<Received> {
     text.lines().map(Received::parse).collect()
 }
 
-/// Checks that exactly these JSON messages were received, each once and byte for byte, in any order, and that no id
-/// stands twice.
+/// Checks that exactly these JSON messages were received, each once and byte for byte, in any
+/// order, and that no id stands twice.
 ///
 /// # Panics
 ///
@@ -127,7 +127,10 @@ pub fn assert_exactly<'a>(received: &[Received], sent: impl IntoIterator<Item = 
         too_much.len(),
         too_much.iter().take(5).collect::<Vec<_>>()
     );
-    let ids: std::collections::HashSet<&str> = received.iter().map(|line| line.message_id.as_str()).collect();
+    let ids: std::collections::HashSet<&str> = received
+        .iter()
+        .map(|line| line.message_id.as_str())
+        .collect();
     assert_eq!(ids.len(), received.len(), "an id stands twice");
 }
 
@@ -151,7 +154,10 @@ mod tests {
         let lines = [line("1", "1.10"), line("2", "null"), line("3", "1.10")];
         assert!(check(&lines, &["null", "1.10", "1.10"]));
         assert!(!check(&lines, &["null", "1.10"]), "one too many");
-        assert!(!check(&lines, &["null", "1.10", "1.10", "2"]), "one missing");
+        assert!(
+            !check(&lines, &["null", "1.10", "1.10", "2"]),
+            "one missing"
+        );
         assert!(!check(&lines, &["null", "1.1", "1.10"]), "another number");
         let same_id = [line("1", "1"), line("1", "2")];
         assert!(!check(&same_id, &["1", "2"]), "the same id twice");

@@ -1,5 +1,6 @@
-//! Many short plays on one running server, at the same time: each has clients, queues and keys of its own name, so
-//! that none sees another's messages. Starting a server, and PostgreSQL above all, takes longer than most of them.
+//! Many short plays on one running server, at the same time: each has clients, queues and keys of
+//! its own name, so that none sees another's messages. Starting a server, and PostgreSQL above all,
+//! takes longer than most of them.
 
 use std::sync::Arc;
 
@@ -43,8 +44,8 @@ impl Scene {
         RawClient::connect(&self.server, &self.id(what)).await
     }
 
-    /// Declares the play's queue and exchange, both named [`id("q")`](Self::id) and [`id("e")`](Self::id), and
-    /// binds them by the key `k`.
+    /// Declares the play's queue and exchange, both named [`id("q")`](Self::id) and
+    /// [`id("e")`](Self::id), and binds them by the key `k`.
     ///
     /// # Panics
     ///
@@ -146,7 +147,8 @@ impl Scenes {
         self.names.push((task.id(), name));
     }
 
-    /// Waits for all of them, and then ends the server, which must still be well: it answers, and ends cleanly.
+    /// Waits for all of them, and then ends the server, which must still be well: it answers, and
+    /// ends cleanly.
     ///
     /// # Panics
     ///

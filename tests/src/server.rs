@@ -27,8 +27,8 @@ pub enum Store {
     Postgres(String),
 }
 
-/// How a server is configured. The default: SQLite, a port of its own that it keeps over restarts, a CA of its
-/// own, and the program's defaults for all else.
+/// How a server is configured. The default: SQLite, a port of its own that it keeps over restarts,
+/// a CA of its own, and the program's defaults for all else.
 #[derive(Default, Clone)]
 pub struct Options {
     /// Where it stores.
@@ -57,8 +57,8 @@ impl Options {
         }
     }
 
-    /// Sets a field of the configuration: `set("limits", "redelivery_timeout", "1s")`. Set later, it wins, also
-    /// over what the harness writes itself.
+    /// Sets a field of the configuration: `set("limits", "redelivery_timeout", "1s")`. Set later,
+    /// it wins, also over what the harness writes itself.
     #[must_use]
     pub fn set(mut self, section: &str, field: &str, value: impl Into<toml::Value>) -> Self {
         table(&mut self.settings, section).insert(field.to_owned(), value.into());
@@ -181,7 +181,10 @@ impl Server {
                 Ok(server) => return server,
                 // Somebody took the free port meanwhile.
                 Err(refusal) if refusal.stderr.contains("in use") => {}
-                Err(refusal) => panic!("the server ended with {}:\n{}", refusal.status, refusal.stderr),
+                Err(refusal) => panic!(
+                    "the server ended with {}:\n{}",
+                    refusal.status, refusal.stderr
+                ),
             }
         }
         panic!("ten free ports were all taken by others before the server listened");
@@ -216,7 +219,11 @@ impl Server {
     pub fn prepare(options: Options) -> Self {
         let folder = files::folder("server");
         let pki = options.pki.clone().unwrap_or_else(|| Arc::new(Pki::new()));
-        let port = if options.ephemeral_port { 0 } else { ports::free() };
+        let port = if options.ephemeral_port {
+            0
+        } else {
+            ports::free()
+        };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         Self {
             process: None,
@@ -247,8 +254,11 @@ impl Server {
 
     async fn launch(&mut self, port: u16) -> Result<(), Refusal> {
         let config = self.folder.path().join("config.toml");
-        std::fs::write(&config, self.options.config(self.folder.path(), &self.pki, port))
-            .unwrap_or_else(|error| panic!("{}: {error}", config.display()));
+        std::fs::write(
+            &config,
+            self.options.config(self.folder.path(), &self.pki, port),
+        )
+        .unwrap_or_else(|error| panic!("{}: {error}", config.display()));
         let program = binary("ciphermq-server");
         let mut command = match self.options.wrapper.split_first() {
             None => Command::new(program),
@@ -262,7 +272,12 @@ impl Server {
             .arg("--config")
             .arg(&config)
             .current_dir(self.folder.path());
-        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(
+            self.options
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
         let mut process = Process::spawn("ciphermq-server", command);
         let listening = async {
             if self.options.is_quiet() {
@@ -285,7 +300,10 @@ impl Server {
                     stderr: process.stderr.text(),
                 })
             }
-            None => panic!("the server neither listens nor ends:\n{}", process.stderr.text()),
+            None => panic!(
+                "the server neither listens nor ends:\n{}",
+                process.stderr.text()
+            ),
         }
     }
 
@@ -320,10 +338,11 @@ impl Server {
     /// If the file cannot be read, or a line is no JSON.
     pub fn log(&self, level: &str) -> Vec<serde_json::Value> {
         let path = self.folder.path().join(format!("logs/server_{level}.log"));
-        let text =
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let parse =
-            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"));
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"))
+        };
         text.lines().map(parse).collect()
     }
 
@@ -440,7 +459,8 @@ impl Server {
     }
 }
 
-/// The address, once a server that does not say so takes connections there; nothing if it ends instead.
+/// The address, once a server that does not say so takes connections there; nothing if it ends
+/// instead.
 async fn accepts(address: SocketAddr, console: &Output) -> Option<SocketAddr> {
     let end = tokio::time::Instant::now() + PATIENCE;
     while !console.is_complete() && tokio::time::Instant::now() < end {
@@ -452,8 +472,8 @@ async fn accepts(address: SocketAddr, console: &Output) -> Option<SocketAddr> {
     None
 }
 
-/// The address in the console line that says that the server listens: `listening on 127.0.0.1:5672`, or a log
-/// line `Listening address=127.0.0.1:5672`.
+/// The address in the console line that says that the server listens:
+/// `listening on 127.0.0.1:5672`, or a log line `Listening address=127.0.0.1:5672`.
 fn listening_address(line: &str) -> Option<SocketAddr> {
     let at = line.to_ascii_lowercase().find("listening")?;
     line.get(at..)?.split_whitespace().find_map(|word| {
@@ -476,7 +496,10 @@ mod tests {
             listening_address("2025-09-08T07:03:00Z  INFO Listening address=127.0.0.1:5672"),
             address
         );
-        assert_eq!(listening_address("127.0.0.1:5672 is in use: not listening"), None);
+        assert_eq!(
+            listening_address("127.0.0.1:5672 is in use: not listening"),
+            None
+        );
         assert_eq!(listening_address("client 127.0.0.1:5672 connected"), None);
     }
 

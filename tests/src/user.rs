@@ -1,7 +1,8 @@
 //! Whom PostgreSQL runs as when the tests run as root.
 //!
-//! PostgreSQL refuses to run as root, and containers often run everything as root. Its programs then run as the
-//! user `postgres` if there is one, else as `nobody`, in a folder that this user owns and can get to.
+//! PostgreSQL refuses to run as root, and containers often run everything as root. Its programs
+//! then run as the user `postgres` if there is one, else as `nobody`, in a folder that this user
+//! owns and can get to.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -36,11 +37,9 @@ impl User {
         let user = ["postgres", "nobody"]
             .iter()
             .find_map(|name| Self::parse(&users, name));
-        Some(
-            user.expect(
-                "the tests run as root, and PostgreSQL refuses to: add a user `postgres` or `nobody`",
-            ),
-        )
+        Some(user.expect(
+            "the tests run as root, and PostgreSQL refuses to: add a user `postgres` or `nobody`",
+        ))
     }
 
     fn parse(users: &str, name: &str) -> Option<Self> {
@@ -70,8 +69,13 @@ impl User {
     ///
     /// If it cannot be given.
     pub fn own(&self, path: &Path) {
-        chown(path, Some(self.uid), Some(self.gid))
-            .unwrap_or_else(|error| panic!("{} cannot be given to {}: {error}", path.display(), self.name));
+        chown(path, Some(self.uid), Some(self.gid)).unwrap_or_else(|error| {
+            panic!(
+                "{} cannot be given to {}: {error}",
+                path.display(),
+                self.name
+            )
+        });
     }
 }
 
@@ -95,7 +99,8 @@ pub fn folder(user: Option<&User>) -> TempDir {
         .find(|place| anybody_enters(place))
         .unwrap_or_else(|| {
             panic!(
-                "user {} can enter none of {places:?}: set TMPDIR to a folder that everybody can enter",
+                "user {} can enter none of {places:?}: set TMPDIR to a folder that everybody can \
+                 enter",
                 user.name
             )
         });

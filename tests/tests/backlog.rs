@@ -1,7 +1,8 @@
-//! Very many messages for a receiver that is away: they neither fill the server's memory nor hold up another
-//! receiver, and they are there, in order, when theirs comes.
+//! Very many messages for a receiver that is away: they neither fill the server's memory nor hold
+//! up another receiver, and they are there, in order, when theirs comes.
 //!
-//! `CIPHERMQ_BACKLOG_MESSAGES` sets how many; without it, a million on SQLite and 200,000 on PostgreSQL.
+//! `CIPHERMQ_BACKLOG_MESSAGES` sets how many; without it, a million on SQLite and 200,000 on
+//! PostgreSQL.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -17,9 +18,15 @@ const SAMPLE: usize = 50_000;
 const MEMORY: u64 = 150 << 20;
 
 fn messages(backend: &Backend) -> usize {
-    let default = if backend.is_postgres() { 200_000 } else { 1_000_000 };
+    let default = if backend.is_postgres() {
+        200_000
+    } else {
+        1_000_000
+    };
     match std::env::var("CIPHERMQ_BACKLOG_MESSAGES") {
-        Ok(number) => number.parse().expect("CIPHERMQ_BACKLOG_MESSAGES is a number"),
+        Ok(number) => number
+            .parse()
+            .expect("CIPHERMQ_BACKLOG_MESSAGES is a number"),
         Err(_) => default,
     }
 }
@@ -106,7 +113,8 @@ async fn heavy_backlog_for_an_absent_receiver(backend: Backend) {
     let drained = start.elapsed();
     let peak = server.process().peak_rss_bytes();
     println!(
-        "{count} published in {published:?}, {sample} of them drained in {drained:?}, {} MiB at most",
+        "{count} published in {published:?}, {sample} of them drained in {drained:?}, {} MiB at \
+         most",
         peak >> 20
     );
     assert!(peak < MEMORY, "{} MiB", peak >> 20);
@@ -122,7 +130,11 @@ async fn delivered_at_once(server: &Server, present: &mut RawClient, id: &str) {
     let acked = Instant::now();
     let line = present.read_line(PATIENCE).await.unwrap();
     assert_eq!(line, Some(format!("Message: {id} {envelope}")));
-    assert!(acked.elapsed() < Duration::from_secs(1), "{:?}", acked.elapsed());
+    assert!(
+        acked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        acked.elapsed()
+    );
     present
         .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
         .await;

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Backend, EnvelopeText, PATIENCE, RawClient, Scene, Server, on_both_databases, scenes};
+use ciphermq_tests::{
+    Backend, EnvelopeText, PATIENCE, RawClient, Scene, Server, on_both_databases, scenes,
+};
 
 const MIB: usize = 1 << 20;
 
 async fn broken_lines(backend: Backend) {
-    let options = backend.options().await.set("limits", "max_line_bytes", 64 * 1024);
+    let options = backend
+        .options()
+        .await
+        .set("limits", "max_line_bytes", 64 * 1024);
     let server = Server::start(options).await;
     scenes!(
         server,
@@ -104,7 +109,9 @@ async fn control_characters(scene: Scene) {
             )
             .await;
         }
-        let named = scene.envelope("m").set("message_id", format!("a{control}b"));
+        let named = scene
+            .envelope("m")
+            .set("message_id", format!("a{control}b"));
         refused(
             &scene,
             &mut client,
@@ -240,7 +247,8 @@ async fn duplicate_keys(scene: Scene) {
     }
 }
 
-/// However deep: it is not read by going down into it. What the server does not know it keeps as it is.
+/// However deep: it is not read by going down into it. What the server does not know it keeps as it
+/// is.
 async fn deep_nesting(scene: Scene) {
     let mut client = scene.sender().await;
     let mut receiver = scene.receiver(10).await;
@@ -265,12 +273,16 @@ async fn deep_nesting(scene: Scene) {
             "Unknown command",
         )
         .await;
-        let envelope = scene
-            .envelope(name)
-            .to_string()
-            .replacen('{', &format!("{{\"x\":{nested},"), 1);
+        let envelope =
+            scene
+                .envelope(name)
+                .to_string()
+                .replacen('{', &format!("{{\"x\":{nested},"), 1);
         client
-            .ask(&scene.publish(&envelope), &format!("ACK {}", scene.id(name)))
+            .ask(
+                &scene.publish(&envelope),
+                &format!("ACK {}", scene.id(name)),
+            )
             .await;
         receiver.expect(&scene.delivery(name, &envelope)).await;
         let unfinished = envelope.replacen(close, "", 1);
@@ -299,7 +311,9 @@ async fn reasons_with_anything(scene: Scene) {
     for (index, reason) in odd.iter().enumerate() {
         let message = format!("m{index}");
         let (envelope, id) = (scene.envelope(&message), scene.id(&message));
-        sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+        sender
+            .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+            .await;
         receiver.expect(&scene.delivery(&message, &envelope)).await;
         receiver
             .ask(&format!("reject {id} {reason}"), &format!("Rejected {id}"))
@@ -319,8 +333,12 @@ const TOO_LONG: &str = "Error: line_too_long: a line has at most 65536 bytes";
 async fn lines_at_the_limit_and_over_it(scene: Scene) {
     let mut bystander = scene.client("bystander").await;
     let mut sender = scene.sender().await;
-    let length = scene.publish(&scene.envelope("m").set("ciphertext", "")).len();
-    let longest = scene.envelope("m").set("ciphertext", "x".repeat(LIMIT - length));
+    let length = scene
+        .publish(&scene.envelope("m").set("ciphertext", ""))
+        .len();
+    let longest = scene
+        .envelope("m")
+        .set("ciphertext", "x".repeat(LIMIT - length));
     let line = scene.publish(&longest);
     assert_eq!(line.len(), LIMIT);
     sender.ask(&line, &format!("ACK {}", scene.id("m"))).await;
@@ -357,11 +375,14 @@ async fn packed_lines_that_say_more_than_a_line_may(scene: Scene) {
     let mut receiver = scene.client("receiver").await;
     let own = |index: usize| {
         let id = scene.id(&format!("m{index:02}"));
-        format!(r#"{{"message_id":"{id}","sent_time":"","nonce":"AA==","ciphertext":"AA==","tag":"AA=="}}"#)
+        format!(
+            r#"{{"message_id":"{id}","sent_time":"","nonce":"AA==","ciphertext":"AA==","tag":"AA=="}}"#
+        )
     };
     let (receiver_id, note) = (scene.id("receiver"), "x".repeat(8000));
-    let shared =
-        format!(r#"{{"receiver_client_id":"{receiver_id}","enc_session_key":"AA==","note":"{note}"}}"#);
+    let shared = format!(
+        r#"{{"receiver_client_id":"{receiver_id}","enc_session_key":"AA==","note":"{note}"}}"#
+    );
     let line = |count: usize| {
         let own: Vec<String> = (0..count).map(own).collect();
         let (exchange, own) = (scene.id("e"), own.join(" "));
@@ -381,7 +402,9 @@ async fn packed_lines_that_say_more_than_a_line_may(scene: Scene) {
     sender.expect_closed().await;
     for index in 0..fits {
         let id = scene.id(&format!("m{index:02}"));
-        receiver.send_line(&format!("fetch {}", scene.id("q"))).await;
+        receiver
+            .send_line(&format!("fetch {}", scene.id("q")))
+            .await;
         receiver.expect_prefix(&format!("Message: {id} ")).await;
         receiver
             .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
@@ -398,7 +421,9 @@ async fn an_ack_of_thousands(scene: Scene) {
     let mut receiver = scene.client("receiver").await;
     for name in ["a1", "a2"] {
         let publish = scene.publish(&scene.envelope(name));
-        sender.ask(&publish, &format!("ACK {}", scene.id(name))).await;
+        sender
+            .ask(&publish, &format!("ACK {}", scene.id(name)))
+            .await;
     }
     let mut ids: Vec<String> = (0..10_000).map(|n| format!("{n:x}")).collect();
     ids[4095] = scene.id("a1");
@@ -407,7 +432,9 @@ async fn an_ack_of_thousands(scene: Scene) {
     for (index, id) in ids.iter().enumerate() {
         let reply = match index {
             4095 | 9999 => format!("ACK_CONFIRMED {id}"),
-            _ => format!("Error: not_found: no such message waits or was acknowledged for message {id}"),
+            _ => format!(
+                "Error: not_found: no such message waits or was acknowledged for message {id}"
+            ),
         };
         receiver.expect(&reply).await;
     }
@@ -415,7 +442,8 @@ async fn an_ack_of_thousands(scene: Scene) {
         .ask(&format!("fetch {}", scene.id("q")), "No messages")
         .await;
     let too_many = format!("ack a{}", " a".repeat(20_000));
-    let refusal = "Error: bad_argument: an ack names at most 16384 messages; name the others in another one";
+    let refusal =
+        "Error: bad_argument: an ack names at most 16384 messages; name the others in another one";
     receiver.ask(&too_many, refusal).await;
 }
 
@@ -443,7 +471,9 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
     let mut server = Server::start(options.set("limits", "max_buffered_bytes", "8MiB")).await;
     let mut bystander = RawClient::connect(&server, "bystander").await;
     bystander.ask("declare_queue q", "Queue declared").await;
-    bystander.ask("declare_exchange e", "Exchange declared").await;
+    bystander
+        .ask("declare_exchange e", "Exchange declared")
+        .await;
     bystander.ask("bind q e k", "Queue bound").await;
     let before = server.rss_bytes();
 
@@ -452,13 +482,21 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
         let mut client = RawClient::connect(&server, &format!("unfinished_{}", index % 10)).await;
         clients.spawn(async move {
             // Most are not read from any more after a while, and wait.
-            let _ = tokio::time::timeout(Duration::from_secs(5), client.try_send(&vec![b'x'; MIB - 1])).await;
+            let _ = tokio::time::timeout(
+                Duration::from_secs(5),
+                client.try_send(&vec![b'x'; MIB - 1]),
+            )
+            .await;
             client
         });
     }
     let clients = clients.join_all().await;
     let grown = server.process().peak_rss_bytes() - before;
-    assert!(grown < 100 << 20, "{} MiB for unfinished lines", grown >> 20);
+    assert!(
+        grown < 100 << 20,
+        "{} MiB for unfinished lines",
+        grown >> 20
+    );
     // Meanwhile others work, also with lines that take memory.
     for index in 0..20 {
         let id = format!("m{index}");
@@ -467,7 +505,8 @@ async fn unfinished_lines_of_many_connections_take_bounded_memory() {
             .ask(&format!("publish e k {envelope}"), &format!("ACK {id}"))
             .await;
     }
-    // Those that find no room are told so, in time. Those that fit hold their memory for as long as a line may pause.
+    // Those that find no room are told so, in time. Those that fit hold their memory for as long as
+    // a line may pause.
     let mut waiting = tokio::task::JoinSet::new();
     for mut client in clients {
         waiting.spawn(async move { client.read_line(PATIENCE).await });
@@ -496,8 +535,8 @@ async fn replies_that_are_not_read_take_bounded_memory() {
     sender.ask("bind q e k", "Queue bound").await;
     const MESSAGES: usize = 100;
     for index in 0..MESSAGES {
-        let envelope =
-            EnvelopeText::older(&format!("m{index}"), "receiver").set("ciphertext", "x".repeat(MIB));
+        let envelope = EnvelopeText::older(&format!("m{index}"), "receiver")
+            .set("ciphertext", "x".repeat(MIB));
         sender
             .ask(&format!("publish e k {envelope}"), &format!("ACK m{index}"))
             .await;

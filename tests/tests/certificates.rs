@@ -1,5 +1,6 @@
-//! Certificates of all kinds, with the built programs: for each that does not do, the client says what is wrong with it
-//! and what to do, and the server's log says so, too. What nobody would accept is not sent.
+//! Certificates of all kinds, with the built programs: for each that does not do, the client says
+//! what is wrong with it and what to do, and the server's log says so, too. What nobody would
+//! accept is not sent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,14 +25,19 @@ struct Office {
 
 impl Office {
     async fn open() -> Self {
-        let (pki, openssl, folder) = (Pki::new(), OpensslAuthority::new(), tempfile::tempdir().unwrap());
+        let (pki, openssl, folder) = (
+            Pki::new(),
+            OpensslAuthority::new(),
+            tempfile::tempdir().unwrap(),
+        );
         let both = [pki.ca(), openssl.ca()].map(|path| std::fs::read_to_string(path).unwrap());
         let ca = folder.path().join("ca.crt");
         std::fs::write(&ca, both.concat()).unwrap();
-        let options =
-            Options::sqlite()
-                .pki(Arc::new(pki))
-                .set("tls", "ca_cert_path", ca.display().to_string());
+        let options = Options::sqlite().pki(Arc::new(pki)).set(
+            "tls",
+            "ca_cert_path",
+            ca.display().to_string(),
+        );
         let server = Server::start(options).await;
         Self {
             server,
@@ -123,7 +129,10 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
         (
             stranger,
             vec!["was not issued by an authority that is trusted", "`ca.crt`"],
-            vec!["was not issued by an authority that is trusted", "`ca_cert_path`"],
+            vec![
+                "was not issued by an authority that is trusted",
+                "`ca_cert_path`",
+            ],
         ),
         (
             namesake,
@@ -151,7 +160,8 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
     }
 }
 
-/// Whom it names the client knows before it connects; what the server says of others is tested in `tls.rs`.
+/// Whom it names the client knows before it connects; what the server says of others is tested in
+/// `tls.rs`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_that_name_no_client_are_told_by_the_client() {
     let office = Office::open().await;
@@ -185,7 +195,8 @@ async fn certificates_that_name_no_client_are_told_by_the_client() {
     }
 }
 
-/// What TLS itself cannot read: the client says so before it connects, and the server does not start.
+/// What TLS itself cannot read: the client says so before it connects, and the server does not
+/// start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_tls_cannot_read_is_told_by_its_owner() {
     let office = Office::open().await;
@@ -243,8 +254,16 @@ async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
         ("printable", "client-1", Recipe::default().key),
         ("bmp", "Ωmega", Recipe::default().key),
         ("rsa", "rsa", RSA),
-        ("p256", "p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
-        ("p521", "p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
+        (
+            "p256",
+            "p256",
+            "-algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+        ),
+        (
+            "p521",
+            "p521",
+            "-algorithm EC -pkeyopt ec_paramgen_curve:P-521",
+        ),
         ("ed25519", "ed25519", "-algorithm ED25519"),
     ] {
         let subject = format!("/CN={name}");
@@ -270,7 +289,9 @@ async fn files_that_hold_something_else_are_told_as_that() {
     let (certificate, key) = (read(&good.certificate), read(&good.key));
     let folder = office.folder.path();
     let run = |arguments: &[&str]| ciphermq_tests::pki::openssl::run(folder, arguments);
-    run(&["x509", "-in", "good.crt", "-outform", "der", "-out", "der.crt"]);
+    run(&[
+        "x509", "-in", "good.crt", "-outform", "der", "-out", "der.crt",
+    ]);
     run(&[
         "pkey", "-in", "good.key", "-aes256", "-passout", "pass:x", "-out", "new.key",
     ]);
@@ -339,12 +360,20 @@ async fn files_that_hold_something_else_are_told_as_that() {
             ["only an encrypted private key", "openssl pkey -in"],
         ),
         ("good.key", "good.crt", ["no certificate", "swapped"]),
-        ("good.crt", "empty", ["no unencrypted private key", "It is empty"]),
+        (
+            "good.crt",
+            "empty",
+            ["no unencrypted private key", "It is empty"],
+        ),
         ("empty", "good.key", ["no certificate", "It is empty"]),
     ] {
         // Only the private key has to be private.
         chmod(folder, &[certificate, key]);
-        let refused = office.cli("status", &files(certificate, key)).run().await.code(1);
+        let refused = office
+            .cli("status", &files(certificate, key))
+            .run()
+            .await
+            .code(1);
         for text in texts {
             assert!(
                 refused.stderr.contains(text),
@@ -358,7 +387,8 @@ async fn files_that_hold_something_else_are_told_as_that() {
 fn chmod(folder: &Path, names: &[&str]) {
     use std::os::unix::fs::PermissionsExt as _;
     for name in names {
-        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o600))
+            .unwrap();
     }
 }
 
@@ -440,7 +470,11 @@ async fn an_expired_authority_is_warned_about_on_both_sides() {
         .expect("[tls] ca_cert_path: a certificate expired at 2021-01-01T00:00:00Z")
         .await;
     assert!(line.contains("make a new authority"), "{line}");
-    let status = Cli::new("status").connecting(&server, "c").run().await.success();
+    let status = Cli::new("status")
+        .connecting(&server, "c")
+        .run()
+        .await
+        .success();
     for text in [
         "warning: The certificate of the authority CN=Old CA",
         "expired at 2021-01-01",
@@ -504,7 +538,11 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
                 refused.stderr
             );
         }
-        send().arg("--allow-unsigned-sessions").run().await.success();
+        send()
+            .arg("--allow-unsigned-sessions")
+            .run()
+            .await
+            .success();
 
         // As receivers these clients say that their key is none that senders take.
         keygen(&office, name);
@@ -520,10 +558,18 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
                 .run()
                 .await
                 .success();
-            assert!(told.stderr.contains("without a signature"), "{}", told.stderr);
+            assert!(
+                told.stderr.contains("without a signature"),
+                "{}",
+                told.stderr
+            );
         }
     }
-    let told = receive().arg("--allow-unverified-senders").run().await.success();
+    let told = receive()
+        .arg("--allow-unverified-senders")
+        .run()
+        .await
+        .success();
     assert!(told.stderr.contains("3 received"), "{}", told.stderr);
 }
 
@@ -540,7 +586,12 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
             .arg(office.path(keys).join("receiver_private.key"))
     };
     let receive = |certificate: &Files, keys: &str| {
-        as_client("receive", certificate, keys).args(["--output", "out.jsonl", "--idle-exit", "0.05"])
+        as_client("receive", certificate, keys).args([
+            "--output",
+            "out.jsonl",
+            "--idle-exit",
+            "0.05",
+        ])
     };
     let signing = office.rcgen("signing", Request::client("receiver"));
     receive(&signing, "first").run().await.success();
@@ -560,8 +611,12 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
             ..Recipe::default()
         },
     );
-    // Senders go on with the first key pair: whoever has only the second one would lose what they send.
-    for command in [as_client("register-key", &rsa, "second"), receive(&rsa, "second")] {
+    // Senders go on with the first key pair: whoever has only the second one would lose what they
+    // send.
+    for command in [
+        as_client("register-key", &rsa, "second"),
+        receive(&rsa, "second"),
+    ] {
         let refused = command.run().await.code(1);
         for text in ["another key pair", "can sign", "--private-key"] {
             assert!(refused.stderr.contains(text), "{}", refused.stderr);
@@ -580,7 +635,10 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
     );
 
     // With the key pair that was signed all goes on, and the warning is true.
-    for command in [as_client("register-key", &rsa, "first"), receive(&rsa, "first")] {
+    for command in [
+        as_client("register-key", &rsa, "first"),
+        receive(&rsa, "first"),
+    ] {
         let told = command.run().await.success();
         assert!(
             told.stderr.contains("senders go on using the signed key"),
@@ -590,7 +648,11 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
     }
     send("after").run().await.success();
     let received = receive(&rsa, "first").run().await.success();
-    assert!(received.stderr.contains("1 received"), "{}", received.stderr);
+    assert!(
+        received.stderr.contains("1 received"),
+        "{}",
+        received.stderr
+    );
 }
 
 fn keygen(office: &Office, folder: &str) {
@@ -604,10 +666,14 @@ fn keygen(office: &Office, folder: &str) {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
-/// A client whose certificate ends soon, connected, and when it ends. On a slow machine it takes longer to connect.
+/// A client whose certificate ends soon, connected, and when it ends. On a slow machine it takes
+/// longer to connect.
 async fn client_until(server: &Server, folder: &Path) -> (Client, u64) {
     let mut seconds = 4;
     loop {

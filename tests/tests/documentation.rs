@@ -68,7 +68,12 @@ fn the_table_of_error_codes_is_complete() {
         .collect();
     let codes: Vec<(String, &str)> = ErrorCode::ALL
         .iter()
-        .map(|code| (code.to_string(), if code.is_definite() { "yes" } else { "no" }))
+        .map(|code| {
+            (
+                code.to_string(),
+                if code.is_definite() { "yes" } else { "no" },
+            )
+        })
         .collect();
     assert_eq!(table, codes);
 }

@@ -1,7 +1,9 @@
-//! Exactly once from file to file: sender, receiver, server and PostgreSQL are killed at random moments and started again with the
-//! same commands, until every line of the input stands in the output. Then each must stand there once.
+//! Exactly once from file to file: sender, receiver, server and PostgreSQL are killed at random
+//! moments and started again with the same commands, until every line of the input stands in the
+//! output. Then each must stand there once.
 //!
-//! `FILE_TO_FILE_SEED=<number>` repeats a run's choices, `FILE_TO_FILE_KILLS=<number>` makes it longer.
+//! `FILE_TO_FILE_SEED=<number>` repeats a run's choices, `FILE_TO_FILE_KILLS=<number>` makes it
+//! longer.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,7 +80,11 @@ impl Scene {
 
     /// Declares queue and key, so that the sender can begin.
     async fn prepare(&self) {
-        self.receive().args(["--idle-exit", "0.1"]).run().await.success();
+        self.receive()
+            .args(["--idle-exit", "0.1"])
+            .run()
+            .await
+            .success();
     }
 
     fn lines_of_input(&self) -> Vec<String> {
@@ -129,12 +135,21 @@ fn differences(expected: &[String], found: &[String]) -> Vec<(String, i64)> {
 
 #[test]
 fn the_check_sees_what_is_lost_doubled_or_made_up() {
-    let texts = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
+    let texts = |lines: &[&str]| {
+        lines
+            .iter()
+            .map(|&line| line.to_owned())
+            .collect::<Vec<_>>()
+    };
     let expected = texts(&["a", "b", "c"]);
     assert!(differences(&expected, &texts(&["c", "a", "b"])).is_empty());
     assert_eq!(
         differences(&expected, &texts(&["a", "b", "b", "x"])),
-        [("b".to_owned(), 1), ("c".to_owned(), -1), ("x".to_owned(), 1)]
+        [
+            ("b".to_owned(), 1),
+            ("c".to_owned(), -1),
+            ("x".to_owned(), 1)
+        ]
     );
 }
 
@@ -152,12 +167,22 @@ async fn kills(mut backend: Backend, kills: u64) {
     let (mut sender, mut receiver) = (scene.send().spawn(), scene.receive().spawn());
     let (mut counts, mut in_traffic) = (BTreeMap::<&str, u32>::new(), 0);
     for _ in 0..kills {
-        // Long enough for a program to connect and move something, and short enough that the work is not done before
-        // the last kill.
+        // Long enough for a program to connect and move something, and short enough that the work
+        // is not done before the last kill.
         tokio::time::sleep(Duration::from_millis(random.random_range(20..300))).await;
         in_traffic += u64::from(lines(&scene.path("out.jsonl")).len() < data::READINGS);
-        let victims = ["sender", "receiver", "server", "database", "database at once"];
-        let alive = if backend.is_postgres() { victims.len() } else { 3 };
+        let victims = [
+            "sender",
+            "receiver",
+            "server",
+            "database",
+            "database at once",
+        ];
+        let alive = if backend.is_postgres() {
+            victims.len()
+        } else {
+            3
+        };
         let whom = victims[random.random_range(0..alive)];
         *counts.entry(whom).or_default() += 1;
         match (whom, &mut backend) {
@@ -192,7 +217,8 @@ async fn kills(mut backend: Backend, kills: u64) {
     settle(&scene, &mut sender, &mut receiver).await;
 }
 
-/// Everything runs to its end now; then the output is compared, and once more after a restart of everything.
+/// Everything runs to its end now; then the output is compared, and once more after a restart of
+/// everything.
 async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
     // A sender that found no server has ended with an error: the same command again goes on.
     let mut status = sender.ended(SETTLING).await;
@@ -223,8 +249,17 @@ async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
 
     let before = std::fs::read(scene.path("out.jsonl")).unwrap();
     let again = scene.send().run().await.success();
-    assert!(again.stderr.contains("was already sent"), "{}", again.stderr);
-    let rest = scene.receive().args(["--idle-exit", "0.5"]).run().await.success();
+    assert!(
+        again.stderr.contains("was already sent"),
+        "{}",
+        again.stderr
+    );
+    let rest = scene
+        .receive()
+        .args(["--idle-exit", "0.5"])
+        .run()
+        .await
+        .success();
     assert!(rest.stderr.contains(" 0 received"), "{}", rest.stderr);
     assert!(std::fs::read(scene.path("out.jsonl")).unwrap() == before);
 }
@@ -261,13 +296,14 @@ async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
     );
 }
 
-/// How long a receiver that was killed takes to be there again, and the most memory it has taken, when its output holds so
-/// many lines.
+/// How long a receiver that was killed takes to be there again, and the most memory it has taken,
+/// when its output holds so many lines.
 async fn restart(lines: u64) -> (Duration, u64) {
     use std::io::Write as _;
     let scene = Scene::new(&Backend::Sqlite).await;
     let stream = ciphermq_protocol::StreamId::new(1, 1);
-    let mut output = std::io::BufWriter::new(std::fs::File::create(scene.path("out.jsonl")).unwrap());
+    let mut output =
+        std::io::BufWriter::new(std::fs::File::create(scene.path("out.jsonl")).unwrap());
     for position in 0..lines {
         let id = stream.message_id(position).unwrap();
         writeln!(output, "{{\"message_id\":\"{id}\",\"sender\":\"sender_1\",\"message\":{{\"temperature_f\":47.8}},\"sent_time\":\"2025-09-08T07:03:00.123Z\",\"received_time\":\"2025-09-08T07:03:00.131Z\"}}").unwrap();
@@ -312,9 +348,17 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
     let file = scene.path("readings.jsonl");
     std::fs::write(&file, "1\n2\n\n3").unwrap();
     let sent = scene.send().run().await.success();
-    assert!(sent.stderr.contains("3 sent, 3 acknowledged"), "{}", sent.stderr);
+    assert!(
+        sent.stderr.contains("3 sent, 3 acknowledged"),
+        "{}",
+        sent.stderr
+    );
     let again = scene.send().run().await.success();
-    assert!(again.stderr.contains("was already sent"), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("was already sent"),
+        "{}",
+        again.stderr
+    );
 
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
     let grown = scene.send().run().await.success();
@@ -330,14 +374,25 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
         assert!(refused.stderr.contains("--again"), "{}", refused.stderr);
     }
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
-    let other_way = scene.send().args(["--exchange", "other"]).run().await.code(1);
+    let other_way = scene
+        .send()
+        .args(["--exchange", "other"])
+        .run()
+        .await
+        .code(1);
     assert!(
-        other_way.stderr.contains("the exchange was ciphermq_exchange"),
+        other_way
+            .stderr
+            .contains("the exchange was ciphermq_exchange"),
         "{}",
         other_way.stderr
     );
     let anew = scene.send().arg("--again").run().await.success();
-    assert!(anew.stderr.contains("4 sent, 4 acknowledged"), "{}", anew.stderr);
+    assert!(
+        anew.stderr.contains("4 sent, 4 acknowledged"),
+        "{}",
+        anew.stderr
+    );
 
     scene.receive().args(["--count", "8"]).run().await.success();
     let mut messages = scene.messages();
@@ -352,7 +407,11 @@ async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
     let receiver = scene.receive().spawn();
     receiver.stderr.expect("Receiving from").await;
     let second = scene.receive().run().await.code(1);
-    assert!(second.stderr.contains("Another receiver"), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("Another receiver"),
+        "{}",
+        second.stderr
+    );
     // Under another name of the same checkpoint, too.
     let shared = scene.path("out.jsonl.ciphermq-receive");
     let other = Cli::new("receive")
@@ -369,7 +428,11 @@ async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
     sender.stderr.expect("Encrypted message").await;
     sender.signal(rustix::process::Signal::STOP);
     let second = scene.send().run().await.code(1);
-    assert!(second.stderr.contains("Another sender"), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("Another sender"),
+        "{}",
+        second.stderr
+    );
     sender.signal(rustix::process::Signal::CONT);
     assert!(sender.ended(PATIENCE).await.success());
 }
@@ -380,7 +443,13 @@ async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
     scene.prepare().await;
     std::fs::write(scene.path("readings.jsonl"), "1\n2\n").unwrap();
     let nowhere = scene.path("readings.jsonl").join("checkpoint");
-    let refused = scene.send().arg("--checkpoint").arg(&nowhere).run().await.code(1);
+    let refused = scene
+        .send()
+        .arg("--checkpoint")
+        .arg(&nowhere)
+        .run()
+        .await
+        .code(1);
     for advice in ["--checkpoint FILE", "--no-checkpoint"] {
         assert!(refused.stderr.contains(advice), "{}", refused.stderr);
     }
@@ -393,7 +462,11 @@ async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
     bytes[30] ^= 1;
     std::fs::write(&checkpoint, bytes).unwrap();
     let damaged = scene.send().run().await.code(1);
-    assert!(damaged.stderr.contains("it is damaged"), "{}", damaged.stderr);
+    assert!(
+        damaged.stderr.contains("it is damaged"),
+        "{}",
+        damaged.stderr
+    );
     scene.send().arg("--again").run().await.success();
     assert!(
         scene

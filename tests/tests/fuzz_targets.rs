@@ -1,7 +1,9 @@
-//! The fuzz targets of `fuzz/` on the stable toolchain: over their seeds, and over changes of them for some seconds.
+//! The fuzz targets of `fuzz/` on the stable toolchain: over their seeds, and over changes of them
+//! for some seconds.
 //!
-//! `CIPHERMQ_FUZZ_SECONDS` sets how long each runs (10 without it), `CIPHERMQ_FUZZ_NUMBER` which changes are made;
-//! a failure prints the number and the input, which then belongs into `fuzz/seeds/<target>/`.
+//! `CIPHERMQ_FUZZ_SECONDS` sets how long each runs (10 without it), `CIPHERMQ_FUZZ_NUMBER` which
+//! changes are made; a failure prints the number and the input, which then belongs into
+//! `fuzz/seeds/<target>/`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -21,7 +23,8 @@ fn seeds(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "fuzz", "seeds", name]
         .iter()
         .collect();
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut seeds: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
         .map(|path| (path.clone(), std::fs::read(path).unwrap()))
@@ -32,12 +35,19 @@ fn seeds(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 fn check(target: Target, input: &[u8], what: impl FnOnce() -> String) {
     if catch_unwind(AssertUnwindSafe(|| target(input))).is_err() {
-        panic!("{}: the input is {:?}", what(), String::from_utf8_lossy(input));
+        panic!(
+            "{}: the input is {:?}",
+            what(),
+            String::from_utf8_lossy(input)
+        );
     }
 }
 
 fn run(name: &str) {
-    let (_, target) = TARGETS.into_iter().find(|(target, _)| *target == name).unwrap();
+    let (_, target) = TARGETS
+        .into_iter()
+        .find(|(target, _)| *target == name)
+        .unwrap();
     let seeds = seeds(name);
     assert!(seeds.len() >= 3, "{name} has few seeds");
     for (path, seed) in &seeds {
@@ -92,8 +102,12 @@ fn key_file() {
 #[test]
 fn every_target_is_run_and_has_a_program() {
     for (name, _) in TARGETS {
-        let program = format!("{}/../fuzz/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(&program).unwrap_or_else(|error| panic!("{program}: {error}"));
+        let program = format!(
+            "{}/../fuzz/fuzz_targets/{name}.rs",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let text =
+            std::fs::read_to_string(&program).unwrap_or_else(|error| panic!("{program}: {error}"));
         assert!(text.contains(&format!("fuzz::{name}(data)")), "{program}");
         assert!(
             include_str!("fuzz_targets.rs").contains(&format!("run(\"{name}\");")),

@@ -7,8 +7,8 @@ use ciphermq_tests::{Backend, EnvelopeText, RawClient, on_both_databases};
 /// Far less than the lease of a consumer that is gone would last, 30 s.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// A client that says `consume` and is gone, with its farewell or without, has no subscription: messages go to
-/// the next consumer at once, all of them and in order.
+/// A client that says `consume` and is gone, with its farewell or without, has no subscription:
+/// messages go to the next consumer at once, all of them and in order.
 async fn a_consumer_that_leaves_at_once_gets_nothing(backend: Backend) {
     let server = backend.server().await;
     let mut sender = RawClient::connect(&server, "sender").await;

@@ -69,7 +69,10 @@ async fn keeps_everything(backend: &Backend, end: End) {
     let mut receiver = RawClient::connect(&server, "receiver").await;
     let key = BASE64_STANDARD.encode([7; 32]);
     receiver
-        .ask(&format!("register_public_key {key}"), "Public key registered")
+        .ask(
+            &format!("register_public_key {key}"),
+            "Public key registered",
+        )
         .await;
     sender.send_line("get_certificate receiver").await;
     let certificate = sender.line().await;
@@ -108,12 +111,29 @@ async fn keeps_everything(backend: &Backend, end: End) {
     expect(&mut receiver, [3]).await;
 
     let database = server.database().await;
-    let ids = "SELECT message_id FROM message_metadata WHERE acknowledged_time IS NULL AND rejected_time IS NULL \
+    let ids = "SELECT message_id FROM message_metadata WHERE acknowledged_time IS NULL AND \
+               rejected_time IS NULL \
                ORDER BY message_id";
-    let open: Vec<_> = database.rows(ids).await.into_iter().flatten().flatten().collect();
+    let open: Vec<_> = database
+        .rows(ids)
+        .await
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
     assert_eq!(open, ["m3", "m4", "m5", "m6"]);
-    assert_eq!(database.number("SELECT count(*) FROM message_metadata").await, 7);
-    assert_eq!(database.number("SELECT count(*) FROM rejected_messages").await, 1);
+    assert_eq!(
+        database
+            .number("SELECT count(*) FROM message_metadata")
+            .await,
+        7
+    );
+    assert_eq!(
+        database
+            .number("SELECT count(*) FROM rejected_messages")
+            .await,
+        1
+    );
 }
 
 /// In the middle of a stream, more than once: what was ACKed is there, once, in order.
@@ -135,7 +155,9 @@ async fn killed_in_mid_stream(backend: Backend) {
         server.kill9().await;
         // What was on the way when it was killed still counts.
         while let Ok(Some(line)) = sender.read_line(PATIENCE).await {
-            let index = line.strip_prefix("ACK m").unwrap_or_else(|| panic!("{line}"));
+            let index = line
+                .strip_prefix("ACK m")
+                .unwrap_or_else(|| panic!("{line}"));
             acked.push(index.parse().unwrap());
         }
         server.restart().await;
@@ -157,7 +179,10 @@ async fn killed_in_mid_stream(backend: Backend) {
         assert_eq!(json, envelope(index).to_string());
         got.push(index);
     }
-    assert!(got.is_sorted_by(|one, next| one < next), "out of order, or twice");
+    assert!(
+        got.is_sorted_by(|one, next| one < next),
+        "out of order, or twice"
+    );
     let lost: Vec<_> = acked
         .iter()
         .filter(|index| got.binary_search(index).is_err())
@@ -165,7 +190,8 @@ async fn killed_in_mid_stream(backend: Backend) {
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
 
-/// SIGTERM in the middle of a stream: all that was read is answered, and the connection ends properly.
+/// SIGTERM in the middle of a stream: all that was read is answered, and the connection ends
+/// properly.
 async fn a_terminated_server_answers_what_it_has_read(backend: Backend) {
     let mut server = backend.server().await;
     let mut sender = bound(&server).await;
@@ -184,7 +210,10 @@ async fn a_terminated_server_answers_what_it_has_read(backend: Backend) {
     assert!(console.contains("Stopped"), "{console}");
     server.restart().await;
     let database = server.database().await;
-    assert_eq!(database.number("SELECT count(*) FROM messages").await, acked);
+    assert_eq!(
+        database.number("SELECT count(*) FROM messages").await,
+        acked
+    );
 }
 
 on_both_databases!(
@@ -202,7 +231,9 @@ async fn idle_clients_do_not_hold_up_the_end() {
     let mut unfinished = RawClient::connect(&server, "unfinished").await;
     unfinished.send_bytes("declare_queue q").await;
     // One that has not even begun its handshake.
-    let raw = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    let raw = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
     let start = std::time::Instant::now();
     server.interrupt().await;
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());

@@ -1,4 +1,5 @@
-//! The SDK with the real server: windows, receipts, reconnection, redelivery, sessions, several consumers.
+//! The SDK with the real server: windows, receipts, reconnection, redelivery, sessions, several
+//! consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -9,8 +10,9 @@ use std::time::Duration;
 use ciphermq_client::keys::certificates;
 use ciphermq_client::{
     BatchLimits, Client, ClientId, Consumer, ConsumerBuilder, Deduplication as _, Envelope, Event,
-    ExchangeName, InMemory, Keyring, Message, MessageId, OpenPolicy, Opener, PrivateKey, PublishErrorKind,
-    Publisher, PublisherBuilder, QueueName, ResendOutcome, RoutingKey, default_queue, default_routing_key,
+    ExchangeName, InMemory, Keyring, Message, MessageId, OpenPolicy, Opener, PrivateKey,
+    PublishErrorKind, Publisher, PublisherBuilder, QueueName, ResendOutcome, RoutingKey,
+    default_queue, default_routing_key,
 };
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, PATIENCE, RawClient, Server, on_both_databases};
@@ -44,7 +46,10 @@ impl Pair {
         })
         .unwrap();
         let key = std::fs::read(folder.path().join("receiver_private.key")).unwrap();
-        let (sender, receiver) = (connect(server, "sender").await, connect(server, "receiver").await);
+        let (sender, receiver) = (
+            connect(server, "sender").await,
+            connect(server, "receiver").await,
+        );
         let pair = Self {
             sender,
             receiver,
@@ -112,7 +117,10 @@ async fn next(consumer: &mut Consumer) -> Message {
 }
 
 fn number(message: &Message) -> u64 {
-    std::str::from_utf8(message.payload()).unwrap().parse().unwrap()
+    std::str::from_utf8(message.payload())
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// How many messages the server holds.
@@ -124,16 +132,25 @@ async fn stored(server: &Server) -> i64 {
         .await
 }
 
-/// Stops the server, and waits until all its threads stand still: until then one of them may answer yet.
+/// Stops the server, and waits until all its threads stand still: until then one of them may answer
+/// yet.
 async fn stop(server: &Server) {
     server.process().signal(Signal::STOP);
-    let pid = server.process().pid().expect("the server runs").as_raw_nonzero();
+    let pid = server
+        .process()
+        .pid()
+        .expect("the server runs")
+        .as_raw_nonzero();
     let runs = || {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         threads.map(Result::unwrap).any(|thread| {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             // The state stands after the name in parentheses.
-            !stat.rsplit(')').next().unwrap_or_default().starts_with(" T")
+            !stat
+                .rsplit(')')
+                .next()
+                .unwrap_or_default()
+                .starts_with(" T")
         })
     };
     let waiting = async {
@@ -146,26 +163,34 @@ async fn stop(server: &Server) {
         .expect("the server stops");
 }
 
-/// Over a stopped server nothing is answered: what may be under way is the window, and no message more.
+/// Over a stopped server nothing is answered: what may be under way is the window, and no message
+/// more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_window_makes_the_sender_wait() {
     let server = Server::start(Options::sqlite()).await;
     let pair = Pair::new(&server).await;
     for (messages, bytes, at_least) in [(10, usize::MAX, 10), (usize::MAX, 20_000, 5)] {
-        let publisher = pair.publisher().window(messages, bytes).start().await.unwrap();
+        let publisher = pair
+            .publisher()
+            .window(messages, bytes)
+            .start()
+            .await
+            .unwrap();
         let payload = "x".repeat(1000);
         submit(&publisher, 0..1).await;
         publisher.flush().await.unwrap();
 
         stop(&server).await;
         let mut sent = 0usize;
-        // A time-out is the only way to see that something does not happen. A busy machine may take longer for what
-        // does.
+        // A time-out is the only way to see that something does not happen. A busy machine may take
+        // longer for what does.
         let limit = |sent| match sent < at_least {
             true => PATIENCE,
             false => Duration::from_millis(300),
         };
-        while let Ok(result) = tokio::time::timeout(limit(sent), publisher.submit(payload.as_str())).await {
+        while let Ok(result) =
+            tokio::time::timeout(limit(sent), publisher.submit(payload.as_str())).await
+        {
             result.unwrap();
             sent += 1;
             assert!(
@@ -192,7 +217,8 @@ async fn a_full_window_makes_the_sender_wait() {
     }
 }
 
-/// Whoever sends faster than the server takes is slowed down: at no moment is more under way than the window.
+/// Whoever sends faster than the server takes is slowed down: at no moment is more under way than
+/// the window.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_than_the_window_is_under_way() {
     let server = Server::start(Options::sqlite()).await;
@@ -229,7 +255,10 @@ async fn receipts_tell_what_became_of_each() {
     for number in 0..200u64 {
         receipts.push(publisher.send(number.to_string().as_str()).await.unwrap());
         if number == 100 {
-            let error = publisher.send("x".repeat(65536).as_str()).await.unwrap_err();
+            let error = publisher
+                .send("x".repeat(65536).as_str())
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), PublishErrorKind::TooLarge);
             assert!(!error.is_retryable() && error.advice().is_some());
         }
@@ -248,7 +277,10 @@ async fn receipts_tell_what_became_of_each() {
     let id = receipt.message_id().clone();
     let error = receipt.await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::NoRoute);
-    assert_eq!(lost.flush().await.unwrap_err().kind(), PublishErrorKind::NoRoute);
+    assert_eq!(
+        lost.flush().await.unwrap_err().kind(),
+        PublishErrorKind::NoRoute
+    );
     let summary = lost.finish().await;
     assert_eq!((summary.acknowledged, summary.unacknowledged), (0, 1));
     assert_eq!(summary.failures[0].0, id);
@@ -339,7 +371,8 @@ async fn what_is_delivered_again_is_not_handed_over_again(backend: Backend) {
     let pair = Pair::new(&server).await;
     pair.publish(0..10).await;
 
-    // Held in the application's hands over a lost connection: it is still the application's, and nobody else's.
+    // Held in the application's hands over a lost connection: it is still the application's, and
+    // nobody else's.
     let mut consumer = pair.consumer().start().await.unwrap();
     let mut held = Vec::new();
     for expected in 0..5 {
@@ -356,20 +389,24 @@ async fn what_is_delivered_again_is_not_handed_over_again(backend: Backend) {
             "those in hand are not handed over again"
         );
     }
-    // The last five were dropped without an ack; the first five are acked now, over the new connection.
+    // The last five were dropped without an ack; the first five are acked now, over the new
+    // connection.
     for (_, result) in consumer.ack_all(held).await {
         result.unwrap();
     }
     assert_eq!(stored(&server).await, 5);
     consumer.close().await;
 
-    // What was processed, by a record of the application's, and was never acked: acked now, and left out.
+    // What was processed, by a record of the application's, and was never acked: acked now, and
+    // left out.
     let mut dedup = InMemory::default();
     let mut consumer = pair.consumer().start().await.unwrap();
     for expected in 5..8 {
         let message = next(&mut consumer).await;
         assert_eq!(number(&message), expected);
-        dedup.record(message.sender(), message.message_id()).unwrap();
+        dedup
+            .record(message.sender(), message.message_id())
+            .unwrap();
     }
     drop(consumer);
     let mut consumer = pair.consumer().dedup(dedup).start().await.unwrap();
@@ -380,11 +417,14 @@ async fn what_is_delivered_again_is_not_handed_over_again(backend: Backend) {
     }
     assert_eq!(consumer.duplicates(), 3);
     let database = server.database().await;
-    database.eventually("SELECT count(*) FROM messages", 0).await;
+    database
+        .eventually("SELECT count(*) FROM messages", 0)
+        .await;
     consumer.close().await;
 }
 
-/// Sent again with the same stream and positions, by another process for example: still the same messages.
+/// Sent again with the same stream and positions, by another process for example: still the same
+/// messages.
 async fn the_same_stream_again_is_the_same_messages(backend: Backend) {
     let server = backend.server().await;
     let pair = Pair::new(&server).await;
@@ -425,7 +465,11 @@ async fn resend_and_reject(backend: Backend) {
     let ids = pair.publish(0..3).await;
     let queue = pair.queue();
     let holder = connect(&server, "receiver").await;
-    let fetched = holder.fetch(&queue).await.unwrap().expect("a message waits");
+    let fetched = holder
+        .fetch(&queue)
+        .await
+        .unwrap()
+        .expect("a message waits");
     assert_eq!(fetched.message_id, ids[0]);
     let second = pair
         .receiver
@@ -512,7 +556,11 @@ async fn flushing_waits_for_every_ack_before_it() {
             next(&mut consumer).await.ack_later().unwrap();
         }
         let acks = consumer.flush_acks().await;
-        assert_eq!((acks.confirmed, acks.unconfirmed), (10, 0), "in round {round}");
+        assert_eq!(
+            (acks.confirmed, acks.unconfirmed),
+            (10, 0),
+            "in round {round}"
+        );
     }
     assert_eq!(stored(&server).await, 0);
 }

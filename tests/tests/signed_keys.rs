@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 fn jws(payload: &Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let payload = part(&payload.to_string());
-    format!("{}.{payload}.{}", part(r#"{"alg":"ES384"}"#), part("signature"))
+    format!(
+        "{}.{payload}.{}",
+        part(r#"{"alg":"ES384"}"#),
+        part("signature")
+    )
 }
 
 fn bare(number: u8) -> String {
@@ -39,7 +43,8 @@ async fn an_older_signed_key_never_replaces_a_newer_one(backend: Backend) {
     let register = |key: &str| format!("register_signed_key {key}");
     let stale = |epoch: u64| {
         format!(
-            "Error: stale_key: a signed key with the epoch {epoch} is registered already; ask for it with \
+            "Error: stale_key: a signed key with the epoch {epoch} is registered already; ask for \
+             it with \
              get_signed_key"
         )
     };
@@ -51,16 +56,21 @@ async fn an_older_signed_key_never_replaces_a_newer_one(backend: Backend) {
     receiver.ask(&register(&signed(1000, 3)), REGISTERED).await;
     expect(&mut receiver, &signed(1000, 3), &bare(3)).await;
     receiver.ask(&register(&signed(1001, 4)), REGISTERED).await;
-    receiver.ask(&register(&signed(1000, 3)), &stale(1001)).await;
+    receiver
+        .ask(&register(&signed(1000, 3)), &stale(1001))
+        .await;
 
     // The server remembers it over a restart.
     server.terminate().await;
     server.restart().await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
-    receiver.ask(&register(&signed(1000, 3)), &stale(1001)).await;
+    receiver
+        .ask(&register(&signed(1000, 3)), &stale(1001))
+        .await;
     expect(&mut receiver, &signed(1001, 4), &bare(4)).await;
 
-    // An older version of the client knows bare keys only: senders that verify go on with the signed one.
+    // An older version of the client knows bare keys only: senders that verify go on with the
+    // signed one.
     receiver
         .ask(&format!("register_public_key {}", bare(9)), REGISTERED)
         .await;
@@ -78,7 +88,8 @@ async fn an_older_signed_key_never_replaces_a_newer_one(backend: Backend) {
     expect(&mut receiver, &signed(1001, 4), &bare(9)).await;
 }
 
-/// Eight connections register eighty keys at once, in every order: the newest is what stays, with its bare key.
+/// Eight connections register eighty keys at once, in every order: the newest is what stays, with
+/// its bare key.
 async fn the_newest_of_many_at_once_stays(backend: Backend) {
     const CONNECTIONS: u64 = 8;
     const KEYS: u64 = 10;
@@ -94,7 +105,9 @@ async fn the_newest_of_many_at_once_stays(backend: Backend) {
                 // Every epoch once, and neighbours on different connections.
                 let epoch = (turn * CONNECTIONS + connection) * 37 % count;
                 let key = signed(epoch, u8::try_from(epoch).unwrap() + 1);
-                client.send_line(&format!("register_signed_key {key}")).await;
+                client
+                    .send_line(&format!("register_signed_key {key}"))
+                    .await;
                 let reply = client.line().await;
                 assert!(
                     reply == REGISTERED || reply.starts_with("Error: stale_key: "),

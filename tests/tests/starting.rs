@@ -89,8 +89,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// With no room for a new database, or none for an old one's log, the error says how much is free and how much is
-/// needed. With room the server starts, and has what it had.
+/// With no room for a new database, or none for an old one's log, the error says how much is free
+/// and how much is needed. With room the server starts, and has what it had.
 #[tokio::test]
 async fn mounted_a_start_on_a_full_disk_says_what_is_needed() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,7 +121,11 @@ async fn mounted_a_start_on_a_full_disk_says_what_is_needed() {
     drop(client);
     server.terminate().await;
     disk.fill(0);
-    refused(options(), &["is full: 0 bytes are free", "Free space there"]).await;
+    refused(
+        options(),
+        &["is full: 0 bytes are free", "Free space there"],
+    )
+    .await;
     disk.free();
     let mut server = Server::start(options()).await;
     let queues = Database::connect(&url)

@@ -27,7 +27,10 @@ async fn some_work(server: &Server) {
     let mut receiver = RawClient::connect(server, "receiver").await;
     let key = BASE64_STANDARD.encode(KEY);
     receiver
-        .ask(&format!("register_key receiver {key}"), "Public key registered")
+        .ask(
+            &format!("register_key receiver {key}"),
+            "Public key registered",
+        )
         .await;
     for id in ["acked", "delivered", "waiting"] {
         let envelope = EnvelopeText::older(id, "receiver").set("ciphertext", "VG9wIHNlY3JldA==");
@@ -52,12 +55,16 @@ async fn message_metadata_is_complete(backend: Backend) {
     database.eventually(written, 2).await;
     let rows = database
         .rows(
-            "SELECT message_id, client_id, exchange_name, routing_key, sent_time, delivered_time, acknowledged_time \
+            "SELECT message_id, client_id, exchange_name, routing_key, sent_time, delivered_time, \
+             acknowledged_time \
              FROM message_metadata ORDER BY message_id",
         )
         .await;
     assert_eq!(rows.len(), 3);
-    for (row, (id, times)) in rows.iter().zip([("acked", 3), ("delivered", 2), ("waiting", 1)]) {
+    for (row, (id, times)) in rows
+        .iter()
+        .zip([("acked", 3), ("delivered", 2), ("waiting", 1)])
+    {
         let value = |column: usize| row[column].as_deref();
         assert_eq!(
             [value(0), value(1), value(2), value(3)],
@@ -101,7 +108,10 @@ async fn keys_are_sealed_and_no_secret_is_logged(backend: Backend) {
         let value = |column: usize| row[column].clone().unwrap();
         let bytes = |column: usize| BASE64_STANDARD.decode(value(column)).unwrap();
         assert_eq!((value(0).as_str(), value(4).as_str()), ("receiver", name));
-        assert_eq!((bytes(1).len(), bytes(2).len(), bytes(3).len()), (32, 12, 16));
+        assert_eq!(
+            (bytes(1).len(), bytes(2).len(), bytes(3).len()),
+            (32, 12, 16)
+        );
         assert_ne!(bytes(1), KEY);
         drop(database);
         server.terminate().await;
@@ -114,12 +124,18 @@ async fn keys_are_sealed_and_no_secret_is_logged(backend: Backend) {
         ];
         for secret in &secrets {
             for level in ["info", "debug", "error"] {
-                let text = std::fs::read_to_string(server.folder().join(format!("logs/server_{level}.log")))
-                    .unwrap();
-                assert!(!text.contains(secret), "{secret:?} stands in the {level} log");
+                let text = std::fs::read_to_string(
+                    server.folder().join(format!("logs/server_{level}.log")),
+                )
+                .unwrap();
+                assert!(
+                    !text.contains(secret),
+                    "{secret:?} stands in the {level} log"
+                );
             }
         }
-        // Neither does the key stand in the database's files: only its owner and the file that names it know it.
+        // Neither does the key stand in the database's files: only its owner and the file that
+        // names it know it.
         if !backend.is_postgres() {
             for file in std::fs::read_dir(server.folder().join("data")).unwrap() {
                 let bytes = std::fs::read(file.unwrap().path()).unwrap();
@@ -141,7 +157,11 @@ async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
     let mut server = Server::start(options).await;
     some_work(&server).await;
     // Something for the error log.
-    drop(tokio::net::TcpStream::connect(server.address()).await.unwrap());
+    drop(
+        tokio::net::TcpStream::connect(server.address())
+            .await
+            .unwrap(),
+    );
     server.console().expect("TLS handshake failed").await;
     server.terminate().await;
     for (file, levels) in [
@@ -153,7 +173,10 @@ async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
         assert!(!lines.is_empty(), "server_{file}.log is empty");
         for line in lines {
             let level = line["level"].as_str().unwrap();
-            assert!(levels.contains(&level), "{line} stands in server_{file}.log");
+            assert!(
+                levels.contains(&level),
+                "{line} stands in server_{file}.log"
+            );
             assert!(line["message"].is_string(), "{line}");
             let time = line["timestamp"].as_str().unwrap();
             assert!(time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
@@ -173,7 +196,8 @@ async fn log_files_hold_their_levels_in_the_missions_form(backend: Backend) {
             "{expected:?} is not in {messages:#?}"
         );
     }
-    let failed = |line: &Value| line["message"] == "TLS handshake failed" && line["level"] == "ERROR";
+    let failed =
+        |line: &Value| line["message"] == "TLS handshake failed" && line["level"] == "ERROR";
     assert!(server.log("error").iter().any(failed));
 }
 
@@ -183,7 +207,11 @@ fn expect_refusal(refusal: &Refusal, texts: &[&str]) {
     let at = refusal.stderr.find("error: ");
     let error = at.map(|at| &refusal.stderr[at..]).unwrap_or_default();
     for text in texts {
-        assert!(error.contains(text), "{text:?} is not in:\n{}", refusal.stderr);
+        assert!(
+            error.contains(text),
+            "{text:?} is not in:\n{}",
+            refusal.stderr
+        );
     }
 }
 
@@ -203,7 +231,9 @@ async fn a_second_server_on_the_same_database_is_refused(backend: Backend) {
     server.kill9().await;
     let mut second = Server::start(second).await;
     let mut receiver = RawClient::connect(&second, "receiver").await;
-    receiver.ask("ack delivered", "ACK_CONFIRMED delivered").await;
+    receiver
+        .ask("ack delivered", "ACK_CONFIRMED delivered")
+        .await;
     second.terminate().await;
 }
 
@@ -221,7 +251,8 @@ async fn postgres_that_cannot_be_used_is_told() {
     let good = postgres.url(&name);
 
     let wrong = "no-such-secret";
-    let refusal = Server::refused(Options::postgres(good.replace(postgres.password(), wrong))).await;
+    let refusal =
+        Server::refused(Options::postgres(good.replace(postgres.password(), wrong))).await;
     expect_refusal(
         &refusal,
         &[
@@ -239,11 +270,17 @@ async fn postgres_that_cannot_be_used_is_told() {
         refusal.stderr
     );
 
-    let unreachable = good.replace(&format!(":{}/", postgres.port()), &format!(":{}/", ports::free()));
+    let unreachable = good.replace(
+        &format!(":{}/", postgres.port()),
+        &format!(":{}/", ports::free()),
+    );
     let refusal = Server::refused(Options::postgres(unreachable)).await;
     expect_refusal(
         &refusal,
-        &["cannot reach PostgreSQL at 127.0.0.1:", "check that it runs"],
+        &[
+            "cannot reach PostgreSQL at 127.0.0.1:",
+            "check that it runs",
+        ],
     );
 
     postgres.stop(ciphermq_tests::postgres::Stop::Fast).await;
@@ -306,8 +343,8 @@ async fn sqlite_that_cannot_be_used_is_told() {
     );
 }
 
-/// A database of an older server: the mission's two tables with rows in them, its key sealed by AES-256-GCM
-/// without AAD.
+/// A database of an older server: the mission's two tables with rows in them, its key sealed by
+/// AES-256-GCM without AAD.
 #[tokio::test]
 async fn postgres_database_of_an_older_server_is_adopted() {
     use aes_gcm::aead::{Aead as _, KeyInit as _};
@@ -322,13 +359,21 @@ async fn postgres_database_of_an_older_server_is_adopted() {
     let database = Database::connect(&url).await;
     database
         .execute(&format!(
-            "CREATE TABLE message_metadata (message_id TEXT PRIMARY KEY, client_id TEXT, exchange_name TEXT, \
-             routing_key TEXT, sent_time TEXT, delivered_time TEXT, acknowledged_time TEXT);
-             CREATE TABLE public_keys (client_id TEXT PRIMARY KEY, public_key_ciphertext TEXT, nonce TEXT, tag TEXT);
-             INSERT INTO message_metadata VALUES
-               ('old-1', 'sender', 'e', 'k', '2025-09-08T07:03:00Z', '2025-09-08T07:03:01Z', '2025-09-08T07:03:02Z'),
-               ('old-2', 'sender', 'e', 'k', '2025-09-08T07:03:00Z', NULL, NULL);
-             INSERT INTO public_keys VALUES ('receiver', '{}', '{}', '{}')",
+            "CREATE TABLE message_metadata (message_id TEXT PRIMARY KEY, client_id TEXT, \
+             exchange_name TEXT, \
+             routing_key TEXT, sent_time TEXT, delivered_time TEXT, acknowledged_time \
+             TEXT);
+             CREATE TABLE public_keys (client_id TEXT PRIMARY KEY, \
+             public_key_ciphertext TEXT, nonce TEXT, tag TEXT);
+             INSERT INTO \
+             message_metadata VALUES
+               ('old-1', 'sender', 'e', 'k', \
+             '2025-09-08T07:03:00Z', '2025-09-08T07:03:01Z', \
+             '2025-09-08T07:03:02Z'),
+               ('old-2', 'sender', 'e', 'k', \
+             '2025-09-08T07:03:00Z', NULL, NULL);
+             INSERT INTO public_keys VALUES \
+             ('receiver', '{}', '{}', '{}')",
             text(ciphertext),
             text(&nonce),
             text(tag),
@@ -347,8 +392,8 @@ async fn postgres_database_of_an_older_server_is_adopted() {
     assert_ne!(rows[0][0].as_deref(), Some(text(ciphertext).as_str()));
     assert_eq!(rows[0][1].as_deref(), Some("aes-256-gcm"));
     sender.ask("get_public_key receiver", &key).await;
-    let metadata =
-        "SELECT sent_time, delivered_time, acknowledged_time FROM message_metadata ORDER BY message_id";
+    let metadata = "SELECT sent_time, delivered_time, acknowledged_time FROM message_metadata \
+                    ORDER BY message_id";
     let time = |second: u8| Some(format!("2025-09-08T07:03:0{second}Z"));
     assert_eq!(
         database.rows(metadata).await,
@@ -373,11 +418,21 @@ async fn the_at_rest_key_is_made_on_the_first_start_for_its_owner_only() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let made = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(BASE64_STANDARD.decode(made.trim_ascii_end()).unwrap().len(), 32);
-    assert!(server.console().text().contains("at-rest.key"), "it says so");
+    assert_eq!(
+        BASE64_STANDARD.decode(made.trim_ascii_end()).unwrap().len(),
+        32
+    );
+    assert!(
+        server.console().text().contains("at-rest.key"),
+        "it says so"
+    );
     some_work(&server).await;
     server.restart().await;
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), made, "it is made once");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        made,
+        "it is made once"
+    );
     let mut sender = RawClient::connect(&server, "sender").await;
     let key = format!("Public key: {}", BASE64_STANDARD.encode(KEY));
     sender.ask("get_public_key receiver", &key).await;
@@ -385,9 +440,12 @@ async fn the_at_rest_key_is_made_on_the_first_start_for_its_owner_only() {
 
     // Open to others, it is refused.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let refused =
-        Server::refused(Options::sqlite().set("encryption", "aes_key_file", path.display().to_string()))
-            .await;
+    let refused = Server::refused(Options::sqlite().set(
+        "encryption",
+        "aes_key_file",
+        path.display().to_string(),
+    ))
+    .await;
     expect_refusal(&refused, &[&path.display().to_string(), "chmod"]);
     // With another key the directory cannot be read, and says so; it is not emptied.
     server.configure("encryption", "aes_key", BASE64_STANDARD.encode([1; 32]));

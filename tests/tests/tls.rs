@@ -102,14 +102,26 @@ async fn certificates_without_a_usable_name_are_closed_after_the_handshake() {
     let server = Server::start(Options::sqlite()).await;
     let certificates = Certificates::of(&server);
     for (name, request, reason) in [
-        ("none", Request::anonymous(), "the certificate has no Common Name"),
+        (
+            "none",
+            Request::anonymous(),
+            "the certificate has no Common Name",
+        ),
         (
             "two",
             Request::client("one").also_named("two"),
             "the certificate has 2 Common Names, it must have one",
         ),
-        ("space", Request::client("two words"), "cannot be a client id"),
-        ("control", Request::client("bell\u{7}"), "cannot be a client id"),
+        (
+            "space",
+            Request::client("two words"),
+            "cannot be a client id",
+        ),
+        (
+            "control",
+            Request::client("bell\u{7}"),
+            "cannot be a client id",
+        ),
         ("newline", Request::client("a\nb"), "cannot be a client id"),
         (
             "direction",
@@ -125,14 +137,19 @@ async fn certificates_without_a_usable_name_are_closed_after_the_handshake() {
         let mut client = RawClient::handshake(server.address(), &tls).await.unwrap();
         let _ = client.try_send(b"ping\n").await;
         client.expect_closed().await;
-        let logged = |line: &str| (line.contains("names no client") && line.contains(reason)).then_some(());
+        let logged =
+            |line: &str| (line.contains("names no client") && line.contains(reason)).then_some(());
         assert_eq!(
             server.console().find(mark, PATIENCE, logged).await,
             Some(()),
             "{name}"
         );
     }
-    expect_logged(&server, "Connection closed: the certificate names no client").await;
+    expect_logged(
+        &server,
+        "Connection closed: the certificate names no client",
+    )
+    .await;
     RawClient::connect(&server, "good")
         .await
         .ask("ping", "PONG")
@@ -148,11 +165,13 @@ async fn the_client_id_is_the_common_name_and_nothing_else() {
         // Alternative names do not count, and usages may be left out.
         let request = Request::named(name).server_names(&["other.example"]);
         let files = certificates.issue(&format!("f{}", name.len()), request);
-        let mut client = RawClient::handshake(server.address(), &certificates.trusting().identity(files))
-            .await
-            .unwrap();
+        let mut client =
+            RawClient::handshake(server.address(), &certificates.trusting().identity(files))
+                .await
+                .unwrap();
         client.send_line("hello {\"client_id\":\"admin\"}").await;
-        let hello: serde_json::Value = serde_json::from_str(&client.expect_prefix("Hello: ").await).unwrap();
+        let hello: serde_json::Value =
+            serde_json::from_str(&client.expect_prefix("Hello: ").await).unwrap();
         assert_eq!(hello["client_id"], name);
     }
 }
@@ -164,11 +183,16 @@ async fn the_hybrid_key_exchange_is_taken_where_it_is_offered_and_plain_x25519_e
     let identity = certificates.pki.client("client");
     let tls = certificates.trusting().identity(identity.clone());
     let mut client = RawClient::handshake(server.address(), &tls).await.unwrap();
-    assert_eq!(client.key_exchange(), Some(rustls::NamedGroup::X25519MLKEM768));
+    assert_eq!(
+        client.key_exchange(),
+        Some(rustls::NamedGroup::X25519MLKEM768)
+    );
     client.ask("ping", "PONG").await;
     // One that has never heard of it.
     let plain = tls.key_exchange(rustls::crypto::aws_lc_rs::kx_group::X25519);
-    let mut client = RawClient::handshake(server.address(), &plain).await.unwrap();
+    let mut client = RawClient::handshake(server.address(), &plain)
+        .await
+        .unwrap();
     assert_eq!(client.key_exchange(), Some(rustls::NamedGroup::X25519));
     client.ask("ping", "PONG").await;
 }
@@ -181,7 +205,10 @@ async fn what_is_no_tls_is_refused_and_older_tls_too() {
     hello.extend([7; 32]);
     hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
     for (what, bytes) in [
-        ("HTTP", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+        (
+            "HTTP",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        ),
         ("a command", b"declare_queue q\n".to_vec()),
         ("zeros", vec![0; 100_000]),
         ("TLS 1.1", hello),
@@ -269,7 +296,10 @@ async fn more_connections_than_allowed_are_refused_until_one_ends() {
 async fn expect_refusal(options: Options, texts: &[&str]) {
     let refusal = Server::refused(options).await;
     assert_eq!(refusal.status.code(), Some(1), "{refusal:?}");
-    let error = refusal.stderr.find("error: ").map(|at| &refusal.stderr[at..]);
+    let error = refusal
+        .stderr
+        .find("error: ")
+        .map(|at| &refusal.stderr[at..]);
     let error = error.unwrap_or_else(|| panic!("no error is told:\n{}", refusal.stderr));
     assert!(
         error.lines().count() >= 2,
@@ -305,7 +335,11 @@ async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
         expect_refusal(with(field, path("")), &[field]).await;
     }
     let certificate = stranger.certificate.display().to_string();
-    expect_refusal(with("key_path", certificate.clone()), &["key_path", &certificate]).await;
+    expect_refusal(
+        with("key_path", certificate.clone()),
+        &["key_path", &certificate],
+    )
+    .await;
     assert!(rustls::pki_types::CertificateDer::from_pem_file(&certificate).is_ok());
 }
 
@@ -316,7 +350,11 @@ async fn a_port_in_use_is_told() {
     let options = Options::sqlite().set("server", "address", address.clone());
     expect_refusal(
         options,
-        &["[server] address", &address, "Another program listens there"],
+        &[
+            "[server] address",
+            &address,
+            "Another program listens there",
+        ],
     )
     .await;
     let options = Options::sqlite().set("server", "address", "192.0.2.1:7");

@@ -11,7 +11,9 @@ fn envelope(id: &str, receiver: &str, key_id: &str) -> EnvelopeText {
 }
 
 async fn page(client: &mut RawClient, request: &str) -> WaitingPage {
-    client.send_line(&format!("list_waiting_keys {request}")).await;
+    client
+        .send_line(&format!("list_waiting_keys {request}"))
+        .await;
     let json = client.expect_prefix("Waiting keys: ").await;
     serde_json::from_str(&json).unwrap()
 }
@@ -45,12 +47,18 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
     let mut receiver = RawClient::connect(&server, "receiver").await;
     sender.ask("declare_exchange e", "Exchange declared").await;
     // Everything goes to the two queues with the key `both`; `q1` gets nothing by itself.
-    for (queue, keys) in [("q1", &["both"][..]), ("q2", &["both", "k"]), ("q3", &["k3"])] {
+    for (queue, keys) in [
+        ("q1", &["both"][..]),
+        ("q2", &["both", "k"]),
+        ("q3", &["k3"]),
+    ] {
         sender
             .ask(&format!("declare_queue {queue}"), "Queue declared")
             .await;
         for key in keys {
-            sender.ask(&format!("bind {queue} e {key}"), "Queue bound").await;
+            sender
+                .ask(&format!("bind {queue} e {key}"), "Queue bound")
+                .await;
         }
     }
     receiver
@@ -85,8 +93,9 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
     // The oldest time is the server's own, of the first of them.
     let (keys, _) = count(&mut receiver, 1).await;
     let oldest = keys[2].oldest_sent_time.as_deref().unwrap();
-    let of_this_time =
-        format!("SELECT count(*) FROM message_metadata WHERE message_id = 'a' AND sent_time = '{oldest}'");
+    let of_this_time = format!(
+        "SELECT count(*) FROM message_metadata WHERE message_id = 'a' AND sent_time = '{oldest}'"
+    );
     assert_eq!(server.database().await.number(&of_this_time).await, 1);
 
     // What is leased waits; what is acked or rejected does not; nobody sees what waits for others.
@@ -94,18 +103,26 @@ async fn waiting_messages_are_counted_by_their_keys(backend: Backend) {
     receiver.expect_prefix("Message: a ").await;
     assert_eq!(count(&mut receiver, 2).await.0[2].messages, 3);
     receiver.ask("ack a", "ACK_CONFIRMED a").await;
-    receiver.ask("reject e it cannot be opened", "Rejected e").await;
+    receiver
+        .ask("reject e it cannot be opened", "Rejected e")
+        .await;
     let (keys, _) = count(&mut receiver, 2).await;
     assert_eq!(
         numbers(&keys),
-        [(None, suite, 1), (Some(OLD), suite, 2), (Some(NEW), suite, 1)]
+        [
+            (None, suite, 1),
+            (Some(OLD), suite, 2),
+            (Some(NEW), suite, 1)
+        ]
     );
     sender
         .ask("list_waiting_keys {}", r#"Waiting keys: {"keys":[]}"#)
         .await;
 
     for bad in ["x", "[]", r#"{"after":1}"#, r#"{"limit":-1}"#] {
-        receiver.send_line(&format!("list_waiting_keys {bad}")).await;
+        receiver
+            .send_line(&format!("list_waiting_keys {bad}"))
+            .await;
         receiver
             .expect_prefix("Error: bad_argument: list_waiting_keys takes a JSON object: ")
             .await;
@@ -149,13 +166,19 @@ async fn a_long_queue_is_counted_in_parts(backend: Backend) {
     }
     let mut receiver = RawClient::connect(&server, "receiver").await;
     let first = page(&mut receiver, "{}").await;
-    assert_eq!(first.keys.iter().map(|key| key.messages).sum::<u64>(), 10_000);
+    assert_eq!(
+        first.keys.iter().map(|key| key.messages).sum::<u64>(),
+        10_000
+    );
     assert!(first.next.is_some());
     let (keys, pages) = count(&mut receiver, 10_000).await;
     let suite = Some("X25519-AES256GCM");
     assert_eq!(
         (numbers(&keys), pages),
-        (vec![(Some(OLD), suite, 2_500), (Some(NEW), suite, 10_000)], 2)
+        (
+            vec![(Some(OLD), suite, 2_500), (Some(NEW), suite, 10_000)],
+            2
+        )
     );
 }
 

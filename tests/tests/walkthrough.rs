@@ -1,4 +1,5 @@
-//! The README, followed to the letter: its commands are read from it, so that it cannot promise what does not work.
+//! The README, followed to the letter: its commands are read from it, so that it cannot promise
+//! what does not work.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -45,13 +46,18 @@ impl Reader {
         for name in ["config.toml", sample, "certs/README.md", "certs/.gitignore"] {
             let to = folder.path().join(name);
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(checkout().join(name), to).unwrap_or_else(|error| panic!("{name}: {error}"));
+            std::fs::copy(checkout().join(name), to)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         // As after `cargo install`: the programs are found by their names.
-        let programs = binaries::binary("ciphermq-cli").parent().unwrap().to_owned();
+        let programs = binaries::binary("ciphermq-cli")
+            .parent()
+            .unwrap()
+            .to_owned();
         let others = std::env::var_os("PATH").unwrap_or_default();
         let path =
-            std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&others))).unwrap();
+            std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&others)))
+                .unwrap();
         Self {
             folder,
             path,
@@ -60,14 +66,19 @@ impl Reader {
         }
     }
 
-    /// A shell's command line, in a terminal of its own. `exec` lets signals reach the program itself.
+    /// A shell's command line, in a terminal of its own. `exec` lets signals reach the program
+    /// itself.
     fn shell(&self, script: &str) -> Cli {
         let mut shell = Cli::program("sh")
             .args(["-e", "-c", script])
             .current_dir(self.folder.path())
             .env("PATH", &self.path)
-            // The only thing that differs from what the README says: several of these tests run at once.
-            .env("CIPHERMQ_SERVER_ADDRESS", format!("127.0.0.1:{}", self.port))
+            // The only thing that differs from what the README says: several of these tests run at
+            // once.
+            .env(
+                "CIPHERMQ_SERVER_ADDRESS",
+                format!("127.0.0.1:{}", self.port),
+            )
             .env("CIPHERMQ_SERVER", format!("localhost:{}", self.port));
         for (name, value) in &self.environment {
             shell = shell.env(name, value);
@@ -77,7 +88,11 @@ impl Reader {
 
     /// A command that goes on in its terminal.
     async fn background(&self, command: &str, ready: &str) -> Process {
-        assert_eq!(command.lines().count(), 1, "one command a terminal: {command}");
+        assert_eq!(
+            command.lines().count(),
+            1,
+            "one command a terminal: {command}"
+        );
         let process = self.shell(&format!("exec {command}")).spawn();
         process.stderr.expect(ready).await;
         process
@@ -188,7 +203,8 @@ async fn three_terminals_on_sqlite() {
     let reader = Reader::new();
     reader.follow().await;
     let path = |name: &str| reader.folder.path().join(name);
-    // "It makes its database, `data/ciphermq.db`, and the key that public keys are sealed with at rest".
+    // "It makes its database, `data/ciphermq.db`, and the key that public keys are sealed with at
+    // rest".
     for name in [
         "data/ciphermq.db",
         "data/at-rest.key",
@@ -267,8 +283,8 @@ async fn assert_stored(postgres: &Postgres) {
     );
 }
 
-/// "The first prints what was sent, received, how fast, and where the output is. Neither needs a free port or a
-/// fixed folder, so any number of checkouts can run them at once."
+/// "The first prints what was sent, received, how fast, and where the output is. Neither needs a
+/// free port or a fixed folder, so any number of checkouts can run them at once."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_demos_at_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -285,7 +301,10 @@ async fn two_demos_at_once() {
     for outcome in [one, two] {
         let outcome = outcome.success();
         let told = |name: &str| -> String {
-            let line = outcome.stdout.lines().find_map(|line| line.strip_prefix(name));
+            let line = outcome
+                .stdout
+                .lines()
+                .find_map(|line| line.strip_prefix(name));
             line.unwrap_or_else(|| panic!("no {name} in:\n{}", outcome.stdout))
                 .trim()
                 .to_owned()

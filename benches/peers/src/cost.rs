@@ -19,7 +19,8 @@ pub fn cost(pid: u32) -> Option<Cost> {
 }
 
 fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Cost> {
-    // The program's name, in brackets, may hold anything. After it, `utime` is the 12th field and `stime` the 13th.
+    // The program's name, in brackets, may hold anything. After it, `utime` is the 12th field and
+    // `stime` the 13th.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
     let ticks = fields.next()?.ok()? + fields.next()?.ok()?;

@@ -1,6 +1,7 @@
-//! The work of `ciphermq-cli bench`, done through other brokers: messages are sealed by a sender with a session key that
-//! is used again, published with confirms and at most a window of them under way, opened by a receiver and acknowledged.
-//! Time runs from the first publish until the last message was opened and acknowledged.
+//! The work of `ciphermq-cli bench`, done through other brokers: messages are sealed by a sender
+//! with a session key that is used again, published with confirms and at most a window of them
+//! under way, opened by a receiver and acknowledged. Time runs from the first publish until the
+//! last message was opened and acknowledged.
 //!
 //! `scripts/compare` starts the brokers and calls this. One JSON object is printed for each run.
 

@@ -40,7 +40,8 @@ pub struct Measured {
     pub latencies: Histogram<u64>,
 }
 
-/// Seals and opens: AES-256-GCM under one session key for the whole run. The nonce and the tag travel with the message.
+/// Seals and opens: AES-256-GCM under one session key for the whole run. The nonce and the tag
+/// travel with the message.
 pub struct Work {
     cipher: Aes256Gcm,
     size: usize,
@@ -91,8 +92,8 @@ impl Work {
     }
 }
 
-/// Runs a sender and a receiver, each in a task of its own, so that neither waits for the other's work, and measures until
-/// both are done.
+/// Runs a sender and a receiver, each in a task of its own, so that neither waits for the other's
+/// work, and measures until both are done.
 pub async fn measure(
     plan: &Plan,
     send: impl Future<Output = anyhow::Result<()>> + Send + 'static,

@@ -63,19 +63,23 @@ impl NotPem {
             Self::Empty(_) => "It is empty: name the right file, or write it anew.".to_owned(),
             Self::Encrypted => decrypt(file),
             Self::Broken(_) => {
-                "It was cut or changed: copy or write it anew, from its `-----BEGIN` to its `-----END` line."
+                "It was cut or changed: copy or write it anew, from its `-----BEGIN` to its \
+                 `-----END` line."
                     .to_owned()
             }
             Self::Other(wanted, label) => other(*wanted, label, file),
             Self::Binary(wanted, binary) => convert(*wanted, *binary, file),
-            Self::Unknown(_) => "It must be PEM, as `ciphermq-cli certs` and OpenSSL write it.".to_owned(),
+            Self::Unknown(_) => "It must be PEM, as `ciphermq-cli certs` and OpenSSL write \
+                                 it."
+            .to_owned(),
         }
     }
 }
 
 fn decrypt(file: &str) -> String {
     format!(
-        "Decrypt it into a file of its own: (umask 077; openssl pkey -in {file} -out {file}.plain), and name that one."
+        "Decrypt it into a file of its own: (umask 077; openssl pkey -in {file} -out \
+         {file}.plain), and name that one."
     )
 }
 
@@ -83,7 +87,9 @@ fn other(wanted: Wanted, label: &str, file: &str) -> String {
     match (wanted, label) {
         (Wanted::PrivateKey, "ENCRYPTED PRIVATE KEY") => decrypt(file),
         (Wanted::PrivateKey, "OPENSSH PRIVATE KEY") => {
-            "It is a key for SSH. Name the private key that was made with the certificate.".to_owned()
+            "It is a key for SSH. Name the private key that was made with the \
+             certificate."
+                .to_owned()
         }
         (Wanted::PrivateKey, "CERTIFICATE") => {
             "It holds a certificate: are the certificate and the private key swapped?".to_owned()
@@ -92,16 +98,21 @@ fn other(wanted: Wanted, label: &str, file: &str) -> String {
             "It holds a private key: are the certificate and the private key swapped?".to_owned()
         }
         (Wanted::Certificates, "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") => {
-            "It holds a request for a certificate: have the authority issue the certificate, and name that."
+            "It holds a request for a certificate: have the authority issue the certificate, and \
+             name that."
                 .to_owned()
         }
         (Wanted::Certificates, "TRUSTED CERTIFICATE") => {
             format!(
-                "It holds a certificate in OpenSSL's own form. Convert it: openssl x509 -in {file} -out {file}.pem"
+                "It holds a certificate in OpenSSL's own form. Convert it: openssl x509 -in {file} \
+                 -out {file}.pem"
             )
         }
         (Wanted::Certificates, "PKCS7") => {
-            format!("It holds PKCS #7. Convert it: openssl pkcs7 -print_certs -in {file} -out {file}.pem")
+            format!(
+                "It holds PKCS #7. Convert it: openssl pkcs7 -print_certs -in {file} -out \
+                     {file}.pem"
+            )
         }
         (_, label) => format!("It holds `{label}`: name the right file."),
     }
@@ -111,29 +122,36 @@ fn convert(wanted: Wanted, binary: Binary, file: &str) -> String {
     match (wanted, binary) {
         (Wanted::Certificates, Binary::Certificate) => {
             format!(
-                "It is a certificate in DER. Convert it: openssl x509 -inform der -in {file} -out {file}.pem"
+                "It is a certificate in DER. Convert it: openssl x509 -inform der -in {file} -out \
+                 {file}.pem"
             )
         }
         (Wanted::PrivateKey, Binary::PrivateKey) => format!(
-            "It is a private key in DER. Convert it: (umask 077; openssl pkey -inform der -in {file} -out {file}.pem)"
+            "It is a private key in DER. Convert it: (umask 077; openssl pkey -inform der -in \
+             {file} -out {file}.pem)"
         ),
         (Wanted::Certificates, Binary::Pkcs12) => {
             format!(
-                "It is PKCS #12. Take the certificates out: openssl pkcs12 -nokeys -in {file} -out {file}.pem"
+                "It is PKCS #12. Take the certificates out: openssl pkcs12 -nokeys -in {file} -out \
+                 {file}.pem"
             )
         }
         (Wanted::PrivateKey, Binary::Pkcs12) => format!(
-            "It is PKCS #12. Take the private key out: (umask 077; openssl pkcs12 -nocerts -noenc -in {file} -out {file}.pem)"
+            "It is PKCS #12. Take the private key out: (umask 077; openssl pkcs12 -nocerts -noenc \
+             -in {file} -out {file}.pem)"
         ),
         (Wanted::Certificates, Binary::Pkcs7) => format!(
-            "It is PKCS #7. Convert it: openssl pkcs7 -inform der -print_certs -in {file} -out {file}.pem"
+            "It is PKCS #7. Convert it: openssl pkcs7 -inform der -print_certs -in {file} -out \
+             {file}.pem"
         ),
         (Wanted::Certificates, Binary::PrivateKey) => {
-            "It is a private key in DER: are the certificate and the private key swapped? Both must be PEM."
+            "It is a private key in DER: are the certificate and the private key swapped? Both \
+             must be PEM."
                 .to_owned()
         }
         (Wanted::PrivateKey, Binary::Certificate | Binary::Pkcs7) => {
-            "It is a certificate in DER: are the certificate and the private key swapped? Both must be PEM."
+            "It is a certificate in DER: are the certificate and the private key swapped? Both \
+             must be PEM."
                 .to_owned()
         }
         (_, Binary::Other) => "It is binary (DER): convert it to PEM with OpenSSL.".to_owned(),
@@ -146,10 +164,15 @@ pub(super) fn instead(text: &[u8], sections: &[Section], wanted: Wanted) -> NotP
         return NotPem::Empty(wanted);
     }
     // Curves' parameters stand before keys, and say nothing of what the file is.
-    if let Some(section) = sections.iter().find(|section| section.label != "EC PARAMETERS") {
+    if let Some(section) = sections
+        .iter()
+        .find(|section| section.label != "EC PARAMETERS")
+    {
         return NotPem::Other(wanted, section.label.clone());
     }
-    binary(text).map_or(NotPem::Unknown(wanted), |binary| NotPem::Binary(wanted, binary))
+    binary(text).map_or(NotPem::Unknown(wanted), |binary| {
+        NotPem::Binary(wanted, binary)
+    })
 }
 
 /// Which binary form it is, by what stands first in it.
@@ -159,7 +182,9 @@ fn binary(bytes: &[u8]) -> Option<Binary> {
     }
     let inner = match bytes {
         [0x30, length, rest @ ..] if *length < 0x80 => rest,
-        [0x30, 0x81, _, rest @ ..] | [0x30, 0x82, _, _, rest @ ..] | [0x30, 0x83, _, _, _, rest @ ..] => rest,
+        [0x30, 0x81, _, rest @ ..]
+        | [0x30, 0x82, _, _, rest @ ..]
+        | [0x30, 0x83, _, _, _, rest @ ..] => rest,
         // Of no length that is known beforehand.
         [0x30, 0x80, rest @ ..] => rest,
         _ => return None,

@@ -1,7 +1,7 @@
 //! From a file's text to certificates and private keys, or to what stands there instead.
 //!
-//! PEM (RFC 7468) as it is found: with CRLF, a byte order mark, blanks around its lines, other text and other sections
-//! beside those that are wanted, also in UTF-16 as some editors save it.
+//! PEM (RFC 7468) as it is found: with CRLF, a byte order mark, blanks around its lines, other text
+//! and other sections beside those that are wanted, also in UTF-16 as some editors save it.
 
 mod instead;
 mod sections;

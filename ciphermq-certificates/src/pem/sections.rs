@@ -25,7 +25,10 @@ pub(super) fn sections(text: &[u8]) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut is_inside = false;
     for line in text.split(|&byte| byte == b'\n' || byte == b'\r') {
-        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
+        let line = line
+            .strip_prefix(BYTE_ORDER_MARK)
+            .unwrap_or(line)
+            .trim_ascii();
         if let Some(label) = label(line, BEGIN) {
             // Room for all that can follow: a buffer that grows leaves copies behind.
             let mut text = Zeroizing::new(Vec::with_capacity(text.len() + 1));

@@ -3,7 +3,9 @@ use super::*;
 
 fn pair() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    let certificate = rcgen::CertificateParams::default()
+        .self_signed(&key)
+        .unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
@@ -47,7 +49,8 @@ fn pem_is_read_as_it_is_found() {
 #[test]
 fn an_encrypted_key_beside_a_certificate_is_in_nobodys_way() {
     let (certificate, _) = pair();
-    let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: \
+                     AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
     let both = format!("{encrypted}{certificate}");
     assert_eq!(certificates(both.as_bytes()).unwrap().len(), 1);
     assert_eq!(private_key(both.as_bytes()), Err(NotPem::Encrypted));
@@ -56,7 +59,8 @@ fn an_encrypted_key_beside_a_certificate_is_in_nobodys_way() {
 #[test]
 fn what_is_there_instead_is_named_with_what_to_do() {
     let (certificate, key) = pair();
-    let relabelled = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    let relabelled =
+        |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
     let der = certificates(certificate.as_bytes()).unwrap()[0].to_vec();
     let secret = private_key(key.as_bytes()).unwrap().secret_der().to_vec();
     for (text, reason, mend) in [
@@ -122,7 +126,11 @@ fn what_is_there_instead_is_named_with_what_to_do() {
             "no unencrypted private key",
             "SSH",
         ),
-        (secret, "no private key in PEM", "openssl pkey -inform der -in F"),
+        (
+            secret,
+            "no private key in PEM",
+            "openssl pkey -inform der -in F",
+        ),
         (der, "no private key in PEM", "swapped"),
         (
             key.replacen('M', "*", 1).into_bytes(),

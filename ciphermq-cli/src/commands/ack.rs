@@ -9,8 +9,8 @@ use crate::output::stdout;
 
 /// Ack messages that were received, by their ids
 ///
-/// They must be for this client, and leave the queues for good. The ids of those that were not acknowledged are listed
-/// on standard output, one a line.
+/// They must be for this client, and leave the queues for good. The ids of those that were not
+/// acknowledged are listed on standard output, one a line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The messages
@@ -32,7 +32,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         match result {
             Ok(()) => {
                 acked += 1;
-                console.message(format_args!("Server confirmed ACK for message {message_id}"));
+                console.message(format_args!(
+                    "Server confirmed ACK for message {message_id}"
+                ));
             }
             Err(error) => {
                 console.message(format_args!("Message {message_id}: {error}"));

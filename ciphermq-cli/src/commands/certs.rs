@@ -9,7 +9,8 @@ use crate::exit::{Exit, Failure};
 
 /// Make a certificate authority, and certificates for the server and for clients
 ///
-/// An authority that is there is used, and a server certificate that is there is kept: so clients can be added later.
+/// An authority that is there is used, and a server certificate that is there is kept: so clients
+/// can be added later.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -23,8 +23,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     let mut command = Cli::command();
     match args.shell {
-        // clap_complete's script for bash takes the hyphen in the program's name for two different things, and would
-        // know no subcommand: it is made for a name without one, and then bound to ours.
+        // clap_complete's script for bash takes the hyphen in the program's name for two different
+        // things, and would know no subcommand: it is made for a name without one, and then bound
+        // to ours.
         Shell::Bash => {
             let mut text = Vec::new();
             clap_complete::generate(Shell::Bash, &mut command, "ciphermq_cli", &mut text);

@@ -1,6 +1,8 @@
 //! `fetch`: one message of a queue, opened and shown.
 
-use ciphermq_client::{Client, Envelope, OpenError, OpenPolicy, Opened, Opener, QueueName, Timestamp, keys};
+use ciphermq_client::{
+    Client, Envelope, OpenError, OpenPolicy, Opened, Opener, QueueName, Timestamp, keys,
+};
 
 use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs};
 use crate::console::Console;
@@ -11,8 +13,8 @@ use crate::output::sink::{SinkError, Stream};
 
 /// Take one message of a queue, and show it
 ///
-/// The message is printed as `receive` would write it. Without --ack it stays in the queue. An empty queue is exit
-/// code 4.
+/// The message is printed as `receive` would write it. Without --ack it stays in the queue. An
+/// empty queue is exit code 4.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The queue [default: {client id}_queue]
@@ -31,7 +33,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args.connection.resolve(Identity::Receiver, args.private_key)?;
+    let settings = args
+        .connection
+        .resolve(Identity::Receiver, args.private_key)?;
     let keyring = settings.keyring()?;
     let client = settings.connect().await?;
     let queue = match args.queue {
@@ -51,14 +55,21 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         unverified_senders: args.allow_unverified_senders,
         ..OpenPolicy::default()
     };
-    let mut opener = Opener::new(client.id().clone(), keyring, client.authority().clone(), policy);
+    let mut opener = Opener::new(
+        client.id().clone(),
+        keyring,
+        client.authority().clone(),
+        policy,
+    );
     let unopenable = |error: &dyn std::fmt::Display| {
         Failure::new(
             format!("Message {} cannot be opened: {error}.", delivery.message_id),
             "It stays in the queue. `ciphermq-cli receive` sets such messages aside.",
         )
     };
-    let envelope = delivery.parse_envelope().map_err(|error| unopenable(&error))?;
+    let envelope = delivery
+        .parse_envelope()
+        .map_err(|error| unopenable(&error))?;
     if envelope.message_id != delivery.message_id {
         return Err(unopenable(
             &"the envelope was delivered under another message's id",
@@ -68,8 +79,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .await?
         .map_err(|error| unopenable(&error))?;
     let line = line(&opened);
-    let printed =
-        tokio::task::spawn_blocking(move || Stream::stdout().map(|mut out| out.put(&line, &mut || {})));
+    let printed = tokio::task::spawn_blocking(move || {
+        Stream::stdout().map(|mut out| out.put(&line, &mut || {}))
+    });
     let printed = printed
         .await
         .map_err(|error| Failure::plain(format!("The message was not printed: {error}.")))?;
@@ -99,10 +111,16 @@ async fn open(
     envelope: &Envelope,
 ) -> Result<Result<Opened, OpenError>, Failure> {
     let opened = opener.open(envelope);
-    let Err(OpenError::CertificateNeeded { sender, fingerprint }) = &opened else {
+    let Err(OpenError::CertificateNeeded {
+        sender,
+        fingerprint,
+    }) = &opened
+    else {
         return Ok(opened);
     };
-    let chain = client.certificate(sender, Some(&fingerprint.to_string())).await?;
+    let chain = client
+        .certificate(sender, Some(&fingerprint.to_string()))
+        .await?;
     if let Some(chain) = chain.and_then(|chain| keys::certificates(&chain)) {
         opener.learn(chain);
     }

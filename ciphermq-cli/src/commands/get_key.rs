@@ -11,8 +11,8 @@ use crate::output::stdout;
 
 /// Show a client's public key, as the server has it
 ///
-/// The bare X25519 key (base64) goes to standard output; its key id and fingerprint, and what its owner has signed, go to
-/// standard error. Exit code 4 if none is registered.
+/// The bare X25519 key (base64) goes to standard output; its key id and fingerprint, and what its
+/// owner has signed, go to standard error. Exit code 4 if none is registered.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The client whose key is asked for
@@ -47,9 +47,13 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     ));
     match verified {
         None => {
-            console.warn("The key is not signed: whoever runs the server could have put in one of their own");
+            console.warn(
+                "The key is not signed: whoever runs the server could have put in one of their own",
+            );
         }
-        Some(Err(error)) => console.warn(format_args!("Its signature is not to be trusted: {error}")),
+        Some(Err(error)) => {
+            console.warn(format_args!("Its signature is not to be trusted: {error}"))
+        }
         Some(Ok(verified)) => {
             let announced = verified.announcement;
             console.say(format_args!(
@@ -60,14 +64,19 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 announced.not_after
             ));
             for key in &announced.keys {
-                console.say(format_args!("Accepts {}, key id {}", key.suite(), key.key_id()));
+                console.say(format_args!(
+                    "Accepts {}, key id {}",
+                    key.suite(),
+                    key.key_id()
+                ));
             }
             if announced
                 .keys
                 .iter()
                 .all(|signed| signed.key_id() != key.key_id())
             {
-                console.warn("The bare key is none of the signed ones: senders use the signed ones");
+                console
+                    .warn("The bare key is none of the signed ones: senders use the signed ones");
             }
         }
     }
@@ -81,8 +90,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
 /// Keeps the key as `send` does, whole or not at all.
 async fn save(folder: PathBuf, client: ClientId, key: PublicKey) -> Result<PathBuf, Failure> {
     let written =
-        tokio::task::spawn_blocking(move || keys::write_record(&folder, &client, &key.into())).await;
-    let written = written.map_err(|error| Failure::plain(format!("The key was not saved: {error}.")))?;
+        tokio::task::spawn_blocking(move || keys::write_record(&folder, &client, &key.into()))
+            .await;
+    let written =
+        written.map_err(|error| Failure::plain(format!("The key was not saved: {error}.")))?;
     written.map_err(|error| {
         let advice = match error {
             keys::RecordError::File(_) => {

@@ -10,8 +10,9 @@ use crate::output::stdout;
 
 /// Make a receiver's key pair, or a new one in place of it
 ///
-/// The files are receiver_private.key, which only its owner can read, and receiver_public.key; with --post-quantum
-/// also receiver_xwing_private.key and receiver_xwing_public.key. Nothing that exists is overwritten without --force.
+/// The files are receiver_private.key, which only its owner can read, and receiver_public.key; with
+/// --post-quantum also receiver_xwing_private.key and receiver_xwing_public.key. Nothing that
+/// exists is overwritten without --force.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {

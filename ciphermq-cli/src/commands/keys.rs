@@ -9,10 +9,10 @@ use crate::output::stdout;
 
 /// List this receiver's keys, and how many queued messages wait for each
 ///
-/// One JSON object a line: {"key_id":"…","suite":"…","messages":N,"held":true}. "held" says whether the private key is
-/// there to open them. A key without messages that is no longer announced may be destroyed, once every sender has the
-/// new one: after 5 minutes, unless they were told to keep keys for longer. Messages of older clients name no key; their
-/// key_id is null.
+/// One JSON object a line: {"key_id":"…","suite":"…","messages":N,"held":true}. "held" says whether
+/// the private key is there to open them. A key without messages that is no longer announced may be
+/// destroyed, once every sender has the new one: after 5 minutes, unless they were told to keep
+/// keys for longer. Messages of older clients name no key; their key_id is null.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -22,7 +22,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args.connection.resolve(Identity::Receiver, args.private_key)?;
+    let settings = args
+        .connection
+        .resolve(Identity::Receiver, args.private_key)?;
     let keyring = settings.keyring()?;
     let client = settings.connect().await?;
     let waiting = client.waiting_keys().await?;

@@ -57,7 +57,9 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::plain(format!("The program cannot start its threads: {error}.")))?;
+        .map_err(|error| {
+            Failure::plain(format!("The program cannot start its threads: {error}."))
+        })?;
     let result = runtime.block_on(command);
     // A thread may still wait for standard input: the process does not wait for it.
     runtime.shutdown_background();
@@ -68,7 +70,8 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
 fn tell_unrecorded(registration: &Registration, console: &Console) {
     if let Some(reason) = &registration.not_recorded {
         console.warn(format_args!(
-            "{reason}. If the server's database is set back, and this machine's clock too, senders may refuse the next keys"
+            "{reason}. If the server's database is set back, and this machine's clock too, senders \
+             may refuse the next keys"
         ));
     }
 }
@@ -80,8 +83,12 @@ fn tell_events(mut events: Events, console: Console) {
         let mut was_lost = false;
         while let Some(event) = events.next().await {
             match &event {
-                Event::Disconnected { reason } => console.say(format_args!("Connection lost: {reason}")),
-                Event::ConnectFailed { reason } => console.say(format_args!("No connection yet: {reason}")),
+                Event::Disconnected { reason } => {
+                    console.say(format_args!("Connection lost: {reason}"))
+                }
+                Event::ConnectFailed { reason } => {
+                    console.say(format_args!("No connection yet: {reason}"))
+                }
                 Event::Reconnecting { after, attempt } => {
                     console.say(format_args!(
                         "Trying to connect again in {:.1} s (try {attempt})",

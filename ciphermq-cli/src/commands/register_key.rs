@@ -9,11 +9,13 @@ use crate::exit::{Exit, Failure};
 
 /// Sign this client's public key and register it with the server
 ///
-/// `receive` does the same; this is for receivers that are to get messages before they first run, and for new keys. The keys
-/// are signed anew, above all that this client has ever signed, so that senders take them.
+/// `receive` does the same; this is for receivers that are to get messages before they first run,
+/// and for new keys. The keys are signed anew, above all that this client has ever signed, so that
+/// senders take them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Sign above this epoch: for a receiver that has lost its record of what it signed. The sender's error names it
+    /// Sign above this epoch: for a receiver that has lost its record of what it signed. The
+    /// sender's error names it
     #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(..=keys::HIGHEST_ABOVE))]
     above: Option<u64>,
     #[command(flatten)]
@@ -23,13 +25,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
-    let settings = args.connection.resolve(Identity::Receiver, args.private_key)?;
+    let settings = args
+        .connection
+        .resolve(Identity::Receiver, args.private_key)?;
     let keyring = settings.keyring()?;
     let client = settings.connect().await?;
     let registration = client
         .announce(&keyring, args.above)
         .await
-        .map_err(|error| Failure::new(format!("The key was not registered: {error}."), error.advice()))?;
+        .map_err(|error| {
+            Failure::new(
+                format!("The key was not registered: {error}."),
+                error.advice(),
+            )
+        })?;
     for key in keyring.recipient_keys() {
         console.say(format_args!(
             "Public key of {} registered, key id {}, suite {}",
@@ -51,14 +60,14 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
 /// Which key senders use when a client has registered a bare one, and why it is not signed.
 pub(super) fn unsigned(client: &Client, registration: &Registration) -> String {
     let senders = match &registration.earlier {
-        None => {
-            "senders refuse it, unless they use --allow-unsigned-keys --suite X25519-AES256GCM".to_owned()
-        }
+        None => "senders refuse it, unless they use --allow-unsigned-keys --suite X25519-AES256GCM"
+            .to_owned(),
         Some(EarlierSignedKey::InUse { until }) => {
             format!("senders go on using the signed key that the server has, until {until}")
         }
         Some(EarlierSignedKey::Refused(error)) => format!(
-            "senders refuse it, since the server has a signed key, and they do not trust that one: {error}"
+            "senders refuse it, since the server has a signed key, and they do not trust that one: \
+             {error}"
         ),
     };
     let why = match client.cannot_sign() {
@@ -66,7 +75,8 @@ pub(super) fn unsigned(client: &Client, registration: &Registration) -> String {
         None => "the server is of a version that keeps no signed keys.".to_owned(),
     };
     format!(
-        "The public key of {} is registered without a signature: {senders}. It is not signed as {why}",
+        "The public key of {} is registered without a signature: {senders}. It is not signed as \
+         {why}",
         client.id()
     )
 }

@@ -7,7 +7,8 @@ use crate::output::stdout;
 
 /// List messages that their receivers could not use: those sent by this client, and those for it
 ///
-/// One JSON object a line, in the order of rejection. The server keeps their envelopes in its database.
+/// One JSON object a line, in the order of rejection. The server keeps their envelopes in its
+/// database.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -24,8 +25,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     loop {
         let page = client.rejected(after).await?;
         for message in &page.messages {
-            let line = serde_json::to_string(message)
-                .map_err(|error| Failure::plain(format!("A rejected message cannot be shown: {error}.")))?;
+            let line = serde_json::to_string(message).map_err(|error| {
+                Failure::plain(format!("A rejected message cannot be shown: {error}."))
+            })?;
             stdout::print(line + "\n")?;
         }
         count += page.messages.len() as u64;

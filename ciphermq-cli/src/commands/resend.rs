@@ -38,7 +38,8 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         )),
         _ => Err(Failure::new(
             format!("No message {id} is waiting to be delivered."),
-            "It was acknowledged or rejected by its receiver, or the server has never seen it: check the id.",
+            "It was acknowledged or rejected by its receiver, or the server has never seen it: \
+             check the id.",
         )),
     }
 }

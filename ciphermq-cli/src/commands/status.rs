@@ -64,11 +64,17 @@ fn table_of(connection: &Connection, times: &mut [Duration]) -> Table {
             connection.tls_version, connection.cipher_suite, connection.key_exchange
         ),
     );
-    table.row("longest line", format_args!("{} bytes", limits.max_line_bytes));
+    table.row(
+        "longest line",
+        format_args!("{} bytes", limits.max_line_bytes),
+    );
     table.row("prefetch", format_args!("{} at most", limits.max_prefetch));
     table.row(
         "redelivery",
-        format_args!("after {} s of silence", seconds(limits.redelivery_timeout_ms)),
+        format_args!(
+            "after {} s of silence",
+            seconds(limits.redelivery_timeout_ms)
+        ),
     );
     table.row(
         "storage wait",

@@ -10,7 +10,8 @@ use crate::exit::{Exit, Failure};
 
 /// Verify a client's public key, as `send` does, and explain
 ///
-/// Exit code 0 if `send` would use the key, 1 if not, 4 if none is registered. Nothing is remembered of it.
+/// Exit code 0 if `send` would use the key, 1 if not, 4 if none is registered. Nothing is
+/// remembered of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The client whose key is verified
@@ -29,7 +30,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     let pinned = client
         .check_pin(
             &args.client,
-            verified.as_ref().and_then(|verified| verified.as_ref().ok()),
+            verified
+                .as_ref()
+                .and_then(|verified| verified.as_ref().ok()),
         )
         .await;
     client.close().await;
@@ -38,9 +41,11 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         None if is_bare => {
             return Err(Failure::new(
                 format!(
-                    "The key of {name} is not signed: whoever runs the server could have put in one of their own."
+                    "The key of {name} is not signed: whoever runs the server could have put in \
+                     one of their own."
                 ),
-                "Start the receiver with a version that signs its key. `send --allow-unsigned-keys` uses such a key.",
+                "Start the receiver with a version that signs its key. `send \
+                 --allow-unsigned-keys` uses such a key.",
             ));
         }
         None => return Err(no_key(name)),
@@ -70,7 +75,10 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
     table.row("epoch", announced.epoch);
     table.row(
         "valid",
-        format_args!("from {} until {}", announced.not_before, announced.not_after),
+        format_args!(
+            "from {} until {}",
+            announced.not_before, announced.not_after
+        ),
     );
     for key in &announced.keys {
         table.row("key", format_args!("{} {}", key.key_id(), key.suite()));

@@ -83,7 +83,8 @@ impl Console {
         Self { role, verbosity }
     }
 
-    /// Shows `bar` below the lines, everybody's, if stderr is a terminal and the lines leave it room.
+    /// Shows `bar` below the lines, everybody's, if stderr is a terminal and the lines leave it
+    /// room.
     pub(crate) fn with_bar(self, bar: ProgressBar) -> Self {
         if self.verbosity == Verbosity::Normal && stderr::is_terminal() {
             stderr::show_bar(bar);
@@ -156,7 +157,8 @@ fn stamped(now: Timestamp, role: Role, text: &dyn fmt::Display) -> String {
     )
 }
 
-/// So many messages: `1 message`, `17518 messages`. Numbers have one form wherever they stand: their digits.
+/// So many messages: `1 message`, `17518 messages`. Numbers have one form wherever they stand:
+/// their digits.
 pub(crate) struct Messages(pub(crate) u64);
 
 impl Messages {
@@ -180,7 +182,10 @@ mod tests {
     #[test]
     fn one_message_is_one() {
         let texts = [0, 1, 2, 1000].map(|count| Messages(count).to_string());
-        assert_eq!(texts, ["0 messages", "1 message", "2 messages", "1000 messages"]);
+        assert_eq!(
+            texts,
+            ["0 messages", "1 message", "2 messages", "1000 messages"]
+        );
     }
 
     #[test]
@@ -208,7 +213,9 @@ mod tests {
 
     #[test]
     fn verbosity_grows_with_each_v_and_quiet_wins() {
-        let levels: Vec<_> = (0..5).map(|verbose| Verbosity::of(false, verbose)).collect();
+        let levels: Vec<_> = (0..5)
+            .map(|verbose| Verbosity::of(false, verbose))
+            .collect();
         assert!(levels.is_sorted());
         assert_eq!(levels[0], Verbosity::Normal);
         assert_eq!(Verbosity::of(true, 3), Verbosity::Quiet);

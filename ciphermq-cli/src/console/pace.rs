@@ -38,7 +38,8 @@ pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// How long the rest takes at this rate: `5 s left`, `3 min 20 s left`, `2 h 5 min left`. Nothing if that is unknown.
+/// How long the rest takes at this rate: `5 s left`, `3 min 20 s left`, `2 h 5 min left`. Nothing
+/// if that is unknown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left {
     pub(crate) rest: u64,

@@ -1,7 +1,8 @@
 //! Standard error: the one way to it, and the progress bar at its end.
 //!
-//! Whoever writes for people comes through here, and nothing that others chose steers their terminal: it is
-//! [escaped](ciphermq_client::text). A standard error that is closed, full or gone ends nothing: the work is what counts.
+//! Whoever writes for people comes through here, and nothing that others chose steers their
+//! terminal: it is [escaped](ciphermq_client::text). A standard error that is closed, full or gone
+//! ends nothing: the work is what counts.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,7 +14,8 @@ use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
 
-/// The bar that is shown. There is one terminal, so there is one bar: whoever writes finds it, whenever it was made.
+/// The bar that is shown. There is one terminal, so there is one bar: whoever writes finds it,
+/// whenever it was made.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Writes lines: those that `text` has, each with what steers terminals escaped.
@@ -80,7 +82,8 @@ fn shown() -> Option<ProgressBar> {
     BAR.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Where the log goes, an event at a time. Its fields are escaped before, by [`fields`]; the rest is ours.
+/// Where the log goes, an event at a time. Its fields are escaped before, by [`fields`]; the rest
+/// is ours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Log;
 

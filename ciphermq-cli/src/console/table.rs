@@ -7,7 +7,8 @@ use ciphermq_client::text::Escaped;
 use crate::exit::Failure;
 use crate::output::stdout;
 
-/// Lines of a name and a value. What others chose is escaped, wherever the lines go: who reads them is a person.
+/// Lines of a name and a value. What others chose is escaped, wherever the lines go: who reads them
+/// is a person.
 #[derive(Debug)]
 pub(crate) struct Table {
     width: usize,

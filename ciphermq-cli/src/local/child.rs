@@ -31,12 +31,20 @@ struct Lines {
 
 impl Child {
     /// Starts a program in `folder`. What it writes goes into a log file there.
-    pub(crate) fn start(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        name: &'static str,
+        command: Command,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
         Self::start_with(name, command, folder, Stdio::piped())
     }
 
     /// The same, but people see what it writes to stderr.
-    pub(crate) fn start_shown(name: &'static str, command: Command, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start_shown(
+        name: &'static str,
+        command: Command,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
         Self::start_with(name, command, folder, Stdio::inherit())
     }
 
@@ -65,7 +73,10 @@ impl Child {
             )
         })?;
         let log = folder.join(format!("{}.log", name.replace(' ', "-")));
-        let lines = child.stderr.take().map(|stderr| watch_lines(stderr, log.clone()));
+        let lines = child
+            .stderr
+            .take()
+            .map(|stderr| watch_lines(stderr, log.clone()));
         Ok(Self {
             name,
             child,
@@ -75,7 +86,11 @@ impl Child {
     }
 
     /// Waits for a line with `text` and returns what follows it.
-    pub(crate) async fn line_with(&mut self, text: &str, limit: Duration) -> Result<String, Failure> {
+    pub(crate) async fn line_with(
+        &mut self,
+        text: &str,
+        limit: Duration,
+    ) -> Result<String, Failure> {
         let Some(mut lines) = self.lines.clone() else {
             return Err(self.failure("is not watched"));
         };
@@ -115,7 +130,8 @@ impl Child {
         let Some(pid) = pid else {
             return Err(self.failure("had ended already"));
         };
-        kill_process(pid, Signal::TERM).map_err(|error| self.failure(&format!("cannot be ended: {error}")))
+        kill_process(pid, Signal::TERM)
+            .map_err(|error| self.failure(&format!("cannot be ended: {error}")))
     }
 
     /// Waits for its end, which must be a good one.
@@ -132,20 +148,28 @@ impl Child {
             None => self.child.wait().await,
             Some(limit) => match tokio::time::timeout(limit, self.child.wait()).await {
                 Ok(waited) => waited,
-                Err(_) => return Err(self.failure(&format!("did not end within {} s", limit.as_secs()))),
+                Err(_) => {
+                    return Err(self.failure(&format!("did not end within {} s", limit.as_secs())));
+                }
             },
         };
         if let Some(lines) = &mut self.lines {
             // What it wrote last says why it ended.
-            let _ =
-                tokio::time::timeout(Duration::from_secs(2), lines.wait_for(|lines| lines.is_complete)).await;
+            let _ = tokio::time::timeout(
+                Duration::from_secs(2),
+                lines.wait_for(|lines| lines.is_complete),
+            )
+            .await;
         }
         waited.map_err(|error| self.failure(&format!("cannot be waited for: {error}")))
     }
 
     fn failure(&self, what: &str) -> Failure {
         let Some(lines) = &self.lines else {
-            return Failure::new(format!("{} {what}.", self.name), "What it said stands above.");
+            return Failure::new(
+                format!("{} {what}.", self.name),
+                "What it said stands above.",
+            );
         };
         let lines = lines.borrow();
         let tail = lines
@@ -154,7 +178,11 @@ impl Child {
             .unwrap_or_default();
         Failure::new(
             format!("{} {what}.", self.name),
-            format!("The last lines of {}:\n{}", self.log.display(), tail.join("\n")),
+            format!(
+                "The last lines of {}:\n{}",
+                self.log.display(),
+                tail.join("\n")
+            ),
         )
     }
 }

@@ -1,4 +1,5 @@
-//! A server of one's own, throwaway: certificates, configuration and the program itself, in a folder.
+//! A server of one's own, throwaway: certificates, configuration and the program itself, in a
+//! folder.
 //!
 //! For commands that show or measure the whole: `demo` and `bench`.
 
@@ -57,7 +58,8 @@ pub(crate) fn server_program() -> Result<PathBuf, Failure> {
     ))
 }
 
-/// Makes an authority, the server's certificate for `localhost`, and those of the clients, in `folder`/certs.
+/// Makes an authority, the server's certificate for `localhost`, and those of the clients, in
+/// `folder`/certs.
 ///
 /// # Errors
 ///
@@ -66,7 +68,10 @@ pub(crate) fn certificates(folder: &Path, clients: &[impl AsRef<str>]) -> Result
     let args = CertsArgs {
         out: folder.join("certs"),
         server_names: vec!["localhost".to_owned()],
-        clients: clients.iter().map(|name| name.as_ref().to_owned()).collect(),
+        clients: clients
+            .iter()
+            .map(|name| name.as_ref().to_owned())
+            .collect(),
         days: 30,
         force: false,
         new_ca: false,
@@ -75,8 +80,8 @@ pub(crate) fn certificates(folder: &Path, clients: &[impl AsRef<str>]) -> Result
     Ok(())
 }
 
-/// Starts the server in `folder`, in which its certificates are, on a free port of this machine. Returns it with the
-/// address by which clients reach it.
+/// Starts the server in `folder`, in which its certificates are, on a free port of this machine.
+/// Returns it with the address by which clients reach it.
 ///
 /// # Errors
 ///

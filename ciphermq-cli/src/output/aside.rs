@@ -12,13 +12,19 @@ use super::scan::Damage;
 /// So many files of this kind one output can have.
 const MAX_ASIDE: u32 = 10_000;
 
-/// Takes damage out of an output that ends properly at `end`: copies everything behind it into a file of its own, for
-/// the owner alone, syncs that, and only then changes the output. Returns the other file, and where the output ends.
+/// Takes damage out of an output that ends properly at `end`: copies everything behind it into a
+/// file of its own, for the owner alone, syncs that, and only then changes the output. Returns the
+/// other file, and where the output ends.
 ///
 /// # Errors
 ///
 /// What the system says. Then the output is as it was, or what the other file tells.
-pub(super) fn take_out(output: &File, path: &Path, end: u64, damage: &Damage) -> io::Result<(PathBuf, u64)> {
+pub(super) fn take_out(
+    output: &File,
+    path: &Path,
+    end: u64,
+    damage: &Damage,
+) -> io::Result<(PathBuf, u64)> {
     let (aside, mut copy) = create(path)?;
     let copied = copy_from(output, end, &mut copy);
     if let Err(error) = copied
@@ -29,8 +35,8 @@ pub(super) fn take_out(output: &File, path: &Path, end: u64, damage: &Damage) ->
         return Err(error);
     }
     if !damage.kept.is_empty() {
-        // Not through `output`, which appends wherever it is told to write. Killed here, the lines stand twice, and the
-        // next start takes the second ones for what they are.
+        // Not through `output`, which appends wherever it is told to write. Killed here, the lines
+        // stand twice, and the next start takes the second ones for what they are.
         let writer = File::options().write(true).open(path)?;
         writer.write_all_at(&damage.kept, end)?;
     }

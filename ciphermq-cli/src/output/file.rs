@@ -1,10 +1,12 @@
 //! A file of lines that survives crashes, with one writer.
 //!
-//! Every append is one write and one sync; what has been appended is there after a crash, and what a crash
-//! has torn or damaged is taken out by the next [`OutputFile::open`]. Locks on the file and its checkpoint keep a second writer away.
+//! Every append is one write and one sync; what has been appended is there after a crash, and what
+//! a crash has torn or damaged is taken out by the next [`OutputFile::open`]. Locks on the file and
+//! its checkpoint keep a second writer away.
 //!
-//! What the file holds is known again without reading all of it: the checkpoint beside it knows what stands before an
-//! offset, and only what follows is read. See [`ciphermq_client::dedup::Checkpointed`].
+//! What the file holds is known again without reading all of it: the checkpoint beside it knows
+//! what stands before an offset, and only what follows is read. See
+//! [`ciphermq_client::dedup::Checkpointed`].
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
@@ -28,13 +30,15 @@ pub(crate) enum OutputError {
     #[error("Another receiver is writing the output {}", .0.display())]
     Locked(PathBuf),
     /// The file ends in the middle of a line that is none of ours.
-    #[error("The output {} ends with an unfinished line that no receiver has written", .0.display())]
+    #[error("The output {} ends with an unfinished line that no receiver has \
+             written", .0.display())]
     Foreign(PathBuf),
     /// Somebody moved or removed the file while we were writing it.
     #[error("The output {} was moved or removed while it was being written", .0.display())]
     Moved(PathBuf),
     /// The output is not the one of its checkpoint, and what was written last is not known.
-    #[error("The output {} was moved, cut or replaced after its last receiver was killed", .0.display())]
+    #[error("The output {} was moved, cut or replaced after its last receiver was \
+             killed", .0.display())]
     Unknown(PathBuf),
     /// The checkpoint cannot be used.
     #[error(transparent)]
@@ -49,31 +53,43 @@ impl OutputError {
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Open { .. } => {
-                "Check that the folder and the file are yours to write, or name another one with --output."
+                "Check that the folder and the file are yours to write, or name another one with \
+                 --output."
             }
-            Self::Locked(_) => "End the other receiver, or give this one an output of its own with --output.",
+            Self::Locked(_) => {
+                "End the other receiver, or give this one an output of its own with --output."
+            }
             Self::Foreign(_) => "Name another file with --output, or end that line.",
             Self::Moved(_) => {
-                "Put the file back where it was, then run the receiver again. Move outputs only while no receiver writes them."
+                "Put the file back where it was, then run the receiver again. Move outputs only \
+                 while no receiver writes them."
             }
             Self::Unknown(_) => {
-                "That receiver may have written messages that only the moved file tells of: put it back and run the receiver once, then move it.\nIf it is gone for good, run the receiver with --output-is-gone: what was written last may then be written once more."
+                "That receiver may have written messages that only the moved file tells of: put it \
+                 back and run the receiver once, then move it.\nIf it is gone for good, run the \
+                 receiver with --output-is-gone: what was written last may then be written once \
+                 more."
             }
             Self::Checkpoint(CheckpointError::Open { .. } | CheckpointError::Write { .. }) => {
-                "Check that the folder is yours to write and has room, or name another place with --checkpoint."
+                "Check that the folder is yours to write and has room, or name another place with \
+                 --checkpoint."
             }
             Self::Checkpoint(CheckpointError::Locked(_)) => {
-                "Another receiver works with it: end that one, or give this one an output of its own with --output."
+                "Another receiver works with it: end that one, or give this one an output of its \
+                 own with --output."
             }
             Self::Checkpoint(CheckpointError::Unreadable {
                 reason: Unreadable::Damaged | Unreadable::Line(_),
                 ..
             }) => {
-                "There is no output to build it from anew. Put back a copy of it, or remove it: then nothing is known of earlier runs, and what they wrote and could not acknowledge is written once more."
+                "There is no output to build it from anew. Put back a copy of it, or remove it: \
+                 then nothing is known of earlier runs, and what they wrote and could not \
+                 acknowledge is written once more."
             }
             Self::Checkpoint(error) => error.advice(),
             Self::Write { .. } => {
-                "Check the disk and its free space, then run the receiver again: what was not written is delivered again."
+                "Check the disk and its free space, then run the receiver again: what was not \
+                 written is delivered again."
             }
         }
     }
@@ -135,11 +151,12 @@ pub(crate) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Opens the file, makes it and its folder if they are not there, for their owner alone, locks it, takes out what is
-    /// torn or damaged, and learns what was processed: from the checkpoint, and from what follows it in the file.
+    /// Opens the file, makes it and its folder if they are not there, for their owner alone, locks
+    /// it, takes out what is torn or damaged, and learns what was processed: from the checkpoint,
+    /// and from what follows it in the file.
     ///
-    /// What was found is synced before this returns: a process that was killed between write and sync has left
-    /// lines that a crash of the machine could still take.
+    /// What was found is synced before this returns: a process that was killed between write and
+    /// sync has left lines that a crash of the machine could still take.
     ///
     /// # Errors
     ///
@@ -207,13 +224,14 @@ impl OutputFile {
         self.record.recorder()
     }
 
-    /// Appends whole lines with one write, and syncs them. Afterwards they survive any crash, and `messages`, which
-    /// they are of, count as processed.
+    /// Appends whole lines with one write, and syncs them. Afterwards they survive any crash, and
+    /// `messages`, which they are of, count as processed.
     ///
     /// # Errors
     ///
-    /// [`OutputError`]: then none of the lines counts as written, and what part of them could be is cut off. After
-    /// `Checkpoint` they are written, and must not be acked all the same: the receiver ends, and the next one knows.
+    /// [`OutputError`]: then none of the lines counts as written, and what part of them could be is
+    /// cut off. After `Checkpoint` they are written, and must not be acked all the same: the
+    /// receiver ends, and the next one knows.
     pub(crate) fn append<'m>(
         &mut self,
         lines: &[u8],
@@ -226,11 +244,16 @@ impl OutputFile {
         };
         let before = self.file.metadata().map_err(failed)?.len();
         self.is_broken = true;
-        let written = (&self.file).write_all(lines).and_then(|()| self.file.sync_data());
+        let written = (&self.file)
+            .write_all(lines)
+            .and_then(|()| self.file.sync_data());
         written.map_err(|source| {
-            // After a failed sync the system may show bytes that the disk does not have: a later receiver must not
-            // take them for written.
-            let _ = self.file.set_len(before).and_then(|()| self.file.sync_all());
+            // After a failed sync the system may show bytes that the disk does not have: a later
+            // receiver must not take them for written.
+            let _ = self
+                .file
+                .set_len(before)
+                .and_then(|()| self.file.sync_all());
             failed(source)
         })?;
         self.is_broken = false;
@@ -244,7 +267,8 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Nothing more is written: the checkpoint says so, and knows everything. Now the file may be moved away.
+    /// Nothing more is written: the checkpoint says so, and knows everything. Now the file may be
+    /// moved away.
     ///
     /// # Errors
     ///
@@ -265,7 +289,8 @@ impl OutputFile {
         Ok(self.record.close(&self.file, end)?)
     }
 
-    /// The path must still lead to the file: lines appended to one that was removed are lost, and acked.
+    /// The path must still lead to the file: lines appended to one that was removed are lost, and
+    /// acked.
     fn check_place(&self) -> Result<(), OutputError> {
         match FileId::leads_to(&self.path, &self.file) {
             true => Ok(()),
@@ -275,7 +300,11 @@ impl OutputFile {
 }
 
 /// Opens the checkpoint. One that is damaged is built anew from the output, if there is one.
-fn open_record(file: &File, place: Place<'_>, found: &mut Found) -> Result<Checkpointed, OutputError> {
+fn open_record(
+    file: &File,
+    place: Place<'_>,
+    found: &mut Found,
+) -> Result<Checkpointed, OutputError> {
     match Checkpointed::open(place.checkpoint) {
         Err(CheckpointError::Unreadable {
             reason: Unreadable::Damaged | Unreadable::Line(_),

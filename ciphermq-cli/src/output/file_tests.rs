@@ -175,14 +175,20 @@ fn an_output_that_was_moved_away_after_its_receiver_ended_begins_anew_and_nothin
     append(&mut output, 5..6).unwrap();
     drop(output);
     let (output, found) = open(&path).unwrap();
-    assert_eq!((found.other_file, found.known, found.messages), (None, 6, 0));
+    assert_eq!(
+        (found.other_file, found.known, found.messages),
+        (None, 6, 0)
+    );
     assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
 fn an_output_that_was_moved_away_after_its_receiver_was_killed_is_asked_for() {
     let folder = tempdir().unwrap();
-    let (path, moved) = (folder.path().join("out.jsonl"), folder.path().join("moved.jsonl"));
+    let (path, moved) = (
+        folder.path().join("out.jsonl"),
+        folder.path().join("moved.jsonl"),
+    );
     let (mut output, _) = open(&path).unwrap();
     append(&mut output, 0..5).unwrap();
     drop(output);
@@ -203,7 +209,8 @@ fn an_output_that_was_moved_away_after_its_receiver_was_killed_is_asked_for() {
 }
 
 #[test]
-fn an_output_that_is_gone_is_asked_for_even_if_its_receiver_was_killed_before_the_first_checkpoint() {
+fn an_output_that_is_gone_is_asked_for_even_if_its_receiver_was_killed_before_the_first_checkpoint()
+{
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     drop(open(&path).unwrap());
@@ -308,9 +315,15 @@ fn a_file_that_was_moved_or_removed_takes_no_more_lines() {
     let (mut output, _) = open(&path).unwrap();
     append(&mut output, 0..1).unwrap();
     fs::rename(&path, folder.path().join("old.jsonl")).unwrap();
-    assert!(matches!(append(&mut output, 1..2), Err(OutputError::Moved(_))));
+    assert!(matches!(
+        append(&mut output, 1..2),
+        Err(OutputError::Moved(_))
+    ));
     fs::write(&path, "").unwrap();
-    assert!(matches!(append(&mut output, 1..2), Err(OutputError::Moved(_))));
+    assert!(matches!(
+        append(&mut output, 1..2),
+        Err(OutputError::Moved(_))
+    ));
     assert_eq!(fs::read(folder.path().join("old.jsonl")).unwrap(), line(0));
 }
 
@@ -328,7 +341,11 @@ fn positions(path: &Path) -> Vec<Option<usize>> {
     lines
         .map(|line| {
             let value: serde_json::Value = serde_json::from_slice(line).ok()?;
-            value["message_id"].as_str()?.strip_prefix("m-")?.parse().ok()
+            value["message_id"]
+                .as_str()?
+                .strip_prefix("m-")?
+                .parse()
+                .ok()
         })
         .collect()
 }
@@ -386,7 +403,11 @@ type Edit<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
 
 #[test]
 fn what_an_editor_does_to_line_endings_makes_no_other_output() {
-    let dos = |text: &[u8]| String::from_utf8_lossy(text).replace('\n', "\r\n").into_bytes();
+    let dos = |text: &[u8]| {
+        String::from_utf8_lossy(text)
+            .replace('\n', "\r\n")
+            .into_bytes()
+    };
     let marked = |text: &[u8]| [b"\xef\xbb\xbf", text].concat();
     let both = |text: &[u8]| marked(&dos(text));
     let unended = |text: &[u8]| dos(&text[..text.len() - 1]);
@@ -424,7 +445,8 @@ fn unsynced(path: &Path) -> (usize, Vec<u8>) {
     (synced.try_into().unwrap(), fs::read(path).unwrap())
 }
 
-/// What a receiver makes of a damaged output: all comes again that was not acknowledged, and stands there once, in order.
+/// What a receiver makes of a damaged output: all comes again that was not acknowledged, and stands
+/// there once, in order.
 #[track_caller]
 fn assert_heals(path: &Path, synced: usize, damaged: &[u8]) -> Found {
     let (mut output, found) = open(path).unwrap();
@@ -464,7 +486,10 @@ fn any_page_of_the_last_append_that_the_disk_has_lost_is_cut_off_with_all_behind
         let kept = fs::read(&taken_out.aside).unwrap();
         assert!(damaged.ends_with(&kept) && kept.len() as u64 == taken_out.bytes);
         assert!(kept.len() >= text.len() - lost.start, "from the damage on");
-        assert_eq!((mode(&taken_out.aside), taken_out.processed), (0o600, vec![]));
+        assert_eq!(
+            (mode(&taken_out.aside), taken_out.processed),
+            (0o600, vec![])
+        );
         fs::remove_file(&taken_out.aside).unwrap();
     }
 }
@@ -543,10 +568,18 @@ fn a_line_that_somebody_has_damaged_is_taken_out_and_the_whole_ones_behind_it_st
 fn without_a_checkpoint_texts_stay_and_a_strangers_file_is_left_alone() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
-    let text = [&line(0)[..], b"{\"message_id\":\"m-1\", damaged\n", &line(2)].concat();
+    let text = [
+        &line(0)[..],
+        b"{\"message_id\":\"m-1\", damaged\n",
+        &line(2),
+    ]
+    .concat();
     fs::write(&path, &text).unwrap();
     let (_output, found) = open(&path).unwrap();
-    assert_eq!((found.messages, found.other_lines, found.taken_out), (2, 1, None));
+    assert_eq!(
+        (found.messages, found.other_lines, found.taken_out),
+        (2, 1, None)
+    );
     assert_eq!(fs::read(&path).unwrap(), text);
     for foreign in [
         &b"\x89PNG\r\n\x1a\n\0\0\0\0"[..],
@@ -555,7 +588,10 @@ fn without_a_checkpoint_texts_stay_and_a_strangers_file_is_left_alone() {
     ] {
         let path = folder.path().join("picture");
         fs::write(&path, foreign).unwrap();
-        assert!(matches!(open(&path), Err(OutputError::Foreign(_))), "{foreign:?}");
+        assert!(
+            matches!(open(&path), Err(OutputError::Foreign(_))),
+            "{foreign:?}"
+        );
         assert_eq!(fs::read(&path).unwrap(), foreign);
     }
 }
@@ -566,8 +602,12 @@ fn a_line_with_zeros_in_a_file_of_ours_is_cut_off_without_a_checkpoint_too() {
     let path = folder.path().join("out.jsonl");
     fs::write(&path, [line(0), line(1), line(2)].concat()).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
-    file.write_all_at(&[0; 10], line(0).len() as u64 + 20).unwrap();
+    file.write_all_at(&[0; 10], line(0).len() as u64 + 20)
+        .unwrap();
     let (output, found) = open(&path).unwrap();
-    assert_eq!((positions(&path), known(&output, 0..9)), (whole(0..1), vec![0]));
+    assert_eq!(
+        (positions(&path), known(&output, 0..9)),
+        (whole(0..1), vec![0])
+    );
     assert!(!found.taken_out.unwrap().is_torn_line);
 }

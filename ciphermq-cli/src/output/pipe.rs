@@ -1,11 +1,12 @@
 //! A pipe that is written no faster than it is read.
 //!
-//! What was written into a pipe and not read is lost with the reader's end, so it must not count as written. Linux tells
-//! how many bytes in a pipe are unread (`FIONREAD`): a line is put in once the one before it was taken out. So `head -1`
-//! takes one line, and what stays in the pipe is one line at most.
+//! What was written into a pipe and not read is lost with the reader's end, so it must not count as
+//! written. Linux tells how many bytes in a pipe are unread (`FIONREAD`): a line is put in once the
+//! one before it was taken out. So `head -1` takes one line, and what stays in the pipe is one line
+//! at most.
 //!
-//! While it is written the pipe has room for one page only: then the system wakes the writer when it is empty, and nobody
-//! need look again and again.
+//! While it is written the pipe has room for one page only: then the system wakes the writer when
+//! it is empty, and nobody need look again and again.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -98,11 +99,13 @@ impl Pipe {
         &self.file
     }
 
-    /// Writes a line, and waits until the reader has taken it. `waits` is called once that takes longer.
+    /// Writes a line, and waits until the reader has taken it. `waits` is called once that takes
+    /// longer.
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::BrokenPipe`] when the reader has gone without taking all of it.
+    /// What the system says; [`io::ErrorKind::BrokenPipe`] when the reader has gone without taking
+    /// all of it.
     pub(crate) fn put(&self, line: &[u8], waits: &mut dyn FnMut()) -> io::Result<Put> {
         if self.stop.is_asked() {
             return Ok(Put::Stopped);
@@ -134,7 +137,9 @@ impl Pipe {
                 State::Room if !unread.is_taken()? => waiting.pause(),
                 State::Room | State::Unchanged => {}
                 // What was taken before it went was taken.
-                State::ReaderGone if !unread.is_taken()? => return Err(io::ErrorKind::BrokenPipe.into()),
+                State::ReaderGone if !unread.is_taken()? => {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
                 State::ReaderGone => return Ok(Put::Taken),
                 State::Stopped => return Ok(Put::Stopped),
             }
@@ -167,13 +172,15 @@ impl<'a> Unread<'a> {
         })
     }
 
-    /// Looks again. What others write into the pipe meanwhile only adds to what is unread, so what that has become less
-    /// by was read.
+    /// Looks again. What others write into the pipe meanwhile only adds to what is unread, so what
+    /// that has become less by was read.
     fn is_taken(&mut self) -> io::Result<bool> {
         let now = ioctl_fionread(self.file)?;
         self.before_end = match now {
             0 => 0,
-            _ => self.before_end.saturating_sub(self.bytes.saturating_sub(now)),
+            _ => self
+                .before_end
+                .saturating_sub(self.bytes.saturating_sub(now)),
         };
         self.bytes = now;
         Ok(self.before_end == 0)
@@ -218,7 +225,9 @@ impl<'a> Waiting<'a> {
         {
             waits();
         }
-        if self.pipe.stop.is_asked() && self.stopping.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+        if self.pipe.stop.is_asked()
+            && self.stopping.get_or_insert_with(Instant::now).elapsed() >= GRACE
+        {
             return Ok(State::Stopped);
         }
         let limit = if self.waits.is_some() { SHORT } else { LOOK };
@@ -254,12 +263,18 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// Leaves the pipe the least room, unless what is said on standard error goes through it, too. How much it had.
+/// Leaves the pipe the least room, unless what is said on standard error goes through it, too. How
+/// much it had.
 #[cfg(target_os = "linux")]
 #[expect(clippy::disallowed_methods, reason = "only asked what it is")]
 fn narrow(pipe: &File) -> Option<usize> {
-    let stderr = io::stderr().as_fd().try_clone_to_owned().ok().map(File::from)?;
-    let [pipe_id, stderr_id] = [pipe.metadata().ok()?, stderr.metadata().ok()?].map(|file| FileId::of(&file));
+    let stderr = io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .ok()
+        .map(File::from)?;
+    let [pipe_id, stderr_id] =
+        [pipe.metadata().ok()?, stderr.metadata().ok()?].map(|file| FileId::of(&file));
     if pipe_id == stderr_id {
         return None;
     }
@@ -302,7 +317,10 @@ mod tests {
     }
 
     /// Puts a line in another thread; how that ended.
-    fn putting(pipe: Pipe, line: Vec<u8>) -> (mpsc::Receiver<()>, std::thread::JoinHandle<io::Result<Put>>) {
+    fn putting(
+        pipe: Pipe,
+        line: Vec<u8>,
+    ) -> (mpsc::Receiver<()>, std::thread::JoinHandle<io::Result<Put>>) {
         let (waits, waiting) = mpsc::channel();
         let putting = std::thread::spawn(move || pipe.put(&line, &mut || waits.send(()).unwrap()));
         (waiting, putting)

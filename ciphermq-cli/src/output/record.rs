@@ -4,8 +4,8 @@
 //! {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…","received_time":"…"}
 //! ```
 //!
-//! The message is the JSON value, byte for byte, if the payload is JSON, else the payload's text, else, under
-//! `message_base64`, its bytes.
+//! The message is the JSON value, byte for byte, if the payload is JSON, else the payload's text,
+//! else, under `message_base64`, its bytes.
 
 use std::borrow::Cow;
 
@@ -169,8 +169,8 @@ fn put_time(out: &mut Vec<u8>, time: Timestamp) {
     put_text(out, &format!("{time:.3}"));
 }
 
-/// Line breaks in JSON stand between its tokens only, where a space means the same: so the value stays what it
-/// is, and in one line.
+/// Line breaks in JSON stand between its tokens only, where a space means the same: so the value
+/// stays what it is, and in one line.
 fn put_json(out: &mut Vec<u8>, json: &str) {
     let start = out.len();
     out.extend_from_slice(json.as_bytes());
@@ -208,7 +208,8 @@ mod tests {
     fn a_line_has_the_documented_form() {
         assert_eq!(
             line(br#"{"temperature_f": 47.8}"#),
-            "{\"message_id\":\"m-1\",\"sender\":\"sender_1\",\"sender_verified\":true,\"message\":{\"temperature_f\": 47.8},\
+            "{\"message_id\":\"m-1\",\"sender\":\"sender_1\",\"sender_verified\":true,\"message\":{\"temperature_f\": \
+             47.8},\
              \"sent_time\":\"2025-09-08T07:02:59.500Z\",\"received_time\":\"2025-09-08T07:03:00.123Z\"}\n"
         );
         assert!(line(b"").as_bytes().starts_with(START));

@@ -1,10 +1,11 @@
 //! What stands in an output: records, other people's lines, and damage.
 //!
-//! An ack leaves only after everything written before it is synced, and there is one write at a time. So what a power
-//! cut has damaged belongs to the last write, none of which was acknowledged: it is cut off from the first damaged line
-//! on, comes again, and stands in order. A person who edits the file can damage lines that were acknowledged, and whole
-//! lines behind them: those stay. The two are told apart by what stands in the line: a disk leaves zeros and bytes that
-//! are no text, an editor leaves text.
+//! An ack leaves only after everything written before it is synced, and there is one write at a
+//! time. So what a power cut has damaged belongs to the last write, none of which was acknowledged:
+//! it is cut off from the first damaged line on, comes again, and stands in order. A person who
+//! edits the file can damage lines that were acknowledged, and whole lines behind them: those stay.
+//! The two are told apart by what stands in the line: a disk leaves zeros and bytes that are no
+//! text, an editor leaves text.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
@@ -57,10 +58,11 @@ pub(super) enum ScanError {
     Read(io::Error),
 }
 
-/// Reads the file from `start` on, a line at a time. `note` is given every record, and says whether it is a new one.
+/// Reads the file from `start` on, a line at a time. `note` is given every record, and says whether
+/// it is a new one.
 ///
-/// With `is_ours`, a receiver has written what stands before `start`, and so what follows. Otherwise nothing is known of
-/// the file: text in it is left alone, however damaged it looks.
+/// With `is_ours`, a receiver has written what stands before `start`, and so what follows.
+/// Otherwise nothing is known of the file: text in it is left alone, however damaged it looks.
 pub(super) fn scan(
     file: &File,
     start: u64,
@@ -68,13 +70,17 @@ pub(super) fn scan(
     mut note: impl FnMut(Option<&ClientId>, &MessageId) -> bool,
 ) -> Result<Scan, ScanError> {
     let mut reader = BufReader::with_capacity(256 * 1024, file);
-    reader.seek(SeekFrom::Start(start)).map_err(ScanError::Read)?;
+    reader
+        .seek(SeekFrom::Start(start))
+        .map_err(ScanError::Read)?;
     let mut scanner = Scanner::new(start, is_ours);
     let mut line = Vec::new();
     loop {
         line.clear();
         let mut bounded = io::Read::take(&mut reader, MAX_LINE_BYTES);
-        let length = bounded.read_until(b'\n', &mut line).map_err(ScanError::Read)?;
+        let length = bounded
+            .read_until(b'\n', &mut line)
+            .map_err(ScanError::Read)?;
         let is_ended = line.last() == Some(&b'\n');
         if length == 0 {
             return Ok(scanner.scan);
@@ -100,8 +106,8 @@ struct Scanner {
     is_ours: bool,
     /// Where the next line begins.
     place: u64,
-    /// Where the lines began that are no new records and lead up to here, and how many of others' there were before.
-    /// What a disk held before can look like text.
+    /// Where the lines began that are no new records and lead up to here, and how many of others'
+    /// there were before. What a disk held before can look like text.
     doubtful: Option<(u64, u64)>,
 }
 
@@ -139,7 +145,8 @@ impl Scanner {
             }
             Line::Record(..) => {
                 self.doubt(begins);
-                // No receiver writes a message twice: it is what the disk held before, or what somebody has pasted.
+                // No receiver writes a message twice: it is what the disk held before, or what
+                // somebody has pasted.
                 match self.is_ours {
                     true => self.scan.damage.get_or_insert_default().lines += 1,
                     false => self.keep(line, is_ended),
@@ -150,7 +157,9 @@ impl Scanner {
                 self.damage(text).is_torn_line = is_torn_line;
                 return Ok(Next::End);
             }
-            Line::Garbage if !is_ended && self.doubtful.is_none() && (was_ours || is_zeroed(text)) => {
+            Line::Garbage
+                if !is_ended && self.doubtful.is_none() && (was_ours || is_zeroed(text)) =>
+            {
                 let is_torn_line = self.scan.damage.is_none();
                 self.damage(text).is_torn_line = is_torn_line;
                 return Ok(Next::End);
@@ -163,7 +172,9 @@ impl Scanner {
                 self.damage(text);
                 return Ok(Next::End);
             }
-            Line::Other | Line::Fragment | Line::Garbage if !is_ended => return Err(ScanError::Foreign),
+            Line::Other | Line::Fragment | Line::Garbage if !is_ended => {
+                return Err(ScanError::Foreign);
+            }
             Line::Fragment if self.is_ours => {
                 self.doubt(begins);
                 self.damage(text).lines += 1;
@@ -223,7 +234,9 @@ impl Line {
         };
         match record(text) {
             Some((sender, message_id)) => Self::Record(sender, message_id),
-            None if is_beginning(line.trim_ascii_end()) || text.contains(RECORD_END) => Self::Fragment,
+            None if is_beginning(line.trim_ascii_end()) || text.contains(RECORD_END) => {
+                Self::Fragment
+            }
             None => Self::Other,
         }
     }
@@ -240,8 +253,8 @@ fn record(line: &str) -> Option<(Option<ClientId>, MessageId)> {
     Some((sender, MessageId::new(&line.message_id).ok()?))
 }
 
-/// Whether a line can be the beginning of one of ours, where a crash of the machine has left zeros in place of what was
-/// not yet on the disk.
+/// Whether a line can be the beginning of one of ours, where a crash of the machine has left zeros
+/// in place of what was not yet on the disk.
 fn is_beginning(line: &[u8]) -> bool {
     !line.is_empty()
         && line
@@ -252,7 +265,11 @@ fn is_beginning(line: &[u8]) -> bool {
 
 /// Whether a line is the beginning of one of ours, or nothing, and then zeros.
 fn is_zeroed(line: &[u8]) -> bool {
-    is_beginning(line) && line.iter().skip_while(|&&byte| byte != 0).all(|&byte| byte == 0)
+    is_beginning(line)
+        && line
+            .iter()
+            .skip_while(|&&byte| byte != 0)
+            .all(|&byte| byte == 0)
 }
 
 /// The id with which a damaged line begins.

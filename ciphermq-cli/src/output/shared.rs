@@ -9,13 +9,13 @@ use ciphermq_files::{Access, open_append, sync_file};
 
 use super::file::OutputError;
 
-/// Appends lines to a file that many may write, such as a quarantine, and syncs them. A last line that was left without
-/// its ending gets it first: two records must not become one line.
+/// Appends lines to a file that many may write, such as a quarantine, and syncs them. A last line
+/// that was left without its ending gets it first: two records must not become one line.
 ///
 /// # Errors
 ///
-/// [`OutputError`] if the file cannot be opened or written. What part of the lines could be written is taken back, unless
-/// another process is writing.
+/// [`OutputError`] if the file cannot be opened or written. What part of the lines could be written
+/// is taken back, unless another process is writing.
 pub(crate) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
     let (file, path) = open_append(path, Access::Private).map_err(|source| OutputError::Open {
         path: path.to_owned(),
@@ -32,7 +32,8 @@ pub(crate) fn append(path: &Path, lines: &[u8]) -> Result<(), OutputError> {
 }
 
 fn append_to_file(mut file: &File, lines: &[u8]) -> io::Result<()> {
-    // Whoever holds the lock without end must not hold us up: then nothing is taken back, and that is all.
+    // Whoever holds the lock without end must not hold us up: then nothing is taken back, and that
+    // is all.
     let is_alone = file.try_lock().is_ok();
     let before = file.metadata()?.len();
     let written = if is_ended(file, before)? {

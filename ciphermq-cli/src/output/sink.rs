@@ -18,7 +18,8 @@ use crate::exit::Failure;
 pub(crate) enum Sink {
     /// A file of its own: synced, locked, and read for what was processed before.
     File(OutputFile),
-    /// Standard output, or what is no regular file: a pipe, a terminal, a device. Written once, never read.
+    /// Standard output, or what is no regular file: a pipe, a terminal, a device. Written once,
+    /// never read.
     Stream(Stream),
 }
 
@@ -34,7 +35,8 @@ pub(crate) struct Stream {
 enum Way {
     /// Written a line at a time, as fast as it is read.
     Pipe(Pipe),
-    /// Anything else: what the system has taken is written. A file that standard output leads to is synced.
+    /// Anything else: what the system has taken is written. A file that standard output leads to is
+    /// synced.
     Other(File),
 }
 
@@ -64,7 +66,8 @@ impl Sink {
         if path == Path::new("-") {
             return Ok((Self::Stream(Stream::stdout()?), Found::default()));
         }
-        let is_device = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
+        let is_device =
+            std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
         if is_device {
             let file = OpenOptions::new().append(true).open(path);
             let file = file.map_err(|source| OutputError::Open {
@@ -119,7 +122,8 @@ impl Sink {
         }
     }
 
-    /// Writes whole lines. Those in a file survive any crash afterwards, and their messages count as processed.
+    /// Writes whole lines. Those in a file survive any crash afterwards, and their messages count
+    /// as processed.
     ///
     /// # Errors
     ///
@@ -147,7 +151,10 @@ impl Stream {
     pub(crate) fn stdout() -> Result<Self, Failure> {
         let file = stdout::file().map_err(|error| {
             let what = format!("Standard output cannot be opened: {error}.");
-            Failure::new(what, "Let fewer programs run, or raise the limit of open files.")
+            Failure::new(
+                what,
+                "Let fewer programs run, or raise the limit of open files.",
+            )
         })?;
         Ok(Self::new(file, None))
     }
@@ -168,8 +175,8 @@ impl Stream {
         }
     }
 
-    /// Writes a line, or whole lines where it is no pipe. In a pipe the reader has taken it afterwards; `waits` is called
-    /// once that takes longer.
+    /// Writes a line, or whole lines where it is no pipe. In a pipe the reader has taken it
+    /// afterwards; `waits` is called once that takes longer.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! A file that is replaced as a whole, by one process at a time.
 //!
-//! The lock is on the file itself, and a replacement is locked before it takes the file's name: whoever opens the
-//! name meets a lock. Whoever got hold of the old file sees that the name leads elsewhere now, and opens it anew.
+//! The lock is on the file itself, and a replacement is locked before it takes the file's name:
+//! whoever opens the name meets a lock. Whoever got hold of the old file sees that the name leads
+//! elsewhere now, and opens it anew.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -16,7 +17,8 @@ const TRIES: usize = 100;
 /// So many damaged checkpoints are kept aside where strangers' files have the first names.
 const MAX_ASIDE: usize = 1000;
 
-/// A checkpoint's file, locked. The lock ends with the value, or with the process, however that ends.
+/// A checkpoint's file, locked. The lock ends with the value, or with the process, however that
+/// ends.
 ///
 /// A link stays a link: the file that it leads to is the checkpoint.
 #[derive(Debug)]
@@ -31,7 +33,8 @@ pub struct CheckpointFile {
 impl CheckpointFile {
     /// Opens and locks the file, and reads it whole; `None` if there is no such file.
     ///
-    /// Its name is synced in its folder: a process that was killed may have made it and not come to that.
+    /// Its name is synced in its folder: a process that was killed may have made it and not come to
+    /// that.
     ///
     /// # Errors
     ///
@@ -50,7 +53,9 @@ impl CheckpointFile {
             };
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(CheckpointError::Locked(path.to_owned())),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(CheckpointError::Locked(path.to_owned()));
+                }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             if !FileId::leads_to(&place, &file) {
@@ -66,8 +71,8 @@ impl CheckpointFile {
         Err(CheckpointError::Locked(path.to_owned()))
     }
 
-    /// Makes the file, for its owner alone, with its folder if need be, and locks it; `None` if somebody else has just
-    /// made it.
+    /// Makes the file, for its owner alone, with its folder if need be, and locks it; `None` if
+    /// somebody else has just made it.
     ///
     /// # Errors
     ///
@@ -90,8 +95,8 @@ impl CheckpointFile {
         }
     }
 
-    /// Replaces the content, and syncs file and folder: after a crash there is the old content or the new one. The
-    /// file keeps its mode.
+    /// Replaces the content, and syncs file and folder: after a crash there is the old content or
+    /// the new one. The file keeps its mode.
     ///
     /// # Errors
     ///
@@ -111,8 +116,8 @@ impl CheckpointFile {
         sync_parent(&self.place).map_err(|source| self.unwritten(source))
     }
 
-    /// Moves the file to `<path>.damaged`, in place of an earlier one of this kind; to `<path>.damaged.1` and so on
-    /// where something else stands. The lock is given up.
+    /// Moves the file to `<path>.damaged`, in place of an earlier one of this kind; to
+    /// `<path>.damaged.1` and so on where something else stands. The lock is given up.
     ///
     /// # Errors
     ///
@@ -160,7 +165,9 @@ fn open_regular(place: &Path) -> io::Result<File> {
 fn is_free_or_ours(place: &Path, kind: Kind) -> bool {
     match std::fs::symlink_metadata(place) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
-        Ok(there) => there.is_file() && std::fs::read(place).is_ok_and(|bytes| kind.recognises(&bytes)),
+        Ok(there) => {
+            there.is_file() && std::fs::read(place).is_ok_and(|bytes| kind.recognises(&bytes))
+        }
     }
 }
 
@@ -229,7 +236,9 @@ mod tests {
                             continue;
                         };
                         assert_eq!(held.fetch_add(1, SeqCst), 0, "two hold the lock");
-                        assert!(content.len() == 4096 && content.iter().all(|&byte| byte == content[0]));
+                        assert!(
+                            content.len() == 4096 && content.iter().all(|&byte| byte == content[0])
+                        );
                         file.replace(&[letter; 4096]).unwrap();
                         replaced.fetch_add(1, SeqCst);
                         held.fetch_sub(1, SeqCst);
@@ -245,7 +254,10 @@ mod tests {
         let path = folder.path().join("c");
         let mut file = CheckpointFile::create(&path, b"one").unwrap().unwrap();
         fs::rename(&path, folder.path().join("elsewhere")).unwrap();
-        assert!(matches!(file.replace(b"two"), Err(CheckpointError::Moved(_))));
+        assert!(matches!(
+            file.replace(b"two"),
+            Err(CheckpointError::Moved(_))
+        ));
         assert!(!path.exists());
     }
 

@@ -6,8 +6,9 @@
 //!   sha256 <64 hexadecimal>\n     of every byte before this line
 //! ```
 //!
-//! A checkpoint is replaced as a whole, under a lock, and synced together with its folder ([`CheckpointFile`]): after
-//! a crash there is the old one or the new one. Every flipped byte and every cut is noticed when it is read.
+//! A checkpoint is replaced as a whole, under a lock, and synced together with its folder
+//! ([`CheckpointFile`]): after a crash there is the old one or the new one. Every flipped byte and
+//! every cut is noticed when it is read.
 //!
 //! - [`dedup`](crate::dedup) keeps what was processed in one
 //! - [`resume`](crate::resume) keeps how far a stream was acknowledged in one
@@ -39,9 +40,11 @@ const MIN_REST: usize = 8;
 const MAX_ALTERED: usize = 2;
 
 impl Kind {
-    /// Whether a file with these bytes is, or was before it was damaged, a checkpoint of this kind, or holds nothing.
+    /// Whether a file with these bytes is, or was before it was damaged, a checkpoint of this kind,
+    /// or holds nothing.
     ///
-    /// Nothing else may be moved or replaced: it is somebody's data. A power cut can leave zeros in place of bytes.
+    /// Nothing else may be moved or replaced: it is somebody's data. A power cut can leave zeros in
+    /// place of bytes.
     #[must_use]
     pub fn recognises(&self, bytes: &[u8]) -> bool {
         let name = self.name.as_bytes();
@@ -102,8 +105,10 @@ pub enum CheckpointError {
     /// Somebody moved, removed or replaced it while this process worked with it.
     #[error("The checkpoint {} was moved or replaced while it was in use", .0.display())]
     Moved(PathBuf),
-    /// The next stream cannot begin: not everything of the one in the checkpoint is acknowledged, or it is the same.
-    #[error("The stream of the checkpoint {} is not complete, so no other one can take its place", .0.display())]
+    /// The next stream cannot begin: not everything of the one in the checkpoint is acknowledged,
+    /// or it is the same.
+    #[error("The stream of the checkpoint {} is not complete, so no other one can take its \
+             place", .0.display())]
     Incomplete(PathBuf),
     /// What stands in it cannot be used.
     #[error("The checkpoint {} cannot be used: {reason}", path.display())]
@@ -143,12 +148,14 @@ impl CheckpointError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Open { .. } | Self::Write { .. } => {
-                "Check that the folder is yours to write and has room, or let the checkpoint stand elsewhere."
+                "Check that the folder is yours to write and has room, or let the checkpoint stand \
+                 elsewhere."
             }
             Self::Locked(_) => "End the other process, or wait for its end.",
             Self::Moved(_) => "Start again. Touch a checkpoint only while nothing works with it.",
             Self::Incomplete(_) => {
-                "Publish the rest of it first, under its own ids; when all is acknowledged, complete it."
+                "Publish the rest of it first, under its own ids; when all is acknowledged, \
+                 complete it."
             }
             Self::Unreadable {
                 reason: Unreadable::TooNew(_),
@@ -159,7 +166,8 @@ impl CheckpointError {
                 ..
             } => "It stays as it is. Name another file for the checkpoint.",
             Self::Unreadable { .. } => {
-                "Put back a copy of it from a backup, or move it away: then nothing is known of earlier runs."
+                "Put back a copy of it from a backup, or move it away: then nothing is known of \
+                 earlier runs."
             }
         }
     }
@@ -185,7 +193,8 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<&str, Unreadable> {
     decode_version(kind, bytes).map(|(_, lines)| lines)
 }
 
-/// The version and the lines in the bytes of a checkpoint: for kinds whose older versions have other lines.
+/// The version and the lines in the bytes of a checkpoint: for kinds whose older versions have
+/// other lines.
 ///
 /// # Errors
 ///
@@ -241,7 +250,10 @@ mod tests {
         let text = String::from_utf8(encode(KIND, "a b\n")).unwrap();
         let (content, trailer) = text.split_at(text.len() - 72);
         assert_eq!(content, "ciphermq-test 2\na b\n");
-        assert_eq!(trailer, format!("sha256 {}\n", hex(&Sha256::digest(content))));
+        assert_eq!(
+            trailer,
+            format!("sha256 {}\n", hex(&Sha256::digest(content)))
+        );
         assert_eq!(decode(KIND, text.as_bytes()), Ok("a b\n"));
     }
 

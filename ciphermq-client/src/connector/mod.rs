@@ -25,7 +25,8 @@ pub(crate) use trouble::Stage;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// A peer that does not acknowledge what was sent for so long is taken for gone, on systems that can say so.
+/// A peer that does not acknowledge what was sent for so long is taken for gone, on systems that
+/// can say so.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many bytes are read from a socket at once, at most: TLS asks for a few kilobytes at a time.
@@ -79,7 +80,8 @@ pub(crate) struct Connector {
     pub(crate) timeout: Duration,
 }
 
-/// This client's certificate, as it is shown, and who issues clients' certificates as far as it knows.
+/// This client's certificate, as it is shown, and who issues clients' certificates as far as it
+/// knows.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     pub(crate) chain: Vec<CertificateDer<'static>>,
@@ -206,7 +208,8 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; else why it is none.
 fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'static str> {
-    const IN_BRACKETS: &str = "between [ and ] stands an IPv6 address, after them a colon and the port";
+    const IN_BRACKETS: &str =
+        "between [ and ] stands an IPv6 address, after them a colon and the port";
 
     let (host, port) = if address.parse::<IpAddr>().is_ok() {
         (address, None)

@@ -89,7 +89,10 @@ fn unreadable(what: &str, path: &Path, error: std::io::Error) -> ConnectError {
             "this user may not read it".to_owned(),
             format!("Let this user read it (chown or chmod), or name another file than `{shown}`."),
         ),
-        _ => (error.to_string(), "See that the file can be read.".to_owned()),
+        _ => (
+            error.to_string(),
+            "See that the file can be read.".to_owned(),
+        ),
     };
     ConnectError::new(
         ConnectErrorKind::FileUnreadable,
@@ -120,7 +123,10 @@ impl Pem {
     }
 }
 
-fn certificates(pem: &Pem, what: &str) -> Result<(Vec<CertificateDer<'static>>, String), ConnectError> {
+fn certificates(
+    pem: &Pem,
+    what: &str,
+) -> Result<(Vec<CertificateDer<'static>>, String), ConnectError> {
     let (text, what) = pem.read(what)?;
     match pem::certificates(&text) {
         Ok(found) => Ok((found, what)),
@@ -157,16 +163,24 @@ pub(crate) struct Credentials {
     pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
-/// TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange X25519MLKEM768 first; the server's certificate must
-/// come from this CA and no other.
-pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Credentials, ConnectError> {
+/// TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange X25519MLKEM768 first; the server's
+/// certificate must come from this CA and no other.
+pub(crate) fn credentials(
+    ca: &Pem,
+    certificate: &Pem,
+    key: &Pem,
+) -> Result<Credentials, ConnectError> {
     let (authorities, ca_name) = certificates(ca, "the CA's certificate")?;
     let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
         broken(&ca_name, "a certificate that cannot be used")
-            .advise("Name the certificate of the authority, `ca.crt` as `ciphermq-cli certs` writes it.")
+            .advise(
+                "Name the certificate of the authority, `ca.crt` as `ciphermq-cli certs` \
+                     writes it.",
+            )
             .caused_by(error)
     };
-    let authority = Authority::new(authorities.iter().cloned()).map_err(|error| unusable(error.into()))?;
+    let authority =
+        Authority::new(authorities.iter().cloned()).map_err(|error| unusable(error.into()))?;
     for (validity, trouble) in authority.out_of_date(Timestamp::now()) {
         tracing::warn!(
             authority = validity.subject,
@@ -175,7 +189,9 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
     }
     let mut roots = RootCertStore::empty();
     for authority in authorities {
-        roots.add(authority).map_err(|error| unusable(error.into()))?;
+        roots
+            .add(authority)
+            .map_err(|error| unusable(error.into()))?;
     }
     let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
     let (key, key_name) = private_key(key)?;
@@ -196,7 +212,9 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| ConnectError::new(ConnectErrorKind::BadSetting, error.to_string()).caused_by(error))?
+        .map_err(|error| {
+            ConnectError::new(ConnectErrorKind::BadSetting, error.to_string()).caused_by(error)
+        })?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain.clone(), key)
         .map_err(|error| match error {
@@ -227,10 +245,14 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
                     unusable_key(&chain, &error)
                 ),
             )
-            .advise("Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519 (`ciphermq-cli certs` does); RSA keys of 2048 bits or more do for TLS alone.")
+            .advise(
+                "Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519 \
+                     (`ciphermq-cli certs` does); RSA keys of 2048 bits or more do for TLS alone.",
+            )
             .caused_by(error),
         })?;
-    // Every connection proves both names anew: a certificate that has expired must not live on in a ticket.
+    // Every connection proves both names anew: a certificate that has expired must not live on in a
+    // ticket.
     config.resumption = Resumption::disabled();
     Ok(Credentials {
         tls: config,
@@ -243,7 +265,9 @@ pub(crate) fn credentials(ca: &Pem, certificate: &Pem, key: &Pem) -> Result<Cred
 
 /// What TLS has against a certificate and its key: it says little of keys that it does not know.
 fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
-    let own = chain.first().and_then(|own| X509Certificate::from_der(own).ok());
+    let own = chain
+        .first()
+        .and_then(|own| X509Certificate::from_der(own).ok());
     match (own, error) {
         (Some((_, own)), rustls::Error::General(_)) => {
             format!("the certificate's key is {}", key_kind(own.public_key()))

@@ -15,14 +15,15 @@ pub(crate) enum Stage {
     Tcp,
     /// The TLS handshake.
     Handshake,
-    /// Our certificate was sent; the server has not said anything yet. With TLS 1.3 a server refuses a
-    /// client's certificate only now.
+    /// Our certificate was sent; the server has not said anything yet. With TLS 1.3 a server
+    /// refuses a client's certificate only now.
     FirstReply,
     /// Commands flow.
     Running,
 }
 
-/// `own` is what is wrong with this client's own certificate, as far as this client can see: servers say little of it.
+/// `own` is what is wrong with this client's own certificate, as far as this client can see:
+/// servers say little of it.
 pub(crate) fn explain(
     address: &str,
     name: &str,
@@ -59,13 +60,16 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             format!("Nobody listens at {address}: connection refused."),
         )
         .advise(
-            "Start the server (`ciphermq-server --config config.toml`), or name the address where it runs.",
+            "Start the server (`ciphermq-server --config config.toml`), or name the address where \
+             it runs.",
         ),
-        (Stage::Tcp, Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable) => ConnectError::new(
-            ConnectErrorKind::TimedOut,
-            format!("{address} cannot be reached: {error}."),
-        )
-        .advise("Check the address, the network and firewalls on the way."),
+        (Stage::Tcp, Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable) => {
+            ConnectError::new(
+                ConnectErrorKind::TimedOut,
+                format!("{address} cannot be reached: {error}."),
+            )
+            .advise("Check the address, the network and firewalls on the way.")
+        }
         (Stage::Tcp, _) if is_lookup(error) => ConnectError::new(
             ConnectErrorKind::UnknownHost,
             format!("The host of {address} was not found: {error}."),
@@ -89,10 +93,14 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             }
             ConnectError::new(
                 ConnectErrorKind::CertificateRefused,
-                format!("{address} closed the connection right after the TLS handshake, without a word."),
+                format!(
+                    "{address} closed the connection right after the TLS handshake, without a \
+                         word."
+                ),
             )
             .advise(
-                "By this machine's clock and --ca nothing is wrong with this client's certificate, but the server may \
+                "By this machine's clock and --ca nothing is wrong with this client's certificate, \
+                 but the server may \
                  trust another authority or have another clock. The server's log says more.",
             )
         }
@@ -111,7 +119,9 @@ fn explain_tls(
     own: Option<&Flaw>,
 ) -> ConnectError {
     match error {
-        rustls::Error::InvalidCertificate(reason) => explain_server_certificate(address, name, reason),
+        rustls::Error::InvalidCertificate(reason) => {
+            explain_server_certificate(address, name, reason)
+        }
         rustls::Error::AlertReceived(alert) => explain_alert(address, stage, *alert, own),
         rustls::Error::InvalidMessage(_) if stage == Stage::Handshake => ConnectError::new(
             ConnectErrorKind::NoTls,
@@ -126,7 +136,11 @@ fn explain_tls(
     }
 }
 
-fn explain_server_certificate(address: &str, name: &str, reason: &CertificateError) -> ConnectError {
+fn explain_server_certificate(
+    address: &str,
+    name: &str,
+    reason: &CertificateError,
+) -> ConnectError {
     use CertificateError as Bad;
 
     let untrusted = |what: String| ConnectError::new(ConnectErrorKind::ServerCertificate, what);
@@ -138,30 +152,44 @@ fn explain_server_certificate(address: &str, name: &str, reason: &CertificateErr
             "The server at {address} has a certificate that this CA did not issue."
         ))
         .advise(
-            "Name the CA that issued the server's certificate: its ca.crt, and no other. If an intermediate authority \
-             issued it, the server must show that one's certificate, too: it belongs behind the server's own, in the \
+            "Name the CA that issued the server's certificate: its ca.crt, and no other. If an \
+             intermediate authority \
+             issued it, the server must show that one's certificate, too: it belongs behind the \
+             server's own, in the \
              same file.",
         ),
         Flaw::OtherSignature => untrusted(format!(
-            "The server at {address} has a certificate that this CA did not issue, but another one of the same name."
+            "The server at {address} has a certificate that this CA did not issue, but another one \
+             of the same name."
         ))
         .advise(Flaw::OtherSignature.mend()),
         Flaw::Expired(at) => untrusted(format!(
             "The certificate of the server at {address} has expired{}.",
-            at.map_or_else(String::new, |at| format!(": it, or an intermediate one above it, was valid until {at}"))
+            at.map_or_else(String::new, |at| format!(
+                ": it, or an intermediate one above it, was \
+                valid until {at}"
+            ))
         ))
         .advise("Renew the server's certificate, and check both clocks."),
         Flaw::NotYetValid(at) => untrusted(format!(
             "The certificate of the server at {address} is not valid yet{}.",
-            at.map_or_else(String::new, |at| format!(": it, or an intermediate one above it, is valid from {at} on"))
+            at.map_or_else(String::new, |at| format!(
+                ": it, or an intermediate one above it, is \
+                valid from {at} on"
+            ))
         ))
         .advise("Check both clocks."),
         Flaw::Use => untrusted(format!(
             "The certificate of the server at {address} is not made for servers."
         ))
         .advise("Give the server its own certificate, not a client's."),
-        flaw => untrusted(format!("The certificate of the server at {address} {flaw}."))
-            .advise(format!("It is the server's that must be made anew. {}", flaw.mend())),
+        flaw => untrusted(format!(
+            "The certificate of the server at {address} {flaw}."
+        ))
+        .advise(format!(
+            "It is the server's that must be made anew. {}",
+            flaw.mend()
+        )),
     }
 }
 
@@ -173,23 +201,27 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
     };
     let (named, advice) = if presented.is_empty() {
         (
-            "has no name at all among its alternative names; its Common Name does not count".to_owned(),
+            "has no name at all among its alternative names; its Common Name does not count"
+                .to_owned(),
             format!(
-                "Issue one with this name (subjectAltName; `ciphermq-cli certs --server-name {name}` does)."
+                "Issue one with this name (subjectAltName; `ciphermq-cli certs --server-name \
+                 {name}` does)."
             ),
         )
     } else if let Some(dns) = dns_address(name, presented) {
         (
             format!("has this address as a DNS name only ({dns})"),
             format!(
-                "Issue one that has it as an address: subjectAltName=IP:{name}. Or connect by one of its names."
+                "Issue one that has it as an address: subjectAltName=IP:{name}. Or connect by one \
+                 of its names."
             ),
         )
     } else {
         let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
         (
             format!("is not for `{name}`, but for {}", names.join(", ")),
-            "Connect by one of its names, say which name it has (--server-name), or issue one with this name.".to_owned(),
+            "Connect by one of its names, say which name it has (--server-name), or issue one with \
+             this name.".to_owned(),
         )
     };
     ConnectError::new(
@@ -199,7 +231,8 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
     .advise(advice)
 }
 
-/// The address that was connected to, if it stands there as a DNS name: `DNS:127.0.0.1` is a common slip.
+/// The address that was connected to, if it stands there as a DNS name: `DNS:127.0.0.1` is a common
+/// slip.
 fn dns_address(name: &str, presented: &[String]) -> Option<String> {
     name.parse::<IpAddr>().ok()?;
     presented
@@ -216,7 +249,8 @@ fn plain(presented: &str) -> &str {
         .map_or(presented, |name| name.trim_matches('"'))
 }
 
-/// Whether the flaw that we know of is what an alert speaks of. Some alerts say no more than that there is one.
+/// Whether the flaw that we know of is what an alert speaks of. Some alerts say no more than that
+/// there is one.
 fn can_mean(alert: AlertDescription, flaw: &Flaw) -> bool {
     use AlertDescription as Alert;
     match alert {
@@ -230,7 +264,12 @@ fn can_mean(alert: AlertDescription, flaw: &Flaw) -> bool {
     }
 }
 
-fn explain_alert(address: &str, stage: Stage, alert: AlertDescription, own: Option<&Flaw>) -> ConnectError {
+fn explain_alert(
+    address: &str,
+    stage: Stage,
+    alert: AlertDescription,
+    own: Option<&Flaw>,
+) -> ConnectError {
     use AlertDescription as Alert;
 
     if let Some(flaw) = own.filter(|flaw| can_mean(alert, flaw)) {
@@ -244,14 +283,27 @@ fn explain_alert(address: &str, stage: Stage, alert: AlertDescription, own: Opti
     };
     match alert {
         Alert::UnknownCA => refused("its CA did not issue it").advise(
-            "Use a certificate from the server's CA (`ca_cert_path` in its configuration). If an intermediate authority \
+            "Use a certificate from the server's CA (`ca_cert_path` in its configuration). If an \
+             intermediate authority \
              issued it, that one's certificate belongs behind the client's own, in the same file.",
         ),
-        Alert::CertificateExpired => refused("by its clock it has expired, or is not valid yet").advise(
-            "By this machine's clock it is valid: check both clocks. If it is about to expire, issue a new one.",
+        Alert::CertificateExpired => refused(
+            "by its clock it has expired, or is not valid \
+            yet",
+        )
+        .advise(
+            "By this machine's clock it is valid: check both clocks. If it is about to expire, \
+             issue a new one.",
         ),
         Alert::CertificateRevoked => refused("it was revoked").advise("Issue a new one."),
-        Alert::CertificateRequired => refused("it got none").advise("Name this client's certificate and private key."),
+        Alert::CertificateRequired => refused(
+            "it got \
+            none",
+        )
+        .advise(
+            "Name this client's \
+            certificate and private key.",
+        ),
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
         | Alert::CertificateUnknown
@@ -259,17 +311,27 @@ fn explain_alert(address: &str, stage: Stage, alert: AlertDescription, own: Opti
         | Alert::DecryptError => {
             let why = format!("it cannot use it ({alert:?})");
             refused(&why).advise(
-                "This client sees nothing wrong with it. The server's log says what it is, and what to do.",
+                "This client sees nothing wrong with it. The server's log says what it is, and \
+                 what to do.",
             )
         }
-        Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => ConnectError::new(
-            ConnectErrorKind::NoTls,
-            format!("The server at {address} and this client have no TLS version or algorithm in common ({alert:?})."),
-        )
-        .advise("The client speaks TLS 1.3 and 1.2."),
-        _ if stage == Stage::Running => {
-            ConnectError::new(ConnectErrorKind::Broken, format!("The server at {address} ended the connection ({alert:?})."))
+        Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+            ConnectError::new(
+                ConnectErrorKind::NoTls,
+                format!(
+                    "The server at {address} and this client have no TLS version or algorithm in \
+                     common ({alert:?})."
+                ),
+            )
+            .advise("The client speaks TLS 1.3 and 1.2.")
         }
+        _ if stage == Stage::Running => ConnectError::new(
+            ConnectErrorKind::Broken,
+            format!(
+                "The server at {address} ended the \
+                connection ({alert:?})."
+            ),
+        ),
         _ => ConnectError::new(
             ConnectErrorKind::NoTls,
             format!("The server at {address} broke the TLS handshake off ({alert:?})."),
@@ -357,7 +419,10 @@ mod tests {
             let error = tls(rustls::Error::AlertReceived(alert));
             explain("h:1", "h", Stage::FirstReply, error, own).to_string()
         };
-        assert!(told(AlertDescription::CertificateExpired, Some(&early)).contains("it is not valid yet"));
+        assert!(
+            told(AlertDescription::CertificateExpired, Some(&early))
+                .contains("it is not valid yet")
+        );
         // The server speaks of something else, which it knows better.
         let unknown = told(AlertDescription::UnknownCA, Some(&early));
         assert!(unknown.contains("its CA did not issue it"), "{unknown}");
@@ -365,7 +430,10 @@ mod tests {
         assert!(by_its_clock.contains("by its clock"), "{by_its_clock}");
         let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
         let silent = explain("h:1", "h", Stage::FirstReply, eof, Some(&early));
-        assert!(silent.to_string().contains("it is not valid yet"), "{silent}");
+        assert!(
+            silent.to_string().contains("it is not valid yet"),
+            "{silent}"
+        );
     }
 
     #[test]
@@ -377,9 +445,16 @@ mod tests {
         let error = tls(rustls::Error::InvalidCertificate(reason));
         let error = explain("127.0.0.1:1", "127.0.0.1", Stage::Handshake, error, None);
         assert!(
-            error.to_string().contains("as a DNS name only (DNS:127.0.0.1)"),
+            error
+                .to_string()
+                .contains("as a DNS name only (DNS:127.0.0.1)"),
             "{error}"
         );
-        assert!(error.advice().unwrap().contains("subjectAltName=IP:127.0.0.1"));
+        assert!(
+            error
+                .advice()
+                .unwrap()
+                .contains("subjectAltName=IP:127.0.0.1")
+        );
     }
 }

@@ -23,8 +23,9 @@ impl Acker {
         Self { shared }
     }
 
-    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in order. The
-    /// group is recorded as processed, and the record made durable, before anything is acked.
+    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in
+    /// order. The group is recorded as processed, and the record made durable, before anything is
+    /// acked.
     pub async fn ack_all(
         &self,
         messages: impl IntoIterator<Item = Message>,
@@ -32,8 +33,8 @@ impl Acker {
         ack_group(&self.shared, messages.into_iter().collect()).await
     }
 
-    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what became of
-    /// it since the last call.
+    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what
+    /// became of it since the last call.
     pub async fn flush(&self) -> AckSummary {
         let (done, summary) = oneshot::channel();
         if self.shared.handle.send(Op::FlushAcks(done)).await.is_err() {

@@ -26,9 +26,9 @@ pub struct ConsumerBuilder {
     id: Option<String>,
 }
 
-/// How many messages may be delivered and not acked, unless said otherwise: enough that a receiver that syncs
-/// a file once for many messages never waits for the network, and small enough that the messages that come
-/// again after a crash are few.
+/// How many messages may be delivered and not acked, unless said otherwise: enough that a receiver
+/// that syncs a file once for many messages never waits for the network, and small enough that the
+/// messages that come again after a crash are few.
 const PREFETCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 
 impl ConsumerBuilder {
@@ -55,24 +55,25 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Signs the keyring's public keys with this client's certificate, registers them ([`Client::announce`]), and sees to
-    /// it that the server hands them out for as long as the consumer runs: when it connects again, and before they run
-    /// out ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)). Default: no.
+    /// Signs the keyring's public keys with this client's certificate, registers them
+    /// ([`Client::announce`]), and sees to it that the server hands them out for as long as the
+    /// consumer runs: when it connects again, and before they run out
+    /// ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)). Default: no.
     #[must_use]
     pub fn register_key(self, register: bool) -> Self {
         Self { register, ..self }
     }
 
-    /// Declares the queue and the exchange and binds them whenever the consumer connects. May be called
-    /// several times.
+    /// Declares the queue and the exchange and binds them whenever the consumer connects. May be
+    /// called several times.
     #[must_use]
     pub fn bind(mut self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
         self.bindings.push((exchange, routing_key));
         self
     }
 
-    /// How many messages may be delivered and not acked; as many again, up to 16,384, may be acked and not yet confirmed.
-    /// Default: 1,024. The server may allow less.
+    /// How many messages may be delivered and not acked; as many again, up to 16,384, may be acked
+    /// and not yet confirmed. Default: 1,024. The server may allow less.
     #[must_use]
     pub fn prefetch(self, prefetch: NonZeroU32) -> Self {
         Self { prefetch, ..self }
@@ -89,8 +90,8 @@ impl ConsumerBuilder {
         Self { policy, ..self }
     }
 
-    /// Whether messages are taken although nobody can say who sent them: those whose session is not signed, and those
-    /// of older clients, of which nothing but the payload is authenticated. See
+    /// Whether messages are taken although nobody can say who sent them: those whose session is not
+    /// signed, and those of older clients, of which nothing but the payload is authenticated. See
     /// [`Message::is_sender_verified`](super::Message::is_sender_verified). Default: no.
     #[must_use]
     pub fn unverified_senders(self, admit: bool) -> Self {
@@ -112,11 +113,12 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Names the consumer beyond this process: when it connects, an older connection of this client under the same
-    /// name is ended by the server, and what was delivered there and not acked comes at once. Without it,
-    /// a predecessor that died without a word (its machine lost power, its network was cut) keeps its messages
-    /// until the server finds it silent. Two consumers that run at the same time need different names. 1 to 255
-    /// printable bytes; a random name that is kept with the record of what was processed is a good one, see
+    /// Names the consumer beyond this process: when it connects, an older connection of this client
+    /// under the same name is ended by the server, and what was delivered there and not acked comes
+    /// at once. Without it, a predecessor that died without a word (its machine lost power, its
+    /// network was cut) keeps its messages until the server finds it silent. Two consumers that run
+    /// at the same time need different names. 1 to 255 printable bytes; a random name that is kept
+    /// with the record of what was processed is a good one, see
     /// [`Checkpointed::consumer_id`](crate::dedup::Checkpointed::consumer_id). Default: a new one.
     #[must_use]
     pub fn id(self, id: impl Into<String>) -> Self {
@@ -126,13 +128,13 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Connects and begins to consume. Trouble with the first connection is reported at once; later losses
-    /// mend themselves.
+    /// Connects and begins to consume. Trouble with the first connection is reported at once; later
+    /// losses mend themselves.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`]: as [`ClientBuilder::connect`](crate::ClientBuilder::connect); `Rejected` or
-    /// `Unavailable` if the server refused one of the commands that set the consumer up.
+    /// [`ConnectError`]: as [`ClientBuilder::connect`](crate::ClientBuilder::connect); `Rejected`
+    /// or `Unavailable` if the server refused one of the commands that set the consumer up.
     pub async fn start(self) -> Result<Consumer, ConnectError> {
         let keyring = self.keyring.ok_or_else(|| {
             ConnectError::new(
@@ -207,7 +209,12 @@ impl ConsumerBuilder {
                 announced,
             );
         }
-        let opener = Opener::new(receiver, keyring, inner.keys.authority().clone(), self.policy);
+        let opener = Opener::new(
+            receiver,
+            keyring,
+            inner.keys.authority().clone(),
+            self.policy,
+        );
         Ok(Consumer::new(
             self.queue,
             opener,
@@ -227,7 +234,9 @@ fn not_announced(error: AnnounceError) -> ConnectError {
         AnnounceError::Request(_) => ConnectErrorKind::Rejected,
         _ => ConnectErrorKind::BadCertificate,
     };
-    ConnectError::new(kind, what).advise(advice).caused_by(error)
+    ConnectError::new(kind, what)
+        .advise(advice)
+        .caused_by(error)
 }
 
 impl std::fmt::Debug for ConsumerBuilder {

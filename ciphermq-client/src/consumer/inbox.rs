@@ -11,8 +11,8 @@ use bytes::Bytes;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
 
-/// Filled by the driver, emptied by the consumer. Bounded: a server never has more messages out for delivery
-/// than the consumer's prefetch.
+/// Filled by the driver, emptied by the consumer. Bounded: a server never has more messages out for
+/// delivery than the consumer's prefetch.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     prefetch: Arc<AtomicU32>,
@@ -30,8 +30,8 @@ struct State {
     is_closed: bool,
 }
 
-/// What is here under one id. That may be several messages: whoever delivers them can put a forged one before the
-/// genuine one, so an id alone never makes a duplicate.
+/// What is here under one id. That may be several messages: whoever delivers them can put a forged
+/// one before the genuine one, so an id alone never makes a duplicate.
 #[derive(Debug, Default)]
 struct Present {
     /// How many deliveries are in the queue.
@@ -65,13 +65,14 @@ impl Inbox {
         }
     }
 
-    /// How many messages the server may have out for delivery, also on connections that are yet to be made.
+    /// How many messages the server may have out for delivery, also on connections that are yet to
+    /// be made.
     pub(crate) fn prefetch(&self) -> &Arc<AtomicU32> {
         &self.prefetch
     }
 
-    /// A message that its sender asked to be delivered again frees its place at the server while it is still here:
-    /// so there may be some more than the prefetch, but not without end.
+    /// A message that its sender asked to be delivered again frees its place at the server while it
+    /// is still here: so there may be some more than the prefetch, but not without end.
     fn limit(&self) -> usize {
         usize::try_from(self.prefetch.load(Ordering::Relaxed))
             .unwrap_or(usize::MAX)
@@ -87,8 +88,8 @@ impl Inbox {
         self.hasher.hash_one(envelope.to_bytes())
     }
 
-    /// Puts deliveries in. Left out is what has the same bytes as a delivery that waits, or as one that was refused
-    /// and is still in the application's hands.
+    /// Puts deliveries in. Left out is what has the same bytes as a delivery that waits, or as one
+    /// that was refused and is still in the application's hands.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for delivery in deliveries {
@@ -112,7 +113,9 @@ impl Inbox {
                 let there = there.get_mut();
                 let hash = self.hash(&delivery.envelope);
                 if there.waiting == 1 && there.waiting_hashes.is_empty() {
-                    let first = queue.iter().find(|first| first.message_id == delivery.message_id);
+                    let first = queue
+                        .iter()
+                        .find(|first| first.message_id == delivery.message_id);
                     let first = first.map(|first| self.hash(&first.envelope));
                     there.waiting_hashes.extend(first);
                 }
@@ -190,8 +193,8 @@ impl Inbox {
         Some(delivery)
     }
 
-    /// A message was opened, and is the application's from now on; `false` if it holds it already. Who has sent it, if
-    /// that is verified, and its id tell it from others.
+    /// A message was opened, and is the application's from now on; `false` if it holds it already.
+    /// Who has sent it, if that is verified, and its id tell it from others.
     pub(crate) fn hold(&self, message_id: &MessageId, sender: Option<&ClientId>) -> bool {
         let mut state = self.lock();
         let there = state.present.entry(message_id.clone()).or_default();
@@ -210,8 +213,8 @@ impl Inbox {
         });
     }
 
-    /// An envelope could not be opened, and is the application's from now on. What is returned lets go of it again;
-    /// `None` if the application holds the same bytes already.
+    /// An envelope could not be opened, and is the application's from now on. What is returned lets
+    /// go of it again; `None` if the application holds the same bytes already.
     pub(crate) fn refuse(&self, message_id: &MessageId, envelope: &Bytes) -> Option<u64> {
         let hash = self.hasher.hash_one(envelope);
         let mut state = self.lock();
@@ -338,7 +341,10 @@ mod tests {
         assert!(!inbox.is_opened(&id("a")));
         assert!(inbox.hold(&id("a"), None));
         inbox.release(&id("a"), None);
-        assert!(inbox.is_opened(&id("a")), "as long as the forged one is here");
+        assert!(
+            inbox.is_opened(&id("a")),
+            "as long as the forged one is here"
+        );
         inbox.release_refused(&id("a"), hash);
         assert!(!inbox.is_opened(&id("a")) && is_forgotten(&inbox));
         inbox.deliver(vec![copy("a", "forged")]).unwrap();
@@ -359,7 +365,10 @@ mod tests {
             deliver(&inbox, id).unwrap();
         }
         assert_eq!(ids(&inbox), ["a", "b", "c"], "they come again");
-        assert!(!inbox.hold(&id("a"), None), "`a` is in the application's hands");
+        assert!(
+            !inbox.hold(&id("a"), None),
+            "`a` is in the application's hands"
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::error::RequestErrorKind;
 /// The pause before a certificate is asked for again, if the server could not be asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A message whose sender's certificate is being asked for. The answer need not be believed: the opener verifies it.
+/// A message whose sender's certificate is being asked for. The answer need not be believed: the
+/// opener verifies it.
 pub(super) struct Lookup(Pin<Box<dyn Future<Output = Found> + Send + Sync>>);
 
 /// What came of it.
@@ -88,7 +89,8 @@ async fn chain(
             // The message waits, as it would without a connection.
             Err(error) if error.is_retryable() => tokio::time::sleep(PAUSE).await,
             Err(error) => {
-                tracing::warn!(%sender, %fingerprint, %error, "the sender's certificate could not be had");
+                tracing::warn!(%sender, %fingerprint, %error, "the sender's certificate could not \
+                    be had");
                 return Err(NotFound::Certificate);
             }
         }

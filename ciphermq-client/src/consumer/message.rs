@@ -14,8 +14,9 @@ use crate::error::{AckError, RequestError};
 
 /// A message, opened. It is the application's until it is acked.
 ///
-/// Keep it until the message is processed, then [`ack`](Message::ack) it. A message that is dropped without
-/// being acked is not lost: the server delivers it again when this consumer's connection ends.
+/// Keep it until the message is processed, then [`ack`](Message::ack) it. A message that is dropped
+/// without being acked is not lost: the server delivers it again when this consumer's connection
+/// ends.
 #[derive(Debug)]
 pub struct Message {
     opened: Opened,
@@ -33,7 +34,9 @@ pub(crate) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.shared.inbox.release(&self.message_id, self.sender.as_ref());
+        self.shared
+            .inbox
+            .release(&self.message_id, self.sender.as_ref());
     }
 }
 
@@ -66,22 +69,24 @@ impl Message {
         &self.opened.message_id
     }
 
-    /// Who has sent it, if that [is verified](Message::is_sender_verified); else who says so, in which the server must
-    /// be believed. Older clients may not say so.
+    /// Who has sent it, if that [is verified](Message::is_sender_verified); else who says so, in
+    /// which the server must be believed. Older clients may not say so.
     #[must_use]
     pub fn sender(&self) -> Option<&ClientId> {
         self.opened.sender.as_ref()
     }
 
-    /// Whether the sender has signed the message's session with its certificate. Always so unless the consumer was
-    /// told to admit [unverified senders](super::ConsumerBuilder::unverified_senders).
+    /// Whether the sender has signed the message's session with its certificate. Always so unless
+    /// the consumer was told to admit [unverified
+    /// senders](super::ConsumerBuilder::unverified_senders).
     #[must_use]
     pub fn is_sender_verified(&self) -> bool {
         self.opened.is_sender_verified
     }
 
-    /// Who has sent it, if that is verified. By this and by its id a message is known again: what nobody has proved
-    /// is kept apart from what somebody has, so that a forged message cannot pass for one that is still to come.
+    /// Who has sent it, if that is verified. By this and by its id a message is known again: what
+    /// nobody has proved is kept apart from what somebody has, so that a forged message cannot pass
+    /// for one that is still to come.
     #[must_use]
     pub fn verified_sender(&self) -> Option<&ClientId> {
         self.hold.sender.as_ref()
@@ -105,13 +110,13 @@ impl Message {
         self.opened.form
     }
 
-    /// The message was processed: records that, acks it, and waits for the server's confirmation. After that it
-    /// is never delivered again.
+    /// The message was processed: records that, acks it, and waits for the server's confirmation.
+    /// After that it is never delivered again.
     ///
     /// # Errors
     ///
-    /// [`AckError`]. Unless it is `Record`, the message is recorded as processed: it is not handed over again,
-    /// but acked again when it is delivered again.
+    /// [`AckError`]. Unless it is `Record`, the message is recorded as processed: it is not handed
+    /// over again, but acked again when it is delivered again.
     pub async fn ack(self) -> Result<(), AckError> {
         let shared = self.hold.shared.clone();
         match ack_group(&shared, vec![self]).await.pop() {
@@ -121,7 +126,8 @@ impl Message {
     }
 
     /// Like [`Message::ack`], without waiting for the confirmation: many messages go into one line.
-    /// [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them, and tells which were not confirmed.
+    /// [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them, and tells which
+    /// were not confirmed.
     ///
     /// # Errors
     ///
@@ -130,8 +136,8 @@ impl Message {
         ack_later(self)
     }
 
-    /// The message cannot be used: it leaves the queues, and the server keeps it aside, with the reason, for a
-    /// person to look at.
+    /// The message cannot be used: it leaves the queues, and the server keeps it aside, with the
+    /// reason, for a person to look at.
     ///
     /// # Errors
     ///
@@ -160,8 +166,8 @@ pub enum ConsumeError {
 
 ciphermq_protocol::debug_as_report!(ConsumeError);
 
-/// A message that cannot be opened. It holds up nothing, but it takes one place of the consumer's prefetch
-/// until it is [rejected](Unopenable::reject).
+/// A message that cannot be opened. It holds up nothing, but it takes one place of the consumer's
+/// prefetch until it is [rejected](Unopenable::reject).
 pub struct Unopenable {
     /// Why.
     pub reason: UnopenableReason,
@@ -179,7 +185,9 @@ struct RefusedHold {
 
 impl Drop for RefusedHold {
     fn drop(&mut self) {
-        self.shared.inbox.release_refused(&self.message_id, self.hash);
+        self.shared
+            .inbox
+            .release_refused(&self.message_id, self.hash);
     }
 }
 
@@ -189,8 +197,9 @@ impl Drop for RefusedHold {
 pub enum Rejection {
     /// The server has set the message aside.
     SetAside,
-    /// Nothing was sent. A message under the same id could be opened, and is in the application's hands or was
-    /// processed; a rejection, which names the id alone, would be taken for that one's.
+    /// Nothing was sent. A message under the same id could be opened, and is in the application's
+    /// hands or was processed; a rejection, which names the id alone, would be taken for that
+    /// one's.
     Copy,
 }
 
@@ -204,9 +213,11 @@ pub enum UnopenableReason {
     /// The envelope's id is not the one that it was delivered under.
     #[error("the envelope was delivered under another message's id")]
     OtherId,
-    /// The certificate that the sender names is not to be had, so nobody knows who sent the message.
+    /// The certificate that the sender names is not to be had, so nobody knows who sent the
+    /// message.
     #[error(
-        "the server has no certificate `{fingerprint}` of the sender `{sender}`, so nobody knows who sent the message"
+        "the server has no certificate `{fingerprint}` of the sender `{sender}`, so nobody knows \
+         who sent the message"
     )]
     NoCertificate {
         /// Who says to have sent it.
@@ -247,14 +258,14 @@ impl Unopenable {
         &self.hold.message_id
     }
 
-    /// Tells the server that the message cannot be used: it leaves the queues and is kept aside, with the
-    /// reason. `reason` stands for the default one. If this is but a forged or damaged copy of a message that could
-    /// be opened, nothing is sent: [`Rejection::Copy`].
+    /// Tells the server that the message cannot be used: it leaves the queues and is kept aside,
+    /// with the reason. `reason` stands for the default one. If this is but a forged or damaged
+    /// copy of a message that could be opened, nothing is sent: [`Rejection::Copy`].
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server refused or did not answer. The message is then delivered again when this
-    /// consumer's connection ends.
+    /// [`RequestError`] if the server refused or did not answer. The message is then delivered
+    /// again when this consumer's connection ends.
     pub async fn reject(self, reason: Option<&str>) -> Result<Rejection, RequestError> {
         let shared = &self.hold.shared;
         if shared.has_opened(&self.hold.message_id) {

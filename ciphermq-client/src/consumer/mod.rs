@@ -7,21 +7,23 @@
 //!                                                    │ reject       └─► ack ... ACK_CONFIRMED
 //! ```
 //!
-//! **Copies.** Whoever delivers messages can deliver several under one id, a forged one before the genuine one. So
-//! each is opened, unless its bytes are the same as another's, or the sender that it names has already proved to have
-//! sent that id, and it was processed. A message is a duplicate only of one with the same *verified* sender and the
-//! same id. When one cannot be opened, the others under its id that are here are looked at before it is handed over: a
-//! reject names the id alone, and would take the genuine one with it, so [`Unopenable::reject`] sends none then.
+//! **Copies.** Whoever delivers messages can deliver several under one id, a forged one before the
+//! genuine one. So each is opened, unless its bytes are the same as another's, or the sender that
+//! it names has already proved to have sent that id, and it was processed. A message is a duplicate
+//! only of one with the same *verified* sender and the same id. When one cannot be opened, the
+//! others under its id that are here are looked at before it is handed over: a reject names the id
+//! alone, and would take the genuine one with it, so [`Unopenable::reject`] sends none then.
 //!
-//! A consumer runs on a connection of its own, so that its prefetch and leases are nobody else's. After a
-//! loss it connects again under the same consumer id: the server ends the old connection, if it still
-//! stands, and delivers again what was not acked.
+//! A consumer runs on a connection of its own, so that its prefetch and leases are nobody else's.
+//! After a loss it connects again under the same consumer id: the server ends the old connection,
+//! if it still stands, and delivers again what was not acked.
 //!
-//! **Exactly once.** Three things keep a message from being handed over twice. What has been delivered and not
-//! yet been taken is dropped when the connection is lost, because it will come again. What the application
-//! holds (a [`Message`] that is neither acked nor dropped) is not handed over again if it comes again. And
-//! what it has acked is known to the [`Deduplication`]: it is acked again, and not handed over. A message
-//! counts as processed when the application acks it, not before.
+//! **Exactly once.** Three things keep a message from being handed over twice. What has been
+//! delivered and not yet been taken is dropped when the connection is lost, because it will come
+//! again. What the application holds (a [`Message`] that is neither acked nor dropped) is not
+//! handed over again if it comes again. And what it has acked is known to the [`Deduplication`]: it
+//! is acked again, and not handed over. A message counts as processed when the application acks it,
+//! not before.
 //!
 //! ```no_run
 //! use ciphermq_client::keys::read_private;
@@ -78,14 +80,14 @@ use crate::keys::Registration;
 /// After so many messages that were left out the task lets others run.
 const YIELD_AFTER: usize = 64;
 
-/// How many copies of a message are looked at before the first of them is handed over. A broker can send them without
-/// end.
+/// How many copies of a message are looked at before the first of them is handed over. A broker can
+/// send them without end.
 const MAX_READY: usize = 256;
 
 /// Receives the messages of a queue that are for this client, opened. Made by [`Client::consumer`].
 ///
-/// It is a [`Stream`] that ends only when it is closed. Dropping it ends its connection: what was acked is
-/// still sent, what was not is delivered again, to the next consumer.
+/// It is a [`Stream`] that ends only when it is closed. Dropping it ends its connection: what was
+/// acked is still sent, what was not is delivered again, to the next consumer.
 ///
 /// [`Client::consumer`]: crate::Client::consumer
 #[derive(Debug)]
@@ -93,7 +95,8 @@ pub struct Consumer {
     queue: QueueName,
     opener: Opener,
     reader: EnvelopeReader,
-    /// A sender's certificate that is being asked for. What was delivered after its message waits for it.
+    /// A sender's certificate that is being asked for. What was delivered after its message waits
+    /// for it.
     lookup: Option<Lookup>,
     /// What is to be handed over next.
     ready: VecDeque<Item>,
@@ -168,11 +171,13 @@ impl Consumer {
         None
     }
 
-    /// Changes how many messages may be delivered and not acked, on this connection and on those that come after it.
+    /// Changes how many messages may be delivered and not acked, on this connection and on those
+    /// that come after it.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server refused or did not answer. Then it holds from the next connection on.
+    /// [`RequestError`] if the server refused or did not answer. Then it holds from the next
+    /// connection on.
     pub fn set_prefetch(
         &self,
         prefetch: NonZeroU32,
@@ -191,16 +196,20 @@ impl Consumer {
         Acker::new(self.shared.clone())
     }
 
-    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in order.
+    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in
+    /// order.
     pub async fn ack_all(
         &self,
         messages: impl IntoIterator<Item = Message>,
-    ) -> Vec<(ciphermq_protocol::MessageId, Result<(), crate::error::AckError>)> {
+    ) -> Vec<(
+        ciphermq_protocol::MessageId,
+        Result<(), crate::error::AckError>,
+    )> {
         self.acker().ack_all(messages).await
     }
 
-    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what became
-    /// of it.
+    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what
+    /// became of it.
     pub async fn flush_acks(&self) -> AckSummary {
         self.acker().flush().await
     }
@@ -211,8 +220,9 @@ impl Consumer {
         self.shared.duplicates.load(Ordering::Relaxed)
     }
 
-    /// What is missing in the streams of verified senders, as far as the consumer's [`Deduplication`] can tell: what was not
-    /// acked counts as missing, and what is late, too. [`GapWatch`](crate::dedup::GapWatch) tells those that stay.
+    /// What is missing in the streams of verified senders, as far as the consumer's
+    /// [`Deduplication`] can tell: what was not acked counts as missing, and what is late, too.
+    /// [`GapWatch`](crate::dedup::GapWatch) tells those that stay.
     #[must_use]
     pub fn gaps(&self) -> Vec<StreamGaps> {
         self.shared.lock_dedup().gaps()
@@ -282,7 +292,12 @@ impl Consumer {
             envelope: raw,
         } = delivery;
         let refuse = |reason| {
-            let unopenable = Unopenable::new(message_id.clone(), raw.to_bytes(), reason, self.shared.clone());
+            let unopenable = Unopenable::new(
+                message_id.clone(),
+                raw.to_bytes(),
+                reason,
+                self.shared.clone(),
+            );
             unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
         };
         let (envelope, fields) = match self.reader.read(&raw) {
@@ -290,7 +305,8 @@ impl Consumer {
             Ok(_) => return refuse(UnopenableReason::OtherId),
             Err(error) => return refuse(UnopenableReason::NoEnvelope(error.to_string())),
         };
-        // What this sender has proved to have sent, and was processed, is not opened again; its key may be gone.
+        // What this sender has proved to have sent, and was processed, is not opened again; its key
+        // may be gone.
         let sender = envelope.sender_client_id.as_ref();
         if sender.is_some() && self.shared.is_processed(sender, &message_id) {
             self.shared.leave_out(message_id);
@@ -298,7 +314,10 @@ impl Consumer {
         }
         match self.opener.open_read(&envelope, &fields) {
             Ok(opened) => self.shared.hand_over(opened),
-            Err(OpenError::CertificateNeeded { sender, fingerprint }) => {
+            Err(OpenError::CertificateNeeded {
+                sender,
+                fingerprint,
+            }) => {
                 let shared = self.shared.clone();
                 self.lookup = Some(Lookup::start(shared, envelope, sender, fingerprint));
                 None
@@ -307,7 +326,8 @@ impl Consumer {
         }
     }
 
-    /// What to do with a delivery whose sender's certificate was asked for; `None` if nothing can come any more.
+    /// What to do with a delivery whose sender's certificate was asked for; `None` if nothing can
+    /// come any more.
     fn examine_again(&mut self, found: Found) -> Option<Item> {
         let Found {
             envelope,
@@ -323,12 +343,18 @@ impl Consumer {
         }
         let reason = match self.opener.open(&envelope) {
             Ok(opened) => return self.shared.hand_over(opened),
-            Err(OpenError::CertificateNeeded { .. }) => {
-                UnopenableReason::NoCertificate { sender, fingerprint }
-            }
+            Err(OpenError::CertificateNeeded { .. }) => UnopenableReason::NoCertificate {
+                sender,
+                fingerprint,
+            },
             Err(error) => UnopenableReason::Sealed(error),
         };
-        let unopenable = Unopenable::new(message_id, envelope.raw().to_bytes(), reason, self.shared.clone());
+        let unopenable = Unopenable::new(
+            message_id,
+            envelope.raw().to_bytes(),
+            reason,
+            self.shared.clone(),
+        );
         unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
     }
 }
@@ -341,7 +367,8 @@ impl Shared {
             return None;
         }
         let message = Message::new(opened, Arc::clone(self));
-        // Asked once it is held, not before: an ack in another task records a message first, and then lets go of it.
+        // Asked once it is held, not before: an ack in another task records a message first, and
+        // then lets go of it.
         if self.is_processed(message.verified_sender(), message.message_id()) {
             self.leave_out(message.message_id().clone());
             return None;
@@ -349,7 +376,8 @@ impl Shared {
         Some(Ok(message))
     }
 
-    /// Whether a message under this id was opened and is at hand, or was processed, whoever has sent it.
+    /// Whether a message under this id was opened and is at hand, or was processed, whoever has
+    /// sent it.
     pub(crate) fn has_opened(&self, message_id: &MessageId) -> bool {
         self.inbox.is_opened(message_id) || self.lock_dedup().is_any_processed(message_id)
     }
@@ -360,7 +388,9 @@ impl Shared {
             prefetch: Some(prefetch),
         };
         self.handle
-            .expect(command, |reply| matches!(reply, Reply::Subscribed).then_some(()))
+            .expect(command, |reply| {
+                matches!(reply, Reply::Subscribed).then_some(())
+            })
             .await
     }
 

@@ -6,10 +6,11 @@
 //!   checkpoint  intervals of all lines before the offset; offset; a hash of the bytes before it; the consumer's id
 //! ```
 //!
-//! The application appends to a file, syncs it, tells [`Checkpointed::note`] which messages it has written, and only
-//! then acks them. Every so often ([`Checkpointed::is_due`]) it lets the checkpoint be written. On start it reads
-//! from its output only what follows the offset, so that starting takes no longer for a long file than for a short
-//! one. A checkpoint never claims more than the output holds, as it is written later.
+//! The application appends to a file, syncs it, tells [`Checkpointed::note`] which messages it has
+//! written, and only then acks them. Every so often ([`Checkpointed::is_due`]) it lets the
+//! checkpoint be written. On start it reads from its output only what follows the offset, so that
+//! starting takes no longer for a long file than for a short one. A checkpoint never claims more
+//! than the output holds, as it is written later.
 //!
 //! ```no_run
 //! use std::fs::OpenOptions;
@@ -73,14 +74,16 @@ pub(super) const KIND: Kind = Kind {
     version: 1,
 };
 
-/// A checkpoint is due when so many bytes of output came after it, or twice its own size, if that is more: so
-/// reading the rest takes a moment on start, and writing checkpoints does not take more than the output.
+/// A checkpoint is due when so many bytes of output came after it, or twice its own size, if that
+/// is more: so reading the rest takes a moment on start, and writing checkpoints does not take more
+/// than the output.
 const DUE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How many bytes before the offset are hashed: by these an output is recognised.
 pub(super) const ANCHOR_BYTES: u64 = 4096;
 
-/// Records for a consumer, and for whoever writes its output. Cheap to clone; clones are one record.
+/// Records for a consumer, and for whoever writes its output. Cheap to clone; clones are one
+/// record.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder(Arc<Mutex<InMemory>>);
 
@@ -121,7 +124,11 @@ impl Deduplication for Recorder {
         self.lock().is_any_processed(message_id)
     }
 
-    fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
+    fn record(
+        &mut self,
+        sender: Option<&ClientId>,
+        message_id: &MessageId,
+    ) -> Result<(), RecordError> {
         self.lock().record(sender, message_id)
     }
 
@@ -141,13 +148,14 @@ pub enum Found {
         /// How many bytes of the output the checkpoint counts.
         offset: u64,
     },
-    /// It is another one, or holds less than it did: it was moved away, cut, or replaced. What the checkpoint
-    /// counts was processed all the same. Whatever stands in the output must be read from its beginning.
+    /// It is another one, or holds less than it did: it was moved away, cut, or replaced. What the
+    /// checkpoint counts was processed all the same. Whatever stands in the output must be read
+    /// from its beginning.
     Other {
         /// How many bytes the checkpoint's output had when it was written.
         offset: u64,
-        /// Whether that output was [closed](Checkpointed::close): if not, messages may have been written to it
-        /// that the checkpoint does not know of.
+        /// Whether that output was [closed](Checkpointed::close): if not, messages may have been
+        /// written to it that the checkpoint does not know of.
         closed: bool,
     },
 }
@@ -171,8 +179,8 @@ struct Mark {
 }
 
 impl Checkpointed {
-    /// Opens and locks the checkpoint; makes one that knows nothing if there is none. The last 100,000 ids of
-    /// clients that make their ids another way are remembered.
+    /// Opens and locks the checkpoint; makes one that knows nothing if there is none. The last
+    /// 100,000 ids of clients that make their ids another way are remembered.
     ///
     /// # Errors
     ///
@@ -195,7 +203,8 @@ impl Checkpointed {
                 });
             }
             let (recorder, consumer_id) = (Recorder::default(), new_id());
-            if let Some(file) = CheckpointFile::create(path, &write(&consumer_id, None, &recorder))? {
+            if let Some(file) = CheckpointFile::create(path, &write(&consumer_id, None, &recorder))?
+            {
                 return Ok(Self {
                     file,
                     recorder,
@@ -207,12 +216,13 @@ impl Checkpointed {
         }
     }
 
-    /// Sets a checkpoint that cannot be read aside, as `<path>.damaged`, and begins one that knows nothing: the
-    /// whole output must be read. What only earlier outputs hold is no longer known.
+    /// Sets a checkpoint that cannot be read aside, as `<path>.damaged`, and begins one that knows
+    /// nothing: the whole output must be read. What only earlier outputs hold is no longer known.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]; `Unreadable` if the file was never a checkpoint of this kind. It stays where it is then.
+    /// [`CheckpointError`]; `Unreadable` if the file was never a checkpoint of this kind. It stays
+    /// where it is then.
     pub fn rebuild(path: &Path) -> Result<(Self, Option<PathBuf>), CheckpointError> {
         let aside = match CheckpointFile::open(path)? {
             Some((_, content)) if !KIND.recognises(&content) => {
@@ -243,10 +253,11 @@ impl Checkpointed {
         Ok(Found::Other { offset, closed })
     }
 
-    /// The same for an output of lines of text, which somebody may have opened in an editor: it is recognised also if its
-    /// lines end with `\r\n` now, a byte order mark was put before them, or the ending of the last line that the checkpoint
-    /// counts is missing, and nothing follows. That ending must be added before anything else is written. The
-    /// offset is the place in the output as it is now.
+    /// The same for an output of lines of text, which somebody may have opened in an editor: it is
+    /// recognised also if its lines end with `\r\n` now, a byte order mark was put before them, or
+    /// the ending of the last line that the checkpoint counts is missing, and nothing follows. That
+    /// ending must be added before anything else is written. The offset is the place in the output
+    /// as it is now.
     ///
     /// # Errors
     ///
@@ -261,16 +272,16 @@ impl Checkpointed {
         Ok(found)
     }
 
-    /// Whether nothing was written to the output since the checkpoint: there was none yet, or it was
-    /// [closed](Self::close). If not, and there is no output at all, it was moved or removed: an empty one does not show
-    /// that if the first checkpoint was of an empty one, too.
+    /// Whether nothing was written to the output since the checkpoint: there was none yet, or it
+    /// was [closed](Self::close). If not, and there is no output at all, it was moved or removed:
+    /// an empty one does not show that if the first checkpoint was of an empty one, too.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.mark.is_none_or(|mark| mark.closed)
     }
 
-    /// What the consumer of this output is called: the same at each start. With it, a receiver that starts again takes
-    /// over at once from a predecessor that died without a word; see
+    /// What the consumer of this output is called: the same at each start. With it, a receiver that
+    /// starts again takes over at once from a predecessor that died without a word; see
     /// [`ConsumerBuilder::id`](crate::ConsumerBuilder::id).
     #[must_use]
     pub fn consumer_id(&self) -> &str {
@@ -299,7 +310,8 @@ impl Checkpointed {
         end.saturating_sub(offset) >= DUE_BYTES.max(self.size.saturating_mul(2))
     }
 
-    /// Writes the checkpoint. Everything in the output before `end` must be whole, [noted](Self::note) and synced.
+    /// Writes the checkpoint. Everything in the output before `end` must be whole,
+    /// [noted](Self::note) and synced.
     ///
     /// # Errors
     ///
@@ -308,7 +320,8 @@ impl Checkpointed {
         self.save(output, end, false)
     }
 
-    /// Writes the last checkpoint: nothing more is written to the output, which may be moved away now.
+    /// Writes the last checkpoint: nothing more is written to the output, which may be moved away
+    /// now.
     ///
     /// # Errors
     ///
@@ -379,10 +392,14 @@ fn read(bytes: &[u8]) -> Result<Content, Unreadable> {
     let mut content = Content::default();
     for (index, line) in checkpoint::decode(KIND, bytes)?.lines().enumerate() {
         let understood = match line.split_once(' ') {
-            Some(("output", rest)) if index == 0 => read_mark(rest).map(|mark| content.mark = Some(mark)),
-            Some(("consumer", id)) if content.consumer_id.is_none() => ciphermq_protocol::name::check(id)
-                .ok()
-                .map(|()| content.consumer_id = Some(id.to_owned())),
+            Some(("output", rest)) if index == 0 => {
+                read_mark(rest).map(|mark| content.mark = Some(mark))
+            }
+            Some(("consumer", id)) if content.consumer_id.is_none() => {
+                ciphermq_protocol::name::check(id)
+                    .ok()
+                    .map(|()| content.consumer_id = Some(id.to_owned()))
+            }
             _ => text::read(line, &mut content.record),
         };
         // The first line is the kind.

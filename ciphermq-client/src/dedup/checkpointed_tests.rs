@@ -91,12 +91,21 @@ fn an_output_that_was_moved_cut_or_replaced_is_told_and_what_was_counted_stays()
         let replaced: Vec<u8> = text.iter().rev().copied().collect();
         let mut edited = text.clone();
         edited[0] = b'7';
-        for other in [&b""[..], &text[..text.len() - 1], &text[1..], &replaced, &edited] {
+        for other in [
+            &b""[..],
+            &text[..text.len() - 1],
+            &text[1..],
+            &replaced,
+            &edited,
+        ] {
             fs::write(scene.path("out"), other).unwrap();
             let record = scene.open().unwrap();
             assert_eq!(
                 record.find(&output).unwrap(),
-                Found::Other { offset: end, closed }
+                Found::Other {
+                    offset: end,
+                    closed
+                }
             );
             assert!(knows(&record, 0..100));
         }
@@ -252,6 +261,9 @@ fn an_output_of_lines_is_recognised_after_an_editor_wherever_a_checkpoint_ended(
             );
         }
         fs::write(&path, &text).unwrap();
-        assert_eq!(record.find_lines(&output).unwrap(), Found::Tail { offset: end });
+        assert_eq!(
+            record.find_lines(&output).unwrap(),
+            Found::Tail { offset: end }
+        );
     }
 }

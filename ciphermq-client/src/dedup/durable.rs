@@ -5,10 +5,11 @@
 //!   <path>.journal   what came after it: a group of lines for every sync, each ended by a checksum
 //! ```
 //!
-//! [`Deduplication::sync`] appends one group and syncs it, before the messages in it are acked. When the journal has
-//! become long, everything goes into a new checkpoint and the journal begins anew; a crash between the two leaves
-//! a journal that tells what the checkpoint knows already. Opening reads the checkpoint, whose size is that of the
-//! streams and their gaps, and a journal of bounded length, however many messages were processed.
+//! [`Deduplication::sync`] appends one group and syncs it, before the messages in it are acked.
+//! When the journal has become long, everything goes into a new checkpoint and the journal begins
+//! anew; a crash between the two leaves a journal that tells what the checkpoint knows already.
+//! Opening reads the checkpoint, whose size is that of the streams and their gaps, and a journal of
+//! bounded length, however many messages were processed.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -30,8 +31,8 @@ const END: &str = "end ";
 
 /// Remembers processed messages over crashes, in two small files.
 ///
-/// Ids of this SDK's publishers are remembered for ever; of other clients' ids the last 100,000. Both files are
-/// locked: a second process with the same record is refused.
+/// Ids of this SDK's publishers are remembered for ever; of other clients' ids the last 100,000.
+/// Both files are locked: a second process with the same record is refused.
 ///
 /// ```no_run
 /// # async fn run(client: ciphermq_client::Client, queue: ciphermq_client::QueueName, keyring: ciphermq_client::Keyring)
@@ -53,7 +54,8 @@ pub struct Durable {
     /// Recorded and not yet in the journal.
     pending: InMemory,
     is_pending: bool,
-    /// A write or a sync has failed: nobody knows what the journal holds, so the next thing is a new checkpoint.
+    /// A write or a sync has failed: nobody knows what the journal holds, so the next thing is a
+    /// new checkpoint.
     is_broken: bool,
 }
 
@@ -168,7 +170,11 @@ impl Deduplication for Durable {
         self.record.is_any_processed(message_id)
     }
 
-    fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
+    fn record(
+        &mut self,
+        sender: Option<&ClientId>,
+        message_id: &MessageId,
+    ) -> Result<(), RecordError> {
         if !self.record.is_processed(sender, message_id) {
             self.record.record(sender, message_id)?;
             self.pending.record(sender, message_id)?;
@@ -184,7 +190,9 @@ impl Deduplication for Durable {
             self.append()?;
             self.is_broken = false;
         }
-        if self.is_broken || self.journal_bytes > JOURNAL_BYTES.max(self.checkpoint_bytes.saturating_mul(2)) {
+        if self.is_broken
+            || self.journal_bytes > JOURNAL_BYTES.max(self.checkpoint_bytes.saturating_mul(2))
+        {
             self.compact()?;
         }
         self.pending.clear();
@@ -203,8 +211,8 @@ fn sum(lines: &[u8]) -> String {
     sum
 }
 
-/// Adds every whole group to `record`; how many bytes they take. What follows them was torn by a crash. `None` if a
-/// whole group stands behind something broken: that is damage, and no crash.
+/// Adds every whole group to `record`; how many bytes they take. What follows them was torn by a
+/// crash. `None` if a whole group stands behind something broken: that is damage, and no crash.
 fn replay(journal: &[u8], record: &mut InMemory) -> Option<usize> {
     let (mut whole, mut position) = (0, 0);
     for line in journal.split_inclusive(|&byte| byte == b'\n') {
@@ -235,7 +243,10 @@ fn replay(journal: &[u8], record: &mut InMemory) -> Option<usize> {
 /// How many bytes the lines of a group have, and their sum.
 fn read_end(line: &[u8]) -> Option<(usize, &str)> {
     let line = std::str::from_utf8(line).ok()?;
-    let (bytes, sum) = line.strip_prefix(END)?.strip_suffix('\n')?.split_once(' ')?;
+    let (bytes, sum) = line
+        .strip_prefix(END)?
+        .strip_suffix('\n')?
+        .split_once(' ')?;
     Some((bytes.parse().ok()?, sum))
 }
 

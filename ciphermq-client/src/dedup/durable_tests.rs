@@ -37,7 +37,10 @@ fn what_was_synced_is_known_again_and_what_was_not_is_not() {
     record.record(None, &other).unwrap();
     record.sync().unwrap();
     record.record(Some(&sender()), &id(9)).unwrap();
-    assert!(matches!(Durable::open(&path), Err(CheckpointError::Locked(_))));
+    assert!(matches!(
+        Durable::open(&path),
+        Err(CheckpointError::Locked(_))
+    ));
     drop(record);
     let record = Durable::open(&path).unwrap();
     assert_eq!(known(&record, 0..12), [0, 1, 2, 5]);
@@ -90,7 +93,11 @@ fn damage_before_the_last_group_is_no_crash() {
         match Durable::open(&path) {
             Err(CheckpointError::Unreadable { .. }) => assert!(at < first, "{at}"),
             // Of the last group nobody can tell a flipped byte from a torn one.
-            Ok(record) => assert_eq!((known(&record, 0..9), at >= first), (vec![0, 1, 2], true), "{at}"),
+            Ok(record) => assert_eq!(
+                (known(&record, 0..9), at >= first),
+                (vec![0, 1, 2], true),
+                "{at}"
+            ),
             Err(error) => panic!("{error}"),
         }
     }
@@ -107,7 +114,10 @@ fn every_flipped_byte_and_every_cut_of_the_checkpoint_is_refused() {
     let whole = fs::read(&path).unwrap();
     let is_refused = |content: &[u8]| {
         fs::write(&path, content).unwrap();
-        matches!(Durable::open(&path), Err(CheckpointError::Unreadable { .. }))
+        matches!(
+            Durable::open(&path),
+            Err(CheckpointError::Unreadable { .. })
+        )
     };
     assert!((0..whole.len()).all(|end| is_refused(&whole[..end])));
     for at in 0..whole.len() {
@@ -168,7 +178,10 @@ fn after_a_failed_write_everything_goes_into_a_new_checkpoint() {
         File::open(folder.path().join("processed.journal")).unwrap(),
     );
     record.record(Some(&sender()), &id(3)).unwrap();
-    assert!(record.sync().is_err(), "the journal is open for reading only");
+    assert!(
+        record.sync().is_err(),
+        "the journal is open for reading only"
+    );
     record.journal = journal;
     record.sync().unwrap();
     drop(record);

@@ -13,9 +13,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// How many bytes are kept before those that are no longer needed are let go of.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// Where the first `offset` bytes of an output end in it now that an editor may have put a byte order mark before them,
-/// changed their line endings to `\r\n`, or taken away the last one. `anchor` is the hash of the last ones of them. `None`
-/// if it is not that output.
+/// Where the first `offset` bytes of an output end in it now that an editor may have put a byte
+/// order mark before them, changed their line endings to `\r\n`, or taken away the last one.
+/// `anchor` is the hash of the last ones of them. `None` if it is not that output.
 pub(super) fn find(output: &File, offset: u64, anchor: &[u8; 32]) -> io::Result<Option<u64>> {
     let mut reader = BufReader::with_capacity(256 * 1024, output);
     reader.seek(SeekFrom::Start(0))?;

@@ -1,8 +1,9 @@
 //! What is missing in the streams that were received.
 //!
-//! A publisher counts its messages: their ids are positions of a stream, one after the other from 0 on, and in a
-//! session that its sender has signed nobody else can give them. So a position that has not come although a later one has
-//! was dropped, or is late, or was for somebody else. Which of these it is the positions do not tell:
+//! A publisher counts its messages: their ids are positions of a stream, one after the other from 0
+//! on, and in a session that its sender has signed nobody else can give them. So a position that
+//! has not come although a later one has was dropped, or is late, or was for somebody else. Which
+//! of these it is the positions do not tell:
 //!
 //! - the server (or who has its database) has dropped it, or keeps it back
 //! - it was refused to the sender, which was told so, and has used up a position
@@ -11,8 +12,8 @@
 //! - it is older than the record, if the positions are missing at the beginning
 //! - it is tried again, and overtaken by others meanwhile
 //!
-//! The last one mends itself, so a gap is worth telling once it has stood for a while: [`GapWatch`]. Nothing
-//! shows that the end of a stream is missing.
+//! The last one mends itself, so a gap is worth telling once it has stood for a while:
+//! [`GapWatch`]. Nothing shows that the end of a stream is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +33,8 @@ pub struct StreamGaps {
 }
 
 impl StreamGaps {
-    /// How many of them stand before the first position that was processed. They are no sign of anything if the
-    /// record is younger than the stream.
+    /// How many of them stand before the first position that was processed. They are no sign of
+    /// anything if the record is younger than the stream.
     #[must_use]
     pub fn missing_at_start(&self) -> u64 {
         match self.missing.iter().next() {
@@ -49,8 +50,8 @@ impl StreamGaps {
 
 /// Tells gaps that do not close.
 ///
-/// Has no clock: whoever calls [`check`](Self::check) at a steady pace is told of a position when it was missing at two
-/// checks in a row, so after one to two of their pauses, and once.
+/// Has no clock: whoever calls [`check`](Self::check) at a steady pace is told of a position when
+/// it was missing at two checks in a row, so after one to two of their pauses, and once.
 #[derive(Debug, Default)]
 pub struct GapWatch {
     /// The streams that something has come of.
@@ -70,8 +71,8 @@ pub struct GapChanges {
 }
 
 impl GapWatch {
-    /// A message has come of this sender. Only streams of which something has come are watched: what was
-    /// missing in others is old news.
+    /// A message has come of this sender. Only streams of which something has come are watched:
+    /// what was missing in others is old news.
     pub fn saw(&mut self, sender: &ClientId, message_id: &MessageId) {
         if let Some((stream, _)) = StreamId::split(message_id) {
             self.streams.insert((sender.clone(), stream));
@@ -210,10 +211,16 @@ mod tests {
         let mut scene = scene();
         scene.receive([4, 6]);
         let gaps = scene.record.gaps();
-        assert_eq!((gaps[0].missing.count(), gaps[0].missing_at_start()), (5, 4));
+        assert_eq!(
+            (gaps[0].missing.count(), gaps[0].missing_at_start()),
+            (5, 4)
+        );
         scene.receive(0..4);
         let gaps = scene.record.gaps();
-        assert_eq!((gaps[0].missing.count(), gaps[0].missing_at_start()), (1, 0));
+        assert_eq!(
+            (gaps[0].missing.count(), gaps[0].missing_at_start()),
+            (1, 0)
+        );
     }
 
     #[test]

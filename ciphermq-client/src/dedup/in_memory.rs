@@ -8,8 +8,9 @@ use super::{Deduplication, Intervals, RecordError, StreamGaps};
 
 /// Remembers in memory, for as long as the process lives.
 ///
-/// Ids of this SDK's publishers are remembered for ever: a stream that was processed without gaps takes a few
-/// bytes, whatever its length. Of other clients' ids the last ones are remembered, 100,000 by default.
+/// Ids of this SDK's publishers are remembered for ever: a stream that was processed without gaps
+/// takes a few bytes, whatever its length. Of other clients' ids the last ones are remembered,
+/// 100,000 by default.
 #[derive(Debug, Clone)]
 pub struct InMemory {
     named: BTreeMap<ClientId, BTreeMap<StreamId, Intervals>>,
@@ -26,7 +27,8 @@ struct RecentIds {
 }
 
 impl InMemory {
-    /// An empty record that remembers the last `other_ids` ids of clients that make their ids another way.
+    /// An empty record that remembers the last `other_ids` ids of clients that make their ids
+    /// another way.
     #[must_use]
     pub fn new(other_ids: usize) -> Self {
         let others = RecentIds {
@@ -49,7 +51,9 @@ impl InMemory {
             .values()
             .chain([&self.unnamed])
             .flat_map(BTreeMap::values)
-            .fold(others, |sum, positions| sum.saturating_add(positions.count()))
+            .fold(others, |sum, positions| {
+                sum.saturating_add(positions.count())
+            })
     }
 
     /// Forgets everything.
@@ -69,8 +73,13 @@ impl InMemory {
     }
 
     /// Every stream that something is remembered of, with its sender.
-    pub(super) fn all_streams(&self) -> impl Iterator<Item = (Option<&ClientId>, StreamId, &Intervals)> {
-        let named = self.named.iter().map(|(sender, streams)| (Some(sender), streams));
+    pub(super) fn all_streams(
+        &self,
+    ) -> impl Iterator<Item = (Option<&ClientId>, StreamId, &Intervals)> {
+        let named = self
+            .named
+            .iter()
+            .map(|(sender, streams)| (Some(sender), streams));
         named
             .chain([(None, &self.unnamed)])
             .flat_map(|(sender, streams)| {
@@ -82,7 +91,10 @@ impl InMemory {
 
     /// The ids of other clients that are remembered, oldest first.
     pub(super) fn all_others(&self) -> impl Iterator<Item = (Option<&ClientId>, &MessageId)> {
-        self.others.order.iter().map(|(sender, id)| (sender.as_ref(), id))
+        self.others
+            .order
+            .iter()
+            .map(|(sender, id)| (sender.as_ref(), id))
     }
 
     fn positions_mut(&mut self, sender: Option<&ClientId>, stream: StreamId) -> &mut Intervals {
@@ -139,7 +151,11 @@ impl Deduplication for InMemory {
         }
     }
 
-    fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError> {
+    fn record(
+        &mut self,
+        sender: Option<&ClientId>,
+        message_id: &MessageId,
+    ) -> Result<(), RecordError> {
         match StreamId::split(message_id) {
             Some((stream, position)) => {
                 self.positions_mut(sender, stream).insert(position);
@@ -212,7 +228,10 @@ mod tests {
     fn the_same_id_of_another_sender_is_another_message() {
         let mut dedup = InMemory::default();
         let (a, b) = (client("a"), client("b"));
-        for message in [StreamId::new(1, 2).message_id(3).unwrap(), id("a-12345678-r")] {
+        for message in [
+            StreamId::new(1, 2).message_id(3).unwrap(),
+            id("a-12345678-r"),
+        ] {
             dedup.record(Some(&a), &message).unwrap();
             assert!(dedup.is_processed(Some(&a), &message));
             assert!(!dedup.is_processed(Some(&b), &message));
@@ -232,7 +251,10 @@ mod tests {
                 assert!(dedup.is_any_processed(&message));
             }
         }
-        assert!(!dedup.is_processed(Some(&client("a")), &id("z-1")), "the oldest");
+        assert!(
+            !dedup.is_processed(Some(&client("a")), &id("z-1")),
+            "the oldest"
+        );
         dedup.record(None, &id("z-2")).unwrap();
         assert!(dedup.is_any_processed(&id("z-1")));
         dedup.record(None, &id("z-3")).unwrap();

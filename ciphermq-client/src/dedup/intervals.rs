@@ -62,8 +62,8 @@ impl Intervals {
         self.ends.insert(start, end);
     }
 
-    /// The first number from `start` on that is no member: everything from `start` up to it is. `None` if there
-    /// is none.
+    /// The first number from `start` on that is no member: everything from `start` up to it is.
+    /// `None` if there is none.
     #[must_use]
     pub fn first_gap(&self, start: u64) -> Option<u64> {
         match self.ends.range(..=start).next_back() {
@@ -153,8 +153,16 @@ mod tests {
     #[test]
     fn the_ends_of_the_numbers_are_members_like_others() {
         let mut set = Intervals::default();
-        assert!(set.insert(u64::MAX) && set.insert(0) && set.insert(u64::MAX - 1) && !set.insert(u64::MAX));
-        assert_eq!(set.iter().collect::<Vec<_>>(), [(0, 0), (u64::MAX - 1, u64::MAX)]);
+        assert!(
+            set.insert(u64::MAX)
+                && set.insert(0)
+                && set.insert(u64::MAX - 1)
+                && !set.insert(u64::MAX)
+        );
+        assert_eq!(
+            set.iter().collect::<Vec<_>>(),
+            [(0, 0), (u64::MAX - 1, u64::MAX)]
+        );
     }
 
     #[test]
@@ -167,7 +175,10 @@ mod tests {
         assert_eq!((set.first_gap(3), set.count()), (None, u64::MAX));
         let mut last = Intervals::default();
         last.insert(u64::MAX);
-        assert_eq!(set.minus(&last).iter().collect::<Vec<_>>(), [(0, u64::MAX - 1)]);
+        assert_eq!(
+            set.minus(&last).iter().collect::<Vec<_>>(),
+            [(0, u64::MAX - 1)]
+        );
         assert_eq!(set.minus(&set), Intervals::default());
         set.forget_below(u64::MAX);
         assert_eq!(set.iter().collect::<Vec<_>>(), [(u64::MAX, u64::MAX)]);

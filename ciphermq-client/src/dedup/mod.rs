@@ -1,8 +1,9 @@
 //! What was already processed.
 //!
-//! The server delivers a message until its ack is confirmed: after a lost connection, a crash or a time-out
-//! again. A consumer asks its [`Deduplication`] before it hands a message over, and tells it when the
-//! application has processed one. What was processed and comes again is acked again, and not handed over.
+//! The server delivers a message until its ack is confirmed: after a lost connection, a crash or a
+//! time-out again. A consumer asks its [`Deduplication`] before it hands a message over, and tells
+//! it when the application has processed one. What was processed and comes again is acked again,
+//! and not handed over.
 
 //!
 //! | record | survives | fits |
@@ -11,8 +12,9 @@
 //! | [`Durable`] | any crash, from the ack on | applications that do something with a message that is not a file of their own |
 //! | [`Checkpointed`] | any crash, together with the application's output | applications that append to a file and can read from it what they have written |
 //!
-//! What remains between doing something and recording it: an application that was killed there does it again, unless
-//! it can see in its own output that it did it. That is what [`Checkpointed`] is for.
+//! What remains between doing something and recording it: an application that was killed there does
+//! it again, unless it can see in its own output that it did it. That is what [`Checkpointed`] is
+//! for.
 //!
 //! - [`Intervals`]: sets of positions that are mostly without gaps
 //! - [`StreamGaps`], [`GapWatch`]: what is missing between them
@@ -43,18 +45,19 @@ pub use intervals::Intervals;
 /// Why a record of processed messages could not be written.
 pub type RecordError = Box<dyn StdError + Send + Sync>;
 
-/// Remembers processed messages by verified sender and message id. Messages that nobody has proved to have sent have no
-/// sender here, whatever name they claim: so a forged one never passes for one that a sender has yet to send.
+/// Remembers processed messages by verified sender and message id. Messages that nobody has proved
+/// to have sent have no sender here, whatever name they claim: so a forged one never passes for one
+/// that a sender has yet to send.
 ///
-/// Implementations may be durable. The calls come from the tasks that read and ack messages, one at a time;
-/// they may wait for a disk, but not long.
+/// Implementations may be durable. The calls come from the tasks that read and ack messages, one at
+/// a time; they may wait for a disk, but not long.
 pub trait Deduplication: Send {
     /// Whether the message was recorded.
     fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool;
 
-    /// Whether a message under this id was recorded, whoever has sent it. What cannot be opened and comes under an id
-    /// that was processed is a forged copy: rejecting it would be rejecting the other one. `false` if the implementation
-    /// cannot tell: then the server decides.
+    /// Whether a message under this id was recorded, whoever has sent it. What cannot be opened and
+    /// comes under an id that was processed is a forged copy: rejecting it would be rejecting the
+    /// other one. `false` if the implementation cannot tell: then the server decides.
     fn is_any_processed(&self, message_id: &MessageId) -> bool {
         self.is_processed(None, message_id)
     }
@@ -64,10 +67,14 @@ pub trait Deduplication: Send {
     /// # Errors
     ///
     /// If it cannot be recorded; the message is then not acked.
-    fn record(&mut self, sender: Option<&ClientId>, message_id: &MessageId) -> Result<(), RecordError>;
+    fn record(
+        &mut self,
+        sender: Option<&ClientId>,
+        message_id: &MessageId,
+    ) -> Result<(), RecordError>;
 
-    /// Makes durable what was recorded, if this record is durable at all. Called once for a group of messages,
-    /// before they are acked.
+    /// Makes durable what was recorded, if this record is durable at all. Called once for a group
+    /// of messages, before they are acked.
     ///
     /// # Errors
     ///
@@ -76,8 +83,8 @@ pub trait Deduplication: Send {
         Ok(())
     }
 
-    /// What is missing in the streams of verified senders. Takes time in proportion to all that is remembered. Nothing,
-    /// unless the implementation can tell.
+    /// What is missing in the streams of verified senders. Takes time in proportion to all that is
+    /// remembered. Nothing, unless the implementation can tell.
     fn gaps(&self) -> Vec<StreamGaps> {
         Vec::new()
     }

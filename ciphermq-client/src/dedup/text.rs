@@ -7,8 +7,8 @@
 //! unnamed-other <message id>
 //! ```
 //!
-//! Streams are our own publishers'; their positions stand as intervals, first and last included, a single one alone.
-//! Other ids stand in the order in which they were recorded.
+//! Streams are our own publishers'; their positions stand as intervals, first and last included, a
+//! single one alone. Other ids stand in the order in which they were recorded.
 
 use std::fmt::Write as _;
 
@@ -64,8 +64,8 @@ pub(super) fn read(line: &str, record: &mut InMemory) -> Option<()> {
     }
 }
 
-/// Whether bytes can be what a crash has left of such lines: they begin like one, or with zeros in place of what was
-/// not yet on the disk. What a stranger has written does not.
+/// Whether bytes can be what a crash has left of such lines: they begin like one, or with zeros in
+/// place of what was not yet on the disk. What a stranger has written does not.
 pub(super) fn may_be_torn(bytes: &[u8]) -> bool {
     let begins_like = |word: &&str| {
         bytes
@@ -121,7 +121,9 @@ mod tests {
         record
             .record(Some(&sender), &MessageId::new("z-1").unwrap())
             .unwrap();
-        record.record(None, &MessageId::new("a-1").unwrap()).unwrap();
+        record
+            .record(None, &MessageId::new("a-1").unwrap())
+            .unwrap();
         assert_eq!(
             lines(&record),
             "stream sender_1 01992a3b-4c5d-8fff-bfff-ff0000000000 0-2,4,6-7\n\

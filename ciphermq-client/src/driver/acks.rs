@@ -15,8 +15,8 @@ use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind};
 use crate::publisher::BatchLimits;
 
-/// An ack that goes alone while no other is under way, and with others else: at most so many in a line, at most
-/// so long after it was handed over.
+/// An ack that goes alone while no other is under way, and with others else: at most so many in a
+/// line, at most so long after it was handed over.
 const LIMITS: BatchLimits = BatchLimits {
     messages: 512,
     bytes: 64 * 1024,
@@ -42,7 +42,9 @@ enum Waiter {
 
 impl AckItem {
     /// An ack whose result somebody awaits.
-    pub(crate) fn awaited(message_id: MessageId) -> (Self, oneshot::Receiver<Result<(), AckError>>) {
+    pub(crate) fn awaited(
+        message_id: MessageId,
+    ) -> (Self, oneshot::Receiver<Result<(), AckError>>) {
         let (sender, receiver) = oneshot::channel();
         (
             Self {
@@ -108,7 +110,11 @@ impl Acks {
     }
 
     /// The next `ack` line.
-    pub(crate) fn take_line(&mut self, now: Instant, max_line_bytes: usize) -> Option<(Vec<u64>, Command)> {
+    pub(crate) fn take_line(
+        &mut self,
+        now: Instant,
+        max_line_bytes: usize,
+    ) -> Option<(Vec<u64>, Command)> {
         let numbers = self
             .outbox
             .take_line(now, max_line_bytes.saturating_sub("ack".len()))?;
@@ -142,7 +148,9 @@ impl Acks {
                     match reply {
                         Reply::AckConfirmed(_) => self.settle(number, Ok(())),
                         Reply::Error(error) => self.failed(number, error),
-                        other => return Err(Violation(format!("an ack was answered with {other:?}"))),
+                        other => {
+                            return Err(Violation(format!("an ack was answered with {other:?}")));
+                        }
                     }
                 }
             }
@@ -212,7 +220,10 @@ impl Acks {
         for item in self.outbox.drain() {
             self.tell(
                 item,
-                Err(AckError::new(AckErrorKind::Closed, "The consumer was closed.")),
+                Err(AckError::new(
+                    AckErrorKind::Closed,
+                    "The consumer was closed.",
+                )),
             );
         }
         self.answer_flushes();

@@ -18,7 +18,8 @@ use crate::event::{Event, Events};
 /// How many requests may be under way at once; more wait.
 const MAX_REQUESTS: usize = 256;
 
-/// How long a request waits after the server said that its store does not answer, or that it is stopping.
+/// How long a request waits after the server said that its store does not answer, or that it is
+/// stopping.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Speaks to a driver. The driver ends when its last handle is gone.
@@ -36,7 +37,8 @@ pub(crate) struct Shared {
     connection: Mutex<Arc<Connection>>,
     /// Why there is no connection now.
     loss: Mutex<Option<ConnectError>>,
-    /// Acks on their way to the driver. There are no more of them than messages that were delivered.
+    /// Acks on their way to the driver. There are no more of them than messages that were
+    /// delivered.
     acks: Mutex<AckQueue>,
     /// The driver should look: there are acks, or the end is wanted.
     pub(crate) wake: Notify,
@@ -130,7 +132,8 @@ impl Handle {
         self.ops.send(op).await.map_err(|_| ())
     }
 
-    /// A place for one [`Op`], so that handing it over cannot be interrupted; `None` if the driver has ended.
+    /// A place for one [`Op`], so that handing it over cannot be interrupted; `None` if the driver
+    /// has ended.
     pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Op>> {
         self.ops.reserve().await.ok()
     }
@@ -162,9 +165,13 @@ impl Handle {
         }
     }
 
-    pub(crate) async fn ack(&self, message_ids: &[MessageId]) -> Vec<(MessageId, Result<(), AckError>)> {
+    pub(crate) async fn ack(
+        &self,
+        message_ids: &[MessageId],
+    ) -> Vec<(MessageId, Result<(), AckError>)> {
         let closed = || AckError::new(AckErrorKind::Closed, "The client was closed.");
-        let (items, waiting): (Vec<_>, Vec<_>) = message_ids.iter().cloned().map(AckItem::awaited).unzip();
+        let (items, waiting): (Vec<_>, Vec<_>) =
+            message_ids.iter().cloned().map(AckItem::awaited).unzip();
         // If this fails the items are gone, and all the answers say so.
         let _ = self.push_acks(items);
         let mut results = Vec::with_capacity(message_ids.len());
@@ -177,16 +184,23 @@ impl Handle {
         results
     }
 
-    pub(crate) async fn reject(&self, message_id: &MessageId, reason: &str) -> Result<(), RequestError> {
+    pub(crate) async fn reject(
+        &self,
+        message_id: &MessageId,
+        reason: &str,
+    ) -> Result<(), RequestError> {
         let command = Command::Reject {
             message_id: message_id.clone(),
             reason: reason.to_owned(),
         };
-        self.expect(command, |reply| matches!(reply, Reply::Rejected(_)).then_some(()))
-            .await
+        self.expect(command, |reply| {
+            matches!(reply, Reply::Rejected(_)).then_some(())
+        })
+        .await
     }
 
-    /// Sends a command and reads its reply; `read` says whether it is one that belongs to the command.
+    /// Sends a command and reads its reply; `read` says whether it is one that belongs to the
+    /// command.
     pub(crate) async fn expect<T>(
         &self,
         command: Command,
@@ -205,9 +219,8 @@ impl Handle {
                 }
                 Reply::UnknownCommand => {
                     let what = format!("The server does not know the command `{word}`.");
-                    return Err(
-                        RequestError::new(RequestErrorKind::Unsupported, what).advise("Use a newer server.")
-                    );
+                    return Err(RequestError::new(RequestErrorKind::Unsupported, what)
+                        .advise("Use a newer server."));
                 }
                 Reply::Missing(missing) => {
                     let what = format!("The server refused `{word}`: {missing}.");
@@ -215,7 +228,8 @@ impl Handle {
                 }
                 reply => {
                     return read(reply).ok_or_else(|| {
-                        let what = format!("The server answered `{word}` as if it were another command.");
+                        let what =
+                            format!("The server answered `{word}` as if it were another command.");
                         RequestError::new(RequestErrorKind::Unsupported, what)
                             .advise("Use a client and a server that fit each other.")
                     });
@@ -255,7 +269,8 @@ impl Handle {
         }
     }
 
-    /// Refuses a command that is longer than the server takes; otherwise, what the command is called.
+    /// Refuses a command that is longer than the server takes; otherwise, what the command is
+    /// called.
     fn check_length(&self, command: &Command) -> Result<String, RequestError> {
         let mut line = BytesMut::new();
         command.encode(&mut line);
@@ -267,7 +282,11 @@ impl Handle {
             );
             return Err(RequestError::new(RequestErrorKind::TooLarge, what));
         }
-        let word: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_graphic).collect();
+        let word: Vec<u8> = line
+            .iter()
+            .copied()
+            .take_while(u8::is_ascii_graphic)
+            .collect();
         Ok(String::from_utf8_lossy(&word).into_owned())
     }
 }

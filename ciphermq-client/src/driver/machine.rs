@@ -26,7 +26,8 @@ const REPLY_OVERHEAD: usize = 1024;
 pub(crate) struct Machine {
     max_reply_bytes: usize,
     ping_interval: Duration,
-    /// Without a byte for so long, the connection is lost, unless something waits for the server's store.
+    /// Without a byte for so long, the connection is lost, unless something waits for the server's
+    /// store.
     silence_limit: Duration,
     /// The same while an ack has no answer: acks wait for the store as long as it takes.
     stall_timeout: Duration,
@@ -93,7 +94,9 @@ impl Machine {
                 self.requests.retain(|request| !request.answer.is_closed());
                 self.requests.push_back(request);
             }
-            Op::OpenPublisher(id, setup) => self.publications.open(now, id, setup, self.link.is_some()),
+            Op::OpenPublisher(id, setup) => {
+                self.publications.open(now, id, setup, self.link.is_some())
+            }
             Op::Publish(id, item) => self.publications.push(now, id, item),
             Op::Flush(id, done) => self.publications.flush(id, done),
             Op::Finish(id, done) => self.publications.finish(id, done),
@@ -124,7 +127,10 @@ impl Machine {
         }
         self.requests.retain(|request| !request.answer.is_closed());
         let nothing_owed = self.link.as_ref().is_none_or(|link| !link.session.owes());
-        self.requests.is_empty() && self.publications.is_empty() && self.acks.is_empty() && nothing_owed
+        self.requests.is_empty()
+            && self.publications.is_empty()
+            && self.acks.is_empty()
+            && nothing_owed
     }
 
     /// The end: whatever is not settled has failed.
@@ -179,15 +185,17 @@ impl Machine {
 
     /// Bytes came: reads whole lines off the front of `buffer`.
     pub(crate) fn receive(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<(), Broken> {
-        let Some(link) = &mut self.link else { return Ok(()) };
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
         link.last_received = now;
         while let Some(answer) = link.session.next(buffer)? {
             match answer {
                 Answer::Deliveries(deliveries) => {
                     let Some(inbox) = &self.inbox else { continue };
-                    inbox
-                        .deliver(deliveries)
-                        .map_err(|_| Violation("it delivers more messages than were asked for".to_owned()))?;
+                    inbox.deliver(deliveries).map_err(|_| {
+                        Violation("it delivers more messages than were asked for".to_owned())
+                    })?;
                 }
                 // Who has stopped waiting does not want to know.
                 Answer::Request(request, reply) => drop(request.answer.send(reply)),
@@ -214,10 +222,12 @@ impl Machine {
                 command.encode(out);
                 link.session.expect(Expected::Acked(Line::new(numbers)));
             } else if let Some((id, numbers, command)) =
-                self.publications.take_line(now, link.max_line_bytes, link.packs)
+                self.publications
+                    .take_line(now, link.max_line_bytes, link.packs)
             {
                 command.encode(out);
-                link.session.expect(Expected::Published(id, Line::new(numbers)));
+                link.session
+                    .expect(Expected::Published(id, Line::new(numbers)));
             } else {
                 break;
             }
@@ -246,8 +256,9 @@ impl Machine {
         }
     }
 
-    /// How long the connection may be silent. Replies come in order, so behind a command that waits for the server's
-    /// store nothing comes, not even the answer to a ping: then silence is no sign of death.
+    /// How long the connection may be silent. Replies come in order, so behind a command that waits
+    /// for the server's store nothing comes, not even the answer to a ping: then silence is no sign
+    /// of death.
     fn patience(&self, link: &Link) -> Duration {
         match link.session.oldest_wait() {
             Some(Wait::Store) => self.silence_limit.max(self.stall_timeout),
@@ -256,8 +267,8 @@ impl Machine {
         }
     }
 
-    /// When [`Machine::tick`] or [`Machine::produce`] has something to do if nothing happens before. With
-    /// `waiting` bytes on their way to the socket nothing more is produced.
+    /// When [`Machine::tick`] or [`Machine::produce`] has something to do if nothing happens
+    /// before. With `waiting` bytes on their way to the socket nothing more is produced.
     pub(crate) fn deadline(&mut self, waiting: usize) -> Option<Instant> {
         let can_be_sent = waiting < HIGH_WATER;
         let link = self.link.as_ref().map(|link| {

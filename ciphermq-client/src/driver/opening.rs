@@ -25,7 +25,11 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Writes hello and the set-up commands to `out`.
-    pub(crate) fn new(setup: &Setup, program: &str, out: &mut BytesMut) -> Result<Self, ConnectError> {
+    pub(crate) fn new(
+        setup: &Setup,
+        program: &str,
+        out: &mut BytesMut,
+    ) -> Result<Self, ConnectError> {
         let request = HelloRequest {
             consumer: setup.consumer.clone(),
             client: Some(program.to_owned()),
@@ -50,16 +54,20 @@ impl Opening {
         })
     }
 
-    /// Reads replies off the front of `buffer`. Once all have come, what the server said of itself; what is
-    /// behind them stays in the buffer.
-    pub(crate) fn receive(&mut self, buffer: &mut BytesMut) -> Result<Option<HelloReply>, ConnectError> {
+    /// Reads replies off the front of `buffer`. Once all have come, what the server said of itself;
+    /// what is behind them stays in the buffer.
+    pub(crate) fn receive(
+        &mut self,
+        buffer: &mut BytesMut,
+    ) -> Result<Option<HelloReply>, ConnectError> {
         loop {
             let line = self
                 .decoder
                 .decode(buffer)
                 .map_err(|error| protocol(&error.to_string()).caused_by(error))?;
             let Some(line) = line else { return Ok(None) };
-            let reply = Reply::parse(&line).map_err(|error| protocol(&error.to_string()).caused_by(error))?;
+            let reply = Reply::parse(&line)
+                .map_err(|error| protocol(&error.to_string()).caused_by(error))?;
             if self.hello.is_none() {
                 self.hello = Some(read_hello(reply)?);
             } else if let Some(command) = self.waiting.pop_front() {
@@ -74,7 +82,10 @@ impl Opening {
 
 /// The command with the prefetch that holds now.
 fn with_prefetch(command: &Command, setup: &Setup) -> Command {
-    let now = setup.prefetch.as_ref().map(|now| now.load(Ordering::Relaxed));
+    let now = setup
+        .prefetch
+        .as_ref()
+        .map(|now| now.load(Ordering::Relaxed));
     match (command, now.and_then(NonZeroU32::new)) {
         (Command::Consume { queue, .. }, Some(now)) => Command::Consume {
             queue: queue.clone(),
@@ -91,8 +102,9 @@ fn read_hello(reply: Reply) -> Result<HelloReply, ConnectError> {
         Reply::Error(error) => return Err(refused("hello", error.code, &error.to_string())),
         other => return Err(protocol(&format!("it answers `hello` with {other:?}"))),
     };
-    let hello: HelloReply = serde_json::from_str(&json)
-        .map_err(|error| protocol(&format!("its hello cannot be read: {error}")).caused_by(error))?;
+    let hello: HelloReply = serde_json::from_str(&json).map_err(|error| {
+        protocol(&format!("its hello cannot be read: {error}")).caused_by(error)
+    })?;
     if hello.protocol != PROTOCOL {
         return Err(protocol(&format!(
             "it speaks version {} of the protocol, this client version {PROTOCOL}",
@@ -119,7 +131,9 @@ fn protocol(what: &str) -> ConnectError {
         ConnectErrorKind::Protocol,
         format!("The server speaks TLS, but not this protocol: {what}."),
     )
-    .advise("Name the address of a CipherMQ server, and use a client and a server that fit each other.")
+    .advise(
+        "Name the address of a CipherMQ server, and use a client and a server that fit each other.",
+    )
 }
 
 fn refused(command: &str, code: Option<ErrorCode>, reply: &str) -> ConnectError {
@@ -156,7 +170,9 @@ mod tests {
     fn consume() -> Vec<Command> {
         let queue = QueueName::new("q").unwrap();
         vec![
-            Command::DeclareQueue { queue: queue.clone() },
+            Command::DeclareQueue {
+                queue: queue.clone(),
+            },
             Command::Consume {
                 queue,
                 prefetch: None,
@@ -169,7 +185,8 @@ mod tests {
         let (mut opening, sent) = opening(consume());
         assert_eq!(
             sent,
-            "hello {\"consumer\":\"u\",\"client\":\"p 1\",\"packed\":true}\ndeclare_queue q\nconsume q\n"
+            "hello {\"consumer\":\"u\",\"client\":\"p 1\",\"packed\":true}\ndeclare_queue \
+             q\nconsume q\n"
         );
         let replies = format!("{HELLO}\nQueue declared\nSubscribed to queue\nMessage: m {{}}\n");
         let mut buffer = BytesMut::new();
@@ -199,7 +216,11 @@ mod tests {
         ] {
             let mut buffer = BytesMut::from(format!("{reply}\n").as_bytes());
             assert_eq!(
-                opening(Vec::new()).0.receive(&mut buffer).unwrap_err().kind(),
+                opening(Vec::new())
+                    .0
+                    .receive(&mut buffer)
+                    .unwrap_err()
+                    .kind(),
                 kind,
                 "{reply}"
             );
@@ -208,8 +229,9 @@ mod tests {
 
     #[test]
     fn a_refused_command_is_named() {
-        let mut buffer =
-            BytesMut::from(format!("{HELLO}\nQueue declared\nError: storage_unavailable: no\n").as_bytes());
+        let mut buffer = BytesMut::from(
+            format!("{HELLO}\nQueue declared\nError: storage_unavailable: no\n").as_bytes(),
+        );
         let error = opening(consume()).0.receive(&mut buffer).unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Unavailable);
         assert!(error.to_string().contains("`consume q`"), "{error}");

@@ -8,13 +8,14 @@
 //!            └ settled: kept until everything before it is, too
 //! ```
 //!
-//! Items have numbers in the order in which they came. A new connection moves the cursor back to the first:
-//! everything without an answer is sent again, in order. On a connection that stands, an item whose try has
-//! ended without an answer is sent again between the others. The room that an item takes is given back when
-//! everything before it is settled, so that nothing can overtake an item by more than a window.
+//! Items have numbers in the order in which they came. A new connection moves the cursor back to
+//! the first: everything without an answer is sent again, in order. On a connection that stands, an
+//! item whose try has ended without an answer is sent again between the others. The room that an
+//! item takes is given back when everything before it is settled, so that nothing can overtake an
+//! item by more than a window.
 //!
-//! A *try* lasts for the time-out, from the first sending on, whether there is a connection or not; sending
-//! again on a new connection starts no new one. After the last try the item has failed.
+//! A *try* lasts for the time-out, from the first sending on, whether there is a connection or not;
+//! sending again on a new connection starts no new one. After the last try the item has failed.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -159,8 +160,8 @@ impl<T> Outbox<T> {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 
-    /// The next line's items, in order: at least one, and as many as the limits allow and `max_bytes` has room
-    /// for. `None` if nothing is to be sent now.
+    /// The next line's items, in order: at least one, and as many as the limits allow and
+    /// `max_bytes` has room for. `None` if nothing is to be sent now.
     pub(crate) fn take_line(&mut self, now: Instant, max_bytes: usize) -> Option<Vec<u64>> {
         if !self.is_ready(now) {
             return None;
@@ -169,7 +170,9 @@ impl<T> Outbox<T> {
         let mut numbers = Vec::with_capacity(self.limits.messages.min(self.entries.len()));
         let mut bytes = 0usize;
         while numbers.len() < self.limits.messages {
-            let Some(number) = self.next_to_send() else { break };
+            let Some(number) = self.next_to_send() else {
+                break;
+            };
             let with_this = bytes.saturating_add(self.bytes(number));
             if with_this > max_bytes && !numbers.is_empty() {
                 break;
@@ -203,7 +206,8 @@ impl<T> Outbox<T> {
                 .is_some_and(|entry| entry.queued + self.limits.time <= now)
     }
 
-    /// What is sent next: what is tried again before what comes at the cursor. Skips what is settled.
+    /// What is sent next: what is tried again before what comes at the cursor. Skips what is
+    /// settled.
     fn next_to_send(&mut self) -> Option<u64> {
         if let Some(&number) = self.again.first() {
             return Some(number);
@@ -246,7 +250,11 @@ impl<T> Outbox<T> {
     pub(crate) fn settle(&mut self, number: u64) -> Option<T> {
         let item = self.entry_mut(number)?.item.take()?;
         self.again.remove(&number);
-        while self.entries.front().is_some_and(|entry| entry.item.is_none()) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.item.is_none())
+        {
             if let Some(entry) = self.entries.pop_front() {
                 self.freed.items += 1;
                 self.freed.weight += u64::from(entry.weight);
@@ -303,7 +311,8 @@ impl<T> Outbox<T> {
             let mut next = Vec::new();
             for number in ended.numbers {
                 let retries = self.retry.tries;
-                let Some(entry) = self.entry_mut(number).filter(|entry| entry.item.is_some()) else {
+                let Some(entry) = self.entry_mut(number).filter(|entry| entry.item.is_some())
+                else {
                     continue;
                 };
                 if entry.tries >= retries {
@@ -329,7 +338,10 @@ impl<T> Outbox<T> {
             let number = self.tried;
             self.untried_bytes = self.untried_bytes.saturating_sub(self.bytes(number));
             self.tried += 1;
-            expired.extend(self.settle(number).map(|item| Expired { item, trouble: None }));
+            expired.extend(self.settle(number).map(|item| Expired {
+                item,
+                trouble: None,
+            }));
         }
         expired
     }
@@ -350,8 +362,8 @@ impl<T> Outbox<T> {
         items
     }
 
-    /// When something is to be done next if nothing happens: a try ends, or, if lines `can_be_sent`, items have
-    /// waited long enough for company.
+    /// When something is to be done next if nothing happens: a try ends, or, if lines
+    /// `can_be_sent`, items have waited long enough for company.
     pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
         let try_end = self.tries.front().map(|current| current.end);
         let offline_end = self.offline_end();
@@ -359,7 +371,10 @@ impl<T> Outbox<T> {
             .entry(self.tried)
             .filter(|_| can_be_sent && self.offline_since.is_none())
             .map(|entry| entry.queued + self.limits.time);
-        [try_end, offline_end, batch_end].into_iter().flatten().min()
+        [try_end, offline_end, batch_end]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

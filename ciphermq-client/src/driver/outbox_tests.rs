@@ -144,7 +144,13 @@ fn room_is_given_back_when_everything_before_is_settled() {
         (outbox.settle(0), outbox.settle(0), outbox.settled_to()),
         (Some(0), None, 3)
     );
-    assert_eq!(outbox.take_freed(), Freed { items: 3, weight: 3 });
+    assert_eq!(
+        outbox.take_freed(),
+        Freed {
+            items: 3,
+            weight: 3
+        }
+    );
     assert!(outbox.is_empty());
     assert_eq!(outbox.deadline(true), None, "nothing is left to wait for");
 }
@@ -160,7 +166,11 @@ fn three_tries_of_ten_seconds() {
     for second in [10, 20] {
         let now = now + second * SECOND;
         assert_eq!(expired(&mut outbox, now), [0u64; 0]);
-        assert_eq!(lines(&mut outbox, now), [[0, 1]], "sent again after {second} s");
+        assert_eq!(
+            lines(&mut outbox, now),
+            [[0, 1]],
+            "sent again after {second} s"
+        );
         assert_eq!(lines(&mut outbox, now), [[0; 0]; 0]);
     }
     assert_eq!(expired(&mut outbox, now + 30 * SECOND), [0, 1]);
@@ -216,7 +226,11 @@ fn without_a_connection_nothing_waits_longer_than_all_tries_take() {
         "the connection was lost at 5 s"
     );
     assert_eq!(expired(&mut outbox, start + 49 * SECOND), [0u64; 0]);
-    assert_eq!(expired(&mut outbox, start + 50 * SECOND), [2], "it came at 20 s");
+    assert_eq!(
+        expired(&mut outbox, start + 50 * SECOND),
+        [2],
+        "it came at 20 s"
+    );
     push(&mut outbox, 3..4, start + 60 * SECOND);
     outbox.connected();
     assert_eq!(lines(&mut outbox, start + 60 * SECOND), [[3]]);
@@ -266,8 +280,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: every item is settled exactly once, by an answer or by its last try, and all its room
-    /// comes back; on one connection nothing is sent for the first time before what came earlier.
+    /// Whatever happens: every item is settled exactly once, by an answer or by its last try, and
+    /// all its room comes back; on one connection nothing is sent for the first time before what
+    /// came earlier.
     #[test]
     fn nothing_is_lost_and_nothing_is_settled_twice(steps in proptest::collection::vec(step(), 0..120)) {
         let mut now = Instant::now();
@@ -283,7 +298,8 @@ proptest! {
                 Step::Send => for line in lines(&mut outbox, now) {
                     prop_assert!(!line.is_empty() && line.len() <= 3);
                     for number in line {
-                        prop_assert!(!settled.contains(&number), "{} was sent after it was settled", number);
+                        prop_assert!(!settled.contains(&number), "{} was sent after it was \
+                            settled", number);
                         if newest.is_none_or(|newest| number > newest) {
                             prop_assert!(newest.is_none_or(|newest| (newest + 1..number).all(|skipped| settled.contains(&skipped))));
                             newest = Some(number);

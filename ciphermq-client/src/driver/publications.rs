@@ -47,7 +47,13 @@ impl Publications {
         }
     }
 
-    pub(crate) fn open(&mut self, now: Instant, id: PublisherId, setup: PublisherSetup, is_online: bool) {
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        id: PublisherId,
+        setup: PublisherSetup,
+        is_online: bool,
+    ) {
         // Publishers that were dropped and owe nothing more are swept out when a new one comes.
         self.publishers
             .retain(|_, publication| !publication.is_abandoned());
@@ -73,7 +79,11 @@ impl Publications {
         }
     }
 
-    pub(crate) fn flush(&mut self, id: PublisherId, done: oneshot::Sender<Result<(), PublishError>>) {
+    pub(crate) fn flush(
+        &mut self,
+        id: PublisherId,
+        done: oneshot::Sender<Result<(), PublishError>>,
+    ) {
         self.wait(id, Done::Flush(done));
     }
 
@@ -84,7 +94,9 @@ impl Publications {
     fn wait(&mut self, id: PublisherId, done: Done) {
         if let Some(publication) = self.publishers.get_mut(&id) {
             publication.outbox.flush();
-            publication.flushes.push_back((publication.outbox.end(), done));
+            publication
+                .flushes
+                .push_back((publication.outbox.end(), done));
             publication.answer_flushes();
         }
     }
@@ -114,7 +126,8 @@ impl Publications {
             .min()
     }
 
-    /// The next `publish_packed` or `publish_batch` line, of the publisher after the last one that has something to send.
+    /// The next `publish_packed` or `publish_batch` line, of the publisher after the last one that
+    /// has something to send.
     pub(crate) fn take_line(
         &mut self,
         now: Instant,
@@ -145,7 +158,11 @@ impl Publications {
         None
     }
 
-    pub(crate) fn answered(&mut self, id: PublisherId, answer: ItemAnswer) -> Result<(), Violation> {
+    pub(crate) fn answered(
+        &mut self,
+        id: PublisherId,
+        answer: ItemAnswer,
+    ) -> Result<(), Violation> {
         // A publisher that has finished is gone; answers to what it had sent twice come after it.
         let Some(publication) = self.publishers.get_mut(&id) else {
             return Ok(());
@@ -187,10 +204,17 @@ impl Publications {
 impl Publication {
     /// Nobody holds the publisher any more, and nothing is under way.
     fn is_abandoned(&self) -> bool {
-        self.outbox.is_empty() && self.flushes.is_empty() && Arc::strong_count(&self.setup.window) == 1
+        self.outbox.is_empty()
+            && self.flushes.is_empty()
+            && Arc::strong_count(&self.setup.window) == 1
     }
 
-    fn take_line(&mut self, now: Instant, max_line_bytes: usize, packs: bool) -> Option<(Vec<u64>, Command)> {
+    fn take_line(
+        &mut self,
+        now: Instant,
+        max_line_bytes: usize,
+        packs: bool,
+    ) -> Option<(Vec<u64>, Command)> {
         let PublisherSetup {
             exchange,
             routing_key,
@@ -199,15 +223,20 @@ impl Publication {
         let room = max_line_bytes.saturating_sub(line_overhead(exchange, routing_key));
         loop {
             let numbers = self.outbox.take_line(now, room)?;
-            // The limit of this connection may be lower than that of the one for which it was sealed.
+            // The limit of this connection may be lower than that of the one for which it was
+            // sealed.
             if let [number] = numbers[..]
                 && self.outbox.bytes(number) > room.saturating_add(1)
             {
                 self.outbox.line_answered();
                 let what = format!(
-                    "The message is too large: the server takes lines of {max_line_bytes} bytes now."
+                    "The message is too large: the server takes lines of {max_line_bytes} bytes \
+                     now."
                 );
-                self.settle(number, Err(PublishError::new(PublishErrorKind::TooLarge, what)));
+                self.settle(
+                    number,
+                    Err(PublishError::new(PublishErrorKind::TooLarge, what)),
+                );
                 continue;
             }
             let envelopes: Vec<Envelope> = numbers
@@ -215,7 +244,8 @@ impl Publication {
                 .filter_map(|&number| self.outbox.item(number))
                 .map(|item| item.envelope.clone())
                 .collect();
-            let (exchange, routing_key) = (self.setup.exchange.clone(), self.setup.routing_key.clone());
+            let (exchange, routing_key) =
+                (self.setup.exchange.clone(), self.setup.routing_key.clone());
             let command = if packs && share(&envelopes) {
                 Command::PublishPacked {
                     exchange,
@@ -257,7 +287,9 @@ impl Publication {
                 match reply {
                     Reply::Ack(_) => self.settle(number, Ok(())),
                     Reply::Error(error) => self.failed(number, error),
-                    other => return Err(Violation(format!("a message was answered with {other:?}"))),
+                    other => {
+                        return Err(Violation(format!("a message was answered with {other:?}")));
+                    }
                 }
             }
             (About::All(numbers), Reply::AckAll(_)) => {
@@ -275,8 +307,12 @@ impl Publication {
             }
             (About::All(numbers), other) => {
                 for number in numbers {
-                    let what = format!("The server refused the batch that the message was in: {other:?}.");
-                    self.settle(number, Err(PublishError::new(PublishErrorKind::Refused, what)));
+                    let what =
+                        format!("The server refused the batch that the message was in: {other:?}.");
+                    self.settle(
+                        number,
+                        Err(PublishError::new(PublishErrorKind::Refused, what)),
+                    );
                 }
             }
         }
@@ -302,18 +338,27 @@ impl Publication {
                         kind,
                         format!("The message was not acknowledged in any of the tries: {trouble}."),
                     )
-                    .advise("It may be stored all the same: send it again with the same stream and position.")
+                    .advise(
+                        "It may be stored all the same: send it again with the same stream and \
+                             position.",
+                    )
                 }
                 (None, Some(loss)) => PublishError::new(
                     PublishErrorKind::Disconnected,
                     format!("The message was not acknowledged, for there is no connection: {loss}"),
                 )
-                .advise("See that the server runs; then send it again, with the same stream and position."),
+                .advise(
+                    "See that the server runs; then send it again, with the same stream and \
+                         position.",
+                ),
                 (None, None) => PublishError::new(
                     PublishErrorKind::TimedOut,
                     "The message was not acknowledged in any of the tries.",
                 )
-                .advise("It may be stored all the same: send it again with the same stream and position."),
+                .advise(
+                    "It may be stored all the same: send it again with the same stream and \
+                         position.",
+                ),
             };
             self.tell(item, Err(error));
         }
@@ -347,7 +392,9 @@ impl Publication {
             .pop_front_if(|(end, _)| *end <= self.outbox.settled_to())
         {
             match done {
-                Done::Flush(done) => drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err))),
+                Done::Flush(done) => {
+                    drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err)))
+                }
                 Done::Finish(done) => {
                     drop(done.send(std::mem::take(&mut self.tally.summary)));
                     return true;

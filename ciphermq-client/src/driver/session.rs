@@ -1,7 +1,8 @@
 //! Which reply belongs to which command of this connection.
 //!
-//! Replies come in the order of the commands, so a queue of what is expected tells whose each line is. A
-//! command for several messages is answered by as many lines, unless it is refused as a whole, by one.
+//! Replies come in the order of the commands, so a queue of what is expected tells whose each line
+//! is. A command for several messages is answered by as many lines, unless it is refused as a
+//! whole, by one.
 
 use std::collections::VecDeque;
 
@@ -37,7 +38,8 @@ pub(crate) enum Expected {
 pub(crate) enum Wait {
     /// For the server's store, as long as it is away: an ack that was read is never dropped.
     Store,
-    /// For the server's store, but no longer than the server has said: then there is an error instead.
+    /// For the server's store, but no longer than the server has said: then there is an error
+    /// instead.
     Answer,
 }
 
@@ -50,7 +52,10 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(numbers: Vec<u64>) -> Self {
-        Self { numbers, answered: 0 }
+        Self {
+            numbers,
+            answered: 0,
+        }
     }
 }
 
@@ -115,8 +120,12 @@ impl Session {
         let Some(line) = line else { return Ok(None) };
         let reply = Reply::parse(&line).map_err(|error| Violation(error.to_string()))?;
         match reply {
-            Reply::Message(delivery) if self.is_consuming => Ok(Some(Answer::Deliveries(vec![delivery]))),
-            Reply::Messages(deliveries) if self.is_consuming => Ok(Some(Answer::Deliveries(deliveries))),
+            Reply::Message(delivery) if self.is_consuming => {
+                Ok(Some(Answer::Deliveries(vec![delivery])))
+            }
+            Reply::Messages(deliveries) if self.is_consuming => {
+                Ok(Some(Answer::Deliveries(deliveries)))
+            }
             reply => self.answer(reply).map(Some),
         }
     }
@@ -135,7 +144,8 @@ impl Session {
                 };
                 let (answer, rest) = item_answer(line, id, reply)?;
                 if let Some(rest) = rest {
-                    self.expected.push_front(Expected::Published(publisher, rest));
+                    self.expected
+                        .push_front(Expected::Published(publisher, rest));
                 }
                 Ok(Answer::Published(publisher, answer))
             }
@@ -161,8 +171,9 @@ impl Session {
             .any(|expected| !matches!(expected, Expected::Pong))
     }
 
-    /// What the oldest reply that is owed may be waiting for; `None` if it needs no store, or nothing is owed. Commands
-    /// behind it are not looked at: when it is answered, silence counts anew.
+    /// What the oldest reply that is owed may be waiting for; `None` if it needs no store, or
+    /// nothing is owed. Commands behind it are not looked at: when it is answered, silence counts
+    /// anew.
     pub(crate) fn oldest_wait(&self) -> Option<Wait> {
         match self.expected.front()? {
             Expected::Acked(_) => Some(Wait::Store),
@@ -176,14 +187,17 @@ impl Session {
 
     /// The requests that got no answer, in order.
     pub(crate) fn into_requests(self) -> impl DoubleEndedIterator<Item = Request> {
-        self.expected.into_iter().filter_map(|expected| match expected {
-            Expected::Request(request) => Some(request),
-            _ => None,
-        })
+        self.expected
+            .into_iter()
+            .filter_map(|expected| match expected {
+                Expected::Request(request) => Some(request),
+                _ => None,
+            })
     }
 }
 
-/// What a reply says of a line's items, and what is still owed for it. `id` is the message that the reply names.
+/// What a reply says of a line's items, and what is still owed for it. `id` is the message that the
+/// reply names.
 fn item_answer(
     mut line: Line,
     id: Option<MessageId>,

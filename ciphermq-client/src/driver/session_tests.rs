@@ -5,7 +5,9 @@ use super::*;
 
 fn session(is_consuming: bool, expected: impl IntoIterator<Item = Expected>) -> Session {
     let mut session = Session::new(1000, is_consuming);
-    expected.into_iter().for_each(|expected| session.expect(expected));
+    expected
+        .into_iter()
+        .for_each(|expected| session.expect(expected));
     session
 }
 
@@ -102,7 +104,12 @@ fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
     let text = "Message: d1 {}\nACK_CONFIRMED m1\nMessage: d2 {}\nACK_CONFIRMED m2\n";
     assert_eq!(
         read(&mut session(true, [acks()]), text),
-        ["delivery d1", "acked 1 m1", "delivery d2", "acked 2 m2, last"]
+        [
+            "delivery d1",
+            "acked 1 m1",
+            "delivery d2",
+            "acked 2 m2, last"
+        ]
     );
     assert_eq!(
         read(&mut session(false, [request("a")]), "Message: d1 {}\n"),

@@ -85,8 +85,9 @@ async fn establish(
                 connector.address(),
                 connector.timeout
             );
-            Err(ConnectError::new(ConnectErrorKind::TimedOut, what)
-                .advise("Check the address, the network and firewalls on the way, and the server's log."))
+            Err(ConnectError::new(ConnectErrorKind::TimedOut, what).advise(
+                "Check the address, the network and firewalls on the way, and the server's log.",
+            ))
         })
 }
 
@@ -99,8 +100,8 @@ async fn open(
     let mut out = BytesMut::new();
     let mut opening = Opening::new(setup, &settings.program, &mut out)?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    // A server that has refused our certificate may have closed its side already. Why, it has said before:
-    // so reading goes on where writing fails.
+    // A server that has refused our certificate may have closed its side already. Why, it has said
+    // before: so reading goes on where writing fails.
     let written = async {
         stream.write_all(&out).await?;
         stream.flush().await
@@ -142,7 +143,8 @@ fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError
         connector.client_id()
     );
     ConnectError::new(ConnectErrorKind::OtherClient, what).advise(
-        "Connect to the server itself: something on the way may connect to it with a certificate of its own.",
+        "Connect to the server itself: something on the way may connect to it with a certificate \
+         of its own.",
     )
 }
 
@@ -197,7 +199,8 @@ impl Task {
 
     fn lost(&mut self, reason: ConnectError) {
         tracing::warn!(server = %self.connector.address(), %reason, "connection lost");
-        self.machine.disconnected(Instant::now(), reason.to_string());
+        self.machine
+            .disconnected(Instant::now(), reason.to_string());
         self.shared.lost(reason.clone());
         self.tell(Event::Disconnected { reason });
     }
@@ -211,8 +214,11 @@ impl Task {
                 after: pause,
                 attempt: *attempt,
             });
-            let (connector, settings, setup) =
-                (self.connector.clone(), self.settings.clone(), self.setup.clone());
+            let (connector, settings, setup) = (
+                self.connector.clone(),
+                self.settings.clone(),
+                self.setup.clone(),
+            );
             let connecting = async move {
                 sleep(pause).await;
                 establish(&connector, &settings, &setup).await
@@ -220,8 +226,10 @@ impl Task {
             match self.meanwhile(connecting).await? {
                 Ok(established) => return Some(established),
                 Err(reason) => {
-                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "cannot connect");
-                    self.machine.disconnected(Instant::now(), reason.to_string());
+                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "cannot \
+                        connect");
+                    self.machine
+                        .disconnected(Instant::now(), reason.to_string());
                     self.shared.lost(reason.clone());
                     self.tell(Event::ConnectFailed { reason });
                 }
@@ -229,7 +237,8 @@ impl Task {
         }
     }
 
-    /// Takes ops and ends tries while `future` runs; `None` if the end was asked for and everything is settled.
+    /// Takes ops and ends tries while `future` runs; `None` if the end was asked for and everything
+    /// is settled.
     async fn meanwhile<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
@@ -306,7 +315,8 @@ impl Task {
             let deadline = self.machine.deadline(out.len());
             let result = tokio::select! {
                 read = reader.read_buf(&mut buffer) => match read {
-                    Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it").into()),
+                    Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed \
+                        it").into()),
                     Ok(_) => self.machine.receive(Instant::now(), &mut buffer).map_err(Trouble::Broken),
                     Err(error) => Err(error.into()),
                 },
@@ -325,7 +335,9 @@ impl Task {
             match result {
                 Ok(()) => {}
                 Err(Trouble::Broken(broken)) => return End::Lost(self.broken(broken)),
-                Err(Trouble::Io(error)) => return End::Lost(self.connector.trouble(Stage::Running, error)),
+                Err(Trouble::Io(error)) => {
+                    return End::Lost(self.connector.trouble(Stage::Running, error));
+                }
             }
         }
     }
@@ -357,7 +369,8 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Writes a part of `out`, or flushes once nothing is left; whether it flushed. May be cancelled without loss.
+/// Writes a part of `out`, or flushes once nothing is left; whether it flushed. May be cancelled
+/// without loss.
 async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io::Result<bool> {
     if out.is_empty() {
         writer.flush().await?;
@@ -370,7 +383,10 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io
 }
 
 /// The error that reading ends with, if the other side has already sent one.
-async fn last_words(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Option<io::Error> {
+async fn last_words(
+    reader: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> Option<io::Error> {
     let reading = async {
         loop {
             buffer.clear();

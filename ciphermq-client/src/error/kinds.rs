@@ -46,7 +46,8 @@ kinds! {
         TimedOut: Network, retryable: true;
         /// The connection broke.
         Broken: Network, retryable: true;
-        /// The server's certificate was not issued by the CA, has expired, or is otherwise not to be trusted.
+        /// The server's certificate was not issued by the CA, has expired, or is otherwise not to
+        /// be trusted.
         ServerCertificate: Peer, retryable: false;
         /// The server's certificate is for other names.
         ServerName: Caller, retryable: false;
@@ -76,7 +77,8 @@ kinds! {
         NotAuthorized: Caller, retryable: false;
         /// The server takes the argument for wrong.
         BadArgument: Caller, retryable: false;
-        /// What the server would not have let pass, or what it sent, is no valid key or certificate.
+        /// What the server would not have let pass, or what it sent, is no valid key or
+        /// certificate.
         BadKey: Peer, retryable: false;
         /// The server has a signed key of this client with a higher epoch.
         StaleKey: Peer, retryable: false;
@@ -86,7 +88,8 @@ kinds! {
         Unsupported: Peer, retryable: false;
         /// The server refused for a reason that has no kind of its own.
         Refused: Peer, retryable: false;
-        /// The server's store has no room or does not answer, or the server is stopping or overloaded.
+        /// The server's store has no room or does not answer, or the server is stopping or
+        /// overloaded.
         Unavailable: Storage, retryable: true;
         /// No answer within the time for all tries.
         TimedOut: Network, retryable: true;
@@ -101,8 +104,9 @@ kinds! {
 
 kinds! {
     /// Why a message was not published. After [`PublishErrorKind::TimedOut`],
-    /// [`PublishErrorKind::Disconnected`] and [`PublishErrorKind::Unavailable`] nobody knows whether it
-    /// was: sending it again with the same id is safe, with a new id it may arrive twice.
+    /// [`PublishErrorKind::Disconnected`] and [`PublishErrorKind::Unavailable`] nobody knows
+    /// whether it was: sending it again with the same id is safe, with a new id it may arrive
+    /// twice.
     PublishErrorKind {
         /// The receiver has no public key registered.
         NoReceiverKey: Caller, retryable: true;
@@ -110,11 +114,12 @@ kinds! {
         KeyUnavailable: Network, retryable: true;
         /// The receiver's key is not signed by it, and unsigned keys were not asked for.
         KeyNotSigned: Peer, retryable: false;
-        /// The receiver's signed key is forged, altered, over, or older than one that was seen before; or an unsigned
-        /// one was exchanged. Nothing was sent.
+        /// The receiver's signed key is forged, altered, over, or older than one that was seen
+        /// before; or an unsigned one was exchanged. Nothing was sent.
         KeyNotTrusted: Peer, retryable: false;
-        /// No receiver would accept what this client sends, because of its certificate: it has expired or is not valid
-        /// yet by this machine's clock, cannot sign, or was not issued by the authority. Nothing was sent.
+        /// No receiver would accept what this client sends, because of its certificate: it has
+        /// expired or is not valid yet by this machine's clock, cannot sign, or was not issued by
+        /// the authority. Nothing was sent.
         SenderCertificate: Caller, retryable: false;
         /// The message could not be sealed.
         Sealing: Caller, retryable: false;
@@ -148,8 +153,8 @@ kinds! {
 }
 
 kinds! {
-    /// Why an ack or reject was not confirmed. Unless it was refused it may be repeated: acking what is
-    /// acked is no error.
+    /// Why an ack or reject was not confirmed. Unless it was refused it may be repeated: acking
+    /// what is acked is no error.
     AckErrorKind {
         /// The server never accepted a message with this id.
         NotFound: Caller, retryable: false;
@@ -172,7 +177,8 @@ kinds! {
 
 /// Kinds that stand for the server's codes, and for how a connection ends.
 pub(crate) trait OperationKind: Kind {
-    /// The kind for a code; `None` stands for replies without a code, and for codes of newer servers.
+    /// The kind for a code; `None` stands for replies without a code, and for codes of newer
+    /// servers.
     fn of_code(code: Option<ErrorCode>) -> Self;
     /// No answer in any of the tries.
     const TIMED_OUT: Self;
@@ -189,7 +195,9 @@ impl OperationKind for RequestErrorKind {
             Some(ErrorCode::NotAuthorized) => Self::NotAuthorized,
             Some(ErrorCode::BadKey) => Self::BadKey,
             Some(ErrorCode::StaleKey) => Self::StaleKey,
-            Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => Self::BadArgument,
+            Some(ErrorCode::BadName | ErrorCode::BadArgument | ErrorCode::NotUtf8) => {
+                Self::BadArgument
+            }
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
             Some(
                 ErrorCode::StorageFull
@@ -215,9 +223,9 @@ impl OperationKind for PublishErrorKind {
             Some(ErrorCode::TooLarge | ErrorCode::LineTooLong) => Self::TooLarge,
             Some(ErrorCode::StorageFull) => Self::StorageFull,
             Some(ErrorCode::StorageRefused) => Self::StorageRefused,
-            Some(ErrorCode::StorageUnavailable | ErrorCode::Overloaded | ErrorCode::ShuttingDown) => {
-                Self::Unavailable
-            }
+            Some(
+                ErrorCode::StorageUnavailable | ErrorCode::Overloaded | ErrorCode::ShuttingDown,
+            ) => Self::Unavailable,
             _ => Self::Refused,
         }
     }
@@ -249,13 +257,19 @@ impl OperationKind for AckErrorKind {
 mod tests {
     use super::*;
 
-    /// Whatever may be stored although the server said an error must be retryable: a message must not be
-    /// given up as refused while the server may deliver it.
+    /// Whatever may be stored although the server said an error must be retryable: a message must
+    /// not be given up as refused while the server may deliver it.
     #[test]
     fn unknown_outcomes_are_retryable() {
         for &code in ErrorCode::ALL.iter().filter(|code| !code.is_definite()) {
-            assert!(PublishErrorKind::of_code(Some(code)).is_retryable(), "{code}");
-            assert!(RequestErrorKind::of_code(Some(code)).is_retryable(), "{code}");
+            assert!(
+                PublishErrorKind::of_code(Some(code)).is_retryable(),
+                "{code}"
+            );
+            assert!(
+                RequestErrorKind::of_code(Some(code)).is_retryable(),
+                "{code}"
+            );
             assert!(AckErrorKind::of_code(Some(code)).is_retryable(), "{code}");
         }
     }

@@ -1,9 +1,9 @@
 //! Errors: a kind for every operation, who is to blame, and what to do.
 //!
 //! Every operation has a kind of its own, so that a `match` lists what can really happen:
-//! [`ConnectError`], [`RequestError`], [`PublishError`] and [`AckError`] are one type, [`Error`], with
-//! different [`Kind`]s. Its text says what happened; [`Error::advice`] says what to do, where there is
-//! something to be done.
+//! [`ConnectError`], [`RequestError`], [`PublishError`] and [`AckError`] are one type, [`Error`],
+//! with different [`Kind`]s. Its text says what happened; [`Error::advice`] says what to do, where
+//! there is something to be done.
 
 pub(crate) mod kinds;
 
@@ -48,8 +48,9 @@ pub trait Kind: fmt::Debug + Copy + Eq + Send + Sync + 'static {
 
 /// An error with its kind. Cloning is cheap: one loss of a connection may end many operations.
 ///
-/// `Display` tells what happened, in one line; [`Error::advice`] tells what to do. `Debug` tells both, and what lies behind
-/// it, so that a `main` which returns the error says all of it. What a server said is [escaped](crate::text) in all of them.
+/// `Display` tells what happened, in one line; [`Error::advice`] tells what to do. `Debug` tells
+/// both, and what lies behind it, so that a `main` which returns the error says all of it. What a
+/// server said is [escaped](crate::text) in all of them.
 #[derive(Clone)]
 pub struct Error<K> {
     kind: K,
@@ -162,7 +163,10 @@ mod tests {
             StdError::source(&copy).map(ToString::to_string).as_deref(),
             Some("refused")
         );
-        assert_eq!((error.blame(), error.is_retryable()), (Blame::Network, true));
+        assert_eq!(
+            (error.blame(), error.is_retryable()),
+            (Blame::Network, true)
+        );
         assert_eq!(
             format!("{error:?}"),
             "no server listens\n       start it\n       because: refused"

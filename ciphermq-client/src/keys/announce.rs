@@ -12,8 +12,8 @@ use super::announced::{Announced, Announcements, HIGHEST_ABOVE, NotRecorded, Sig
 use crate::driver::Handle;
 use crate::error::{RequestError, RequestErrorKind};
 
-/// How long announced keys are good for, at most as long as the certificate that signs them: long enough for a receiver
-/// that is away for months, since nobody can send to it any more after that.
+/// How long announced keys are good for, at most as long as the certificate that signs them: long
+/// enough for a receiver that is away for months, since nobody can send to it any more after that.
 pub const ANNOUNCEMENT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// So often others of this client may be quicker.
@@ -38,9 +38,11 @@ pub enum AnnounceError {
         /// What the server says of its epoch.
         epoch: Option<u64>,
     },
-    /// Senders go on sealing for a key that is not in the keyring, since this certificate cannot sign another one.
+    /// Senders go on sealing for a key that is not in the keyring, since this certificate cannot
+    /// sign another one.
     #[error(
-        "senders use the signed key of this client that the server has, until {until}: it is for another key pair than \
+        "senders use the signed key of this client that the server has, until {until}: it is for \
+         another key pair than \
          the one given here, and this client's certificate cannot sign a new one"
     )]
     SignedForOtherKeys {
@@ -73,27 +75,56 @@ impl AnnounceError {
                 .advice()
                 .unwrap_or("Check that the server runs, then try again.")
                 .to_owned(),
-            Self::Sign(AnnouncementError::Expired(_)) | Self::NotAccepted(SignedKeyError::Certificate(Expired(_))) => {
-                "Check this machine's clock. If it is right, get a new certificate for this client.".to_owned()
+            Self::Sign(AnnouncementError::Expired(_))
+            | Self::NotAccepted(SignedKeyError::Certificate(Expired(_))) => {
+                "Check this machine's clock. If it is right, get a new certificate for this \
+                 client."
+                    .to_owned()
             }
             Self::NotAccepted(SignedKeyError::Certificate(NotYetValid(_))) => {
-                "Check this machine's clock. If it is right, wait until the certificate is valid, or get another one.".to_owned()
+                "Check this machine's clock. If it is right, wait until the certificate is valid, \
+                 or get another one."
+                    .to_owned()
             }
             Self::NotAccepted(SignedKeyError::Certificate(NotTrusted(_))) => {
-                "Senders take keys that are signed with a certificate of their authority. Use a certificate of the authority of --ca, with the intermediate ones in its file; or name the authority that has issued it with --ca.".to_owned()
+                "Senders take keys that are signed with a certificate of their authority. Use a \
+                 certificate of the authority of --ca, with the intermediate ones in its file; or \
+                 name the authority that has issued it with --ca."
+                    .to_owned()
             }
             Self::Sign(_) | Self::NotAccepted(_) => {
-                "Get a certificate for this client that can sign: `ciphermq-cli certs` makes such ones.".to_owned()
+                "Get a certificate for this client that can sign: `ciphermq-cli certs` makes such \
+                 ones."
+                    .to_owned()
             }
             Self::NotOurs { epoch: Some(epoch) } if *epoch <= HIGHEST_ABOVE => format!(
-                "If this client had another certificate authority before, go beyond what it signed then: `ciphermq-cli register-key --above {epoch}`. If not, look at who else could register keys in its name."
+                "If this client had another certificate authority before, go beyond what it signed \
+                 then: `ciphermq-cli register-key --above {epoch}`. If not, look at who else could \
+                 register keys in its name."
             ),
-            Self::NotOurs { .. } => "Nothing can go beyond it. Whoever runs the server can remove its row of this client in `signed_keys`; look at who else could register keys in its name.".to_owned(),
-            Self::SignedForOtherKeys { .. } => "Get a certificate for this client that can sign: `ciphermq-cli certs` makes such ones; or give the private key that the signed key is for with --private-key.".to_owned(),
-            Self::NotKept => "Somebody between here and the server's database may be exchanging keys: look at the server's log, and at `ciphermq-cli verify-key` as a sender.".to_owned(),
-            Self::Contended => "Look at what runs with this client's certificate, and try again.".to_owned(),
-            Self::NoHigherEpoch => "Senders that have seen it must remove their records of this client's key, and whoever runs the server its row in `signed_keys`. Use a new certificate authority if somebody else could have signed it.".to_owned(),
-            Self::OtherKeys => "Start this receiver again, with the newest keys, or run `ciphermq-cli register-key` where they are.".to_owned(),
+            Self::NotOurs { .. } => "Nothing can go beyond it. Whoever runs the server can remove \
+                                     its row of this client in `signed_keys`; look at who else \
+                                     could register keys in its name."
+                .to_owned(),
+            Self::SignedForOtherKeys { .. } => "Get a certificate for this client that can sign: \
+                `ciphermq-cli certs` makes such ones; or give the private key that the signed key \
+                is for with --private-key."
+                .to_owned(),
+            Self::NotKept => "Somebody between here and the server's database may be exchanging \
+                              keys: look at the server's log, and at `ciphermq-cli verify-key` as \
+                              a sender."
+                .to_owned(),
+            Self::Contended => "Look at what runs with this client's certificate, and try \
+                                again."
+                .to_owned(),
+            Self::NoHigherEpoch => "Senders that have seen it must remove their records of this \
+                                    client's key, and whoever runs the server its row in \
+                                    `signed_keys`. Use a new certificate authority if somebody \
+                                    else could have signed it."
+                .to_owned(),
+            Self::OtherKeys => "Start this receiver again, with the newest keys, or run \
+                                `ciphermq-cli register-key` where they are."
+                .to_owned(),
         }
     }
 }
@@ -104,13 +135,15 @@ impl AnnounceError {
 pub struct Registration {
     /// Whose keys they are.
     pub client: ClientId,
-    /// The signed key that the server hands out now; nothing if this client cannot sign, and has registered a bare key.
+    /// The signed key that the server hands out now; nothing if this client cannot sign, and has
+    /// registered a bare key.
     pub signed_key: Option<String>,
     /// Its epoch.
     pub epoch: Option<u64>,
     /// Why the next one may not know of it: told to people.
     pub not_recorded: Option<NotRecorded>,
-    /// The signed key that senders still get, if this client cannot sign and has registered a bare key.
+    /// The signed key that senders still get, if this client cannot sign and has registered a bare
+    /// key.
     pub earlier: Option<EarlierSignedKey>,
 }
 
@@ -163,8 +196,9 @@ impl Announcer {
         }
     }
 
-    /// Signs the keyring's public keys anew, above everything that this client ever signed, and registers them: nothing
-    /// is said to be done unless the server hands out what a sender takes. A client that cannot sign registers its bare key.
+    /// Signs the keyring's public keys anew, above everything that this client ever signed, and
+    /// registers them: nothing is said to be done unless the server hands out what a sender takes.
+    /// A client that cannot sign registers its bare key.
     pub(crate) async fn announce(
         &self,
         handle: &Handle,
@@ -189,7 +223,8 @@ impl Announcer {
         {
             tracing::warn!(
                 client = %self.client,
-                "the server has keys of this client that are not in its keyring: what was sealed for them cannot be opened here"
+                "the server has keys of this client that are not in its keyring: what was sealed \
+                 for them cannot be opened here"
             );
         }
         let mut floor = there.map(|own| own.epoch).max(above);
@@ -208,11 +243,12 @@ impl Announcer {
         Err(AnnounceError::Contended)
     }
 
-    /// Sees to it that the server hands out the last announcement of this client, or a new one where that has run out: it
-    /// may have got another database. `Some` if something was registered.
+    /// Sees to it that the server hands out the last announcement of this client, or a new one
+    /// where that has run out: it may have got another database. `Some` if something was
+    /// registered.
     ///
-    /// Keys that another process of this client has announced later are left, and registered again, as they are: this
-    /// one's may be the older ones.
+    /// Keys that another process of this client has announced later are left, and registered again,
+    /// as they are: this one's may be the older ones.
     pub(crate) async fn keep(
         &self,
         handle: &Handle,
@@ -232,7 +268,8 @@ impl Announcer {
             })
         });
         let recorded = self.last().await;
-        let recorded = recorded.filter(|recorded| self.own(identity, &recorded.signed_key).is_some());
+        let recorded =
+            recorded.filter(|recorded| self.own(identity, &recorded.signed_key).is_some());
         let newest = [Some(mine), recorded.as_ref(), there.as_ref()]
             .into_iter()
             .flatten()
@@ -251,10 +288,13 @@ impl Announcer {
         } else if !self.has_keys(&newest.signed_key, keyring) {
             return Err(AnnounceError::OtherKeys);
         }
-        self.announce(handle, keyring, Some(newest.epoch)).await.map(Some)
+        self.announce(handle, keyring, Some(newest.epoch))
+            .await
+            .map(Some)
     }
 
-    /// Whether senders take it now, and for long enough: half of its time is left, or it ends with the certificate.
+    /// Whether senders take it now, and for long enough: half of its time is left, or it ends with
+    /// the certificate.
     pub(crate) fn is_due(&self, announced: &Announced) -> bool {
         let identity = self.identity.as_deref();
         identity.is_some_and(|identity| !self.is_good_for_long(identity, &announced.signed_key))
@@ -287,7 +327,12 @@ impl Announcer {
     }
 
     /// The epoch of the key of ours that the server has, which is above this one.
-    async fn newer(&self, handle: &Handle, identity: &Identity, epoch: u64) -> Result<u64, AnnounceError> {
+    async fn newer(
+        &self,
+        handle: &Handle,
+        identity: &Identity,
+        epoch: u64,
+    ) -> Result<u64, AnnounceError> {
         let there = self.ask(handle).await?;
         let own = there.as_deref().and_then(|text| self.own(identity, text));
         own.map(|own| own.epoch)
@@ -364,8 +409,13 @@ impl Announcer {
     /// # Errors
     ///
     /// [`AnnounceError::SignedForOtherKeys`] if they would seal what the keyring cannot open.
-    fn earlier(&self, signed_key: &str, keyring: &Keyring) -> Result<EarlierSignedKey, AnnounceError> {
-        let verified = signed_key::verify(signed_key, &self.client, &self.authority, Timestamp::now());
+    fn earlier(
+        &self,
+        signed_key: &str,
+        keyring: &Keyring,
+    ) -> Result<EarlierSignedKey, AnnounceError> {
+        let verified =
+            signed_key::verify(signed_key, &self.client, &self.authority, Timestamp::now());
         let verified = match verified {
             Ok(verified) => verified,
             Err(error) => return Ok(EarlierSignedKey::Refused(error)),
@@ -432,7 +482,7 @@ fn registered(reply: Reply) -> Option<()> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AnnounceError> + Send + 'static,
 ) -> Result<T, AnnounceError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|_| Err(RequestError::new(RequestErrorKind::Closed, "The client was closed.").into()))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(RequestError::new(RequestErrorKind::Closed, "The client was closed.").into())
+    })
 }

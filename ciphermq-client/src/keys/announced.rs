@@ -1,7 +1,7 @@
 //! What this client has announced, so that each new signed key is above all that it ever signed.
 //!
-//! The server's word is not enough for that: its database may have been set back, or be another one, while senders
-//! remember what they have seen.
+//! The server's word is not enough for that: its database may have been set back, or be another
+//! one, while senders remember what they have seen.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -24,8 +24,8 @@ const END: &str = "_announced.json";
 /// More than any record has: a signed key is at most 64 KiB.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// The highest epoch that may be named by people: the last millisecond of the year 9999. A slip of the hand must not use up all
-/// epochs there are.
+/// The highest epoch that may be named by people: the last millisecond of the year 9999. A slip of
+/// the hand must not use up all epochs there are.
 pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
 
 /// The last announcement of a client.
@@ -38,7 +38,8 @@ pub(crate) struct Announced {
     pub(super) signed_key: String,
 }
 
-/// Where the last announcement is remembered: in memory, or in `<client>_announced.json` in a folder, for its owner alone.
+/// Where the last announcement is remembered: in memory, or in `<client>_announced.json` in a
+/// folder, for its owner alone.
 #[derive(Debug, Clone)]
 pub(crate) enum Announcements {
     Memory(Arc<Mutex<Option<Announced>>>),
@@ -50,7 +51,8 @@ pub(crate) enum Announcements {
 #[non_exhaustive]
 pub enum NotRecorded {
     /// The record that was there cannot be read; it was replaced.
-    #[error("the record of what was announced, {}, could not be read, and was begun anew: {source}", path.display())]
+    #[error("the record of what was announced, {}, could not be read, and was begun anew: \
+             {source}", path.display())]
     Unreadable {
         /// The record.
         path: PathBuf,
@@ -94,14 +96,17 @@ impl Announcements {
     pub(super) fn last(&self, client: &ClientId) -> Option<Announced> {
         match self {
             Self::Memory(last) => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Self::Folder(folder) => read(&client_file(folder, client, END), client).ok().flatten(),
+            Self::Folder(folder) => read(&client_file(folder, client, END), client)
+                .ok()
+                .flatten(),
         }
     }
 
-    /// Signs these keys with an epoch that is above all that are remembered, above `floor`, and not before `now`; it is
-    /// remembered before anybody sees it. Blocks.
+    /// Signs these keys with an epoch that is above all that are remembered, above `floor`, and not
+    /// before `now`; it is remembered before anybody sees it. Blocks.
     ///
-    /// A record that cannot be kept is no reason to be silent: the clock goes on, and the server remembers, too.
+    /// A record that cannot be kept is no reason to be silent: the clock goes on, and the server
+    /// remembers, too.
     ///
     /// # Errors
     ///
@@ -113,8 +118,9 @@ impl Announcements {
         floor: Option<u64>,
         now: Timestamp,
     ) -> Result<Signed, AnnounceError> {
-        let sign =
-            |last: Option<&Announced>| announce(identity, keys, floor.max(last.map(|last| last.epoch)), now);
+        let sign = |last: Option<&Announced>| {
+            announce(identity, keys, floor.max(last.map(|last| last.epoch)), now)
+        };
         match self {
             Self::Memory(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,12 +155,16 @@ impl Announcements {
         }
     }
 
-    /// Remembers an announcement that another process of this client has made, if it is the highest one. Blocks.
+    /// Remembers an announcement that another process of this client has made, if it is the highest
+    /// one. Blocks.
     pub(super) fn learn(&self, announced: Announced) {
         match self {
             Self::Memory(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.as_ref().is_none_or(|last| last.epoch < announced.epoch) {
+                if last
+                    .as_ref()
+                    .is_none_or(|last| last.epoch < announced.epoch)
+                {
                     *last = Some(announced);
                 }
             }
@@ -208,7 +218,10 @@ fn read(path: &Path, client: &ClientId) -> io::Result<Option<Announced>> {
     if announced.client_id == *client {
         Ok(Some(announced))
     } else {
-        Err(io::Error::other(format!("it is of `{}`", announced.client_id)))
+        Err(io::Error::other(format!(
+            "it is of `{}`",
+            announced.client_id
+        )))
     }
 }
 
@@ -258,7 +271,9 @@ mod tests {
         for place in [None, Some(folder.path().to_owned())] {
             let announcements = Announcements::new(place.clone());
             let sign = |floor, now| {
-                let signed = announcements.sign(&identity, keys(), floor, at(now)).unwrap();
+                let signed = announcements
+                    .sign(&identity, keys(), floor, at(now))
+                    .unwrap();
                 assert!(signed.not_recorded.is_none());
                 signed.announced.epoch
             };
@@ -278,7 +293,10 @@ mod tests {
             assert_eq!(last.epoch, now + 92);
         }
         let record = folder.path().join("receiver_1_announced.json");
-        assert_eq!(fs::metadata(record).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(record).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
@@ -299,7 +317,10 @@ mod tests {
         let identity = identity();
         let missing = Announcements::new(Some(folder.path().join("missing")));
         let signed = missing.sign(&identity, keys(), Some(7), at(NOW)).unwrap();
-        assert!(matches!(signed.not_recorded, Some(NotRecorded::Unwritable(_))));
+        assert!(matches!(
+            signed.not_recorded,
+            Some(NotRecorded::Unwritable(_))
+        ));
         let record = folder.path().join("receiver_1_announced.json");
         for damage in [
             "",
@@ -308,12 +329,17 @@ mod tests {
         ] {
             fs::write(&record, damage).unwrap();
             let announcements = Announcements::new(Some(folder.path().to_owned()));
-            let signed = announcements.sign(&identity, keys(), None, at(NOW)).unwrap();
+            let signed = announcements
+                .sign(&identity, keys(), None, at(NOW))
+                .unwrap();
             assert!(matches!(
                 signed.not_recorded,
                 Some(NotRecorded::Unreadable { .. })
             ));
-            assert_eq!(announcements.last(identity.client_id()), Some(signed.announced));
+            assert_eq!(
+                announcements.last(identity.client_id()),
+                Some(signed.announced)
+            );
         }
     }
 

@@ -13,7 +13,8 @@ use super::pins::{Pins, PinsError};
 use crate::client::Client;
 use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 
-/// How many receivers' keys are kept. With more receivers than that, the oldest are asked for again.
+/// How many receivers' keys are kept. With more receivers than that, the oldest are asked for
+/// again.
 const MAX_KEYS: usize = 10_000;
 
 /// What is needed to believe a key, and the keys that are believed, each for a while.
@@ -50,7 +51,11 @@ impl KeyDirectory {
     }
 
     /// Whether keys may follow those that were believed of a client before.
-    pub(crate) async fn check_pin(&self, client: &ClientId, offered: &Pin) -> Result<(), PinsError> {
+    pub(crate) async fn check_pin(
+        &self,
+        client: &ClientId,
+        offered: &Pin,
+    ) -> Result<(), PinsError> {
         self.pins.check(client, offered).await.map(drop)
     }
 
@@ -114,8 +119,9 @@ pub(crate) async fn receiver_key(
     };
     let (key, pin, is_signed) = match signed {
         Some(text) => {
-            let verified = signed_key::verify(&text, receiver, &directory.authority, Timestamp::now())
-                .map_err(|error| not_trusted(receiver, &error))?;
+            let verified =
+                signed_key::verify(&text, receiver, &directory.authority, Timestamp::now())
+                    .map_err(|error| not_trusted(receiver, &error))?;
             let key = verified
                 .strongest()
                 .cloned()
@@ -150,7 +156,8 @@ fn no_key(receiver: &ClientId) -> PublishError {
         format!("The receiver `{receiver}` has no public key registered."),
     )
     .advise(format!(
-        "Start the receiver once, or let it register its key: `ciphermq-cli receive`, or `ciphermq-cli register-key`, as `{receiver}`."
+        "Start the receiver once, or let it register its key: `ciphermq-cli receive`, or \
+         `ciphermq-cli register-key`, as `{receiver}`."
     ))
 }
 
@@ -166,11 +173,14 @@ fn not_signed(receiver: &ClientId) -> PublishError {
     PublishError::new(
         PublishErrorKind::KeyNotSigned,
         format!(
-            "The public key of `{receiver}` is not signed: whoever runs the server could have put in one of their own. Nothing was sent."
+            "The public key of `{receiver}` is not signed: whoever runs the server could have put \
+             in one of their own. Nothing was sent."
         ),
     )
     .advise(format!(
-        "Start the receiver with a version that signs its key. If `{receiver}` is an older client and the server can be trusted, use --allow-unsigned-keys with the form that it reads, for example --suite LEGACY-A."
+        "Start the receiver with a version that signs its key. If `{receiver}` is an older client \
+         and the server can be trusted, use --allow-unsigned-keys with the form that it reads, for \
+         example --suite LEGACY-A."
     ))
 }
 
@@ -189,20 +199,26 @@ pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) 
     use ciphermq_crypto::identity::CertificateError;
     use signed_key::SignedKeyError::{Certificate, Expired, NotYetValid};
     let anew = format!(
-        "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as `{receiver}`: it signs its key anew"
+        "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as \
+         `{receiver}`: it signs its key anew"
     );
     match error {
         Expired(_) | Certificate(CertificateError::Expired(_)) => format!(
-            "Start the receiver `{receiver}` again, with a certificate that is valid: it signs its key anew. If that does not help, check this machine's clock."
+            "Start the receiver `{receiver}` again, with a certificate that is valid: it signs its \
+             key anew. If that does not help, check this machine's clock."
         ),
         NotYetValid(_) => format!(
-            "Check this machine's clock. If it is right, the receiver's was ahead when it signed: set it right, then {anew}."
+            "Check this machine's clock. If it is right, the receiver's was ahead when it signed: \
+             set it right, then {anew}."
         ),
         Certificate(CertificateError::NotYetValid(_)) => format!(
-            "Check this machine's clock. If it is right, the receiver's certificate is for later: give it one that is valid now, then {anew}."
+            "Check this machine's clock. If it is right, the receiver's certificate is for later: \
+             give it one that is valid now, then {anew}."
         ),
         _ => format!(
-            "Check the clock, and that both sides use the same certificate authority. If they do, somebody may be handing out keys of their own: look at `ciphermq-cli verify-key {receiver}`."
+            "Check the clock, and that both sides use the same certificate authority. If they do, \
+             somebody may be handing out keys of their own: look at `ciphermq-cli verify-key \
+             {receiver}`."
         ),
     }
 }
@@ -225,7 +241,11 @@ mod tests {
     }
 
     fn directory() -> KeyDirectory {
-        KeyDirectory::new(Authority::nobody(), Pins::new(None), Duration::from_secs(300))
+        KeyDirectory::new(
+            Authority::nobody(),
+            Pins::new(None),
+            Duration::from_secs(300),
+        )
     }
 
     fn key(byte: u8, is_signed: bool) -> ReceiverKey {
@@ -239,7 +259,9 @@ mod tests {
     fn a_key_is_believed_until_its_time_is_over() {
         let directory = directory();
         let now = Instant::now();
-        let fresh = |name, seconds| directory.fresh(&client(name), false, now + Duration::from_secs(seconds));
+        let fresh = |name, seconds| {
+            directory.fresh(&client(name), false, now + Duration::from_secs(seconds))
+        };
         assert_eq!(fresh("a", 0), None);
         directory.insert(client("a"), key(7, true), now);
         assert_eq!(fresh("a", 299), Some(key(7, true)));
@@ -257,7 +279,10 @@ mod tests {
         let now = Instant::now();
         directory.insert(client("a"), key(7, false), now);
         assert_eq!(directory.fresh(&client("a"), false, now), None);
-        assert_eq!(directory.fresh(&client("a"), true, now), Some(key(7, false)));
+        assert_eq!(
+            directory.fresh(&client("a"), true, now),
+            Some(key(7, false))
+        );
     }
 
     #[test]
@@ -270,6 +295,9 @@ mod tests {
         }
         assert_eq!(directory.keys.lock().unwrap().len(), MAX_KEYS);
         assert_eq!(directory.fresh(&client("c0"), false, now), None);
-        assert_eq!(directory.fresh(&client("c1"), false, now), Some(key(7, true)));
+        assert_eq!(
+            directory.fresh(&client("c1"), false, now),
+            Some(key(7, true))
+        );
     }
 }

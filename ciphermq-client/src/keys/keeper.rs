@@ -1,7 +1,7 @@
 //! Sees to it that a consumer's keys stay announced for as long as it runs.
 //!
-//! The server may come back with another database, or one that was set back; the announcement may run out, or the
-//! clock that it was made by may be set right.
+//! The server may come back with another database, or one that was set back; the announcement may
+//! run out, or the clock that it was made by may be set right.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A folder's lock: what is read, judged and written there is so by one process of this user at a time.
+//! A folder's lock: what is read, judged and written there is so by one process of this user at a
+//! time.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -14,8 +15,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock of a folder, until it is dropped, or the process ends, however that happens.
 ///
-/// It is a file of its own that its owner alone may open: whoever may read the folder cannot hold it. Every user has one,
-/// so that one who is root now and then does not shut out the owner of the folder.
+/// It is a file of its own that its owner alone may open: whoever may read the folder cannot hold
+/// it. Every user has one, so that one who is root now and then does not shut out the owner of the
+/// folder.
 #[derive(Debug)]
 pub(super) struct FolderLock {
     _file: File,
@@ -26,7 +28,8 @@ pub(super) struct FolderLock {
 #[non_exhaustive]
 pub enum LockError {
     /// Another process holds the lock, and does not let go of it.
-    #[error("another process holds the lock {} and has not let go of it within {} seconds", path.display(), limit.as_secs())]
+    #[error("another process holds the lock {} and has not let go of it within {} \
+             seconds", path.display(), limit.as_secs())]
     Held {
         /// The lock.
         path: PathBuf,
@@ -62,18 +65,22 @@ impl LockError {
     pub fn advice(&self) -> String {
         match self {
             Self::Held { path, .. } => format!(
-                "Find the process that holds it (`fuser {}`) and end it, or let it go on if it was stopped; then try again. The lock ends with its holder: the file itself need not be removed.",
+                "Find the process that holds it (`fuser {}`) and end it, or let it go on if it was \
+                 stopped; then try again. The lock ends with its holder: the file itself need not \
+                 be removed.",
                 path.display()
             ),
             Self::Foreign(path) => format!(
-                "Look at what {} is and who has put it there, and remove it. In a folder where others may write, they may do so again: choose one of your own.",
+                "Look at what {} is and who has put it there, and remove it. In a folder where \
+                 others may write, they may do so again: choose one of your own.",
                 path.display()
             ),
             Self::Unsupported { .. } => {
                 "Use a folder on a file system that has locks, a local disk for example.".to_owned()
             }
             Self::Unusable { .. } => {
-                "Check that the folder is there and that you may write to it, or choose another one."
+                "Check that the folder is there and that you may write to it, or choose another \
+                 one."
                     .to_owned()
             }
         }
@@ -95,7 +102,9 @@ impl FolderLock {
                 // Whoever holds a file that was removed or replaced holds nothing.
                 Ok(()) if FileId::leads_to(&path, &file) => return Ok(Self { _file: file }),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(source)) => return Err(LockError::Unsupported { path, source }),
+                Err(TryLockError::Error(source)) => {
+                    return Err(LockError::Unsupported { path, source });
+                }
             }
             if begun.elapsed() >= limit {
                 return Err(LockError::Held { path, limit });
@@ -107,7 +116,10 @@ impl FolderLock {
 
 #[cfg(unix)]
 fn file_name() -> String {
-    format!(".ciphermq-keys.{}.lock", rustix::process::geteuid().as_raw())
+    format!(
+        ".ciphermq-keys.{}.lock",
+        rustix::process::geteuid().as_raw()
+    )
 }
 
 #[cfg(not(unix))]
@@ -136,8 +148,8 @@ fn open(path: &Path) -> Result<File, LockError> {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options.custom_flags(flags.bits().cast_signed());
     }
-    // A link, a folder, a pipe or another user's file is not opened; nor one that was removed just now, which is made
-    // at the next look.
+    // A link, a folder, a pipe or another user's file is not opened; nor one that was removed just
+    // now, which is made at the next look.
     let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

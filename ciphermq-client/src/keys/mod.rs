@@ -1,8 +1,10 @@
-//! Receivers' public keys: whose word is taken for them, how long they are believed, and what is remembered of them.
+//! Receivers' public keys: whose word is taken for them, how long they are believed, and what is
+//! remembered of them.
 //!
 //! A key that the server gives is used if the receiver has signed it with its own certificate
-//! ([`ciphermq_crypto::signed_key`]), and if it is not older than one that was seen before. The server is believed in
-//! none of this. A key that nobody has signed is used only where the publisher was told to, and then pinned.
+//! ([`ciphermq_crypto::signed_key`]), and if it is not older than one that was seen before. The
+//! server is believed in none of this. A key that nobody has signed is used only where the
+//! publisher was told to, and then pinned.
 //!
 //! - `directory`: asking, verifying, remembering for a while
 //! - `announce`: this client's own keys, signed and registered

@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use ciphermq_crypto::Fingerprint;
 use ciphermq_protocol::ClientId;
 
-/// Versions before [`ciphermq_files::fit_name`] put the hash alone in the place of names that were longer than this.
+/// Versions before [`ciphermq_files::fit_name`] put the hash alone in the place of names that were
+/// longer than this.
 const MAX_HASHLESS_BYTES: usize = 200;
 
 /// The file of a client in a folder: `<client><end>`.
 ///
-/// Every client has a file of its own. What cannot be part of a file's name is written as `%` and two hexadecimal
-/// digits; a name that is too long for the file system is cut, and its hash stands after a `~`, which stands in no name
-/// that was not cut.
+/// Every client has a file of its own. What cannot be part of a file's name is written as `%` and
+/// two hexadecimal digits; a name that is too long for the file system is cut, and its hash stands
+/// after a `~`, which stands in no name that was not cut.
 pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBuf {
     folder.join(ciphermq_files::fit_name(folder, encoded(client), end))
 }
 
-/// Where earlier versions kept the file of a client with a long name. A client whose name is that hash has its file
-/// there, too: so what is found there may be read, and never written.
+/// Where earlier versions kept the file of a client with a long name. A client whose name is that
+/// hash has its file there, too: so what is found there may be read, and never written.
 pub(super) fn former_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
     (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
         let hash = Fingerprint::of(client.as_str().as_bytes());
@@ -97,6 +98,9 @@ mod tests {
             former_client_file(folder, &client(&name), ".json"),
             Some(folder.join(format!("{hash}.json")))
         );
-        assert_eq!(former_client_file(folder, &client(&name[1..]), ".json"), None);
+        assert_eq!(
+            former_client_file(folder, &client(&name[1..]), ".json"),
+            None
+        );
     }
 }

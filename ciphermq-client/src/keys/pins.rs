@@ -28,7 +28,8 @@ pub(crate) enum Pins {
     Memory(Arc<Mutex<HashMap<ClientId, Pin>>>),
     Folder {
         folder: PathBuf,
-        /// Of the tasks of this process one waits for the folder's lock; the others wait here, and block no thread.
+        /// Of the tasks of this process one waits for the folder's lock; the others wait here, and
+        /// block no thread.
         turn: Arc<tokio::sync::Mutex<()>>,
     },
 }
@@ -69,16 +70,28 @@ impl PinsError {
     pub fn advice(&self, receiver: &ClientId) -> String {
         match self {
             Self::Refused { reason, pin } => refusal_advice(receiver, reason, pin.as_deref()),
-            Self::Unreadable { .. } => "Check that it is a file that you may read. If it is damaged, restore it from a backup: without it an older key could be handed out unnoticed. Another folder is chosen with --pins.".to_owned(),
-            Self::Unwritable(_) | Self::Locked(LockError::Unusable { .. }) => "It is kept which keys of receivers were believed, beside --ca by default. Check that the folder is there and that you may write to it, or choose another one with --pins.".to_owned(),
-            Self::Locked(error) => format!("{} Another folder is chosen with --pins.", error.advice()),
+            Self::Unreadable { .. } => "Check that it is a file that you may read. If it is \
+                                        damaged, restore it from a backup: without it an older key \
+                                        could be handed out unnoticed. Another folder is chosen \
+                                        with --pins."
+                .to_owned(),
+            Self::Unwritable(_) | Self::Locked(LockError::Unusable { .. }) => "It is kept which \
+                keys of receivers were believed, beside --ca by default. Check that the folder is \
+                there and that you may write to it, or choose another one with --pins."
+                .to_owned(),
+            Self::Locked(error) => format!(
+                "{} Another folder is chosen with \
+                                            --pins.",
+                error.advice()
+            ),
         }
     }
 }
 
 fn refusal_advice(receiver: &ClientId, reason: &PinError, pin: Option<&Path>) -> String {
     let anew = format!(
-        "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as `{receiver}`, and it registers its key anew"
+        "start the receiver `{receiver}` again, or run `ciphermq-cli register-key` as \
+         `{receiver}`, and it registers its key anew"
     );
     let remove = |when: &str| {
         pin.map_or_else(String::new, |pin| {
@@ -93,25 +106,34 @@ fn refusal_advice(receiver: &ClientId, reason: &PinError, pin: Option<&Path>) ->
             // Its own record, and its clock, are what the receiver goes beyond.
             let above = if *pinned <= HIGHEST_ABOVE {
                 format!(
-                    " If that does not help, the receiver has lost its record of what it has signed: `ciphermq-cli register-key --above {pinned}` goes beyond it."
+                    " If that does not help, the receiver has lost its record of what it has \
+                     signed: `ciphermq-cli register-key --above {pinned}` goes beyond it."
                 )
             } else {
                 String::new()
             };
             format!(
-                "The server may have been set back to an older state, or have got another database: {anew}, above all that it has signed.{above} If it is the server that hands out old keys, nothing of this helps.{}",
+                "The server may have been set back to an older state, or have got another \
+                 database: {anew}, above all that it has signed.{above} If it is the server that \
+                 hands out old keys, nothing of this helps.{}",
                 remove("Who knows why the key is older")
             )
         }
         PinError::OtherKeys(_) => {
-            format!("Two copies of the receiver have different keys. Let them have the same: then {anew}.")
+            format!(
+                "Two copies of the receiver have different keys. Let them have the same: then \
+                 {anew}."
+            )
         }
         PinError::NoLongerSigned => format!(
-            "The server may have been set back to an older state, or have got another database: {anew}, and signs it, if its certificate can sign. If the server hides the signed key, that does not help.{}",
+            "The server may have been set back to an older state, or have got another database: \
+             {anew}, and signs it, if its certificate can sign. If the server hides the signed \
+             key, that does not help.{}",
             remove("Who knows that the receiver cannot sign any more")
         ),
         PinError::Changed => format!(
-            "Compare the fingerprint that `ciphermq-cli get-key {receiver}` shows with the receiver's own, by another way.{}",
+            "Compare the fingerprint that `ciphermq-cli get-key {receiver}` shows with the \
+             receiver's own, by another way.{}",
             remove("If it is right, you")
         ),
         _ => format!("Look at `ciphermq-cli verify-key {receiver}`."),
@@ -166,7 +188,8 @@ impl Pins {
                 judge(pins.get(receiver), offered, None)
             }
             Self::Folder { folder, .. } => {
-                let (folder, receiver, offered) = (folder.clone(), receiver.clone(), offered.clone());
+                let (folder, receiver, offered) =
+                    (folder.clone(), receiver.clone(), offered.clone());
                 blocking(move || {
                     let found = find(&folder, &receiver)?;
                     judge(found.pin.as_ref(), &offered, Some(&found.path))
@@ -181,7 +204,11 @@ impl Pins {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pinned;
 
-fn judge(pinned: Option<&Pin>, offered: &Pin, path: Option<&Path>) -> Result<Option<Pinned>, PinsError> {
+fn judge(
+    pinned: Option<&Pin>,
+    offered: &Pin,
+    path: Option<&Path>,
+) -> Result<Option<Pinned>, PinsError> {
     Pin::accept(pinned, offered).map_err(|reason| PinsError::Refused {
         reason,
         pin: path.map(Path::to_owned),
@@ -193,16 +220,24 @@ fn judge(pinned: Option<&Pin>, offered: &Pin, path: Option<&Path>) -> Result<Opt
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PinsError> + Send + 'static,
 ) -> Result<T, PinsError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(PinsError::Unreadable {
-            path: PathBuf::new(),
-            source: io::Error::other(error),
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(PinsError::Unreadable {
+                path: PathBuf::new(),
+                source: io::Error::other(error),
+            })
         })
-    })
 }
 
-/// Between reading and writing nobody else may write: two senders with two pins would lose the newer one.
-fn pin(folder: &Path, receiver: &ClientId, offered: &Pin, patience: Duration) -> Result<(), PinsError> {
+/// Between reading and writing nobody else may write: two senders with two pins would lose the
+/// newer one.
+fn pin(
+    folder: &Path,
+    receiver: &ClientId,
+    offered: &Pin,
+    patience: Duration,
+) -> Result<(), PinsError> {
     let _lock = FolderLock::wait(folder, patience)?;
     let found = find(folder, receiver)?;
     if judge(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
@@ -224,7 +259,8 @@ struct Found {
     path: PathBuf,
 }
 
-/// The receiver's pin, if there is one: where it stands now, or where an earlier version has left it.
+/// The receiver's pin, if there is one: where it stands now, or where an earlier version has left
+/// it.
 fn find(folder: &Path, receiver: &ClientId) -> Result<Found, PinsError> {
     let path = client_file(folder, receiver, END);
     let pin = read(&path)?;
@@ -243,7 +279,8 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
         source,
     };
     match read_file(path) {
-        // What cannot be read is not taken for nothing: it may be a newer version's, or damaged on purpose.
+        // What cannot be read is not taken for nothing: it may be a newer version's, or damaged on
+        // purpose.
         Ok(json) => Ok(Some(
             serde_json::from_slice(&json).map_err(|error| unreadable(error.into()))?,
         )),

@@ -55,7 +55,11 @@ async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
     let long = ClientId::new(&"x".repeat(250)).unwrap();
     let hash = Fingerprint::of(long.as_str().as_bytes()).to_string();
     let former = folder.path().join(format!("{hash}_public.pin.json"));
-    fs::write(&former, "{\"kind\":\"signed\",\"epoch\":10,\"keys\":\"k\"}\n").unwrap();
+    fs::write(
+        &former,
+        "{\"kind\":\"signed\",\"epoch\":10,\"keys\":\"k\"}\n",
+    )
+    .unwrap();
     let pins = Pins::new(Some(folder.path().to_owned()));
     assert!(is_older(pins.accept(&long, &signed(9)).await));
     pins.accept(&long, &signed(10)).await.unwrap();
@@ -124,10 +128,17 @@ fn a_lock_that_is_held_is_an_error_and_what_is_pinned_needs_none() {
         "{error}"
     );
     let advice = error.advice(&receiver());
-    assert!(advice.contains("fuser") && advice.contains("--pins"), "{advice}");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(
+        advice.contains("fuser") && advice.contains("--pins"),
+        "{advice}"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let pins = Pins::new(Some(folder.path().to_owned()));
-    runtime.block_on(pins.accept(&receiver(), &signed(1))).unwrap();
+    runtime
+        .block_on(pins.accept(&receiver(), &signed(1)))
+        .unwrap();
 }
 
 #[test]

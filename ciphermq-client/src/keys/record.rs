@@ -34,19 +34,20 @@ ciphermq_protocol::debug_as_report!(RecordError);
 /// What follows the receiver's name in the name of its record.
 const END: &str = "_public.key";
 
-/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`. A name that is too long for the
-/// file system is cut, and its hash stands at its end.
+/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`. A name
+/// that is too long for the file system is cut, and its hash stands at its end.
 ///
 /// # Errors
 ///
-/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a dot, for those
-/// whose record would stand in the place of one's own public key, beside a private key of that name, and for those that
-/// look like a longer name, cut.
+/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a
+/// dot, for those whose record would stand in the place of one's own public key, beside a private
+/// key of that name, and for those that look like a longer name, cut.
 pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitForFile> {
     let id = receiver.as_str();
     let name = fit_name(folder, id, END);
     // One's own public key stands beside its private one.
-    let is_own = name == PUBLIC_KEY_FILE || folder.join(fit_name(folder, id, "_private.key")).exists();
+    let is_own =
+        name == PUBLIC_KEY_FILE || folder.join(fit_name(folder, id, "_private.key")).exists();
     if id.starts_with('.') || id.contains(['/', '\\']) || is_own || is_like_a_cut_name(id) {
         return Err(UnfitForFile(receiver.clone()));
     }
@@ -55,18 +56,26 @@ pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitF
 
 /// Whether a name ends as those do that were too long: with `~` and a hash.
 fn is_like_a_cut_name(id: &str) -> bool {
-    let is_hash =
-        |end: &str| end.len() >= 32 && end.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hash = |end: &str| {
+        end.len() >= 32
+            && end
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     id.rsplit_once('~').is_some_and(|(_, end)| is_hash(end))
 }
 
-/// Records which public key was used for a receiver, in place of an earlier record; where it stands. It is a
-/// record for people, and never taken for the server's answer.
+/// Records which public key was used for a receiver, in place of an earlier record; where it
+/// stands. It is a record for people, and never taken for the server's answer.
 ///
 /// # Errors
 ///
 /// [`RecordError`].
-pub fn write_record(folder: &Path, receiver: &ClientId, key: &RecipientKey) -> Result<PathBuf, RecordError> {
+pub fn write_record(
+    folder: &Path,
+    receiver: &ClientId,
+    key: &RecipientKey,
+) -> Result<PathBuf, RecordError> {
     let path = record_path(folder, receiver)?;
     if !is_free_or_record(&path) {
         return Err(RecordError::Foreign(path));

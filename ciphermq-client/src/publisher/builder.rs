@@ -16,13 +16,14 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::keys::{self, ReceiverKey};
 use crate::resume::ResumableStream;
 
-/// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is under way.
+/// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is
+/// under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// The most messages in one batch, at least 1. Default: 250.
     pub messages: usize,
-    /// The most bytes in one batch; a message that is larger goes alone. The server's limit on lines holds
-    /// besides. Default: 256 KiB.
+    /// The most bytes in one batch; a message that is larger goes alone. The server's limit on
+    /// lines holds besides. Default: 256 KiB.
     pub bytes: usize,
     /// How long a message may wait for others while earlier batches are under way. Default: 5 ms.
     pub time: Duration,
@@ -103,8 +104,8 @@ impl PublisherBuilder {
         }
     }
 
-    /// How much may be sent and not settled: messages, and bytes of sealed messages. Default: 16,384 and
-    /// 16 MiB. Beyond that, [`Publisher::send`] waits.
+    /// How much may be sent and not settled: messages, and bytes of sealed messages. Default:
+    /// 16,384 and 16 MiB. Beyond that, [`Publisher::send`] waits.
     #[must_use]
     pub fn window(self, messages: usize, bytes: usize) -> Self {
         Self {
@@ -113,8 +114,8 @@ impl PublisherBuilder {
         }
     }
 
-    /// The stream whose ids the messages get: the same stream and positions make the same ids, and the
-    /// server recognises them. Default: a new stream.
+    /// The stream whose ids the messages get: the same stream and positions make the same ids, and
+    /// the server recognises them. Default: a new stream.
     #[must_use]
     pub fn stream(self, stream: StreamId) -> Self {
         Self {
@@ -129,9 +130,9 @@ impl PublisherBuilder {
         Self { position, ..self }
     }
 
-    /// The receiver's key, which the caller has from the receiver itself. Default: the one that the server has and
-    /// the receiver has signed, of the strongest suite that the receiver accepts, asked for again when
-    /// [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
+    /// The receiver's key, which the caller has from the receiver itself. Default: the one that the
+    /// server has and the receiver has signed, of the strongest suite that the receiver accepts,
+    /// asked for again when [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
     #[must_use]
     pub fn receiver_key(self, key: impl Into<RecipientKey>) -> Self {
         Self {
@@ -140,10 +141,11 @@ impl PublisherBuilder {
         }
     }
 
-    /// Also takes a key that the receiver has not signed, and seals in `form`: for older receivers, with the older
-    /// form that they read. Whoever runs the server can put in a key of their own, the first time: after that
-    /// the key is pinned ([`pins_in`](crate::ClientBuilder::pins_in)), and a change is refused. A receiver that
-    /// signs its key gets the signed one used, and its suite. Default: such receivers are refused.
+    /// Also takes a key that the receiver has not signed, and seals in `form`: for older receivers,
+    /// with the older form that they read. Whoever runs the server can put in a key of their own,
+    /// the first time: after that the key is pinned ([`pins_in`](crate::ClientBuilder::pins_in)),
+    /// and a change is refused. A receiver that signs its key gets the signed one used, and its
+    /// suite. Default: such receivers are refused.
     #[must_use]
     pub fn allow_unsigned_key(self, form: Form) -> Self {
         Self {
@@ -152,9 +154,9 @@ impl PublisherBuilder {
         }
     }
 
-    /// Also sends if this client's certificate cannot sign (an RSA key, for example): its sessions are not signed then,
-    /// and only receivers that admit unverified senders take its messages. Where it can sign, it does. Default: such
-    /// a publisher does not start.
+    /// Also sends if this client's certificate cannot sign (an RSA key, for example): its sessions
+    /// are not signed then, and only receivers that admit unverified senders take its messages.
+    /// Where it can sign, it does. Default: such a publisher does not start.
     #[must_use]
     pub fn allow_unsigned_sessions(self) -> Self {
         Self {
@@ -163,8 +165,9 @@ impl PublisherBuilder {
         }
     }
 
-    /// Goes on with a stream where everything before is acknowledged: its stream, position and route. Its
-    /// [observer](ResumableStream::observer) must be among what [`on_outcome`](Self::on_outcome) calls.
+    /// Goes on with a stream where everything before is acknowledged: its stream, position and
+    /// route. Its [observer](ResumableStream::observer) must be among what
+    /// [`on_outcome`](Self::on_outcome) calls.
     #[must_use]
     pub fn resume(self, stream: &ResumableStream) -> Self {
         let state = stream.state();
@@ -177,8 +180,9 @@ impl PublisherBuilder {
         }
     }
 
-    /// Called for every message that is settled, in the order in which that happens: for progress bars,
-    /// counters and logs. It runs on the connection's task: it must be quick and must not block.
+    /// Called for every message that is settled, in the order in which that happens: for progress
+    /// bars, counters and logs. It runs on the connection's task: it must be quick and must not
+    /// block.
     #[must_use]
     pub fn on_outcome(self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
         Self {
@@ -191,8 +195,9 @@ impl PublisherBuilder {
     ///
     /// # Errors
     ///
-    /// [`PublishError`]: `NoReceiverKey` if the receiver has registered none, `KeyUnavailable` if the server
-    /// did not answer, `SenderCertificate` if no receiver would accept what this client sends, `Sealing` if there is no randomness for a new stream.
+    /// [`PublishError`]: `NoReceiverKey` if the receiver has registered none, `KeyUnavailable` if
+    /// the server did not answer, `SenderCertificate` if no receiver would accept what this client
+    /// sends, `Sealing` if there is no randomness for a new stream.
     pub async fn start(self) -> Result<Publisher, PublishError> {
         let Self {
             client,
@@ -225,7 +230,10 @@ impl PublisherBuilder {
         };
         let is_given = self.key.is_some();
         let key = match self.key {
-            Some(key) => ReceiverKey { key, is_signed: true },
+            Some(key) => ReceiverKey {
+                key,
+                is_signed: true,
+            },
             None => keys::receiver_key(&client, &receiver, self.unsigned.is_some()).await?,
         };
         let sealer = Sealer {

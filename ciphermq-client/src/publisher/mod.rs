@@ -1,8 +1,9 @@
 //! Sealing, windows, batches, receipts.
 //!
-//! A publisher seals payloads for one receiver and hands them to the connection's driver, in order. What is
-//! sent and not yet answered is bounded by the publisher's [window](PublisherBuilder::window): a sender that
-//! is faster than the server waits in [`Publisher::send`].
+//! A publisher seals payloads for one receiver and hands them to the connection's driver, in order.
+//! What is sent and not yet answered is bounded by the publisher's
+//! [window](PublisherBuilder::window): a sender that is faster than the server waits in
+//! [`Publisher::send`].
 
 mod builder;
 mod outcome;
@@ -31,11 +32,12 @@ use sealer::Sealer;
 
 /// Publishes messages for one receiver, by one route, as one stream. Made by [`Client::publisher`].
 ///
-/// Messages are accepted in the order of the calls to [`Publisher::send`]. A message that is refused, or
-/// tried again because the server's store did not answer, does not hold up the others: it may come after
-/// messages that were sent later, by at most one window.
+/// Messages are accepted in the order of the calls to [`Publisher::send`]. A message that is
+/// refused, or tried again because the server's store did not answer, does not hold up the others:
+/// it may come after messages that were sent later, by at most one window.
 ///
-/// Dropping a publisher gives nothing up: what was sent is still settled, as long as the runtime lives.
+/// Dropping a publisher gives nothing up: what was sent is still settled, as long as the runtime
+/// lives.
 #[derive(Debug)]
 pub struct Publisher {
     client: Client,
@@ -47,7 +49,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Waits while the window is full. Room is not reserved: whoever shares the publisher may be faster.
+    /// Waits while the window is full. Room is not reserved: whoever shares the publisher may be
+    /// faster.
     ///
     /// # Errors
     ///
@@ -56,26 +59,30 @@ impl Publisher {
         self.window.acquire(0).await.map(drop).ok_or_else(closed)
     }
 
-    /// Seals a payload and hands it over; waits while the window is full. The receipt tells when the server
-    /// has it. Whoever needs no receipt may drop it: see [`PublisherBuilder::on_outcome`] and
-    /// [`Publisher::finish`].
+    /// Seals a payload and hands it over; waits while the window is full. The receipt tells when
+    /// the server has it. Whoever needs no receipt may drop it: see
+    /// [`PublisherBuilder::on_outcome`] and [`Publisher::finish`].
     ///
     /// # Errors
     ///
-    /// [`PublishError`] if nothing was sent: the receiver's key cannot be had, the message is too large, the
-    /// client was closed.
+    /// [`PublishError`] if nothing was sent: the receiver's key cannot be had, the message is too
+    /// large, the client was closed.
     pub async fn send<'a>(&self, payload: impl Into<Payload<'a>>) -> Result<Receipt, PublishError> {
         let (sender, receiver) = oneshot::channel();
         let message_id = self.hand_over(payload.into(), Some(sender)).await?;
         Ok(Receipt::new(message_id, receiver))
     }
 
-    /// Like [`Publisher::send`], without a receipt: a little cheaper where outcomes are observed otherwise.
+    /// Like [`Publisher::send`], without a receipt: a little cheaper where outcomes are observed
+    /// otherwise.
     ///
     /// # Errors
     ///
     /// As [`Publisher::send`].
-    pub async fn submit<'a>(&self, payload: impl Into<Payload<'a>>) -> Result<MessageId, PublishError> {
+    pub async fn submit<'a>(
+        &self,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<MessageId, PublishError> {
         self.hand_over(payload.into(), None).await
     }
 
@@ -93,7 +100,13 @@ impl Publisher {
         // The lock makes the order of positions the order of sending.
         let mut sealer = self.sealer.lock().await;
         sealer.refresh(&self.client).await?;
-        let slot = self.client.inner().handle.reserve().await.ok_or_else(closed)?;
+        let slot = self
+            .client
+            .inner()
+            .handle
+            .reserve()
+            .await
+            .ok_or_else(closed)?;
         let envelope = sealer.seal(&payload)?;
         let line = sealer.line_bytes(&envelope);
         if line > max_line {
@@ -116,8 +129,8 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// The first failure since the publisher was started or last flushed. Later messages may well have been
-    /// acknowledged: the receipts, the observer and [`Publisher::finish`] tell which.
+    /// The first failure since the publisher was started or last flushed. Later messages may well
+    /// have been acknowledged: the receipts, the observer and [`Publisher::finish`] tell which.
     pub async fn flush(&self) -> Result<(), PublishError> {
         let (done, flushed) = oneshot::channel();
         self.client
@@ -167,8 +180,9 @@ impl Publisher {
         self.sealer.lock().await.key.key.clone()
     }
 
-    /// Asks for the receiver's key again before the next message, for a receiver that has just changed it. Without that
-    /// the change is noticed within [`key_ttl`](crate::ClientBuilder::key_ttl).
+    /// Asks for the receiver's key again before the next message, for a receiver that has just
+    /// changed it. Without that the change is noticed within
+    /// [`key_ttl`](crate::ClientBuilder::key_ttl).
     pub async fn refresh_key(&self) {
         self.client.inner().keys.forget(&self.receiver);
         self.sealer.lock().await.forget_key();
@@ -182,16 +196,23 @@ pub(crate) fn closed() -> PublishError {
 fn too_large(bytes: usize, limit: usize) -> PublishError {
     PublishError::new(
         PublishErrorKind::TooLarge,
-        format!("The message is too large: sealed, its line has about {bytes} bytes, and the server takes {limit}."),
+        format!(
+            "The message is too large: sealed, its line has about {bytes} bytes, and the \
+                 server takes {limit}."
+        ),
     )
-    .advise("Send it in smaller parts, or raise `limits.max_line_bytes` in the server's configuration.")
+    .advise(
+        "Send it in smaller parts, or raise `limits.max_line_bytes` in the server's \
+             configuration.",
+    )
 }
 
 /// What a caller should know of a code, in words.
 pub(crate) fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
     Some(match code? {
         ErrorCode::NoRoute => {
-            "Start the receiver once, or bind a queue to the exchange by this routing key: `ciphermq-cli receive` does."
+            "Start the receiver once, or bind a queue to the exchange by this routing key: \
+             `ciphermq-cli receive` does."
         }
         ErrorCode::NotFound => {
             "Declare the exchange first, and bind a queue to it: `ciphermq-cli receive` does."
@@ -201,7 +222,9 @@ pub(crate) fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
         ErrorCode::StorageFull => {
             "Make room on the server's disk, or let receivers ack what waits; then send again."
         }
-        ErrorCode::StorageUnavailable => "See the server's log; then send again, with the same stream.",
+        ErrorCode::StorageUnavailable => {
+            "See the server's log; then send again, with the same stream."
+        }
         _ => return None,
     })
 }

@@ -14,7 +14,8 @@ use crate::error::PublishError;
 /// How many failed messages a [`Summary`] names.
 pub const MAX_FAILURES: usize = 10_000;
 
-/// Promises to tell what becomes of one message: await it for the message's id once the server has it.
+/// Promises to tell what becomes of one message: await it for the message's id once the server has
+/// it.
 #[derive(Debug)]
 pub struct Receipt {
     message_id: MessageId,
@@ -22,8 +23,14 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    pub(crate) fn new(message_id: MessageId, settled: oneshot::Receiver<Result<(), PublishError>>) -> Self {
-        Self { message_id, settled }
+    pub(crate) fn new(
+        message_id: MessageId,
+        settled: oneshot::Receiver<Result<(), PublishError>>,
+    ) -> Self {
+        Self {
+            message_id,
+            settled,
+        }
     }
 
     /// The message's id.
@@ -37,10 +44,12 @@ impl Future for Receipt {
     type Output = Result<MessageId, PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.settled).poll(cx).map(|settled| match settled {
-            Ok(result) => result.map(|()| self.message_id.clone()),
-            Err(_) => Err(super::closed()),
-        })
+        Pin::new(&mut self.settled)
+            .poll(cx)
+            .map(|settled| match settled {
+                Ok(result) => result.map(|()| self.message_id.clone()),
+                Err(_) => Err(super::closed()),
+            })
     }
 }
 
@@ -98,7 +107,9 @@ impl Tally {
                 self.summary.unacknowledged += 1;
                 self.first_failure.get_or_insert_with(|| error.clone());
                 if self.summary.failures.len() < MAX_FAILURES {
-                    self.summary.failures.push((message_id.clone(), error.clone()));
+                    self.summary
+                        .failures
+                        .push((message_id.clone(), error.clone()));
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 /// The bytes of a message and their media type, which is authenticated with them but not secret.
 ///
-/// Texts are `text/plain; charset=utf-8`, bytes are `application/octet-stream`, unless said otherwise.
+/// Texts are `text/plain; charset=utf-8`, bytes are `application/octet-stream`, unless said
+/// otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
     pub(crate) bytes: &'a [u8],
@@ -40,7 +41,10 @@ impl<'a> Payload<'a> {
     /// The same bytes as another media type.
     #[must_use]
     pub fn content_type(self, content_type: &'a str) -> Self {
-        Self { content_type, ..self }
+        Self {
+            content_type,
+            ..self
+        }
     }
 }
 

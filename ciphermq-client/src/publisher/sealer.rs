@@ -13,7 +13,8 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::keys::{self, ReceiverKey};
 use crate::publisher::Payload;
 
-/// About how much an envelope has beside its ciphertext, in bytes: names are short, keys and times are fixed.
+/// About how much an envelope has beside its ciphertext, in bytes: names are short, keys and times
+/// are fixed.
 pub(crate) const HEADER_BYTES: usize = 1024;
 
 /// About how many bytes a payload takes when it is sealed: base64, and the envelope around it.
@@ -47,8 +48,8 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Sees to it that there is a session that can seal, for a key that is still believed. If the server cannot be
-    /// asked for the key now, the known one serves once more.
+    /// Sees to it that there is a session that can seal, for a key that is still believed. If the
+    /// server cannot be asked for the key now, the known one serves once more.
     pub(crate) async fn refresh(&mut self, client: &Client) -> Result<(), PublishError> {
         let now = Timestamp::now();
         let is_believed = self.key_is_given
@@ -62,12 +63,14 @@ impl Sealer {
             match keys::receiver_key(client, &self.receiver, self.unsigned.is_some()).await {
                 Ok(key) if key == self.key => {}
                 Ok(key) => {
-                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "the receiver has a new key");
+                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "the \
+                        receiver has a new key");
                     self.key = key;
                     self.session = None;
                 }
                 Err(error) if error.kind() == PublishErrorKind::KeyUnavailable => {
-                    tracing::warn!(receiver = %self.receiver, %error, "the receiver's key cannot be asked for; the known one is used");
+                    tracing::warn!(receiver = %self.receiver, %error, "the receiver's key cannot \
+                        be asked for; the known one is used");
                 }
                 Err(error) => return Err(error),
             }
@@ -75,17 +78,26 @@ impl Sealer {
         }
         if !self.can_seal(now) {
             let started = match self.signer(client, now)? {
-                Some(identity) => SendingSession::start(identity, &self.receiver, &self.key.key, now),
-                None => SendingSession::start_unsigned(client.id(), &self.receiver, &self.key.key, now),
+                Some(identity) => {
+                    SendingSession::start(identity, &self.receiver, &self.key.key, now)
+                }
+                None => {
+                    SendingSession::start_unsigned(client.id(), &self.receiver, &self.key.key, now)
+                }
             };
             self.session = Some(started.map_err(|error| sealing(&error))?);
         }
         Ok(())
     }
 
-    /// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if nobody does, which the
-    /// caller has asked for. What no receiver would accept is not begun: it would be acknowledged, and set aside by all.
-    fn signer<'a>(&self, client: &'a Client, now: Timestamp) -> Result<Option<&'a Identity>, PublishError> {
+    /// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if
+    /// nobody does, which the caller has asked for. What no receiver would accept is not begun: it
+    /// would be acknowledged, and set aside by all.
+    fn signer<'a>(
+        &self,
+        client: &'a Client,
+        now: Timestamp,
+    ) -> Result<Option<&'a Identity>, PublishError> {
         let inner = client.inner();
         let identity = match inner.identity.as_ref() {
             Ok(identity) => identity,
@@ -169,7 +181,8 @@ impl Sealer {
     }
 }
 
-/// How long a `publish_packed` or `publish_batch` line is at most beside its envelopes and what stands between them.
+/// How long a `publish_packed` or `publish_batch` line is at most beside its envelopes and what
+/// stands between them.
 pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
     "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
 }
@@ -179,7 +192,8 @@ fn unfit(error: &IdentityError, is_for_ever: bool) -> PublishError {
     let mut advice = error.mend().to_owned();
     if is_for_ever {
         advice.push_str(
-            "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), send without a \
+            "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), \
+             send without a \
              signature: --allow-unsigned-sessions.",
         );
     }

@@ -39,8 +39,8 @@ impl Window {
         }
     }
 
-    /// Waits for room for one message of about `bytes`; `None` if the window was closed. A message that is
-    /// larger than the whole window takes all of it.
+    /// Waits for room for one message of about `bytes`; `None` if the window was closed. A message
+    /// that is larger than the whole window takes all of it.
     pub(crate) async fn acquire(&self, bytes: usize) -> Option<Room<'_>> {
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
         let message = self.messages.acquire().await.ok()?;
@@ -85,7 +85,10 @@ mod tests {
             "a third message in a window of 2"
         );
         drop(second);
-        assert_eq!(window.acquire(10).now_or_never().flatten().unwrap().keep(), 10);
+        assert_eq!(
+            window.acquire(10).now_or_never().flatten().unwrap().keep(),
+            10
+        );
         let weight = first.keep();
         assert!(window.acquire(50).now_or_never().is_none());
         window.release(1, u64::from(weight));
@@ -96,7 +99,12 @@ mod tests {
     fn a_message_larger_than_the_window_goes_alone() {
         let window = Window::new(10, 100);
         assert_eq!(
-            window.acquire(1_000_000).now_or_never().flatten().unwrap().keep(),
+            window
+                .acquire(1_000_000)
+                .now_or_never()
+                .flatten()
+                .unwrap()
+                .keep(),
             100
         );
         assert!(window.acquire(1).now_or_never().is_none());

@@ -6,20 +6,23 @@
 //!       └── saved now and then ── progress: everything before a position is acknowledged
 //! ```
 //!
-//! A [`ResumableStream`] keeps in a checkpoint file which stream is being published, where it goes, what the input
-//! was, and how far everything is acknowledged. A process that was killed opens it and publishes the rest of the same
-//! input again: what the server had already, though nobody knew, it recognises by the id, and keeps once.
+//! A [`ResumableStream`] keeps in a checkpoint file which stream is being published, where it goes,
+//! what the input was, and how far everything is acknowledged. A process that was killed opens it
+//! and publishes the rest of the same input again: what the server had already, though nobody knew,
+//! it recognises by the id, and keeps once.
 //!
-//! **One stream carries one input.** The same position must always be the same message: the server takes another one
-//! under the same id for a retry, says that it has it, and drops it. How the input is recognised is the application's
-//! business: it describes it in one line of text ([`StreamState::input`]), a hash for example, and compares that when it
-//! goes on. The description stands in the checkpoint before anything is sent, and never changes. So a checkpoint that is
-//! restored from a backup, or copied to another machine, can only make the ids again that belong to the same messages.
+//! **One stream carries one input.** The same position must always be the same message: the server
+//! takes another one under the same id for a retry, says that it has it, and drops it. How the
+//! input is recognised is the application's business: it describes it in one line of text
+//! ([`StreamState::input`]), a hash for example, and compares that when it goes on. The description
+//! stands in the checkpoint before anything is sent, and never changes. So a checkpoint that is
+//! restored from a backup, or copied to another machine, can only make the ids again that belong to
+//! the same messages.
 //!
-//! **An input that grows** is carried by several streams, one after the other: when one is [complete](
-//! ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) begins another one in its place, under new
-//! ids, for what follows. A process that finds the input longer than its description publishes the rest of what is
-//! described first.
+//! **An input that grows** is carried by several streams, one after the other: when one is
+//! [complete]( ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) begins
+//! another one in its place, under new ids, for what follows. A process that finds the input longer
+//! than its description publishes the rest of what is described first.
 //!
 //! ```no_run
 //! use ciphermq_client::resume::{ResumableStream, StreamState};
@@ -71,8 +74,8 @@ const KIND: Kind = Kind {
     version: 2,
 };
 
-/// When a checkpoint is saved: after so long, if anything came to be acknowledged, or after so many messages. What it
-/// lags behind is only sent again, and recognised.
+/// When a checkpoint is saved: after so long, if anything came to be acknowledged, or after so many
+/// messages. What it lags behind is only sent again, and recognised.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_MESSAGES: u64 = 100_000;
 
@@ -104,7 +107,8 @@ impl ResumableStream {
         Ok(Some(Self::new(file, state)))
     }
 
-    /// The same, and if there is none makes one of the state that `begin` gives. It is synced before this returns.
+    /// The same, and if there is none makes one of the state that `begin` gives. It is synced
+    /// before this returns.
     ///
     /// # Errors
     ///
@@ -128,8 +132,8 @@ impl ResumableStream {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]; `Unreadable` only if something else than a stream's checkpoint, whole or damaged, stands
-    /// there. It stays as it is then.
+    /// [`CheckpointError`]; `Unreadable` only if something else than a stream's checkpoint, whole
+    /// or damaged, stands there. It stays as it is then.
     pub fn begin_anew(path: &Path, state: StreamState) -> Result<Self, CheckpointError> {
         let content = checkpoint::encode(KIND, &state.write());
         match CheckpointFile::open(path)? {
@@ -170,7 +174,8 @@ impl ResumableStream {
         self.file.path()
     }
 
-    /// Takes back that everything is acknowledged, and saves that: more of the input is going to be sent.
+    /// Takes back that everything is acknowledged, and saves that: more of the input is going to be
+    /// sent.
     ///
     /// # Errors
     ///
@@ -180,19 +185,20 @@ impl ResumableStream {
         self.save()
     }
 
-    /// Begins the next stream in the complete one's place, [`following`](StreamState::following) it: for what was added to
-    /// the input. It is synced before this returns, and nothing of it may be sent before. Then it needs a publisher and an
-    /// [observer](Self::observer) of its own.
+    /// Begins the next stream in the complete one's place, [`following`](StreamState::following)
+    /// it: for what was added to the input. It is synced before this returns, and nothing of it may
+    /// be sent before. Then it needs a publisher and an [observer](Self::observer) of its own.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Incomplete` if not everything of this stream is acknowledged, or if `next` has its ids;
-    /// `Write`, `Moved`. This stream stands then.
+    /// [`CheckpointError`]: `Incomplete` if not everything of this stream is acknowledged, or if
+    /// `next` has its ids; `Write`, `Moved`. This stream stands then.
     pub fn begin_next(&mut self, next: StreamState) -> Result<(), CheckpointError> {
         if !self.state.complete || next.stream == self.state.stream {
             return Err(CheckpointError::Incomplete(self.path().to_owned()));
         }
-        self.file.replace(&checkpoint::encode(KIND, &next.write()))?;
+        self.file
+            .replace(&checkpoint::encode(KIND, &next.write()))?;
         self.progress = Arc::new(Mutex::new(Progress::of(&next)));
         self.state = next;
         self.saved = Instant::now();
@@ -220,14 +226,14 @@ impl ResumableStream {
         }
     }
 
-    /// The message at `position` was handed to the publisher, and what follows it begins at `place` of the input.
-    /// To be called in the order of positions.
+    /// The message at `position` was handed to the publisher, and what follows it begins at `place`
+    /// of the input. To be called in the order of positions.
     pub fn sent(&self, position: u64, place: u64) {
         self.progress().sent(position, place);
     }
 
-    /// Whether the checkpoint should be [saved](Self::save): a second after the last time, or after 100,000 messages, and
-    /// only if more is acknowledged than it says.
+    /// Whether the checkpoint should be [saved](Self::save): a second after the last time, or after
+    /// 100,000 messages, and only if more is acknowledged than it says.
     #[must_use]
     pub fn is_due(&self) -> bool {
         let news = self
@@ -242,12 +248,13 @@ impl ResumableStream {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint stands: what it lags behind is sent again, and
-    /// recognised.
+    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint stands: what it lags behind is
+    /// sent again, and recognised.
     pub fn save(&mut self) -> Result<(), CheckpointError> {
         (self.state.acknowledged, self.state.place) = self.progress().acknowledged();
         self.saved = Instant::now();
-        self.file.replace(&checkpoint::encode(KIND, &self.state.write()))
+        self.file
+            .replace(&checkpoint::encode(KIND, &self.state.write()))
     }
 
     /// Saves that everything of the input is acknowledged.
@@ -283,7 +290,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
         assert!(ResumableStream::open(&path).unwrap().is_none());
-        let mut stream = ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
+        let mut stream =
+            ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
         for position in 0..5 {
             stream.sent(position, (position + 1) * 10);
         }
@@ -306,12 +314,18 @@ mod tests {
         drop(stream);
         let mut stream = ResumableStream::open(&path).unwrap().unwrap();
         let state = stream.state().clone();
-        assert_eq!((state.acknowledged, state.place, state.complete), (5, 50, true));
+        assert_eq!(
+            (state.acknowledged, state.place, state.complete),
+            (5, 50, true)
+        );
         stream.reopen().unwrap();
         drop(stream);
         let stream = ResumableStream::open(&path).unwrap().unwrap();
         let state = stream.state().clone();
-        assert_eq!((state.acknowledged, state.place, state.complete), (5, 50, false));
+        assert_eq!(
+            (state.acknowledged, state.place, state.complete),
+            (5, 50, false)
+        );
         assert_eq!(stream.state().stream, self::state().stream);
     }
 
@@ -319,7 +333,8 @@ mod tests {
     fn what_follows_is_another_stream_and_begins_when_the_first_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
-        let mut stream = ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
+        let mut stream =
+            ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
         stream.sent(0, 10);
         settle(&stream, 0);
         let refused = |stream: &mut ResumableStream, next| {
@@ -354,8 +369,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         // As the versions before wrote it, the checksum by `sha256sum`.
-        let old = "ciphermq-stream 1\nstream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\n\
-             exchange e\nrouting-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 1360\ncomplete no\n\
+        let old = "ciphermq-stream 1\nstream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender \
+                   sender_1\nreceiver receiver_1\n\
+             exchange e\nrouting-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 \
+                   1360\ncomplete no\n\
              sha256 958be72eb90655334635d31424ef0e747f74b2fba4c533179918ca5bac9c38d7\n";
         fs::write(&path, old).unwrap();
         let mut stream = ResumableStream::open(&path).unwrap().unwrap();

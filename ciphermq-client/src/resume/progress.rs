@@ -9,8 +9,8 @@ use crate::dedup::Intervals;
 
 /// Follows a stream's messages until everything before them is acknowledged.
 ///
-/// It keeps as many places as messages are under way, which the publisher's window bounds. Once a message has failed
-/// nothing behind it can count any more, so nothing behind it is kept.
+/// It keeps as many places as messages are under way, which the publisher's window bounds. Once a
+/// message has failed nothing behind it can count any more, so nothing behind it is kept.
 #[derive(Debug)]
 pub(super) struct Progress {
     stream: StreamId,
@@ -64,7 +64,11 @@ impl Progress {
             self.advance();
         } else {
             self.failed = position;
-            while self.sent.pop_back_if(|(sent, _)| *sent >= position).is_some() {}
+            while self
+                .sent
+                .pop_back_if(|(sent, _)| *sent >= position)
+                .is_some()
+            {}
         }
     }
 
@@ -74,7 +78,8 @@ impl Progress {
             .first_gap(self.acknowledged.0)
             .unwrap_or(u64::MAX)
             .min(self.failed);
-        while let Some((position, place)) = self.sent.pop_front_if(|(position, _)| *position < end) {
+        while let Some((position, place)) = self.sent.pop_front_if(|(position, _)| *position < end)
+        {
             self.acknowledged = (position + 1, place);
         }
         self.settled.forget_below(self.acknowledged.0);
@@ -125,7 +130,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in whatever order: what counts is what has no gap and no failure before it.
+        /// Whatever comes in whatever order: what counts is what has no gap and no failure before
+        /// it.
         #[test]
         fn counts_exactly_the_acknowledged_beginning(
             order in Just((0u64..30).collect::<Vec<_>>()).prop_shuffle(),

@@ -9,8 +9,9 @@ use crate::error::{PublishError, PublishErrorKind};
 
 /// A stream, where it goes, what it carries, and how far it is acknowledged.
 ///
-/// A stream carries one input that never changes: so every id stands for one message, whatever copy of the checkpoint
-/// it is made from. What is added to the input is for [another stream](StreamState::following).
+/// A stream carries one input that never changes: so every id stands for one message, whatever copy
+/// of the checkpoint it is made from. What is added to the input is for [another
+/// stream](StreamState::following).
 ///
 /// As text, in this order, a line each:
 ///
@@ -38,10 +39,11 @@ pub struct StreamState {
     pub exchange: ExchangeName,
     /// The routing key that they are published by.
     pub routing_key: RoutingKey,
-    /// The server's address, as the client was given it: another server does not have what was acknowledged.
+    /// The server's address, as the client was given it: another server does not have what was
+    /// acknowledged.
     pub server: String,
-    /// What is sent, as the application describes it. It stays the same as long as the stream. Line endings in it
-    /// become spaces.
+    /// What is sent, as the application describes it. It stays the same as long as the stream. Line
+    /// endings in it become spaces.
     pub input: String,
     /// How many messages of the input earlier streams have carried.
     pub earlier: u64,
@@ -60,8 +62,8 @@ impl StreamState {
     ///
     /// # Errors
     ///
-    /// [`PublishError`]: `Sealing` if there is no randomness for a stream, `Refused` if no route can be named after the
-    /// receiver.
+    /// [`PublishError`]: `Sealing` if there is no randomness for a stream, `Refused` if no route
+    /// can be named after the receiver.
     pub fn begin(
         client: &Client,
         receiver: &ClientId,
@@ -78,7 +80,8 @@ impl StreamState {
             stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
-            exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| unnamable(&error))?,
+            exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE)
+                .map_err(|error| unnamable(&error))?,
             routing_key: crate::default_routing_key(receiver).map_err(|error| unnamable(&error))?,
             server: client.server_address(),
             input: input.into(),
@@ -90,8 +93,8 @@ impl StreamState {
         })
     }
 
-    /// The stream that follows this one, the same way, under ids of its own: for what follows `place` in an `input` that
-    /// has grown. Nothing of it is sent.
+    /// The stream that follows this one, the same way, under ids of its own: for what follows
+    /// `place` in an `input` that has grown. Nothing of it is sent.
     ///
     /// # Errors
     ///
@@ -112,7 +115,8 @@ impl StreamState {
     pub(super) fn write(&self) -> String {
         let one_line = |text: &str| text.replace(['\n', '\r'], " ");
         format!(
-            "stream {}\nsender {}\nreceiver {}\nexchange {}\nrouting-key {}\nserver {}\ninput {}\nearlier {} {}\nacknowledged {} {}\ncomplete {}\n",
+            "stream {}\nsender {}\nreceiver {}\nexchange {}\nrouting-key {}\nserver {}\ninput \
+             {}\nearlier {} {}\nacknowledged {} {}\ncomplete {}\n",
             self.stream,
             self.sender,
             self.receiver,
@@ -128,7 +132,8 @@ impl StreamState {
         )
     }
 
-    /// Reads the lines of this version of the form; those of version 1 have no `earlier`: one stream carried all.
+    /// Reads the lines of this version of the form; those of version 1 have no `earlier`: one
+    /// stream carried all.
     pub(super) fn read(version: u32, text: &str) -> Result<Self, Unreadable> {
         let pair = |text: &str| {
             let (first, second) = text.split_once(' ')?;
@@ -194,7 +199,11 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn value<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Unreadable> {
+    fn value<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Unreadable> {
         self.number += 1;
         self.rest
             .next()
@@ -234,7 +243,8 @@ pub(super) mod tests {
             complete: true,
             ..state()
         };
-        let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\nexchange e\n\
+        let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver \
+                    receiver_1\nexchange e\n\
              routing-key k\nserver localhost:5672\ninput 1401440 abc\nearlier 3 240\n\
              acknowledged 17 1360\ncomplete yes\n";
         assert_eq!(state.write(), text);
@@ -243,8 +253,10 @@ pub(super) mod tests {
 
     #[test]
     fn version_1_is_read() {
-        let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver receiver_1\nexchange e\n\
-             routing-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 1360\ncomplete yes\n";
+        let text = "stream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender sender_1\nreceiver \
+                    receiver_1\nexchange e\n\
+             routing-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 \
+                    1360\ncomplete yes\n";
         let expected = StreamState {
             acknowledged: 17,
             place: 1360,

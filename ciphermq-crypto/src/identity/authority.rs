@@ -72,19 +72,22 @@ impl CertificateError {
         match self {
             Self::Missing => "Name the client's certificate.",
             Self::TooLong => {
-                "The client's file must hold its own certificate and the intermediate ones above it: at most 8, of \
+                "The client's file must hold its own certificate and the intermediate ones above \
+                 it: at most 8, of \
                  64 KiB together."
             }
             Self::Unreadable(flaw) | Self::NotTrusted(flaw) => flaw.mend(),
             Self::Expired(at) => Flaw::Expired(Some(*at)).mend(),
             Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).mend(),
             Self::Usage => {
-                "Issue one whose key usage has digitalSignature, and whose extended key usage has clientAuth, or one \
+                "Issue one whose key usage has digitalSignature, and whose extended key usage has \
+                 clientAuth, or one \
                  that states no usages: `ciphermq-cli certs` does."
             }
             Self::Name(error) => error.mend(),
             Self::KeyKind => {
-                "Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519: `ciphermq-cli certs` does."
+                "Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519: \
+                 `ciphermq-cli certs` does."
             }
         }
     }
@@ -112,7 +115,10 @@ impl Authority {
         if anchors.is_empty() {
             return Err(AuthorityError("there is no certificate".to_owned()));
         }
-        Ok(Self { anchors, validities })
+        Ok(Self {
+            anchors,
+            validities,
+        })
     }
 
     /// Trusts nobody: no chain is ever accepted.
@@ -124,16 +130,17 @@ impl Authority {
         }
     }
 
-    /// The authorities whose own certificates are not valid at the time `at`, and what is wrong with each. It changes
-    /// nothing here: an authority is trusted because it was named, whatever its dates say.
+    /// The authorities whose own certificates are not valid at the time `at`, and what is wrong
+    /// with each. It changes nothing here: an authority is trusted because it was named, whatever
+    /// its dates say.
     pub fn out_of_date(&self, at: Timestamp) -> impl Iterator<Item = (&Validity, Trouble)> {
         self.validities
             .iter()
             .filter_map(move |validity| Some((validity, validity.trouble(at)?)))
     }
 
-    /// Why this authority's server would not let the owner of the chain in, if it would not. TLS asks for less than
-    /// [`Authority::verify`]: it takes other kinds of keys, too.
+    /// Why this authority's server would not let the owner of the chain in, if it would not. TLS
+    /// asks for less than [`Authority::verify`]: it takes other kinds of keys, too.
     #[must_use]
     pub fn flaw(&self, chain: &[CertificateDer<'_>], at: Timestamp) -> Option<Flaw> {
         let (own, intermediates) = chain.split_first()?;
@@ -178,14 +185,16 @@ impl Authority {
             return Err(CertificateError::NotYetValid(certificate.not_before()));
         }
         let end = end_entity(own).map_err(CertificateError::Unreadable)?;
-        self.path(&end, intermediates, at).map_err(|flaw| match flaw {
-            Flaw::Use => CertificateError::Usage,
-            flaw => CertificateError::NotTrusted(flaw),
-        })?;
+        self.path(&end, intermediates, at)
+            .map_err(|flaw| match flaw {
+                Flaw::Use => CertificateError::Usage,
+                flaw => CertificateError::NotTrusted(flaw),
+            })?;
         Ok(certificate)
     }
 
-    /// Whether a path leads from a client's certificate to one of the authorities (RFC 5280, section 6).
+    /// Whether a path leads from a client's certificate to one of the authorities (RFC 5280,
+    /// section 6).
     fn path(
         &self,
         end: &EndEntityCert<'_>,
@@ -205,9 +214,11 @@ impl Authority {
         Ok(())
     }
 
-    /// Verifies a chain as of `now`, or if its own certificate is not valid then, as of the nearest time at which it is.
+    /// Verifies a chain as of `now`, or if its own certificate is not valid then, as of the nearest
+    /// time at which it is.
     ///
-    /// For what a client has once signed itself: it was signed, whether the certificate still counts or not.
+    /// For what a client has once signed itself: it was signed, whether the certificate still
+    /// counts or not.
     pub(crate) fn verify_in_its_time(
         &self,
         chain: &[CertificateDer<'_>],
@@ -227,7 +238,9 @@ fn end_entity<'a>(own: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Flaw
 }
 
 fn unix_time(at: Timestamp) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0)))
+    UnixTime::since_unix_epoch(Duration::from_secs(
+        u64::try_from(at.as_second()).unwrap_or(0),
+    ))
 }
 
 impl fmt::Debug for Authority {
@@ -312,7 +325,10 @@ mod tests {
             .chain;
         let verify = |second| ca.authority().verify(&chain, at(second));
         assert!(verify(NOW).is_ok() && verify(NOW + 60).is_ok());
-        assert_eq!(verify(NOW + 61), Err(CertificateError::Expired(at(NOW + 60))));
+        assert_eq!(
+            verify(NOW + 61),
+            Err(CertificateError::Expired(at(NOW + 60)))
+        );
         assert_eq!(verify(NOW - 1), Err(CertificateError::NotYetValid(at(NOW))));
         let last = at(NOW + 60) + Duration::from_millis(999);
         assert!(ca.authority().verify(&chain, last).is_ok());
@@ -355,7 +371,10 @@ mod tests {
         for name in ["", "with space", "line\nbreak"] {
             let chain = ca.issue(name).chain;
             let error = ca.authority().verify(&chain, at(NOW)).unwrap_err();
-            assert!(matches!(error, CertificateError::Name(_)), "{name:?}: {error}");
+            assert!(
+                matches!(error, CertificateError::Name(_)),
+                "{name:?}: {error}"
+            );
         }
     }
 
@@ -381,7 +400,10 @@ mod tests {
     fn garbage_is_refused() {
         let ca = Ca::new("ca");
         let authority = ca.authority();
-        assert_eq!(authority.verify(&[], at(NOW)), Err(CertificateError::Missing));
+        assert_eq!(
+            authority.verify(&[], at(NOW)),
+            Err(CertificateError::Missing)
+        );
         let own = ca.issue("receiver_1").chain[0].clone();
         for length in [0, 1, own.len() / 2, own.len() - 1] {
             let cut = CertificateDer::from(own[..length].to_vec());

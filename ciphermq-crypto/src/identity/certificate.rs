@@ -82,17 +82,22 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate, without asking who issued it.
     pub(super) fn read(der: &[u8]) -> Result<Self, CertificateError> {
-        let unreadable =
-            |error: &dyn fmt::Display| CertificateError::Unreadable(Flaw::Unreadable(error.to_string()));
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
+        let unreadable = |error: &dyn fmt::Display| {
+            CertificateError::Unreadable(Flaw::Unreadable(error.to_string()))
+        };
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
         if !rest.is_empty() {
             return Err(unreadable(&"something follows it"));
         }
-        let usage = certificate.key_usage().map_err(|error| unreadable(&error))?;
+        let usage = certificate
+            .key_usage()
+            .map_err(|error| unreadable(&error))?;
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
             return Err(CertificateError::Usage);
         }
-        let client_id = ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)?;
+        let client_id =
+            ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)?;
         let validity = Validity::of(&certificate);
         let key = certificate.public_key();
         Ok(Self {
@@ -144,7 +149,8 @@ impl Certificate {
     /// Whether its owner has signed `message`. The caller has separated domains.
     #[must_use]
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.algorithm.verifies(&self.public_key, message, signature)
+        self.algorithm
+            .verifies(&self.public_key, message, signature)
     }
 
     pub(super) fn public_key(&self) -> &[u8] {
@@ -182,7 +188,11 @@ mod tests {
             "",
             &format!("+{}", &text[1..]),
         ] {
-            assert_eq!(other.parse::<Fingerprint>(), Err(FingerprintError), "{other}");
+            assert_eq!(
+                other.parse::<Fingerprint>(),
+                Err(FingerprintError),
+                "{other}"
+            );
         }
     }
 }

@@ -53,13 +53,16 @@ impl IdentityError {
     pub fn mend(&self) -> &'static str {
         match self {
             Self::Certificate(error) => error.mend(),
-            Self::Key | Self::Mismatch => "Name the certificate and the private key that were made together.",
+            Self::Key | Self::Mismatch => {
+                "Name the certificate and the private key that were made together."
+            }
             Self::Sign(_) => "The operating system gives no random bytes: see to that first.",
         }
     }
 }
 
-/// What is signed to see whether signing works. It begins with what it is, as all that is signed, and is sent nowhere.
+/// What is signed to see whether signing works. It begins with what it is, as all that is signed,
+/// and is sent nowhere.
 const PROBE: &[u8] = b"CipherMQ probe 1";
 
 /// The cryptographic library could not sign; it has no randomness.
@@ -70,22 +73,26 @@ pub struct SignError;
 ciphermq_protocol::debug_as_report!(SignError);
 
 impl Identity {
-    /// An identity of a chain, the client's own certificate first, and its private key: PKCS#8 (RFC 5958), or
-    /// SEC 1 (RFC 5915) for elliptic curves. Whether others trust the chain is their decision.
+    /// An identity of a chain, the client's own certificate first, and its private key: PKCS#8 (RFC
+    /// 5958), or SEC 1 (RFC 5915) for elliptic curves. Whether others trust the chain is their
+    /// decision.
     ///
     /// # Errors
     ///
     /// [`IdentityError`].
-    pub fn new(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> Result<Self, IdentityError> {
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, IdentityError> {
         let own = chain.first().ok_or(CertificateError::Missing)?;
         let certificate = Certificate::read(own)?;
         let key = key.secret_der();
         let key = match certificate.algorithm() {
             SignatureAlgorithm::Es256 => Key::Ecdsa(ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, key)?),
             SignatureAlgorithm::Es384 => Key::Ecdsa(ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, key)?),
-            SignatureAlgorithm::EdDsa => {
-                Key::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(key).map_err(|_| IdentityError::Key)?)
-            }
+            SignatureAlgorithm::EdDsa => Key::Ed25519(
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(key).map_err(|_| IdentityError::Key)?,
+            ),
         };
         let public_key = match &key {
             Key::Ecdsa(key) => key.public_key().as_ref(),
@@ -101,8 +108,9 @@ impl Identity {
         })
     }
 
-    /// Whether others accept what this client signs at the time `at`, if they trust the same authority: what they
-    /// will do is done here, with its own chain, and with a signature of its own.
+    /// Whether others accept what this client signs at the time `at`, if they trust the same
+    /// authority: what they will do is done here, with its own chain, and with a signature of its
+    /// own.
     ///
     /// # Errors
     ///
@@ -147,17 +155,21 @@ impl Identity {
         &self.chain
     }
 
-    /// The certificate that a chain begins with, if it is for this private key, whoever issued it and whenever.
+    /// The certificate that a chain begins with, if it is for this private key, whoever issued it
+    /// and whenever.
     pub(crate) fn own_certificate(&self, chain: &[CertificateDer<'_>]) -> Option<Certificate> {
         let certificate = Certificate::read(chain.first()?).ok()?;
         (certificate.public_key() == self.certificate.public_key()).then_some(certificate)
     }
 
-    /// Signs. The caller has separated domains: what is signed here begins with the text that says what it is.
+    /// Signs. The caller has separated domains: what is signed here begins with the text that says
+    /// what it is.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.key {
             Key::Ecdsa(key) => {
-                let signature = key.sign(&SystemRandom::new(), message).map_err(|_| SignError)?;
+                let signature = key
+                    .sign(&SystemRandom::new(), message)
+                    .map_err(|_| SignError)?;
                 Ok(signature.as_ref().to_vec())
             }
             Key::Ed25519(key) => Ok(key.sign(message).as_ref().to_vec()),
@@ -209,7 +221,10 @@ mod tests {
             for byte in 0..bytes {
                 let mut flipped = signature.clone();
                 flipped[byte] ^= 1;
-                assert!(!certificate.has_signed(b"message", &flipped), "{name} {byte}");
+                assert!(
+                    !certificate.has_signed(b"message", &flipped),
+                    "{name} {byte}"
+                );
             }
             for length in 0..bytes {
                 assert!(!certificate.has_signed(b"message", &signature[..length]));
@@ -248,7 +263,9 @@ mod tests {
         assert_eq!(verify(&ca.authority(), second + 60), Ok(()));
         for (second, is_early) in [(second - 1, true), (second + 61, false)] {
             match verify(&ca.authority(), second) {
-                Err(IdentityError::Certificate(CertificateError::NotYetValid(_))) => assert!(is_early),
+                Err(IdentityError::Certificate(CertificateError::NotYetValid(_))) => {
+                    assert!(is_early)
+                }
                 Err(IdentityError::Certificate(CertificateError::Expired(_))) => assert!(!is_early),
                 other => panic!("{other:?}"),
             }

@@ -1,8 +1,8 @@
 //! Authorities and clients for tests.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SignatureAlgorithm,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -47,7 +47,13 @@ fn params(name: &str, wish: &Wish) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let one = vec![name.to_owned()];
-    for (index, name) in wish.common_names.as_ref().unwrap_or(&one).iter().enumerate() {
+    for (index, name) in wish
+        .common_names
+        .as_ref()
+        .unwrap_or(&one)
+        .iter()
+        .enumerate()
+    {
         // The library keeps one of each type, and takes these for different ones.
         let kind = match index {
             0 => DnType::CommonName,
@@ -59,7 +65,8 @@ fn params(name: &str, wish: &Wish) -> CertificateParams {
     params.key_usages.clone_from(&wish.usages);
     if let Some((from, until)) = wish.valid {
         let time = |second: i64| {
-            rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(second.try_into().unwrap())
+            rcgen::date_time_ymd(1970, 1, 1)
+                + std::time::Duration::from_secs(second.try_into().unwrap())
         };
         params.not_before = time(from);
         params.not_after = time(until);

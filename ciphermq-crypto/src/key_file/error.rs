@@ -8,7 +8,8 @@ use crate::error::{KeyError, RandomError};
 use crate::keys::KeyId;
 use ciphermq_files::FileError;
 
-/// Why a key file was not read or written. The text says what happened, [`KeyFileError::help`] what to do.
+/// Why a key file was not read or written. The text says what happened, [`KeyFileError::help`] what
+/// to do.
 #[derive(thiserror::Error)]
 pub enum KeyFileError {
     /// There is no such file.
@@ -31,7 +32,8 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// A private key file that others than its owner may read.
-    #[error("the private key file {} may be read by others than its owner (mode {mode:04o})", path.display())]
+    #[error("the private key file {} may be read by others than its owner (mode \
+             {mode:04o})", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -57,7 +59,8 @@ pub enum KeyFileError {
         kind: Kind,
     },
     /// The file holds a key of another kind.
-    #[error("the key file {} holds an {found} key, and an {expected} key was expected", path.display())]
+    #[error("the key file {} holds an {found} key, and an {expected} key was \
+             expected", path.display())]
     OtherKind {
         /// The file.
         path: PathBuf,
@@ -67,7 +70,8 @@ pub enum KeyFileError {
         expected: Kind,
     },
     /// The file of an older key is named for another key.
-    #[error("the key file {} is named for the key `{named}`, but holds the key `{found}`", path.display())]
+    #[error("the key file {} is named for the key `{named}`, but holds the key \
+             `{found}`", path.display())]
     Misnamed {
         /// The file.
         path: PathBuf,
@@ -76,8 +80,10 @@ pub enum KeyFileError {
         /// The id of the key that it holds.
         found: KeyId,
     },
-    /// The files that belong to a private key are named after it, and this one's name leaves no room for that.
-    #[error("the private key file {} has not a name like {}", .0.display(), super::PRIVATE_KEY_FILE)]
+    /// The files that belong to a private key are named after it, and this one's name leaves no
+    /// room for that.
+    #[error("the private key file {} has not a name like \
+             {}", .0.display(), super::PRIVATE_KEY_FILE)]
     Unnamed(PathBuf),
     /// There is no randomness to make keys with.
     #[error(transparent)]
@@ -102,23 +108,33 @@ impl KeyFileError {
                     .display()
             ),
             Self::Read { .. } => "check that the file is there and that you may read it".to_owned(),
-            Self::Folder { .. } => "check that you may read the folder in which the private key is".to_owned(),
+            Self::Folder { .. } => "check that you may read the folder in which the private key \
+                                    is"
+            .to_owned(),
             Self::Exposed { path, .. } => format!("run: chmod 600 {}", path.display()),
             Self::NoKey { kind, .. } | Self::NoText { kind, .. } => {
                 let holds = match kind {
                     Kind::X25519 => "base64 of 32 bytes, 44 characters",
-                    Kind::XWing => "`XWING`, a space and base64: of 32 bytes if it is private, of 1216 if it is public",
+                    Kind::XWing => {
+                        "`XWING`, a space and base64: of 32 bytes if it is private, of \
+                                    1216 if it is public"
+                    }
                 };
-                format!("the file should hold {holds}; restore it from a backup, or make a new pair with `keygen`")
+                format!(
+                    "the file should hold {holds}; restore it from a backup, or make a new \
+                         pair with `keygen`"
+                )
             }
             Self::OtherKind { .. } => {
-                "name the right file: X-Wing keys stand in files with `_xwing_` in their name, X25519 keys in those without"
+                "name the right file: X-Wing keys stand in files with `_xwing_` in their name, \
+                 X25519 keys in those without"
                     .to_owned()
             }
             Self::Misnamed { path, named, found } => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 format!(
-                    "restore the key `{named}` from a backup; or, if this is the key that you mean, rename the file to {}",
+                    "restore the key `{named}` from a backup; or, if this is the key that you \
+                     mean, rename the file to {}",
                     name.replace(&named.to_string(), &found.to_string())
                 )
             }
@@ -128,11 +144,15 @@ impl KeyFileError {
             ),
             Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
             Self::Write(FileError::Exists(_)) => {
-                "make new keys with `keygen rotate`, which keeps the old ones, or choose another folder; or say --force to replace it: what was sealed for the old key can then no longer be opened"
+                "make new keys with `keygen rotate`, which keeps the old ones, or choose another \
+                 folder; or say --force to replace it: what was sealed for the old key can then no \
+                 longer be opened"
                     .to_owned()
             }
             Self::Write(FileError::Io { .. }) => {
-                "check that the folder is there, that you may write to it, and that the disk is not full".to_owned()
+                "check that the folder is there, that you may write to it, and that the disk is \
+                 not full"
+                    .to_owned()
             }
         }
     }

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use super::{KeyFileError, KeyNames, Kind, read_private, read_x_wing_private};
 use crate::keys::{KeyId, Keyring};
 
-/// Reads the X25519 private key in `path`, and what stands beside it: the X-Wing key, if there is one, and older
-/// keys of both kinds (see [`KeyNames`]). A file that is not named `<something>_private.key` stands alone.
+/// Reads the X25519 private key in `path`, and what stands beside it: the X-Wing key, if there is
+/// one, and older keys of both kinds (see [`KeyNames`]). A file that is not named
+/// `<something>_private.key` stands alone.
 ///
 /// # Errors
 ///
-/// [`KeyFileError`] if one of the files cannot be read, may be read by others than its owner, holds no key of its
-/// kind, or another one than its name says. A file that is named otherwise is no concern.
+/// [`KeyFileError`] if one of the files cannot be read, may be read by others than its owner, holds
+/// no key of its kind, or another one than its name says. A file that is named otherwise is no
+/// concern.
 pub fn read_keyring(path: &Path) -> Result<Keyring, KeyFileError> {
-    // The newest keys first, then the older ones: were it the other way round, a key that is being rotated
-    // meanwhile could be missed in both places.
+    // The newest keys first, then the older ones: were it the other way round, a key that is being
+    // rotated meanwhile could be missed in both places.
     let mut keyring = Keyring::new(read_private(path)?);
     let Some(names) = KeyNames::find(path) else {
         return Ok(keyring);

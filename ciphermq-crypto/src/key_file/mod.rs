@@ -13,7 +13,8 @@
 //!
 //! - [`KeyNames`]: which file is which
 //! - [`read_private`], [`read_x_wing_private`] ...: one file
-//! - [`write_pairs`]: new keys, all files or none; [`complete_pair`]: what a power cut has left of them
+//! - [`write_pairs`]: new keys, all files or none; [`complete_pair`]: what a power cut has left of
+//!   them
 //! - [`read_keyring`]: all private keys of a receiver
 //! - [`rotate()`]: new keys in place of those that are there, which are kept
 
@@ -72,7 +73,8 @@ impl fmt::Display for Kind {
 ///
 /// # Errors
 ///
-/// [`KeyFileError`]; among others if the file's mode lets anybody but its owner read it (Unix only).
+/// [`KeyFileError`]; among others if the file's mode lets anybody but its owner read it (Unix
+/// only).
 pub fn read_private(path: &Path) -> Result<PrivateKey, KeyFileError> {
     let file = open(path)?;
     refuse_exposed(path, &file)?;
@@ -108,8 +110,8 @@ pub fn read_x_wing_public(path: &Path) -> Result<XWingPublicKey, KeyFileError> {
     parse(path, open(path)?, Kind::XWing, XWingPublicKey::from_base64)
 }
 
-/// Writes the public key of a private key that stands alone, as a power cut between the two leaves it. Returns its file;
-/// `None` if there is no private key, or both are there.
+/// Writes the public key of a private key that stands alone, as a power cut between the two leaves
+/// it. Returns its file; `None` if there is no private key, or both are there.
 ///
 /// # Errors
 ///
@@ -141,7 +143,8 @@ pub fn complete_pair(names: &KeyNames, kind: Kind) -> Result<Option<PathBuf>, Ke
     Ok(Some(public))
 }
 
-/// Writes an X25519 key pair, both files or none, into a folder that exists: the private key with mode 0600.
+/// Writes an X25519 key pair, both files or none, into a folder that exists: the private key with
+/// mode 0600.
 ///
 /// # Errors
 ///
@@ -159,8 +162,8 @@ pub fn write_pair(
     Ok(())
 }
 
-/// Writes the key pairs that are given, all files or none, into a folder that exists: private keys with mode 0600.
-/// Returns the files.
+/// Writes the key pairs that are given, all files or none, into a folder that exists: private keys
+/// with mode 0600. Returns the files.
 ///
 /// # Errors
 ///
@@ -178,7 +181,12 @@ pub fn write_pairs(
     }
     if let Some(key) = x_wing {
         stage_x_wing_private(&mut files, &names.x_wing_private(), key, existing)?;
-        stage_x_wing_public(&mut files, &names.x_wing_public(), key.public_key(), existing)?;
+        stage_x_wing_public(
+            &mut files,
+            &names.x_wing_public(),
+            key.public_key(),
+            existing,
+        )?;
     }
     Ok(files.commit()?)
 }

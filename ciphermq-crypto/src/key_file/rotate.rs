@@ -1,7 +1,8 @@
 //! New keys in place of those that are there.
 //!
-//! What was sealed for the old keys, and waits somewhere, must still open; so no private key ever leaves the folder.
-//! Each file is written in full, synced, and moved into its place before the next:
+//! What was sealed for the old keys, and waits somewhere, must still open; so no private key ever
+//! leaves the folder. Each file is written in full, synced, and moved into its place before the
+//! next:
 //!
 //! ```text
 //!   1. the old private keys, under the names of older keys          (never overwritten)
@@ -9,8 +10,8 @@
 //!   3. the new public keys
 //! ```
 //!
-//! A crash in between leaves a keyring that opens everything: until 2 the old keys are there twice, and a public
-//! key stands in its file only once its private key does.
+//! A crash in between leaves a keyring that opens everything: until 2 the old keys are there twice,
+//! and a public key stands in its file only once its private key does.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,8 @@ pub struct Rotated {
     pub archived: PathBuf,
 }
 
-/// Makes new keys of each kind that is there, keeps the old private keys beside them, and puts the new ones in
-/// their place. The receiver uses and announces them when it reads the keyring anew.
+/// Makes new keys of each kind that is there, keeps the old private keys beside them, and puts the
+/// new ones in their place. The receiver uses and announces them when it reads the keyring anew.
 ///
 /// # Errors
 ///
@@ -61,8 +62,9 @@ pub fn rotate(private: &Path) -> Result<Rotation, KeyFileError> {
     Ok(Rotation { keys, written })
 }
 
-/// Keeps another rotation of the same folder waiting: of the two new keys that they make at once, one would be
-/// overwritten. Best effort: some file systems cannot lock, and then nobody else is at work most likely.
+/// Keeps another rotation of the same folder waiting: of the two new keys that they make at once,
+/// one would be overwritten. Best effort: some file systems cannot lock, and then nobody else is at
+/// work most likely.
 fn lock(names: &KeyNames) -> Option<File> {
     let folder = File::open(names.folder()).ok()?;
     folder.lock().ok()?;
@@ -78,7 +80,8 @@ struct Prepared {
 
 impl Prepared {
     fn new(names: &KeyNames) -> Result<Self, KeyFileError> {
-        // Also the older ones are read: what stands under the name that a key is to get is that very key.
+        // Also the older ones are read: what stands under the name that a key is to get is that
+        // very key.
         read_keyring(&names.private())?;
         let old = read_private(&names.private())?;
         let old_x_wing = match read_x_wing_private(&names.x_wing_private()) {
@@ -108,19 +111,28 @@ impl Prepared {
         }
         prepared.step(|files| stage_private(files, &names.private(), &new, Existing::Replace))?;
         if let Some(new) = &new_x_wing {
-            prepared
-                .step(|files| stage_x_wing_private(files, &names.x_wing_private(), new, Existing::Replace))?;
+            prepared.step(|files| {
+                stage_x_wing_private(files, &names.x_wing_private(), new, Existing::Replace)
+            })?;
         }
-        prepared.step(|files| stage_public(files, &names.public(), new.public_key(), Existing::Replace))?;
+        prepared.step(|files| {
+            stage_public(files, &names.public(), new.public_key(), Existing::Replace)
+        })?;
         if let Some(new) = &new_x_wing {
             prepared.step(|files| {
-                stage_x_wing_public(files, &names.x_wing_public(), new.public_key(), Existing::Replace)
+                stage_x_wing_public(
+                    files,
+                    &names.x_wing_public(),
+                    new.public_key(),
+                    Existing::Replace,
+                )
             })?;
         }
         Ok(prepared)
     }
 
-    /// Keeps an old private key. It may be kept already, by a rotation that did not come to its end.
+    /// Keeps an old private key. It may be kept already, by a rotation that did not come to its
+    /// end.
     fn archive(
         &mut self,
         names: &KeyNames,
@@ -131,7 +143,8 @@ impl Prepared {
     ) -> Result<(), KeyFileError> {
         let archived = names.archived(kind, old);
         if archived.exists() {
-            // That rotation may have been cut before the name was on the disk, and the key is soon only there.
+            // That rotation may have been cut before the name was on the disk, and the key is soon
+            // only there.
             sync_parent(&archived).map_err(|source| FileError::Io {
                 path: archived.clone(),
                 source,

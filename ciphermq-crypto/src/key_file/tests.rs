@@ -19,7 +19,8 @@ impl Folder {
     }
 
     fn write_private(&self, contents: &[u8]) {
-        ciphermq_files::write(self.private(), contents, Access::Private, Existing::Replace).unwrap();
+        ciphermq_files::write(self.private(), contents, Access::Private, Existing::Replace)
+            .unwrap();
     }
 }
 
@@ -47,7 +48,9 @@ fn never_overwrites_unless_told_to() {
     fs::remove_file(folder.private()).unwrap();
     // The public one alone is enough to refuse both.
     let error = write_pair(&folder.private(), &folder.public(), &new, Existing::Keep).unwrap_err();
-    assert!(matches!(&error, KeyFileError::Write(FileError::Exists(path)) if *path == folder.public()));
+    assert!(
+        matches!(&error, KeyFileError::Write(FileError::Exists(path)) if *path == folder.public())
+    );
     assert!(error.help().contains("--force"));
     assert!(!folder.private().exists());
     write_pair(&folder.private(), &folder.public(), &new, Existing::Replace).unwrap();
@@ -165,7 +168,9 @@ fn reads_the_x_wing_keys_that_it_wrote() {
     // One of the four is there: none is written.
     let plain = PrivateKey::generate().unwrap();
     let error = write_pairs(&names, Some(&plain), Some(&x_wing), Existing::Keep).unwrap_err();
-    assert!(matches!(error, KeyFileError::Write(FileError::Exists(path)) if path == names.x_wing_private()));
+    assert!(
+        matches!(error, KeyFileError::Write(FileError::Exists(path)) if path == names.x_wing_private())
+    );
     assert!(!names.private().exists() && !names.public().exists());
     assert_eq!(fs::read_to_string(names.x_wing_private()).unwrap(), private);
     let written = write_pairs(&names, Some(&plain), Some(&x_wing), Existing::Replace).unwrap();
@@ -319,7 +324,10 @@ fn a_keyring_is_all_that_stands_beside_the_private_key() {
 fn a_keyring_with_a_bad_file_is_refused_by_name() {
     let folder = Folder::new();
     let names = KeyNames::of(&folder.private()).unwrap();
-    let (key, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let (key, other) = (
+        PrivateKey::generate().unwrap(),
+        PrivateKey::generate().unwrap(),
+    );
     let x_wing = XWingPrivateKey::generate().unwrap();
     let missing = read_keyring(&names.private()).unwrap_err();
     assert!(matches!(missing, KeyFileError::NotFound(path) if path == names.private()));
@@ -327,7 +335,13 @@ fn a_keyring_with_a_bad_file_is_refused_by_name() {
 
     let refused = |path: &Path, contents: &str| {
         let before = fs::read(path).ok();
-        ciphermq_files::write(path, contents.as_bytes(), Access::Private, Existing::Replace).unwrap();
+        ciphermq_files::write(
+            path,
+            contents.as_bytes(),
+            Access::Private,
+            Existing::Replace,
+        )
+        .unwrap();
         let error = read_keyring(&names.private()).unwrap_err();
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(error.to_string().contains(name), "{error}");
@@ -349,7 +363,10 @@ fn a_keyring_with_a_bad_file_is_refused_by_name() {
         names.archived(Kind::X25519, id),
         names.archived(Kind::XWing, id),
     ] {
-        assert!(matches!(refused(&path, "garbage"), KeyFileError::NoKey { .. }));
+        assert!(matches!(
+            refused(&path, "garbage"),
+            KeyFileError::NoKey { .. }
+        ));
         assert!(matches!(
             refused(&path, &"A".repeat(5000)),
             KeyFileError::NoText { .. }
@@ -361,11 +378,20 @@ fn a_keyring_with_a_bad_file_is_refused_by_name() {
         (names.archived(Kind::X25519, id), &marked),
         (names.archived(Kind::XWing, id), &plain),
     ] {
-        assert!(matches!(refused(&path, contents), KeyFileError::OtherKind { .. }));
+        assert!(matches!(
+            refused(&path, contents),
+            KeyFileError::OtherKind { .. }
+        ));
     }
     let error = refused(&names.archived(Kind::X25519, id), &plain);
-    assert!(matches!(error, KeyFileError::Misnamed { named, found, .. } if named == id && found == other_id));
-    assert!(error.help().contains(&format!("receiver_private.{other_id}.key")));
+    assert!(
+        matches!(error, KeyFileError::Misnamed { named, found, .. } if named == id && found == other_id)
+    );
+    assert!(
+        error
+            .help()
+            .contains(&format!("receiver_private.{other_id}.key"))
+    );
     let error = refused(&names.archived(Kind::XWing, id), &marked);
     assert!(
         matches!(error, KeyFileError::Misnamed { named, found, .. } if named == id && found == x_wing.public_key().key_id())

@@ -47,7 +47,9 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
         let is_spelled = text.len() == 2 * KEY_ID_BYTES
-            && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         match u64::from_str_radix(text, 16) {
             Ok(value) if is_spelled => Ok(Self(value.to_be_bytes())),
             _ => Err(KeyIdError),

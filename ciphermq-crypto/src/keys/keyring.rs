@@ -2,8 +2,8 @@
 
 use super::{KeyId, PrivateKey, RecipientKey, XWingPrivateKey};
 
-/// A receiver's private keys: the newest of each kind, which are announced, and older ones, which still open what
-/// was sealed for them.
+/// A receiver's private keys: the newest of each kind, which are announced, and older ones, which
+/// still open what was sealed for them.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     newest: PrivateKey,
@@ -61,7 +61,10 @@ impl Keyring {
     /// The public keys to announce, the strongest suite's first.
     #[must_use]
     pub fn recipient_keys(&self) -> Vec<RecipientKey> {
-        let x_wing = self.x_wing.iter().map(|key| key.public_key().clone().into());
+        let x_wing = self
+            .x_wing
+            .iter()
+            .map(|key| key.public_key().clone().into());
         x_wing
             .chain([RecipientKey::X25519(*self.newest.public_key())])
             .collect()
@@ -98,7 +101,8 @@ impl Keyring {
     /// The X-Wing key with this id.
     #[must_use]
     pub fn find_x_wing(&self, id: KeyId) -> Option<&XWingPrivateKey> {
-        self.x_wing_keys().find(|key| key.public_key().key_id() == id)
+        self.x_wing_keys()
+            .find(|key| key.public_key().key_id() == id)
     }
 }
 

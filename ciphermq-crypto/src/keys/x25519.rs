@@ -66,8 +66,8 @@ impl PrivateKey {
         self.secret.as_bytes()
     }
 
-    /// The secret that is shared with the owner of `public`; `None` if it would be the same for every
-    /// private key (RFC 7748, section 6.1).
+    /// The secret that is shared with the owner of `public`; `None` if it would be the same for
+    /// every private key (RFC 7748, section 6.1).
     pub(crate) fn agree(&self, public: &[u8; KEY_BYTES]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
         let shared = self
             .secret
@@ -101,8 +101,8 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if it is something else, or a point of small order (RFC 7748, section 7), as that of 32 zero bytes
-    /// is: the secret that would be agreed with it is the same for everybody.
+    /// [`KeyError`] if it is something else, or a point of small order (RFC 7748, section 7), as
+    /// that of 32 zero bytes is: the secret that would be agreed with it is the same for everybody.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = decode_key(text)?;
         // Every private key is a multiple of the cofactor, so any of them tells.
@@ -127,7 +127,8 @@ impl PublicKey {
         &self.0
     }
 
-    /// SHA-256 of the key in lower-case hexadecimal, for people to compare. It begins with the key id.
+    /// SHA-256 of the key in lower-case hexadecimal, for people to compare. It begins with the key
+    /// id.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         Fingerprint::of(&self.0).to_string()
@@ -167,8 +168,14 @@ mod tests {
         let alice_public = hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
         assert_eq!(alice.public_key().as_bytes()[..], alice_public);
         let shared = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
-        assert_eq!(alice.agree(bob.public_key().as_bytes()).unwrap()[..], shared);
-        assert_eq!(bob.agree(alice.public_key().as_bytes()).unwrap()[..], shared);
+        assert_eq!(
+            alice.agree(bob.public_key().as_bytes()).unwrap()[..],
+            shared
+        );
+        assert_eq!(
+            bob.agree(alice.public_key().as_bytes()).unwrap()[..],
+            shared
+        );
         assert_eq!(alice.agree(&[0; 32]), None);
     }
 
@@ -177,7 +184,11 @@ mod tests {
         let key = PrivateKey::generate().unwrap();
         let printed = format!("{key:?} {:?}", Keyring::new(key.clone()));
         assert!(printed.contains(&key.public_key().key_id().to_string()));
-        let hexed: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hexed: String = key
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         for secret in [
             key.to_base64().to_string(),
             hexed,
@@ -187,7 +198,8 @@ mod tests {
         }
     }
 
-    /// All points of small order, in all their spellings of 255 bits (<https://cr.yp.to/ecdh.html>, "validation").
+    /// All points of small order, in all their spellings of 255 bits (<https://cr.yp.to/ecdh.html>,
+    /// "validation").
     #[test]
     fn points_of_small_order_are_no_keys() {
         let points = [
@@ -227,6 +239,9 @@ mod tests {
         assert_eq!(PublicKey::from_base64(&encode(&[0; 31])), Err(length(31)));
         assert_eq!(PublicKey::from_base64(&encode(&[0; 33])), Err(length(33)));
         assert_eq!(PublicKey::from_base64(""), Err(length(0)));
-        assert_eq!(PublicKey::from_base64("no base64!"), Err(KeyError::NotBase64));
+        assert_eq!(
+            PublicKey::from_base64("no base64!"),
+            Err(KeyError::NotBase64)
+        );
     }
 }

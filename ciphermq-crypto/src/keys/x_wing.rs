@@ -1,5 +1,5 @@
-//! X-Wing keys (draft-connolly-cfrg-xwing-kem): X25519 and ML-KEM-768 in one. A private key is a seed of 32 bytes,
-//! a public key has 1,216 bytes.
+//! X-Wing keys (draft-connolly-cfrg-xwing-kem): X25519 and ML-KEM-768 in one. A private key is a
+//! seed of 32 bytes, a public key has 1,216 bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ impl XWingPrivateKey {
     /// The key of a seed of 32 bytes, any bytes.
     #[must_use]
     pub fn from_bytes(seed: &[u8; SEED_BYTES]) -> Self {
-        let public = expand(seed).map_or_else(Vec::new, |key| XWing::sk_to_pk(&key).to_bytes().to_vec());
+        let public =
+            expand(seed).map_or_else(Vec::new, |key| XWing::sk_to_pk(&key).to_bytes().to_vec());
         Self {
             seed: Zeroizing::new(*seed),
             public: XWingPublicKey(public.into()),

@@ -13,7 +13,8 @@ use crate::identity::{Identity, SignError};
 use crate::keys::RecipientKey;
 use crate::suite::Suite;
 
-/// How much the clocks of sender and receiver may differ: a key is announced as valid from so long ago on.
+/// How much the clocks of sender and receiver may differ: a key is announced as valid from so long
+/// ago on.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
 
 /// A receiver's public keys, one a suite that it accepts, and how long they are good for.
@@ -23,7 +24,8 @@ pub struct Announcement {
     pub client_id: ClientId,
     /// One a suite, the strongest first.
     pub keys: Vec<RecipientKey>,
-    /// Unix milliseconds, growing from one announcement of a client to its next: the highest one counts.
+    /// Unix milliseconds, growing from one announcement of a client to its next: the highest one
+    /// counts.
     pub epoch: u64,
     /// From when on they may be used.
     pub not_before: Timestamp,
@@ -48,8 +50,9 @@ pub enum AnnouncementError {
 ciphermq_protocol::debug_as_report!(AnnouncementError);
 
 impl Announcement {
-    /// What `identity` says of its keys from now on: valid for `validity`, at most as long as its certificate.
-    /// The epoch is `now`, but higher than `after`, the highest one that is known to have been announced.
+    /// What `identity` says of its keys from now on: valid for `validity`, at most as long as its
+    /// certificate. The epoch is `now`, but higher than `after`, the highest one that is known to
+    /// have been announced.
     #[must_use]
     pub fn new(
         identity: &Identity,
@@ -100,8 +103,8 @@ impl Announcement {
         Ok(jws::sign(identity, &payload)?)
     }
 
-    /// Reads a payload; what is wrong with it otherwise. Keys of suites that are not known here are left out, whatever they
-    /// look like: the receiver may be newer.
+    /// Reads a payload; what is wrong with it otherwise. Keys of suites that are not known here are
+    /// left out, whatever they look like: the receiver may be newer.
     pub(super) fn read(payload: &[u8]) -> Result<Self, String> {
         let payload = std::str::from_utf8(payload).map_err(|error| error.to_string())?;
         let payload = Object::parse(payload).map_err(|error| error.to_string())?;
@@ -137,7 +140,8 @@ fn field<'a, T: Deserialize<'a>>(object: &Object<'a>, name: &'static str) -> Res
 /// The key of a suite that is known.
 fn read_key(suite: Suite, key: &Object<'_>) -> Result<RecipientKey, String> {
     let (key_id, key): (String, String) = (field(key, "key_id")?, field(key, "key")?);
-    let key = RecipientKey::from_suite_and_base64(suite, &key).map_err(|error| error.to_string())?;
+    let key =
+        RecipientKey::from_suite_and_base64(suite, &key).map_err(|error| error.to_string())?;
     if key.key_id().to_string() != key_id {
         return Err("the key id is not the key's".to_owned());
     }

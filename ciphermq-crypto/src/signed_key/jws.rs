@@ -7,8 +7,8 @@
 //!   JWS       = signed ‖ "." ‖ base64url(signature)
 //! ```
 //!
-//! A header with any other field is refused: nothing that we do not know of may change what a signature means
-//! (`crit`, `b64`, `jwk`, `jku` among them).
+//! A header with any other field is refused: nothing that we do not know of may change what a
+//! signature means (`crit`, `b64`, `jwk`, `jku` among them).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -61,7 +61,11 @@ pub(crate) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignEr
     let header = Header {
         alg: identity.algorithm().as_str().to_owned(),
         typ: TYPE.to_owned(),
-        x5c: identity.chain().iter().map(|der| STANDARD.encode(der)).collect(),
+        x5c: identity
+            .chain()
+            .iter()
+            .map(|der| STANDARD.encode(der))
+            .collect(),
     };
     // Texts only: it cannot fail.
     let header = serde_json::to_vec(&header).map_err(|_| SignError)?;
@@ -89,7 +93,8 @@ pub(super) fn parse(text: &str) -> Result<Jws<'_>, &'static str> {
             .decode(part)
             .map_err(|_| "its parts are not base64url without padding")
     };
-    let header = Header::parse(&decode(header)?).ok_or("its header is not `alg`, `typ` and `x5c`")?;
+    let header =
+        Header::parse(&decode(header)?).ok_or("its header is not `alg`, `typ` and `x5c`")?;
     if header.typ != TYPE {
         return Err("it is a signature of another kind");
     }

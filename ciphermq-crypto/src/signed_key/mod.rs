@@ -1,5 +1,5 @@
-//! Signed keys: a receiver's public keys, signed with its certificate, so that nobody who hands them on can
-//! exchange them.
+//! Signed keys: a receiver's public keys, signed with its certificate, so that nobody who hands
+//! them on can exchange them.
 //!
 //! ```text
 //!   receiver                                broker                    sender
@@ -7,8 +7,9 @@
 //!                  Identity                                   Authority, Pin
 //! ```
 //!
-//! A signed key is a compact JWS (RFC 7515, section 7.1) with the certificate chain in `x5c` (section 4.1.6). The
-//! algorithm is the one that the certificate's key dictates. It contains no space.
+//! A signed key is a compact JWS (RFC 7515, section 7.1) with the certificate chain in `x5c`
+//! (section 4.1.6). The algorithm is the one that the certificate's key dictates. It contains no
+//! space.
 //!
 //! - `jws`: the form
 //! - [`Announcement`]: what a receiver says of its keys

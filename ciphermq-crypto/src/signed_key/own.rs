@@ -8,7 +8,8 @@ use super::jws;
 use crate::identity::{Authority, Identity};
 use crate::keys::KeyId;
 
-/// A signed key that this client has signed itself, now or before; whether it can be used is another question.
+/// A signed key that this client has signed itself, now or before; whether it can be used is
+/// another question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnSignedKey {
     /// Its epoch, which the next one must go beyond.
@@ -18,11 +19,13 @@ pub struct OwnSignedKey {
 }
 
 impl OwnSignedKey {
-    /// Reads a signed key if `identity`'s client has signed it: with the same private key, under whichever
-    /// certificate, or with another one, whose certificate leads to `authority` and names the client.
+    /// Reads a signed key if `identity`'s client has signed it: with the same private key, under
+    /// whichever certificate, or with another one, whose certificate leads to `authority` and names
+    /// the client.
     ///
-    /// Dates do not count: a key that is over, or not valid yet because the clock was ahead, was signed all the same,
-    /// and senders may remember its epoch. A signature counts, so that nobody else can push the epoch up.
+    /// Dates do not count: a key that is over, or not valid yet because the clock was ahead, was
+    /// signed all the same, and senders may remember its epoch. A signature counts, so that nobody
+    /// else can push the epoch up.
     #[must_use]
     pub fn read(
         signed_key: &str,
@@ -48,7 +51,8 @@ impl OwnSignedKey {
     }
 }
 
-/// The epoch that a signed key states, **whoever has signed it**: for people, to whom an error tells it.
+/// The epoch that a signed key states, **whoever has signed it**: for people, to whom an error
+/// tells it.
 #[must_use]
 pub fn stated_epoch(signed_key: &str) -> Option<u64> {
     #[derive(Deserialize)]
@@ -60,7 +64,8 @@ pub fn stated_epoch(signed_key: &str) -> Option<u64> {
     Some(stated.epoch)
 }
 
-/// The part of the payload that counts here. Keys of later versions may have a form that is not known here.
+/// The part of the payload that counts here. Keys of later versions may have a form that is not
+/// known here.
 #[derive(Deserialize)]
 struct Statement {
     client_id: ClientId,
@@ -110,7 +115,12 @@ mod tests {
         let ca = Ca::new("ca");
         let identity = ca.issue("receiver_1").identity();
         for second in [NOW, NOW + 3 * 60 * 60, NOW + 400 * DAY, NOW - 400 * DAY] {
-            let own = OwnSignedKey::read(&signed(&identity, second), &identity, &ca.authority(), at(NOW));
+            let own = OwnSignedKey::read(
+                &signed(&identity, second),
+                &identity,
+                &ca.authority(),
+                at(NOW),
+            );
             let own = own.unwrap();
             assert_eq!(own.epoch, u64::try_from(second).unwrap() * 1000);
             let key = PrivateKey::from_bytes(&[7; 32]);
@@ -121,10 +131,14 @@ mod tests {
     #[test]
     fn what_an_earlier_certificate_has_signed_counts() {
         let [ca, other] = ["ca", "other"].map(Ca::new);
-        let (before, after) = (valid(NOW - 9 * DAY, NOW - DAY), valid(NOW - DAY, NOW + 9 * DAY));
+        let (before, after) = (
+            valid(NOW - 9 * DAY, NOW - DAY),
+            valid(NOW - DAY, NOW + 9 * DAY),
+        );
         let identity = ca.issue_as("receiver_1", &after).identity();
         let read = |signed: &str| OwnSignedKey::read(signed, &identity, &ca.authority(), at(NOW));
-        // Another key pair of the same client, of a certificate that is over, and of one that is to come.
+        // Another key pair of the same client, of a certificate that is over, and of one that is to
+        // come.
         let expired = ca.issue_as("receiver_1", &before).identity();
         assert!(read(&signed(&expired, NOW - 5 * DAY)).is_some());
         let to_come = ca

@@ -31,7 +31,8 @@ pub enum Pin {
 #[non_exhaustive]
 pub enum PinError {
     /// An older announcement than one that was seen before.
-    #[error("the signed key is older ({}) than one that was seen before ({})", millis(*.offered), millis(*.pinned))]
+    #[error("the signed key is older ({}) than one that was seen before \
+             ({})", millis(*.offered), millis(*.pinned))]
     Older {
         /// The epoch of what is offered.
         offered: u64,
@@ -39,14 +40,16 @@ pub enum PinError {
         pinned: u64,
     },
     /// Other keys under an epoch that was seen before.
-    #[error("the signed key announces other keys than before under the same epoch ({})", millis(*.0))]
+    #[error("the signed key announces other keys than before under the same epoch \
+             ({})", millis(*.0))]
     OtherKeys(u64),
     /// No announcement, although there was one before.
     #[error("the key is not signed, although the receiver's key was signed before")]
     NoLongerSigned,
     /// Another unsigned key than before.
     #[error(
-        "the key is not the one that was used before, and no signature says that the receiver changed it"
+        "the key is not the one that was used before, and no signature says that the receiver \
+         changed it"
     )]
     Changed,
 }
@@ -70,7 +73,9 @@ impl Pin {
     /// The pin of a key that nobody has signed.
     #[must_use]
     pub fn unsigned(key: &PublicKey) -> Self {
-        Self::Unsigned { key: key.to_base64() }
+        Self::Unsigned {
+            key: key.to_base64(),
+        }
     }
 
     /// Whether `offered` may follow what is pinned. If so, it is the new pin.
@@ -158,7 +163,10 @@ mod tests {
         assert_eq!(Pin::accept(None, &signed(1, "a")), Ok(()));
         let pinned = unsigned(1);
         assert_eq!(Pin::accept(Some(&pinned), &unsigned(1)), Ok(()));
-        assert_eq!(Pin::accept(Some(&pinned), &unsigned(2)), Err(PinError::Changed));
+        assert_eq!(
+            Pin::accept(Some(&pinned), &unsigned(2)),
+            Err(PinError::Changed)
+        );
         assert_eq!(Pin::accept(Some(&pinned), &signed(1, "a")), Ok(()));
     }
 
@@ -176,11 +184,17 @@ mod tests {
 
     #[test]
     fn errors_tell_times() {
-        let error = Pin::accept(Some(&signed(1_757_314_980_007, "a")), &signed(u64::MAX, "b"));
+        let error = Pin::accept(
+            Some(&signed(1_757_314_980_007, "a")),
+            &signed(u64::MAX, "b"),
+        );
         assert_eq!(error, Ok(()));
-        let error = Pin::accept(Some(&signed(u64::MAX, "a")), &signed(1_757_314_980_007, "b"))
-            .unwrap_err()
-            .to_string();
+        let error = Pin::accept(
+            Some(&signed(u64::MAX, "a")),
+            &signed(1_757_314_980_007, "b"),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("2025-09-08T07:03:00.007Z"), "{error}");
     }
 }

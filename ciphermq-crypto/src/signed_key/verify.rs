@@ -106,13 +106,18 @@ impl VerifiedKeys {
     /// The key of the strongest suite that the receiver accepts.
     #[must_use]
     pub fn strongest(&self) -> Option<&RecipientKey> {
-        Suite::ALL.into_iter().find_map(|suite| self.of_suite(suite))
+        Suite::ALL
+            .into_iter()
+            .find_map(|suite| self.of_suite(suite))
     }
 
     /// The key of this suite, if the receiver accepts it.
     #[must_use]
     pub fn of_suite(&self, suite: Suite) -> Option<&RecipientKey> {
-        self.announcement.keys.iter().find(|key| key.suite() == suite)
+        self.announcement
+            .keys
+            .iter()
+            .find(|key| key.suite() == suite)
     }
 
     /// What to remember of them.
@@ -183,7 +188,8 @@ mod tests {
         );
         // Nor with a payload that names the receiver.
         let mallory = ca.issue("mallory").identity();
-        let forged = br#"{"client_id":"receiver_1","keys":[],"epoch":1,"not_before":"","not_after":""}"#;
+        let forged =
+            br#"{"client_id":"receiver_1","keys":[],"epoch":1,"not_before":"","not_after":""}"#;
         let signed = jws::sign(&mallory, forged).unwrap();
         assert_eq!(
             check(&ca, &signed).unwrap_err(),
@@ -257,7 +263,10 @@ mod tests {
         assert_eq!(announcement.not_after.as_second(), until);
         let later = now() + 2 * DAY;
         let late = Announcement::new(&identity, keys(), later, DAY, None);
-        assert!(matches!(late.sign(&identity), Err(AnnouncementError::Expired(_))));
+        assert!(matches!(
+            late.sign(&identity),
+            Err(AnnouncementError::Expired(_))
+        ));
     }
 
     use crate::signed_key::AnnouncementError;
@@ -303,8 +312,11 @@ mod tests {
             key.public_key().key_id(),
             key.public_key()
         );
-        let verified =
-            signed_payload(&ca, &payload(&format!("{future},{bare},{ours},{odd},{bare}"))).unwrap();
+        let verified = signed_payload(
+            &ca,
+            &payload(&format!("{future},{bare},{ours},{odd},{bare}")),
+        )
+        .unwrap();
         assert_eq!(verified.announcement.keys.len(), 1);
         assert_eq!(
             signed_payload(&ca, &payload(future)).unwrap_err(),
@@ -318,7 +330,10 @@ mod tests {
             r#"{"suite":"NEW","suite":"NEW"}"#,
         ] {
             let error = signed_payload(&ca, &payload(&format!("{none},{ours}"))).unwrap_err();
-            assert!(matches!(error, SignedKeyError::Malformed(_)), "{none}: {error}");
+            assert!(
+                matches!(error, SignedKeyError::Malformed(_)),
+                "{none}: {error}"
+            );
         }
         let other_id = ours.replace(&key.public_key().key_id().to_string(), "0000000000000000");
         let error = signed_payload(&ca, &payload(&other_id)).unwrap_err();
@@ -354,7 +369,10 @@ mod tests {
             assert!(matches!(error, SignedKeyError::Algorithm { .. }), "{error}");
         }
         let error = with(&|header| header["x5c"] = serde_json::json!([]));
-        assert_eq!(error, SignedKeyError::Certificate(CertificateError::Missing));
+        assert_eq!(
+            error,
+            SignedKeyError::Certificate(CertificateError::Missing)
+        );
     }
 
     #[test]

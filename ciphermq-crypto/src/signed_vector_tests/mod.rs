@@ -1,7 +1,8 @@
-//! The test vectors of `docs/test-vectors/signed.json`: signed keys and signed sessions, with what must become of them.
+//! The test vectors of `docs/test-vectors/signed.json`: signed keys and signed sessions, with what
+//! must become of them.
 //!
-//! Most signatures are random, so the file cannot be made again and compared. It is read and judged here; and made with new
-//! keys, if need be, by
+//! Most signatures are random, so the file cannot be made again and compared. It is read and judged
+//! here; and made with new keys, if need be, by
 //!
 //! ```text
 //! cargo test -p ciphermq-crypto --lib signed_vector_tests -- --ignored
@@ -24,9 +25,13 @@ use crate::signed_key::{Pin, PinError, SignedKeyError, verify};
 use crate::vector_tests::{hex, name, to_hex};
 use crate::{Keyring, OpenError, OpenPolicy, Opener};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/test-vectors/signed.json");
+const FILE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../docs/test-vectors/signed.json"
+);
 
-/// The file. Certificates are base64 of DER, the client's own first; all other bytes are hexadecimal.
+/// The file. Certificates are base64 of DER, the client's own first; all other bytes are
+/// hexadecimal.
 #[derive(Debug, Serialize, Deserialize)]
 struct Vectors {
     about: Vec<String>,
@@ -97,7 +102,10 @@ struct BadSession {
 }
 
 fn chain(texts: &[String]) -> Vec<CertificateDer<'static>> {
-    texts.iter().map(|text| decode(text).unwrap().into()).collect()
+    texts
+        .iter()
+        .map(|text| decode(text).unwrap().into())
+        .collect()
 }
 
 fn key_texts(keys: &[RecipientKey]) -> Vec<AnnouncedKey> {
@@ -182,8 +190,13 @@ fn every_signed_key_of_the_file_is_believed() {
     assert!(file.signed_keys.len() >= 20);
     for good in &file.signed_keys {
         let trusted = good.authority.as_deref().unwrap_or(&file.authority);
-        let verified = verify(&good.signed_key, &receiver, &authority(trusted), time(&good.now))
-            .unwrap_or_else(|error| panic!("{}: {error}", good.about));
+        let verified = verify(
+            &good.signed_key,
+            &receiver,
+            &authority(trusted),
+            time(&good.now),
+        )
+        .unwrap_or_else(|error| panic!("{}: {error}", good.about));
         let announcement = &verified.announcement;
         assert_eq!(key_texts(&announcement.keys), good.keys, "{}", good.about);
         assert_eq!(announcement.epoch, good.epoch);
@@ -245,7 +258,10 @@ fn every_signed_session_of_the_file_opens_and_tells_its_sender() {
         let fields = envelope.fields().unwrap();
         let enc_session_key = decode(&fields.enc_session_key).unwrap();
         assert_eq!(to_hex(&enc_session_key), good.enc_session_key);
-        assert_eq!(fields.session_time.as_deref(), Some(good.session_time.as_str()));
+        assert_eq!(
+            fields.session_time.as_deref(),
+            Some(good.session_time.as_str())
+        );
         let signed = Signed {
             suite: fields.suite.as_deref().unwrap(),
             sender: &good.sender_client_id,
@@ -274,20 +290,27 @@ fn every_bad_session_of_the_file_is_refused_as_it_says() {
 fn refuses_sessions(file: &Vectors) {
     for bad in &file.sessions_must_fail {
         let envelope = Envelope::parse(bad.envelope.clone().into()).unwrap();
-        // Who admits unverified senders admits what is not signed, and nothing that is signed wrongly.
+        // Who admits unverified senders admits what is not signed, and nothing that is signed
+        // wrongly.
         for unverified_senders in [false, true] {
             let mut opener = file.opener(unverified_senders);
             opener.learn(chain(&bad.certificates));
             let seen = match opener.open(&envelope) {
                 Ok(opened) => {
-                    assert!(unverified_senders && !opened.is_sender_verified, "{}", bad.about);
+                    assert!(
+                        unverified_senders && !opened.is_sender_verified,
+                        "{}",
+                        bad.about
+                    );
                     "unsigned_session"
                 }
                 Err(OpenError::UnsignedSession) => "unsigned_session",
                 Err(OpenError::NotAuthentic) => "not_authentic",
                 Err(OpenError::CertificateNeeded { .. }) => "certificate_needed",
                 Err(OpenError::Sender(SenderError::OtherClient(_))) => "other_client",
-                Err(OpenError::Sender(SenderError::Certificate(error))) => certificate_reason(&error),
+                Err(OpenError::Sender(SenderError::Certificate(error))) => {
+                    certificate_reason(&error)
+                }
                 Err(error) => panic!("{}: {error}", bad.about),
             };
             assert_eq!(seen, bad.expect, "{}", bad.about);
@@ -295,7 +318,8 @@ fn refuses_sessions(file: &Vectors) {
     }
 }
 
-/// Making checks of every bad case that what differs from it in the one thing that it is about is accepted.
+/// Making checks of every bad case that what differs from it in the one thing that it is about is
+/// accepted.
 #[test]
 fn every_bad_case_is_refused_for_one_reason_alone() {
     let made = making::vectors();

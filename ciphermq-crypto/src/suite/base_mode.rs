@@ -40,8 +40,14 @@ pub(super) fn seal<K: Kem>(
 pub(super) fn open<K: Kem>(key: &K::PrivateKey, info: &[u8], sealed: &[u8]) -> Option<SessionKey> {
     let (enc, ciphertext) = sealed.split_at_checked(K::EncappedKey::size())?;
     let enc = K::EncappedKey::from_bytes(enc).ok()?;
-    let opened =
-        hpke::single_shot_open::<AesGcm256, HkdfSha256, K>(&OpModeR::Base, key, &enc, info, ciphertext, b"");
+    let opened = hpke::single_shot_open::<AesGcm256, HkdfSha256, K>(
+        &OpModeR::Base,
+        key,
+        &enc,
+        info,
+        ciphertext,
+        b"",
+    );
     let opened = Zeroizing::new(opened.ok()?);
     Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
 }

@@ -1,8 +1,9 @@
-//! How messages are sealed: the suites that this version writes and reads, and the older forms that it reads,
-//! and writes on request.
+//! How messages are sealed: the suites that this version writes and reads, and the older forms that
+//! it reads, and writes on request.
 //!
-//! A suite says how a session key is sealed for a receiver; the payload's cipher is the same for all suites,
-//! see [`crate::payload`]. One file a suite, and they are told apart here and nowhere else.
+//! A suite says how a session key is sealed for a receiver; the payload's cipher is the same for
+//! all suites, see [`crate::payload`]. One file a suite, and they are told apart here and nowhere
+//! else.
 
 mod base_mode;
 pub(crate) mod older;
@@ -32,11 +33,11 @@ pub(crate) type SessionKey = Zeroizing<[u8; SESSION_KEY_BYTES]>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Suite {
-    /// `X25519-AES256GCM`: HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
-    /// AES-256-GCM for the session key; AES-256-GCM for payloads.
+    /// `X25519-AES256GCM`: HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256),
+    /// HKDF-SHA256 and AES-256-GCM for the session key; AES-256-GCM for payloads.
     X25519Aes256Gcm,
-    /// `XWING-AES256GCM`: the same with the X-Wing KEM, X25519 and ML-KEM-768 in one, for the session key: what is
-    /// recorded today cannot be opened with a later quantum computer.
+    /// `XWING-AES256GCM`: the same with the X-Wing KEM, X25519 and ML-KEM-768 in one, for the
+    /// session key: what is recorded today cannot be opened with a later quantum computer.
     XWingAes256Gcm,
 }
 
@@ -124,19 +125,20 @@ impl FromStr for Suite {
     }
 }
 
-/// How older clients seal. Their envelopes name no suite, and authenticate nothing but the payload. The names
-/// `LEGACY-0`, `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for people to choose by, and stand in no envelope.
+/// How older clients seal. Their envelopes name no suite, and authenticate nothing but the payload.
+/// The names `LEGACY-0`, `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for people to choose by, and
+/// stand in no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OlderForm {
-    /// `LEGACY-0`, of v1.3.1: a libsodium sealed box, AES-256-GCM for the payload, its tag at the end of `ciphertext`
-    /// and once more in `tag`.
+    /// `LEGACY-0`, of v1.3.1: a libsodium sealed box, AES-256-GCM for the payload, its tag at the
+    /// end of `ciphertext` and once more in `tag`.
     Zero,
     /// `LEGACY-A`, of v1.4.0: a libsodium sealed box, ChaCha20-Poly1305, the tag in `tag`.
     A,
     /// `LEGACY-B`, of v1.4.1 and v1.4.2: the same, the tag at the end of `ciphertext`.
     B,
-    /// `LEGACY-C`, of v1.5.0 and after it: a sealed box of its own kind, ChaCha20-Poly1305, the tag at the end of
-    /// `ciphertext`.
+    /// `LEGACY-C`, of v1.5.0 and after it: a sealed box of its own kind, ChaCha20-Poly1305, the tag
+    /// at the end of `ciphertext`.
     C,
 }
 

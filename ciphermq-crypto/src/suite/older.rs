@@ -1,5 +1,5 @@
-//! Reading and writing what older clients seal: a session key in a sealed box, the payload in a cipher without
-//! additional data. Nothing else of the envelope is authenticated.
+//! Reading and writing what older clients seal: a session key in a sealed box, the payload in a
+//! cipher without additional data. Nothing else of the envelope is authenticated.
 //!
 //! ```text
 //!        sealed box           payload                        tag
@@ -9,10 +9,10 @@
 //!   C    older Rust clients'  ChaCha20-Poly1305              at the end of `ciphertext`
 //! ```
 //!
-//! No envelope says which of them it is, so a reader tries what fits. Only 0 and A look alike: a box of libsodium's and a
-//! `tag`. If the ciphertext ends with that tag it is tried as 0 first, and then as A, whose ciphertext may end with any
-//! bytes.
-//! What is tried depends on nothing secret, and whatever is wrong has one answer.
+//! No envelope says which of them it is, so a reader tries what fits. Only 0 and A look alike: a
+//! box of libsodium's and a `tag`. If the ciphertext ends with that tag it is tried as 0 first, and
+//! then as A, whose ciphertext may end with any bytes. What is tried depends on nothing secret, and
+//! whatever is wrong has one answer.
 
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::inout::InOutBuf;
@@ -69,12 +69,14 @@ pub(crate) fn seal(
         OlderForm::Zero | OlderForm::A | OlderForm::B => Kind::Libsodium,
         OlderForm::C => Kind::RawAgreement,
     };
-    let enc_session_key =
-        sealed_box::seal(kind, receiver, &once.ephemeral, &once.session_key).ok_or(SealError::ReceiverKey)?;
+    let enc_session_key = sealed_box::seal(kind, receiver, &once.ephemeral, &once.session_key)
+        .ok_or(SealError::ReceiverKey)?;
     let mut ciphertext = Vec::with_capacity(payload.len() + TAG_BYTES);
     ciphertext.extend_from_slice(payload);
     let tag = match form {
-        OlderForm::Zero => PayloadCipher::new(&once.session_key).seal(once.nonce, b"", &mut ciphertext),
+        OlderForm::Zero => {
+            PayloadCipher::new(&once.session_key).seal(once.nonce, b"", &mut ciphertext)
+        }
         OlderForm::A | OlderForm::B | OlderForm::C => {
             seal_chacha(&once.session_key, once.nonce, &mut ciphertext)
         }
@@ -91,7 +93,8 @@ pub(crate) fn seal(
     })
 }
 
-/// Opens an envelope that names no suite; `None` if none of the keys opens it in any of the older forms.
+/// Opens an envelope that names no suite; `None` if none of the keys opens it in any of the older
+/// forms.
 pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, OlderForm)> {
     let sealed = decode(&fields.enc_session_key)?;
     let nonce: [u8; NONCE_BYTES] = decode_array(&fields.nonce)?;
@@ -134,7 +137,11 @@ pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, O
 }
 
 /// Seals `payload` in its place. `None` if it is longer than the cipher allows.
-fn seal_chacha(key: &SessionKey, nonce: [u8; NONCE_BYTES], payload: &mut [u8]) -> Option<[u8; TAG_BYTES]> {
+fn seal_chacha(
+    key: &SessionKey,
+    nonce: [u8; NONCE_BYTES],
+    payload: &mut [u8],
+) -> Option<[u8; TAG_BYTES]> {
     ChaCha20Poly1305::new((&**key).into())
         .encrypt_inout_detached(&nonce.into(), b"", InOutBuf::from(payload))
         .ok()

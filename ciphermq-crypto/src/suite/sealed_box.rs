@@ -8,8 +8,8 @@
 //!   nonce       = BLAKE2b-192(ephemeral ‖ receiver)        first 24 bytes of BLAKE2b-512(ephemeral ‖ receiver)
 //! ```
 //!
-//! XSalsa20-Poly1305 is NaCl's `crypto_secretbox` ("Cryptography in NaCl", sections 7 to 9). The stable
-//! cipher crates offer its parts; this is their composition.
+//! XSalsa20-Poly1305 is NaCl's `crypto_secretbox` ("Cryptography in NaCl", sections 7 to 9). The
+//! stable cipher crates offer its parts; this is their composition.
 
 use blake2::digest::Digest as _;
 use blake2::digest::consts::{U10, U24};
@@ -36,8 +36,8 @@ pub(super) enum Kind {
     RawAgreement,
 }
 
-/// Seals a session key with an ephemeral key, which must never be used again; `None` if no secret can be agreed with
-/// the receiver's key.
+/// Seals a session key with an ephemeral key, which must never be used again; `None` if no secret
+/// can be agreed with the receiver's key.
 pub(super) fn seal(
     kind: Kind,
     receiver: &PublicKey,
@@ -72,7 +72,8 @@ fn derive(
 ) -> Option<(Zeroizing<[u8; 32]>, [u8; NONCE_BYTES])> {
     match kind {
         Kind::Libsodium => {
-            let derived = Zeroizing::new(salsa20::hsalsa::<U10>((&*shared).into(), &[0; 16].into()).into());
+            let derived =
+                Zeroizing::new(salsa20::hsalsa::<U10>((&*shared).into(), &[0; 16].into()).into());
             let nonce: [u8; NONCE_BYTES] = Blake2b::<U24>::new()
                 .chain_update(ephemeral)
                 .chain_update(receiver)
@@ -91,7 +92,8 @@ fn derive(
     }
 }
 
-/// XSalsa20 at the payload's begin, and Poly1305: the stream's first 32 bytes are the key of the tag.
+/// XSalsa20 at the payload's begin, and Poly1305: the stream's first 32 bytes are the key of the
+/// tag.
 fn start_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (XSalsa20, Poly1305) {
     let mut cipher = XSalsa20::new(key.into(), nonce.into());
     let mut tag_key = Zeroizing::new([0; 32]);
@@ -100,7 +102,11 @@ fn start_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (XSalsa20, Poly
 }
 
 /// XSalsa20-Poly1305, the tag before the ciphertext.
-fn open_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES], boxed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+fn open_secretbox(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_BYTES],
+    boxed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let (tag, ciphertext) = boxed.split_first_chunk::<TAG_BYTES>()?;
     let (mut cipher, tag_of) = start_secretbox(key, nonce);
     let expected = tag_of.compute_unpadded(ciphertext);

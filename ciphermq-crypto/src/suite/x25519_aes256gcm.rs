@@ -38,7 +38,8 @@ mod tests {
     use hpke::{OpModeR, OpModeS, Serializable as _};
     use zeroize::Zeroizing;
 
-    /// "Ode on a Grecian Urn", the `info` of all vectors of RFC 9180; "Count-0"; "Beauty is truth, truth beauty".
+    /// "Ode on a Grecian Urn", the `info` of all vectors of RFC 9180; "Count-0"; "Beauty is truth,
+    /// truth beauty".
     const INFO: &str = "4f6465206f6e2061204772656369616e2055726e";
     const AAD: &str = "436f756e742d30";
     const PLAINTEXT: &str = "4265617574792069732074727574682c20747275746820626561757479";
@@ -56,27 +57,30 @@ mod tests {
             hex("3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d")
         );
         let ikm = hex("7268600d403fce431561aef583ee1613527cff655c1343f29812e66706df3234");
-        let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm128, HkdfSha256, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &public,
-            &hex(INFO),
-            &hex(PLAINTEXT),
-            &hex(AAD),
-            &mut Fixed::new(&ikm),
-        )
-        .unwrap();
+        let (enc, ciphertext) =
+            hpke::single_shot_seal_with_rng::<AesGcm128, HkdfSha256, X25519HkdfSha256>(
+                &OpModeS::Base,
+                &public,
+                &hex(INFO),
+                &hex(PLAINTEXT),
+                &hex(AAD),
+                &mut Fixed::new(&ikm),
+            )
+            .unwrap();
         assert_eq!(
             enc.to_bytes()[..],
             hex("37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431")
         );
         assert_eq!(
             ciphertext,
-            hex("f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a")
+            hex(
+                "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a"
+            )
         );
     }
 
-    /// The CFRG's test vectors to RFC 9180 (test-vectors.json): mode 0, KEM 0x0020, KDF 0x0001, AEAD 0x0002, the
-    /// first encryption. The RFC's appendix does not print this one.
+    /// The CFRG's test vectors to RFC 9180 (test-vectors.json): mode 0, KEM 0x0020, KDF 0x0001,
+    /// AEAD 0x0002, the first encryption. The RFC's appendix does not print this one.
     #[test]
     fn the_suite_is_the_cfrgs() {
         let key = PrivateKey::from_bytes(

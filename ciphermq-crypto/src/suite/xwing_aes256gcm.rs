@@ -1,12 +1,14 @@
-//! `XWING-AES256GCM`: the session key sealed with HPKE (RFC 9180) in base mode, with the X-Wing KEM.
+//! `XWING-AES256GCM`: the session key sealed with HPKE (RFC 9180) in base mode, with the X-Wing
+//! KEM.
 //!
 //! ```text
 //!   enc, ct         = SealBase(pkR, info, aad = "", session key)     RFC 9180, section 6.1
 //!   enc_session_key = enc (1,120 bytes) ‖ ct (32 + 16 bytes)
 //! ```
 //!
-//! KEM 0x647a X-Wing (draft-connolly-cfrg-xwing-kem: X25519 and ML-KEM-768 of FIPS 203; draft-ietf-hpke-pq), KDF
-//! 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM. It holds as long as one of its two halves does.
+//! KEM 0x647a X-Wing (draft-connolly-cfrg-xwing-kem: X25519 and ML-KEM-768 of FIPS 203;
+//! draft-ietf-hpke-pq), KDF 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM. It holds as long as one of
+//! its two halves does.
 
 use hpke::kem::XWing;
 use rand::CryptoRng;

@@ -1,5 +1,6 @@
-//! `XWING-AES256GCM` against vectors of others, and against `docs/test-vectors/xwing-aes256gcm.json`, which is made
-//! here from fixed inputs. With `CIPHERMQ_WRITE_VECTORS=1` in the environment that file is written instead.
+//! `XWING-AES256GCM` against vectors of others, and against
+//! `docs/test-vectors/xwing-aes256gcm.json`, which is made here from fixed inputs. With
+//! `CIPHERMQ_WRITE_VECTORS=1` in the environment that file is written instead.
 
 use std::path::Path;
 
@@ -21,9 +22,10 @@ const FILE: &str = concat!(
     "/../docs/test-vectors/xwing-aes256gcm.json"
 );
 
-/// The three vectors of draft-connolly-cfrg-xwing-kem, appendix C, as the crate `x-wing` 0.1.1 has them in
-/// `tests/test-vectors.json`: seed, randomness of the encapsulation, SHA-256 of the public key and of the ciphertext.
-/// The shared secret stands in no message; the vector of HPKE below shows that it is right.
+/// The three vectors of draft-connolly-cfrg-xwing-kem, appendix C, as the crate `x-wing` 0.1.1 has
+/// them in `tests/test-vectors.json`: seed, randomness of the encapsulation, SHA-256 of the public
+/// key and of the ciphertext. The shared secret stands in no message; the vector of HPKE below
+/// shows that it is right.
 const KEM: [[&str; 4]; 3] = [
     [
         "7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26",
@@ -74,9 +76,10 @@ fn keys_and_ciphertexts_are_the_drafts() {
 }
 
 /// The vectors of draft-ietf-hpke-pq, as the repository of the crate `hpke` has them in
-/// `test-vectors/pq-53273fb.json`: mode 0, KEM 0x647a, KDF 0x0001, the first encryption. They have no vector for this
-/// KEM and AES-256-GCM; AEAD 0x0003 goes through the same key schedule, and `x25519_aes256gcm` tests the cipher.
-/// In these vectors `info` and the plaintext are the RFC's, as hexadecimal text.
+/// `test-vectors/pq-53273fb.json`: mode 0, KEM 0x647a, KDF 0x0001, the first encryption. They have
+/// no vector for this KEM and AES-256-GCM; AEAD 0x0003 goes through the same key schedule, and
+/// `x25519_aes256gcm` tests the cipher. In these vectors `info` and the plaintext are the RFC's, as
+/// hexadecimal text.
 #[test]
 fn the_key_schedule_is_hpkes() {
     let key = key("3ec47fa82dd5689d27c6190e724c74ec8f608df3331ce331929e37b829676630");
@@ -165,7 +168,8 @@ fn sealed(index: usize, sender: &str, millis: i64) -> Sealed {
     );
     let session_key = Zeroizing::new([0x70 + u8::try_from(index).unwrap(); 32]);
     let bytes = hex(randomness);
-    let enc_session_key = seal_session_key(&receiver, &info, &session_key, &mut Fixed::new(&bytes)).unwrap();
+    let enc_session_key =
+        seal_session_key(&receiver, &info, &session_key, &mut Fixed::new(&bytes)).unwrap();
     Sealed {
         sender_client_id: sender.to_owned(),
         session_time: crate::encoding::time_text(start),
@@ -232,29 +236,59 @@ fn vectors() -> Vectors {
             bytes[1088..1120].fill(0);
         },
     );
-    case("a bit of the sealed session key", "not_authentic", &|_, bytes| {
-        bytes[1120] ^= 1;
+    case(
+        "a bit of the sealed session key",
+        "not_authentic",
+        &|_, bytes| {
+            bytes[1120] ^= 1;
+        },
+    );
+    case("a bit of the tag", "not_authentic", &|_, bytes| {
+        bytes[1167] ^= 1
     });
-    case("a bit of the tag", "not_authentic", &|_, bytes| bytes[1167] ^= 1);
-    case("a byte is missing at the end", "not_authentic", &|_, bytes| {
-        bytes.truncate(1167);
-    });
-    case("a byte too many at the end", "not_authentic", &|_, bytes| {
-        bytes.push(0);
-    });
-    case("the encapsulated key alone", "not_authentic", &|_, bytes| {
-        bytes.truncate(1120);
-    });
-    case("the length of the other suite", "not_authentic", &|_, bytes| {
-        bytes.truncate(80);
-    });
+    case(
+        "a byte is missing at the end",
+        "not_authentic",
+        &|_, bytes| {
+            bytes.truncate(1167);
+        },
+    );
+    case(
+        "a byte too many at the end",
+        "not_authentic",
+        &|_, bytes| {
+            bytes.push(0);
+        },
+    );
+    case(
+        "the encapsulated key alone",
+        "not_authentic",
+        &|_, bytes| {
+            bytes.truncate(1120);
+        },
+    );
+    case(
+        "the length of the other suite",
+        "not_authentic",
+        &|_, bytes| {
+            bytes.truncate(80);
+        },
+    );
     case("nothing", "not_authentic", &|_, bytes| bytes.clear());
-    case("the session of another sender", "not_authentic", &|case, _| {
-        case.info.clone_from(&session_keys[2].info);
-    });
-    case("the session of another time", "not_authentic", &|case, _| {
-        case.info.clone_from(&session_keys[1].info);
-    });
+    case(
+        "the session of another sender",
+        "not_authentic",
+        &|case, _| {
+            case.info.clone_from(&session_keys[2].info);
+        },
+    );
+    case(
+        "the session of another time",
+        "not_authentic",
+        &|case, _| {
+            case.info.clone_from(&session_keys[1].info);
+        },
+    );
     case(
         "another of the receiver's keys is named",
         "not_authentic",
@@ -271,9 +305,11 @@ fn vectors() -> Vectors {
     );
     Vectors {
         about: [
-            "CipherMQ test vectors of how XWING-AES256GCM seals session keys; docs/cryptography.md says what they mean.",
+            "CipherMQ test vectors of how XWING-AES256GCM seals session keys; docs/cryptography.md \
+             says what they mean.",
             "Everything else of a message is as with X25519-AES256GCM: see x25519-aes256gcm.json.",
-            "Bytes are hexadecimal. Seeds and randomness are those of draft-connolly-cfrg-xwing-kem, appendix C.",
+            "Bytes are hexadecimal. Seeds and randomness are those of \
+             draft-connolly-cfrg-xwing-kem, appendix C.",
             "must_fail: what a receiver that has both keys must answer.",
             "Never use a key of this file.",
         ]
@@ -303,7 +339,12 @@ fn keyring(receiver: &Receiver) -> Keyring {
         .with_older_x_wing(key(&receiver.other_seed))
 }
 
-fn open(receiver: &Receiver, key_id: &str, info: &str, sealed: &str) -> Result<SessionKey, Unopened> {
+fn open(
+    receiver: &Receiver,
+    key_id: &str,
+    info: &str,
+    sealed: &str,
+) -> Result<SessionKey, Unopened> {
     let suite = Suite::XWingAes256Gcm;
     suite.open_session_key(
         &keyring(receiver),
@@ -317,7 +358,11 @@ fn open(receiver: &Receiver, key_id: &str, info: &str, sealed: &str) -> Result<S
 fn the_file_is_what_this_version_writes() {
     if std::env::var_os("CIPHERMQ_WRITE_VECTORS").is_some() {
         std::fs::create_dir_all(Path::new(FILE).parent().unwrap()).unwrap();
-        std::fs::write(FILE, serde_json::to_string_pretty(&vectors()).unwrap() + "\n").unwrap();
+        std::fs::write(
+            FILE,
+            serde_json::to_string_pretty(&vectors()).unwrap() + "\n",
+        )
+        .unwrap();
     }
     assert_eq!(file(), vectors());
 }

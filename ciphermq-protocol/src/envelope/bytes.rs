@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// An envelope's bytes, a JSON object: in one piece as they came, or, of a packed line, in two. The first one is the
-/// message's own, the second one may be shared with others; written one after the other they are the object.
+/// An envelope's bytes, a JSON object: in one piece as they came, or, of a packed line, in two. The
+/// first one is the message's own, the second one may be shared with others; written one after the
+/// other they are the object.
 #[derive(Clone)]
 pub struct EnvelopeBytes {
     own: Bytes,
@@ -74,7 +75,8 @@ impl EnvelopeBytes {
         }
     }
 
-    /// The same with its own piece in memory of its own: the line that it came in may be sixteen megabytes long.
+    /// The same with its own piece in memory of its own: the line that it came in may be sixteen
+    /// megabytes long.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self {

@@ -71,7 +71,8 @@ macro_rules! fields {
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             if let Some(twice) = others.replace(key) {
-                                return Err(A::Error::custom(format_args!("duplicate field `{}`", twice.escape_debug())));
+                                return Err(A::Error::custom(format_args!("duplicate field \
+                                    `{}`", twice.escape_debug())));
                             }
                         }
                     }
@@ -137,8 +138,8 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// [`EnvelopeError`] if `json` is no object, lacks a required field, has a field twice, or holds
-    /// something else than a text in a field that is known.
+    /// [`EnvelopeError`] if `json` is no object, lacks a required field, has a field twice, or
+    /// holds something else than a text in a field that is known.
     pub fn parse(json: &'a str) -> Result<Self, EnvelopeError> {
         Ok(serde_json::from_str(json)?)
     }

@@ -1,7 +1,8 @@
 //! The JSON object that carries a sealed payload.
 //!
-//! The broker reads a few fields of an envelope and keeps the object byte for byte as it came, fields that
-//! it does not know included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a view of them.
+//! The broker reads a few fields of an envelope and keeps the object byte for byte as it came,
+//! fields that it does not know included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a
+//! view of them.
 //!
 //! - `fields`: every field that CipherMQ knows
 //! - `bytes`: [`EnvelopeBytes`], in one piece or in two
@@ -35,7 +36,8 @@ pub enum EnvelopeError {
     },
     /// The message's own part in a packed line is not of its form.
     #[error(
-        "a message's own part must be an object of message_id, sent_time, nonce, ciphertext and tag, in this order, \
+        "a message's own part must be an object of message_id, sent_time, nonce, ciphertext and \
+         tag, in this order, \
          without white space and without anything escaped"
     )]
     Own,
@@ -86,13 +88,16 @@ impl Envelope {
         Ok(Self::read(&raw, None)?.0)
     }
 
-    /// The same, with all the fields. Names that an envelope `like` it has too are shared with it: envelopes that come
-    /// together mostly differ in their ids alone.
+    /// The same, with all the fields. Names that an envelope `like` it has too are shared with it:
+    /// envelopes that come together mostly differ in their ids alone.
     ///
     /// # Errors
     ///
     /// As [`Envelope::parse`].
-    pub fn read<'a>(raw: &'a Bytes, like: Option<&Self>) -> Result<(Self, Fields<'a>), EnvelopeError> {
+    pub fn read<'a>(
+        raw: &'a Bytes,
+        like: Option<&Self>,
+    ) -> Result<(Self, Fields<'a>), EnvelopeError> {
         Self::read_text(raw.clone(), utf8(raw)?, like)
     }
 
@@ -134,9 +139,9 @@ impl Envelope {
         Ok((envelope, fields))
     }
 
-    /// An envelope whose bytes the caller has just written, with the names that it wrote into them: nothing is
-    /// read again. `raw` must be what [`Envelope::parse`] reads these names from, with a `suite`; that is
-    /// checked where debug assertions are on, as in tests.
+    /// An envelope whose bytes the caller has just written, with the names that it wrote into them:
+    /// nothing is read again. `raw` must be what [`Envelope::parse`] reads these names from, with a
+    /// `suite`; that is checked where debug assertions are on, as in tests.
     #[must_use]
     pub fn written(raw: EnvelopeBytes, names: Names) -> Self {
         let Names {
@@ -224,7 +229,8 @@ fn optional<T: Clone + AsRef<str>>(
     like: Option<&T>,
     name: fn(&str) -> Result<T, NameError>,
 ) -> Result<Option<T>, EnvelopeError> {
-    text.map(|text| shared(field, (text, like), name)).transpose()
+    text.map(|text| shared(field, (text, like), name))
+        .transpose()
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //!   └──────────────────────────── own, one a message ─────────────────────────┘└── shared, one a line ─────┘
 //! ```
 //!
-//! The envelope is the one object of both: the own part without its last brace, a comma, and the shared part
-//! without its first brace. The own part has these five fields in this order, without white space and with
-//! nothing escaped: so it is read and checked without a JSON parser.
+//! The envelope is the one object of both: the own part without its last brace, a comma, and the
+//! shared part without its first brace. The own part has these five fields in this order, without
+//! white space and with nothing escaped: so it is read and checked without a JSON parser.
 
 use std::borrow::Cow;
 
@@ -52,7 +52,9 @@ impl<'a> Own<'a> {
             let (value, end) = after.split_at_checked(end)?;
             rest = end;
             // All of them are looked at, so that many are at once.
-            let plain = value.bytes().fold(true, |plain, byte| plain & is_plain(byte));
+            let plain = value
+                .bytes()
+                .fold(true, |plain, byte| plain & is_plain(byte));
             plain.then_some(value)
         };
         let [message_id, sent_time, nonce, ciphertext, tag] = KEYS;
@@ -94,7 +96,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// Reads it together with one of the messages: it must not name again what is the message's own.
+    /// Reads it together with one of the messages: it must not name again what is the message's
+    /// own.
     fn read(bytes: &EnvelopeBytes, shared: &Bytes) -> Result<Self, EnvelopeError> {
         let whole = bytes.to_bytes();
         let (envelope, fields) = Envelope::read(&whole, None)?;
@@ -120,7 +123,8 @@ impl Shared {
     }
 }
 
-/// Reads envelopes that come one after the other. What packed ones share is read once, as long as it stays the same.
+/// Reads envelopes that come one after the other. What packed ones share is read once, as long as
+/// it stays the same.
 #[derive(Debug, Default)]
 pub struct EnvelopeReader {
     shared: Option<Shared>,
@@ -132,7 +136,10 @@ impl EnvelopeReader {
     /// # Errors
     ///
     /// [`EnvelopeError`], as of [`Envelope::parse`]; or [`EnvelopeError::Own`].
-    pub fn read<'a>(&'a mut self, bytes: &'a EnvelopeBytes) -> Result<(Envelope, Fields<'a>), EnvelopeError> {
+    pub fn read<'a>(
+        &'a mut self,
+        bytes: &'a EnvelopeBytes,
+    ) -> Result<(Envelope, Fields<'a>), EnvelopeError> {
         let Some(shared_bytes) = bytes.shared() else {
             return Envelope::read(bytes.own(), None);
         };
@@ -168,8 +175,8 @@ pub(crate) fn message_id(own: &Bytes) -> Option<MessageId> {
     MessageId::new(std::str::from_utf8(id).ok()?).ok()
 }
 
-/// Takes `<count> <own> ... <own> <shared>` apart; `None` if it is not of that form. Own parts share the line's memory
-/// and are not looked into.
+/// Takes `<count> <own> ... <own> <shared>` apart; `None` if it is not of that form. Own parts
+/// share the line's memory and are not looked into.
 pub(crate) fn split(line: &Bytes, list: &[u8]) -> Option<Vec<EnvelopeBytes>> {
     let mut rest = list;
     let mut next = || {

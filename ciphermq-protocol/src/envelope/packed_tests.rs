@@ -39,7 +39,10 @@ fn a_packed_envelope_is_the_object_of_both_parts() {
 
 #[test]
 fn what_is_shared_is_read_again_when_it_is_another() {
-    let (one, other) = (list(&["a"]), list(&["b"]).replace("receiver_1", "receiver_2"));
+    let (one, other) = (
+        list(&["a"]),
+        list(&["b"]).replace("receiver_1", "receiver_2"),
+    );
     let (one, other) = (taken_apart(&one).unwrap(), taken_apart(&other).unwrap());
     let mut reader = EnvelopeReader::default();
     for (bytes, receiver) in [
@@ -75,7 +78,11 @@ fn a_list_of_another_form_is_none() {
     let mut reader = EnvelopeReader::default();
     for (count, message) in [("1", 0), ("3", 2)] {
         let parts = taken_apart(&good.replacen('2', count, 1)).unwrap_or_default();
-        assert!(parts.get(message).is_none_or(|bytes| reader.read(bytes).is_err()));
+        assert!(
+            parts
+                .get(message)
+                .is_none_or(|bytes| reader.read(bytes).is_err())
+        );
     }
 }
 
@@ -120,7 +127,12 @@ fn the_shared_part_names_nothing_of_the_own_and_nothing_twice() {
 
 #[test]
 fn only_ids_that_mean_themselves_are_packed() {
-    for (id, packs) in [("m-1", true), ("温度", true), ("a\"b", false), ("a\\b", false)] {
+    for (id, packs) in [
+        ("m-1", true),
+        ("温度", true),
+        ("a\"b", false),
+        ("a\\b", false),
+    ] {
         assert_eq!(can_pack(&MessageId::new(id).unwrap()), packs);
     }
 }
@@ -130,7 +142,8 @@ proptest! {
     #[test]
     fn packed_or_not_is_the_same(
         values in proptest::collection::vec("[ -~é]{0,6}", 5),
-        shared in "(\\{\"receiver_client_id\":\"r\",\"enc_session_key\":\"[ -~]{0,4}\"(,\"[a-z]{1,3}\":[0-9]{1,2})?\\})|[ -~]{0,20}",
+        shared in "(\\{\"receiver_client_id\":\"r\",\"enc_session_key\":\"[ \
+                   -~]{0,4}\"(,\"[a-z]{1,3}\":[0-9]{1,2})?\\})|[ -~]{0,20}",
     ) {
         let own: String = KEYS.iter().zip(&values).map(|(key, value)| format!("{key}{value}")).collect();
         let Some(bytes) = taken_apart(&format!("1 {own}\"}} {shared}")) else { return Ok(()) };

@@ -1,9 +1,9 @@
 //! What is remembered beside the key: that the rows of older servers were sealed anew.
 //!
-//! Those rows are bound to no client, and old copies of them can turn up in a database again: in a backup, or in the
-//! hands of whoever may write to it. That they were taken over is noted in the database, and here, where somebody who
-//! has the database and not the server's files cannot set it back. A note names the key, by a hash from which
-//! it cannot be found.
+//! Those rows are bound to no client, and old copies of them can turn up in a database again: in a
+//! backup, or in the hands of whoever may write to it. That they were taken over is noted in the
+//! database, and here, where somebody who has the database and not the server's files cannot set it
+//! back. A note names the key, by a hash from which it cannot be found.
 
 use std::fs;
 use std::io;
@@ -77,15 +77,22 @@ impl Notes {
         text.push_str(key_id);
         text.push('\n');
         ciphermq_files::create_folder(ciphermq_files::parent(&self.path), Access::Private)?;
-        ciphermq_files::write(&self.path, text.as_bytes(), Access::Private, Existing::Replace)
-            .map_err(io::Error::other)
+        ciphermq_files::write(
+            &self.path,
+            text.as_bytes(),
+            Access::Private,
+            Existing::Replace,
+        )
+        .map_err(io::Error::other)
     }
 
     fn read(&self) -> io::Result<String> {
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
             Err(error) => return Err(error),
-            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(io::ErrorKind::InvalidData.into()),
+            Ok(metadata) if metadata.len() > MAX_BYTES => {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             Ok(_) => {}
         }
         let text = fs::read_to_string(&self.path)?;

@@ -38,7 +38,8 @@ pub enum InvalidKey {
 }
 
 impl AtRestKey {
-    /// Reads base64 (RFC 4648, section 4, padded) of 32 bytes, with white space around it if need be.
+    /// Reads base64 (RFC 4648, section 4, padded) of 32 bytes, with white space around it if need
+    /// be.
     ///
     /// # Errors
     ///
@@ -88,8 +89,9 @@ pub enum KeySource {
     File {
         /// The file.
         path: PathBuf,
-        /// Make the file, with a fresh key, if it is not there. Only so when nobody named the file: a named
-        /// file that is missing is rather a mistake, and a fresh key would open none of the rows there are.
+        /// Make the file, with a fresh key, if it is not there. Only so when nobody named the file:
+        /// a named file that is missing is rather a mistake, and a fresh key would open none of the
+        /// rows there are.
         make: bool,
     },
 }
@@ -110,7 +112,8 @@ pub enum KeyError {
     },
 
     /// The file cannot be read.
-    #[error("cannot read the key file {}: {source}\nMake it readable for the server's user, and for nobody else.", path.display())]
+    #[error("cannot read the key file {}: {source}\nMake it readable for the server's user, and \
+             for nobody else.", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -121,7 +124,8 @@ pub enum KeyError {
     /// The file was to be made and could not be.
     #[error(
         "cannot make the key file {}: {source}\n\
-         {}, or set [encryption] aes_key_file to a file made with `(umask 077; {MAKE_KEY} > FILE)`.",
+         {}, or set [encryption] aes_key_file to a file made with `(umask 077; {MAKE_KEY} > \
+         FILE)`.",
         path.display(), make_advice(source)
     )]
     Make {
@@ -166,13 +170,13 @@ pub enum KeyError {
 impl KeySource {
     /// Reads the key, or makes it on the first start, which a log line tells.
     ///
-    /// A key file that is made has mode 0600 and appears complete or not at all; if another process makes it
-    /// in the same moment, both end up with the same key.
+    /// A key file that is made has mode 0600 and appears complete or not at all; if another process
+    /// makes it in the same moment, both end up with the same key.
     ///
     /// # Errors
     ///
-    /// When the file is missing and must not be made, cannot be read or made, is open to others than its
-    /// owner, or holds something else than a key.
+    /// When the file is missing and must not be made, cannot be read or made, is open to others
+    /// than its owner, or holds something else than a key.
     pub fn load(&self) -> Result<AtRestKey, KeyError> {
         let (path, make) = match self {
             Self::Given(key) => return Ok(key.clone()),
@@ -198,10 +202,12 @@ impl KeySource {
                 if made {
                     tracing::info!(
                         path = %path.display(),
-                        "Made a new key that public keys are sealed with in the database; keep a copy of the file"
+                        "Made a new key that public keys are sealed with in the database; keep a \
+                         copy of the file"
                     );
                 }
-                // Read back rather than kept: another process may have been faster, and its key counts.
+                // Read back rather than kept: another process may have been faster, and its key
+                // counts.
                 read(path)?.ok_or_else(|| KeyError::Missing { path: path.clone() })
             }
         }
@@ -251,8 +257,9 @@ fn read(path: &Path) -> Result<Option<AtRestKey>, KeyError> {
 
 /// Makes the key file. `false`: it was there already.
 ///
-/// It appears whole or not at all, no key is ever overwritten, and its name survives a power failure: rows are soon
-/// sealed under this key. A link that leads nowhere is there: the key's disk may be away.
+/// It appears whole or not at all, no key is ever overwritten, and its name survives a power
+/// failure: rows are soon sealed under this key. A link that leads nowhere is there: the key's disk
+/// may be away.
 fn create(path: &Path) -> io::Result<bool> {
     // The folder holds the database too: nobody else's business.
     create_folder(parent(path), Access::Private)?;

@@ -1,29 +1,34 @@
-//! Public keys are sealed at rest: in the database they stand encrypted and bound to their client id.
+//! Public keys are sealed at rest: in the database they stand encrypted and bound to their client
+//! id.
 //!
-//! Whoever can read or change the database, but does not have the key, can neither read a public key nor put
-//! another in its place, nor give one client's row to another, nor pass a signed key off as a bare one. (Such a person
-//! can delete rows, or put an older row of the same client back. Senders that verify signed keys notice that.)
+//! Whoever can read or change the database, but does not have the key, can neither read a public
+//! key nor put another in its place, nor give one client's row to another, nor pass a signed key
+//! off as a bare one. (Such a person can delete rows, or put an older row of the same client back.
+//! Senders that verify signed keys notice that.)
 //!
 //! - `key`: the 32-byte key, and where it comes from;
-//! - [`adopted`]: what is remembered beside the key once the rows of older servers were sealed anew;
+//! - [`adopted`]: what is remembered beside the key once the rows of older servers were sealed
+//!   anew;
 //! - this file: sealing and opening.
 //!
 //! # Form of a row
 //!
-//! AEAD with the configured key, a random 96-bit nonce and a 128-bit tag, both the defaults of AES-256-GCM
-//! (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439). Associated data: the text `CipherMQ at rest v2`, a zero byte, what
-//! the row is (`public key` or `signed key`), a zero byte, the algorithm's name, a zero byte, the client id. Ciphertext,
-//! nonce and tag are each kept as base64 (RFC 4648, section 4), and the algorithm's name beside them.
+//! AEAD with the configured key, a random 96-bit nonce and a 128-bit tag, both the defaults of
+//! AES-256-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439). Associated data: the text
+//! `CipherMQ at rest v2`, a zero byte, what the row is (`public key` or `signed key`), a zero byte,
+//! the algorithm's name, a zero byte, the client id. Ciphertext, nonce and tag are each kept as
+//! base64 (RFC 4648, section 4), and the algorithm's name beside them.
 //!
 //! # Rows of older servers
 //!
-//! The first ones have no algorithm, and were sealed with AES-256-GCM under the same key without associated data: they
-//! are bound to nobody. Later ones have the associated data `CipherMQ public key at rest v1`, a zero byte, the algorithm's
-//! name, a zero byte, the client id, whichever kind of row it is. [`Sealer::open_older`] opens both, for those who
-//! take a database over, once; [`Sealer::open`] never does.
+//! The first ones have no algorithm, and were sealed with AES-256-GCM under the same key without
+//! associated data: they are bound to nobody. Later ones have the associated data
+//! `CipherMQ public key at rest v1`, a zero byte, the algorithm's name, a zero byte, the client id,
+//! whichever kind of row it is. [`Sealer::open_older`] opens both, for those who take a database
+//! over, once; [`Sealer::open`] never does.
 //!
-//! One key seals at most a few public keys a client, far below the 2^32 random nonces of one key that
-//! SP 800-38D allows, and the two algorithms share no state under it.
+//! One key seals at most a few public keys a client, far below the 2^32 random nonces of one key
+//! that SP 800-38D allows, and the two algorithms share no state under it.
 
 use std::fmt;
 
@@ -73,11 +78,16 @@ impl Algorithm {
     }
 
     /// The algorithm that a configuration means, its text in lower case. Older ones name
-    /// `x25519_chacha20_poly1305`, by which their servers sealed with AES-256-GCM: it means what it did.
+    /// `x25519_chacha20_poly1305`, by which their servers sealed with AES-256-GCM: it means what it
+    /// did.
     pub(crate) fn from_setting(text: &str) -> Option<Self> {
         match text {
-            "aes-256-gcm" | "aes_256_gcm" | "aes256gcm" | "x25519_chacha20_poly1305" => Some(Self::Aes256Gcm),
-            "chacha20-poly1305" | "chacha20_poly1305" | "chacha20poly1305" => Some(Self::ChaCha20Poly1305),
+            "aes-256-gcm" | "aes_256_gcm" | "aes256gcm" | "x25519_chacha20_poly1305" => {
+                Some(Self::Aes256Gcm)
+            }
+            "chacha20-poly1305" | "chacha20_poly1305" | "chacha20poly1305" => {
+                Some(Self::ChaCha20Poly1305)
+            }
             _ => None,
         }
     }
@@ -121,7 +131,8 @@ pub struct SealedKey {
     pub tag: String,
 }
 
-/// Seals public keys for the database and opens them again. Cheap to clone, and free of interior state.
+/// Seals public keys for the database and opens them again. Cheap to clone, and free of interior
+/// state.
 #[derive(Debug, Clone)]
 pub struct Sealer {
     key: AtRestKey,
@@ -133,13 +144,15 @@ pub struct Sealer {
 pub enum Error {
     /// The operating system gave no random bytes for a nonce.
     #[error(
-        "the operating system's random number generator failed: {0}\nTry again; without it nothing can be sealed."
+        "the operating system's random number generator failed: {0}\nTry again; without it nothing \
+         can be sealed."
     )]
     Random(#[source] rand::rngs::SysError),
 
     /// The key is too long to be sealed, which takes more than 64 GiB.
     #[error(
-        "the public key of client '{client_id}' is too long to be sealed\nRegister a public key, not data."
+        "the public key of client '{client_id}' is too long to be sealed\nRegister a public key, \
+         not data."
     )]
     TooLong {
         /// Whose key.
@@ -148,7 +161,8 @@ pub enum Error {
 
     /// The row names an algorithm that this version does not have.
     #[error(
-        "the stored public key of client '{client_id}' is sealed with the unknown algorithm '{algorithm}'\n\
+        "the stored public key of client '{client_id}' is sealed with the unknown algorithm \
+         '{algorithm}'\n\
          Run the version of the server that wrote it, or let the client register its key again."
     )]
     UnknownAlgorithm {
@@ -160,7 +174,8 @@ pub enum Error {
 
     /// A column of the row does not have the form that it must have.
     #[error(
-        "the stored public key of client '{client_id}' is damaged: {column} is not base64 of the right length\n\
+        "the stored public key of client '{client_id}' is damaged: {column} is not base64 of the \
+         right length\n\
          Restore the row from a backup, or let the client register its key again."
     )]
     Damaged {
@@ -173,7 +188,8 @@ pub enum Error {
     /// The row was sealed under another key or for another client, or was changed.
     #[error(
         "the stored public key of client '{client_id}' does not fit the key configured\n\
-         Configure the [encryption] aes_key or aes_key_file that it was sealed with; if that is lost, or the row \
+         Configure the [encryption] aes_key or aes_key_file that it was sealed with; if that is \
+         lost, or the row \
          was altered, let the client register its key again."
     )]
     Refused {
@@ -183,8 +199,10 @@ pub enum Error {
 
     /// The row is bound to no client, as those of older servers are.
     #[error(
-        "the stored public key of client '{client_id}' has the form of an older server, and may be anybody's\n\
-         Let the client register its key again. If an older server's database was put back, start once with [encryption] \
+        "the stored public key of client '{client_id}' has the form of an older server, and may be \
+         anybody's\n\
+         Let the client register its key again. If an older server's database was put back, start \
+         once with [encryption] \
          older_rows = \"accept\"."
     )]
     Unbound {
@@ -213,9 +231,14 @@ impl Sealer {
         let mut nonce = [0; NONCE_BYTES];
         SysRng.try_fill_bytes(&mut nonce).map_err(Error::Random)?;
         let aad = associated_data(kind, self.algorithm, client_id);
-        let payload = Payload { msg: key, aad: &aad };
+        let payload = Payload {
+            msg: key,
+            aad: &aad,
+        };
         let sealed = match self.algorithm {
-            Algorithm::Aes256Gcm => Aes256Gcm::new(self.key.bytes().into()).encrypt(&nonce.into(), payload),
+            Algorithm::Aes256Gcm => {
+                Aes256Gcm::new(self.key.bytes().into()).encrypt(&nonce.into(), payload)
+            }
             Algorithm::ChaCha20Poly1305 => {
                 ChaCha20Poly1305::new(self.key.bytes().into()).encrypt(&nonce.into(), payload)
             }
@@ -224,7 +247,9 @@ impl Sealer {
             client_id: client_id.to_owned(),
         };
         let sealed = sealed.map_err(|_| too_long())?;
-        let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or_else(too_long)?;
+        let (ciphertext, tag) = sealed
+            .split_last_chunk::<TAG_BYTES>()
+            .ok_or_else(too_long)?;
         Ok(SealedKey {
             algorithm: Some(self.algorithm.name().to_owned()),
             ciphertext: BASE64_STANDARD.encode(ciphertext),
@@ -237,8 +262,8 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// When the row was sealed under another key, for another client or another kind of row, by an unknown algorithm or
-    /// an older server, or is damaged.
+    /// When the row was sealed under another key, for another client or another kind of row, by an
+    /// unknown algorithm or an older server, or is damaged.
     pub fn open(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
         let algorithm = algorithm(client_id, row)?.ok_or_else(|| Error::Unbound {
             client_id: client_id.to_owned(),
@@ -247,13 +272,19 @@ impl Sealer {
         self.decrypt(algorithm, client_id, row, &aad)
     }
 
-    /// Opens a row that an older server has sealed, and not bound to its kind, or to nobody at all. For those who
-    /// take a database over only: whoever can write to the database can put such rows where they do not belong.
+    /// Opens a row that an older server has sealed, and not bound to its kind, or to nobody at all.
+    /// For those who take a database over only: whoever can write to the database can put such rows
+    /// where they do not belong.
     ///
     /// # Errors
     ///
     /// As [`Sealer::open`].
-    pub fn open_older(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
+    pub fn open_older(
+        &self,
+        kind: RowKind,
+        client_id: &str,
+        row: &SealedKey,
+    ) -> Result<Vec<u8>, Error> {
         let refused = || Error::Refused {
             client_id: client_id.to_owned(),
         };
@@ -295,16 +326,24 @@ impl Sealer {
             client_id: client_id.to_owned(),
             column,
         };
-        let decode = |text: &str, column| BASE64_STANDARD.decode(text.trim()).map_err(|_| damaged(column));
+        let decode = |text: &str, column| {
+            BASE64_STANDARD
+                .decode(text.trim())
+                .map_err(|_| damaged(column))
+        };
         let nonce: [u8; NONCE_BYTES] = decode(&row.nonce, "nonce")?
             .try_into()
             .map_err(|_| damaged("nonce"))?;
-        let tag: [u8; TAG_BYTES] = decode(&row.tag, "tag")?.try_into().map_err(|_| damaged("tag"))?;
+        let tag: [u8; TAG_BYTES] = decode(&row.tag, "tag")?
+            .try_into()
+            .map_err(|_| damaged("tag"))?;
         let mut sealed = decode(&row.ciphertext, "public_key_ciphertext")?;
         sealed.extend_from_slice(&tag);
         let payload = Payload { msg: &sealed, aad };
         let opened = match algorithm {
-            Algorithm::Aes256Gcm => Aes256Gcm::new(self.key.bytes().into()).decrypt(&nonce.into(), payload),
+            Algorithm::Aes256Gcm => {
+                Aes256Gcm::new(self.key.bytes().into()).decrypt(&nonce.into(), payload)
+            }
             Algorithm::ChaCha20Poly1305 => {
                 ChaCha20Poly1305::new(self.key.bytes().into()).decrypt(&nonce.into(), payload)
             }
@@ -327,7 +366,8 @@ fn algorithm(client_id: &str, row: &SealedKey) -> Result<Option<Algorithm>, Erro
     known.map(Some)
 }
 
-/// What is authenticated beside the key. Neither kind nor algorithm holds a zero byte, so the parts cannot shift.
+/// What is authenticated beside the key. Neither kind nor algorithm holds a zero byte, so the parts
+/// cannot shift.
 fn associated_data(kind: RowKind, algorithm: Algorithm, client_id: &str) -> Vec<u8> {
     [
         DOMAIN,
@@ -340,7 +380,8 @@ fn associated_data(kind: RowKind, algorithm: Algorithm, client_id: &str) -> Vec<
     .concat()
 }
 
-/// The raw key in one of the oldest rows: some older servers sealed the 32 bytes, some the text that clients send.
+/// The raw key in one of the oldest rows: some older servers sealed the 32 bytes, some the text
+/// that clients send.
 fn oldest_key(bytes: Vec<u8>) -> Option<Vec<u8>> {
     if bytes.len() == KEY_BYTES {
         return Some(bytes);

@@ -144,14 +144,24 @@ fn bare_and_signed_keys_cannot_be_swapped() {
         sealer.open(RowKind::SignedKey, "alice", &row),
         Err(Error::Refused { .. })
     ));
-    let signed = sealer.seal(RowKind::SignedKey, "alice", b"e30.e30.e30").unwrap();
+    let signed = sealer
+        .seal(RowKind::SignedKey, "alice", b"e30.e30.e30")
+        .unwrap();
     assert!(sealer.open(RowKind::PublicKey, "alice", &signed).is_err());
     // Where older servers did not tell them apart, their content does.
     let row = bound_row(&key(1), "alice", &[9; 32]);
     assert!(sealer.open_older(RowKind::PublicKey, "alice", &row).is_ok());
-    assert!(sealer.open_older(RowKind::SignedKey, "alice", &row).is_err());
+    assert!(
+        sealer
+            .open_older(RowKind::SignedKey, "alice", &row)
+            .is_err()
+    );
     let row = bound_row(&key(1), "alice", b"e30.e30.e30");
-    assert!(sealer.open_older(RowKind::PublicKey, "alice", &row).is_err());
+    assert!(
+        sealer
+            .open_older(RowKind::PublicKey, "alice", &row)
+            .is_err()
+    );
     assert!(sealer.open_older(RowKind::SignedKey, "alice", &row).is_ok());
     assert!(sealer.open_older(RowKind::SignedKey, "bob", &row).is_err());
     assert!(
@@ -196,7 +206,9 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
             let sealer = Sealer::new(key(3), algorithm);
             let row = legacy_row(&key(3), &content);
             assert_eq!(
-                sealer.open_older(RowKind::PublicKey, "anyone", &row).unwrap(),
+                sealer
+                    .open_older(RowKind::PublicKey, "anyone", &row)
+                    .unwrap(),
                 public
             );
             assert!(matches!(
@@ -207,7 +219,11 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
     }
     for content in [&b"short"[..], &[1; 33], &[0xff; 44], b""] {
         let row = legacy_row(&key(3), content);
-        let opened = Sealer::new(key(3), Algorithm::Aes256Gcm).open_older(RowKind::PublicKey, "anyone", &row);
+        let opened = Sealer::new(key(3), Algorithm::Aes256Gcm).open_older(
+            RowKind::PublicKey,
+            "anyone",
+            &row,
+        );
         assert!(matches!(opened, Err(Error::Refused { .. })), "{content:?}");
     }
 }
@@ -339,7 +355,10 @@ fn servers_that_start_together_agree_on_one_key() {
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     assert!(keys.iter().all(|other| other.bytes() == keys[0].bytes()));
 }
@@ -375,7 +394,9 @@ fn key_files_that_are_open_to_others_or_hold_no_key_are_refused() {
         .load()
     };
     assert_eq!(
-        load(format!("  {good}\n").as_bytes(), 0o600).unwrap().bytes(),
+        load(format!("  {good}\n").as_bytes(), 0o600)
+            .unwrap()
+            .bytes(),
         &[4; 32]
     );
     assert_eq!(load(good.as_bytes(), 0o400).unwrap().bytes(), &[4; 32]);

@@ -72,15 +72,16 @@ pub struct Deliveries {
     reader: Arc<dyn Reader>,
     policy: Policy,
     budget: Budget,
-    /// Where pages are read from the store: the writer, which asks for them, too, has a runtime of its own.
+    /// Where pages are read from the store: the writer, which asks for them, too, has a runtime of
+    /// its own.
     runtime: Handle,
     /// Woken whenever a page has come from the store.
     loaded: Notify,
 }
 
 impl Deliveries {
-    /// Nothing in memory yet: everything is found in the store when it is wanted, and read on the runtime that this is
-    /// called on.
+    /// Nothing in memory yet: everything is found in the store when it is wanted, and read on the
+    /// runtime that this is called on.
     ///
     /// # Panics
     ///
@@ -135,18 +136,20 @@ impl Deliveries {
         self.disconnect(connection);
     }
 
-    /// Closes the outlet; what was leased to it returns to its lanes. The connection itself goes on, to answer
-    /// what it has read.
+    /// Closes the outlet; what was leased to it returns to its lanes. The connection itself goes
+    /// on, to answer what it has read.
     pub(super) fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
         if let Some((_, outlet)) = self.outlets.remove(&connection)
             && self.inboxes.contains_key(&outlet.client_id)
         {
-            self.stir(&outlet.client_id, |inbox, now| inbox.disconnect(connection, now));
+            self.stir(&outlet.client_id, |inbox, now| {
+                inbox.disconnect(connection, now)
+            });
         }
     }
 
-    /// Whether the connection has not ended. Asked while its inbox is locked, it stays so until the lock is
-    /// given back, or the end still has to come to the inbox.
+    /// Whether the connection has not ended. Asked while its inbox is locked, it stays so until the
+    /// lock is given back, or the end still has to come to the inbox.
     pub(super) fn is_connected(&self, connection: ConnectionId) -> bool {
         self.outlets.contains_key(&connection)
     }
@@ -162,8 +165,8 @@ impl Deliveries {
         let mut inbox = lock(&inbox);
         let result = act(&mut inbox, clock.0);
         let pumped = inbox.pump(clock);
-        // Sent while the inbox is locked, so that no later delivery of a lane can overtake. An outlet that is
-        // gone has its leases returned by `disconnect`.
+        // Sent while the inbox is locked, so that no later delivery of a lane can overtake. An
+        // outlet that is gone has its leases returned by `disconnect`.
         for dispatch in pumped.dispatches {
             if let Some(outlet) = self.outlets.get(&dispatch.connection) {
                 let _ = outlet.mailbox.send(dispatch.deliveries);
@@ -210,11 +213,16 @@ impl Deliveries {
         }
     }
 
-    /// Ends leases of silent connections, lets parked messages return, and forgets what is idle. Returns the
-    /// deliveries whose time is to be recorded: those that were made before `recorded_before` and are not acked.
+    /// Ends leases of silent connections, lets parked messages return, and forgets what is idle.
+    /// Returns the deliveries whose time is to be recorded: those that were made before
+    /// `recorded_before` and are not acked.
     pub(super) fn sweep(self: &Arc<Self>, recorded_before: Instant) -> Vec<(MessageId, Time)> {
         let mut unrecorded = Vec::new();
-        let receivers: Vec<ClientId> = self.inboxes.iter().map(|entry| entry.key().clone()).collect();
+        let receivers: Vec<ClientId> = self
+            .inboxes
+            .iter()
+            .map(|entry| entry.key().clone())
+            .collect();
         for receiver in receivers {
             let expired = self.stir(&receiver, |inbox, now| {
                 inbox.wake(now);
@@ -231,7 +239,9 @@ impl Deliveries {
 
     fn expire(&self, inbox: &mut Inbox, now: Instant) -> Expired {
         let expired = inbox.expire(now, |connection| {
-            self.outlets.get(&connection).map(|outlet| outlet.pulse.last())
+            self.outlets
+                .get(&connection)
+                .map(|outlet| outlet.pulse.last())
         });
         for connection in &expired.silent {
             if let Some(outlet) = self.outlets.get(connection) {
@@ -257,7 +267,8 @@ impl Deliveries {
             messages = count,
             message_id = %example,
             times,
-            "Delivered messages are neither acknowledged nor rejected in time; others go first, and they are delivered \
+            "Delivered messages are neither acknowledged nor rejected in time; others go first, \
+             and they are delivered \
              again later"
         );
     }
@@ -285,12 +296,17 @@ impl Deliveries {
         if let Some(inbox) = self.inboxes.get(receiver) {
             return Arc::clone(&inbox);
         }
-        let new = || Arc::new(Mutex::new(Inbox::new(self.policy.clone(), self.budget.clone())));
+        let new = || {
+            Arc::new(Mutex::new(Inbox::new(
+                self.policy.clone(),
+                self.budget.clone(),
+            )))
+        };
         Arc::clone(&self.inboxes.entry(receiver.clone()).or_insert_with(new))
     }
 
-    /// Reads in a task of its own: a lane whose read is under way waits for it, so it must come to an end even
-    /// when the connection that began it does not.
+    /// Reads in a task of its own: a lane whose read is under way waits for it, so it must come to
+    /// an end even when the connection that began it does not.
     fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: Load) {
         let deliveries = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -302,7 +318,8 @@ impl Deliveries {
                 match deliveries.read(&lane, &load.what).await {
                     Ok(page) => break page,
                     Err(error) => {
-                        tracing::error!(error = %error, "Cannot read waiting messages, trying again");
+                        tracing::error!(error = %error, "Cannot read waiting messages, trying \
+                            again");
                         tokio::time::sleep(READ_RETRY).await;
                     }
                 }
@@ -327,7 +344,8 @@ pub(super) struct Connected {
     pub(super) pulse: Arc<Pulse>,
 }
 
-/// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its operations.
+/// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its
+/// operations.
 fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
     inbox.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - [`topology`]: exchanges, queues and bindings
-//! - [`deliveries`]: inboxes and outlets; `observer`: what a commit means to them, and its log lines
+//! - [`deliveries`]: inboxes and outlets; `observer`: what a commit means to them, and its log
+//!   lines
 //! - [`session`]: a connection and its operations
 //! - [`publish`]: from envelopes to rows, and what is refused before it reaches the store
 //! - [`waiting`]: by which keys waiting messages are sealed
@@ -129,11 +130,18 @@ impl Broker {
     pub fn connect(self: &Arc<Self>, client_id: ClientId) -> (Session, Mailbox) {
         let (id, connected) = self.deliveries.connect(client_id.clone());
         let deliveries = connected.deliveries;
-        let session = Session::new(Arc::clone(self), id, client_id, connected.pulse, connected.close);
+        let session = Session::new(
+            Arc::clone(self),
+            id,
+            client_id,
+            connected.pulse,
+            connected.close,
+        );
         (session, deliveries)
     }
 
-    /// Keeps the chain that a client has connected with, for receivers that want to verify its messages later.
+    /// Keeps the chain that a client has connected with, for receivers that want to verify its
+    /// messages later.
     pub async fn remember_certificate(&self, peer: &Peer) {
         let key = (peer.client_id.clone(), peer.fingerprint.clone());
         if self.known_certificates.contains(&key) {
@@ -154,15 +162,16 @@ impl Broker {
                 self.known_certificates.insert(key);
             }
             Err(error) => {
-                tracing::error!(client_id = %peer.client_id, %error, "Cannot keep a client's certificate");
+                tracing::error!(client_id = %peer.client_id, %error, "Cannot keep a client's \
+                    certificate");
             }
         }
     }
 
     /// Does what is to be done from time to time, for ever: call it in a task.
     pub async fn sweep(self: Arc<Self>) {
-        let period =
-            (self.limits.redelivery_timeout / 10).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let period = (self.limits.redelivery_timeout / 10)
+            .clamp(Duration::from_millis(20), Duration::from_secs(1));
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -224,7 +233,10 @@ pub(crate) fn write_error(error: &WriteError) -> ErrorReply {
             ErrorCode::StorageFull,
             "the server's disk is full; try again when messages were consumed",
         ),
-        WriteError::Refused(_) => (ErrorCode::StorageRefused, "the database refuses this message"),
+        WriteError::Refused(_) => (
+            ErrorCode::StorageRefused,
+            "the database refuses this message",
+        ),
         WriteError::Closed => (
             ErrorCode::ShuttingDown,
             "the server is stopping; send the same again",

@@ -17,7 +17,12 @@ pub(super) struct Observer {
 }
 
 impl CommitObserver for Observer {
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]) {
+    fn committed(
+        &self,
+        publishes: &[(Arc<Publish>, Seq)],
+        acks: &[Decided<'_>],
+        rejections: &[Decided<'_>],
+    ) {
         let deliveries = &self.deliveries;
         let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
         for publish in publishes {
@@ -59,7 +64,8 @@ impl Observer {
     /// A line for each message and queue, and one for each acknowledgement.
     fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
         self.messages.write(|lines| {
-            // The name of the queue that the last message went to: nearly always that of the next one, too.
+            // The name of the queue that the last message went to: nearly always that of the next
+            // one, too.
             let mut known: Option<(QueueId, Option<QueueName>)> = None;
             for (publish, _) in publishes {
                 for &queue in &*publish.queues {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ciphermq_protocol::{Envelope, ErrorCode, ErrorReply, ExchangeName, MessageId, Reply, RoutingKey};
+use ciphermq_protocol::{
+    Envelope, ErrorCode, ErrorReply, ExchangeName, MessageId, Reply, RoutingKey,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
@@ -28,8 +30,8 @@ pub struct Publishing {
 }
 
 impl Session {
-    /// Hands messages to the store. It waits while the store has as much to do as it may; then, and until the
-    /// answer, at most the time of `limits.storage_wait`.
+    /// Hands messages to the store. It waits while the store has as much to do as it may; then, and
+    /// until the answer, at most the time of `limits.storage_wait`.
     pub async fn publish(
         &self,
         exchange: &ExchangeName,
@@ -96,7 +98,11 @@ impl Session {
             );
             return Err(ErrorReply::new(ErrorCode::SenderMismatch, text));
         }
-        if let Some(named) = envelope.exchange.as_ref().filter(|named| *named != exchange) {
+        if let Some(named) = envelope
+            .exchange
+            .as_ref()
+            .filter(|named| *named != exchange)
+        {
             let text = format!("the envelope names the exchange {named}, the command {exchange}");
             return Err(ErrorReply::new(ErrorCode::RouteMismatch, text));
         }
@@ -105,7 +111,8 @@ impl Session {
             .as_ref()
             .filter(|named| *named != routing_key)
         {
-            let text = format!("the envelope names the routing key {named}, the command {routing_key}");
+            let text =
+                format!("the envelope names the routing key {named}, the command {routing_key}");
             return Err(ErrorReply::new(ErrorCode::RouteMismatch, text));
         }
         Ok(())
@@ -132,10 +139,11 @@ impl Session {
 }
 
 impl Publishing {
-    /// Waits for the store, and tells the replies, one a message, in order; or one for all, if the client takes that and
-    /// all were stored. May be dropped and awaited again.
+    /// Waits for the store, and tells the replies, one a message, in order; or one for all, if the
+    /// client takes that and all were stored. May be dropped and awaited again.
     pub async fn replies(&mut self) -> Vec<Reply> {
-        // The writer answers at the deadline by itself; the time limit here is for its being held up.
+        // The writer answers at the deadline by itself; the time limit here is for its being held
+        // up.
         let stored = match &mut self.outcomes {
             Some(outcomes) => timeout_at(self.deadline, outcomes)
                 .await
@@ -200,7 +208,9 @@ fn no_route(no: NoRoute, exchange: &ExchangeName, routing_key: &RoutingKey) -> E
             format!("exchange '{exchange}' does not exist; declare it first"),
         ),
         NoRoute::NoBinding => {
-            let text = format!("exchange '{exchange}' has no queue bound by '{routing_key}'; bind one first");
+            let text = format!(
+                "exchange '{exchange}' has no queue bound by '{routing_key}'; bind one first"
+            );
             ErrorReply::new(ErrorCode::NoRoute, text)
         }
     }

@@ -227,7 +227,8 @@ impl Session {
     /// `reject`. It waits as acks do.
     pub async fn reject(&self, message_id: &MessageId, mut reason: String) -> Pending<AckOutcome> {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-        tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by its receiver");
+        tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by \
+            its receiver");
         let rejection = || Rejection {
             ack: self.broker.deliveries.stir(&self.client_id, |inbox, now| {
                 self.begin_ack(inbox, message_id, (now, Time::now()))
@@ -237,7 +238,12 @@ impl Session {
         self.broker.writer.reject(rejection).await
     }
 
-    fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, (now, time): (Instant, Time)) -> Ack {
+    fn begin_ack(
+        &self,
+        inbox: &mut Inbox,
+        message_id: &MessageId,
+        (now, time): (Instant, Time),
+    ) -> Ack {
         let delivered_time = inbox.begin_ack(self.id, message_id, now);
         Ack {
             message_id: message_id.clone(),
@@ -283,7 +289,8 @@ impl Session {
             );
             return Err(ErrorReply::new(ErrorCode::NotAuthorized, text));
         }
-        self.key(self.broker.keys.register(&self.client_id, key)).await?;
+        self.key(self.broker.keys.register(&self.client_id, key))
+            .await?;
         tracing::info!(client_id = %self.client_id, "Public key registered");
         Ok(Reply::PublicKeyRegistered)
     }
@@ -296,8 +303,12 @@ impl Session {
 
     /// `register_signed_key`
     pub async fn register_signed_key(&self, signed_key: &str) -> Result<Reply, ErrorReply> {
-        self.key(self.broker.keys.register_signed(&self.client_id, signed_key))
-            .await?;
+        self.key(
+            self.broker
+                .keys
+                .register_signed(&self.client_id, signed_key),
+        )
+        .await?;
         tracing::info!(client_id = %self.client_id, "Signed key registered");
         Ok(Reply::PublicKeyRegistered)
     }
@@ -308,10 +319,11 @@ impl Session {
         let is_own = *client_id == self.client_id;
         let read = async {
             match keys.signed_key(client_id).await {
-                // Receivers ask what is there before they register. One whose row was altered, or sealed with another
-                // key, must come to register anew, which replaces the row.
+                // Receivers ask what is there before they register. One whose row was altered, or
+                // sealed with another key, must come to register anew, which replaces the row.
                 Err(keys::Error::AtRest(error)) if is_own => {
-                    tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client may register it again");
+                    tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client \
+                        may register it again");
                     Ok(None)
                 }
                 read => read,
@@ -331,14 +343,18 @@ impl Session {
             .broker
             .read(self.broker.reader.certificate(client_id, fingerprint))
             .await?;
-        let split = |chain: String| Reply::Certificate(chain.split(',').map(str::to_owned).collect());
+        let split =
+            |chain: String| Reply::Certificate(chain.split(',').map(str::to_owned).collect());
         Ok(chain.map_or(Reply::CertificateNotFound, split))
     }
 
     /// `list_rejected`
     pub async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
         let request: RejectedRequest = argument("list_rejected", json)?;
-        let limit = request.limit.unwrap_or(REJECTED_PAGE).clamp(1, REJECTED_PAGE);
+        let limit = request
+            .limit
+            .unwrap_or(REJECTED_PAGE)
+            .clamp(1, REJECTED_PAGE);
         let read = self
             .broker
             .reader
@@ -362,8 +378,9 @@ impl Session {
         let request: HelloRequest = argument("hello", json)?;
         self.packs = request.packed;
         if let Some(consumer) = request.consumer {
-            ciphermq_protocol::name::check(&consumer)
-                .map_err(|error| ErrorReply::new(ErrorCode::BadName, format!("consumer: {error}")))?;
+            ciphermq_protocol::name::check(&consumer).map_err(|error| {
+                ErrorReply::new(ErrorCode::BadName, format!("consumer: {error}"))
+            })?;
             self.take_over((self.client_id.clone(), consumer));
         }
         let limits = &self.broker.limits;
@@ -397,7 +414,8 @@ impl Session {
             .insert(consumer.clone(), self.id)
             .filter(|older| *older != self.id);
         if let Some(older) = older {
-            tracing::info!(client_id = %self.client_id, "Consumer has reconnected, its older connection is ended");
+            tracing::info!(client_id = %self.client_id, "Consumer has reconnected, its older \
+                connection is ended");
             self.broker.deliveries.end(older);
         }
         self.consumer = Some(consumer);
@@ -426,7 +444,10 @@ impl Session {
     }
 
     /// Awaits what the key directory does, within the time that a publish may take.
-    async fn key<T>(&self, work: impl Future<Output = Result<T, keys::Error>>) -> Result<T, ErrorReply> {
+    async fn key<T>(
+        &self,
+        work: impl Future<Output = Result<T, keys::Error>>,
+    ) -> Result<T, ErrorReply> {
         let result = tokio::time::timeout(self.broker.limits.storage_wait, work).await;
         match result.unwrap_or(Err(keys::Error::Unavailable)) {
             Ok(value) => Ok(value),
@@ -438,8 +459,12 @@ impl Session {
                 Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
             }
             Err(error) => {
-                tracing::error!(client_id = %self.client_id, %error, "Cannot use the key directory");
-                Err(ErrorReply::new(ErrorCode::StorageUnavailable, error.to_string()))
+                tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \
+                    directory");
+                Err(ErrorReply::new(
+                    ErrorCode::StorageUnavailable,
+                    error.to_string(),
+                ))
             }
         }
     }
@@ -475,17 +500,20 @@ impl Receipts {
     pub fn subscribe(&self, subscription: Subscription) {
         let Subscription { queue, prefetch } = subscription;
         self.deliveries.stir(&self.client_id, |inbox, _| {
-            // The reading half may have ended meanwhile, and nobody would ever end this subscription.
+            // The reading half may have ended meanwhile, and nobody would ever end this
+            // subscription.
             if self.deliveries.is_connected(self.id) {
                 inbox.subscribe(queue, self.id, prefetch);
             }
         });
     }
 
-    /// The answers to acks of these messages stand in the output: what they made room for may follow.
+    /// The answers to acks of these messages stand in the output: what they made room for may
+    /// follow.
     pub fn settled(&self, message_ids: &[MessageId]) {
-        self.deliveries
-            .stir(&self.client_id, |inbox, _| inbox.settled(self.id, message_ids));
+        self.deliveries.stir(&self.client_id, |inbox, _| {
+            inbox.settled(self.id, message_ids)
+        });
     }
 
     /// So many bytes of envelopes have been written to the socket.
@@ -513,5 +541,6 @@ pub(super) fn argument<T: DeserializeOwned>(command: &str, json: &str) -> Result
 }
 
 pub(super) fn reply_json<T: Serialize>(reply: &T) -> Result<String, ErrorReply> {
-    serde_json::to_string(reply).map_err(|error| ErrorReply::new(ErrorCode::BadArgument, error.to_string()))
+    serde_json::to_string(reply)
+        .map_err(|error| ErrorReply::new(ErrorCode::BadArgument, error.to_string()))
 }

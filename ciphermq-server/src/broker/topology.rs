@@ -89,7 +89,12 @@ impl Topology {
         self.exchanges.entry(name).or_default();
     }
 
-    pub(super) fn add_binding(&self, exchange: ExchangeName, routing_key: RoutingKey, queue: QueueId) {
+    pub(super) fn add_binding(
+        &self,
+        exchange: ExchangeName,
+        routing_key: RoutingKey,
+        queue: QueueId,
+    ) {
         let mut bindings = self.exchanges.entry(exchange).or_default();
         let queues = bindings.entry(routing_key).or_insert_with(|| Arc::new([]));
         if !queues.contains(&queue) {
@@ -105,14 +110,21 @@ mod tests {
     #[test]
     fn a_message_goes_to_every_queue_bound_by_its_key_and_to_no_other() {
         let topology = Topology::default();
-        let (exchange, key) = (ExchangeName::new("e").unwrap(), RoutingKey::new("k").unwrap());
+        let (exchange, key) = (
+            ExchangeName::new("e").unwrap(),
+            RoutingKey::new("k").unwrap(),
+        );
         assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoExchange));
         topology.add_exchange(exchange.clone());
         assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoBinding));
         for queue in [3, 1, 3] {
             topology.add_binding(exchange.clone(), key.clone(), QueueId(queue));
         }
-        topology.add_binding(exchange.clone(), RoutingKey::new("other").unwrap(), QueueId(9));
+        topology.add_binding(
+            exchange.clone(),
+            RoutingKey::new("other").unwrap(),
+            QueueId(9),
+        );
         topology.add_exchange(exchange.clone());
         assert_eq!(
             &*topology.route(&exchange, &key).unwrap(),

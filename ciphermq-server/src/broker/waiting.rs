@@ -1,10 +1,13 @@
 //! `list_waiting_keys`: by which of a receiver's keys the messages that wait for it are sealed.
 //!
-//! Which key an envelope is sealed by stands inside it, so it is read from the store and parsed: a bounded number
-//! of envelopes for each command, a few at a time, and for one client at a time. It goes past the writer.
+//! Which key an envelope is sealed by stands inside it, so it is read from the store and parsed: a
+//! bounded number of envelopes for each command, a few at a time, and for one client at a time. It
+//! goes past the writer.
 
 use ciphermq_protocol::envelope::Fields;
-use ciphermq_protocol::waiting::{WaitingCursor, WaitingKey, WaitingPage, WaitingRequest, WaitingTally};
+use ciphermq_protocol::waiting::{
+    WaitingCursor, WaitingKey, WaitingPage, WaitingRequest, WaitingTally,
+};
 use ciphermq_protocol::{ErrorReply, Reply};
 
 use super::Session;
@@ -37,7 +40,10 @@ impl Session {
     pub async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
         let request: WaitingRequest = argument("list_waiting_keys", json)?;
         let limit = request.limit.unwrap_or(MESSAGES).clamp(1, MESSAGES);
-        let page = self.broker.read(self.count_keys(request.after, limit)).await?;
+        let page = self
+            .broker
+            .read(self.count_keys(request.after, limit))
+            .await?;
         Ok(Reply::WaitingKeys(reply_json(&page)?))
     }
 
@@ -104,7 +110,9 @@ fn waiting_key(envelope: &[u8], oldest_sent_time: Option<String>) -> WaitingKey 
     let fields = std::str::from_utf8(envelope)
         .ok()
         .and_then(|json| Fields::parse(json).ok());
-    let (key_id, suite) = fields.map_or((None, None), |fields| (fields.receiver_key_id, fields.suite));
+    let (key_id, suite) = fields.map_or((None, None), |fields| {
+        (fields.receiver_key_id, fields.suite)
+    });
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     WaitingKey {
         key_id: key_id
@@ -112,7 +120,8 @@ fn waiting_key(envelope: &[u8], oldest_sent_time: Option<String>) -> WaitingKey 
             .map(Into::into),
         suite: suite
             .filter(|suite| {
-                (1..=SUITE_BYTES).contains(&suite.len()) && suite.bytes().all(|byte| byte.is_ascii_graphic())
+                (1..=SUITE_BYTES).contains(&suite.len())
+                    && suite.bytes().all(|byte| byte.is_ascii_graphic())
             })
             .map(Into::into),
         messages: 1,
@@ -139,7 +148,10 @@ mod tests {
         let both = key(&format!(
             r#","receiver_key_id":"{id}","suite":"X25519-AES256GCM""#
         ));
-        assert_eq!(both, (Some(id.to_owned()), Some("X25519-AES256GCM".to_owned())));
+        assert_eq!(
+            both,
+            (Some(id.to_owned()), Some("X25519-AES256GCM".to_owned()))
+        );
         assert_eq!(key(""), (None, None));
         for bad in [
             "0123456789ABCDEF",
@@ -148,9 +160,18 @@ mod tests {
             "é1234567é01234",
             "",
         ] {
-            assert_eq!(key(&format!(r#","receiver_key_id":"{bad}""#)).0, None, "{bad}");
+            assert_eq!(
+                key(&format!(r#","receiver_key_id":"{bad}""#)).0,
+                None,
+                "{bad}"
+            );
         }
-        for bad in ["x".repeat(65), "a b".to_owned(), "ä".to_owned(), String::new()] {
+        for bad in [
+            "x".repeat(65),
+            "a b".to_owned(),
+            "ä".to_owned(),
+            String::new(),
+        ] {
             assert_eq!(key(&format!(r#","suite":"{bad}""#)).1, None, "{bad}");
         }
         let none = waiting_key(b"{\xff", None);

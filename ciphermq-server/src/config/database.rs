@@ -1,6 +1,8 @@
-//! `[database]`: SQLite by default, PostgreSQL by `url` or by host, port, user, password and dbname.
+//! `[database]`: SQLite by default, PostgreSQL by `url` or by host, port, user, password and
+//! dbname.
 //!
-//! Nothing here knows SQL or a database driver: the store makes its connections from what stands here.
+//! Nothing here knows SQL or a database driver: the store makes its connections from what stands
+//! here.
 
 use std::{fmt, path::PathBuf};
 
@@ -124,7 +126,9 @@ pub(super) fn validate(section: file::Database, check: &Check<'_>) -> Result<Dat
         host.as_ref().map(|setting| ("host", &setting.place)),
         port.as_ref().map(|setting| ("port", &setting.place)),
         user.as_ref().map(|setting| ("user", &setting.place)),
-        password.as_ref().map(|setting| ("password", &setting.place)),
+        password
+            .as_ref()
+            .map(|setting| ("password", &setting.place)),
         dbname.as_ref().map(|setting| ("dbname", &setting.place)),
     ]
     .into_iter()
@@ -156,7 +160,9 @@ pub(super) fn validate(section: file::Database, check: &Check<'_>) -> Result<Dat
             );
         }
         (Some(url), _) => match kind(url, check)? {
-            Kind::Sqlite(path) => return sqlite_only(Some(url), path, &sslmode, &sslrootcert, check),
+            Kind::Sqlite(path) => {
+                return sqlite_only(Some(url), path, &sslmode, &sslrootcert, check);
+            }
             Kind::Postgres { sslmode: true } if sslmode.is_some() => {
                 return Err(check.wrong(
                     ("database", "sslmode"),
@@ -187,14 +193,16 @@ pub(super) fn validate(section: file::Database, check: &Check<'_>) -> Result<Dat
         .as_ref()
         .map(|setting| check.path(("database", "sslrootcert"), Some(setting), ""))
         .transpose()?;
-    // Whoever names an authority believes that it is asked. In a URL's own sslmode only the driver looks.
+    // Whoever names an authority believes that it is asked. In a URL's own sslmode only the driver
+    // looks.
     let verifies =
         matches!(mode, Some(SslMode::VerifyCa | SslMode::VerifyFull)) || (in_url && mode.is_none());
     if root.is_some() && !verifies {
         return Err(check.wrong(
             ("database", "sslrootcert"),
             sslrootcert.as_ref().map(|setting| &setting.place),
-            "the server's certificate is verified against it only with sslmode verify-ca or verify-full",
+            "the server's certificate is verified against it only with sslmode verify-ca or \
+             verify-full",
             "Write sslmode = \"verify-full\", or remove sslrootcert.",
         ));
     }
@@ -229,7 +237,8 @@ fn sqlite_only(
 ) -> Result<Database, Error> {
     for (field, setting) in [("sslmode", sslmode), ("sslrootcert", sslrootcert)] {
         if let Some(setting) = setting
-            // A variable that moves to SQLite what the file has on PostgreSQL leaves the file's TLS behind.
+            // A variable that moves to SQLite what the file has on PostgreSQL leaves the file's TLS
+            // behind.
             && (setting.is_variable() || !url.is_some_and(Setting::is_variable))
         {
             return Err(check.wrong(
@@ -251,7 +260,8 @@ enum Kind {
     },
 }
 
-/// Reads the URL. No error shows any part of it, since a mistake may have put the password anywhere.
+/// Reads the URL. No error shows any part of it, since a mistake may have put the password
+/// anywhere.
 fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
     let wrong = |problem: &str, mend: &str| check.wrong(URL, Some(&url.place), problem, mend);
     let text = url.value.expose().trim();
@@ -280,11 +290,14 @@ fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
             "Write sqlite://data/ciphermq.db, or postgres://user:password@host:5432/dbname.",
         ));
     }
-    let encode = "Percent-encode special characters in user and password (@ is %40, / is %2F, : is %3A, # is %23, \
-                  ? is %3F, % is %25), or remove url and write host, port, user, password and dbname.";
-    let parsed = Url::parse(text).map_err(|error| wrong(&format!("it is no URL: {error}"), encode))?;
-    // An unencoded @, / or ? in a password cuts the URL elsewhere than meant. What follows the host never
-    // holds an @ then unless that happened.
+    let encode = "Percent-encode special characters in user and password (@ is %40, / is %2F, : is \
+                  %3A, # is %23, \
+                  ? is %3F, % is %25), or remove url and write host, port, user, password and \
+                  dbname.";
+    let parsed =
+        Url::parse(text).map_err(|error| wrong(&format!("it is no URL: {error}"), encode))?;
+    // An unencoded @, / or ? in a password cuts the URL elsewhere than meant. What follows the host
+    // never holds an @ then unless that happened.
     if parsed.path().contains('@')
         || parsed.query().is_some_and(|query| query.contains('@'))
         || parsed.fragment().is_some()
@@ -320,7 +333,12 @@ fn fields(
             mend,
         )
     };
-    let number = check.number(("database", "port"), port.as_ref(), 5432, 1..=u64::from(u16::MAX))?;
+    let number = check.number(
+        ("database", "port"),
+        port.as_ref(),
+        5432,
+        1..=u64::from(u16::MAX),
+    )?;
     Ok(Target::Fields {
         host: text("host", host)?.unwrap_or_else(|| String::from("localhost")),
         // The range above is that of the type.

@@ -7,15 +7,16 @@ use std::{
 
 /// Why a configuration was refused.
 ///
-/// The text has two lines: what is wrong, and what to do. Neither ever shows the value of a setting that may
-/// be secret.
+/// The text has two lines: what is wrong, and what to do. Neither ever shows the value of a setting
+/// that may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be read.
     #[error(
         "cannot read the configuration file {}: {source}\n{}",
         path.display(),
-        "Name an existing, readable file with --config; the config.toml that comes with CipherMQ works as it is."
+        "Name an existing, readable file with --config; the config.toml that comes with CipherMQ \
+         works as it is."
     )]
     Read {
         /// The file.
@@ -46,7 +47,8 @@ pub enum Error {
         line: usize,
     },
 
-    /// The file is no TOML, or has a section or field that does not exist, or a value of the wrong kind.
+    /// The file is no TOML, or has a section or field that does not exist, or a value of the wrong
+    /// kind.
     #[error("{}{}: {problem}\n{mend}", path.display(), Line(*line))]
     Syntax {
         /// The file.
@@ -84,7 +86,10 @@ pub enum Error {
     },
 
     /// An environment variable is not UTF-8.
-    #[error("the environment variable {name} is not UTF-8 text\nSet it to a value in UTF-8, or unset it.")]
+    #[error(
+        "the environment variable {name} is not UTF-8 text\nSet it to a value in UTF-8, or unset \
+         it."
+    )]
     VariableNotText {
         /// Its name.
         name: String,
@@ -125,16 +130,24 @@ impl fmt::Display for Line {
 
 /// The line, counted from 1, in which the byte at `offset` stands.
 pub(super) fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count()
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|&byte| byte == b'\n')
+        .count()
 }
 
 /// Turns what the TOML reader says into an [`Error`].
 ///
-/// Its own text is not shown as it is: it quotes the offending line and value, which may hold a password.
+/// Its own text is not shown as it is: it quotes the offending line and value, which may hold a
+/// password.
 pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error {
     let message = error.message();
-    // What is expected is our own words or the reader's, and stands last; the value found stands before it.
-    let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
+    // What is expected is our own words or the reader's, and stands last; the value found stands
+    // before it.
+    let expected = message
+        .rsplit_once(", expected ")
+        .map(|(_, expected)| expected);
     let wrong_kind = message.starts_with("invalid type") || message.starts_with("invalid value");
     let field = field_of(error);
     let (problem, mend) = match (wrong_kind, expected) {
@@ -142,7 +155,10 @@ pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error 
             format!("{field}has the wrong kind of value"),
             format!("Write {expected}."),
         ),
-        (true, None) => (format!("{field}has the wrong kind of value"), String::from(SEE)),
+        (true, None) => (
+            format!("{field}has the wrong kind of value"),
+            String::from(SEE),
+        ),
         (false, Some(expected)) if message.starts_with("unknown field") => {
             let found = message.split('`').nth(1).unwrap_or_default();
             (
@@ -166,7 +182,8 @@ const SEE: &str =
 
 /// The setting that the TOML reader stumbled over, as `[section] field: `, or nothing.
 fn field_of(error: &toml::de::Error) -> String {
-    // The reader shows the path of keys only in place of the quoted line, so the quoted line must go first.
+    // The reader shows the path of keys only in place of the quoted line, so the quoted line must
+    // go first.
     let mut bare = error.clone();
     bare.set_input(None);
     let shown = bare.to_string();

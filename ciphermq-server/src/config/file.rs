@@ -1,7 +1,7 @@
 //! The low-level form: what stands in the file and the environment, each value with its place.
 //!
-//! The macro call below is the one list of all fields. From it come the TOML reader, the names of the
-//! environment variables, and the test that the documentation leaves out none of them.
+//! The macro call below is the one list of all fields. From it come the TOML reader, the names of
+//! the environment variables, and the test that the documentation leaves out none of them.
 
 use std::{fmt, path::Path};
 
@@ -40,8 +40,8 @@ impl<T> Setting<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Text(pub(super) String);
 
-/// A number, or a text such as `64MiB` or `30s`: kept as text, so that the file and the environment are
-/// checked by the same code.
+/// A number, or a text such as `64MiB` or `30s`: kept as text, so that the file and the environment
+/// are checked by the same code.
 #[derive(Debug, Clone)]
 pub(super) struct Quantity(pub(super) String);
 
@@ -96,8 +96,8 @@ impl Blank for Secret {
     }
 }
 
-/// Fields whose emptiness is a mistake that must be told: with a default in their place the server would listen
-/// elsewhere, store elsewhere, or seal with another key than meant.
+/// Fields whose emptiness is a mistake that must be told: with a default in their place the server
+/// would listen elsewhere, store elsewhere, or seal with another key than meant.
 const NEVER_BLANK: &[(&str, &str)] = &[
     ("server", "address"),
     ("server", "connection_type"),
@@ -122,7 +122,8 @@ macro_rules! sections {
 
         $(
             #[derive(Debug, Default, Deserialize)]
-            #[serde(default, deny_unknown_fields, expecting = "a section: its name in brackets, its fields below")]
+            #[serde(default, deny_unknown_fields, expecting = "a section: its name in brackets, \
+                its fields below")]
             pub(super) struct $Section { $(pub(super) $field: Option<Setting<$Kind>>,)* }
         )*
 
@@ -131,7 +132,8 @@ macro_rules! sections {
             &[$((stringify!($section), &[$(stringify!($field)),*]),)*];
 
         impl File {
-            /// Takes out what is empty and has a default: older configurations leave texts empty for that.
+            /// Takes out what is empty and has a default: older configurations leave texts empty
+            /// for that.
             fn drop_blanks(&mut self) {
                 $($(
                     if !NEVER_BLANK.contains(&(stringify!($section), stringify!($field))) {
@@ -215,16 +217,22 @@ impl File {
 
     /// Lays environment variables over the file: `CIPHERMQ_<SECTION>_<FIELD>`.
     ///
-    /// An empty variable counts as not set, as container tools hand over what nobody has filled in. Variables that
-    /// Kubernetes makes for its services are not ours, whatever their names begin with.
-    pub(super) fn overlay(&mut self, env: impl Iterator<Item = (String, String)>) -> Result<(), Error> {
+    /// An empty variable counts as not set, as container tools hand over what nobody has filled in.
+    /// Variables that Kubernetes makes for its services are not ours, whatever their names begin
+    /// with.
+    pub(super) fn overlay(
+        &mut self,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(), Error> {
         self.drop_blanks();
         self.database.drop_blank_url();
         for (name, value) in env {
             if service_link::is_one(&name, &value) {
                 continue;
             }
-            let Some((section, field)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'))
+            let Some((section, field)) = name
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split_once('_'))
             else {
                 continue;
             };
@@ -233,7 +241,10 @@ impl File {
                 continue;
             };
             if !fields.contains(&field.as_str()) {
-                let known: Vec<String> = fields.iter().map(|field| variable(&section, field)).collect();
+                let known: Vec<String> = fields
+                    .iter()
+                    .map(|field| variable(&section, field))
+                    .collect();
                 let mend = format!("Unset it, or correct its name: {}.", known.join(", "));
                 return Err(Error::UnknownVariable { name, mend });
             }
@@ -258,8 +269,9 @@ impl Database {
         }
     }
 
-    /// `url` on one side, the five fields on the other: where the environment names one side, what the file
-    /// says on the other is overridden with it. Both on the same side of the file is left for validation.
+    /// `url` on one side, the five fields on the other: where the environment names one side, what
+    /// the file says on the other is overridden with it. Both on the same side of the file is left
+    /// for validation.
     fn settle(&mut self) {
         let url_set = self.url.as_ref().is_some_and(Setting::is_variable);
         let field_set = [
@@ -307,7 +319,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Words { numbers: false }).map(Self)
+        deserializer
+            .deserialize_str(Words { numbers: false })
+            .map(Self)
     }
 }
 
@@ -321,7 +335,9 @@ impl<'de> Deserialize<'de> for Secret {
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Words { numbers: true }).map(Self)
+        deserializer
+            .deserialize_any(Words { numbers: true })
+            .map(Self)
     }
 }
 

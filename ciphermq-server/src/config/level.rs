@@ -19,7 +19,11 @@ pub(super) fn read(text: &str) -> Option<Picked> {
     // What follows a slash was once an expression that lines must match.
     let filter = text.split('/').next().unwrap_or_default();
     let mut most = None;
-    for directive in filter.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for directive in filter
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         let level = match directive.rsplit_once('=') {
             Some((_, level)) => Some(in_filter(level.trim().trim_end_matches(['}', ']', '"']))?),
             // A module alone; it says no level.

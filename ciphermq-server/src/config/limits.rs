@@ -1,4 +1,5 @@
-//! `[limits]`: bounds on time, memory and disk. What is bounded here, no client can make the server exceed.
+//! `[limits]`: bounds on time, memory and disk. What is bounded here, no client can make the server
+//! exceed.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ const PREFETCH_CEILING: u64 = 65_535;
 /// The limits in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest command line, in bytes without its line end. Bounds the size of a message and of a batch.
+    /// The longest command line, in bytes without its line end. Bounds the size of a message and of
+    /// a batch.
     pub max_line_bytes: usize,
     /// How long a connection that holds leases may be silent before they are taken back.
     pub redelivery_timeout: Duration,
@@ -43,8 +45,8 @@ pub struct Limits {
     pub shutdown_timeout: Duration,
     /// How often a message is handed out without an ack before others go first.
     pub max_redeliveries: u32,
-    /// How long the metadata of acknowledged messages is kept, and with it the memory of their ids. `None`:
-    /// for ever.
+    /// How long the metadata of acknowledged messages is kept, and with it the memory of their ids.
+    /// `None`: for ever.
     pub metadata_retention: Option<Duration>,
 }
 
@@ -77,11 +79,21 @@ pub(super) fn validate(section: &file::Limits, check: &Check<'_>) -> Result<Limi
         check.duration(("limits", field), setting.as_ref(), default, least..=most)
     };
     let size = |field, setting: &Option<_>, default: usize, least, most| {
-        let bytes = check.size(("limits", field), setting.as_ref(), default as u64, least..=most)?;
+        let bytes = check.size(
+            ("limits", field),
+            setting.as_ref(),
+            default as u64,
+            least..=most,
+        )?;
         fits(bytes, ("limits", field), setting, check)
     };
     let number = |field, setting: &Option<_>, default: u32, most| {
-        let number = check.number(("limits", field), setting.as_ref(), u64::from(default), 1..=most)?;
+        let number = check.number(
+            ("limits", field),
+            setting.as_ref(),
+            u64::from(default),
+            1..=most,
+        )?;
         fits(number, ("limits", field), setting, check)
     };
 
@@ -193,7 +205,8 @@ pub(super) fn validate(section: &file::Limits, check: &Check<'_>) -> Result<Limi
         ),
     ] {
         if budget < limits.max_line_bytes {
-            // The blame is put on the setting that somebody made: a default is not a line to be corrected.
+            // The blame is put on the setting that somebody made: a default is not a line to be
+            // corrected.
             let (field, setting) = match setting {
                 Some(_) => (field, setting),
                 None => ("max_line_bytes", &section.max_line_bytes),
@@ -206,14 +219,16 @@ pub(super) fn validate(section: &file::Limits, check: &Check<'_>) -> Result<Limi
                     units::show_size(limits.max_line_bytes as u64),
                     units::show_size(budget as u64)
                 ),
-                "Lower max_line_bytes, or raise max_buffered_bytes, max_pending_bytes and max_ready_bytes to it at least.",
+                "Lower max_line_bytes, or raise max_buffered_bytes, max_pending_bytes and \
+                 max_ready_bytes to it at least.",
             ));
         }
     }
     Ok(limits)
 }
 
-/// Narrows a number that has been checked against its range, for machines whose words are smaller than it.
+/// Narrows a number that has been checked against its range, for machines whose words are smaller
+/// than it.
 fn fits<T: TryFrom<u64>>(
     number: u64,
     name: (&'static str, &'static str),
@@ -232,19 +247,31 @@ fn fits<T: TryFrom<u64>>(
 }
 
 /// `forever`, or a duration.
-fn retention(setting: Option<&Setting<Quantity>>, check: &Check<'_>) -> Result<Option<Duration>, Error> {
+fn retention(
+    setting: Option<&Setting<Quantity>>,
+    check: &Check<'_>,
+) -> Result<Option<Duration>, Error> {
     let is_forever = |setting: &Setting<Quantity>| {
         ["forever", "for ever"].contains(&setting.value.0.trim().to_ascii_lowercase().as_str())
     };
     match setting {
         None => Ok(None),
         Some(setting) if is_forever(setting) => Ok(None),
-        // A retry that comes after its message's metadata is gone is stored as a new message. A minute is
-        // longer than all retries of one publish together, as clients make them by default: 3 of 10 seconds.
+        // A retry that comes after its message's metadata is gone is stored as a new message. A
+        // minute is longer than all retries of one publish together, as clients make them by
+        // default: 3 of 10 seconds.
         Some(_) => {
-            let (least, most) = (Duration::from_secs(60), Duration::from_secs(100 * 365 * 86_400));
+            let (least, most) = (
+                Duration::from_secs(60),
+                Duration::from_secs(100 * 365 * 86_400),
+            );
             check
-                .duration(("limits", "metadata_retention"), setting, least, least..=most)
+                .duration(
+                    ("limits", "metadata_retention"),
+                    setting,
+                    least,
+                    least..=most,
+                )
                 .map(Some)
                 .map_err(|error| match error {
                     Error::Setting {

@@ -1,9 +1,10 @@
 //! The server's configuration: `config.toml`, with environment variables laid over it.
 //!
-//! A configuration is read in two steps. The low-level form (`file`) is what stands in the file and the
-//! environment, field by field, each with the place it came from. The high-level form ([`Config`]) is what
-//! the server works with: defaults filled in, units converted, ranges and relations checked. Only the second
-//! leaves this module, so that no other part of the server meets a configuration that makes no sense.
+//! A configuration is read in two steps. The low-level form (`file`) is what stands in the file and
+//! the environment, field by field, each with the place it came from. The high-level form
+//! ([`Config`]) is what the server works with: defaults filled in, units converted, ranges and
+//! relations checked. Only the second leaves this module, so that no other part of the server meets
+//! a configuration that makes no sense.
 //!
 //! Modules, in reading order:
 //!
@@ -17,8 +18,9 @@
 //! - `secret`: text that is never printed;
 //! - `error`: what was wrong, where, and how to mend it.
 //!
-//! Relative paths are relative to the working directory of the server, not to the configuration file: so it
-//! has always been, and so a configuration file can be moved without moving everything that it names.
+//! Relative paths are relative to the working directory of the server, not to the configuration
+//! file: so it has always been, and so a configuration file can be moved without moving everything
+//! that it names.
 //!
 //! Loading reads the configuration file and nothing else: no other file is opened or made.
 
@@ -49,7 +51,8 @@ pub use error::{Error, Origin};
 pub use limits::Limits;
 pub use secret::Secret;
 
-/// The longest configuration file that is read. A longer one is a mistake, such as a device that never ends.
+/// The longest configuration file that is read. A longer one is a mistake, such as a device that
+/// never ends.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The server's configuration, complete and checked.
@@ -74,8 +77,8 @@ pub struct Config {
 /// `[server]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// `host:port`, where the host is a name, an IPv4 address or an IPv6 address in brackets. Port 0 lets
-    /// the operating system choose a free one.
+    /// `host:port`, where the host is a name, an IPv4 address or an IPv6 address in brackets. Port
+    /// 0 lets the operating system choose a free one.
     pub address: String,
 }
 
@@ -111,7 +114,8 @@ pub struct Logging {
     pub max_size_bytes: Option<u64>,
 }
 
-/// How often a new log file is begun. Hours and days are those of UTC, as the lines' timestamps are.
+/// How often a new log file is begun. Hours and days are those of UTC, as the lines' timestamps
+/// are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotation {
     /// At every full hour.
@@ -125,14 +129,14 @@ pub enum Rotation {
 impl Config {
     /// Reads the file at `path`, lays the variables of `env` over it, and checks the whole.
     ///
-    /// Pass [`environment`] for `env`; tests pass their own. Variables whose names do not begin with
-    /// `CIPHERMQ_` and one of the six sections are left alone.
+    /// Pass [`environment`] for `env`; tests pass their own. Variables whose names do not begin
+    /// with `CIPHERMQ_` and one of the six sections are left alone.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is no TOML, or when a setting of the file or of the environment is
-    /// unknown or unusable. The error's text names the setting, says what is wrong with it and how to mend
-    /// it, and holds no secret.
+    /// When the file cannot be read, is no TOML, or when a setting of the file or of the
+    /// environment is unknown or unusable. The error's text names the setting, says what is wrong
+    /// with it and how to mend it, and holds no secret.
     pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
         let text = read(path)?;
         Self::parse(&text, path, env)
@@ -156,8 +160,8 @@ impl Config {
 
 /// The variables of this process that [`Config::load`] looks at.
 ///
-/// Unlike [`std::env::vars`] this does not panic when some variable is not UTF-8. If it is one of ours, its
-/// broken characters are replaced by U+FFFD, which `load` refuses by the variable's name.
+/// Unlike [`std::env::vars`] this does not panic when some variable is not UTF-8. If it is one of
+/// ours, its broken characters are replaced by U+FFFD, which `load` refuses by the variable's name.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret text. `Debug` shows nothing of it, there is no `Display`, and its memory is wiped when dropped.
+/// A secret text. `Debug` shows nothing of it, there is no `Display`, and its memory is wiped when
+/// dropped.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 

@@ -1,8 +1,9 @@
-//! Variables that Kubernetes sets for every service of a namespace, in the form that Docker once had for its links.
+//! Variables that Kubernetes sets for every service of a namespace, in the form that Docker once
+//! had for its links.
 //!
-//! A service named `ciphermq-server` makes `CIPHERMQ_SERVER_PORT=tcp://10.0.0.1:5672` and more in every container, and
-//! `ciphermq-database` even one that has the name of a setting. They are known by name and value together, so that
-//! a mistake in a real setting stays one. See
+//! A service named `ciphermq-server` makes `CIPHERMQ_SERVER_PORT=tcp://10.0.0.1:5672` and more in
+//! every container, and `ciphermq-database` even one that has the name of a setting. They are known
+//! by name and value together, so that a mistake in a real setting stays one. See
 //! <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +13,16 @@ const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 /// Whether a variable is one of those.
 pub(super) fn is_one(name: &str, value: &str) -> bool {
     // CIPHERMQ_SERVER_PORT_5672_TCP, with _ADDR, _PORT or _PROTO behind it or nothing.
-    if let Some((_, rest)) = name.rsplit_once("_PORT_").filter(|(_, rest)| !is_number(rest))
+    if let Some((_, rest)) = name
+        .rsplit_once("_PORT_")
+        .filter(|(_, rest)| !is_number(rest))
         && let Some((port, rest)) = rest.split_once('_')
         && is_number(port)
     {
         let (protocol, part) = rest.split_once('_').unwrap_or((rest, ""));
-        let is_protocol = PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol));
+        let is_protocol = PROTOCOLS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(protocol));
         return is_protocol
             && match part {
                 "" => is_url(value),
@@ -38,7 +43,9 @@ pub(super) fn is_one(name: &str, value: &str) -> bool {
 }
 
 fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && text.parse::<u16>().is_ok()
 }
 
 fn is_address(text: &str) -> bool {

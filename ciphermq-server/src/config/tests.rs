@@ -41,7 +41,9 @@ fn an_empty_file_is_the_default() {
     assert_eq!(config.logging.level, tracing::Level::INFO);
     assert_eq!(config.logging.rotation, Rotation::Daily);
     assert_eq!(config.logging.max_size_bytes, Some(100 << 20));
-    assert!(matches!(&config.database, Database::Sqlite { path } if path == Path::new("data/ciphermq.db")));
+    assert!(
+        matches!(&config.database, Database::Sqlite { path } if path == Path::new("data/ciphermq.db"))
+    );
     assert_eq!(config.encryption.algorithm, Algorithm::Aes256Gcm);
     assert!(
         matches!(&config.encryption.key, KeySource::File { path, make: true } if path == Path::new("data/at-rest.key"))
@@ -52,7 +54,10 @@ fn an_empty_file_is_the_default() {
 #[test]
 fn the_shipped_file_says_the_defaults() {
     let shipped = parse(&repository("config.toml")).unwrap();
-    assert_eq!(format!("{shipped:#?}"), format!("{:#?}", parse("").unwrap()));
+    assert_eq!(
+        format!("{shipped:#?}"),
+        format!("{:#?}", parse("").unwrap())
+    );
 }
 
 #[test]
@@ -151,10 +156,12 @@ fn every_field_has_its_variable() {
         for field in *fields {
             let name = file::variable(section, field);
             let base = match (*section, *field) {
-                ("database", "url") | ("server" | "tls" | "logging" | "encryption" | "limits", _) => "",
+                ("database", "url")
+                | ("server" | "tls" | "logging" | "encryption" | "limits", _) => "",
                 _ => "[database]\nuser = \"u\"\ndbname = \"d\"\nsslmode = \"verify-full\"\n",
             };
-            // Nonsense, so that a check names the variable; a text without a check changes the configuration.
+            // Nonsense, so that a check names the variable; a text without a check changes the
+            // configuration.
             match parse_with(base, &[(&name, "\u{1}")]) {
                 Ok(config) => assert_ne!(
                     format!("{config:?}"),
@@ -214,7 +221,8 @@ fn unknown_and_broken_variables_are_named() {
 
 #[test]
 fn url_and_fields_override_each_other_from_the_environment() {
-    let fields = "[database]\nuser = \"u\"\npassword = \"p\"\ndbname = \"d\"\nsslmode = \"require\"\n";
+    let fields =
+        "[database]\nuser = \"u\"\npassword = \"p\"\ndbname = \"d\"\nsslmode = \"require\"\n";
     let config = parse_with(fields, &[("CIPHERMQ_DATABASE_URL", "sqlite://x.db")]).unwrap();
     assert!(matches!(config.database, Database::Sqlite { path } if path == Path::new("x.db")));
     let config = parse_with(fields, &[("CIPHERMQ_DATABASE_URL", "postgres://a@b/c")]).unwrap();
@@ -295,7 +303,10 @@ fn urls_are_understood_or_refused_and_never_shown() {
             &[],
             &["line 2: [database] url"],
         );
-        assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
+        assert!(
+            !error.contains("hunter2") && !error.contains("ter2"),
+            "{error}"
+        );
     }
 }
 
@@ -393,7 +404,11 @@ fn unknown_names_and_wrong_kinds_are_named_with_their_line() {
         &["line 2", "level", "text in double quotes"],
     );
     refused("logging = 3", &[], &["line 1", "logging", "a section"]);
-    refused("[logging]\nlevel = \"info\"\nlevel = \"info\"", &[], &["line 3"]);
+    refused(
+        "[logging]\nlevel = \"info\"\nlevel = \"info\"",
+        &[],
+        &["line 3"],
+    );
     refused("[logging\n", &[], &["line 1"]);
 }
 
@@ -426,7 +441,11 @@ fn only_tls_is_served() {
     assert!(parse("[server]\nconnection_type = \"TLS\"").is_ok());
     for kind in ["tcp", "plain", ""] {
         let text = format!("[server]\nconnection_type = \"{kind}\"");
-        refused(&text, &[], &["line 2: [server] connection_type", "certificates"]);
+        refused(
+            &text,
+            &[],
+            &["line 2: [server] connection_type", "certificates"],
+        );
     }
 }
 
@@ -500,7 +519,11 @@ fn logging_is_checked() {
         &[],
         &["line 3: [logging] error_file_path"],
     );
-    refused("[logging]\nmax_size_mb = -1", &[], &["[logging] max_size_mb"]);
+    refused(
+        "[logging]\nmax_size_mb = -1",
+        &[],
+        &["[logging] max_size_mb"],
+    );
     assert_eq!(
         parse("[logging]\nmax_size_mb = 0")
             .unwrap()
@@ -538,9 +561,16 @@ fn an_empty_text_means_its_default() {
     }
     // An empty variable does not hide what the file says, nor an empty url the fields.
     let text = "[database]\nurl = \"\"\nhost = \"h\"\nuser = \"u\"\ndbname = \"d\"";
-    assert_eq!(parse(text).unwrap().database.to_string(), "PostgreSQL u@h:5432/d");
+    assert_eq!(
+        parse(text).unwrap().database.to_string(),
+        "PostgreSQL u@h:5432/d"
+    );
     refused("[database]\nurl = \"\"", &[], &["line 2: [database] url"]);
-    refused("[encryption]\naes_key = \"\"", &[], &["[encryption] aes_key"]);
+    refused(
+        "[encryption]\naes_key = \"\"",
+        &[],
+        &["[encryption] aes_key"],
+    );
 }
 
 #[test]
@@ -603,7 +633,12 @@ fn sections_of_older_servers_are_read_and_told() {
         "#,
     )
     .unwrap();
-    let places = [("acl", 2), ("admin", 6), ("rate_limit", 9), ("performance", 16)];
+    let places = [
+        ("acl", 2),
+        ("admin", 6),
+        ("rate_limit", 9),
+        ("performance", 16),
+    ];
     assert_eq!(config.warnings.len(), places.len());
     for (warning, (section, line)) in config.warnings.iter().zip(places) {
         let expected = format!("config.toml, line {line}: [{section}] has no effect yet");
@@ -634,7 +669,10 @@ fn variables_of_kubernetes_are_none_of_ours() {
         "CIPHERMQ_LOGGING_LEVEL",
     ] {
         let variables = services(server);
-        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, *value)).collect();
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (&**name, *value))
+            .collect();
         let config = parse_with(file, &variables).unwrap();
         assert_eq!(config.database.to_string(), "PostgreSQL u@localhost:7/d");
         assert_eq!(format!("{config:?}"), format!("{:?}", parse(file).unwrap()));
@@ -682,7 +720,8 @@ fn limits_have_ranges_and_fit_together() {
         assert!(error.contains(&format!("[limits] {field}: ")), "{error}");
     }
     let config = parse(
-        "[limits]\nmax_line_bytes = \"1MiB\"\nmax_ready_bytes = 1048576\nmetadata_retention = \"30days\"\nshutdown_timeout = \"0s\"",
+        "[limits]\nmax_line_bytes = \"1MiB\"\nmax_ready_bytes = 1048576\nmetadata_retention = \
+         \"30days\"\nshutdown_timeout = \"0s\"",
     )
     .unwrap();
     assert_eq!(config.limits.max_line_bytes, 1 << 20);
@@ -690,7 +729,10 @@ fn limits_have_ranges_and_fit_together() {
         let config = parse(&format!("[limits]\ndisk_reserve = {reserve}")).unwrap();
         assert_eq!(config.limits.disk_reserve, 1 << 40, "{reserve}");
     }
-    assert_eq!(config.limits.metadata_retention.unwrap().as_secs(), 30 * 86_400);
+    assert_eq!(
+        config.limits.metadata_retention.unwrap().as_secs(),
+        30 * 86_400
+    );
 }
 
 #[test]
@@ -734,7 +776,9 @@ fn the_at_rest_key_is_checked() {
         "a named file is not made"
     );
     let config = parse_with(good, &[("CIPHERMQ_ENCRYPTION_AES_KEY_FILE", "k")]).unwrap();
-    assert!(matches!(config.encryption.key, KeySource::File { path, make: false } if path == Path::new("k")));
+    assert!(
+        matches!(config.encryption.key, KeySource::File { path, make: false } if path == Path::new("k"))
+    );
     let key = "YzJhMTdlZjE5N2I0NDZjNmE0NWU4YmRhN2Q0MGYxMmI=";
     let config = parse_with(
         "[encryption]\naes_key_file = \"k\"",
@@ -751,7 +795,10 @@ fn files_that_are_no_configuration_are_refused() {
     let path = folder.path().join("config.toml");
     assert!(matches!(load(&path), Error::Read { .. }));
     assert!(matches!(load(folder.path()), Error::Read { .. }));
-    assert!(matches!(load(Path::new("/dev/zero")), Error::TooLong { .. }));
+    assert!(matches!(
+        load(Path::new("/dev/zero")),
+        Error::TooLong { .. }
+    ));
     std::fs::write(&path, b"[server]\n# \xff\n").unwrap();
     assert!(matches!(load(&path), Error::NotText { line: 2, .. }));
     std::fs::write(&path, "[logging]\nlevel = \"warn\"\n").unwrap();

@@ -26,7 +26,9 @@ pub(super) fn size(text: &str) -> Option<u64> {
     if unit.is_empty() {
         return Some(number);
     }
-    let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let (_, factor) = UNITS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
     number.checked_mul(*factor)
 }
 

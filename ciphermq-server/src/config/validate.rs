@@ -76,14 +76,23 @@ fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
-    let host_fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+    let host_fits = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace()),
+        None => {
+            !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace())
+        }
     };
     host_fits && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
-fn logging(section: &file::Logging, check: &Check<'_>, warnings: &mut Vec<String>) -> Result<Logging, Error> {
+fn logging(
+    section: &file::Logging,
+    check: &Check<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Logging, Error> {
     let picked = check.choice(
         ("logging", "level"),
         section.level.as_ref(),
@@ -99,7 +108,8 @@ fn logging(section: &file::Logging, check: &Check<'_>, warnings: &mut Vec<String
         let origin = check.origin(Some(&setting.place));
         let (text, word) = (setting.value.0.trim(), level.as_str().to_ascii_lowercase());
         warnings.push(format!(
-            "{origin}: [logging] level: `{text}` is a filter, and one level is for all: {word} is taken; write \
+            "{origin}: [logging] level: `{text}` is a filter, and one level is for all: {word} is \
+             taken; write \
              level = \"{word}\""
         ));
     }
@@ -121,9 +131,21 @@ fn logging(section: &file::Logging, check: &Check<'_>, warnings: &mut Vec<String
     let info = ("logging", "info_file_path");
     let debug = ("logging", "debug_file_path");
     let error = ("logging", "error_file_path");
-    let info_file_path = check.path(info, section.info_file_path.as_ref(), "logs/server_info.log")?;
-    let debug_file_path = check.path(debug, section.debug_file_path.as_ref(), "logs/server_debug.log")?;
-    let error_file_path = check.path(error, section.error_file_path.as_ref(), "logs/server_error.log")?;
+    let info_file_path = check.path(
+        info,
+        section.info_file_path.as_ref(),
+        "logs/server_info.log",
+    )?;
+    let debug_file_path = check.path(
+        debug,
+        section.debug_file_path.as_ref(),
+        "logs/server_debug.log",
+    )?;
+    let error_file_path = check.path(
+        error,
+        section.error_file_path.as_ref(),
+        "logs/server_error.log",
+    )?;
     // Two rotating writers on one file would each rename it under the other.
     let clash = if debug_file_path == info_file_path {
         Some((debug, section.debug_file_path.as_ref(), "info_file_path"))
@@ -190,7 +212,9 @@ impl<'a> Check<'a> {
     /// Where a setting was made.
     pub(super) fn origin(&self, place: Option<&Place>) -> Origin {
         match place {
-            Some(Place::Offset(offset)) => Origin::Line(self.path.to_owned(), line_at(self.text, *offset)),
+            Some(Place::Offset(offset)) => {
+                Origin::Line(self.path.to_owned(), line_at(self.text, *offset))
+            }
             Some(Place::Variable(name)) => Origin::Variable(name.clone()),
             None => Origin::Missing(self.path.to_owned()),
         }
@@ -233,7 +257,12 @@ impl<'a> Check<'a> {
         };
         read(&setting.value.0.trim().to_ascii_lowercase()).ok_or_else(|| {
             let problem = format!("`{}` is unknown", setting.value.0);
-            self.wrong(name, Some(&setting.place), problem, format!("Write {choices}."))
+            self.wrong(
+                name,
+                Some(&setting.place),
+                problem,
+                format!("Write {choices}."),
+            )
         })
     }
 

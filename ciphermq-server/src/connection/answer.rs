@@ -20,7 +20,8 @@ pub(super) enum Answer {
     Subscribed(Subscription),
     /// What the store says of these messages.
     Publishing(Publishing),
-    /// What the store says of acks of these messages; in one line, if the client takes that and all were done.
+    /// What the store says of acks of these messages; in one line, if the client takes that and all
+    /// were done.
     Acks(Vec<MessageId>, AckOutcomes, bool),
     /// What the store says of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
@@ -65,14 +66,20 @@ impl Answer {
         match self {
             Self::Ready(reply) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Nothing),
             Self::Refused(replies) => (std::mem::take(replies), Then::Nothing),
-            Self::Hello(reply, packed) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Pack(*packed)),
-            Self::Subscribed(subscription) => (vec![Reply::Subscribed], Then::Subscribe(*subscription)),
+            Self::Hello(reply, packed) => (
+                vec![std::mem::replace(reply, Reply::Pong)],
+                Then::Pack(*packed),
+            ),
+            Self::Subscribed(subscription) => {
+                (vec![Reply::Subscribed], Then::Subscribe(*subscription))
+            }
             Self::Publishing(publishing) => (publishing.replies().await, Then::Nothing),
             Self::Acks(message_ids, outcomes, packs) => {
                 let outcomes = outcomes.all().await;
                 let message_ids = std::mem::take(message_ids);
-                let is_done =
-                    |outcome: &_| matches!(outcome, Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone));
+                let is_done = |outcome: &_| {
+                    matches!(outcome, Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone))
+                };
                 if *packs && outcomes.len() == message_ids.len() && outcomes.iter().all(is_done) {
                     return (
                         vec![Reply::AckConfirmedAll(message_ids.len())],
@@ -82,7 +89,10 @@ impl Answer {
                 let mut outcomes = outcomes.into_iter();
                 let mut next = || outcomes.next().unwrap_or(Err(WriteError::Closed));
                 let reply = |id: &MessageId| confirmation(id, next(), Reply::AckConfirmed);
-                (message_ids.iter().map(reply).collect(), Then::Settle(message_ids))
+                (
+                    message_ids.iter().map(reply).collect(),
+                    Then::Settle(message_ids),
+                )
             }
             Self::Rejection(message_id, outcomes) => (
                 vec![confirmation(message_id, outcomes.await, Reply::Rejected)],
@@ -99,12 +109,14 @@ fn confirmation(
 ) -> Reply {
     let error = match outcome {
         Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone) => return done(message_id.clone()),
-        Ok(AckOutcome::NotFound) => {
-            ErrorReply::new(ErrorCode::NotFound, "no such message waits or was acknowledged")
-        }
-        Ok(AckOutcome::NotAuthorized) => {
-            ErrorReply::new(ErrorCode::NotAuthorized, "only the message's receiver may say so")
-        }
+        Ok(AckOutcome::NotFound) => ErrorReply::new(
+            ErrorCode::NotFound,
+            "no such message waits or was acknowledged",
+        ),
+        Ok(AckOutcome::NotAuthorized) => ErrorReply::new(
+            ErrorCode::NotAuthorized,
+            "only the message's receiver may say so",
+        ),
         Err(error) => write_error(&error),
     };
     error.for_message(message_id.clone()).into()

@@ -1,5 +1,5 @@
-//! How much memory the lines of all connections may take together: unfinished ones, and long ones whose answers
-//! are not there yet.
+//! How much memory the lines of all connections may take together: unfinished ones, and long ones
+//! whose answers are not there yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,9 @@ impl BufferBudget {
     /// Takes so many units, and waits for others to give them back, but not for ever.
     async fn take(&self, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
         let take = acquire(&self.units, units);
-        tokio::time::timeout(WAIT, take).await.map_err(|_| Exhausted)?
+        tokio::time::timeout(WAIT, take)
+            .await
+            .map_err(|_| Exhausted)?
     }
 
     pub(super) fn hold(self: &Arc<Self>) -> Hold {
@@ -69,7 +71,10 @@ impl Hold {
     /// Makes the hold fit a buffer of `bytes`.
     pub(super) async fn fit(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let wanted = bytes.saturating_sub(FREE_BYTES).div_ceil(UNIT);
-        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
         if wanted == 0 {
             self.permit = None;
         } else if wanted > held {
@@ -82,9 +87,12 @@ impl Hold {
         Ok(())
     }
 
-    /// Room for a long line that is carried out but not answered yet; `None` for a short one, of which only so
-    /// many can wait for their answers.
-    pub(super) async fn keep(&self, line: usize) -> Result<Option<OwnedSemaphorePermit>, Exhausted> {
+    /// Room for a long line that is carried out but not answered yet; `None` for a short one, of
+    /// which only so many can wait for their answers.
+    pub(super) async fn keep(
+        &self,
+        line: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, Exhausted> {
         if line <= UNIT {
             return Ok(None);
         }
@@ -92,7 +100,8 @@ impl Hold {
         if line > FREE_BYTES {
             return self.budget.take(units).await.map(Some);
         }
-        // Others may hold all there is: then it waits for its own lines to be answered, and for nobody else.
+        // Others may hold all there is: then it waits for its own lines to be answered, and for
+        // nobody else.
         let permit = tokio::select! {
             biased;
             permit = acquire(&self.free, units) => permit,
@@ -106,7 +115,10 @@ impl Hold {
     }
 }
 
-async fn acquire(semaphore: &Arc<Semaphore>, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
+async fn acquire(
+    semaphore: &Arc<Semaphore>,
+    units: usize,
+) -> Result<OwnedSemaphorePermit, Exhausted> {
     let units = u32::try_from(units).map_err(|_| Exhausted)?;
     let permit = Arc::clone(semaphore).acquire_many_owned(units).await;
     permit.map_err(|_| Exhausted)

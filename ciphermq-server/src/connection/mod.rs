@@ -6,8 +6,8 @@
 //!                 └──► Session (the broker) ─────┘ deliveries
 //! ```
 //!
-//! The reader goes on while answers wait for the store; the queue between the two is bounded, so a client
-//! that does not read its replies is not read from either.
+//! The reader goes on while answers wait for the store; the queue between the two is bounded, so a
+//! client that does not read its replies is not read from either.
 //!
 //! - `reader`: lines to operations, within the memory that lines may take
 //! - `answer`: what is or will be the reply
@@ -37,10 +37,15 @@ const ANSWERS: usize = 1024;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves a connection until it ends, the client says something unreadable, another connection of the same
-/// consumer takes over, or the server stops.
-pub async fn serve<S>(stream: S, session: Session, mailbox: Mailbox, buffers: &Arc<BufferBudget>, stop: Stop)
-where
+/// Serves a connection until it ends, the client says something unreadable, another connection of
+/// the same consumer takes over, or the server stops.
+pub async fn serve<S>(
+    stream: S,
+    session: Session,
+    mailbox: Mailbox,
+    buffers: &Arc<BufferBudget>,
+    stop: Stop,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut input, output) = tokio::io::split(stream);
@@ -73,8 +78,8 @@ where
     tracing::debug!(%client_id, "Connection ended: {ended}");
 }
 
-/// Reads until the client has closed its side or pauses. Closed with something unread, the socket would be reset,
-/// and the client would lose the last replies.
+/// Reads until the client has closed its side or pauses. Closed with something unread, the socket
+/// would be reset, and the client would lose the last replies.
 async fn discard(input: &mut (impl AsyncRead + Unpin)) {
     let mut bytes = [0; 4096];
     while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, input.read(&mut bytes)).await {}

@@ -183,16 +183,17 @@ impl<I: AsyncRead + Unpin> Reader<I> {
     }
 }
 
-/// Whether nothing but heartbeats has come. Older clients send them from a task of its own: they show that the
-/// connection lives, and nothing of what becomes of the messages that were delivered on it.
+/// Whether nothing but heartbeats has come. Older clients send them from a task of its own: they
+/// show that the connection lives, and nothing of what becomes of the messages that were delivered
+/// on it.
 fn is_heartbeat(received: &[u8]) -> bool {
     let mut lines = received.split(|byte| *byte == b'\n');
     received.starts_with(b"heartbeat")
         && lines.all(|line| matches!(line.trim_ascii_end(), b"" | b"heartbeat"))
 }
 
-/// Waits until the long replies before it are written, so far as there is room for this one; it may be longer than all the
-/// room.
+/// Waits until the long replies before it are written, so far as there is room for this one; it may
+/// be longer than all the room.
 async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSemaphorePermit> {
     let bytes = answer.bytes().min(REPLY_BYTES);
     let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
@@ -200,15 +201,15 @@ async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSe
     Arc::clone(replies).acquire_many_owned(permits).await.ok()
 }
 
-/// Whether the messages of a packed line would be too long for a line if each were said with what they share. Whatever is
-/// bounded by the length of a line would not be bounded otherwise.
+/// Whether the messages of a packed line would be too long for a line if each were said with what
+/// they share. Whatever is bounded by the length of a line would not be bounded otherwise.
 fn is_too_long(session: &Session, envelopes: &[Envelope]) -> bool {
     let bytes: usize = envelopes.iter().map(|envelope| envelope.raw().len()).sum();
     bytes > session.broker().limits().max_line_bytes
 }
 
-/// Carries out one command, or hands it to the store. What may change later commands' meaning has happened
-/// when this returns; publishes and acks are only on their way.
+/// Carries out one command, or hands it to the store. What may change later commands' meaning has
+/// happened when this returns; publishes and acks are only on their way.
 ///
 /// # Errors
 ///
@@ -244,7 +245,9 @@ async fn execute(session: &mut Session, line: &Bytes) -> Result<Answer, ErrorCod
             envelopes,
         } => {
             return Ok(Answer::Publishing(
-                session.publish(&exchange, &routing_key, envelopes, true).await,
+                session
+                    .publish(&exchange, &routing_key, envelopes, true)
+                    .await,
             ));
         }
         Command::Ack { message_ids } => {
@@ -283,7 +286,11 @@ async fn execute(session: &mut Session, line: &Bytes) -> Result<Answer, ErrorCod
         Command::GetCertificate {
             client_id,
             fingerprint,
-        } => session.certificate(&client_id, fingerprint.as_deref()).await,
+        } => {
+            session
+                .certificate(&client_id, fingerprint.as_deref())
+                .await
+        }
         Command::ListRejected { json } => session.rejected(&json).await,
         Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
         Command::Ping => Ok(session.ping()),

@@ -129,7 +129,10 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
                 delivery.encode(&mut self.out);
             }
         }
-        let bytes: usize = deliveries.iter().map(|delivery| delivery.envelope.len()).sum();
+        let bytes: usize = deliveries
+            .iter()
+            .map(|delivery| delivery.envelope.len())
+            .sum();
         self.unsent += bytes;
     }
 

@@ -1,8 +1,10 @@
-//! Messages that step aside: everything else that waits goes first, and they come again after a growing delay.
+//! Messages that step aside: everything else that waits goes first, and they come again after a
+//! growing delay.
 //!
-//! A message gets here in two ways: it came back too often from connections that were lost, or a connection that
-//! lives did not answer it in time. The second happens to messages that their receiver cannot open and, being of an
-//! older generation, does not reject: at the head of a lane each of them would hold up all others.
+//! A message gets here in two ways: it came back too often from connections that were lost, or a
+//! connection that lives did not answer it in time. The second happens to messages that their
+//! receiver cannot open and, being of an older generation, does not reject: at the head of a lane
+//! each of them would hold up all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,8 +17,8 @@ use crate::store::Seq;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// How long it waits at most.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
-/// So many messages may step aside fast. Each costs memory, and a receiver that can open nothing at all would
-/// bring all that waits for it here.
+/// So many messages may step aside fast. Each costs memory, and a receiver that can open nothing at
+/// all would bring all that waits for it here.
 const MOST: usize = 4096;
 
 /// How a message came to lapse.
@@ -49,7 +51,11 @@ pub(super) struct Aside {
 impl Aside {
     /// How long a message waits aside; `None` if it need not.
     pub(super) fn delay(waiting: &Waiting, max_redeliveries: u32) -> Option<Duration> {
-        let doubled = |times: u32| FIRST_DELAY.saturating_mul(1 << times.min(16)).min(LONGEST_DELAY);
+        let doubled = |times: u32| {
+            FIRST_DELAY
+                .saturating_mul(1 << times.min(16))
+                .min(LONGEST_DELAY)
+        };
         // The first time nothing is to be waited for but the others.
         let lapsed = match waiting.lapses {
             0 => None,
@@ -60,7 +66,13 @@ impl Aside {
         lapsed.max(lost)
     }
 
-    pub(super) fn insert(&mut self, seq: Seq, waiting: Waiting, due: Instant, lapse: Option<Lapse>) {
+    pub(super) fn insert(
+        &mut self,
+        seq: Seq,
+        waiting: Waiting,
+        due: Instant,
+        lapse: Option<Lapse>,
+    ) {
         self.due.insert((due, seq));
         let parked = Parked {
             waiting,

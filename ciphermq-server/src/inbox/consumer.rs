@@ -1,19 +1,21 @@
 //! A consumer's credit, and its probation once it has let messages lapse.
 //!
-//! A consumer that leaves a message unanswered for all of the redelivery timeout may be one of those that never
-//! answer what they cannot open. If each such message took a whole timeout, the good ones behind twenty of them would
-//! wait for twenty timeouts. So from the first one on the consumer is on probation:
+//! A consumer that leaves a message unanswered for all of the redelivery timeout may be one of
+//! those that never answer what they cannot open. If each such message took a whole timeout, the
+//! good ones behind twenty of them would wait for twenty timeouts. So from the first one on the
+//! consumer is on probation:
 //!
-//! - It may leave a message unanswered only for eight times as long as it has needed for others, and never longer than
-//!   a small part of the timeout. Then that message steps aside, too.
-//! - When it has answered nothing meanwhile, the next ones are handed to it several at a time, more each time.
-//! - The oldest clients throw away what comes between their ack and its confirmation. So with an ack this ends: one at
-//!   a time again, and what was handed out before the confirmation and stays unanswered goes back to the head, as
-//!   it may not have been seen. A consumer that has answered such a message is none of those, and has no more need of
-//!   such care.
+//! - It may leave a message unanswered only for eight times as long as it has needed for others,
+//!   and never longer than a small part of the timeout. Then that message steps aside, too.
+//! - When it has answered nothing meanwhile, the next ones are handed to it several at a time, more
+//!   each time.
+//! - The oldest clients throw away what comes between their ack and its confirmation. So with an
+//!   ack this ends: one at a time again, and what was handed out before the confirmation and stays
+//!   unanswered goes back to the head, as it may not have been seen. A consumer that has answered
+//!   such a message is none of those, and has no more need of such care.
 //!
-//! Probation ends when it is seen to be slow rather than unable: an ack comes after longer than probation allows, or
-//! the consumer pings, by which clients keep their leases.
+//! Probation ends when it is seen to be slow rather than unable: an ack comes after longer than
+//! probation allows, or the consumer pings, by which clients keep their leases.
 
 use std::time::Duration;
 
@@ -50,8 +52,8 @@ struct Probation {
     longest: Duration,
     /// What it may have beside its prefetch.
     extra: u32,
-    /// What was handed out behind the first of these numbers, up to the second, may have met a client that waited for a
-    /// confirmation, and threw it away.
+    /// What was handed out behind the first of these numbers, up to the second, may have met a
+    /// client that waited for a confirmation, and threw it away.
     exposed: (u64, u64),
     /// It has answered such a message.
     takes_all: bool,
@@ -71,7 +73,10 @@ impl Consumer {
     }
 
     pub(super) fn has_credit(&self) -> bool {
-        let extra = self.probation.as_ref().map_or(0, |probation| probation.extra);
+        let extra = self
+            .probation
+            .as_ref()
+            .map_or(0, |probation| probation.extra);
         self.outstanding - self.acked < self.prefetch.unacked.saturating_add(extra)
             && self.outstanding < self.prefetch.unconfirmed.saturating_add(extra)
     }
@@ -134,7 +139,10 @@ impl Consumer {
         match &mut self.probation {
             Some(probation) if is_full => probation.extra = 0,
             Some(probation) => {
-                let more = probation.extra.saturating_add(prefetch).saturating_mul(GROWTH);
+                let more = probation
+                    .extra
+                    .saturating_add(prefetch)
+                    .saturating_mul(GROWTH);
                 probation.extra = more.min(MOST_EXTRA);
             }
             None => {

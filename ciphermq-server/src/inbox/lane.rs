@@ -2,8 +2,10 @@
 //!
 //! Three places hold messages that wait, and they are emptied in this order:
 //!
-//! 1. `returned`: handed out before and come back, by sequence number. Their envelopes are read again.
-//! 2. `fresh`: the window of messages never handed out, up to `cursor`; the store may hold more after it.
+//! 1. `returned`: handed out before and come back, by sequence number. Their envelopes are read
+//!    again.
+//! 2. `fresh`: the window of messages never handed out, up to `cursor`; the store may hold more
+//!    after it.
 //! 3. `aside`: come back too often, or not answered in time. They step aside for all others.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -17,8 +19,8 @@ use super::consumer::Consumer;
 use super::{Budget, ConnectionId, Prefetch, What};
 use crate::store::{Page, PageLimit, Seq, Time};
 
-/// So many pages of messages are kept as they are committed, while there is memory for them: a receiver that lags for a
-/// moment does not read them from the store.
+/// So many pages of messages are kept as they are committed, while there is memory for them: a
+/// receiver that lags for a moment does not read them from the store.
 const KEPT_PAGES: usize = 8;
 /// How many returned messages are read again at once.
 const RETURNED_PAGE: usize = 256;
@@ -70,7 +72,11 @@ impl Loading {
 
     /// Lets go of what was committed meanwhile: it is read from the store.
     fn overflow(&mut self, budget: &Budget) {
-        if let Self::After { arrivals, overflown } = self {
+        if let Self::After {
+            arrivals,
+            overflown,
+        } = self
+        {
             budget.give(arrivals.iter().map(|arrival| arrival.envelope.len()).sum());
             *arrivals = VecDeque::new();
             *overflown = true;
@@ -146,7 +152,12 @@ impl Lane {
         self.fresh = VecDeque::new();
         self.loading.overflow(budget);
         for returned in self.returned.values_mut() {
-            budget.give(returned.envelope.take().map_or(0, |envelope| envelope.len()));
+            budget.give(
+                returned
+                    .envelope
+                    .take()
+                    .map_or(0, |envelope| envelope.len()),
+            );
         }
     }
 
@@ -166,7 +177,10 @@ impl Lane {
     }
 
     /// The consumer whose turn it is. It keeps its turn until [`Lane::take_credit`].
-    pub(super) fn next_consumer(&mut self, can_take: impl Fn(ConnectionId) -> bool) -> Option<ConnectionId> {
+    pub(super) fn next_consumer(
+        &mut self,
+        can_take: impl Fn(ConnectionId) -> bool,
+    ) -> Option<ConnectionId> {
         loop {
             let trusted = self
                 .turns
@@ -174,7 +188,10 @@ impl Lane {
                 .position(|turn| self.consumers.get(turn).is_some_and(|c| !c.suspect));
             let index = trusted.unwrap_or(0);
             let connection = *self.turns.get(index)?;
-            let has_credit = self.consumers.get(&connection).is_some_and(Consumer::has_credit);
+            let has_credit = self
+                .consumers
+                .get(&connection)
+                .is_some_and(Consumer::has_credit);
             if has_credit && can_take(connection) {
                 return Some(connection);
             }
@@ -208,9 +225,14 @@ impl Lane {
         self.enlist(connection);
     }
 
-    /// An ack of one of its messages was read, so long after this was handed out. Returns whether that makes room
-    /// for another one.
-    pub(super) fn acked(&mut self, connection: ConnectionId, latency: Duration, launch: u64) -> bool {
+    /// An ack of one of its messages was read, so long after this was handed out. Returns whether
+    /// that makes room for another one.
+    pub(super) fn acked(
+        &mut self,
+        connection: ConnectionId,
+        latency: Duration,
+        launch: u64,
+    ) -> bool {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return false;
         };
@@ -259,7 +281,8 @@ impl Lane {
         }
     }
 
-    /// Whether it may have thrown away a message that it has not answered, rather than not be able to.
+    /// Whether it may have thrown away a message that it has not answered, rather than not be able
+    /// to.
     pub(super) fn may_have_missed(&self, connection: ConnectionId, launch: u64) -> bool {
         self.consumers
             .get(&connection)
@@ -289,7 +312,8 @@ impl Lane {
         }
     }
 
-    /// The connection has ended. What it was handed and never said a word after goes back to the head: it was dead.
+    /// The connection has ended. What it was handed and never said a word after goes back to the
+    /// head: it was dead.
     pub(super) fn return_unheard(&mut self, connection: ConnectionId) {
         for (seq, waiting) in self.aside.take_unheard(connection) {
             let waiting = Waiting {
@@ -311,8 +335,8 @@ impl Lane {
         ready: PageLimit,
         budget: &Budget,
     ) {
-        // A read may have found it before its commit was told of: when the commit's outcome was not known for a
-        // while, long before.
+        // A read may have found it before its commit was told of: when the commit's outcome was not
+        // known for a while, long before.
         if seq <= self.cursor {
             return;
         }
@@ -332,7 +356,9 @@ impl Lane {
             }
         };
         match &mut self.loading {
-            Loading::After { overflown: true, .. } => {}
+            Loading::After {
+                overflown: true, ..
+            } => {}
             Loading::After { arrivals, .. } if wanted => arrivals.push_back(fresh(budget)),
             Loading::After { .. } => self.loading.overflow(budget),
             _ if self.more || !wanted => self.more = true,
@@ -343,7 +369,13 @@ impl Lane {
         }
     }
 
-    fn push_fresh(&mut self, seq: Seq, message_id: MessageId, envelope: EnvelopeBytes, budget: &Budget) {
+    fn push_fresh(
+        &mut self,
+        seq: Seq,
+        message_id: MessageId,
+        envelope: EnvelopeBytes,
+        budget: &Budget,
+    ) {
         budget.take(envelope.len());
         self.fresh.push_back(Fresh {
             seq,
@@ -353,7 +385,11 @@ impl Lane {
     }
 
     /// The next message to hand out; `None` if there is none, or its envelope must be read first.
-    pub(super) fn next(&mut self, now: Instant, budget: &Budget) -> Option<(Seq, Waiting, EnvelopeBytes)> {
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        budget: &Budget,
+    ) -> Option<(Seq, Waiting, EnvelopeBytes)> {
         if let Some(first) = self.returned.first_entry() {
             first.get().envelope.as_ref()?;
             let (seq, returned) = first.remove_entry();
@@ -377,7 +413,8 @@ impl Lane {
         None
     }
 
-    /// Lets the message aside that has been due for longest return. One at a time: what comes meanwhile goes first.
+    /// Lets the message aside that has been due for longest return. One at a time: what comes
+    /// meanwhile goes first.
     fn unpark(&mut self, now: Instant) {
         if let Some((seq, waiting)) = self.aside.take_due(now) {
             self.put_first(seq, waiting);
@@ -394,7 +431,8 @@ impl Lane {
         );
     }
 
-    /// Puts a message at the head again, in order, or aside if it lapsed or has come back too often before.
+    /// Puts a message at the head again, in order, or aside if it lapsed or has come back too often
+    /// before.
     pub(super) fn give_back(
         &mut self,
         seq: Seq,
@@ -409,7 +447,8 @@ impl Lane {
         }
     }
 
-    /// The message is gone from the store. Returns how it lapsed if it did, and had not been handed out since.
+    /// The message is gone from the store. Returns how it lapsed if it did, and had not been handed
+    /// out since.
     pub(super) fn remove(&mut self, seq: Seq, budget: &Budget) -> Option<Lapse> {
         if self.is_loading() {
             self.removed.insert(seq);
@@ -444,10 +483,13 @@ impl Lane {
             .map(|waiting| (&waiting.message_id, waiting.attempts + waiting.lapses))
     }
 
-    /// First deliveries of messages that have come back, whose time the store does not know yet. It is taken to
-    /// know them from now on.
+    /// First deliveries of messages that have come back, whose time the store does not know yet. It
+    /// is taken to know them from now on.
     pub(super) fn unrecorded(&mut self) -> impl Iterator<Item = (MessageId, Time)> {
-        let returned = self.returned.values_mut().map(|returned| &mut returned.waiting);
+        let returned = self
+            .returned
+            .values_mut()
+            .map(|returned| &mut returned.waiting);
         returned
             .chain(self.aside.iter_mut())
             .filter_map(|waiting| match &mut waiting.delivered {
@@ -476,7 +518,12 @@ impl Lane {
     }
 
     /// What to read next. `asked` is whether somebody waits who is no consumer.
-    pub(super) fn begin_load(&mut self, ready: PageLimit, asked: bool, budget: &Budget) -> Option<What> {
+    pub(super) fn begin_load(
+        &mut self,
+        ready: PageLimit,
+        asked: bool,
+        budget: &Budget,
+    ) -> Option<What> {
         let wanted = asked || !self.turns.is_empty();
         if self.is_loading() || !(wanted || self.has_consumers()) {
             return None;
@@ -501,7 +548,8 @@ impl Lane {
             self.loading = Loading::Again;
             return Some(What::Again(seqs, bytes));
         }
-        // The next page is fetched while half of the last one is still there; in want of memory, when none is.
+        // The next page is fetched while half of the last one is still there; in want of memory,
+        // when none is.
         let low = self.fresh.is_empty() && wanted
             || self.fresh.len() < ready.messages / 2 && budget.free() >= ready.bytes;
         if !self.more || !low {
@@ -526,7 +574,11 @@ impl Lane {
         match what {
             What::Again(seqs, _) => self.loaded_again(&seqs, page, &removed, budget),
             What::After(cursor, _) => {
-                let Loading::After { arrivals, overflown } = loading else {
+                let Loading::After {
+                    arrivals,
+                    overflown,
+                } = loading
+                else {
                     return;
                 };
                 // Unloaded meanwhile: the page does not join on.
@@ -537,7 +589,12 @@ impl Lane {
                     for message in page.messages {
                         self.cursor = message.seq;
                         if !removed.contains(&message.seq) {
-                            self.push_fresh(message.seq, message.message_id, message.envelope, budget);
+                            self.push_fresh(
+                                message.seq,
+                                message.message_id,
+                                message.envelope,
+                                budget,
+                            );
                         }
                     }
                 }
@@ -555,7 +612,8 @@ impl Lane {
         }
     }
 
-    /// What was asked for and is not there has been removed; what lies past a page that was cut short is not known.
+    /// What was asked for and is not there has been removed; what lies past a page that was cut
+    /// short is not known.
     fn loaded_again(&mut self, seqs: &[Seq], page: Page, removed: &HashSet<Seq>, budget: &Budget) {
         let known_to = if page.more {
             page.messages.last().map(|message| message.seq)

@@ -1,8 +1,8 @@
 //! One receiver's waiting messages in memory: its lanes, leases, consumers and their credit.
 //!
-//! A message goes only to the client that it is for, and an ack names no queue. So memory is divided by
-//! receiver: an [`Inbox`] holds a `Lane` for each queue with messages or consumers of that
-//! receiver, and everything that is in flight to it. Receivers do not wait for each other.
+//! A message goes only to the client that it is for, and an ack names no queue. So memory is
+//! divided by receiver: an [`Inbox`] holds a `Lane` for each queue with messages or consumers of
+//! that receiver, and everything that is in flight to it. Receivers do not wait for each other.
 //!
 //! ```text
 //!    committed ──► fresh ──┐                      ┌─ settled ──► credit free again
@@ -14,8 +14,8 @@
 //!         └─ connection lost, resend ┘
 //! ```
 //!
-//! No I/O, no clock, no lock: values and the time in; [`Inbox::pump`] then tells what to deliver and
-//! what to read.
+//! No I/O, no clock, no lock: values and the time in; [`Inbox::pump`] then tells what to deliver
+//! and what to read.
 
 mod aside;
 mod budget;
@@ -67,8 +67,9 @@ pub struct Dispatch {
 /// On probation a message may be left unanswered for this part of the redelivery timeout at most.
 const PROBATION: u32 = 32;
 
-/// So many acked messages may wait for their commits beside a prefetch: some commits' worth. All that is not confirmed may
-/// come again after a crash, and receivers of older clients' messages recognise the last 100,000.
+/// So many acked messages may wait for their commits beside a prefetch: some commits' worth. All
+/// that is not confirmed may come again after a crash, and receivers of older clients' messages
+/// recognise the last 100,000.
 const MOST_UNCONFIRMED: u32 = 16_384;
 
 /// How many messages of one queue a connection may have at a time.
@@ -88,8 +89,8 @@ impl Prefetch {
         }
     }
 
-    /// So many until their acks, and as many again, but no more than 16,384, until their confirmations: a
-    /// receiver need not wait for the commit.
+    /// So many until their acks, and as many again, but no more than 16,384, until their
+    /// confirmations: a receiver need not wait for the commit.
     #[must_use]
     pub fn until_acked(messages: u32) -> Self {
         Self {
@@ -124,14 +125,16 @@ pub struct Pumped {
     pub dispatches: Vec<Dispatch>,
     /// Reads.
     pub loads: Vec<Load>,
-    /// When to call [`Inbox::look`], once: a message may then have been left unanswered for too long.
+    /// When to call [`Inbox::look`], once: a message may then have been left unanswered for too
+    /// long.
     pub look_at: Option<Instant>,
 }
 
 /// What [`Inbox::expire`] has ended.
 #[derive(Debug, Default)]
 pub struct Expired {
-    /// Connections that did not answer in time. [`Inbox::heard`] wants to know when something is received on them.
+    /// Connections that did not answer in time. [`Inbox::heard`] wants to know when something is
+    /// received on them.
     pub silent: HashSet<ConnectionId>,
     /// Messages that stepped aside, with how often they have by now.
     pub aside: Vec<(MessageId, u32)>,
@@ -197,7 +200,11 @@ impl Inbox {
 
     /// A connection wants the queue's messages, at most so many of them at a time.
     pub fn subscribe(&mut self, queue: QueueId, connection: ConnectionId, prefetch: Prefetch) {
-        self.peers.entry(connection).or_default().queues.insert(queue);
+        self.peers
+            .entry(connection)
+            .or_default()
+            .queues
+            .insert(queue);
         self.lanes
             .entry(queue)
             .or_default()
@@ -206,7 +213,13 @@ impl Inbox {
     }
 
     /// A message for this receiver was committed.
-    pub fn committed(&mut self, queue: QueueId, seq: Seq, message_id: &MessageId, envelope: &EnvelopeBytes) {
+    pub fn committed(
+        &mut self,
+        queue: QueueId,
+        seq: Seq,
+        message_id: &MessageId,
+        envelope: &EnvelopeBytes,
+    ) {
         // A lane that is not there finds the message in the store when somebody comes for it.
         if let Some(lane) = self.lanes.get_mut(&queue) {
             lane.committed(seq, message_id, envelope, self.policy.ready, &self.budget);
@@ -214,8 +227,9 @@ impl Inbox {
         }
     }
 
-    /// An ack or rejection was read on `connection`: from now on the message is not delivered again, unless
-    /// the store says that it still waits. Returns when it was first delivered, as far as is known here.
+    /// An ack or rejection was read on `connection`: from now on the message is not delivered
+    /// again, unless the store says that it still waits. Returns when it was first delivered, as
+    /// far as is known here.
     pub fn begin_ack(
         &mut self,
         connection: ConnectionId,
@@ -240,8 +254,9 @@ impl Inbox {
 
     /// The store has decided on an ack or rejection that was begun.
     ///
-    /// The credit of a lease whose connection has acked it stays taken until [`Inbox::settled`], so that no
-    /// delivery overtakes the confirmation that makes room for it; [`Prefetch`] tells what is free before.
+    /// The credit of a lease whose connection has acked it stays taken until [`Inbox::settled`], so
+    /// that no delivery overtakes the confirmation that makes room for it; [`Prefetch`] tells what
+    /// is free before.
     pub fn ack_committed(&mut self, message_id: &MessageId, outcome: &AckOutcome, now: Instant) {
         if let AckOutcome::Done(copies) = outcome {
             for (queue, seq) in copies {
@@ -283,13 +298,15 @@ impl Inbox {
         self.forget_if_done(message_id);
     }
 
-    /// The answers to acks of these messages stand in the connection's output: their credit is free.
+    /// The answers to acks of these messages stand in the connection's output: their credit is
+    /// free.
     pub fn settled<'a>(
         &mut self,
         connection: ConnectionId,
         message_ids: impl IntoIterator<Item = &'a MessageId>,
     ) {
-        // Also where a lease had lapsed before: its client waited for the confirmation all the same.
+        // Also where a lease had lapsed before: its client waited for the confirmation all the
+        // same.
         if self.probation
             && let Some(peer) = self.peers.get(&connection)
         {
@@ -300,7 +317,11 @@ impl Inbox {
             }
         }
         for message_id in message_ids {
-            let Some(flight) = self.flights.get_mut(message_id).filter(|flight| flight.gone) else {
+            let Some(flight) = self
+                .flights
+                .get_mut(message_id)
+                .filter(|flight| flight.gone)
+            else {
                 continue;
             };
             let leases = flight.extract(|lease| lease.holder == Some(connection));
@@ -360,7 +381,10 @@ impl Inbox {
             }
         }
         // What a dead connection did not answer says nothing of the messages.
-        let leases = self.flights.values_mut().flat_map(|flight| &mut flight.leases);
+        let leases = self
+            .flights
+            .values_mut()
+            .flat_map(|flight| &mut flight.leases);
         for lease in leases.filter(|lease| peer.unheard && lease.holder == Some(connection)) {
             lease.lapses = 0;
         }
@@ -377,9 +401,9 @@ impl Inbox {
         self.end_leases(now, |lease| lease.holder == Some(connection));
     }
 
-    /// Ends the leases of connections that do not answer: from which nothing was received for too long, or, on
-    /// probation, that have left a message alone for too long. These messages step aside. `last_received` tells when
-    /// something was last received on a connection.
+    /// Ends the leases of connections that do not answer: from which nothing was received for too
+    /// long, or, on probation, that have left a message alone for too long. These messages step
+    /// aside. `last_received` tells when something was last received on a connection.
     pub fn expire(
         &mut self,
         now: Instant,
@@ -388,7 +412,9 @@ impl Inbox {
         let timeout = self.policy.redelivery_timeout;
         let patience = self.patience();
         let lapsed = |lease: &Lease| {
-            let Some(holder) = lease.holder else { return false };
+            let Some(holder) = lease.holder else {
+                return false;
+            };
             if let Some(patience) = patience.get(&(lease.queue, holder)) {
                 return now.saturating_duration_since(lease.since) >= *patience;
             }
@@ -464,7 +490,8 @@ impl Inbox {
         self.stirred.extend(due.map(|(queue, _)| *queue));
     }
 
-    /// Forgets lanes in which nothing happens, and gives their memory back. Returns whether nothing is left.
+    /// Forgets lanes in which nothing happens, and gives their memory back. Returns whether nothing
+    /// is left.
     pub fn tidy(&mut self) -> bool {
         self.lanes.retain(|_, lane| {
             let idle = lane.is_idle();
@@ -514,7 +541,8 @@ impl Inbox {
             .collect()
     }
 
-    /// When the first message will have been left unanswered for too long by a consumer on probation.
+    /// When the first message will have been left unanswered for too long by a consumer on
+    /// probation.
     fn next_look(&mut self) -> Option<Instant> {
         let patience = self.patience();
         self.probation = !patience.is_empty();
@@ -559,13 +587,22 @@ impl Inbox {
     }
 
     /// Takes one message for a connection that does not consume.
-    pub fn fetch(&mut self, queue: QueueId, connection: ConnectionId, clock: (Instant, Time)) -> Fetched {
+    pub fn fetch(
+        &mut self,
+        queue: QueueId,
+        connection: ConnectionId,
+        clock: (Instant, Time),
+    ) -> Fetched {
         let lane = self.lanes.entry(queue).or_default();
         while let Some(next) = lane.next(clock.0, &self.budget) {
             self.launches += 1;
             let to = (connection, false, self.launches);
             if let Some(delivery) = lease(&mut self.flights, lane, queue, next, to, clock) {
-                self.peers.entry(connection).or_default().queues.insert(queue);
+                self.peers
+                    .entry(connection)
+                    .or_default()
+                    .queues
+                    .insert(queue);
                 return Fetched::Message(delivery);
             }
         }
@@ -582,8 +619,8 @@ impl Inbox {
         }
     }
 
-    /// First deliveries that are not acked and whose time is not recorded yet: those at or before `before`, and
-    /// those that have come back, as their time would be lost with the process.
+    /// First deliveries that are not acked and whose time is not recorded yet: those at or before
+    /// `before`, and those that have come back, as their time would be lost with the process.
     pub fn unrecorded(&mut self, before: Instant) -> Vec<(MessageId, Time)> {
         let mut deliveries = Vec::new();
         for (message_id, flight) in self.flights.iter_mut().filter(|(_, flight)| !flight.gone) {
@@ -608,8 +645,12 @@ impl Inbox {
 
 /// Leases.
 impl Inbox {
-    /// Takes out the leases that `which` names, unless an ack is under way, and tells whether their message is gone.
-    fn take_leases(&mut self, mut which: impl FnMut(&Lease) -> bool) -> Vec<(MessageId, Vec<Lease>, bool)> {
+    /// Takes out the leases that `which` names, unless an ack is under way, and tells whether their
+    /// message is gone.
+    fn take_leases(
+        &mut self,
+        mut which: impl FnMut(&Lease) -> bool,
+    ) -> Vec<(MessageId, Vec<Lease>, bool)> {
         let mut taken = Vec::new();
         for (message_id, flight) in &mut self.flights {
             if flight.gone || flight.acks == 0 {
@@ -633,8 +674,8 @@ impl Inbox {
         }
     }
 
-    /// A lease was not answered in time: its message steps aside, unless its holder may have missed it. Returns how
-    /// often it has stepped aside.
+    /// A lease was not answered in time: its message steps aside, unless its holder may have missed
+    /// it. Returns how often it has stepped aside.
     fn lapse(&mut self, message_id: &MessageId, lease: &Lease, now: Instant) -> Option<u32> {
         let holder = lease.holder?;
         let lane = self.lanes.entry(lease.queue).or_default();
@@ -673,7 +714,13 @@ impl Inbox {
         }
     }
 
-    fn give_back(&mut self, message_id: &MessageId, lease: &Lease, lapse: Option<Lapse>, now: Instant) {
+    fn give_back(
+        &mut self,
+        message_id: &MessageId,
+        lease: &Lease,
+        lapse: Option<Lapse>,
+        now: Instant,
+    ) {
         let attempts = lease.attempts.saturating_add(u32::from(lapse.is_none()));
         self.give_back_after(attempts, message_id, lease, lapse, now);
     }
@@ -704,8 +751,8 @@ impl Inbox {
     }
 }
 
-/// Leases a message that has come up. `None` if it is acked already, or if an ack for it is under way: then it
-/// is set aside, and waits again only if the ack fails.
+/// Leases a message that has come up. `None` if it is acked already, or if an ack for it is under
+/// way: then it is set aside, and waits again only if the ack fails.
 fn lease(
     flights: &mut HashMap<MessageId, Flight>,
     lane: &mut Lane,

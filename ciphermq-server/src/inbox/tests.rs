@@ -115,11 +115,13 @@ impl Bench {
         loop {
             let pumped = self.inbox.pump(self.clock());
             self.look_at = pumped.look_at.or(self.look_at);
-            // What one pump hands to several connections has no order between them: here, that of the messages.
+            // What one pump hands to several connections has no order between them: here, that of
+            // the messages.
             let mut handed = Vec::new();
             for dispatch in pumped.dispatches {
                 let deliveries = dispatch.deliveries.into_iter();
-                handed.extend(deliveries.map(|delivery| (dispatch.connection, delivery.message_id)));
+                handed
+                    .extend(deliveries.map(|delivery| (dispatch.connection, delivery.message_id)));
             }
             handed.sort_by_key(|(_, id)| id.as_str()[2..].parse::<i64>().unwrap());
             self.delivered.extend(handed);
@@ -196,7 +198,9 @@ fn what_a_read_finds_before_its_commit_is_told_of_is_delivered_once() {
     bench.next += 1;
     bench.stored.insert(seq, (QUEUE, id(seq.0)));
     bench.subscribe(A, 10);
-    bench.inbox.committed(QUEUE, seq, &id(seq.0), &envelope(seq));
+    bench
+        .inbox
+        .committed(QUEUE, seq, &id(seq.0), &envelope(seq));
     bench.settle().publish(1);
     let delivered: Vec<&str> = bench.delivered.iter().map(|(_, id)| id.as_str()).collect();
     assert_eq!(delivered, ["m-1", "m-2", "m-3", "m-4"]);
@@ -280,10 +284,18 @@ fn credit_waits_for_the_confirmation_also_if_somebody_else_acked_too() {
     // The same receiver, on a connection that it lost or keeps for acks.
     bench.inbox.begin_ack(B, &id(1), bench.now);
     bench.commit_ack(1);
-    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "A has not been told yet");
+    assert_eq!(
+        bench.settle().seen_seqs(),
+        [0_i64; 0],
+        "A has not been told yet"
+    );
     bench.commit_ack(1);
     bench.inbox.settled(B, [&id(1)]);
-    assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "A has not been told yet");
+    assert_eq!(
+        bench.settle().seen_seqs(),
+        [0_i64; 0],
+        "A has not been told yet"
+    );
     bench.inbox.settled(A, [&id(1)]);
     assert_eq!(bench.settle().seen_seqs(), [2]);
 }
@@ -294,7 +306,9 @@ fn competing_consumers_take_turns() {
     bench.subscribe(A, 10).subscribe(B, 10).publish(6);
     let seen = bench.seen();
     assert_eq!(
-        seen.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(),
+        seen.iter()
+            .map(|(connection, _)| *connection)
+            .collect::<Vec<_>>(),
         [1, 2, 1, 2, 1, 2]
     );
 }
@@ -369,7 +383,9 @@ fn acks_of_unknown_messages_leave_nothing_behind() {
 fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
     let mut bench = Bench::new();
     bench.subscribe(A, 1).publish(2);
-    bench.inbox.subscribe(OTHER, B, Prefetch::until_confirmed(1));
+    bench
+        .inbox
+        .subscribe(OTHER, B, Prefetch::until_confirmed(1));
     bench.inbox.begin_ack(B, &id(1), bench.now);
     bench.commit_ack(1);
     assert_eq!(bench.seen_seqs(), [1, 2]);
@@ -379,7 +395,9 @@ fn an_ack_on_another_connection_frees_the_holders_credit_at_once() {
 fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
     let mut bench = Bench::new();
     bench.publish(2);
-    bench.inbox.subscribe(QUEUE, A, Prefetch::until_confirmed(10));
+    bench
+        .inbox
+        .subscribe(QUEUE, A, Prefetch::until_confirmed(10));
     let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
     bench.inbox.begin_ack(A, &id(1), bench.now);
@@ -392,7 +410,9 @@ fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
 fn what_is_committed_while_a_page_is_read_comes_after_it_once() {
     let mut bench = Bench::new();
     bench.publish(2);
-    bench.inbox.subscribe(QUEUE, A, Prefetch::until_confirmed(10));
+    bench
+        .inbox
+        .subscribe(QUEUE, A, Prefetch::until_confirmed(10));
     let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
     bench.publish(2);
@@ -407,7 +427,13 @@ fn silence_ends_leases_and_others_come_first() {
     assert_eq!(bench.seen(), [(1, "1".to_owned())]);
     bench.now += Duration::from_secs(29);
     let start = bench.now;
-    assert!(bench.inbox.expire(bench.now, |_| Some(start)).silent.is_empty());
+    assert!(
+        bench
+            .inbox
+            .expire(bench.now, |_| Some(start))
+            .silent
+            .is_empty()
+    );
     bench.now += Duration::from_secs(30);
     bench.subscribe(B, 2);
     assert_eq!(
@@ -468,7 +494,11 @@ fn a_message_that_nobody_acks_steps_aside_and_comes_back_later() {
     bench.pass(1);
     assert_eq!(bench.seen_seqs(), [1]);
     bench.disconnect(A).subscribe(A, 1).pass(1);
-    assert_eq!(bench.seen_seqs(), [] as [i64; 0], "twice as long the second time");
+    assert_eq!(
+        bench.seen_seqs(),
+        [] as [i64; 0],
+        "twice as long the second time"
+    );
     bench.pass(1);
     assert_eq!(bench.seen_seqs(), [1]);
     bench.ack(A, 1);
@@ -593,7 +623,8 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever happens: what is acked never comes again, and in the end everything else comes, in order.
+    /// Whatever happens: what is acked never comes again, and in the end everything else comes, in
+    /// order.
     #[test]
     fn nothing_is_lost_and_nothing_acked_comes_again(acts in proptest::collection::vec(act(), 1..80)) {
         let mut bench = Bench::new();

@@ -1,8 +1,9 @@
 //! Rows that older servers have sealed are taken over once, when the server starts.
 //!
-//! The oldest are bound to no client: whoever can write to the database could give one client's row to another. So
-//! they are sealed anew, all of them in one transaction, which also notes in the database that this was done; and
-//! it is noted beside the key, where the database's operator cannot set it back. From then on they are refused.
+//! The oldest are bound to no client: whoever can write to the database could give one client's row
+//! to another. So they are sealed anew, all of them in one transaction, which also notes in the
+//! database that this was done; and it is noted beside the key, where the database's operator
+//! cannot set it back. From then on they are refused.
 
 use std::io;
 
@@ -53,8 +54,10 @@ pub async fn adopt(
     if !accept && sorted.refused > 0 {
         tracing::warn!(
             rows = sorted.refused,
-            "Public keys that an older server has sealed are not taken over again: their clients must register them \
-             anew. If an older server's database was put back, start once with [encryption] older_rows = \"accept\""
+            "Public keys that an older server has sealed are not taken over again: their clients \
+             must register them \
+             anew. If an older server's database was put back, start once with [encryption] \
+             older_rows = \"accept\""
         );
     }
     // With a key that opens nothing it may be the wrong one: the right one is still to come.
@@ -74,7 +77,9 @@ pub async fn adopt(
             // What waits can still be acknowledged, and it is done at the next start.
             Err(CommitError::Failed(store::Error::Full(_))) if count == 0 => {}
             Err(CommitError::Failed(error)) => return Err(error),
-            Err(CommitError::Unknown { source, .. }) => return Err(store::Error::Unavailable(source)),
+            Err(CommitError::Unknown { source, .. }) => {
+                return Err(store::Error::Unavailable(source));
+            }
         }
     }
     if count > 0 {
@@ -90,10 +95,13 @@ pub async fn adopt(
 }
 
 fn note(notes: &Notes, key_id: &str, count: usize) {
-    let Err(error) = notes.add(key_id) else { return };
+    let Err(error) = notes.add(key_id) else {
+        return;
+    };
     let path = notes.path().display();
     let text = format!(
-        "Cannot note beside the key that older rows were taken over: {path}: {error}. Whoever may write to the database \
+        "Cannot note beside the key that older rows were taken over: {path}: {error}. Whoever may \
+         write to the database \
          could have them taken over again: set [encryption] older_rows = \"refuse\""
     );
     // Where nothing can be written, as in many containers, it would be told at every start.
@@ -128,7 +136,9 @@ fn sort(rows: &SealedKeys, sealer: &Sealer) -> Sorted {
         } else if let Ok(bytes) = sealer.open_older(kind, client_id, &row) {
             sorted.refused += 1;
             match sealer.seal(kind, client_id, &bytes) {
-                Ok(sealed) => sorted.older.push((kind, client_id.clone(), sealed_row(sealed))),
+                Ok(sealed) => sorted
+                    .older
+                    .push((kind, client_id.clone(), sealed_row(sealed))),
                 Err(error) => tracing::error!(%client_id, %error, "Cannot seal a public key anew"),
             }
         } else {

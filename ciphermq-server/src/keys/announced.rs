@@ -1,4 +1,5 @@
-//! What the server takes from a signed key, a compact JWS (RFC 7515, section 7.1). It does not judge the signature.
+//! What the server takes from a signed key, a compact JWS (RFC 7515, section 7.1). It does not
+//! judge the signature.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ciphermq_protocol::ClientId;
@@ -54,8 +55,8 @@ pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announ
     })
 }
 
-/// The first X25519 key. Keys for suites that are not known are passed over, whatever they look like: the receiver may be
-/// newer than this server.
+/// The first X25519 key. Keys for suites that are not known are passed over, whatever they look
+/// like: the receiver may be newer than this server.
 fn x25519_key(keys: &[Object<'_>]) -> Result<Option<String>, serde_json::Error> {
     let mut found = None;
     for key in keys {
@@ -97,15 +98,24 @@ mod tests {
 
     #[test]
     fn epoch_and_bare_key_are_found() {
-        let good = with_keys(&json!([{"suite": "XWING-AES256GCM", "key": "eA=="}, x25519(&[9; 32])]));
+        let good =
+            with_keys(&json!([{"suite": "XWING-AES256GCM", "key": "eA=="}, x25519(&[9; 32])]));
         let found = read(&good).unwrap();
         assert_eq!((found.epoch, found.bare), (u64::MAX, Some(vec![9; 32])));
         let other = announced(&client("receiver_2"), &jws(&good.to_string()));
-        assert!(matches!(other, Err(Error::OtherClient(client)) if client.as_str() == "receiver_2"));
+        assert!(
+            matches!(other, Err(Error::OtherClient(client)) if client.as_str() == "receiver_2")
+        );
         for bad in ["", "a.b", "a.b.c.d", "*.*.*"] {
             assert!(announced(&client("receiver_1"), bad).is_err(), "{bad}");
         }
-        assert!(announced(&client("receiver_1"), &jws(&good.to_string()).replace('.', "..")).is_err());
+        assert!(
+            announced(
+                &client("receiver_1"),
+                &jws(&good.to_string()).replace('.', "..")
+            )
+            .is_err()
+        );
         for (field, bad) in [
             ("keys", json!([])),
             ("keys", json!(null)),
@@ -121,9 +131,15 @@ mod tests {
         ] {
             let mut payload = good.clone();
             payload[field] = bad;
-            assert!(matches!(read(&payload), Err(Error::Invalid(_))), "{payload}");
+            assert!(
+                matches!(read(&payload), Err(Error::Invalid(_))),
+                "{payload}"
+            );
             payload.as_object_mut().unwrap().remove(field);
-            assert!(matches!(read(&payload), Err(Error::Invalid(_))), "{payload}");
+            assert!(
+                matches!(read(&payload), Err(Error::Invalid(_))),
+                "{payload}"
+            );
         }
     }
 

@@ -13,7 +13,8 @@ use super::{
     spool::{Patience, Spool},
 };
 
-/// How long a line that matters waits for room before it is lost. It holds up a worker of the runtime.
+/// How long a line that matters waits for room before it is lost. It holds up a worker of the
+/// runtime.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Writes every event that comes this far: into one file by its level, and on the console.

@@ -1,7 +1,8 @@
 //! The text of a log line: JSON for the files, readable for the console.
 //!
-//! Formatting is on the broker's way, so it makes no trees and, once its buffers have grown, no allocations:
-//! every value is written once into a scratch buffer and escaped from there into both lines.
+//! Formatting is on the broker's way, so it makes no trees and, once its buffers have grown, no
+//! allocations: every value is written once into a scratch buffer and escaped from there into both
+//! lines.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,7 +18,8 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The most bytes of one value that stand in a line. What a client sends can be as long as a message.
+/// The most bytes of one value that stand in a line. What a client sends can be as long as a
+/// message.
 const MAX_VALUE: usize = 8 << 10;
 
 /// Tells the time since the Unix epoch. Injected, so that tests have no need to wait for midnight.
@@ -25,7 +27,11 @@ pub(super) type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// The operating system's clock. Before 1970 it is 1970.
 pub(super) fn system_clock() -> Clock {
-    Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    Arc::new(|| {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+    })
 }
 
 /// The fields of an event or of a span, in both forms, ready to stand after the message.
@@ -59,7 +65,8 @@ impl Fields {
         }
     }
 
-    /// Adds the fields of a span that stands around the event, unless the event has a field of that name.
+    /// Adds the fields of a span that stands around the event, unless the event has a field of that
+    /// name.
     pub(super) fn append(&mut self, span: &Self) {
         if !span.names.iter().any(|name| self.names.contains(name)) {
             self.json.push_str(&span.json);
@@ -105,8 +112,8 @@ impl Fields {
         self.json.push('"');
         escape_json(&mut self.json, &scratch);
         self.json.push('"');
-        let quoted =
-            scratch.is_empty() || scratch.contains(|c: char| c.is_whitespace() || c == '"' || c == '=');
+        let quoted = scratch.is_empty()
+            || scratch.contains(|c: char| c.is_whitespace() || c == '"' || c == '=');
         if quoted {
             self.readable.push('"');
         }
@@ -177,12 +184,13 @@ pub(super) struct Buffers {
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
-    /// The last second whose text was asked for on this thread, and that text: up to the seconds, `Z` left out.
+    /// The last second whose text was asked for on this thread, and that text: up to the seconds,
+    /// `Z` left out.
     static SECOND: Cell<(u64, [u8; 19])> = const { Cell::new((u64::MAX, [0; 19])) };
 }
 
-/// Lends this thread's buffers, cleared. If they are in use, because a value that is being formatted logs
-/// something itself, or are gone, because the thread ends, lends fresh ones.
+/// Lends this thread's buffers, cleared. If they are in use, because a value that is being
+/// formatted logs something itself, or are gone, because the thread ends, lends fresh ones.
 pub(super) fn with_buffers(f: impl FnOnce(&mut Buffers)) {
     let mut f = Some(f);
     let _ = BUFFERS.try_with(|buffers| {
@@ -222,7 +230,13 @@ impl Buffers {
     }
 
     /// The readable line, line end included.
-    pub(super) fn readable(&mut self, now: Duration, level: Level, target: &str, colour: bool) -> &[u8] {
+    pub(super) fn readable(
+        &mut self,
+        now: Duration,
+        level: Level,
+        target: &str,
+        colour: bool,
+    ) -> &[u8] {
         let Self { fields, line } = self;
         line.clear();
         let (dim, hue, plain) = if colour {
@@ -253,13 +267,15 @@ impl Buffers {
     }
 }
 
-/// The line that takes the place of `count` lines that were lost, in the form of the file of `level`.
+/// The line that takes the place of `count` lines that were lost, in the form of the file of
+/// `level`.
 pub(super) fn lost(now: Duration, level: &str, count: u64) -> String {
     let mut line = String::from("{\"timestamp\":\"");
     push_time(&mut line, now);
     let _ = writeln!(
         line,
-        "\",\"level\":\"{level}\",\"message\":\"{count} log lines were lost before this one\",\"lost\":{count}}}"
+        "\",\"level\":\"{level}\",\"message\":\"{count} log lines were lost before this \
+         one\",\"lost\":{count}}}"
     );
     line
 }
@@ -325,7 +341,11 @@ impl fmt::Write for Capped<'_> {
         self.out.push_str(text.get(..fitting).unwrap_or_default());
         self.beyond += text.len() - fitting;
         // After a cut nothing more goes in, not even what would still fit.
-        self.left = if self.beyond > 0 { 0 } else { self.left - fitting };
+        self.left = if self.beyond > 0 {
+            0
+        } else {
+            self.left - fitting
+        };
         Ok(())
     }
 }
@@ -338,7 +358,8 @@ fn is_plain(text: &str) -> bool {
     })
 }
 
-/// Appends `text` as the inside of a JSON string (RFC 8259, section 7), with more escaped than must be.
+/// Appends `text` as the inside of a JSON string (RFC 8259, section 7), with more escaped than must
+/// be.
 pub(super) fn escape_json(out: &mut String, text: &str) {
     escape(out, text, |out, c| match c {
         '"' => out.push_str("\\\""),

@@ -1,5 +1,6 @@
-//! The lines about single messages: two for each, which is why they do not come by `tracing`. Those of a commit are made
-//! and handed over together, for the file of level INFO alone: on the console they would drown everything else.
+//! The lines about single messages: two for each, which is why they do not come by `tracing`. Those
+//! of a commit are made and handed over together, for the file of level INFO alone: on the console
+//! they would drown everything else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +76,10 @@ impl Lines<'_> {
     pub fn acknowledged(&mut self, message_id: &MessageId) {
         self.line([
             ("Message ", message_id.as_str()),
-            (" acknowledged by client, removed from queues and status", ""),
+            (
+                " acknowledged by client, removed from queues and status",
+                "",
+            ),
         ]);
     }
 

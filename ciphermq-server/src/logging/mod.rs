@@ -9,23 +9,25 @@
 //! ```
 //!
 //! - `layer`: takes events from `tracing` and decides where their lines go;
-//! - `line`: makes the text, JSON and readable, with everything escaped that could break a line or a terminal;
+//! - `line`: makes the text, JSON and readable, with everything escaped that could break a line or
+//!   a terminal;
 //! - `messages`: the lines about single messages, a commit's together;
-//! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not hold up the broker;
+//! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not hold up the
+//!   broker;
 //! - `rotation`: the file, and when a new one is begun.
 //!
-//! A JSON line is `{"timestamp":"2025-09-08T07:03:00.123Z","level":"INFO","message":"..."}` with the event's
-//! fields, and those of the spans around it, after the message. Lines of other levels than INFO also have
-//! `target`, the module that wrote them.
+//! A JSON line is `{"timestamp":"2025-09-08T07:03:00.123Z","level":"INFO","message":"..."}` with
+//! the event's fields, and those of the spans around it, after the message. Lines of other levels
+//! than INFO also have `target`, the module that wrote them.
 //!
 //! # What is lost when
 //!
-//! Lines reach the operating system within moments of being logged, and all of them before the [`Guard`] is
-//! gone; a panic is itself logged, and flushed. Only SIGKILL or an abort can lose the last few milliseconds.
-//! When the disk is slower than the log, DEBUG and TRACE lines are dropped; the others wait a little before
-//! they are. When a log file cannot be written at all, the server goes on: that is told on the console, the
-//! file is tried again every second, and once it works it gets what is still buffered and a line that says
-//! how many lines it lacks.
+//! Lines reach the operating system within moments of being logged, and all of them before the
+//! [`Guard`] is gone; a panic is itself logged, and flushed. Only SIGKILL or an abort can lose the
+//! last few milliseconds. When the disk is slower than the log, DEBUG and TRACE lines are dropped;
+//! the others wait a little before they are. When a log file cannot be written at all, the server
+//! goes on: that is told on the console, the file is tried again every second, and once it works it
+//! gets what is still buffered and a line that says how many lines it lacks.
 
 use std::{io, panic, sync::Arc, time::Duration};
 
@@ -57,7 +59,8 @@ const CONSOLE_BUFFER: usize = 1 << 20;
 /// How long the end of the server, or a panic, waits for the logs.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why logging did not start. A log file that cannot be opened is no reason: see the module's documentation.
+/// Why logging did not start. A log file that cannot be opened is no reason: see the module's
+/// documentation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Logging was started before in this process.
@@ -66,13 +69,14 @@ pub enum Error {
 
     /// A thread that writes logs could not be started.
     #[error(
-        "cannot start a thread that writes the logs: {0}\nAllow the server's user more processes or more memory."
+        "cannot start a thread that writes the logs: {0}\nAllow the server's user more processes \
+         or more memory."
     )]
     Thread(#[from] io::Error),
 }
 
-/// Keeps the logs going. When it is dropped, every line logged before has been written, or two seconds have
-/// passed; lines logged later are lost. Hold it until the very end of `main`.
+/// Keeps the logs going. When it is dropped, every line logged before has been written, or two
+/// seconds have passed; lines logged later are lost. Hold it until the very end of `main`.
 #[must_use = "dropping the guard ends the logs"]
 pub struct Guard {
     spools: Arc<[Spool]>,
@@ -89,7 +93,8 @@ impl Guard {
         }
     }
 
-    /// Writes to the console what there is, and nothing after it: what comes then, the program tells there itself.
+    /// Writes to the console what there is, and nothing after it: what comes then, the program
+    /// tells there itself.
     pub fn end_console(&self) {
         if let Some(console) = self.spools.last() {
             console.close();
@@ -103,7 +108,8 @@ impl Guard {
     }
 }
 
-/// What the running server does with the logs, beside writing lines. After the [`Guard`] is gone it does nothing.
+/// What the running server does with the logs, beside writing lines. After the [`Guard`] is gone it
+/// does nothing.
 #[derive(Clone)]
 pub struct Handle {
     spools: Arc<[Spool]>,
@@ -117,8 +123,8 @@ impl Handle {
         self.messages.clone()
     }
 
-    /// Opens the log files by their names: a tool has moved them away, and wants to be sure that nothing is written
-    /// into the old ones any more. No line is lost.
+    /// Opens the log files by their names: a tool has moved them away, and wants to be sure that
+    /// nothing is written into the old ones any more. No line is lost.
     pub fn reopen(&self) {
         for spool in self.spools.iter() {
             spool.reopen();
@@ -148,8 +154,8 @@ fn flush(spools: &[Spool]) {
 ///
 /// # Errors
 ///
-/// When logging has been started already, or a thread cannot be started. Trouble with the files themselves is
-/// told on the console and tried again.
+/// When logging has been started already, or a thread cannot be started. Trouble with the files
+/// themselves is told on the console and tried again.
 pub fn init(config: &Logging) -> Result<Guard, Error> {
     let console = Console {
         output: Box::new(spool::Stderr),
@@ -181,7 +187,8 @@ struct Console {
     colour: bool,
 }
 
-/// Everything behind [`init`], but for what belongs to the process: tests start it as often as they like.
+/// Everything behind [`init`], but for what belongs to the process: tests start it as often as they
+/// like.
 fn start(
     config: &Logging,
     console: Console,
@@ -218,7 +225,8 @@ fn start(
     };
 
     let level = LevelFilter::from_level(config.level);
-    // What libraries say at INFO and below is about themselves, and would drown what the broker says.
+    // What libraries say at INFO and below is about themselves, and would drown what the broker
+    // says.
     let libraries = if level == LevelFilter::TRACE {
         LevelFilter::DEBUG
     } else {

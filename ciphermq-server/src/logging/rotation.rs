@@ -1,15 +1,17 @@
 //! A log file that a new one takes the place of, by time and by size, whichever comes first.
 //!
-//! The file that is written keeps its configured name. A full one, or one whose hour or day is over, is renamed
-//! to `server_info.log.2025-09-08-07` (hourly) or `server_info.log.2025-09-08` (daily), in UTC; when there are
-//! several of one hour or day the later ones end in `.1`, `.2` and so on. Without rotation by time they are
-//! `server_info.log.1`, `.2` ... Numbers grow with time, and no file is ever overwritten or removed.
+//! The file that is written keeps its configured name. A full one, or one whose hour or day is
+//! over, is renamed to `server_info.log.2025-09-08-07` (hourly) or `server_info.log.2025-09-08`
+//! (daily), in UTC; when there are several of one hour or day the later ones end in `.1`, `.2` and
+//! so on. Without rotation by time they are `server_info.log.1`, `.2` ... Numbers grow with time,
+//! and no file is ever overwritten or removed.
 //!
-//! A link to a file on another disk stays, and the file that it leads to is renamed there. What is no regular file, or
-//! is one that another process holds open for us, as `/dev/stdout`, is written and never renamed.
+//! A link to a file on another disk stays, and the file that it leads to is renamed there. What is
+//! no regular file, or is one that another process holds open for us, as `/dev/stdout`, is written
+//! and never renamed.
 //!
-//! Why not a library: those at hand rotate by time or by size but not by both, or do not keep the name of the
-//! file that is being written, or panic when a folder cannot be made.
+//! Why not a library: those at hand rotate by time or by size but not by both, or do not keep the
+//! name of the file that is being written, or panic when a folder cannot be made.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,7 +25,9 @@ use std::{
     time::Duration,
 };
 
-use ciphermq_files::{Access, create_folder, fit_name, is_descriptor, parent, resolve, sync_parent};
+use ciphermq_files::{
+    Access, create_folder, fit_name, is_descriptor, parent, resolve, sync_parent,
+};
 use jiff::Timestamp;
 
 use super::{
@@ -109,8 +113,8 @@ impl RotatingFile {
         format!(".{}", start.strftime(format))
     }
 
-    /// The open file: the one at hand, if it still is the one that its name means. Somebody may have moved or
-    /// removed it, and would wonder where the lines go.
+    /// The open file: the one at hand, if it still is the one that its name means. Somebody may
+    /// have moved or removed it, and would wonder where the lines go.
     fn opened(&mut self, second: u64) -> io::Result<&mut Open> {
         let found = fs::metadata(&self.path).ok();
         let same = self
@@ -167,7 +171,8 @@ impl RotatingFile {
         })
     }
 
-    /// Renames the file and begins a new one. If that fails the old one goes on, and a complaint is left.
+    /// Renames the file and begins a new one. If that fails the old one goes on, and a complaint is
+    /// left.
     fn rotate(&mut self, second: u64) -> io::Result<()> {
         let Some(open) = &self.open else {
             return Ok(());
@@ -215,10 +220,12 @@ impl RotatingFile {
     }
 }
 
-/// The number at the end of a rotated file's name, 0 if it has none; `None` if it is no such file. Whoever
-/// compresses old files may have appended an ending of their own.
+/// The number at the end of a rotated file's name, 0 if it has none; `None` if it is no such file.
+/// Whoever compresses old files may have appended an ending of their own.
 fn number(found: &OsString, name: &OsString) -> Option<u64> {
-    let rest = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes())?;
+    let rest = found
+        .as_encoded_bytes()
+        .strip_prefix(name.as_encoded_bytes())?;
     let Some(rest) = rest.strip_prefix(b".") else {
         return rest.is_empty().then_some(0);
     };
@@ -246,7 +253,8 @@ impl Output for RotatingFile {
     fn tell_lost(&mut self, count: u64) -> io::Result<()> {
         let now = (self.clock)();
         let line = line::lost(now, self.level, count);
-        self.write(now, line.as_bytes()).map_err(|failure| failure.source)
+        self.write(now, line.as_bytes())
+            .map_err(|failure| failure.source)
     }
 
     fn complaint(&mut self) -> Option<String> {
@@ -270,8 +278,9 @@ impl RotatingFile {
         if open.bytes == 0 {
             open.period = period;
         }
-        // Threads race to the buffer, so that a line of the hour before may come a moment late: it stays with
-        // those of the hour after. Any other change, a clock set back included, begins a new file.
+        // Threads race to the buffer, so that a line of the hour before may come a moment late: it
+        // stays with those of the hour after. Any other change, a clock set back included, begins a
+        // new file.
         let late = period + 1 == open.period;
         if open.period != period && !late && may_rotate {
             self.rotate(second)?;
@@ -283,7 +292,8 @@ impl RotatingFile {
             if take == 0 {
                 self.rotate(second)?;
                 if self.rest_until > second {
-                    // It could not be rotated: better a file that is too large than lines that are lost.
+                    // It could not be rotated: better a file that is too large than lines that are
+                    // lost.
                     max_bytes = None;
                 }
                 continue;
@@ -301,9 +311,12 @@ impl RotatingFile {
     }
 }
 
-/// How many bytes of `lines` go into a file with so much room: whole lines, and at least one if it is empty.
+/// How many bytes of `lines` go into a file with so much room: whole lines, and at least one if it
+/// is empty.
 fn fitting(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
-    let room = room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX));
+    let room = room.map_or(usize::MAX, |room| {
+        usize::try_from(room).unwrap_or(usize::MAX)
+    });
     if lines.len() <= room {
         return lines.len();
     }
@@ -346,10 +359,14 @@ fn append(open: &mut Open, lines: &[u8]) -> Result<usize, Partial> {
                     .map_or(0, |end| end + 1);
                 open.bytes += whole as u64;
                 if whole < done {
-                    // If even this fails the next line starts behind the half one, and one line is garbled.
+                    // If even this fails the next line starts behind the half one, and one line is
+                    // garbled.
                     let _ = open.file.set_len(open.bytes);
                 }
-                return Err(Partial { count: whole, source });
+                return Err(Partial {
+                    count: whole,
+                    source,
+                });
             }
         }
     }

@@ -1,9 +1,9 @@
 //! A bounded buffer of lines and the thread that writes them out.
 //!
-//! Why a thread: a write into a file is usually a copy into memory, but waits when the disk is busy with the
-//! database's syncs, and would then hold up a worker of the runtime and every connection on it. Why one
-//! buffer of bytes and not a channel of lines: a line costs a copy and no allocation, and the thread writes all
-//! that has gathered with one call.
+//! Why a thread: a write into a file is usually a copy into memory, but waits when the disk is busy
+//! with the database's syncs, and would then hold up a worker of the runtime and every connection
+//! on it. Why one buffer of bytes and not a channel of lines: a line costs a copy and no
+//! allocation, and the thread writes all that has gathered with one call.
 
 #![allow(clippy::disallowed_methods, reason = "the one way to standard error")]
 
@@ -17,8 +17,8 @@ use std::{
 
 /// How long a failed output is left alone.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long lines gather after a write. Under load a write then carries hundreds of lines, and the thread is woken
-/// hundreds of times a second and not for every few lines.
+/// How long lines gather after a write. Under load a write then carries hundreds of lines, and the
+/// thread is woken hundreds of times a second and not for every few lines.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Where a spool writes to.
@@ -168,7 +168,8 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Adds one or more lines, with their line ends, that were logged at `time` since the Unix epoch.
+    /// Adds one or more lines, with their line ends, that were logged at `time` since the Unix
+    /// epoch.
     pub(super) fn push(&self, time: Duration, line: &[u8], patience: Patience) {
         let shared = &*self.0;
         // A line longer than the buffer is written when it is alone in it.
@@ -189,7 +190,10 @@ impl Spool {
             state.stalled |= full(&state);
         }
         if full(&state) || state.closed {
-            state.lost += line.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
+            state.lost += line
+                .iter()
+                .map(|&byte| u64::from(byte == b'\n'))
+                .sum::<u64>();
             return;
         }
         state.lines.push(time, line);
@@ -204,7 +208,10 @@ impl Spool {
         let pending = |state: &mut State| {
             (state.writing || !state.lines.bytes.is_empty()) && !state.failing && !state.closed
         };
-        let _ = self.0.progress.wait_timeout_while(self.0.lock(), limit, pending);
+        let _ = self
+            .0
+            .progress
+            .wait_timeout_while(self.0.lock(), limit, pending);
     }
 
     /// Tells the thread to open the output anew.
@@ -262,7 +269,10 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
             && !failing
         {
             state.idle = true;
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.idle = false;
         // What is left from a failed try goes first, and stays apart so that the bound holds.
@@ -279,7 +289,13 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
 
         let opened = if reopen { output.open() } else { Ok(()) };
         let outcome = opened.and_then(|()| lines.write_to(&mut *output));
-        let outcome = outcome.and_then(|()| if lost > 0 { output.tell_lost(lost) } else { Ok(()) });
+        let outcome = outcome.and_then(|()| {
+            if lost > 0 {
+                output.tell_lost(lost)
+            } else {
+                Ok(())
+            }
+        });
         if let Some(complaint) = output.complaint() {
             complain(&complaint);
         }
@@ -292,7 +308,8 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         match &outcome {
             Ok(()) if failing => complain(&format!("{} is written again", output.name())),
             Err(error) if !failing => complain(&format!(
-                "cannot write {}: {error}; the server goes on and tries again every second, and lines that find \
+                "cannot write {}: {error}; the server goes on and tries again every second, and \
+                 lines that find \
                  no more room in memory are lost",
                 output.name()
             )),
@@ -300,7 +317,8 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         }
         failing = outcome.is_err();
         state.failing = failing;
-        let finished = closing && (failing || (lines.bytes.is_empty() && state.lines.bytes.is_empty()));
+        let finished =
+            closing && (failing || (lines.bytes.is_empty() && state.lines.bytes.is_empty()));
         if finished {
             let missing = state.lost;
             state.closed = true;
@@ -318,7 +336,9 @@ fn run(shared: &Shared, mut output: Box<dyn Output>) {
         shared.progress.notify_all();
         let gathered = shared
             .work
-            .wait_timeout_while(shared.lock(), GATHER, |state| !state.closing && !state.reopen);
+            .wait_timeout_while(shared.lock(), GATHER, |state| {
+                !state.closing && !state.reopen
+            });
         drop(gathered);
     }
 }

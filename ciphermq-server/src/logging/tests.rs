@@ -104,7 +104,10 @@ fn parsed(path: &Path) -> Vec<Value> {
 }
 
 fn levels(lines: &[Value]) -> Vec<&str> {
-    lines.iter().map(|line| line["level"].as_str().unwrap()).collect()
+    lines
+        .iter()
+        .map(|line| line["level"].as_str().unwrap())
+        .collect()
 }
 
 fn id(text: &str) -> MessageId {
@@ -131,7 +134,8 @@ fn a_line_has_the_documented_form() {
     let text = fs::read_to_string(logs.path("info.log")).unwrap();
     assert_eq!(
         text,
-        "{\"timestamp\":\"2025-09-08T07:03:00.042Z\",\"level\":\"INFO\",\"message\":\"Published message m-1 to \
+        "{\"timestamp\":\"2025-09-08T07:03:00.042Z\",\"level\":\"INFO\",\"message\":\"Published \
+         message m-1 to \
          queue 'my_queue' via exchange 'my_exchange'\"}\n"
     );
 }
@@ -193,7 +197,12 @@ fn fields_stand_beside_the_message_with_their_types() {
             big = u128::MAX,
             error
         );
-        info!(level = "mine", timestamp = 1, target = "t", "reserved names");
+        info!(
+            level = "mine",
+            timestamp = 1,
+            target = "t",
+            "reserved names"
+        );
     });
     let lines = logs.lines("info.log");
     assert_eq!(lines[0]["count"], 3);
@@ -263,7 +272,8 @@ fn fields_of_spans_stand_in_the_lines_inside() {
 #[test]
 fn what_clients_send_stays_inside_one_line_and_steers_no_terminal() {
     let logs = Logs::new(tracing::Level::INFO);
-    let evil = "a\nb\r\n{\"level\":\"ERROR\"}\x1b[2J\x07\x00\x7f\u{85}\u{9b}31m\u{2028}\u{202e}\"\\\tz";
+    let evil =
+        "a\nb\r\n{\"level\":\"ERROR\"}\x1b[2J\x07\x00\x7f\u{85}\u{9b}31m\u{2028}\u{202e}\"\\\tz";
     logs.run(|| info!(queue = evil, shown = %evil, "{evil}"));
     let text = fs::read_to_string(logs.path("info.log")).unwrap();
     let readable = logs.screen.text();
@@ -289,7 +299,10 @@ fn a_value_as_long_as_a_message_is_cut() {
     let line = &logs.lines("info.log")[0];
     for field in ["message", "long"] {
         let value = line[field].as_str().unwrap();
-        assert!(value.len() < 9_000 && value.starts_with('\u{fc}'), "{field}");
+        assert!(
+            value.len() < 9_000 && value.starts_with('\u{fc}'),
+            "{field}"
+        );
         assert!(
             value.ends_with("... (2088960 bytes more)"),
             "{}",
@@ -328,7 +341,8 @@ fn the_console_is_readable_and_coloured_only_if_wanted() {
     });
     assert_eq!(
         logs.screen.text(),
-        "2025-09-08T07:03:00.042Z  INFO Listening address=127.0.0.1:5672 empty=\"\" words=\"two words\"\n\
+        "2025-09-08T07:03:00.042Z  INFO Listening address=127.0.0.1:5672 empty=\"\" words=\"two \
+         words\"\n\
          2025-09-08T07:03:00.042Z DEBUG detail (ciphermq_server::logging::tests)\n"
     );
     logs.colour = true;
@@ -341,7 +355,11 @@ fn lines_of_single_messages_stand_in_the_file_alone() {
     let logs = Logs::new(tracing::Level::INFO);
     logs.run_with(|messages| {
         messages.write(|lines| {
-            lines.published(&id("m-1"), "my_queue", &ExchangeName::new("a\"b\\").unwrap());
+            lines.published(
+                &id("m-1"),
+                "my_queue",
+                &ExchangeName::new("a\"b\\").unwrap(),
+            );
             lines.acknowledged(&id("m-1"));
         });
         info!("Listening");
@@ -358,7 +376,10 @@ fn lines_of_single_messages_stand_in_the_file_alone() {
             message("Listening"),
         ]
     );
-    assert_eq!(logs.screen.text(), "2025-09-08T07:03:00.042Z  INFO Listening\n");
+    assert_eq!(
+        logs.screen.text(),
+        "2025-09-08T07:03:00.042Z  INFO Listening\n"
+    );
 }
 
 #[test]
@@ -379,7 +400,8 @@ fn lines_of_single_messages_can_be_left_out() {
 fn a_commit_of_any_size_is_logged_line_by_line() {
     let logs = Logs::new(tracing::Level::INFO);
     logs.run_with(|messages| {
-        messages.write(|lines| (0..50_000).for_each(|n| lines.acknowledged(&id(&format!("m-{n}")))));
+        messages
+            .write(|lines| (0..50_000).for_each(|n| lines.acknowledged(&id(&format!("m-{n}")))));
     });
     let lines = logs.lines("info.log");
     assert_eq!(lines.len(), 50_000);
@@ -431,7 +453,10 @@ fn midnight_and_size_begin_new_files_and_no_line_is_lost() {
         "info.log.2025-09-08.1",
         "info.log.2025-09-09",
     ] {
-        assert!(names.iter().any(|name| name == wanted), "{wanted} in {names:?}");
+        assert!(
+            names.iter().any(|name| name == wanted),
+            "{wanted} in {names:?}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! The durable truth: exchanges, queues, bindings, messages not yet acknowledged, message metadata, keys.
+//! The durable truth: exchanges, queues, bindings, messages not yet acknowledged, message metadata,
+//! keys.
 //!
 //! ```text
 //!    broker ── WriterHandle ──► writer task ── Transaction ──► Committer ─┐
@@ -6,8 +7,9 @@
 //!    broker ◄───────────────── Page ────────────────────────── Reader ────┘
 //! ```
 //!
-//! Memory is a cache of what stands here. All writes go through one task, the [`writer`], which commits
-//! whatever is waiting in one transaction. Reads go past it. SQL stands in this folder and nowhere else.
+//! Memory is a cache of what stands here. All writes go through one task, the [`writer`], which
+//! commits whatever is waiting in one transaction. Reads go past it. SQL stands in this folder and
+//! nowhere else.
 //!
 //! - [`model`]: the rows and the transactions, without SQL
 //! - [`writer`]: group commit, splitting off what the store refuses, resolving unknown outcomes
@@ -43,8 +45,8 @@ pub enum Error {
     /// The database refuses this very data.
     #[error("the database refuses the data")]
     Refused(#[source] BoxError),
-    /// The database is in use by another server, was made by a newer version, or is set up so that it
-    /// cannot keep what was promised. The text says what to do.
+    /// The database is in use by another server, was made by a newer version, or is set up so that
+    /// it cannot keep what was promised. The text says what to do.
     #[error("{0}")]
     Unusable(String),
     /// The database holds what this server cannot have written.
@@ -61,8 +63,8 @@ pub enum CommitError {
     /// Nothing was committed.
     #[error(transparent)]
     Failed(#[from] Error),
-    /// The outcome is not known. After [`Committer::reopen`], the last commit's number tells: if it is
-    /// `outcomes.commit`, everything was committed, else nothing.
+    /// The outcome is not known. After [`Committer::reopen`], the last commit's number tells: if it
+    /// is `outcomes.commit`, everything was committed, else nothing.
     #[error("the outcome of a commit is not known")]
     Unknown {
         /// What will have happened if it was committed.
@@ -73,33 +75,35 @@ pub enum CommitError {
     },
 }
 
-/// The writing half of a store. Only one exists on a database: it holds the lock that keeps a second
-/// server out.
+/// The writing half of a store. Only one exists on a database: it holds the lock that keeps a
+/// second server out.
 #[async_trait]
 pub trait Committer: Send {
     /// Commits everything in one transaction, durably: it is synced when this returns.
     ///
-    /// Within the transaction, changes come first, then publishes, acks, rejections and deliveries, each
-    /// in their order. Growing sequence numbers are given to publishes in their order.
+    /// Within the transaction, changes come first, then publishes, acks, rejections and deliveries,
+    /// each in their order. Growing sequence numbers are given to publishes in their order.
     ///
     /// # Errors
     ///
-    /// [`CommitError`]. After [`CommitError::Unknown`] and [`Error::Unavailable`] call [`Committer::reopen`].
+    /// [`CommitError`]. After [`CommitError::Unknown`] and [`Error::Unavailable`] call
+    /// [`Committer::reopen`].
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError>;
 
     /// Connects anew, takes the lock, makes durable whatever is found, and tells the last commit.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if the database is still out of reach; [`Error::Unusable`] if another server
-    /// has taken it over meanwhile.
+    /// [`Error::Unavailable`] if the database is still out of reach; [`Error::Unusable`] if another
+    /// server has taken it over meanwhile.
     async fn reopen(&mut self) -> Result<CommitNumber, Error>;
 
     /// Whether there is room for more messages. While there is none, acks still work.
     fn has_room(&self) -> bool;
 
-    /// Gives back disk space and forgets metadata of acknowledged messages accepted before `forget_before`,
-    /// a little at a time. Called when nothing waits; returns whether there is more to do.
+    /// Gives back disk space and forgets metadata of acknowledged messages accepted before
+    /// `forget_before`, a little at a time. Called when nothing waits; returns whether there is
+    /// more to do.
     ///
     /// # Errors
     ///
@@ -116,19 +120,27 @@ pub trait Reader: Send + Sync {
     /// All exchanges, queues and bindings.
     async fn topology(&self) -> Result<Topology, Error>;
 
-    /// The messages of a lane, a queue's messages for one receiver, after a sequence number, in order: at most
-    /// `limit.messages`, and no more once `limit.bytes` of envelopes are reached (but one at least).
+    /// The messages of a lane, a queue's messages for one receiver, after a sequence number, in
+    /// order: at most `limit.messages`, and no more once `limit.bytes` of envelopes are reached
+    /// (but one at least).
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error>;
 
-    /// The messages with these sequence numbers that still wait, in order, up to `bytes` (but one at least).
+    /// The messages with these sequence numbers that still wait, in order, up to `bytes` (but one
+    /// at least).
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error>;
 
-    /// The queues from `from` on in which something waits for the receiver; at most `limit` queues are looked at.
+    /// The queues from `from` on in which something waits for the receiver; at most `limit` queues
+    /// are looked at.
     async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error>;
 
-    /// The envelopes that stand in a lane after a sequence number, in order, with the limits of [`Reader::lane`];
-    /// those that stand in another lane of their message are counted only.
-    async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error>;
+    /// The envelopes that stand in a lane after a sequence number, in order, with the limits of
+    /// [`Reader::lane`]; those that stand in another lane of their message are counted only.
+    async fn envelopes(
+        &self,
+        lane: &LaneKey,
+        after: Seq,
+        limit: PageLimit,
+    ) -> Result<Envelopes, Error>;
 
     /// What is known of an accepted message; `None` if it never was.
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error>;
@@ -142,16 +154,17 @@ pub trait Reader: Send + Sync {
     /// All sealed keys, and whether older servers' were taken over.
     async fn sealed_keys(&self) -> Result<SealedKeys, Error>;
 
-    /// A certificate chain that the client has connected with: the last one, or the one with this SHA-256
-    /// fingerprint in lower-case hexadecimal. Base64 of DER, the client's own first, joined by commas.
+    /// A certificate chain that the client has connected with: the last one, or the one with this
+    /// SHA-256 fingerprint in lower-case hexadecimal. Base64 of DER, the client's own first, joined
+    /// by commas.
     async fn certificate(
         &self,
         client_id: &ClientId,
         fingerprint: Option<&str>,
     ) -> Result<Option<String>, Error>;
 
-    /// Messages that were rejected, sent by the client or for it, in the order of their rejection: at most
-    /// `limit`, those after `after`.
+    /// Messages that were rejected, sent by the client or for it, in the order of their rejection:
+    /// at most `limit`, those after `after`.
     async fn rejected(
         &self,
         client_id: &ClientId,
@@ -191,13 +204,13 @@ pub enum Settings {
     Postgres(crate::config::Postgres),
 }
 
-/// Opens a database, brings its schema up to date, and locks it against other servers. What is found in it
-/// is durable when this returns.
+/// Opens a database, brings its schema up to date, and locks it against other servers. What is
+/// found in it is durable when this returns.
 ///
 /// # Errors
 ///
-/// [`Error::Unavailable`] if it is out of reach, [`Error::Unusable`] if it is in use by another server or
-/// cannot be used as it is, [`Error::Full`] and [`Error::Corrupt`] as they say.
+/// [`Error::Unavailable`] if it is out of reach, [`Error::Unusable`] if it is in use by another
+/// server or cannot be used as it is, [`Error::Full`] and [`Error::Corrupt`] as they say.
 pub async fn open(settings: &Settings) -> Result<Store, Error> {
     match settings {
         Settings::Sqlite { path, disk_reserve } => sqlite::open(path, *disk_reserve).await,

@@ -8,8 +8,8 @@ use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, 
 
 use crate::at_rest::RowKind;
 
-/// A message's place in the order of acceptance. Grows over all queues; every copy of a message that went
-/// to several queues has its own.
+/// A message's place in the order of acceptance. Grows over all queues; every copy of a message
+/// that went to several queues has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Seq(pub i64);
 
@@ -95,9 +95,15 @@ pub struct Transaction {
 impl Transaction {
     /// The messages that it is about.
     pub(super) fn message_ids(&self) -> impl Iterator<Item = &MessageId> {
-        let published = self.publishes.iter().map(|publish| &publish.envelope.message_id);
+        let published = self
+            .publishes
+            .iter()
+            .map(|publish| &publish.envelope.message_id);
         let acked = self.acks.iter().map(|ack| &ack.message_id);
-        let rejected = self.rejections.iter().map(|rejection| &rejection.ack.message_id);
+        let rejected = self
+            .rejections
+            .iter()
+            .map(|rejection| &rejection.ack.message_id);
         let delivered = self.deliveries.iter().map(|(id, _)| id);
         published.chain(acked).chain(rejected).chain(delivered)
     }
@@ -121,8 +127,8 @@ pub enum Change {
     },
     /// Keeps a client's public key, in place of an older one.
     PublicKey(ClientId, SealedRow),
-    /// Keeps a client's signed key and the bare key that stands in it, in place of older ones; if none stands in it, the
-    /// client has none any more.
+    /// Keeps a client's signed key and the bare key that stands in it, in place of older ones; if
+    /// none stands in it, the client has none any more.
     SignedKey {
         /// The client.
         client_id: ClientId,
@@ -131,7 +137,8 @@ pub enum Change {
         /// The bare key.
         bare: Option<SealedRow>,
     },
-    /// Replaces rows of keys that an older server has sealed, by client id, and notes that this was done.
+    /// Replaces rows of keys that an older server has sealed, by client id, and notes that this was
+    /// done.
     Adopt(Vec<(RowKind, String, SealedRow)>),
     /// Keeps a chain that a client has connected with, and makes it the client's last one.
     Certificate {
@@ -159,8 +166,8 @@ pub struct Publish {
     pub queues: Arc<[QueueId]>,
     /// The envelope.
     pub envelope: Envelope,
-    /// SHA-256 of the envelope's bytes, if it has no suite. Where it has one, a retry may be sealed anew: its
-    /// id and its sender tell.
+    /// SHA-256 of the envelope's bytes, if it has no suite. Where it has one, a retry may be sealed
+    /// anew: its id and its sender tell.
     pub digest: Option<[u8; 32]>,
     /// When the server accepted it.
     pub sent_time: Time,
@@ -211,7 +218,8 @@ pub enum PublishOutcome {
         /// The first copy's sequence number.
         first: Seq,
     },
-    /// It had been accepted before: the same id by the same client, with the same bytes or with a suite.
+    /// It had been accepted before: the same id by the same client, with the same bytes or with a
+    /// suite.
     Duplicate,
     /// The id belongs to another message.
     IdInUse,
@@ -222,7 +230,8 @@ pub enum PublishOutcome {
 pub enum AckOutcome {
     /// The message has left these queues.
     Done(Vec<(QueueId, Seq)>),
-    /// It had left them before. (A rejection of what is acked is `NotFound`; an ack of what is rejected is this.)
+    /// It had left them before. (A rejection of what is acked is `NotFound`; an ack of what is
+    /// rejected is this.)
     AlreadyDone,
     /// No such message was ever accepted.
     NotFound,
@@ -268,8 +277,8 @@ pub struct Lanes {
     pub next: Option<QueueId>,
 }
 
-/// Messages of a lane that were looked at for their envelopes. A message that went to several queues has its
-/// envelope in one of them, so that over all lanes each is seen once.
+/// Messages of a lane that were looked at for their envelopes. A message that went to several
+/// queues has its envelope in one of them, so that over all lanes each is seen once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelopes {
     /// When each was accepted, as the store wrote it, and its envelope.

@@ -35,7 +35,8 @@ const MAX_KEY_BYTES: u64 = 1 << 20;
 pub enum Error {
     /// A file cannot be read.
     #[error(
-        "[tls] {field}: cannot read {what} from {}: {source}\nName the right file there; `keygen certs` makes certificates for a try.",
+        "[tls] {field}: cannot read {what} from {}: {source}\nName the right file there; `keygen \
+         certs` makes certificates for a try.",
         path.display()
     )]
     File {
@@ -49,7 +50,8 @@ pub enum Error {
         source: io::Error,
     },
     /// A file holds no PEM of the kind that is needed.
-    #[error("[tls] {field}: there is {} in {}\n{}", wrong.reason(), path.display(), wrong.mend(&path.display().to_string()))]
+    #[error("[tls] {field}: there is {} in \
+             {}\n{}", wrong.reason(), path.display(), wrong.mend(&path.display().to_string()))]
     NotPem {
         /// The setting.
         field: &'static str,
@@ -62,7 +64,9 @@ pub enum Error {
     #[error("[tls] key_path: the private key {0}")]
     Exposed(#[source] private_file::Exposed),
     /// The CA file's certificates cannot be trusted anchors.
-    #[error("[tls] ca_cert_path: {} holds no usable certificate of a certificate authority: {source}\nName the CA's own certificate there, not a client's or the server's.", path.display())]
+    #[error("[tls] ca_cert_path: {} holds no usable certificate of a certificate authority: \
+             {source}\nName the CA's own certificate there, not a client's or the \
+             server's.", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
@@ -71,7 +75,8 @@ pub enum Error {
     },
     /// Certificate and key do not belong together, or are of a kind that is not supported.
     #[error(
-        "[tls] cert_path and key_path: the certificate and the private key cannot be used together: {0}\nName a certificate and the key that it was made for."
+        "[tls] cert_path and key_path: the certificate and the private key cannot be used \
+         together: {0}\nName a certificate and the key that it was made for."
     )]
     Identity(#[source] rustls::Error),
     /// The server's certificate is none that clients take.
@@ -84,7 +89,9 @@ pub enum Error {
     },
     /// The key is of a kind that TLS does not take.
     #[error(
-        "[tls] cert_path and key_path: the certificate and the private key cannot be used: the key is {0}\nIssue a certificate for a key of the kind ECDSA P-384, ECDSA P-256, Ed25519, or RSA with 2048 bits or more; `keygen certs` does."
+        "[tls] cert_path and key_path: the certificate and the private key cannot be used: the key \
+         is {0}\nIssue a certificate for a key of the kind ECDSA P-384, ECDSA P-256, Ed25519, or \
+         RSA with 2048 bits or more; `keygen certs` does."
     )]
     KeyKind(String),
     /// The TLS library refuses its own defaults.
@@ -92,8 +99,8 @@ pub enum Error {
     Setup(#[source] rustls::Error),
 }
 
-/// Makes what accepts TLS 1.3 and 1.2 from clients with a certificate of the configured authority. Where the
-/// client offers it, the key exchange is the X25519MLKEM768 hybrid.
+/// Makes what accepts TLS 1.3 and 1.2 from clients with a certificate of the configured authority.
+/// Where the client offers it, the key exchange is the X25519MLKEM768 hybrid.
 ///
 /// # Errors
 ///
@@ -114,12 +121,13 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|source| Error::Authority {
-            path: tls.ca_cert_path.clone(),
-            source: source.into(),
-        })?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|source| Error::Authority {
+                path: tls.ca_cert_path.clone(),
+                source: source.into(),
+            })?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
@@ -142,8 +150,8 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
-/// Says so if a certificate's time is over, or has not come. That keeps nobody from starting: the clock may be wrong, and
-/// be corrected.
+/// Says so if a certificate's time is over, or has not come. That keeps nobody from starting: the
+/// clock may be wrong, and be corrected.
 fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
@@ -152,11 +160,14 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
         return;
     };
     let mend = if field == "ca_cert_path" {
-        "Check the clock; if it is right, make a new authority and new certificates of it for the server and all clients \
-         (`keygen certs`). Until then this server and its clients go on, as they trust the authority because its file was \
+        "Check the clock; if it is right, make a new authority and new certificates of it for the \
+         server and all clients \
+         (`keygen certs`). Until then this server and its clients go on, as they trust the \
+         authority because its file was \
          named; other programs (OpenSSL) refuse all its certificates"
     } else {
-        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs`) and start it again. Until \
+        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs`) \
+         and start it again. Until \
          then every client refuses to connect"
     };
     tracing::warn!(
@@ -223,7 +234,9 @@ impl NameError {
     #[must_use]
     pub fn mend(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "Issue a new certificate for the client: `keygen certs --client ID` does.",
+            Self::Unreadable(_) => {
+                "Issue a new certificate for the client: `keygen certs --client ID` does."
+            }
             Self::CommonName(error) => error.mend(),
         }
     }
@@ -231,8 +244,8 @@ impl NameError {
 
 /// Whose a client's certificate is.
 fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(own).map_err(|error| NameError::Unreadable(error.to_string()))?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(own)
+        .map_err(|error| NameError::Unreadable(error.to_string()))?;
     Ok(ciphermq_certificates::client_id(&certificate)?)
 }
 
@@ -262,7 +275,10 @@ impl Peer {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let chain: Vec<String> = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect();
+        let chain: Vec<String> = chain
+            .iter()
+            .map(|der| BASE64_STANDARD.encode(der))
+            .collect();
         Ok(Self {
             client_id,
             fingerprint,

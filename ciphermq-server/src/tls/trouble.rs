@@ -39,11 +39,13 @@ impl Trouble {
             Some(rustls::Error::AlertReceived(alert)) => alerted(*alert),
             Some(rustls::Error::NoCertificatesPresented) => Self::new(
                 "the client shows no certificate",
-                "Give the client a certificate of the authority in `ca_cert_path` (`keygen certs --client ID`).",
+                "Give the client a certificate of the authority in `ca_cert_path` (`keygen certs \
+                 --client ID`).",
             ),
             Some(rustls::Error::InvalidMessage(_)) => Self::new(
                 format_args!("what connects does not speak TLS ({error})"),
-                "If it is a client of CipherMQ, it must connect with TLS; port scanners and health checks can be ignored.",
+                "If it is a client of CipherMQ, it must connect with TLS; port scanners and health \
+                 checks can be ignored.",
             ),
             Some(rustls::Error::PeerIncompatible(
                 PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled,
@@ -53,12 +55,14 @@ impl Trouble {
             ),
             Some(rustls::Error::PeerIncompatible(_)) => Self::new(
                 format_args!("the client and this server have no algorithm in common ({error})"),
-                "Use a client that speaks TLS 1.3 or 1.2, with a certificate whose key is ECDSA, Ed25519, or RSA of 2048 \
+                "Use a client that speaks TLS 1.3 or 1.2, with a certificate whose key is ECDSA, \
+                 Ed25519, or RSA of 2048 \
                  bits or more.",
             ),
             _ if error.kind() == io::ErrorKind::UnexpectedEof => Self::new(
                 "the client closed the connection",
-                "If it is a client of CipherMQ, its own error says why; port scanners and health checks can be ignored.",
+                "If it is a client of CipherMQ, its own error says why; port scanners and health \
+                 checks can be ignored.",
             ),
             _ => Self::new(error, ""),
         }
@@ -69,7 +73,8 @@ impl Trouble {
     pub fn timed_out() -> Self {
         Self::new(
             "it took too long",
-            "If it is a client of CipherMQ, check the network, or raise `limits.handshake_timeout`.",
+            "If it is a client of CipherMQ, check the network, or raise \
+             `limits.handshake_timeout`.",
         )
     }
 }
@@ -87,8 +92,10 @@ fn certificate(reason: &CertificateError) -> Trouble {
     let flaw = Flaw::from(reason);
     let mend = match &flaw {
         Flaw::UnknownIssuer => {
-            "Give the client a certificate of the authority in `ca_cert_path`, or name the client's authority there. If an \
-             intermediate authority issued it, that one's certificate belongs behind the client's own, in the same file."
+            "Give the client a certificate of the authority in `ca_cert_path`, or name the \
+             client's authority there. If an \
+             intermediate authority issued it, that one's certificate belongs behind the client's \
+             own, in the same file."
         }
         flaw => flaw.mend(),
     };
@@ -101,22 +108,27 @@ fn alerted(alert: AlertDescription) -> Trouble {
     let (why, mend) = match alert {
         Alert::UnknownCA | Alert::DecryptError => (
             "does not trust the authority that issued this server's certificate",
-            "Give the client the `ca.crt` of the authority that issued `cert_path`. If an intermediate authority did, its \
+            "Give the client the `ca.crt` of the authority that issued `cert_path`. If an \
+             intermediate authority did, its \
              certificate belongs behind the server's own in that file.",
         ),
         Alert::CertificateExpired => (
             "finds this server's certificate expired, or not valid yet",
-            "See from when until when `cert_path` is valid (openssl x509 -dates), renew it, and check both clocks.",
+            "See from when until when `cert_path` is valid (openssl x509 -dates), renew it, and \
+             check both clocks.",
         ),
         Alert::BadCertificate => (
             "does not take this server's certificate",
-            "Most likely it connects by a name that does not stand in `cert_path` (subjectAltName): the client's own error \
+            "Most likely it connects by a name that does not stand in `cert_path` \
+             (subjectAltName): the client's own error \
              says which.",
         ),
         Alert::CertificateUnknown | Alert::UnsupportedCertificate => (
             "cannot use this server's certificate",
-            "It must be of X.509 version 3, a server's (CA:FALSE, serverAuth if it states a use), without critical \
-             extensions that are rare; `keygen certs` makes such. The client's own error says more.",
+            "It must be of X.509 version 3, a server's (CA:FALSE, serverAuth if it states a use), \
+             without critical \
+             extensions that are rare; `keygen certs` makes such. The client's own error says \
+             more.",
         ),
         Alert::ProtocolVersion | Alert::HandshakeFailure => (
             "has no version of TLS or algorithm in common with this server",
@@ -146,8 +158,16 @@ mod tests {
                 "was not issued",
                 "`ca_cert_path`",
             ),
-            (CertificateError::Expired.into(), "expired", "Issue a new one"),
-            (CertificateError::NotValidYet.into(), "is not valid yet", "clocks"),
+            (
+                CertificateError::Expired.into(),
+                "expired",
+                "Issue a new one",
+            ),
+            (
+                CertificateError::NotValidYet.into(),
+                "is not valid yet",
+                "clocks",
+            ),
             (
                 other(webpki::Error::UnsupportedCertVersion),
                 "version of X.509",

@@ -11,8 +11,8 @@ use rustls::{
 
 use super::client_id;
 
-/// Refuses in the handshake who would have no client id: the client gets a TLS alert then, where it would else be
-/// disconnected without a word. All else is rustls's own verifier's.
+/// Refuses in the handshake who would have no client id: the client gets a TLS alert then, where it
+/// would else be disconnected without a word. All else is rustls's own verifier's.
 #[derive(Debug)]
 pub(super) struct NamedClients(pub(super) Arc<dyn ClientCertVerifier>);
 

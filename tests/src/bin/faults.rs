@@ -19,7 +19,8 @@ use ciphermq_tests::faults::{Campaign, backlog, tracing};
 use clap::{Parser, Subcommand, ValueEnum};
 use rand::RngExt as _;
 
-/// Kills, stops and cuts off the real programs while messages flow, and checks every promise afterwards.
+/// Kills, stops and cuts off the real programs while messages flow, and checks every promise
+/// afterwards.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -33,7 +34,8 @@ struct Arguments {
     /// What the server stores in
     #[arg(long, value_enum, default_value_t = Choice::Both)]
     database: Choice,
-    /// How many messages a second each of the two raw senders makes, about; 0 for as many as will go
+    /// How many messages a second each of the two raw senders makes, about; 0 for as many as will
+    /// go
     #[arg(long, default_value_t = 300)]
     rate: u32,
     /// Tell each fault as it happens

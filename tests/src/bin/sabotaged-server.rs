@@ -1,6 +1,8 @@
-//! A server that breaks a promise: `sabotaged-server <how> <the real server, which is not used> --config <file>`.
+//! A server that breaks a promise: `sabotaged-server <how> <the real server, which is not used>
+//! --config <file>`.
 //!
-//! All of it is the real server, but for what stands between it and its store. The fault harness has to find out.
+//! All of it is the real server, but for what stands between it and its store. The fault harness
+//! has to find out.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,8 +11,8 @@ use async_trait::async_trait;
 use ciphermq_server::config::{self, Config};
 use ciphermq_server::signals::Signals;
 use ciphermq_server::store::{
-    CommitError, CommitNumber, Committer, Error, Outcomes, Publish, PublishOutcome, Seq, Store, Time,
-    Transaction,
+    CommitError, CommitNumber, Committer, Error, Outcomes, Publish, PublishOutcome, Seq, Store,
+    Time, Transaction,
 };
 use ciphermq_server::{logging, server};
 use clap::{Parser, ValueEnum};
@@ -28,7 +30,8 @@ struct Arguments {
 enum How {
     /// None.
     Honest,
-    /// The last message of each commit is acknowledged and delivered, and stored with the next commit.
+    /// The last message of each commit is acknowledged and delivered, and stored with the next
+    /// commit.
     AcknowledgesBeforeTheCommit,
     /// Every fiftieth message is acknowledged and not stored.
     Drops,
@@ -142,7 +145,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }),
         reader: store.reader,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
         server::run_with(config, guard.handle(), signals, between).await?;

@@ -101,7 +101,8 @@ impl Evil {
                 while let Ok((client, _)) = listener.accept().await {
                     let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
                     // Either side may end a connection at any time.
-                    connections.spawn(async move { connection(client, acceptor, &state).await.is_ok() });
+                    connections
+                        .spawn(async move { connection(client, acceptor, &state).await.is_ok() });
                     while connections.try_join_next().is_some() {}
                 }
             }
@@ -118,15 +119,20 @@ impl Evil {
         self.address
     }
 
-    /// From now on every line, of all connections, becomes the lines that `script` returns, on the same connection in
-    /// the same direction: itself, another, none, or several. A reply more or fewer than there were commands puts the
-    /// client's count out; deliveries may come and stay away as they like. A line may be a text or any bytes.
-    pub fn play<L: Into<Vec<u8>>>(&self, script: impl Fn(Line<'_>) -> Vec<L> + Send + Sync + 'static) {
-        *lock(&self.state.script) = Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
+    /// From now on every line, of all connections, becomes the lines that `script` returns, on the
+    /// same connection in the same direction: itself, another, none, or several. A reply more or
+    /// fewer than there were commands puts the client's count out; deliveries may come and stay
+    /// away as they like. A line may be a text or any bytes.
+    pub fn play<L: Into<Vec<u8>>>(
+        &self,
+        script: impl Fn(Line<'_>) -> Vec<L> + Send + Sync + 'static,
+    ) {
+        *lock(&self.state.script) =
+            Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
     }
 
-    /// From now on connections may pack what they say. Until then it sees to it that they don't, so that a script finds every
-    /// envelope in one piece and every reply for itself.
+    /// From now on connections may pack what they say. Until then it sees to it that they don't, so
+    /// that a script finds every envelope in one piece and every reply for itself.
     pub fn keep_packed(&self) {
         self.state.keeps_packed.store(true, Ordering::Relaxed);
     }
@@ -206,8 +212,8 @@ async fn pump(
             text: text.to_owned(),
         });
         // Neither side learns that the other one packs.
-        let unpacked =
-            (!state.keeps_packed.load(Ordering::Relaxed)).then(|| text.replace(",\"packed\":true}", "}"));
+        let unpacked = (!state.keeps_packed.load(Ordering::Relaxed))
+            .then(|| text.replace(",\"packed\":true}", "}"));
         let line = Line {
             client,
             direction,

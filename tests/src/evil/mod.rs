@@ -6,7 +6,8 @@
 //!                    └─ every line, both ways: recorded, and passed on as the script says
 //! ```
 //!
-//! The real server behind it sees the honest client, so that all that is not attacked goes on as always.
+//! The real server behind it sees the honest client, so that all that is not attacked goes on as
+//! always.
 //!
 //! - [`broker`]: the proxy, and its scripts
 //! - `tls`: its two sides' certificates

@@ -7,8 +7,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 
 use crate::process::Process;
 
-/// The forms in which a secret could stand somewhere: as it is, in hexadecimal, and in base64, by itself and inside of
-/// something longer.
+/// The forms in which a secret could stand somewhere: as it is, in hexadecimal, and in base64, by
+/// itself and inside of something longer.
 pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let hex = |upper: bool| -> String {
         secret
@@ -19,14 +19,22 @@ pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
             })
             .collect()
     };
-    let mut forms = vec![secret.to_vec(), hex(false).into_bytes(), hex(true).into_bytes()];
-    // Base64 of what follows 0, 1 or 2 other bytes; the characters that those and what comes after take part in differ.
+    let mut forms = vec![
+        secret.to_vec(),
+        hex(false).into_bytes(),
+        hex(true).into_bytes(),
+    ];
+    // Base64 of what follows 0, 1 or 2 other bytes; the characters that those and what comes after
+    // take part in differ.
     for before in 0..3 {
         let padded: Vec<u8> = std::iter::repeat_n(0, before)
             .chain(secret.iter().copied())
             .collect();
         let own = (before * 8).div_ceil(6)..padded.len() * 8 / 6;
-        for text in [BASE64_STANDARD.encode(&padded), BASE64_URL_SAFE.encode(&padded)] {
+        for text in [
+            BASE64_STANDARD.encode(&padded),
+            BASE64_URL_SAFE.encode(&padded),
+        ] {
             forms.push(text.as_bytes()[own.clone()].to_vec());
         }
     }
@@ -38,8 +46,9 @@ pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
     memchr::memmem::find(hay, needle).is_some()
 }
 
-/// Everything that a process holds in its memory now, by the places that the system names: what a core dump has, too. (Text
-/// of programs and libraries is left out: they hold what their files hold.)
+/// Everything that a process holds in its memory now, by the places that the system names: what a
+/// core dump has, too. (Text of programs and libraries is left out: they hold what their files
+/// hold.)
 ///
 /// # Panics
 ///
@@ -51,16 +60,18 @@ pub fn memory(process: &Process) -> Vec<(String, Vec<u8>)> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("a list of places");
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("the process's memory");
     let mut places = Vec::new();
-    for map in maps
-        .lines()
-        .filter(|map| map.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
-    {
+    for map in maps.lines().filter(|map| {
+        map.split(' ')
+            .nth(1)
+            .is_some_and(|mode| mode.starts_with("rw"))
+    }) {
         let (start, end) = map
             .split(' ')
             .next()
             .and_then(|range| range.split_once('-'))
             .expect("where it begins and ends");
-        let [start, end] = [start, end].map(|place| u64::from_str_radix(place, 16).expect("an address"));
+        let [start, end] =
+            [start, end].map(|place| u64::from_str_radix(place, 16).expect("an address"));
         let length = usize::try_from(end - start).expect("it fits into memory");
         let mut bytes = vec![0; length];
         // A place may be given back between being listed and being read.
@@ -71,7 +82,8 @@ pub fn memory(process: &Process) -> Vec<(String, Vec<u8>)> {
     places
 }
 
-/// All files below a folder, with what is in them. What vanishes meanwhile, as files of a running database do, is left out.
+/// All files below a folder, with what is in them. What vanishes meanwhile, as files of a running
+/// database do, is left out.
 ///
 /// # Panics
 ///
@@ -115,6 +127,8 @@ mod tests {
                 );
             }
         }
-        assert!(!finds(b"another secret of some length?".get(3..20).unwrap()));
+        assert!(!finds(
+            b"another secret of some length?".get(3..20).unwrap()
+        ));
     }
 }

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use ciphermq_client::{
     Client, ClientBuilder, ConsumeError, Consumer, ConsumerBuilder, ExchangeName, Keyring, Message,
-    MessageId, PrivateKey, PublishError, PublisherBuilder, Unopenable, XWingPrivateKey, default_queue,
-    default_routing_key,
+    MessageId, PrivateKey, PublishError, PublisherBuilder, Unopenable, XWingPrivateKey,
+    default_queue, default_routing_key,
 };
 
 use super::Evil;
 use crate::server::Options;
 use crate::{PATIENCE, Server};
 
-/// The real server, the evil broker before it, and its clients. The bystander is a sender that nobody attacks.
+/// The real server, the evil broker before it, and its clients. The bystander is a sender that
+/// nobody attacks.
 pub struct Stage {
     /// The real server.
     pub server: Server,
@@ -81,7 +82,13 @@ impl Stage {
             key: key.to_base64().to_string(),
             x_wing,
         };
-        stage.consumer().start().await.expect("a consumer").close().await;
+        stage
+            .consumer()
+            .start()
+            .await
+            .expect("a consumer")
+            .close()
+            .await;
         stage
     }
 
@@ -161,7 +168,12 @@ impl Stage {
         let publisher = self.publisher().start().await.expect("a publisher");
         let mut ids = Vec::new();
         for payload in payloads {
-            ids.push(publisher.submit(payload).await.expect("a message that is taken"));
+            ids.push(
+                publisher
+                    .submit(payload)
+                    .await
+                    .expect("a message that is taken"),
+            );
         }
         let summary = publisher.finish().await;
         assert_eq!(
@@ -182,7 +194,11 @@ impl Stage {
             .await
             .map(|_| ())
             .expect_err("a key that must be refused was taken");
-        assert_eq!(self.evil.published_by("sender"), [""; 0], "nothing may be sent");
+        assert_eq!(
+            self.evil.published_by("sender"),
+            [""; 0],
+            "nothing may be sent"
+        );
         error
     }
 
@@ -198,7 +214,10 @@ impl Stage {
             .start()
             .await
             .expect("a publisher");
-        publisher.submit(payload).await.expect("a message that is taken");
+        publisher
+            .submit(payload)
+            .await
+            .expect("a message that is taken");
         publisher.finish().await;
         let message = opened(consumer).await;
         assert_eq!(text(&message), payload);
@@ -213,7 +232,8 @@ impl Stage {
     /// If it does not arrive.
     pub async fn honest_traffic_still_arrives(&self) {
         let mut consumer = self.consumer().start().await.expect("a consumer");
-        self.honest_traffic_arrives(&mut consumer, "beside it").await;
+        self.honest_traffic_arrives(&mut consumer, "beside it")
+            .await;
         consumer.close().await;
     }
 }

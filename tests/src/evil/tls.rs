@@ -1,4 +1,5 @@
-//! The evil broker's certificates: one of its own, which the CA has issued for `localhost`, and its clients'.
+//! The evil broker's certificates: one of its own, which the CA has issued for `localhost`, and its
+//! clients'.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -54,5 +55,6 @@ pub(super) fn client_of(pki: &Pki, shown: &CertificateDer<'_>) -> Option<String>
 }
 
 fn certificate(path: &Path) -> CertificateDer<'static> {
-    CertificateDer::from_pem_file(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    CertificateDer::from_pem_file(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

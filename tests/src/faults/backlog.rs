@@ -1,4 +1,5 @@
-//! What a long queue costs the server: memory while it grows, while it is received, and the time to start with it.
+//! What a long queue costs the server: memory while it grows, while it is received, and the time to
+//! start with it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ pub const START: Duration = Duration::from_secs(2);
 /// How much more memory a server may have that has done something than one that has not.
 pub const SPARE: u64 = 16 * 1000 * 1000;
 
-/// How many more files it may have open: those of the connection that reads the database, which has been used.
+/// How many more files it may have open: those of the connection that reads the database, which has
+/// been used.
 pub const SPARE_FILES: usize = 3;
 
 /// Messages in one `publish_batch`.
@@ -50,7 +52,8 @@ pub struct Figures {
 
 impl Figures {
     /// The first line of a table.
-    pub const HEADER: &'static str = "database    messages   peak publishing  start    after start  peak receiving  \
+    pub const HEADER: &'static str = "database    messages   peak publishing  start    after \
+                                      start  peak receiving  \
                                       idle before -> after        published/s  received/s";
 
     /// Whether the promises were kept.
@@ -72,7 +75,8 @@ impl fmt::Display for Figures {
         let rate = |count: u64, time: Duration| count as f64 / time.as_secs_f64();
         write!(
             f,
-            "{:<10} {:>9}   {:>12}   {:>7.3} s  {:>9}  {:>13}   {} {} fds -> {} {} fds   {:>9.0}  {:>9.0}",
+            "{:<10} {:>9}   {:>12}   {:>7.3} s  {:>9}  {:>13}   {} {} fds -> {} {} fds   {:>9.0}  \
+             {:>9.0}",
             self.database,
             self.messages,
             mb(self.publishing),
@@ -89,7 +93,8 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Publishes so many messages for a receiver that is away, starts the server anew, and receives `received` of them.
+/// Publishes so many messages for a receiver that is away, starts the server anew, and receives
+/// `received` of them.
 ///
 /// # Panics
 ///
@@ -139,7 +144,8 @@ pub async fn measure(backend: &Backend, messages: u64, received: u64) -> Figures
     }
 }
 
-/// Memory and open files once they are no more than these: what is not needed is given back and closed after a while.
+/// Memory and open files once they are no more than these: what is not needed is given back and
+/// closed after a while.
 async fn settled(server: &Server, (bytes, files): (u64, usize)) -> (u64, usize) {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
@@ -222,7 +228,9 @@ pub async fn receive(client: &mut RawClient, messages: u64) {
             confirmed += 1;
         }
         if unacked.len() >= 500 || (received == messages && !unacked.is_empty()) {
-            client.send_line(&format!("ack {}", unacked.join(" "))).await;
+            client
+                .send_line(&format!("ack {}", unacked.join(" ")))
+                .await;
             unacked.clear();
         }
     }

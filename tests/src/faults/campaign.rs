@@ -1,5 +1,5 @@
-//! A server on one of the databases, traffic of both kinds through a proxy, and fault after fault. At the end
-//! everything is up again, all that waits is received, and every promise is checked.
+//! A server on one of the databases, traffic of both kinds through a proxy, and fault after fault.
+//! At the end everything is up again, all that waits is received, and every promise is checked.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,8 +21,8 @@ use crate::postgres::Stop;
 use crate::raw::Tls;
 use crate::{Backend, Database, RawClient, Server, files};
 
-/// How long the senders may take to get an answer to all they have sent, and the receivers to drain the queues, once
-/// everything works again: more than the longest pause between any two tries.
+/// How long the senders may take to get an answer to all they have sent, and the receivers to drain
+/// the queues, once everything works again: more than the longest pause between any two tries.
 const SETTLING: Duration = Duration::from_secs(90);
 
 /// How often programs are looked after.
@@ -105,7 +105,8 @@ impl Campaign {
             .await
             .set("limits", "redelivery_timeout", "2s")
             .set("limits", "storage_wait", settings.storage_wait)
-            // Messages that were handed out often are offered late, out of order: that is for another test.
+            // Messages that were handed out often are offered late, out of order: that is for
+            // another test.
             .set("limits", "max_redeliveries", 1_000_000);
         let server = Server::start(options).await;
         let proxy = Proxy::start(server.address()).await;
@@ -124,14 +125,16 @@ impl Campaign {
                 .rate(settings.rate)
         };
         let senders = RAW_SENDERS.map(sender).into();
-        let receiver = Receiver::new("raw", tls(RAW_RECEIVER), proxy.address()).manners(settings.receiver);
+        let receiver =
+            Receiver::new("raw", tls(RAW_RECEIVER), proxy.address()).manners(settings.receiver);
 
         let folder = files::folder("faults");
         let route = transfer::Route {
             sender: CLI_SENDER.to_owned(),
             receiver: CLI_RECEIVER.to_owned(),
         };
-        let cli_sender = CliSender::new(&pki, proxy.address(), &route, folder.path(), settings.lines);
+        let cli_sender =
+            CliSender::new(&pki, proxy.address(), &route, folder.path(), settings.lines);
         let mut cli_receiver = CliReceiver::new(&pki, proxy.address(), &route, folder.path()).await;
         cli_receiver.start().await;
         let plan = Plan::new(
@@ -309,7 +312,8 @@ impl Campaign {
         }
     }
 
-    /// How many connections those participants have made that need one only: all but `ciphermq-cli send`.
+    /// How many connections those participants have made that need one only: all but
+    /// `ciphermq-cli send`.
     pub fn connections(&self) -> usize {
         let senders: usize = self.senders.iter().map(Sender::connections).sum();
         let receivers = self.receiver.connections() + self.cli_receiver.losses();
@@ -364,7 +368,11 @@ impl Campaign {
     }
 
     fn freeze(&mut self, victim: Victim, is_frozen: bool) {
-        let signal = if is_frozen { Signal::STOP } else { Signal::CONT };
+        let signal = if is_frozen {
+            Signal::STOP
+        } else {
+            Signal::CONT
+        };
         match victim {
             Victim::Server => self.server.process().signal(signal),
             Victim::Postgres => self.postgres().signal_all(signal),
@@ -375,7 +383,8 @@ impl Campaign {
         }
     }
 
-    /// Lets everything come to rest: all senders get their answers, all receivers receive what waits.
+    /// Lets everything come to rest: all senders get their answers, all receivers receive what
+    /// waits.
     ///
     /// # Panics
     ///
@@ -383,7 +392,9 @@ impl Campaign {
     pub async fn settle(mut self) -> Report {
         let end = Instant::now() + SETTLING;
         for sender in &mut self.senders {
-            sender.finish(end.saturating_duration_since(Instant::now())).await;
+            sender
+                .finish(end.saturating_duration_since(Instant::now()))
+                .await;
         }
         while self.cli_sender.tend(false) && Instant::now() < end {
             self.cli_receiver.tend();
@@ -474,7 +485,9 @@ impl Campaign {
 async fn prepare(server: &Server) {
     let mut client = RawClient::connect(server, "prepares").await;
     client.ask("declare_queue raw", "Queue declared").await;
-    client.ask("declare_exchange raw", "Exchange declared").await;
+    client
+        .ask("declare_exchange raw", "Exchange declared")
+        .await;
     client.ask("bind raw raw raw", "Queue bound").await;
 }
 
@@ -489,7 +502,8 @@ pub async fn hold_tables(database: &Database) -> sqlx::Transaction<'static, sqlx
     };
     loop {
         let mut transaction = pool.begin().await.expect("a transaction can be begun");
-        // In the order in which the server writes to them. It may be chosen to give way all the same.
+        // In the order in which the server writes to them. It may be chosen to give way all the
+        // same.
         let lock = "LOCK TABLE batches, envelopes, waiting, fates IN ACCESS EXCLUSIVE MODE";
         match sqlx::raw_sql(lock).execute(&mut *transaction).await {
             Ok(_) => return transaction,
@@ -516,7 +530,8 @@ pub struct Report {
     pub received: usize,
     /// How many deliveries repeated an earlier one, over raw sockets.
     pub redelivered: usize,
-    /// How often a raw sender was told to try again: `storage_unavailable`, `storage_full`, `shutting_down`.
+    /// How often a raw sender was told to try again: `storage_unavailable`, `storage_full`,
+    /// `shutting_down`.
     pub put_off: u64,
     /// How many connections went through the proxy.
     pub connections: usize,
@@ -579,8 +594,10 @@ impl fmt::Display for Report {
         let other = self.violations.len() - lost - doubled - phantom;
         writeln!(
             f,
-            "{}, seed {}: {cycles} faults in {:.0} s, {} connections; {} messages sent ({acknowledged} acknowledged, \
-             {refused} refused, {unknown} unknown), {} received, {} delivered again; {lost} lost, {doubled} doubled, \
+            "{}, seed {}: {cycles} faults in {:.0} s, {} connections; {} messages sent \
+             ({acknowledged} acknowledged, \
+             {refused} refused, {unknown} unknown), {} received, {} delivered again; {lost} lost, \
+             {doubled} doubled, \
              {phantom} phantom, {other} other violations",
             self.database,
             self.seed,

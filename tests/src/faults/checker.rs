@@ -1,7 +1,7 @@
 //! What must be true of a record once the dust has settled, and what it is called when it is not.
 //!
-//! The checker knows nothing of how the record came about: it is given doctored ones in its own tests, and records
-//! of participants that misbehave on purpose in `tests/faults/`.
+//! The checker knows nothing of how the record came about: it is given doctored ones in its own
+//! tests, and records of participants that misbehave on purpose in `tests/faults/`.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -64,7 +64,8 @@ pub fn check(record: &Record) -> Vec<Violation> {
     }
     let seen = output(record, &sent, &mut violations);
     for message in &record.sent {
-        if message.outcome == Outcome::Acknowledged && !seen.contains_key(message.payload.as_str()) {
+        if message.outcome == Outcome::Acknowledged && !seen.contains_key(message.payload.as_str())
+        {
             violations.push(Violation::Lost(format!(
                 "{} of {}",
                 message.payload, message.sender
@@ -96,7 +97,9 @@ fn output<'a>(
             violations.push(Violation::Phantom(what));
             continue;
         };
-        if message.sender != received.sender || message.id.as_ref().is_some_and(|id| *id != received.id) {
+        if message.sender != received.sender
+            || message.id.as_ref().is_some_and(|id| *id != received.id)
+        {
             violations.push(Violation::Phantom(format!(
                 "{what} is said to be from {}",
                 received.sender
@@ -116,7 +119,10 @@ fn output<'a>(
 }
 
 /// One complete row for each message in the output, and no others. Returns them by id.
-fn metadata<'a>(record: &'a Record, violations: &mut Vec<Violation>) -> HashMap<&'a str, &'a Metadata> {
+fn metadata<'a>(
+    record: &'a Record,
+    violations: &mut Vec<Violation>,
+) -> HashMap<&'a str, &'a Metadata> {
     let mut rows: HashMap<&str, &Metadata> = HashMap::with_capacity(record.metadata.len());
     for row in &record.metadata {
         if rows.insert(&row.id, row).is_some() {
@@ -161,8 +167,8 @@ fn metadata<'a>(record: &'a Record, violations: &mut Vec<Violation>) -> HashMap<
     rows
 }
 
-/// What each sender sent is accepted in its order, unless the server had reason to refuse something. What the
-/// sender gave up may be accepted late, out of a connection that it had left.
+/// What each sender sent is accepted in its order, unless the server had reason to refuse
+/// something. What the sender gave up may be accepted late, out of a connection that it had left.
 fn accepted_order(
     record: &Record,
     sent: &HashMap<&str, (usize, &Sent)>,
@@ -178,7 +184,11 @@ fn accepted_order(
         .filter_map(|received| {
             let (position, message) = sent.get(received.payload.as_str())?;
             let row = rows.get(received.id.as_str())?;
-            (message.outcome == Outcome::Acknowledged).then_some((row.sequence, *position, *message))
+            (message.outcome == Outcome::Acknowledged).then_some((
+                row.sequence,
+                *position,
+                *message,
+            ))
         })
         .collect();
     accepted.sort_unstable_by_key(|(sequence, ..)| *sequence);
@@ -195,8 +205,13 @@ fn accepted_order(
     }
 }
 
-/// Each sender's messages are first delivered, and so written, in the order in which they were accepted.
-fn delivered_order(record: &Record, rows: &HashMap<&str, &Metadata>, violations: &mut Vec<Violation>) {
+/// Each sender's messages are first delivered, and so written, in the order in which they were
+/// accepted.
+fn delivered_order(
+    record: &Record,
+    rows: &HashMap<&str, &Metadata>,
+    violations: &mut Vec<Violation>,
+) {
     if !record.is_one_consumer {
         return;
     }

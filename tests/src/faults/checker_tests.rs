@@ -3,8 +3,8 @@
 use super::*;
 use crate::faults::record::Received;
 
-/// Two senders, five messages each; the last of each refused, the one before of unknown outcome: accepted of one
-/// sender, not accepted of the other.
+/// Two senders, five messages each; the last of each refused, the one before of unknown outcome:
+/// accepted of one sender, not accepted of the other.
 fn sound() -> Record {
     let mut record = Record {
         is_one_consumer: true,
@@ -84,7 +84,10 @@ fn a_lost_message() {
     });
     assert_eq!(gone, kinds(["Lost"]));
     // Accepted with an outcome that the sender does not know, and never handed over.
-    assert_eq!(doctored(|record| drop(record.output.remove(3))), kinds(["Lost"]));
+    assert_eq!(
+        doctored(|record| drop(record.output.remove(3))),
+        kinds(["Lost"])
+    );
 }
 
 #[test]
@@ -166,7 +169,11 @@ fn messages_out_of_order() {
         record.output.swap(0, 1);
         record.is_one_consumer = false;
     });
-    assert_eq!(several, kinds([]), "another consumer may hold the one before");
+    assert_eq!(
+        several,
+        kinds([]),
+        "another consumer may hold the one before"
+    );
     let accepted = |record: &mut Record| {
         let (one, two) = (record.metadata[0].sequence, record.metadata[1].sequence);
         (record.metadata[0].sequence, record.metadata[1].sequence) = (two, one);
@@ -199,7 +206,10 @@ fn metadata_that_is_not_as_it_should_be() {
         metadata,
         "missing"
     );
-    assert_eq!(doctored(|record| record.metadata[0].delivered = None), metadata);
+    assert_eq!(
+        doctored(|record| record.metadata[0].delivered = None),
+        metadata
+    );
     assert_eq!(
         doctored(|record| record.metadata[0].acknowledged = None),
         metadata

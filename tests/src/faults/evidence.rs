@@ -23,7 +23,9 @@ pub async fn metadata(database: &Database, receiver: &str) -> Vec<Metadata> {
             Metadata {
                 id: next().unwrap_or_default(),
                 sender: next().unwrap_or_default(),
-                sequence: next().and_then(|text| text.parse().ok()).unwrap_or_default(),
+                sequence: next()
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or_default(),
                 sent: next(),
                 delivered: next(),
                 acknowledged: next(),
@@ -46,7 +48,8 @@ pub async fn waiting(database: &Database, receiver: &str) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
 
-/// Everything that a restart must find as it was left: how many rows there are, and the last commit.
+/// Everything that a restart must find as it was left: how many rows there are, and the last
+/// commit.
 ///
 /// # Panics
 ///
@@ -73,9 +76,13 @@ pub async fn state(database: &Database) -> Vec<(String, i64)> {
 /// If the database cannot be asked.
 pub async fn integrity(backend: &Backend, database: &Database) -> Vec<Violation> {
     let complaints = if backend.is_postgres() {
-        // amcheck comes with PostgreSQL. It compares every index with its table, and looks into the tables' pages.
-        database.execute("CREATE EXTENSION IF NOT EXISTS amcheck").await;
-        let indexes = "SELECT bt_index_check(index => c.oid, heapallindexed => true)::text FROM pg_index i \
+        // amcheck comes with PostgreSQL. It compares every index with its table, and looks into the
+        // tables' pages.
+        database
+            .execute("CREATE EXTENSION IF NOT EXISTS amcheck")
+            .await;
+        let indexes = "SELECT bt_index_check(index => c.oid, heapallindexed => true)::text FROM \
+                       pg_index i \
                        JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam \
                        WHERE a.amname = 'btree' AND c.relpersistence = 'p' AND i.indisvalid \
                        AND c.relnamespace = 'public'::regnamespace";

@@ -1,5 +1,5 @@
-//! Faults, by the hundred: real programs are killed, stopped and cut off from each other while messages flow, and
-//! afterwards every promise is checked against what was written down.
+//! Faults, by the hundred: real programs are killed, stopped and cut off from each other while
+//! messages flow, and afterwards every promise is checked against what was written down.
 //!
 //! ```text
 //!  Sender ──┐                         ┌── Receiver       lines over TLS, an implementation of their own
@@ -11,7 +11,8 @@
 //!
 //! In reading order:
 //!
-//! - [`record`]: what is written down: what was sent with which outcome, what arrived, what the store says
+//! - [`record`]: what is written down: what was sent with which outcome, what arrived, what the
+//!   store says
 //! - [`checker`]: what must be true of a record
 //! - [`proxy`]: a network that fails
 //! - [`sender`], [`receiver`]: traffic over raw sockets, which sees every line

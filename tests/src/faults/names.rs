@@ -1,7 +1,7 @@
 //! Names of files that a power cut could take: made, and not synced in the folder that holds them.
 //!
-//! A program runs under `strace`, which writes down what it makes and syncs. A name is safe once its folder was synced
-//! after it was made.
+//! A program runs under `strace`, which writes down what it makes and syncs. A name is safe once
+//! its folder was synced after it was made.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::PATIENCE;
 
 /// What makes names, and what syncs folders.
-const CALLS: &str = "trace=mkdir,mkdirat,link,linkat,rename,renameat,renameat2,open,openat,creat,fsync";
+const CALLS: &str =
+    "trace=mkdir,mkdirat,link,linkat,rename,renameat,renameat2,open,openat,creat,fsync";
 
 /// The command that the program's own command line is to follow; the trace goes into `log`.
 pub fn command(log: &Path) -> Vec<String> {
@@ -57,7 +58,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Reads what `command` has written, once it is whole: strace outlives the program that it traces.
+    /// Reads what `command` has written, once it is whole: strace outlives the program that it
+    /// traces.
     ///
     /// # Panics
     ///
@@ -83,7 +85,8 @@ impl Names {
 
     /// The names in `folder`, and its own, that are there now and that a power cut could take.
     pub fn unsynced(&self, folder: &Path) -> Vec<PathBuf> {
-        let is_there = |path: &&PathBuf| path.starts_with(folder) && path.symlink_metadata().is_ok();
+        let is_there =
+            |path: &&PathBuf| path.starts_with(folder) && path.symlink_metadata().is_ok();
         self.unsynced.iter().filter(is_there).cloned().collect()
     }
 
@@ -156,7 +159,10 @@ fn has_ended(text: &str) -> bool {
 }
 
 fn between(text: &str, from: char, to: char) -> Option<&str> {
-    text.split_once(from)?.1.split_once(to).map(|(inside, _)| inside)
+    text.split_once(from)?
+        .1
+        .split_once(to)
+        .map(|(inside, _)| inside)
 }
 
 #[cfg(test)]
@@ -172,7 +178,10 @@ mod tests {
         let script = "mkdir a; mkdir a/b; : >a/b/c; : >a/b/x; mv a/b/x a/b/d; sync a; sync a/b";
         for (script, unsynced) in [
             (script, vec!["a"]),
-            ("mkdir e; : >e/f; mv e/f e/g; ln e/g h", vec!["e", "e/g", "h"]),
+            (
+                "mkdir e; : >e/f; mv e/f e/g; ln e/g h",
+                vec!["e", "e/g", "h"],
+            ),
         ] {
             let command = command(&log);
             let status = Command::new(&command[0])

@@ -1,4 +1,5 @@
-//! Kills at exact points: at the n-th call of a system call, for every n in turn, with everything checked after each.
+//! Kills at exact points: at the n-th call of a system call, for every n in turn, with everything
+//! checked after each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +36,8 @@ pub const RECEIVER_CALLS: [&str; 2] = [
     "write,pwrite64,rename,renameat,renameat2,ftruncate",
 ];
 
-/// Which points are tried: the first, and then each `stride`-th, until the program no longer gets that far.
+/// Which points are tried: the first, and then each `stride`-th, until the program no longer gets
+/// that far.
 #[derive(Debug, Clone, Copy)]
 pub struct Points {
     /// The first, from 1.
@@ -71,7 +73,8 @@ impl fmt::Display for Outcomes {
         };
         writeln!(
             f,
-            "killed at {} points up to {} ({end}), {sent} messages sent, {acknowledged} acknowledged, {} violations",
+            "killed at {} points up to {} ({end}), {sent} messages sent, {acknowledged} \
+             acknowledged, {} violations",
             self.points,
             self.last,
             self.violations.len()
@@ -87,12 +90,16 @@ impl Outcomes {
     fn add(&mut self, point: u32, record: &Record) {
         self.messages[0] += record.sent.len();
         self.messages[1] += record.count(Outcome::Acknowledged);
-        self.violations
-            .extend(check(record).into_iter().map(|violation| (point, violation)));
+        self.violations.extend(
+            check(record)
+                .into_iter()
+                .map(|violation| (point, violation)),
+        );
     }
 }
 
-/// Kills a server, which stores in SQLite, at its calls of `calls`, from its first start on a new database on.
+/// Kills a server, which stores in SQLite, at its calls of `calls`, from its first start on a new
+/// database on.
 ///
 /// # Panics
 ///
@@ -119,9 +126,14 @@ pub async fn server(calls: &str, points: Points) -> Outcomes {
     outcomes
 }
 
-/// One point: the record, whether the server got by without being killed, and what is wrong with the store.
+/// One point: the record, whether the server got by without being killed, and what is wrong with
+/// the store.
 async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<Violation>) {
-    let mut server = Server::prepare(Options::sqlite().pki(Arc::clone(pki)).under(injection.command()));
+    let mut server = Server::prepare(
+        Options::sqlite()
+            .pki(Arc::clone(pki))
+            .under(injection.command()),
+    );
     let tls = |client: &str| Tls::trusting(&pki.ca()).identity(pki.client(client));
     let route = Route {
         exchange: "e".to_owned(),
@@ -164,7 +176,9 @@ async fn server_at(injection: &Injection, pki: &Arc<Pki>) -> (Record, bool, Vec<
     }
     sender.finish(PATIENCE).await;
     let database = server.database().await;
-    database.eventually("SELECT count(*) FROM messages", 0).await;
+    database
+        .eventually("SELECT count(*) FROM messages", 0)
+        .await;
     receiver.kill().await;
     let mut record = Record {
         may_refuse: sender.put_off() > 0,
@@ -211,7 +225,8 @@ pub async fn receiver(calls: &str, points: Points) -> Outcomes {
         sender: "sender".to_owned(),
         receiver: "receiver".to_owned(),
     };
-    let mut receiver = CliReceiver::new(server.pki(), server.address(), &route, folder.path()).await;
+    let mut receiver =
+        CliReceiver::new(server.pki(), server.address(), &route, folder.path()).await;
     receiver.start().await;
     receiver.kill().await;
     let mut sender = CliSender::new(server.pki(), server.address(), &route, folder.path(), 100);

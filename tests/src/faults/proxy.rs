@@ -1,4 +1,5 @@
-//! A network that fails: a TCP proxy whose connections are cut, half-closed, delayed, split and frozen on demand.
+//! A network that fails: a TCP proxy whose connections are cut, half-closed, delayed, split and
+//! frozen on demand.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -109,7 +110,8 @@ impl Proxy {
         self.weather.send_replace(weather);
     }
 
-    /// Ends all connections: with a reset, or with a proper end in both directions. What was under way is lost.
+    /// Ends all connections: with a reset, or with a proper end in both directions. What was under
+    /// way is lost.
     pub fn cut(&self, reset: bool) {
         // Nobody may be connected.
         let _ = self.blows.send(Blow::Cut { reset });

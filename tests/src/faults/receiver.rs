@@ -1,4 +1,5 @@
-//! A receiver over raw sockets, which writes down every delivery and every confirmation in the order of its lines.
+//! A receiver over raw sockets, which writes down every delivery and every confirmation in the
+//! order of its lines.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -17,8 +18,8 @@ use crate::raw::Tls;
 
 /// After so much silence it acks what it has, or sends a ping.
 const QUIET: Duration = Duration::from_millis(150);
-/// Nothing at all for so long, in spite of the pings: the connection is dead. Answers wait behind acks, and acks as
-/// long as the store is away.
+/// Nothing at all for so long, in spite of the pings: the connection is dead. Answers wait behind
+/// acks, and acks as long as the store is away.
 const DEAD: u32 = 300;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -59,7 +60,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver that connects to `address` with these certificates and consumes `queue`, which is there.
+    /// A receiver that connects to `address` with these certificates and consumes `queue`, which is
+    /// there.
     pub fn new(queue: &str, tls: Tls, address: SocketAddr) -> Self {
         let consumer = format!("{:032x}", rand::rng().random::<u128>());
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32]
@@ -113,7 +115,11 @@ impl Receiver {
     /// Its output, what it saw, and what should not have come.
     pub fn record(&self) -> (Vec<Received>, Vec<Wire>, Vec<String>) {
         let book = lock(&self.book);
-        (book.output.clone(), book.wire.clone(), book.anomalies.clone())
+        (
+            book.output.clone(),
+            book.wire.clone(),
+            book.anomalies.clone(),
+        )
     }
 }
 
@@ -209,7 +215,10 @@ impl Work {
                 Manners::AcksUnwritten => {}
                 Manners::Alters if is_new => {
                     let payload = received.payload.replace('1', "l");
-                    book.output.push(Received { payload, ..received });
+                    book.output.push(Received {
+                        payload,
+                        ..received
+                    });
                 }
                 Manners::Alters => {}
             }
@@ -218,7 +227,8 @@ impl Work {
                 book.anomalies.push(format!("{line:?} without an ack"));
             }
             book.wire.push(Wire::Confirmed(id.to_owned()));
-        } else if !(line == "PONG" || line == "Subscribed to queue" || line.starts_with("Hello: ")) {
+        } else if !(line == "PONG" || line == "Subscribed to queue" || line.starts_with("Hello: "))
+        {
             book.anomalies.push(format!("the receiver got {line:?}"));
         }
     }

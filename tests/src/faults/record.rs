@@ -15,11 +15,12 @@ pub struct Record {
     pub waiting: u64,
     /// Replies that must not come, and other trouble that a participant met.
     pub anomalies: Vec<String>,
-    /// Whether the server had reason to refuse or put off publishes. If not, each sender's messages must have been
-    /// accepted in the order in which they were sent.
+    /// Whether the server had reason to refuse or put off publishes. If not, each sender's messages
+    /// must have been accepted in the order in which they were sent.
     pub may_refuse: bool,
-    /// Whether all of the receiver's connections bore one consumer id, so that each took over from the one before
-    /// it. Otherwise what was handed to a connection that died in silence comes later than newer messages do.
+    /// Whether all of the receiver's connections bore one consumer id, so that each took over from
+    /// the one before it. Otherwise what was handed to a connection that died in silence comes
+    /// later than newer messages do.
     pub is_one_consumer: bool,
 }
 
@@ -87,7 +88,10 @@ pub struct Metadata {
 impl Record {
     /// How many messages were sent with this outcome.
     pub fn count(&self, outcome: Outcome) -> usize {
-        self.sent.iter().filter(|sent| sent.outcome == outcome).count()
+        self.sent
+            .iter()
+            .filter(|sent| sent.outcome == outcome)
+            .count()
     }
 
     /// How many deliveries repeated an earlier one, as far as the receiver wrote that down.

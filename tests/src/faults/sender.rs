@@ -1,5 +1,5 @@
-//! A sender over raw sockets: it sends the protocol's lines, keeps a book of what became of each message, and sends
-//! again, under the same ids and with the same bytes, what it has no answer to.
+//! A sender over raw sockets: it sends the protocol's lines, keeps a book of what became of each
+//! message, and sends again, under the same ids and with the same bytes, what it has no answer to.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -77,7 +77,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender that connects to `address` with these certificates, which are for the client `name`.
+    /// A sender that connects to `address` with these certificates, which are for the client
+    /// `name`.
     pub fn new(name: &str, route: Route, tls: Tls, address: SocketAddr) -> Self {
         Self {
             name: name.to_owned(),
@@ -141,8 +142,8 @@ impl Sender {
         }
     }
 
-    /// Makes nothing new any more, and waits until everything has an answer; what has none after `limit` stays
-    /// unknown.
+    /// Makes nothing new any more, and waits until everything has an answer; what has none after
+    /// `limit` stays unknown.
     pub async fn finish(&mut self, limit: Duration) {
         self.stopping.send_replace(true);
         let _ = tokio::time::timeout(limit, self.task.join_next()).await;
@@ -161,7 +162,8 @@ impl Sender {
         (book.entries.len(), answered)
     }
 
-    /// How often the server has put off a message, with `storage_unavailable`, `storage_full` or `shutting_down`.
+    /// How often the server has put off a message, with `storage_unavailable`, `storage_full` or
+    /// `shutting_down`.
     pub fn put_off(&self) -> u64 {
         lock(&self.book).put_off
     }
@@ -249,7 +251,8 @@ impl Work {
             }
             if self.rate > 0 {
                 let count = u32::try_from(count).unwrap_or(u32::MAX);
-                tokio::time::sleep_until(started + Duration::from_secs(1) * count / self.rate).await;
+                tokio::time::sleep_until(started + Duration::from_secs(1) * count / self.rate)
+                    .await;
             }
         }
     }

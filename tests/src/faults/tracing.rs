@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-/// What happens to a program at its `when`-th call of one of `calls`. Every thread counts for itself.
+/// What happens to a program at its `when`-th call of one of `calls`. Every thread counts for
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injection {
     /// The system calls, as strace takes them: `fsync,fdatasync`.
@@ -41,8 +42,8 @@ impl Injection {
         }
     }
 
-    /// The command that the program's own command line is to follow. The program has the process id of what is
-    /// started, so that signals reach it: strace detaches itself.
+    /// The command that the program's own command line is to follow. The program has the process id
+    /// of what is started, so that signals reach it: strace detaches itself.
     pub fn command(&self) -> Vec<String> {
         let effect = match self.effect {
             Effect::Kill => "signal=KILL".to_owned(),

@@ -1,5 +1,5 @@
-//! Traffic of the real command line: `send --file` and `receive --output`, killed and started again with the same
-//! commands.
+//! Traffic of the real command line: `send --file` and `receive --output`, killed and started again
+//! with the same commands.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -15,7 +15,8 @@ use super::tracing::Injection;
 use crate::process::Process;
 use crate::{Cli, Pki, data};
 
-/// After an end with an error a program is started again after a while only, as by a service manager.
+/// After an end with an error a program is started again after a while only, as by a service
+/// manager.
 const REST: Duration = Duration::from_millis(300);
 
 /// Where files go.
@@ -23,7 +24,8 @@ const REST: Duration = Duration::from_millis(300);
 pub struct Route {
     /// The sender's client id.
     pub sender: String,
-    /// The receiver's client id; its queue and routing key are those that the command line makes of it.
+    /// The receiver's client id; its queue and routing key are those that the command line makes of
+    /// it.
     pub receiver: String,
 }
 
@@ -74,7 +76,8 @@ impl CliSender {
     ) -> Self {
         let text = std::fs::read_to_string(data::readings()).expect("the readings can be read");
         let command = {
-            let (pki, route, folder) = (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
+            let (pki, route, folder) =
+                (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
             move |file: &Path| {
                 cli("send", &pki, &route.sender, address, &folder)
                     .args(["--to", &route.receiver])
@@ -96,8 +99,8 @@ impl CliSender {
         }
     }
 
-    /// Starts the next file if the last one is done, or the last one again if its sender has ended without being
-    /// done. Returns whether a sender runs.
+    /// Starts the next file if the last one is done, or the last one again if its sender has ended
+    /// without being done. Returns whether a sender runs.
     ///
     /// # Panics
     ///
@@ -108,7 +111,11 @@ impl CliSender {
                 return true;
             };
             match status.code() {
-                Some(0) => self.files.last_mut().into_iter().for_each(|file| file.1 = true),
+                Some(0) => self
+                    .files
+                    .last_mut()
+                    .into_iter()
+                    .for_each(|file| file.1 = true),
                 // A signal, no server, or something not acknowledged: the same command again.
                 None => {}
                 Some(1 | 3) => self.rests_until = Some(Instant::now() + REST),
@@ -141,7 +148,11 @@ impl CliSender {
         let line = |number: usize| {
             let at = (index * self.lines + number) % self.readings.len();
             let reading = self.readings.get(at).map_or("{}", String::as_str);
-            reading.replacen('{', &format!("{{\"file\": {index}, \"line\": {number}, "), 1)
+            reading.replacen(
+                '{',
+                &format!("{{\"file\": {index}, \"line\": {number}, "),
+                1,
+            )
         };
         let lines: Vec<String> = (0..self.lines).map(line).collect();
         let mut file = std::fs::File::create(self.path(index)).expect("the input can be written");
@@ -207,11 +218,17 @@ impl CliReceiver {
     /// # Panics
     ///
     /// If the key pair cannot be made.
-    pub async fn new(pki: &std::sync::Arc<Pki>, address: SocketAddr, route: &Route, folder: &Path) -> Self {
+    pub async fn new(
+        pki: &std::sync::Arc<Pki>,
+        address: SocketAddr,
+        route: &Route,
+        folder: &Path,
+    ) -> Self {
         Cli::keygen().arg("--out").arg(folder).run().await.success();
         let output = folder.join("received.jsonl");
         let command = {
-            let (pki, route, folder) = (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
+            let (pki, route, folder) =
+                (std::sync::Arc::clone(pki), route.clone(), folder.to_owned());
             move || {
                 cli("receive", &pki, &route.receiver, address, &folder)
                     .arg("--private-key")
@@ -249,9 +266,10 @@ impl CliReceiver {
                 // A signal, no server, or acks without confirmation.
                 Some(None) => {}
                 Some(Some(1 | 3)) => self.rests_until = Some(Instant::now() + REST),
-                Some(Some(code)) => self
-                    .anomalies
-                    .push(format!("receive ended with {code}: {}", process.stderr.text())),
+                Some(Some(code)) => self.anomalies.push(format!(
+                    "receive ended with {code}: {}",
+                    process.stderr.text()
+                )),
             }
         }
         self.process = None;
@@ -392,7 +410,11 @@ fn freeze(process: &mut Option<Process>, is_stopped: &mut bool, is_frozen: bool)
         && process.try_ended().is_none()
         && *is_stopped != is_frozen
     {
-        process.signal(if is_frozen { Signal::STOP } else { Signal::CONT });
+        process.signal(if is_frozen {
+            Signal::STOP
+        } else {
+            Signal::CONT
+        });
     }
     *is_stopped = is_frozen;
 }

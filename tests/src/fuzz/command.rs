@@ -3,7 +3,8 @@ use ciphermq_protocol::{Command, Reply};
 
 use super::one_line;
 
-/// A line is a command or has a reply; a command reads back as itself, and says how many lines answer it.
+/// A line is a command or has a reply; a command reads back as itself, and says how many lines
+/// answer it.
 pub fn command(data: &[u8]) {
     let line = one_line(data);
     match Command::parse(&line) {
@@ -22,7 +23,8 @@ pub fn command(data: &[u8]) {
             assert!(!replies.is_empty());
             for reply in replies {
                 let written = encoded(|out| reply.encode(out));
-                Reply::parse(&written).unwrap_or_else(|error| panic!("in answer to {line:?}: {error}"));
+                Reply::parse(&written)
+                    .unwrap_or_else(|error| panic!("in answer to {line:?}: {error}"));
             }
         }
     }
@@ -32,7 +34,11 @@ pub fn command(data: &[u8]) {
 pub(super) fn encoded(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut out = BytesMut::new();
     encode(&mut out);
-    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "{out:?}");
+    assert_eq!(
+        out.iter().filter(|byte| **byte == b'\n').count(),
+        1,
+        "{out:?}"
+    );
     assert_eq!(out.last(), Some(&b'\n'), "{out:?}");
     out.truncate(out.len() - 1);
     out.freeze()

@@ -1,7 +1,8 @@
 use bytes::Bytes;
 use ciphermq_protocol::Envelope;
 
-/// An envelope keeps its bytes, agrees with a JSON parser about its fields, and reads back as itself.
+/// An envelope keeps its bytes, agrees with a JSON parser about its fields, and reads back as
+/// itself.
 pub fn envelope(data: &[u8]) {
     let raw = Bytes::copy_from_slice(data);
     let Ok(envelope) = Envelope::parse(raw.clone()) else {
@@ -11,7 +12,8 @@ pub fn envelope(data: &[u8]) {
 
     match serde_json::from_slice::<serde_json::Value>(data) {
         Ok(json) => agree(&envelope, &json),
-        // In a field that nobody knows: what the grammar of JSON allows, and not every reader takes.
+        // In a field that nobody knows: what the grammar of JSON allows, and not every reader
+        // takes.
         Err(error) => {
             let text = error.to_string();
             let known = [
@@ -34,7 +36,10 @@ pub fn envelope(data: &[u8]) {
 
 /// A JSON parser finds the same names in it.
 fn agree(envelope: &Envelope, json: &serde_json::Value) {
-    assert_eq!(json["message_id"].as_str(), Some(envelope.message_id.as_str()));
+    assert_eq!(
+        json["message_id"].as_str(),
+        Some(envelope.message_id.as_str())
+    );
     assert_eq!(
         json["receiver_client_id"].as_str(),
         Some(envelope.receiver_client_id.as_str())

@@ -1,12 +1,15 @@
 use std::cell::RefCell;
 use std::io::{Seek as _, Write as _};
 
-use ciphermq_crypto::key_file::{read_private, read_public, read_x_wing_private, read_x_wing_public};
+use ciphermq_crypto::key_file::{
+    read_private, read_public, read_x_wing_private, read_x_wing_public,
+};
 use tempfile::NamedTempFile;
 
 thread_local! {
     /// Made once, with mode 0600: its content is what changes.
-    static FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file can be made"));
+    static FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file can be \
+        made"));
 }
 
 /// A file holds one kind of key at most, in one spelling.
@@ -17,7 +20,9 @@ pub fn key_file(data: &[u8]) {
         whole.rewind().expect("a file has a beginning");
         whole.write_all(data).expect("a file can be written");
         let path = file.path();
-        let private = read_private(path).ok().map(|key| key.to_base64().to_string());
+        let private = read_private(path)
+            .ok()
+            .map(|key| key.to_base64().to_string());
         let x_wing_private = read_x_wing_private(path)
             .ok()
             .map(|key| format!("XWING {}", *key.to_base64()));
@@ -25,7 +30,8 @@ pub fn key_file(data: &[u8]) {
         let x_wing_public = read_x_wing_public(path)
             .ok()
             .map(|key| format!("XWING {}", key.to_base64()));
-        // An X25519 key is 32 bytes, whether it is private or public: of these two, a file may be both.
+        // An X25519 key is 32 bytes, whether it is private or public: of these two, a file may be
+        // both.
         let kinds = [&private, &x_wing_private, &x_wing_public];
         assert!(
             kinds.iter().filter(|kind| kind.is_some()).count() <= 1,

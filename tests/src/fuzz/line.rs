@@ -5,17 +5,26 @@ use ciphermq_protocol::LineDecoder;
 ///
 /// The first byte says how long a line may be, the second how long the pieces are.
 pub fn line(data: &[u8]) {
-    let [limit, piece, stream @ ..] = data else { return };
+    let [limit, piece, stream @ ..] = data else {
+        return;
+    };
     let (limit, piece) = (usize::from(*limit), usize::from(*piece) + 1);
     let whole = lines(limit, stream, stream.len().max(1));
-    assert_eq!(whole, lines(limit, stream, piece), "pieces of {piece} bytes");
+    assert_eq!(
+        whole,
+        lines(limit, stream, piece),
+        "pieces of {piece} bytes"
+    );
     assert_eq!(whole, lines(limit, stream, 1), "one byte at a time");
 
     let (lines, refused) = whole;
     let mut expected = stream.split(|byte| *byte == b'\n');
     for line in &lines {
         let expected = expected.next().expect("no more lines than line endings");
-        assert_eq!(line.as_slice(), expected.strip_suffix(b"\r").unwrap_or(expected));
+        assert_eq!(
+            line.as_slice(),
+            expected.strip_suffix(b"\r").unwrap_or(expected)
+        );
         assert!(
             line.len() <= limit,
             "{} bytes pass a limit of {limit}",

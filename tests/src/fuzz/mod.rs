@@ -1,7 +1,7 @@
 //! What must hold for any bytes that come from outside: functions that panic when it does not.
 //!
-//! `fuzz/` runs them with cargo-fuzz, which needs a nightly toolchain; `tests/fuzz_targets.rs` runs the same
-//! functions over their seeds and [`Mutator`]'s changes of them on any toolchain.
+//! `fuzz/` runs them with cargo-fuzz, which needs a nightly toolchain; `tests/fuzz_targets.rs` runs
+//! the same functions over their seeds and [`Mutator`]'s changes of them on any toolchain.
 
 mod command;
 mod envelope;
@@ -36,6 +36,9 @@ pub const TARGETS: [(&str, Target); 6] = [
 
 /// The part of a text that can stand in one line of the protocol.
 fn one_line(data: &[u8]) -> Bytes {
-    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let end = data
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(data.len());
     Bytes::copy_from_slice(&data[..end])
 }

@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn a_number_makes_the_same_inputs_again_and_another_others() {
         let inputs = |number| {
-            let mut mutator = Mutator::new(number, vec![b"declare_queue q".to_vec(), b"ping".to_vec()]);
+            let mut mutator =
+                Mutator::new(number, vec![b"declare_queue q".to_vec(), b"ping".to_vec()]);
             (0..50).map(|_| mutator.input()).collect::<Vec<_>>()
         };
         assert_eq!(inputs(1), inputs(1));

@@ -20,11 +20,18 @@ impl Signed {
         let issuer = crate::Authority::new("CA");
         let client = issuer.client("receiver_1");
         let key = PrivateKeyDer::from_pem_slice(client.key_pem().as_bytes()).expect("it is a key");
-        let identity = Identity::new(vec![client.certificate_der()], &key).expect("they belong together");
+        let identity =
+            Identity::new(vec![client.certificate_der()], &key).expect("they belong together");
         let own = *PrivateKey::from_bytes(&[7; 32]).public_key();
         let now = Timestamp::now();
         let validity = Duration::from_secs(3600);
-        let announcement = Announcement::new(&identity, vec![RecipientKey::X25519(own)], now, validity, None);
+        let announcement = Announcement::new(
+            &identity,
+            vec![RecipientKey::X25519(own)],
+            now,
+            validity,
+            None,
+        );
         let authority = issuer.certificate_der();
         Self {
             authority: Authority::new([authority]).expect("it is an authority"),
@@ -35,8 +42,8 @@ impl Signed {
     }
 }
 
-/// Nothing but the receiver's own text is believed. In the input, `{H}`, `{P}` and `{S}` stand for the header, the
-/// payload and the signature of a good one.
+/// Nothing but the receiver's own text is believed. In the input, `{H}`, `{P}` and `{S}` stand for
+/// the header, the payload and the signature of a good one.
 pub fn signed_key(data: &[u8]) {
     static SIGNED: OnceLock<Signed> = OnceLock::new();
     let signed = SIGNED.get_or_init(Signed::new);
@@ -44,7 +51,10 @@ pub fn signed_key(data: &[u8]) {
         return;
     };
     let mut text = pattern.to_owned();
-    for (mark, part) in ["{H}", "{P}", "{S}"].into_iter().zip(signed.text.split('.')) {
+    for (mark, part) in ["{H}", "{P}", "{S}"]
+        .into_iter()
+        .zip(signed.text.split('.'))
+    {
         text = text.replace(mark, part);
     }
     let verified = verify(&text, &signed.receiver, &signed.authority, signed.now);

@@ -1,7 +1,9 @@
-//! Throwaway certificate authorities, and certificates good and bad, made for one test and gone with it.
+//! Throwaway certificate authorities, and certificates good and bad, made for one test and gone
+//! with it.
 //!
-//! Made with rcgen, not with the project's own `keygen`, so that a mistake there cannot hide here; and with the
-//! `openssl` program, as older clients' certificates are ([`openssl`]). Keys are ECDSA P-384, as everywhere.
+//! Made with rcgen, not with the project's own `keygen`, so that a mistake there cannot hide here;
+//! and with the `openssl` program, as older clients' certificates are ([`openssl`]). Keys are ECDSA
+//! P-384, as everywhere.
 
 pub mod openssl;
 
@@ -9,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -47,7 +49,8 @@ impl Identity {
     ///
     /// If they cannot be written.
     pub fn write(&self, folder: &Path, name: &str) -> Files {
-        std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        std::fs::create_dir_all(folder)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let files = Files {
             certificate: folder.join(format!("{name}.crt")),
             key: folder.join(format!("{name}.key")),
@@ -91,7 +94,8 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
         let certificate = params
             .self_signed(&key)
             .expect("a CA certificate can be made")
@@ -144,7 +148,8 @@ impl Authority {
     }
 }
 
-/// What a certificate is to say. Valid from 2020 to 2100, without usages and alternative names, unless told otherwise.
+/// What a certificate is to say. Valid from 2020 to 2100, without usages and alternative names,
+/// unless told otherwise.
 #[derive(Debug, Clone)]
 pub struct Request {
     params: CertificateParams,
@@ -175,14 +180,16 @@ impl Request {
             .push(DnType::OrganizationName, "CipherMQ tests");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
         Self { params }
     }
 
     /// With a second Common Name.
     #[must_use]
     pub fn also_named(mut self, common_name: &str) -> Self {
-        // rcgen keeps one value a type; by its number (X.520, id-at-commonName) the type is another to it.
+        // rcgen keeps one value a type; by its number (X.520, id-at-commonName) the type is another
+        // to it.
         self.params
             .distinguished_name
             .push(DnType::CustomDnType(vec![2, 5, 4, 3]), common_name);
@@ -232,15 +239,16 @@ impl Request {
     }
 }
 
-/// A folder of certificates laid out as `keygen certs` does: `ca.crt`, `server.crt`, `server.key`, and
-/// `<client>/client.crt`, `<client>/client.key` for each client.
+/// A folder of certificates laid out as `keygen certs` does: `ca.crt`, `server.crt`, `server.key`,
+/// and `<client>/client.crt`, `<client>/client.key` for each client.
 pub struct Pki {
     authority: Authority,
     folder: TempDir,
 }
 
 impl Pki {
-    /// A CA and a server's certificate for `localhost` and 127.0.0.1; clients are added by [`client`](Self::client).
+    /// A CA and a server's certificate for `localhost` and 127.0.0.1; clients are added by
+    /// [`client`](Self::client).
     ///
     /// # Panics
     ///
@@ -260,7 +268,11 @@ impl Pki {
     /// If they cannot be made.
     pub fn of(authority: Authority) -> Self {
         let folder = files::folder("pki");
-        files::create(&folder.path().join("ca.crt"), &authority.certificate_pem(), 0o644);
+        files::create(
+            &folder.path().join("ca.crt"),
+            &authority.certificate_pem(),
+            0o644,
+        );
         authority
             .server(&["localhost", "127.0.0.1"])
             .write(folder.path(), "server");

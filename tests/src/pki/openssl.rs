@@ -1,5 +1,5 @@
-//! Certificates as older clients have them: made with the `openssl` program, ECDSA P-384, without extended key
-//! usage, and for clients sometimes without subject alternative names.
+//! Certificates as older clients have them: made with the `openssl` program, ECDSA P-384, without
+//! extended key usage, and for clients sometimes without subject alternative names.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -60,8 +60,9 @@ impl OpensslAuthority {
         self.folder.path().join("ca.crt")
     }
 
-    /// A certificate with this Common Name, with these alternative names (`DNS:localhost,IP:127.0.0.1`) or none,
-    /// and without any usage. The key is in the older SEC 1 form, `BEGIN EC PRIVATE KEY`.
+    /// A certificate with this Common Name, with these alternative names
+    /// (`DNS:localhost,IP:127.0.0.1`) or none, and without any usage. The key is in the older SEC 1
+    /// form, `BEGIN EC PRIVATE KEY`.
     ///
     /// # Panics
     ///
@@ -73,7 +74,8 @@ impl OpensslAuthority {
             .map(|names| format!("subjectAltName={names}\n"))
             .unwrap_or_default();
         let extensions = format!("basicConstraints=CA:FALSE\n{names}");
-        std::fs::write(self.folder.path().join(file("ext")), extensions).expect("a file can be written");
+        std::fs::write(self.folder.path().join(file("ext")), extensions)
+            .expect("a file can be written");
         let subject = format!("/CN={common_name}");
         self.run(&[
             "ecparam",
@@ -132,7 +134,8 @@ impl OpensslAuthority {
         key.extend(["-out", &key_file]);
         self.run(&key);
         // In OpenSSL's own string types, as versions before 3 chose them.
-        let config = "[req]\nstring_mask = default\nutf8 = yes\nprompt = no\ndistinguished_name = dn\n[dn]\nO = unused\n";
+        let config = "[req]\nstring_mask = default\nutf8 = yes\nprompt = no\ndistinguished_name = \
+                      dn\n[dn]\nO = unused\n";
         std::fs::write(self.path("older.cnf"), config).expect("a file can be written");
         let (csr, crt, ext) = (file("csr"), file("crt"), file("ext"));
         self.run(&[
@@ -173,7 +176,8 @@ impl OpensslAuthority {
             certificate: self.path(&crt),
             key: self.path(&key_file),
         };
-        std::fs::set_permissions(&files.key, Permissions::from_mode(0o600)).expect("a mode can be set");
+        std::fs::set_permissions(&files.key, Permissions::from_mode(0o600))
+            .expect("a mode can be set");
         files
     }
 
@@ -227,7 +231,9 @@ pub fn run(folder: &Path, arguments: &[&str]) -> String {
         .args(arguments)
         .current_dir(folder)
         .output()
-        .unwrap_or_else(|error| panic!("openssl cannot be run: {error}. scripts/test installs it."));
+        .unwrap_or_else(|error| {
+            panic!("openssl cannot be run: {error}. scripts/test installs it.")
+        });
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

@@ -1,8 +1,8 @@
-//! A PostgreSQL server of the test's own: a fresh cluster in a folder of its own, on a port of its own, with a
-//! password of its own, gone with the value.
+//! A PostgreSQL server of the test's own: a fresh cluster in a folder of its own, on a port of its
+//! own, with a password of its own, gone with the value.
 //!
-//! It syncs what it commits, as the server under test refuses one that doesn't (`fsync = off`) and as a killed
-//! one must come back with all that was committed.
+//! It syncs what it commits, as the server under test refuses one that doesn't (`fsync = off`) and
+//! as a killed one must come back with all that was committed.
 
 mod orphans;
 mod programs;
@@ -45,7 +45,8 @@ pub struct Postgres {
 /// How a cluster differs from the usual one.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
-    /// Speak TLS, with a certificate for `localhost` and 127.0.0.1 of the CA at [`Postgres::ca`]; connections without are refused.
+    /// Speak TLS, with a certificate for `localhost` and 127.0.0.1 of the CA at [`Postgres::ca`];
+    /// connections without are refused.
     pub tls: bool,
     /// Further settings, as `postgres -c` takes them: `max_connections=5`.
     pub settings: Vec<String>,
@@ -171,14 +172,16 @@ impl Postgres {
         process.ended(PATIENCE).await
     }
 
-    /// SIGKILL to all of its processes at once, as when the machine fails. Waits until all have ended.
+    /// SIGKILL to all of its processes at once, as when the machine fails. Waits until all have
+    /// ended.
     ///
     /// # Panics
     ///
     /// If it does not run.
     pub async fn kill(&mut self) {
         let mut process = self.process.take().expect("PostgreSQL runs");
-        // The children would notice and end by themselves, and a restart in between would be refused.
+        // The children would notice and end by themselves, and a restart in between would be
+        // refused.
         let children = orphans::children(process.pid().expect("PostgreSQL runs"));
         process.kill().await;
         for child in children {
@@ -199,8 +202,8 @@ impl Postgres {
         }
     }
 
-    /// Starts the server again on the same port with the same data, after a [`stop`](Self::stop) or a
-    /// [`kill`](Self::kill); stops it first if it runs.
+    /// Starts the server again on the same port with the same data, after a [`stop`](Self::stop) or
+    /// a [`kill`](Self::kill); stops it first if it runs.
     ///
     /// # Panics
     ///
@@ -306,7 +309,8 @@ impl Postgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
-        // Not the checkout, which the other user may not be able to enter. Messages in English: they are read.
+        // Not the checkout, which the other user may not be able to enter. Messages in English:
+        // they are read.
         command
             .current_dir(self.folder.path())
             .env("LC_ALL", "C")

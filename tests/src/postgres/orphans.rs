@@ -1,4 +1,5 @@
-//! What a PostgreSQL server leaves behind when it is killed: children, and a few bytes of System V shared memory.
+//! What a PostgreSQL server leaves behind when it is killed: children, and a few bytes of System V
+//! shared memory.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -27,7 +28,9 @@ pub(super) fn children(parent: Pid) -> Vec<Child> {
         .expect("/proc can be read")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| is_child(*pid))
-        .filter_map(|pid| rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok())
+        .filter_map(|pid| {
+            rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+        })
         .map(Child)
         .collect()
 }
@@ -49,8 +52,9 @@ impl Child {
     }
 }
 
-/// Removes the shared memory of a server that was killed and not started again: it would stay until the machine
-/// is restarted, and there may be a limited number only. Its id stands in the last start's `postmaster.pid`.
+/// Removes the shared memory of a server that was killed and not started again: it would stay until
+/// the machine is restarted, and there may be a limited number only. Its id stands in the last
+/// start's `postmaster.pid`.
 pub(super) fn remove_shared_memory(data: &Path) {
     let Ok(text) = std::fs::read_to_string(data.join("postmaster.pid")) else {
         return;
@@ -62,6 +66,8 @@ pub(super) fn remove_shared_memory(data: &Path) {
         .and_then(|line| line.split_whitespace().nth(1));
     if let Some(id) = id {
         // Without the program a few bytes stay, which no test depends on.
-        let _ = std::process::Command::new("ipcrm").args(["-m", id]).status();
+        let _ = std::process::Command::new("ipcrm")
+            .args(["-m", id])
+            .status();
     }
 }

@@ -1,5 +1,5 @@
-//! Where PostgreSQL's server programs are: `scripts/lib.sh` looks in the same places in the same order, and
-//! installs them when they are nowhere.
+//! Where PostgreSQL's server programs are: `scripts/lib.sh` looks in the same places in the same
+//! order, and installs them when they are nowhere.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,8 @@ pub(super) fn folder() -> PathBuf {
         let chosen = PathBuf::from(chosen);
         assert!(
             holds_both(&chosen),
-            "CIPHERMQ_POSTGRES_BIN is {}, which lacks initdb or postgres: name the folder that holds both, or unset it",
+            "CIPHERMQ_POSTGRES_BIN is {}, which lacks initdb or postgres: name the folder that \
+             holds both, or unset it",
             chosen.display()
         );
         return chosen;

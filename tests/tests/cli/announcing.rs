@@ -1,5 +1,5 @@
-//! Receivers' keys when the server's database is exchanged or set back, when clocks were wrong, and when others are in the
-//! way: no success is told that is none, and the advice helps.
+//! Receivers' keys when the server's database is exchanged or set back, when clocks were wrong, and
+//! when others are in the way: no success is told that is none, and the advice helps.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,7 +74,8 @@ impl Exchange {
     }
 }
 
-/// The queue is bound in both databases, and senders remember a key of the second; then the first one is back.
+/// The queue is bound in both databases, and senders remember a key of the second; then the first
+/// one is back.
 async fn senders_have_seen_newer_keys(exchange: &mut Exchange) {
     exchange.desk.introduce().await;
     exchange.sends().await;
@@ -97,7 +98,8 @@ pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
     exchange.is_refused("older").await;
     exchange.receives_once().await;
     exchange.sends().await;
-    // A receiver that runs notices by itself. (What it acks may be in the database that has just gone.)
+    // A receiver that runs notices by itself. (What it acks may be in the database that has just
+    // gone.)
     let receiver = exchange.desk.receiving(&["--ignore-gaps"]).await;
     exchange.use_database(0).await;
     receiver.stderr.expect("Public keys registered again").await;
@@ -109,7 +111,8 @@ pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
     }
 }
 
-/// Two machines have the client's certificate and key, and the database is set back to what the first one knows.
+/// Two machines have the client's certificate and key, and the database is set back to what the
+/// first one knows.
 pub(crate) async fn another_machine_has_announced_later() {
     let mut exchange = Exchange::with(&Backend::Sqlite).await;
     exchange.desk.introduce().await;
@@ -218,7 +221,8 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
     exchange.desk.introduce().await;
     exchange.sends().await;
     let pin = exchange.desk.path("certs/receiver_public.pin.json");
-    let mut known: serde_json::Value = serde_json::from_slice(&std::fs::read(&pin).unwrap()).unwrap();
+    let mut known: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&pin).unwrap()).unwrap();
     let later = known["epoch"].as_u64().unwrap() + 10_800_000;
     known["epoch"] = later.into();
     std::fs::write(&pin, known.to_string()).unwrap();
@@ -239,12 +243,16 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
     exchange.registers().await;
     exchange.sends().await;
     for impossible in ["18446744073709551615", "253402300800000", "-1", "x"] {
-        let register = exchange.desk.cli("register-key").args(["--above", impossible]);
+        let register = exchange
+            .desk
+            .cli("register-key")
+            .args(["--above", impossible]);
         register.run().await.code(2);
     }
 }
 
-/// What the server has is of a higher epoch, and nothing that the receiver signed: no success is told.
+/// What the server has is of a higher epoch, and nothing that the receiver signed: no success is
+/// told.
 pub(crate) async fn a_key_that_somebody_else_has_signed() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
     exchange.desk.introduce().await;
@@ -262,7 +270,8 @@ pub(crate) async fn a_key_that_somebody_else_has_signed() {
     assert!(!desk.path("certs/receiver_public.pin.json").exists());
 }
 
-/// Where it cannot be remembered what was announced there is a warning, and the keys are registered.
+/// Where it cannot be remembered what was announced there is a warning, and the keys are
+/// registered.
 pub(crate) async fn a_record_that_cannot_be_kept() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
     let desk = &exchange.desk;
@@ -287,7 +296,11 @@ pub(crate) async fn a_record_that_cannot_be_kept() {
         registered.stderr
     );
     let registered = desk.cli("register-key").run().await.success();
-    assert!(!registered.stderr.contains("Warning"), "{}", registered.stderr);
+    assert!(
+        !registered.stderr.contains("Warning"),
+        "{}",
+        registered.stderr
+    );
     exchange.sends().await;
 }
 

@@ -6,15 +6,22 @@ use serde_json::Value;
 use super::desk::Desk;
 
 fn report(text: &str) -> Value {
-    let report: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let report: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let latency = &report["latency_ms"];
     let at = |name: &str| {
         latency[name]
             .as_f64()
             .unwrap_or_else(|| panic!("no {name}: {report}"))
     };
-    assert!(at("min") <= at("p50") && at("p50") <= at("p99"), "{latency}");
-    assert!(at("p99") <= at("p999") && at("p999") <= at("max"), "{latency}");
+    assert!(
+        at("min") <= at("p50") && at("p50") <= at("p99"),
+        "{latency}"
+    );
+    assert!(
+        at("p99") <= at("p999") && at("p999") <= at("max"),
+        "{latency}"
+    );
     let (rate, seconds) = (&report["messages_per_second"], &report["seconds"]);
     let messages = rate.as_f64().unwrap() * seconds.as_f64().unwrap();
     assert!(

@@ -1,4 +1,5 @@
-//! A file that changes, or is set back, before, while and after it is sent: what is acknowledged is what was given.
+//! A file that changes, or is set back, before, while and after it is sent: what is acknowledged is
+//! what was given.
 
 use std::fs;
 use std::time::Duration;
@@ -136,7 +137,10 @@ pub(crate) async fn what_is_appended_to_a_file_that_is_sent_in_part(scene: Scene
     send(&desk, "log").run().await.success();
     let next = checkpoint(&desk, "log");
     assert_ne!(value(&begun, "stream"), value(&next, "stream"));
-    assert_eq!(value(&next, "earlier"), format!("12000 {}", long_file().len()));
+    assert_eq!(
+        value(&next, "earlier"),
+        format!("12000 {}", long_file().len())
+    );
     assert_eq!(value(&next, "acknowledged"), format!("2 {}", text.len()));
     expect_exactly(&scene, &desk, &text).await;
 }
@@ -157,7 +161,11 @@ pub(crate) async fn a_folder_that_is_set_back_loses_nothing(scene: Scene) {
         desk.write(name, format!("a\nb{appended}"));
         desk.write(&format!("{name}{sidecar}"), &first);
         let sent = send(&desk, name).run().await.success();
-        assert!(sent.stderr.contains("1 sent, 1 acknowledged"), "{}", sent.stderr);
+        assert!(
+            sent.stderr.contains("1 sent, 1 acknowledged"),
+            "{}",
+            sent.stderr
+        );
         let again = send(&desk, name).run().await.success();
         assert!(again.stderr.contains("already sent to"), "{}", again.stderr);
     }
@@ -168,9 +176,16 @@ pub(crate) async fn a_folder_that_is_set_back_loses_nothing(scene: Scene) {
     desk.write("part", "a\nb\nd\n");
     desk.write(&format!("part{sidecar}"), sealed(&body));
     let sent = send(&desk, "part").run().await.success();
-    assert!(sent.stderr.contains("2 sent, 2 acknowledged"), "{}", sent.stderr);
+    assert!(
+        sent.stderr.contains("2 sent, 2 acknowledged"),
+        "{}",
+        sent.stderr
+    );
     desk.receive(6).await;
-    assert_eq!(desk.texts(), ["a", "b", "c here", "c there", "c again", "d"]);
+    assert_eq!(
+        desk.texts(),
+        ["a", "b", "c here", "c there", "c again", "d"]
+    );
     desk.expect_empty_queue(&scene.server).await;
 }
 
@@ -231,7 +246,10 @@ pub(crate) async fn a_checkpoint_of_the_version_before(scene: Scene) {
     let told = go_on(all, version_1("3 10", "yes")).await;
     assert!(told.contains("1 sent, 1 acknowledged"), "{told}");
     desk.receive(6).await;
-    assert_eq!(desk.texts(), ["one", "two", "three", "four a", "four b", "three"]);
+    assert_eq!(
+        desk.texts(),
+        ["one", "two", "three", "four a", "four b", "three"]
+    );
     desk.expect_empty_queue(&scene.server).await;
 }
 
@@ -245,10 +263,14 @@ pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(scene: Scene) {
         .run()
         .await;
     assert!(refused.code(2).stderr.contains("No checkpoint can be kept"));
-    let refused = send(&desk, "/dev/null").args(["--checkpoint", "c"]).run().await;
+    let refused = send(&desk, "/dev/null")
+        .args(["--checkpoint", "c"])
+        .run()
+        .await;
     assert!(refused.code(2).stderr.contains("/dev/null"));
     assert!(!desk.path("c").exists());
-    // A file that a descriptor leads to is sent whole, and nothing is kept of it beside the descriptor.
+    // A file that a descriptor leads to is sent whole, and nothing is kept of it beside the
+    // descriptor.
     desk.write("lines", "a\nb\n");
     let script = r#""$0" "$@" --file /dev/stdin < lines"#;
     let sent = Cli::program("sh")

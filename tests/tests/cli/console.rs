@@ -5,7 +5,8 @@ use ciphermq_tests::{Received, Scene};
 
 use super::desk::{Desk, said, screen};
 
-/// Sends and receives two messages with these flags; returns what both programs wrote, and the messages.
+/// Sends and receives two messages with these flags; returns what both programs wrote, and the
+/// messages.
 async fn two_messages(desk: &Desk, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
     desk.introduce().await;
     let sent = desk
@@ -62,7 +63,10 @@ pub(crate) async fn payloads_are_told_only_when_asked_for(scene: Scene) {
     let (sent, received, lines) = two_messages(&desk, &["-vv"]).await;
     for line in &lines {
         let (id, text) = (&line.message_id, line.text());
-        let encrypted = format!("[SENDER] Encrypted message {id} for {}: {text}\n", desk.receiver);
+        let encrypted = format!(
+            "[SENDER] Encrypted message {id} for {}: {text}\n",
+            desk.receiver
+        );
         assert!(sent.stderr.contains(&encrypted), "{}", sent.stderr);
         let decrypted = format!("[RECEIVER] Decrypted message {id}: {text}\n");
         assert!(received.stderr.contains(&decrypted), "{}", received.stderr);
@@ -155,7 +159,8 @@ pub(crate) async fn a_bar_leaves_nothing_behind(scene: Scene) {
             .contains("3000 sent, 3000 acknowledged"),
         "{lines:?}"
     );
-    // Notices while it is shown: an output without a line of its own is told, and later what has come.
+    // Notices while it is shown: an output without a line of its own is told, and later what has
+    // come.
     let line = format!(
         "stty cols 200; '{}' receive --count 3000 --idle-exit 20",
         program.display()

@@ -1,5 +1,5 @@
-//! One user's folder: certificates and keys where the programs look for them by default, so that most commands need
-//! no more options than in the README.
+//! One user's folder: certificates and keys where the programs look for them by default, so that
+//! most commands need no more options than in the README.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -77,7 +77,8 @@ impl Desk {
     /// Writes a file that its owner alone may read.
     pub(crate) fn write_private(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.write(name, bytes);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+            .expect("its mode can be set");
         path
     }
 
@@ -88,7 +89,8 @@ impl Desk {
             .env("CIPHERMQ_SERVER", &self.address)
     }
 
-    /// A line of a shell, in the folder and in a terminal of its own, which is what stands on its standard output.
+    /// A line of a shell, in the folder and in a terminal of its own, which is what stands on its
+    /// standard output.
     pub(crate) fn in_a_terminal(&self, line: &str) -> Cli {
         Cli::program("script")
             .args(["-qefc", line, "/dev/null"])
@@ -104,7 +106,9 @@ impl Desk {
 
     /// Sends messages, and expects that all are acknowledged.
     pub(crate) async fn send_messages(&self, messages: &[&str]) -> Outcome {
-        let flags = messages.iter().map(|message| format!("--message={message}"));
+        let flags = messages
+            .iter()
+            .map(|message| format!("--message={message}"));
         self.send().args(flags).run().await.success()
     }
 
@@ -150,7 +154,9 @@ impl Desk {
         let path = self.path("data/received_messages.jsonl.quarantine.jsonl");
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}")))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+            })
             .collect()
     }
 
@@ -166,7 +172,8 @@ fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
 }
 
-/// The two parts of the error that a program ended with: what happened, and what to do, which stands below it.
+/// The two parts of the error that a program ended with: what happened, and what to do, which
+/// stands below it.
 ///
 /// # Panics
 ///

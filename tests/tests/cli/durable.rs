@@ -27,7 +27,10 @@ async fn traced(folder: &Path, cli: Cli) -> Names {
 #[track_caller]
 fn all_synced(names: &Names, folder: &Path, made: &[&str]) {
     for name in made {
-        assert!(names.made(&folder.join(name)), "{name} was not made: {names:?}");
+        assert!(
+            names.made(&folder.join(name)),
+            "{name} was not made: {names:?}"
+        );
     }
     let unsynced: Vec<_> = names
         .unsynced(folder)
@@ -88,7 +91,8 @@ pub(crate) async fn a_senders_checkpoint(scene: Scene) {
     };
     let made = traced(&folder, send(&[])).await;
     all_synced(&made, &folder, &["state", "state/deep", "state/deep/sent"]);
-    // Nothing is left to be sent, and nothing is made; a run that was killed may not have synced the name.
+    // Nothing is left to be sent, and nothing is made; a run that was killed may not have synced
+    // the name.
     for more in [&[][..], &["--again"]] {
         let again = traced(&folder, send(more)).await;
         assert!(again.synced(&folder.join("state/deep")) && again.synced(&folder.join("state")));
@@ -102,7 +106,12 @@ pub(crate) async fn a_receivers_files(scene: Scene) {
     desk.introduce().await;
     let folder = real(&desk.path(""));
     let receive = |count: &str| {
-        let options = ["--output", "new/deep/out.jsonl", "--quarantine", "aside/q.jsonl"];
+        let options = [
+            "--output",
+            "new/deep/out.jsonl",
+            "--quarantine",
+            "aside/q.jsonl",
+        ];
         desk.cli("receive")
             .args(options)
             .args(["--pins", "pins/deep", "--count", count])
@@ -176,7 +185,8 @@ pub(crate) async fn a_folder_of_the_database_that_cannot_be_synced() {
         let refusal = Server::refused(failing).await;
         assert!(!refusal.status.success());
         assert!(
-            refusal.stderr.contains("cannot sync the folder") && refusal.stderr.contains("[database] url"),
+            refusal.stderr.contains("cannot sync the folder")
+                && refusal.stderr.contains("[database] url"),
             "{}",
             refusal.stderr
         );

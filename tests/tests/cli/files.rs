@@ -1,4 +1,5 @@
-//! Which files commands write: their own, where links lead, for their owner alone, and never somebody else's.
+//! Which files commands write: their own, where links lead, for their owner alone, and never
+//! somebody else's.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -84,7 +85,9 @@ pub(crate) async fn no_checkpoint_of_send_is_another_file_in_use(scene: Scene) {
             "hard",
             "certs/ca.crt",
         ] {
-            let send = desk.send().args(["--file", "in.jsonl", "--checkpoint", path]);
+            let send = desk
+                .send()
+                .args(["--file", "in.jsonl", "--checkpoint", path]);
             refused(send.args(again), "--checkpoint").await;
             let send = desk.send().args(["--file", "soft", "--checkpoint", path]);
             refused(send.args(again), "--checkpoint").await;
@@ -175,7 +178,9 @@ pub(crate) async fn links_stay_and_lead_to_what_is_written(scene: Scene) {
     }
     for lines in ["1\n2\n", "1\n2\n3\n"] {
         desk.write("in.jsonl", lines);
-        let send = desk.send().args(["--file", "in.jsonl", "--checkpoint", "sent"]);
+        let send = desk
+            .send()
+            .args(["--file", "in.jsonl", "--checkpoint", "sent"]);
         send.run().await.success();
         let options = [
             "--output",
@@ -185,14 +190,23 @@ pub(crate) async fn links_stay_and_lead_to_what_is_written(scene: Scene) {
             "--quarantine",
             "aside.jsonl",
         ];
-        let receive = desk.cli("receive").args(options).args(["--idle-exit", "0.5"]);
+        let receive = desk
+            .cli("receive")
+            .args(options)
+            .args(["--idle-exit", "0.5"]);
         receive.run().await.success();
         let received = ciphermq_tests::received::read(&desk.path("disk/new/out.jsonl"));
         assert_eq!(received.len(), lines.lines().count());
     }
-    assert_eq!(names(&desk.path("disk/new")), ["out.jsonl", "sent", "state"]);
+    assert_eq!(
+        names(&desk.path("disk/new")),
+        ["out.jsonl", "sent", "state"]
+    );
     for name in links {
-        assert!(desk.path(name).symlink_metadata().unwrap().is_symlink(), "{name}");
+        assert!(
+            desk.path(name).symlink_metadata().unwrap().is_symlink(),
+            "{name}"
+        );
     }
 }
 
@@ -266,7 +280,11 @@ pub(crate) async fn what_is_made_is_its_owners_alone(scene: Scene) {
         "--pins",
         "pins",
     ];
-    let receive = || desk.cli("receive").args(options).args(["--idle-exit", "0.3"]);
+    let receive = || {
+        desk.cli("receive")
+            .args(options)
+            .args(["--idle-exit", "0.3"])
+    };
     receive().under(&usual).run().await.success();
     for folder in ["state", "new", "new/deep", "aside", "pins", "data"] {
         assert_eq!(mode(&desk.path(folder)), 0o700, "{folder}");
@@ -314,9 +332,17 @@ pub(crate) async fn drafts_of_killed_runs_are_in_nobodys_way(scene: Scene) {
     }
     desk.receive(3).await;
     assert_eq!(fs::read(desk.path("mine")).unwrap(), b"my own\n");
-    assert!(desk.path("sent.new").symlink_metadata().unwrap().is_symlink());
+    assert!(
+        desk.path("sent.new")
+            .symlink_metadata()
+            .unwrap()
+            .is_symlink()
+    );
     let left = names(desk.path("").as_path());
-    assert!(left.iter().all(|name| !name.starts_with(".new-")), "{left:?}");
+    assert!(
+        left.iter().all(|name| !name.starts_with(".new-")),
+        "{left:?}"
+    );
 }
 
 pub(crate) async fn records_of_keys_replace_records_only(scene: Scene) {
@@ -333,6 +359,13 @@ pub(crate) async fn records_of_keys_replace_records_only(scene: Scene) {
     assert_eq!(fs::read(desk.path("certs/elsewhere")).unwrap(), key);
     desk.write("certs/elsewhere", "my notes\n");
     let outcome = get_key().run().await.code(1);
-    assert!(outcome.stderr.contains("was not saved"), "{}", outcome.stderr);
-    assert_eq!(fs::read(desk.path("certs/elsewhere")).unwrap(), b"my notes\n");
+    assert!(
+        outcome.stderr.contains("was not saved"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(
+        fs::read(desk.path("certs/elsewhere")).unwrap(),
+        b"my notes\n"
+    );
 }

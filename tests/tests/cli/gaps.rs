@@ -1,11 +1,12 @@
-//! Whoever has the server's database can have messages left out: the receiver says that they are missing.
+//! Whoever has the server's database can have messages left out: the receiver says that they are
+//! missing.
 
 use ciphermq_tests::Backend;
 
 use super::desk::Desk;
 
-/// Enters the messages at these positions as acknowledged, which nobody has done, while the server is down. (Batches
-/// that are deleted are another way; it depends on luck what else is in them.)
+/// Enters the messages at these positions as acknowledged, which nobody has done, while the server
+/// is down. (Batches that are deleted are another way; it depends on luck what else is in them.)
 async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Desk) {
     let mut server = Backend::Sqlite.server().await;
     let desk = Desk::named(&server, "sender", "receiver");
@@ -15,11 +16,16 @@ async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, 
     let database = server.database().await;
     for position in positions {
         let acknowledge = format!(
-            "INSERT INTO fates (first_seq, from_index, messages, delivered_time, acknowledged_time) \
+            "INSERT INTO fates (first_seq, from_index, messages, delivered_time, \
+             acknowledged_time) \
              SELECT first_seq, {position} - id_position, 1, sent_time, sent_time FROM batches \
              WHERE id_position <= {position} AND {position} < id_position + messages"
         );
-        assert_eq!(database.execute(&acknowledge).await, 1, "position {position}");
+        assert_eq!(
+            database.execute(&acknowledge).await,
+            1,
+            "position {position}"
+        );
     }
     drop(database);
     server.restart().await;

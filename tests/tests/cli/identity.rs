@@ -1,4 +1,5 @@
-//! Certificates and keys that do not do: each is told with what to do, before anything is sent or received.
+//! Certificates and keys that do not do: each is told with what to do, before anything is sent or
+//! received.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -90,12 +91,14 @@ pub(crate) async fn private_keys_that_are_none(scene: Scene) {
     desk.write_private("empty.key", "");
     for name in ["short.key", "long.key", "text.key", "empty.key"] {
         for command in ["receive", "register-key", "fetch"] {
-            let (what, advice) = failed(desk.cli(command).args(["--private-key", name]).run().await);
+            let (what, advice) =
+                failed(desk.cli(command).args(["--private-key", name]).run().await);
             assert!(what.contains(name), "{what}");
             assert!(!advice.is_empty());
         }
     }
-    // With or without a newline, the key that `keygen` makes is good; where others can read it, it is none.
+    // With or without a newline, the key that `keygen` makes is good; where others can read it, it
+    // is none.
     let key = std::fs::read_to_string(desk.path("certs/receiver_private.key")).unwrap();
     desk.write_private("bare.key", key.trim());
     desk.cli("register-key")
@@ -133,7 +136,10 @@ pub(crate) async fn pins_have_a_place_of_their_own(scene: Scene) {
     let pin = format!("{}_public.pin.json", desk.receiver.replace(':', "%3a"));
     let send = || desk.send().args(["--message", "pinned"]);
     // Neither folder can be written, by root neither; and one cannot be made.
-    for (folder, because) in [("/proc", "cannot be"), ("certs/ca.crt/pins", "cannot be made")] {
+    for (folder, because) in [
+        ("/proc", "cannot be"),
+        ("certs/ca.crt/pins", "cannot be made"),
+    ] {
         let (what, advice) = failed(send().args(["--pins", folder]).run().await);
         assert!(what.contains(folder) || what.contains(because), "{what}");
         assert!(advice.contains("--pins"), "{advice}");
@@ -144,7 +150,11 @@ pub(crate) async fn pins_have_a_place_of_their_own(scene: Scene) {
     assert!(desk.path("state/pins").join(&pin).is_file());
     assert!(!desk.path("certs").join(&pin).exists());
     desk.write("client.toml", "pins = \"of-the-file\"\n");
-    send().args(["--config", "client.toml"]).run().await.success();
+    send()
+        .args(["--config", "client.toml"])
+        .run()
+        .await
+        .success();
     assert!(desk.path("of-the-file").join(&pin).is_file());
     // What is kept there counts: of a key that is newer than the server's.
     std::fs::create_dir(desk.path("newer")).unwrap();

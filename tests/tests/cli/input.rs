@@ -32,10 +32,19 @@ pub(crate) async fn lines_of_a_file(scene: Scene) {
     let desk = Desk::of(&scene);
     desk.introduce().await;
     desk.write("lines.txt", b"one\n two \r\n\n\r\nthree\r\r\nlast");
-    let sent = desk.send().args(["--file", "lines.txt"]).run().await.success();
+    let sent = desk
+        .send()
+        .args(["--file", "lines.txt"])
+        .run()
+        .await
+        .success();
     assert_eq!(sent.stdout, "");
     assert_eq!(counts(&sent), [4, 4, 0]);
-    assert!(sent.stderr.contains("2 empty lines left out"), "{}", sent.stderr);
+    assert!(
+        sent.stderr.contains("2 empty lines left out"),
+        "{}",
+        sent.stderr
+    );
     desk.receive(4).await;
     assert_eq!(desk.texts(), ["one", " two ", "three\r", "last"]);
     desk.expect_empty_queue(&scene.server).await;
@@ -84,7 +93,11 @@ pub(crate) async fn batches_of_any_size(scene: Scene) {
         expected.extend(lines);
     }
     desk.receive(expected.len()).await;
-    assert_eq!(desk.texts(), expected, "in the order in which they were sent");
+    assert_eq!(
+        desk.texts(),
+        expected,
+        "in the order in which they were sent"
+    );
     desk.expect_empty_queue(&scene.server).await;
 }
 
@@ -115,7 +128,10 @@ pub(crate) async fn a_line_without_end(scene: Scene) {
         })
         .unwrap();
     let (what, advice) = failed(desk.send().args(["--file", "endless.txt"]).run().await);
-    assert!(what.contains("endless.txt") && what.contains("line 3"), "{what}");
+    assert!(
+        what.contains("endless.txt") && what.contains("line 3"),
+        "{what}"
+    );
     assert!(what.contains("16777216"), "{what}");
     assert!(advice.contains("What stood before it was sent"), "{advice}");
     desk.receive(2).await;
@@ -137,7 +153,12 @@ pub(crate) async fn a_message_that_is_too_large_once_sealed(scene: Scene) {
     desk.introduce().await;
     let large = "x".repeat(15 << 20);
     desk.write("large.txt", format!("one\n{large}\nthree\n"));
-    let sent = desk.send().args(["--file", "large.txt"]).run().await.code(1);
+    let sent = desk
+        .send()
+        .args(["--file", "large.txt"])
+        .run()
+        .await
+        .code(1);
     let (what, advice) = two_parts(&sent);
     assert!(
         what.contains("Line 2 of large.txt") && what.contains("too large"),
@@ -147,7 +168,10 @@ pub(crate) async fn a_message_that_is_too_large_once_sealed(scene: Scene) {
     assert!(advice.contains("What stood before it was sent"), "{advice}");
     desk.receive(1).await;
     assert_eq!(
-        desk.received().iter().map(Received::text).collect::<Vec<_>>(),
+        desk.received()
+            .iter()
+            .map(Received::text)
+            .collect::<Vec<_>>(),
         ["one"]
     );
     desk.expect_empty_queue(&scene.server).await;

@@ -1,5 +1,5 @@
-//! `ciphermq-cli` as a user meets it, with the real server: what it prints and where, how it ends, what it says
-//! when something is wrong. What needs no server is tested in `ciphermq-cli/tests`.
+//! `ciphermq-cli` as a user meets it, with the real server: what it prints and where, how it ends,
+//! what it says when something is wrong. What needs no server is tested in `ciphermq-cli/tests`.
 
 mod announcing;
 mod bench;

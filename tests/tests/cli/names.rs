@@ -1,4 +1,5 @@
-//! Exchange, routing key and queue: the default names fit together, others are as good, wrong ones are explained.
+//! Exchange, routing key and queue: the default names fit together, others are as good, wrong ones
+//! are explained.
 
 use ciphermq_tests::{PATIENCE, Received, Scene, received};
 
@@ -16,13 +17,16 @@ pub(crate) async fn default_names_fit_together(scene: Scene) {
     for line in &lines {
         assert_eq!(line.sender.as_deref(), Some(desk.sender.as_str()));
         assert_eq!(
-            uuid::Uuid::parse_str(&line.message_id).unwrap().get_version_num(),
+            uuid::Uuid::parse_str(&line.message_id)
+                .unwrap()
+                .get_version_num(),
             8
         );
-        let [sent, received] = [line.sent_time.as_deref().unwrap(), &line.received_time].map(|time| {
-            time.parse::<ciphermq_client::Timestamp>()
-                .unwrap_or_else(|error| panic!("{error}: {time}"))
-        });
+        let [sent, received] =
+            [line.sent_time.as_deref().unwrap(), &line.received_time].map(|time| {
+                time.parse::<ciphermq_client::Timestamp>()
+                    .unwrap_or_else(|error| panic!("{error}: {time}"))
+            });
         assert!(sent <= received, "{line:?}");
     }
     desk.expect_empty_queue(&scene.server).await;
@@ -34,7 +38,14 @@ pub(crate) async fn chosen_names(scene: Scene) {
     let names = ["--exchange", &exchange, "--routing-key", "alarm"];
     let mut receiver = desk
         .cli("receive")
-        .args(["--queue", &queue, "--output", "alarms.jsonl", "--count", "1"])
+        .args([
+            "--queue",
+            &queue,
+            "--output",
+            "alarms.jsonl",
+            "--count",
+            "1",
+        ])
         .args(names)
         .spawn();
     receiver.stderr.expect("Receiving from").await;
@@ -46,7 +57,10 @@ pub(crate) async fn chosen_names(scene: Scene) {
         .success();
     assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
     let lines = received::read(&desk.path("alarms.jsonl"));
-    assert_eq!(lines.iter().map(Received::text).collect::<Vec<_>>(), ["fire"]);
+    assert_eq!(
+        lines.iter().map(Received::text).collect::<Vec<_>>(),
+        ["fire"]
+    );
     assert!(!desk.path("data").exists(), "nothing is written elsewhere");
 }
 
@@ -86,7 +100,11 @@ pub(crate) async fn a_routing_key_without_queue(scene: Scene) {
     let (what, advice) = two_parts(&sent);
     assert!(what.contains("no_route"), "{what}");
     assert!(advice.contains("ciphermq-cli receive"), "{advice}");
-    assert!((1..=2).contains(&sent.stdout.lines().count()), "{}", sent.stdout);
+    assert!(
+        (1..=2).contains(&sent.stdout.lines().count()),
+        "{}",
+        sent.stdout
+    );
     for id in sent.stdout.lines() {
         uuid::Uuid::parse_str(id).unwrap_or_else(|error| panic!("{error}: {id}"));
     }
@@ -104,7 +122,10 @@ pub(crate) async fn an_unknown_exchange(scene: Scene) {
         .await
         .code(3);
     let (what, advice) = two_parts(&sent);
-    assert!(what.contains("not_found") && what.contains(&exchange), "{what}");
+    assert!(
+        what.contains("not_found") && what.contains(&exchange),
+        "{what}"
+    );
     assert!(advice.contains("ciphermq-cli receive"), "{advice}");
     assert_eq!(sent.stdout.lines().count(), 1, "{}", sent.stdout);
 }

@@ -1,4 +1,5 @@
-//! What was sent stands in the output as it was: JSON byte for byte, text as text, all else in base64.
+//! What was sent stands in the output as it was: JSON byte for byte, text as text, all else in
+//! base64.
 
 use ciphermq_tests::Scene;
 
@@ -30,13 +31,21 @@ pub(crate) async fn every_payload_arrives_as_it_was(scene: Scene) {
     let bytes: [&[u8]; 3] = [b"\xff\xfe", b"{\"a\":\"\xff\"}", b"\xc3"];
 
     let mut file = Vec::new();
-    let lines = json.iter().chain(&text).map(|line| line.as_bytes()).chain(bytes);
+    let lines = json
+        .iter()
+        .chain(&text)
+        .map(|line| line.as_bytes())
+        .chain(bytes);
     for line in lines {
         file.extend_from_slice(line);
         file.push(b'\n');
     }
     desk.write("payloads", file);
-    desk.send().args(["--file", "payloads"]).run().await.success();
+    desk.send()
+        .args(["--file", "payloads"])
+        .run()
+        .await
+        .success();
     desk.receive(json.len() + text.len() + bytes.len()).await;
 
     let received = desk.received();

@@ -1,4 +1,5 @@
-//! What goes into a pipe: a message is acknowledged when its line was read, and comes again when it was not.
+//! What goes into a pipe: a message is acknowledged when its line was read, and comes again when it
+//! was not.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -9,8 +10,8 @@ use rustix::process::Signal;
 
 use super::desk::Desk;
 
-/// Runs the program in the desk's folder with its output piped into a shell command. What the command prints is the
-/// outcome's; the program's own exit code stands in the file `code`.
+/// Runs the program in the desk's folder with its output piped into a shell command. What the
+/// command prints is the outcome's; the program's own exit code stands in the file `code`.
 async fn piped(desk: &Desk, scene: &Scene, command: &str, reader: &str) -> Outcome {
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let script = format!(
@@ -73,7 +74,8 @@ pub(crate) async fn a_reader_takes_what_it_reads_however_often_it_begins_anew(sc
 
 pub(crate) async fn a_reader_that_dies_takes_nothing_with_it(scene: Scene) {
     let desk = desk_with(&scene, 20).await;
-    let reader = "read -r a; printf '%s\\n' \"$a\"; sleep 0.1; read -r b; printf '%s\\n' \"$b\"; kill -9 $$";
+    let reader =
+        "read -r a; printf '%s\\n' \"$a\"; sleep 0.1; read -r b; printf '%s\\n' \"$b\"; kill -9 $$";
     let script = format!("sh -c '{}' || true", reader.replace('\'', "'\\''"));
     let read = piped(&desk, &scene, "receive --output -", &script).await;
     assert_eq!(texts(&read), [text(1), text(2)]);
@@ -123,11 +125,18 @@ pub(crate) async fn a_named_pipe_that_is_read_a_little(scene: Scene) {
     let mut receiver = desk.cli("receive").args(["--output", "pipe"]).spawn();
     let pipe = open_pipe(&desk, "pipe").await;
     let lines = tokio::task::spawn_blocking(move || {
-        let lines: Vec<String> = BufReader::new(pipe).lines().take(3).map(Result::unwrap).collect();
+        let lines: Vec<String> = BufReader::new(pipe)
+            .lines()
+            .take(3)
+            .map(Result::unwrap)
+            .collect();
         lines
     });
     let lines = lines.await.unwrap();
-    let read: Vec<_> = lines.iter().map(|line| Received::parse(line).text()).collect();
+    let read: Vec<_> = lines
+        .iter()
+        .map(|line| Received::parse(line).text())
+        .collect();
     assert_eq!(read, [text(1), text(2), text(3)]);
     assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
     expect_rest(&desk, &scene, 4..=30).await;

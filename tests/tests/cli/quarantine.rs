@@ -1,4 +1,5 @@
-//! Messages that cannot be opened, or may not: set aside where a person finds them, and the queue goes on.
+//! Messages that cannot be opened, or may not: set aside where a person finds them, and the queue
+//! goes on.
 
 use ciphermq_tests::{Database, RawClient, Scene, data};
 
@@ -10,12 +11,13 @@ const OLDER_RECEIVER: &str = "receiver_1";
 /// How many messages the server has set aside for this receiver.
 async fn rejected(scene: &Scene, receiver: &str) -> i64 {
     let database: Database = scene.server.database().await;
-    let sql = format!("SELECT count(*) FROM rejected_messages WHERE receiver_client_id = '{receiver}'");
+    let sql =
+        format!("SELECT count(*) FROM rejected_messages WHERE receiver_client_id = '{receiver}'");
     database.number(&sql).await
 }
 
-/// A desk whose receiver has the older clients' key, and whose queue holds their envelopes, with ids of this play's
-/// own. The queue is the play's, as there is only one receiver of this name.
+/// A desk whose receiver has the older clients' key, and whose queue holds their envelopes, with
+/// ids of this play's own. The queue is the play's, as there is only one receiver of this name.
 async fn older_envelopes(scene: &Scene) -> (Desk, Vec<String>, Vec<String>) {
     let desk = Desk::named(&scene.server, &scene.id("sender"), OLDER_RECEIVER);
     let key = data::older_envelopes()["receiver_private_key"].clone();
@@ -36,7 +38,10 @@ async fn older_envelopes(scene: &Scene) -> (Desk, Vec<String>, Vec<String>) {
     let mut ids = Vec::new();
     for (number, envelope) in data::older_lines().into_iter().enumerate() {
         let id = scene.id(&format!("{}-{number}", envelope.generation));
-        let publish = format!("publish {exchange} receiver_1_key {}", envelope.with_id(&id));
+        let publish = format!(
+            "publish {exchange} receiver_1_key {}",
+            envelope.with_id(&id)
+        );
         older.ask(&publish, &format!("ACK {id}")).await;
         plaintexts.push(envelope.plaintext);
         ids.push(id);
@@ -68,7 +73,10 @@ pub(crate) async fn older_envelopes_are_read_where_allowed(scene: Scene) {
         .success();
     let received = desk.received();
     assert_eq!(
-        received.iter().map(|line| &line.message_id).collect::<Vec<_>>(),
+        received
+            .iter()
+            .map(|line| &line.message_id)
+            .collect::<Vec<_>>(),
         ids.iter().collect::<Vec<_>>()
     );
     for (line, plaintext) in received.iter().zip(&plaintexts) {
@@ -100,7 +108,10 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
         .await;
     sent.success();
     let mut receiver = receiver;
-    assert_eq!(receiver.ended(ciphermq_tests::PATIENCE).await.code(), Some(0));
+    assert_eq!(
+        receiver.ended(ciphermq_tests::PATIENCE).await.code(),
+        Some(0)
+    );
     assert_eq!(desk.texts(), ["ours"]);
 
     let quarantine = desk.quarantine();
@@ -108,7 +119,9 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
     for (line, (id, envelope)) in quarantine.iter().zip(ids.iter().zip(data::older_lines())) {
         assert_eq!(line["message_id"], id.as_str());
         assert!(
-            line["reason"].as_str().is_some_and(|reason| !reason.is_empty()),
+            line["reason"]
+                .as_str()
+                .is_some_and(|reason| !reason.is_empty()),
             "{line}"
         );
         let whole: serde_json::Value = serde_json::from_str(&envelope.with_id(id)).unwrap();
@@ -120,7 +133,8 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
     assert_eq!(rejected(&scene, OLDER_RECEIVER).await, expected);
 }
 
-/// A desk whose receiver has registered a bare key, as older clients do; and was sent a message in each older form.
+/// A desk whose receiver has registered a bare key, as older clients do; and was sent a message in
+/// each older form.
 async fn sent_in_older_forms(scene: &Scene) -> Desk {
     let desk = Desk::of(scene);
     let key = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
@@ -188,7 +202,9 @@ pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(scene: Sc
     assert_eq!(rejected(&scene, &desk.receiver).await, 4);
     desk.expect_empty_queue(&scene.server).await;
     // That receiver has signed its key: the form is not used any more, although it is asked for.
-    let send = desk.send().args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
+    let send = desk
+        .send()
+        .args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
     send.args(["--message", "sealed with a suite"])
         .run()
         .await
@@ -207,7 +223,10 @@ pub(crate) async fn a_message_for_another_key_is_set_aside(scene: Scene) {
     let receiver = desk.receiving(&["--count", "1"]).await;
     desk.send_messages(&["for the new key"]).await;
     let mut receiver = receiver;
-    assert_eq!(receiver.ended(ciphermq_tests::PATIENCE).await.code(), Some(0));
+    assert_eq!(
+        receiver.ended(ciphermq_tests::PATIENCE).await.code(),
+        Some(0)
+    );
     assert_eq!(desk.texts(), ["for the new key"]);
     assert_eq!(desk.quarantine().len(), 2);
     assert_eq!(rejected(&scene, &desk.receiver).await, 2);

@@ -13,7 +13,10 @@ pub(crate) async fn a_count_leaves_the_rest(scene: Scene) {
     desk.send_messages(&["1", "2", "3", "4", "5"]).await;
     let numbers = || -> Vec<String> {
         let lines = desk.received();
-        lines.iter().map(|line| line.json().unwrap().to_owned()).collect()
+        lines
+            .iter()
+            .map(|line| line.json().unwrap().to_owned())
+            .collect()
     };
     desk.receive(2).await;
     assert_eq!(numbers(), ["1", "2"]);
@@ -27,7 +30,9 @@ pub(crate) async fn an_idle_end(scene: Scene) {
     desk.introduce().await;
     desk.send_messages(&["one"]).await;
     // Long enough for a busy machine to deliver within.
-    let receive = desk.cli("receive").args(["--idle-exit", "3", "--count", "2"]);
+    let receive = desk
+        .cli("receive")
+        .args(["--idle-exit", "3", "--count", "2"]);
     let ended = receive.run().await.code(4);
     assert_eq!(ended.stdout, "");
     assert_eq!(
@@ -79,7 +84,8 @@ pub(crate) async fn signals_that_do_not_end_it(scene: Scene) {
     assert_eq!(desk.texts(), ["after them"]);
 }
 
-/// A terminal that is closed sends SIGHUP, and the shell in it sends it again: one end, and a clean one.
+/// A terminal that is closed sends SIGHUP, and the shell in it sends it again: one end, and a clean
+/// one.
 pub(crate) async fn a_closed_terminal_ends_a_sender_well(scene: Scene) {
     let desk = Desk::of(&scene);
     desk.introduce().await;
@@ -98,7 +104,11 @@ pub(crate) async fn a_closed_terminal_ends_a_sender_well(scene: Scene) {
         if signal == Signal::HUP && sender.try_ended().is_none() {
             sender.signal(signal);
         }
-        assert_eq!(sender.ended(PATIENCE).await.code(), Some(code), "{signal:?}");
+        assert_eq!(
+            sender.ended(PATIENCE).await.code(),
+            Some(code),
+            "{signal:?}"
+        );
         // What was sent is settled, and told.
         let said = sender.stderr.text();
         assert!(
@@ -159,12 +169,16 @@ pub(crate) async fn a_reader_that_has_had_enough(scene: Scene) {
         .iter()
         .map(|line| Received::parse(line))
         .collect();
-    assert_eq!(lines.iter().map(Received::text).collect::<Vec<_>>(), ["text 1"]);
+    assert_eq!(
+        lines.iter().map(Received::text).collect::<Vec<_>>(),
+        ["text 1"]
+    );
     let code = std::fs::read_to_string(desk.path("code")).unwrap();
     assert_eq!(code, "0\n", "{}", shell.stderr.text());
 }
 
-/// Redelivered by the server, which has never heard of an ack: as after a crash between the write and the ack.
+/// Redelivered by the server, which has never heard of an ack: as after a crash between the write
+/// and the ack.
 pub(crate) async fn what_the_output_holds_is_not_written_again(scene: Scene) {
     let desk = Desk::of(&scene);
     desk.introduce().await;
@@ -196,11 +210,18 @@ pub(crate) async fn a_torn_last_line_is_cut_off(scene: Scene) {
     desk.send_messages(&["one", "two"]).await;
     desk.receive(1).await;
     let path = desk.path("data/received_messages.jsonl");
-    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap();
     file.write_all(b"{\"message_id\":\"0198").unwrap();
     drop(file);
     let received = desk.receive(1).await;
-    assert!(received.stderr.contains("unfinished line"), "{}", received.stderr);
+    assert!(
+        received.stderr.contains("unfinished line"),
+        "{}",
+        received.stderr
+    );
     assert_eq!(desk.texts(), ["one", "two"]);
     let aside = std::fs::read(desk.path("data/received_messages.jsonl.damaged-1")).unwrap();
     assert_eq!(aside, b"{\"message_id\":\"0198");
@@ -255,10 +276,13 @@ pub(crate) async fn an_output_that_is_moved_away(scene: Scene) {
     desk.send_messages(&["one"]).await;
     assert_eq!(receiver.ended(PATIENCE).await.code(), Some(1));
     let error = receiver.stderr.text();
-    assert!(error.contains("error: ") && error.contains("moved"), "{error}");
+    assert!(
+        error.contains("error: ") && error.contains("moved"),
+        "{error}"
+    );
     assert!(received::read(&to).is_empty());
-    // Nothing was acked that stands nowhere. What that receiver may have written stands in the moved file alone, so it
-    // is wanted back.
+    // Nothing was acked that stands nowhere. What that receiver may have written stands in the
+    // moved file alone, so it is wanted back.
     let (what, advice) = failed(desk.cli("receive").args(["--count", "1"]).run().await);
     assert!(what.contains("moved"), "{what}");
     assert!(advice.contains("put it back"), "{advice}");

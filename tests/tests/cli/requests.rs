@@ -34,9 +34,18 @@ pub(crate) async fn fetch_and_ack(scene: Scene) {
     assert_eq!(two.json(), Some("{\"two\": 2.0}"));
 
     let ids = [two.message_id.as_str(), one.message_id.as_str()];
-    let wrong = desk.cli("ack").args(["never-seen", ids[0]]).run().await.code(3);
+    let wrong = desk
+        .cli("ack")
+        .args(["never-seen", ids[0]])
+        .run()
+        .await
+        .code(3);
     assert_eq!(wrong.stdout, "never-seen\n", "what was not acked is listed");
-    assert!(two_parts(&wrong).0.contains("not_found"), "{}", wrong.stderr);
+    assert!(
+        two_parts(&wrong).0.contains("not_found"),
+        "{}",
+        wrong.stderr
+    );
     let acked = desk.cli("ack").args(ids).run().await.success();
     assert_eq!(acked.stdout, "", "again, and nothing to say about it");
     desk.cli("fetch").run().await.code(4);
@@ -51,7 +60,10 @@ pub(crate) async fn resend(scene: Scene) {
     // Only its sender may ask for that, and only its receiver may ack it.
     let cert = ["--cert", "certs/receiver_1/client.crt"];
     let (what, advice) = failed(desk.cli("resend").arg(&id).args(cert).run().await);
-    assert!(what.contains(&id) && what.contains(&desk.receiver), "{what}");
+    assert!(
+        what.contains(&id) && what.contains(&desk.receiver),
+        "{what}"
+    );
     assert!(advice.contains("sender"), "{advice}");
     let cert = ["--cert", "certs/sender_1/client.crt"];
     let refused = desk.cli("ack").arg(&id).args(cert).run().await.code(3);
@@ -86,7 +98,9 @@ pub(crate) async fn register_key_and_get_key(scene: Scene) {
         .run()
         .await;
     assert_eq!(got.success().stdout.trim_end(), ours.trim_end());
-    let saved = desk.path("certs").join(format!("{}_public.key", desk.receiver));
+    let saved = desk
+        .path("certs")
+        .join(format!("{}_public.key", desk.receiver));
     assert_eq!(
         std::fs::read_to_string(saved).unwrap().trim_end(),
         ours.trim_end()
@@ -95,7 +109,12 @@ pub(crate) async fn register_key_and_get_key(scene: Scene) {
     // The newest one counts.
     desk.new_key_pair();
     desk.cli("register-key").run().await.success();
-    let got = desk.cli("get-key").arg(&desk.receiver).run().await.success();
+    let got = desk
+        .cli("get-key")
+        .arg(&desk.receiver)
+        .run()
+        .await
+        .success();
     assert_ne!(got.stdout.trim_end(), ours.trim_end());
 }
 
@@ -103,7 +122,10 @@ pub(crate) async fn status(scene: Scene) {
     let desk = Desk::of(&scene);
     let status = desk.cli("status").run().await.success();
     let value = |name: &str| -> String {
-        let line = status.stdout.lines().find_map(|line| line.strip_prefix(name));
+        let line = status
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(name));
         line.unwrap_or_else(|| panic!("no {name} in:\n{}", status.stdout))
             .trim()
             .to_owned()
@@ -121,7 +143,11 @@ pub(crate) async fn status(scene: Scene) {
         status.stdout
     );
     assert!(value("longest line").starts_with("16777216 bytes"));
-    assert!(value("round trip").contains(" ms median"), "{}", status.stdout);
+    assert!(
+        value("round trip").contains(" ms median"),
+        "{}",
+        status.stdout
+    );
     assert_eq!(status.stderr, "");
 
     let status = desk.cli("status").arg("--json").run().await.success();
@@ -154,7 +180,10 @@ pub(crate) async fn status(scene: Scene) {
     let names = |value: &serde_json::Value| {
         let object = value.as_object().expect("an object");
         let names = object.iter().flat_map(|(name, value)| {
-            let inner = value.as_object().into_iter().flat_map(serde_json::Map::keys);
+            let inner = value
+                .as_object()
+                .into_iter()
+                .flat_map(serde_json::Map::keys);
             std::iter::once(name.clone()).chain(inner.map(move |field| format!("{name}.{field}")))
         });
         names.collect::<Vec<_>>()
@@ -162,12 +191,14 @@ pub(crate) async fn status(scene: Scene) {
     assert_eq!(names(&object), names(&documented));
 }
 
-/// The same connection from flags, variables and a file; a flag wins over a variable, a variable over the file.
+/// The same connection from flags, variables and a file; a flag wins over a variable, a variable
+/// over the file.
 pub(crate) async fn options_of_a_file(scene: Scene) {
     let desk = Desk::of(&scene);
     let port = scene.server.address().port();
     let file = format!(
-        "server = \"localhost:{port}\"\nca = \"certs/ca.crt\"\ncert = \"certs/receiver_1/client.crt\"\nkey = \"certs/receiver_1/client.key\"\n"
+        "server = \"localhost:{port}\"\nca = \"certs/ca.crt\"\ncert = \
+         \"certs/receiver_1/client.crt\"\nkey = \"certs/receiver_1/client.key\"\n"
     );
     desk.write("client.toml", &file);
     let status = |flags: &[&str], variables: &[(&str, &str)]| {
@@ -178,7 +209,11 @@ pub(crate) async fn options_of_a_file(scene: Scene) {
         status.run()
     };
     let of_file = status(&["--config", "client.toml"], &[]).await.success();
-    assert!(of_file.stdout.contains(&desk.receiver), "{}", of_file.stdout);
+    assert!(
+        of_file.stdout.contains(&desk.receiver),
+        "{}",
+        of_file.stdout
+    );
     let sender = [
         ("CIPHERMQ_CERT", "certs/sender_1/client.crt"),
         ("CIPHERMQ_KEY", "certs/sender_1/client.key"),
@@ -197,7 +232,11 @@ pub(crate) async fn options_of_a_file(scene: Scene) {
         "certs/receiver_1/client.key",
     ];
     let of_flag = status(&flags, &sender).await.success();
-    assert!(of_flag.stdout.contains(&desk.receiver), "{}", of_flag.stdout);
+    assert!(
+        of_flag.stdout.contains(&desk.receiver),
+        "{}",
+        of_flag.stdout
+    );
 
     desk.write("broken.toml", format!("{file}sever = 1\n"));
     let broken = status(&["--config", "broken.toml"], &[]).await.code(2);

@@ -58,7 +58,10 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
     assert_eq!(sender.ended(LIMIT).await.code(), Some(0));
     assert_eq!(receiver.ended(LIMIT).await.code(), Some(0));
     let lost = sender.stderr.text().matches("Connection lost").count();
-    assert!(lost >= 2, "the sender has lost its connection {lost} times only");
+    assert!(
+        lost >= 2,
+        "the sender has lost its connection {lost} times only"
+    );
     received::assert_exactly(&desk.received(), readings.lines());
     assert_eq!(sender.stdout.text(), "", "nothing stayed unacknowledged");
     desk.expect_empty_queue(&server).await;
@@ -89,14 +92,20 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
             .map(str::to_owned)
             .collect()
     };
-    let (encrypted, acked) = (ids("Encrypted message "), ids("Server ACK received for message "));
+    let (encrypted, acked) = (
+        ids("Encrypted message "),
+        ids("Server ACK received for message "),
+    );
     let listed = sender.stdout.lines();
     let unacknowledged: BTreeSet<String> = listed.iter().cloned().collect();
     assert_eq!(unacknowledged.len(), listed.len(), "each is listed once");
     assert!(!acked.is_empty() && !unacknowledged.is_empty());
     assert!(acked.is_disjoint(&unacknowledged));
     let all: BTreeSet<String> = acked.union(&unacknowledged).cloned().collect();
-    assert_eq!(all, encrypted, "every message is either acknowledged or listed");
+    assert_eq!(
+        all, encrypted,
+        "every message is either acknowledged or listed"
+    );
     let error = sender.stderr.text();
     assert!(
         error.contains("error: ") && error.contains(" not acknowledged; "),
@@ -112,13 +121,17 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
         .await
         .success();
     let received = desk.received();
-    let there: BTreeSet<String> = received.iter().map(|line| line.message_id.clone()).collect();
+    let there: BTreeSet<String> = received
+        .iter()
+        .map(|line| line.message_id.clone())
+        .collect();
     assert_eq!(there.len(), received.len(), "nothing is there twice");
     assert!(acked.is_subset(&there));
     assert!(there.is_subset(&encrypted));
 }
 
-/// The output is a pipe that takes the line only when the server is gone: written, and never confirmed.
+/// The output is a pipe that takes the line only when the server is gone: written, and never
+/// confirmed.
 pub(crate) async fn acks_that_nobody_confirms(backend: Backend) {
     let mut server = backend.server().await;
     let desk = Desk::named(&server, "sender", "receiver");

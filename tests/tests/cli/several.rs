@@ -10,7 +10,8 @@ use super::desk::{Desk, two_parts};
 /// How long a long file may take: a receiver syncs, and others run beside it.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Two receivers of one sender, each with a folder of its own; what is sent is sent from the first one's.
+/// Two receivers of one sender, each with a folder of its own; what is sent is sent from the first
+/// one's.
 async fn two(scene: &Scene) -> (Desk, Desk) {
     let sender = scene.id("sender");
     let first = Desk::named(&scene.server, &sender, &scene.id("first"));
@@ -26,12 +27,14 @@ pub(crate) async fn each_of_several_receivers_gets_everything(scene: Scene) {
     let sent = send().args(["--file", "lines"]).run().await.success();
     assert_eq!(sent.stdout, "");
     assert!(
-        sent.stderr.contains("4 sent, 4 acknowledged, 0 unacknowledged"),
+        sent.stderr
+            .contains("4 sent, 4 acknowledged, 0 unacknowledged"),
         "{}",
         sent.stderr
     );
     assert!(
-        sent.stderr.contains("to 2 receivers, 1 empty line left out"),
+        sent.stderr
+            .contains("to 2 receivers, 1 empty line left out"),
         "{}",
         sent.stderr
     );
@@ -39,7 +42,11 @@ pub(crate) async fn each_of_several_receivers_gets_everything(scene: Scene) {
     first.write("lines", "a\n\nb\nc\n");
     first.send().args(["--file", "lines"]).run().await.success();
     let sent = send().args(["--file", "lines"]).run().await.success();
-    assert!(sent.stderr.contains("1 sent, 1 acknowledged"), "{}", sent.stderr);
+    assert!(
+        sent.stderr.contains("1 sent, 1 acknowledged"),
+        "{}",
+        sent.stderr
+    );
     let told = send().arg("-v").input("d\n").run().await.success();
     for receiver in [&first.receiver, &second.receiver] {
         let told = told
@@ -93,7 +100,11 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(scene: Sce
         sent.stderr
     );
     // Nothing of the file is pinned for it, as nothing could be sent.
-    assert!(!first.path(&format!("lines.{stranger}.ciphermq-send")).exists());
+    assert!(
+        !first
+            .path(&format!("lines.{stranger}.ciphermq-send"))
+            .exists()
+    );
 
     // A checkpoint that cannot be used is that receiver's trouble alone.
     fs::write(first.path("broken"), "x").unwrap();
@@ -141,7 +152,11 @@ pub(crate) async fn several_go_on_after_a_kill(scene: Scene) {
         .map(|number| format!("\"{number} {}\"", "x".repeat(300)))
         .collect();
     first.write("lines", lines.join("\n"));
-    let send = || first.send().args(["--to", &second.receiver, "--file", "lines"]);
+    let send = || {
+        first
+            .send()
+            .args(["--to", &second.receiver, "--file", "lines"])
+    };
     for receiver in [&first.receiver, &second.receiver] {
         let mut sender = send().args(["--batch-size", "1", "-v"]).spawn();
         let acknowledged = |line: &str| {

@@ -13,7 +13,8 @@ const REDELIVERY_TIMEOUT: &str = "1h";
 
 pub(crate) async fn a_restarted_receiver_takes_over_at_once(backend: Backend) {
     let options = backend.options().await;
-    let server = Server::start(options.set("limits", "redelivery_timeout", REDELIVERY_TIMEOUT)).await;
+    let server =
+        Server::start(options.set("limits", "redelivery_timeout", REDELIVERY_TIMEOUT)).await;
     let desk = Desk::named(&server, "sender", "receiver");
     let proxy = Proxy::start(server.address()).await;
     let far = format!("localhost:{}", proxy.address().port());
@@ -24,7 +25,8 @@ pub(crate) async fn a_restarted_receiver_takes_over_at_once(backend: Backend) {
     let acknowledged = "SELECT count(*) FROM message_metadata WHERE acknowledged_time IS NOT NULL";
     database.eventually(acknowledged, 1).await;
 
-    // What is delivered from here on never comes to it, and the server does not learn that it is gone.
+    // What is delivered from here on never comes to it, and the server does not learn that it is
+    // gone.
     proxy.weather(Weather {
         frozen: true,
         ..Weather::default()

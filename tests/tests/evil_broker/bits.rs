@@ -1,5 +1,5 @@
-//! Every bit of an envelope, as it stands on the wire, is turned over: one bit a message, in thousands of messages. There
-//! is none that does not matter.
+//! Every bit of an envelope, as it stands on the wire, is turned over: one bit a message, in
+//! thousands of messages. There is none that does not matter.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -24,7 +24,8 @@ const HONEST_EVERY: usize = 100;
 /// Every refused message keeps its place until the consumer ends.
 const PREFETCH: NonZeroU32 = NonZeroU32::new(65_535).unwrap();
 
-/// The field in whose value a byte of an envelope stands; none for names, quotes, commas and braces.
+/// The field in whose value a byte of an envelope stands; none for names, quotes, commas and
+/// braces.
 fn field_at(envelope: &str, byte: usize) -> Option<String> {
     let fields: serde_json::Map<String, Value> = serde_json::from_str(envelope).unwrap();
     fields.into_iter().find_map(|(name, value)| {
@@ -36,9 +37,11 @@ fn field_at(envelope: &str, byte: usize) -> Option<String> {
     })
 }
 
-/// Whether this is what must be said of an envelope with one wrong bit in that field's value, or in none's.
+/// Whether this is what must be said of an envelope with one wrong bit in that field's value, or in
+/// none's.
 fn is_expected(field: Option<&str>, reason: &UnopenableReason) -> bool {
-    // A bit can make a quote, a backslash or a control character of any other, and so end or break the text.
+    // A bit can make a quote, a backslash or a control character of any other, and so end or break
+    // the text.
     if no_envelope(reason) {
         return true;
     }
@@ -50,7 +53,9 @@ fn is_expected(field: Option<&str>, reason: &UnopenableReason) -> bool {
         Some("suite") => matches!(reason, UnopenableReason::Sealed(OpenError::UnknownSuite(_))),
         Some(_) => not_authentic(reason),
         // The name of a field that is missed then.
-        None => not_authentic(reason) || *reason == UnopenableReason::Sealed(OpenError::OlderClient),
+        None => {
+            not_authentic(reason) || *reason == UnopenableReason::Sealed(OpenError::OlderClient)
+        }
     }
 }
 
@@ -76,7 +81,9 @@ async fn bits(stage: &Stage, stride: usize) {
         });
     }
     assert!(plans.len() < PREFETCH.get() as usize);
-    let payloads: Vec<String> = (1..=plans.len()).map(|number| format!("{number:05}")).collect();
+    let payloads: Vec<String> = (1..=plans.len())
+        .map(|number| format!("{number:05}"))
+        .collect();
     let ids = stage.publish(payloads.iter().map(String::as_str)).await;
     let envelopes: HashMap<String, String> = published(stage, "sender")
         .into_iter()
@@ -171,7 +178,9 @@ async fn bits(stage: &Stage, stride: usize) {
         assert_eq!(text(&message), payload);
         message.ack_later().unwrap();
     }
-    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    stage
+        .honest_traffic_arrives(&mut consumer, "the last")
+        .await;
     assert_eq!(consumer.duplicates(), 0);
     let summary = consumer.close().await;
     assert_eq!(summary.unconfirmed, 0);
@@ -192,8 +201,8 @@ async fn bits_all_over_a_post_quantum_envelope_are_flipped() {
     assert!(published(&stage, "sender")[0].contains(suite));
 }
 
-/// A line feed within an envelope ends the line: what stands before it is no envelope, what comes after no line of the
-/// protocol's.
+/// A line feed within an envelope ends the line: what stands before it is no envelope, what comes
+/// after no line of the protocol's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_torn_into_two_lines() {
     let stage = Stage::new().await;
@@ -201,7 +210,8 @@ async fn a_delivery_torn_into_two_lines() {
     let deliveries = AtomicUsize::new(0);
     stage.evil.play(move |line| {
         let mut bytes = line.text.as_bytes().to_vec();
-        if line.delivery_to("receiver").is_some() && deliveries.fetch_add(1, Ordering::SeqCst) == 0 {
+        if line.delivery_to("receiver").is_some() && deliveries.fetch_add(1, Ordering::SeqCst) == 0
+        {
             let middle = bytes.len() / 2;
             bytes[middle] = b'\n';
         }

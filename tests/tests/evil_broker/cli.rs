@@ -1,4 +1,5 @@
-//! `ciphermq-cli` as a user meets it, connected to an evil broker: what it says, how it ends, and what it has written.
+//! `ciphermq-cli` as a user meets it, connected to an evil broker: what it says, how it ends, and
+//! what it has written.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use serde_json::Value;
 use crate::desk::{Desk, failed};
 use crate::{identity_of_another_ca, published_through, signer};
 
-/// One user's folder, the real server, and the evil broker that everything in the folder connects to.
+/// One user's folder, the real server, and the evil broker that everything in the folder connects
+/// to.
 struct Office {
     desk: Desk,
     server: Server,
@@ -60,12 +62,15 @@ impl Office {
             });
     }
 
-    /// `send` and `verify-key` refuse the receiver's key, with this in what they say and this in what they say is to be done,
-    /// and nothing is sent.
+    /// `send` and `verify-key` refuse the receiver's key, with this in what they say and this in
+    /// what they say is to be done, and nothing is sent.
     async fn expect_key_refused(&self, because: &str, mend: &str) {
         let before = self.evil.published_by("sender").len();
         let (what, advice) = failed(self.send("secret").await);
-        assert!(what.contains("`receiver`") && what.contains(because), "{what}");
+        assert!(
+            what.contains("`receiver`") && what.contains(because),
+            "{what}"
+        );
         assert!(advice.contains(mend), "{advice}");
         assert_eq!(
             self.evil.published_by("sender").len(),
@@ -92,7 +97,8 @@ async fn another_key_than_the_receivers() {
     office.verify_key().await.success();
     let own = office.signed_key_served();
     let parts: Vec<&str> = own.split('.').collect();
-    let mut payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let mut payload: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
     let stolen = PrivateKey::generate().unwrap();
     payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
     payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
@@ -102,7 +108,13 @@ async fn another_key_than_the_receivers() {
         .expect_key_refused("signature", "verify-key receiver")
         .await;
     // It only shows; and warns.
-    let shown = office.desk.cli("get-key").arg("receiver").run().await.success();
+    let shown = office
+        .desk
+        .cli("get-key")
+        .arg("receiver")
+        .run()
+        .await
+        .success();
     assert!(
         shown.stderr.to_lowercase().contains("warning"),
         "{}",
@@ -123,7 +135,13 @@ async fn another_key_than_the_receivers() {
     office
         .expect_key_refused("not signed", "--allow-unsigned-keys")
         .await;
-    let shown = office.desk.cli("get-key").arg("receiver").run().await.success();
+    let shown = office
+        .desk
+        .cli("get-key")
+        .arg("receiver")
+        .run()
+        .await
+        .success();
     assert_eq!(shown.stdout.trim(), stolen.public_key().to_base64());
     assert!(shown.stderr.contains("not signed"), "{}", shown.stderr);
     office.expect_honest_traffic(&[]).await;
@@ -185,12 +203,20 @@ async fn an_old_signed_key_again() {
     let office = Office::open().await;
     office.send("by the old key").await.success();
     let old = office.signed_key_served();
-    office.desk.cli("keygen").arg("rotate").run().await.success();
+    office
+        .desk
+        .cli("keygen")
+        .arg("rotate")
+        .run()
+        .await
+        .success();
     office.desk.cli("register-key").run().await.success();
     office.send("by the new key").await.success();
     assert_ne!(office.signed_key_served(), old);
     office.serve(format!("Signed key: {old}"));
-    office.expect_key_refused("older", "registers its key anew").await;
+    office
+        .expect_key_refused("older", "registers its key anew")
+        .await;
     office.evil.play_honest();
     office.desk.receive(2).await;
     office
@@ -228,12 +254,20 @@ async fn another_certificate_and_moved_messages() {
         if line.reply_to("receiver", "Subscribed to queue").is_some() {
             return [line.honest(), vec![format!("Message: {moved} {for_other}")]].concat();
         }
-        if line.reply_to("receiver", "Certificate: ").is_some() && !lied.swap(true, Ordering::SeqCst) {
+        if line.reply_to("receiver", "Certificate: ").is_some()
+            && !lied.swap(true, Ordering::SeqCst)
+        {
             return vec![certificate.clone()];
         }
         line.honest()
     });
-    let idle = || office.desk.cli("receive").args(["--idle-exit", "0.5"]).run();
+    let idle = || {
+        office
+            .desk
+            .cli("receive")
+            .args(["--idle-exit", "0.5"])
+            .run()
+    };
     let received = idle().await.success();
     assert_eq!(office.desk.texts(), [""; 0]);
     let quarantine = office.desk.quarantine();
@@ -255,20 +289,26 @@ async fn another_certificate_and_moved_messages() {
     assert!(reason(&id).contains("no certificate"), "{said:?}");
     let moved = fields[0]["message_id"].as_str().unwrap();
     assert!(reason(moved).contains("for `other`"), "{said:?}");
-    for (line, whole) in quarantine.iter().map(|line| (line, line["message_id"] == *moved)) {
+    for (line, whole) in quarantine
+        .iter()
+        .map(|line| (line, line["message_id"] == *moved))
+    {
         assert_eq!(
             line["envelope"],
             fields[usize::from(!whole)],
             "the envelope is kept whole"
         );
         assert!(
-            received.stderr.contains(line["message_id"].as_str().unwrap()),
+            received
+                .stderr
+                .contains(line["message_id"].as_str().unwrap()),
             "{}",
             received.stderr
         );
     }
     assert_eq!(quarantine.len(), 2);
-    // What was set aside comes later, twice; and again to a new process, which knows it from the output.
+    // What was set aside comes later, twice; and again to a new process, which knows it from the
+    // output.
     let again = format!("Message: {id} {}", envelopes[1]);
     office.evil.play(
         move |line| match line.reply_to("receiver", "Subscribed to queue") {
@@ -287,8 +327,8 @@ async fn another_certificate_and_moved_messages() {
     assert_eq!(other.texts(), ["for the other"]);
 }
 
-/// Who a client is its certificate says. A broker that says otherwise, or somebody on the way with a certificate of his own,
-/// is not gone on with: what is for another client is not for this one.
+/// Who a client is its certificate says. A broker that says otherwise, or somebody on the way with
+/// a certificate of his own, is not gone on with: what is for another client is not for this one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hello_that_names_another_client() {
     let office = Office::open().await;
@@ -309,7 +349,10 @@ async fn a_hello_that_names_another_client() {
     ] {
         let (what, advice) = failed(office.desk.cli(command).run().await);
         assert!(what.contains("for `mallory`"), "{command}: {what}");
-        assert!(what.contains(&format!("names `{own}`")), "{command}: {what}");
+        assert!(
+            what.contains(&format!("names `{own}`")),
+            "{command}: {what}"
+        );
         assert!(advice.contains("Connect to the server itself"), "{advice}");
     }
     let (what, _) = failed(office.send("secret").await);

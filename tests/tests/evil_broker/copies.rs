@@ -1,5 +1,5 @@
-//! Several messages under one id, forged ones among them: the genuine one arrives, whatever comes before or behind it,
-//! and is not set aside at the server with a forged one.
+//! Several messages under one id, forged ones among them: the genuine one arrives, whatever comes
+//! before or behind it, and is not set aside at the server with a forged one.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ fn of_another(stage: &Stage, envelope: &str, sender: &str, is_signed: bool) -> S
     String::from_utf8(sealed.raw().to_bytes().to_vec()).unwrap()
 }
 
-/// Every delivery to the receiver becomes the envelopes that this makes of it, under the same id, in one write.
+/// Every delivery to the receiver becomes the envelopes that this makes of it, under the same id,
+/// in one write.
 fn copy(evil: &Evil, copies: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) {
     evil.play(move |line| match line.delivery_to("receiver") {
         Some((id, envelope)) => copies(envelope)
@@ -81,7 +82,9 @@ fn copy(evil: &Evil, copies: impl Fn(&str) -> Vec<String> + Send + Sync + 'stati
 /// What the receiver's messages were rejected for.
 async fn rejections(server: &Server) -> i64 {
     let database = server.database().await;
-    database.number("SELECT count(*) FROM rejected_messages").await
+    database
+        .number("SELECT count(*) FROM rejected_messages")
+        .await
 }
 
 /// So many items of a consumer: the messages, and what could not be opened.
@@ -128,14 +131,20 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
             "the same ones several times",
             |genuine| {
                 let forged = altered(genuine, 1);
-                vec![forged.clone(), genuine.to_owned(), forged, genuine.to_owned()]
+                vec![
+                    forged.clone(),
+                    genuine.to_owned(),
+                    forged,
+                    genuine.to_owned(),
+                ]
             },
             1,
         ),
         (
             "many",
             |genuine| {
-                let mut copies: Vec<String> = (1..1000).map(|number| altered(genuine, number)).collect();
+                let mut copies: Vec<String> =
+                    (1..1000).map(|number| altered(genuine, number)).collect();
                 copies.insert(700, genuine.to_owned());
                 copies
             },
@@ -151,10 +160,17 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
         let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
         let (mut messages, refused) = take(&mut consumer, forged + 1).await;
         let message = messages.pop().expect(what);
-        assert_eq!((text(&message), messages.len(), refused.len()), (what, 0, forged));
+        assert_eq!(
+            (text(&message), messages.len(), refused.len()),
+            (what, 0, forged)
+        );
         assert_eq!(message.verified_sender(), Some(stage.sender.id()));
         for unopenable in refused {
-            assert_eq!(unopenable.reject(None).await.unwrap(), Rejection::Copy, "{what}");
+            assert_eq!(
+                unopenable.reject(None).await.unwrap(),
+                Rejection::Copy,
+                "{what}"
+            );
         }
         message.ack().await.unwrap();
         stage.evil.play_honest();
@@ -212,7 +228,11 @@ async fn a_message_of_another_client_under_the_same_id_is_another_message() {
     let stage = Arc::new(Stage::new().await);
     // The server has the certificate of whoever has published.
     let mallory = stage.connect("mallory").await;
-    let publisher = mallory.publisher(stage.receiver.id()).start().await.unwrap();
+    let publisher = mallory
+        .publisher(stage.receiver.id())
+        .start()
+        .await
+        .unwrap();
     publisher.submit("as mallory").await.unwrap();
     publisher.finish().await;
     let mut consumer = stage.consumer().start().await.unwrap();
@@ -225,7 +245,10 @@ async fn a_message_of_another_client_under_the_same_id_is_another_message() {
             let stage = Arc::downgrade(&stage);
             move |genuine| {
                 let stage = stage.upgrade().expect("the stage stands");
-                vec![of_another(&stage, genuine, sender, is_signed), genuine.to_owned()]
+                vec![
+                    of_another(&stage, genuine, sender, is_signed),
+                    genuine.to_owned(),
+                ]
             }
         });
         let consumer = stage.consumer().unverified_senders(!is_signed);
@@ -286,8 +309,16 @@ async fn receive_writes_the_genuine_message_and_sets_the_forged_ones_aside() {
     let received = receive().await.success();
     assert_eq!(desk.texts(), ["one", "two", "three"]);
     assert_eq!(desk.quarantine().len(), 6);
-    assert!(received.stderr.contains("3 confirmed"), "{}", received.stderr);
-    assert!(received.stderr.contains("6 set aside"), "{}", received.stderr);
+    assert!(
+        received.stderr.contains("3 confirmed"),
+        "{}",
+        received.stderr
+    );
+    assert!(
+        received.stderr.contains("6 set aside"),
+        "{}",
+        received.stderr
+    );
     assert_eq!(rejections(&server).await, 0);
     // All of it again, to a new process: it knows what it has written.
     let envelopes = published_through(&evil, "sender");

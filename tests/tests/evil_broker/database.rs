@@ -1,5 +1,5 @@
-//! An evil database operator: the server is stopped, rows are altered, and it is started again. What was altered is
-//! refused or left out; everything else arrives.
+//! An evil database operator: the server is stopped, rows are altered, and it is started again.
+//! What was altered is refused or left out; everything else arrives.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::{
-    ConsumeError, ExchangeName, Keyring, MessageId, OpenError, PrivateKey, PublishErrorKind, QueueName,
-    RoutingKey, UnopenableReason, default_queue,
+    ConsumeError, ExchangeName, Keyring, MessageId, OpenError, PrivateKey, PublishErrorKind,
+    QueueName, RoutingKey, UnopenableReason, default_queue,
 };
 use ciphermq_tests::evil::Stage;
 use ciphermq_tests::evil::stage::{next, opened, text, unopenable};
@@ -72,7 +72,11 @@ async fn rows_of_messages_are_altered(backend: Backend) {
     );
     stage.receiver.declare_queue(&alarms).await.unwrap();
     stage.receiver.declare_exchange(&exchange).await.unwrap();
-    stage.receiver.bind(&alarms, &exchange, &fire).await.unwrap();
+    stage
+        .receiver
+        .bind(&alarms, &exchange, &fire)
+        .await
+        .unwrap();
 
     let names = [
         "honest",
@@ -110,7 +114,9 @@ async fn rows_of_messages_are_altered(backend: Backend) {
         .unwrap();
     ciphertext[0] ^= 1;
     altered["ciphertext"] = BASE64_STANDARD.encode(ciphertext).into();
-    operator.replace(&ids["altered"], &altered.to_string()).await;
+    operator
+        .replace(&ids["altered"], &altered.to_string())
+        .await;
     operator.replace(&ids["one"], &envelopes["two"]).await;
     operator.replace(&ids["two"], &envelopes["one"]).await;
 
@@ -153,8 +159,8 @@ async fn rows_of_messages_are_altered(backend: Backend) {
     operator
         .alter(&format!("UPDATE server_state SET last_seq = {copy}"))
         .await;
-    let batch =
-        "messages, queues, client_id, exchange_name, routing_key, receiver_client_id, sent_time, has_suite";
+    let batch = "messages, queues, client_id, exchange_name, routing_key, receiver_client_id, \
+                 sent_time, has_suite";
     operator
         .alter(&format!(
             "INSERT INTO batches (first_seq, id_stream, id_position, {batch}) \
@@ -167,7 +173,8 @@ async fn rows_of_messages_are_altered(backend: Backend) {
     ] {
         operator
             .alter(&format!(
-                "INSERT INTO {table} (first_seq, {columns}) SELECT {copy}, {columns} FROM {table} WHERE first_seq = {copied}"
+                "INSERT INTO {table} (first_seq, {columns}) SELECT {copy}, {columns} FROM {table} \
+                 WHERE first_seq = {copied}"
             ))
             .await;
     }
@@ -252,7 +259,9 @@ async fn rows_are_put_back(backend: Backend) {
     let backup = ["waiting", "envelopes"];
     for table in backup {
         database
-            .execute(&format!("CREATE TABLE saved_{table} AS SELECT * FROM {table}"))
+            .execute(&format!(
+                "CREATE TABLE saved_{table} AS SELECT * FROM {table}"
+            ))
             .await;
     }
     drop(database);
@@ -266,7 +275,12 @@ async fn rows_are_put_back(backend: Backend) {
     stage.server.terminate().await;
     let database = stage.server.database().await;
     for table in backup {
-        assert_eq!(database.number(&format!("SELECT count(*) FROM {table}")).await, 0);
+        assert_eq!(
+            database
+                .number(&format!("SELECT count(*) FROM {table}"))
+                .await,
+            0
+        );
         database
             .execute(&format!("INSERT INTO {table} SELECT * FROM saved_{table}"))
             .await;
@@ -289,7 +303,8 @@ async fn rows_are_put_back(backend: Backend) {
     );
 }
 
-/// Sealed rows of the key directory are copied to another client, exchanged or spoilt: the server does not hand them out.
+/// Sealed rows of the key directory are copied to another client, exchanged or spoilt: the server
+/// does not hand them out.
 async fn rows_of_keys_are_altered(backend: Backend) {
     let mut stage = Stage::with(backend.options().await).await;
     let mallory = stage.connect("mallory").await;
@@ -304,7 +319,8 @@ async fn rows_of_keys_are_altered(backend: Backend) {
     ] {
         for column in [column, "nonce", "tag"] {
             let sql = format!(
-                "UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE client_id = 'mallory') \
+                "UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE client_id = \
+                 'mallory') \
                  WHERE client_id = 'receiver'"
             );
             assert_eq!(database.execute(&sql).await, 1);

@@ -34,10 +34,17 @@ fn attack(
 }
 
 /// Writes this into a field.
-fn write(field: &'static str, value: &'static str, refused_as: fn(&UnopenableReason) -> bool) -> Attack {
+fn write(
+    field: &'static str,
+    value: &'static str,
+    refused_as: fn(&UnopenableReason) -> bool,
+) -> Attack {
     attack(format!("{field} = {value}"), refused_as, move |fields| {
         let before = fields.insert(field.to_owned(), value.into());
-        assert!(before.is_some_and(|before| before != value), "{field} is changed");
+        assert!(
+            before.is_some_and(|before| before != value),
+            "{field} is changed"
+        );
     })
 }
 
@@ -51,7 +58,9 @@ fn strip(field: &'static str, refused_as: fn(&UnopenableReason) -> bool) -> Atta
 /// Turns over a bit of what a field holds in base64.
 fn flip(field: &'static str, bit: Bit) -> Attack {
     attack(format!("{field}, {bit:?}"), not_authentic, move |fields| {
-        let mut bytes = BASE64_STANDARD.decode(fields[field].as_str().unwrap()).unwrap();
+        let mut bytes = BASE64_STANDARD
+            .decode(fields[field].as_str().unwrap())
+            .unwrap();
         let (byte, mask) = match bit {
             Bit::First => (0, 0x80),
             Bit::Middle => (bytes.len() / 2, 0x10),
@@ -78,7 +87,10 @@ pub(crate) fn other_id(reason: &UnopenableReason) -> bool {
 }
 
 pub(crate) fn other_receiver(reason: &UnopenableReason) -> bool {
-    matches!(reason, UnopenableReason::Sealed(OpenError::OtherReceiver(_)))
+    matches!(
+        reason,
+        UnopenableReason::Sealed(OpenError::OtherReceiver(_))
+    )
 }
 
 pub(crate) fn no_private_key(reason: &UnopenableReason) -> bool {
@@ -93,8 +105,8 @@ pub(crate) fn no_envelope(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::NoEnvelope(_))
 }
 
-/// Publishes a message for each of the attacks and an honest one behind it, plays them, and expects what is said of
-/// them. Then the broker becomes honest: each original arrives, once.
+/// Publishes a message for each of the attacks and an honest one behind it, plays them, and expects
+/// what is said of them. Then the broker becomes honest: each original arrives, once.
 async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
     let payloads: Vec<String> = attacks
         .iter()
@@ -154,7 +166,9 @@ async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
-    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    stage
+        .honest_traffic_arrives(&mut consumer, "the last")
+        .await;
     assert_eq!(consumer.duplicates(), 0);
     consumer.close().await;
 }
@@ -210,9 +224,11 @@ async fn bits_of_an_envelope_are_flipped(stage: Stage) {
 }
 
 async fn the_suite_and_the_signature_are_stripped_or_replaced(stage: Stage) {
-    let older = |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::OlderClient);
-    let unknown =
-        |reason: &UnopenableReason| matches!(reason, UnopenableReason::Sealed(OpenError::UnknownSuite(_)));
+    let older =
+        |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::OlderClient);
+    let unknown = |reason: &UnopenableReason| {
+        matches!(reason, UnopenableReason::Sealed(OpenError::UnknownSuite(_)))
+    };
     let unsigned =
         |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::UnsignedSession);
     // Its key is of another kind.

@@ -65,7 +65,8 @@ async fn a_bare_key_in_place_of_the_signed_one() {
     assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
     stage.honest_traffic_still_arrives().await;
 
-    // Whoever allows unsigned keys is not talked down from a signed one that was seen, by a new process neither.
+    // Whoever allows unsigned keys is not talked down from a signed one that was seen, by a new
+    // process neither.
     let pins = tempfile::tempdir().unwrap();
     let sender = || stage.builder("sender").pins_in(pins.path()).connect();
     stage.evil.play_honest();
@@ -73,15 +74,23 @@ async fn a_bare_key_in_place_of_the_signed_one() {
     drop(before.publisher(stage.receiver.id()).start().await.unwrap());
     stage.evil.play(serves_bare(&stolen));
     for client in [before, sender().await.unwrap()] {
-        let publisher = client.publisher(stage.receiver.id()).allow_unsigned_key(SUITE);
+        let publisher = client
+            .publisher(stage.receiver.id())
+            .allow_unsigned_key(SUITE);
         not_trusted(&stage, publisher).await;
     }
 
     // Nor from an unsigned one that was believed at first.
     let stubborn = stage.connect("sender").await;
-    let publisher = || stubborn.publisher(stage.receiver.id()).allow_unsigned_key(SUITE);
+    let publisher = || {
+        stubborn
+            .publisher(stage.receiver.id())
+            .allow_unsigned_key(SUITE)
+    };
     drop(publisher().start().await.unwrap());
-    stage.evil.play(serves_bare(&PrivateKey::generate().unwrap()));
+    stage
+        .evil
+        .play(serves_bare(&PrivateKey::generate().unwrap()));
     not_trusted(&stage, publisher()).await;
     stage.honest_traffic_still_arrives().await;
 }
@@ -94,7 +103,10 @@ async fn another_clients_signed_key() {
     mallory.register_keys(&key).await.unwrap();
     stage.evil.play(serves(&signed_key(&mallory).await));
     let error = not_trusted(&stage, stage.publisher()).await;
-    assert_eq!(reason(&error), SignedKeyError::OtherSigner(mallory.id().clone()));
+    assert_eq!(
+        reason(&error),
+        SignedKeyError::OtherSigner(mallory.id().clone())
+    );
     stage.honest_traffic_still_arrives().await;
 }
 
@@ -162,7 +174,8 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
         payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
     })
     .await;
-    // Talked down: without the stronger suite, with one that nobody knows, or with the weaker one's name.
+    // Talked down: without the stronger suite, with one that nobody knows, or with the weaker one's
+    // name.
     rewritten_is_refused(&stage, |payload| {
         payload["keys"].as_array_mut().unwrap().remove(0);
     })
@@ -177,17 +190,24 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
 
     stage.evil.play_honest();
     let publisher = stage.publisher().start().await.unwrap();
-    assert_eq!(publisher.receiver_key().await.suite(), Suite::XWingAes256Gcm);
+    assert_eq!(
+        publisher.receiver_key().await.suite(),
+        Suite::XWingAes256Gcm
+    );
     stage.honest_traffic_still_arrives().await;
 }
 
-/// Two that the receiver has really signed in the same millisecond, as two copies of its folder could.
+/// Two that the receiver has really signed in the same millisecond, as two copies of its folder
+/// could.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_signed_keys_of_one_epoch() {
     let stage = Stage::new().await;
     let identity = signer(&stage.server.pki().authority().client("receiver"));
     let now = Timestamp::now();
-    let keys = [PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap()];
+    let keys = [
+        PrivateKey::generate().unwrap(),
+        PrivateKey::generate().unwrap(),
+    ];
     let [first, second] = [&keys[0], &keys[1]].map(|key| {
         let keys = vec![RecipientKey::X25519(*key.public_key())];
         let day = Duration::from_secs(24 * 60 * 60);
@@ -218,7 +238,11 @@ async fn two_signed_keys_of_one_epoch() {
     // Whoever has seen none takes either: both are the receiver's.
     stage.evil.play(serves(&second));
     let newcomer = stage.connect("sender").await;
-    let publisher = newcomer.publisher(stage.receiver.id()).start().await.unwrap();
+    let publisher = newcomer
+        .publisher(stage.receiver.id())
+        .start()
+        .await
+        .unwrap();
     let key = publisher.receiver_key().await;
     assert_eq!(key, RecipientKey::X25519(*keys[1].public_key()));
     // The receiver's next announcement, of a higher epoch, ends it for all.

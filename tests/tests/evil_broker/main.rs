@@ -1,5 +1,5 @@
-//! An evil broker in front of the real one: every attack is refused with the right error, or delivers exactly the
-//! original, once; and the honest traffic beside it arrives.
+//! An evil broker in front of the real one: every attack is refused with the right error, or
+//! delivers exactly the original, once; and the honest traffic beside it arrives.
 
 mod bits;
 mod cli;
@@ -60,7 +60,8 @@ fn published_through(evil: &Evil, client: &str) -> Vec<String> {
     envelopes
 }
 
-/// The broker delivers these, ids and envelopes, to this client as soon as it consumes, before anything else.
+/// The broker delivers these, ids and envelopes, to this client as soon as it consumes, before
+/// anything else.
 fn deliver_to(stage: &Stage, client: &'static str, deliveries: Vec<(String, String)>) {
     stage.evil.play(move |line| {
         let mut lines = line.honest();

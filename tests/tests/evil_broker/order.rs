@@ -1,5 +1,5 @@
-//! Messages that are dropped, held back, delivered in another order, and again: the broker can do all of that, and the
-//! receiver can see it; what it gets is an original all the same, once.
+//! Messages that are dropped, held back, delivered in another order, and again: the broker can do
+//! all of that, and the receiver can see it; what it gets is an original all the same, once.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -22,10 +22,18 @@ const PREFETCH: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
 async fn dropped_reordered_and_repeated(backend: Backend) {
     let mut stage = Stage::with(backend.options().await).await;
-    let payloads: Vec<String> = (0..MESSAGES).map(|number| format!("number {number}")).collect();
+    let payloads: Vec<String> = (0..MESSAGES)
+        .map(|number| format!("number {number}"))
+        .collect();
     let ids = stage.publish(payloads.iter().map(String::as_str)).await;
-    let dropped: HashSet<String> = ids.iter().step_by(DROPPED_OF).map(ToString::to_string).collect();
-    let kept: Vec<usize> = (0..MESSAGES).filter(|number| number % DROPPED_OF != 0).collect();
+    let dropped: HashSet<String> = ids
+        .iter()
+        .step_by(DROPPED_OF)
+        .map(ToString::to_string)
+        .collect();
+    let kept: Vec<usize> = (0..MESSAGES)
+        .filter(|number| number % DROPPED_OF != 0)
+        .collect();
     let (left, held) = (Mutex::new(kept.len()), Mutex::new(Vec::new()));
     let attacked: HashSet<String> = ids.iter().map(ToString::to_string).collect();
     stage.evil.play(move |line| {
@@ -57,7 +65,10 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
     let mut came = Vec::new();
     for _ in &kept {
         let message = opened(&mut consumer).await;
-        let number = ids.iter().position(|id| id == message.message_id()).unwrap();
+        let number = ids
+            .iter()
+            .position(|id| id == message.message_id())
+            .unwrap();
         assert_eq!(text(&message), payloads[number]);
         assert_eq!(message.verified_sender(), Some(stage.sender.id()));
         message.ack().await.unwrap();
@@ -72,7 +83,8 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
         .collect();
     assert_eq!(came, expected);
 
-    // The broker becomes honest: what it had dropped comes now, once, in order; also after a restart of the server.
+    // The broker becomes honest: what it had dropped comes now, once, in order; also after a
+    // restart of the server.
     stage.evil.play_honest();
     stage.server.restart().await;
     let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
@@ -81,7 +93,9 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
-    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    stage
+        .honest_traffic_arrives(&mut consumer, "the last")
+        .await;
     assert_eq!(consumer.duplicates(), 0);
 }
 

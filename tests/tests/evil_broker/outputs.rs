@@ -1,4 +1,5 @@
-//! Outputs that a loss of power has damaged, with a broker that has heard of no ack of what was written last.
+//! Outputs that a loss of power has damaged, with a broker that has heard of no ack of what was
+//! written last.
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
@@ -66,7 +67,9 @@ async fn a_page_that_the_disk_has_lost() {
         assert_eq!(desk.texts(), all, "each once, in order, and nothing else");
         let aside = desk.path("data/received_messages.jsonl.damaged-1");
         assert!(
-            received.stderr.contains("received_messages.jsonl.damaged-1"),
+            received
+                .stderr
+                .contains("received_messages.jsonl.damaged-1"),
             "{}",
             received.stderr
         );

@@ -1,4 +1,5 @@
-//! Packed lines that are changed on their way: whatever is done to a line, each envelope in it is what it was, or nothing.
+//! Packed lines that are changed on their way: whatever is done to a line, each envelope in it is
+//! what it was, or nothing.
 
 use std::sync::Mutex;
 
@@ -29,7 +30,10 @@ fn deliveries(line: &[u8]) -> Option<Vec<Delivery>> {
 fn line(deliveries: &[Delivery]) -> String {
     let mut line = BytesMut::new();
     Delivery::encode_packed(deliveries, &mut line);
-    String::from_utf8(line.to_vec()).unwrap().trim_end().to_owned()
+    String::from_utf8(line.to_vec())
+        .unwrap()
+        .trim_end()
+        .to_owned()
 }
 
 /// A line with deliveries of all payloads, which have come.
@@ -112,8 +116,8 @@ async fn every_bit_of_a_packed_line_is_flipped() {
     assert!(come > 0, "what is not touched is opened beside it");
 }
 
-/// The broker joins a message's own part to what another session's messages share, repeats messages, changes their order, and takes lines
-/// apart and together.
+/// The broker joins a message's own part to what another session's messages share, repeats
+/// messages, changes their order, and takes lines apart and together.
 async fn packed_lines_are_composed_anew(backend: Backend) {
     let stage = Stage::packing(backend.options().await).await;
     let other = delivered(&stage).await;
@@ -140,7 +144,12 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
         };
         vec![
             line(&[mixed]),
-            line(&[third.clone(), third.clone(), other[0].clone(), second.clone()]),
+            line(&[
+                third.clone(),
+                third.clone(),
+                other[0].clone(),
+                second.clone(),
+            ]),
         ]
     });
 
@@ -158,7 +167,9 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
         // An old message was acked long ago, and is confirmed again.
         message.ack().await.unwrap();
     }
-    stage.honest_traffic_arrives(&mut consumer, "beside it").await;
+    stage
+        .honest_traffic_arrives(&mut consumer, "beside it")
+        .await;
     consumer.close().await;
 
     stage.evil.play_honest();
@@ -166,7 +177,9 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "the first");
     message.ack().await.unwrap();
-    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    stage
+        .honest_traffic_arrives(&mut consumer, "the last")
+        .await;
     assert_eq!(consumer.duplicates(), 0);
 }
 

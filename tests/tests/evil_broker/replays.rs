@@ -1,4 +1,5 @@
-//! Messages that come again, elsewhere, or under another name: the receiver gets each once, where it belongs.
+//! Messages that come again, elsewhere, or under another name: the receiver gets each once, where
+//! it belongs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,16 +97,18 @@ async fn a_message_under_another_id() {
     let envelopes = published(&stage, "sender");
     let relabelled = envelopes[0].replace(&one, "fresh");
     assert_ne!(relabelled, envelopes[0]);
-    stage.evil.play(move |line| match line.delivery_to("receiver") {
-        // Exchanged with each other; and, before them, one under an id that nobody has seen.
-        Some((id, _)) if id == one => vec![
-            format!("Message: fresh {relabelled}"),
-            format!("Message: {one} {}", envelopes[1]),
-            format!("Message: {two} {}", envelopes[0]),
-        ],
-        Some((id, _)) if id == two => Vec::new(),
-        _ => line.honest(),
-    });
+    stage
+        .evil
+        .play(move |line| match line.delivery_to("receiver") {
+            // Exchanged with each other; and, before them, one under an id that nobody has seen.
+            Some((id, _)) if id == one => vec![
+                format!("Message: fresh {relabelled}"),
+                format!("Message: {one} {}", envelopes[1]),
+                format!("Message: {two} {}", envelopes[0]),
+            ],
+            Some((id, _)) if id == two => Vec::new(),
+            _ => line.honest(),
+        });
     let mut consumer = stage.consumer().start().await.unwrap();
     let fresh = unopenable(&mut consumer, "under a new id").await;
     assert!(not_authentic(&fresh.reason), "{:?}", fresh.reason);
@@ -126,7 +129,9 @@ async fn a_message_under_another_id() {
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
-    stage.honest_traffic_arrives(&mut consumer, "the last").await;
+    stage
+        .honest_traffic_arrives(&mut consumer, "the last")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +145,10 @@ async fn a_message_of_another_exchange() {
     stage.receiver.declare_queue(&queue).await.unwrap();
     stage.receiver.declare_exchange(&exchange).await.unwrap();
     stage.receiver.bind(&queue, &exchange, &key).await.unwrap();
-    let publisher = stage.publisher().exchange(exchange.clone()).routing_key(key);
+    let publisher = stage
+        .publisher()
+        .exchange(exchange.clone())
+        .routing_key(key);
     let publisher = publisher.start().await.unwrap();
     let id = publisher.submit("fire").await.unwrap();
     publisher.finish().await;
@@ -179,10 +187,15 @@ async fn an_acked_message_again_and_after_restarts(backend: Backend) {
     // At once after it was acked; acking it again is what the receiver answers, so this has an end.
     let times = Arc::new(AtomicUsize::new(0));
     stage.evil.play({
-        let (confirmed, again) = (format!("ACK_CONFIRMED {id}"), format!("Message: {id} {envelope}"));
+        let (confirmed, again) = (
+            format!("ACK_CONFIRMED {id}"),
+            format!("Message: {id} {envelope}"),
+        );
         move |line| {
             let mut lines = line.honest();
-            if line.reply_to("receiver", &confirmed).is_some() && times.fetch_add(1, Ordering::SeqCst) < 3 {
+            if line.reply_to("receiver", &confirmed).is_some()
+                && times.fetch_add(1, Ordering::SeqCst) < 3
+            {
                 lines.push(again.clone());
             }
             lines
@@ -227,7 +240,9 @@ async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
     let deliveries = |envelopes: [&String; 2]| -> Vec<(String, String)> {
-        envelopes.map(|envelope| (id.clone(), envelope.clone())).into()
+        envelopes
+            .map(|envelope| (id.clone(), envelope.clone()))
+            .into()
     };
     // Both at once, before it is acked: the second one first, in place of the one that is stored.
     deliver_to(&stage, "receiver", deliveries([second, first]));

@@ -1,5 +1,5 @@
-//! Neither what was sent nor a private or session key can be found anywhere on its way: not in the database, the logs,
-//! the server's memory, or what passes behind TLS.
+//! Neither what was sent nor a private or session key can be found anywhere on its way: not in the
+//! database, the logs, the server's memory, or what passes behind TLS.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -31,7 +31,12 @@ fn places(stage: &Stage, backend: &Backend) -> Places {
         .flat_map(search::files)
         .map(|(path, bytes)| (path.display().to_string(), bytes))
         .collect();
-    let lines: Vec<String> = stage.evil.recorded().into_iter().map(|line| line.text).collect();
+    let lines: Vec<String> = stage
+        .evil
+        .recorded()
+        .into_iter()
+        .map(|line| line.text)
+        .collect();
     places.push((TRAFFIC.to_owned(), lines.join("\n").into_bytes()));
     places
 }
@@ -45,7 +50,8 @@ fn found(places: &Places, secret: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The session key of an envelope, which only the receiver can open: docs/cryptography.md, "The session key".
+/// The session key of an envelope, which only the receiver can open: docs/cryptography.md, "The
+/// session key".
 fn session_key(envelope: &Value, key: &PrivateKey) -> Vec<u8> {
     let mut info = Vec::new();
     let fields = [
@@ -100,7 +106,10 @@ async fn expect_no_secret(mut stage: Stage, backend: &Backend) {
     ];
     match stage.x_wing_text() {
         Some(seed) => secrets.push(("the X-Wing seed", BASE64_STANDARD.decode(seed).unwrap())),
-        None => secrets.push(("the session key", session_key(&envelope, &stage.private_key()))),
+        None => secrets.push((
+            "the session key",
+            session_key(&envelope, &stage.private_key()),
+        )),
     }
     assert!(secrets[1..].iter().all(|(_, key)| key.len() == 32));
 

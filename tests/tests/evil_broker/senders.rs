@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::{
-    ExchangeName, Identity, MessageId, OpenError, RecipientKey, SenderError, Timestamp, UnopenableReason,
-    default_routing_key,
+    ExchangeName, Identity, MessageId, OpenError, RecipientKey, SenderError, Timestamp,
+    UnopenableReason, default_routing_key,
 };
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Authority;
@@ -97,7 +97,8 @@ async fn messages_that_the_sender_has_not_sent() {
     let stage = Stage::new().await;
     let key: RecipientKey = (*stage.private_key().public_key()).into();
     let (receiver, now) = (stage.receiver.id(), Timestamp::now());
-    let signed_by = |identity: &Identity| SendingSession::start(identity, receiver, &key, now).unwrap();
+    let signed_by =
+        |identity: &Identity| SendingSession::start(identity, receiver, &key, now).unwrap();
     stage.publish(["original"]).await;
     let original: Value = serde_json::from_str(&crate::published(&stage, "sender")[0]).unwrap();
 
@@ -109,20 +110,32 @@ async fn messages_that_the_sender_has_not_sent() {
     for field in ["sender_certificate", "sender_signature"] {
         grafted[field] = original[field].clone();
     }
-    // In the name of the sender, by a good certificate of somebody else; and by one in the sender's name, of another CA.
+    // In the name of the sender, by a good certificate of somebody else; and by one in the sender's
+    // name, of another CA.
     let mallory = signer(&stage.server.pki().authority().client("mallory"));
     let mut relabelled = forge(&stage, "relabelled", signed_by(&mallory));
     relabelled["sender_client_id"] = "sender".into();
     let stranger = crate::identity_of_another_ca("sender");
     let foreign = forge(&stage, "foreign", signed_by(&stranger));
     assert_eq!(foreign["sender_client_id"], "sender");
-    assert_eq!(foreign["sender_certificate"], stranger.fingerprint().to_string());
+    assert_eq!(
+        foreign["sender_certificate"],
+        stranger.fingerprint().to_string()
+    );
 
     let deliveries: Vec<String> = [unsigned, grafted, relabelled, foreign]
         .iter()
-        .map(|forged| format!("Message: {} {forged}", forged["message_id"].as_str().unwrap()))
+        .map(|forged| {
+            format!(
+                "Message: {} {forged}",
+                forged["message_id"].as_str().unwrap()
+            )
+        })
         .collect();
-    let chain = format!("Certificate: {}", BASE64_STANDARD.encode(&stranger.chain()[0]));
+    let chain = format!(
+        "Certificate: {}",
+        BASE64_STANDARD.encode(&stranger.chain()[0])
+    );
     stage.evil.play(move |line| {
         let mut lines = line.honest();
         if line.reply_to("receiver", "Subscribed to queue").is_some() {

@@ -1,5 +1,5 @@
-//! An evil broker tries to steer the terminal of whoever runs `ciphermq-cli`: escape sequences wherever it may say
-//! something.
+//! An evil broker tries to steer the terminal of whoever runs `ciphermq-cli`: escape sequences
+//! wherever it may say something.
 
 use ciphermq_client::text::{Escaped, is_unsafe};
 use ciphermq_tests::cli::Outcome;
@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::desk::{Desk, said, screen};
 
-/// Clears the screen, moves, deletes, in seven and in eight bits; turns the reading direction; ends lines.
-const EVIL: &str =
-    "\x1b[2J\x1b]0;title\x07\x08\x7f\u{9b}31m\u{85}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{2029}x";
+/// Clears the screen, moves, deletes, in seven and in eight bits; turns the reading direction; ends
+/// lines.
+const EVIL: &str = "\x1b[2J\x1b]0;title\x07\x08\x7f\u{9b}31m\u{85}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{2029}x";
 
 /// What was written for people is harmless, and yet tells what the broker said.
 #[track_caller]
@@ -156,8 +156,8 @@ async fn what_a_broker_says_of_itself_and_of_messages_is_shown_harmless() {
     );
 }
 
-/// Every notice finds the progress bar in its way, whoever tells it: those about the connection, ids on standard output,
-/// the error at the end.
+/// Every notice finds the progress bar in its way, whoever tells it: those about the connection,
+/// ids on standard output, the error at the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bar_makes_way_for_every_line() {
     let server = Server::start(Options::sqlite()).await;
@@ -207,7 +207,8 @@ async fn a_bar_makes_way_for_every_line() {
         "{told:?}"
     );
     assert!(
-        told.iter().any(|line| line.starts_with("No connection yet")),
+        told.iter()
+            .any(|line| line.starts_with("No connection yet")),
         "{told:?}"
     );
     assert!(

@@ -1,5 +1,5 @@
-//! Disks that fail and disks that are full: nothing is acknowledged that is not durable, the error is clear, and all
-//! goes on when there is room.
+//! Disks that fail and disks that are full: nothing is acknowledged that is not durable, the error
+//! is clear, and all goes on when there is room.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,8 +50,8 @@ async fn traced_one_failing_sync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traced_many_failing_syncs() {
-    // Opening the database again takes about six syncs. If every seventh failed, each commit between
-    // two openings would meet it, and nothing would ever be acknowledged.
+    // Opening the database again takes about six syncs. If every seventh failed, each commit
+    // between two openings would meet it, and nothing would ever be acknowledged.
     failing_syncs("10+11").await;
 }
 
@@ -80,7 +80,8 @@ impl SmallDisk {
         let chunk = vec![1; 4096];
         let mut filling = std::fs::File::create(file).unwrap();
         let mut left = bytes.unwrap_or(usize::MAX);
-        while left > 0 && std::io::Write::write_all(&mut filling, &chunk[..left.min(4096)]).is_ok() {
+        while left > 0 && std::io::Write::write_all(&mut filling, &chunk[..left.min(4096)]).is_ok()
+        {
             left -= left.min(4096);
         }
     }
@@ -97,9 +98,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The disk is filled by messages up to its reserve, and by others to the last byte: publishes are refused, and what
-/// was acknowledged is delivered. With any room at all acks go on, also after a restart, and drain it; and with enough
-/// of it publishes do.
+/// The disk is filled by messages up to its reserve, and by others to the last byte: publishes are
+/// refused, and what was acknowledged is delivered. With any room at all acks go on, also after a
+/// restart, and drain it; and with enough of it publishes do.
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_full_disk() {
     let folder = tempfile::tempdir().unwrap();
@@ -107,18 +108,19 @@ async fn mounted_full_disk() {
         panic!("nothing can be mounted here, so this test has shown nothing: {reason}")
     });
     let url = format!("sqlite://{}", disk.0.join("ciphermq.db").display());
-    let options =
-        Options::sqlite()
-            .set("database", "url", url.as_str())
-            .set("limits", "disk_reserve", "4MiB");
+    let options = Options::sqlite().set("database", "url", url.as_str()).set(
+        "limits",
+        "disk_reserve",
+        "4MiB",
+    );
     let mut server = Server::start(options).await;
     let mut sender = RawClient::connect(&server, "sender").await;
     sender.ask("declare_queue q", "Queue declared").await;
     sender.ask("declare_exchange e", "Exchange declared").await;
     sender.ask("bind q e k", "Queue bound").await;
     let line = |number: usize| {
-        let envelope =
-            EnvelopeText::older(&format!("m-{number}"), "receiver").set("ciphertext", "A".repeat(20_000));
+        let envelope = EnvelopeText::older(&format!("m-{number}"), "receiver")
+            .set("ciphertext", "A".repeat(20_000));
         format!("publish e k {envelope}")
     };
     let mut accepted = 0;
@@ -134,14 +136,17 @@ async fn mounted_full_disk() {
     assert!(refusal.starts_with("Error: storage_full: "), "{refusal}");
     assert!(accepted > 20, "{accepted}");
 
-    // Nothing at all is free now. Nothing is acknowledged, nothing falls over, and what waits is delivered.
+    // Nothing at all is free now. Nothing is acknowledged, nothing falls over, and what waits is
+    // delivered.
     disk.fill(None);
     sender.send_line(&line(accepted)).await;
     sender.expect_prefix("Error: storage_full: ").await;
     let mut receiver = RawClient::connect(&server, "receiver").await;
     receiver.ask("consume q 1000", "Subscribed to queue").await;
     for number in 0..accepted {
-        receiver.expect_prefix(&format!("Message: m-{number} ")).await;
+        receiver
+            .expect_prefix(&format!("Message: m-{number} "))
+            .await;
     }
     // An ack is confirmed when there is room for it, and not before.
     receiver.send_line("ack m-0").await;
@@ -155,12 +160,17 @@ async fn mounted_full_disk() {
     let mut receiver = RawClient::connect(&server, "receiver").await;
     receiver.ask("consume q 1000", "Subscribed to queue").await;
     for number in 1..accepted {
-        receiver.expect_prefix(&format!("Message: m-{number} ")).await;
+        receiver
+            .expect_prefix(&format!("Message: m-{number} "))
+            .await;
     }
     let mut sender = RawClient::connect(&server, "sender").await;
     for number in 1..accepted {
         receiver
-            .ask(&format!("ack m-{number}"), &format!("ACK_CONFIRMED m-{number}"))
+            .ask(
+                &format!("ack m-{number}"),
+                &format!("ACK_CONFIRMED m-{number}"),
+            )
             .await;
     }
     disk.free();
@@ -179,7 +189,9 @@ async fn mounted_full_disk() {
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    receiver.expect_prefix(&format!("Message: m-{accepted} ")).await;
+    receiver
+        .expect_prefix(&format!("Message: m-{accepted} "))
+        .await;
     receiver
         .ask(
             &format!("ack m-{accepted}"),

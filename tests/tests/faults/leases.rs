@@ -1,5 +1,5 @@
-//! Leases on a server that is killed and started again, and connections that die in silence; what needs no fault is
-//! shown by `tests/protocol`.
+//! Leases on a server that is killed and started again, and connections that die in silence; what
+//! needs no fault is shown by `tests/protocol`.
 
 use std::time::Duration;
 
@@ -49,7 +49,9 @@ impl Bench {
     async fn receiver(&self) -> RawClient {
         let pki = self.server.pki();
         let tls = Tls::trusting(&pki.ca()).identity(pki.client("receiver"));
-        RawClient::handshake(self.proxy.address(), &tls).await.unwrap()
+        RawClient::handshake(self.proxy.address(), &tls)
+            .await
+            .unwrap()
     }
 
     async fn restart_by_kill(&mut self) {
@@ -177,7 +179,10 @@ async fn expect_fetched(client: &mut RawClient, id: &str) {
             return;
         }
         assert_eq!(line, "No messages");
-        assert!(tokio::time::Instant::now() < deadline, "{id} did not come back");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{id} did not come back"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -208,7 +213,8 @@ pub(super) async fn resend_and_fetch_lease_over_a_restart(backend: Backend) {
     bench.sender.ask("resend 1", "Message ID not found").await;
 }
 
-/// A message that is never acked is handed out a few times, then the others go first; and it is not dropped.
+/// A message that is never acked is handed out a few times, then the others go first; and it is not
+/// dropped.
 pub(super) async fn a_message_that_nobody_acks_does_not_hold_up_its_lane(backend: Backend) {
     let mut bench = Bench::new(&backend, "1m").await;
     bench.publish(&["stubborn", "1", "2", "3"]).await;

@@ -1,5 +1,6 @@
-//! Memory, files and disk: bounded whatever waits and whoever is slow, and given back when all is drained. The table
-//! for 10,000, 100,000 and 1,000,000 messages: `cargo run -p ciphermq-tests --bin faults -- memory`.
+//! Memory, files and disk: bounded whatever waits and whoever is slow, and given back when all is
+//! drained. The table for 10,000, 100,000 and 1,000,000 messages:
+//! `cargo run -p ciphermq-tests --bin faults -- memory`.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,9 @@ pub(super) async fn a_long_queue_costs_little_memory_heavy(backend: Backend) {
     assert!(figures.is_sound(), "{figures}");
 }
 
-/// With messages of 80 kB: what `limits.max_ready_bytes` (64 MiB) lets the server hold ready, and one and a half times as much for
-/// everything else and for the gaps that the allocator leaves between pieces of that size: 115 to 145 MB were measured.
+/// With messages of 80 kB: what `limits.max_ready_bytes` (64 MiB) lets the server hold ready, and
+/// one and a half times as much for everything else and for the gaps that the allocator leaves
+/// between pieces of that size: 115 to 145 MB were measured.
 const LARGE: u64 = (64 + 96) << 20;
 
 async fn bound(server: &Server) -> RawClient {
@@ -42,7 +44,9 @@ pub(super) async fn a_receiver_that_stops_reading_costs_little_memory_heavy(back
     assert!(peak < LARGE, "{peak}");
     // It reads on, and gets all of them in order.
     for number in 0..2000 {
-        receiver.expect_prefix(&format!("Message: m-{number} ")).await;
+        receiver
+            .expect_prefix(&format!("Message: m-{number} "))
+            .await;
     }
     let peak = server.process().peak_rss_bytes();
     assert!(peak < LARGE, "{peak}");
@@ -82,8 +86,8 @@ async fn the_disk_space_of_a_drained_queue_is_given_back_heavy() {
     let payload = "A".repeat(40_000);
     let messages = 2000;
     for number in 0..messages {
-        let envelope =
-            EnvelopeText::older(&backlog::id(number), "receiver").set("ciphertext", payload.as_str());
+        let envelope = EnvelopeText::older(&backlog::id(number), "receiver")
+            .set("ciphertext", payload.as_str());
         sender.send_line(&format!("publish e k {envelope}")).await;
         sender.expect(&format!("ACK {}", backlog::id(number))).await;
     }
@@ -91,7 +95,12 @@ async fn the_disk_space_of_a_drained_queue_is_given_back_heavy() {
     let size = || -> u64 {
         let entries = std::fs::read_dir(&data).unwrap();
         entries
-            .map(|entry| entry.unwrap().metadata().map_or(0, |metadata| metadata.len()))
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .metadata()
+                    .map_or(0, |metadata| metadata.len())
+            })
             .sum()
     };
     let full = size();

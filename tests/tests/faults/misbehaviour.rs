@@ -1,4 +1,5 @@
-//! The checker goes red when somebody misbehaves: real participants with bad manners, and a server whose disk forgets.
+//! The checker goes red when somebody misbehaves: real participants with bad manners, and a server
+//! whose disk forgets.
 
 use std::path::Path;
 
@@ -94,8 +95,8 @@ async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
     );
 }
 
-/// A server on a disk that acknowledges before it has stored, to which its last commits are lost: what it held a
-/// while ago is put back in place of what it holds.
+/// A server on a disk that acknowledges before it has stored, to which its last commits are lost:
+/// what it held a while ago is put back in place of what it holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_forgets_its_last_commits_is_red() {
     let mut campaign = Campaign::start(
@@ -120,7 +121,8 @@ async fn a_server_that_forgets_its_last_commits_is_red() {
         })
         .await;
     let report = campaign.settle().await;
-    let gone = report.count(|violation| matches!(violation, Violation::Metadata(_) | Violation::Lost(_)));
+    let gone =
+        report.count(|violation| matches!(violation, Violation::Metadata(_) | Violation::Lost(_)));
     assert!(gone > 0, "{report}");
 }
 
@@ -174,7 +176,8 @@ async fn sabotaged(how: &str) -> Report {
         campaign.kill_server().await;
     }
     campaign.pass_until_received(200).await;
-    // The real one is left with what it has done, so that settling waits for nothing that cannot come.
+    // The real one is left with what it has done, so that settling waits for nothing that cannot
+    // come.
     campaign.server.run_under(Vec::new());
     campaign.kill_server().await;
     campaign.settle().await
@@ -188,7 +191,8 @@ async fn an_honest_server_in_the_saboteurs_place_is_green() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_acknowledges_before_the_commit_is_red() {
     let report = sabotaged("acknowledges-before-the-commit").await;
-    let gone = report.count(|violation| matches!(violation, Violation::Metadata(_) | Violation::Lost(_)));
+    let gone =
+        report.count(|violation| matches!(violation, Violation::Metadata(_) | Violation::Lost(_)));
     assert!(gone > 0, "{report}");
 }
 

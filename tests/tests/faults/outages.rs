@@ -1,5 +1,5 @@
-//! PostgreSQL goes away in mid-traffic and comes back: connections stay, publishes wait and then fail with
-//! `storage_unavailable`, everything goes on by itself, and nothing is lost or doubled.
+//! PostgreSQL goes away in mid-traffic and comes back: connections stay, publishes wait and then
+//! fail with `storage_unavailable`, everything goes on by itself, and nothing is lost or doubled.
 
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ async fn campaign() -> Campaign {
     campaign
 }
 
-/// During the outage a client of its own sees the error, on a connection that stays; after it everything goes on.
+/// During the outage a client of its own sees the error, on a connection that stays; after it
+/// everything goes on.
 async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -> Report {
     // What could not be told apart is sent again with the same id.
     let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
-    // The server looks for its database every two seconds at most, and this server answers after one: so a
-    // publish just after the database's return may still be put off.
+    // The server looks for its database every two seconds at most, and this server answers after
+    // one: so a publish just after the database's return may still be put off.
     let publish = format!("publish raw raw {envelope}");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
@@ -42,7 +43,11 @@ async fn goes_on(mut campaign: Campaign, mut client: RawClient, before: usize) -
         );
     }
     campaign.pass_until_received(200).await;
-    assert_eq!(campaign.connections(), before, "a connection was lost over it");
+    assert_eq!(
+        campaign.connections(),
+        before,
+        "a connection was lost over it"
+    );
     let witness = "DELETE FROM waiting WHERE receiver_client_id = 'nobody'";
     assert_eq!(campaign.server.database().await.execute(witness).await, 1);
     let report = campaign.settle().await.sound();
@@ -59,7 +64,9 @@ async fn witness(campaign: &Campaign) -> (RawClient, usize) {
 async fn sees_the_outage(campaign: &mut Campaign, client: &mut RawClient) {
     let envelope = EnvelopeText::older("witness-1-nobody", "nobody");
     let started = tokio::time::Instant::now();
-    client.send_line(&format!("publish raw raw {envelope}")).await;
+    client
+        .send_line(&format!("publish raw raw {envelope}"))
+        .await;
     let line = client.line().await;
     assert!(line.starts_with("Error: storage_unavailable: "), "{line}");
     let waited = started.elapsed();
@@ -126,7 +133,8 @@ async fn postgres_tables_locked_for_20_seconds() {
     goes_on(campaign, client, before).await;
 }
 
-/// Acks wait as long as it takes, and are confirmed when the store is back; meanwhile nothing is delivered again.
+/// Acks wait as long as it takes, and are confirmed when the store is back; meanwhile nothing is
+/// delivered again.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_acks_wait_for_the_store() {
     let Backend::Postgres(mut postgres) = Backend::postgres().await else {
@@ -163,8 +171,8 @@ async fn postgres_acks_wait_for_the_store() {
     assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
 }
 
-/// A receiver that packs goes on while its acks are being committed, with as many messages again; one that does not
-/// meets no delivery before the confirmation that made room for it.
+/// A receiver that packs goes on while its acks are being committed, with as many messages again;
+/// one that does not meets no delivery before the confirmation that made room for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_an_ack_makes_room_before_its_commit() {
     let postgres = Backend::postgres().await;
@@ -190,17 +198,23 @@ async fn postgres_an_ack_makes_room_before_its_commit() {
                 .await;
         }
         let mut receiver = RawClient::connect(&server, "receiver").await;
-        receiver.send_line(&format!("hello {{\"packed\":{packs}}}")).await;
+        receiver
+            .send_line(&format!("hello {{\"packed\":{packs}}}"))
+            .await;
         receiver.expect_prefix("Hello: ").await;
         receiver
             .ask(&format!("consume {queue} 1"), "Subscribed to queue")
             .await;
-        receiver.expect_prefix(&format!("Message: {} ", id(1))).await;
+        receiver
+            .expect_prefix(&format!("Message: {} ", id(1)))
+            .await;
 
         let lock = hold_tables(&database).await;
         receiver.send_line(&format!("ack {}", id(1))).await;
         if packs {
-            receiver.expect_prefix(&format!("Message: {} ", id(2))).await;
+            receiver
+                .expect_prefix(&format!("Message: {} ", id(2)))
+                .await;
             receiver.send_line(&format!("ack {}", id(2))).await;
         }
         receiver.expect_silence(Duration::from_millis(500)).await;
@@ -211,10 +225,15 @@ async fn postgres_an_ack_makes_room_before_its_commit() {
             let mut lines = [receiver.line().await, receiver.line().await];
             lines.sort();
             assert_eq!(lines[0], "ACK_CONFIRMED_ALL 1");
-            assert!(lines[1].starts_with(&format!("Message: {} ", id(3))), "{lines:?}");
+            assert!(
+                lines[1].starts_with(&format!("Message: {} ", id(3))),
+                "{lines:?}"
+            );
         } else {
             receiver.expect(&format!("ACK_CONFIRMED {}", id(1))).await;
-            receiver.expect_prefix(&format!("Message: {} ", id(2))).await;
+            receiver
+                .expect_prefix(&format!("Message: {} ", id(2)))
+                .await;
         }
     }
 }

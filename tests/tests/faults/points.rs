@@ -1,5 +1,5 @@
-//! Kills at exact points. Where programs cannot be traced, `scripts/test` leaves these tests out, so that they count
-//! as skipped; run past it they fail and say why.
+//! Kills at exact points. Where programs cannot be traced, `scripts/test` leaves these tests out,
+//! so that they count as skipped; run past it they fail and say why.
 
 use std::time::Duration;
 

@@ -41,7 +41,12 @@ async fn a_program_that_hangs_fails_the_test() {
 async fn input_larger_than_a_pipe_goes_through() {
     let input = "x".repeat(1 << 20);
     assert_eq!(
-        shell("cat").input(input.clone()).run().await.success().stdout,
+        shell("cat")
+            .input(input.clone())
+            .run()
+            .await
+            .success()
+            .stdout,
         input
     );
 }

@@ -12,7 +12,9 @@ async fn answers_as_text(database: &Database) {
     assert_eq!(changed, 2);
     let text = |text: &str| Some(text.to_owned());
     assert_eq!(
-        database.rows("SELECT id, name FROM things ORDER BY id").await,
+        database
+            .rows("SELECT id, name FROM things ORDER BY id")
+            .await,
         [[text("1"), text("one")], [text("2"), None]]
     );
     assert_eq!(database.number("SELECT count(*) FROM things").await, 2);

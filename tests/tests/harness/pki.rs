@@ -36,7 +36,9 @@ fn a_client_certificate_is_p384_for_clients_named_and_signed_by_its_ca() {
     inspect(&client, |certificate| {
         certificate.verify_signature(Some(ca.public_key())).unwrap();
         assert!(
-            certificate.verify_signature(Some(other.public_key())).is_err(),
+            certificate
+                .verify_signature(Some(other.public_key()))
+                .is_err(),
             "another CA of the same name"
         );
         assert_eq!(certificate.public_key().parsed().unwrap().key_size(), 384);
@@ -83,7 +85,10 @@ fn bad_certificates_are_bad_in_the_way_that_they_say() {
     assert!(!valid(Request::client("a").not_yet_valid()));
     let names = |request| common_names(&authority.issue(request));
     assert_eq!(names(Request::anonymous()), [""; 0]);
-    assert_eq!(names(Request::client("one").also_named("two")), ["one", "two"]);
+    assert_eq!(
+        names(Request::client("one").also_named("two")),
+        ["one", "two"]
+    );
     assert_eq!(names(Request::client("with space")), ["with space"]);
     assert_eq!(names(Request::client("line\nbreak")), ["line\nbreak"]);
 }
@@ -92,7 +97,10 @@ fn bad_certificates_are_bad_in_the_way_that_they_say() {
 fn a_folder_is_laid_out_as_keygen_does_with_private_keys_private() {
     let pki = Pki::new();
     let client = pki.client("receiver_1");
-    assert_eq!(client.certificate, pki.folder().join("receiver_1/client.crt"));
+    assert_eq!(
+        client.certificate,
+        pki.folder().join("receiver_1/client.crt")
+    );
     let first = std::fs::read_to_string(&client.certificate).unwrap();
     assert_eq!(
         std::fs::read_to_string(pki.client("receiver_1").certificate).unwrap(),
@@ -132,14 +140,23 @@ fn openssl_makes_older_clients_certificates() {
             "{text}"
         );
         assert!(!text.contains("Extended Key Usage"), "{text}");
-        assert_eq!(text.contains("DNS:localhost"), alternative.is_some(), "{text}");
+        assert_eq!(
+            text.contains("DNS:localhost"),
+            alternative.is_some(),
+            "{text}"
+        );
         assert!(
             text.contains(&format!("CN = {name}")) || text.contains(&format!("CN={name}")),
             "{text}"
         );
         let verified = openssl::run(
             folder,
-            &["verify", "-CAfile", "ca.crt", files.certificate.to_str().unwrap()],
+            &[
+                "verify",
+                "-CAfile",
+                "ca.crt",
+                files.certificate.to_str().unwrap(),
+            ],
         );
         assert!(verified.ends_with(": OK\n"), "{verified}");
         let key = std::fs::read_to_string(files.key).unwrap();

@@ -30,7 +30,9 @@ async fn postgres_keeps_what_was_committed_over_stop_kill_and_restart() {
     postgres.restart().await;
 
     let database = Database::connect(&url).await;
-    let rows = database.rows("SELECT number FROM kept ORDER BY number").await;
+    let rows = database
+        .rows("SELECT number FROM kept ORDER BY number")
+        .await;
     assert_eq!(rows, [[Some("1".to_owned())], [Some("2".to_owned())]]);
     let log = postgres.process().stderr.text();
     assert!(
@@ -56,7 +58,9 @@ async fn postgres_syncs_its_commits_and_does_not_run_as_root() {
 #[tokio::test]
 async fn postgres_asks_for_the_password() {
     let postgres = Postgres::start().await;
-    let wrong = postgres.url("postgres").replace(postgres.password(), "wrong");
+    let wrong = postgres
+        .url("postgres")
+        .replace(postgres.password(), "wrong");
     let error = connect(&wrong).await.unwrap_err();
     let code = error
         .as_database_error()
@@ -72,7 +76,10 @@ async fn postgres_takes_settings_and_makes_databases_of_their_own() {
         ..Options::default()
     })
     .await;
-    let (one, two) = (postgres.create_database().await, postgres.create_database().await);
+    let (one, two) = (
+        postgres.create_database().await,
+        postgres.create_database().await,
+    );
     let [one, two] = [
         Database::connect(&postgres.url(&one)).await,
         Database::connect(&postgres.url(&two)).await,

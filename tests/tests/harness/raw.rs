@@ -21,12 +21,15 @@ use tokio_rustls::TlsAcceptor;
 async fn echo(server: Files, client_cas: &[std::path::PathBuf]) -> SocketAddr {
     let mut roots = RootCertStore::empty();
     for ca in client_cas {
-        roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(ca).unwrap())
+            .unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .unwrap();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .unwrap();
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .unwrap()
@@ -113,7 +116,10 @@ async fn the_chosen_tls_version_is_the_one_in_use() {
         );
     }
     let client = RawClient::handshake(address, &tls).await.unwrap();
-    assert_eq!(client.key_exchange(), Some(rustls::NamedGroup::X25519MLKEM768));
+    assert_eq!(
+        client.key_exchange(),
+        Some(rustls::NamedGroup::X25519MLKEM768)
+    );
 }
 
 #[tokio::test]
@@ -155,11 +161,14 @@ async fn certificates_are_accepted_and_refused_as_they_deserve() {
         None,
     ];
     for identity in bad {
-        let tls = identity.map_or(trusting.clone(), |identity| trusting.clone().identity(identity));
+        let tls = identity.map_or(trusting.clone(), |identity| {
+            trusting.clone().identity(identity)
+        });
         // In TLS 1.3 the refusal comes with the first read, in 1.2 within the handshake.
-        let mut client = RawClient::handshake(address, &tls.clone().version(&rustls::version::TLS13))
-            .await
-            .unwrap();
+        let mut client =
+            RawClient::handshake(address, &tls.clone().version(&rustls::version::TLS13))
+                .await
+                .unwrap();
         client.expect_closed().await;
         assert!(
             RawClient::handshake(address, &tls.version(&rustls::version::TLS12))

@@ -21,7 +21,8 @@ const WITHOUT_TAG: &[&str] = &[
     "sent_time",
 ];
 
-/// What stands in envelopes of each form, in any order: older receivers look for no more, and not for less.
+/// What stands in envelopes of each form, in any order: older receivers look for no more, and not
+/// for less.
 const FORMS: [(&str, &[&str]); 4] = [
     (
         "LEGACY-0",
@@ -52,7 +53,9 @@ const FORMS: [(&str, &[&str]); 4] = [
 ];
 
 fn send(office: &Office, folder: &std::path::Path) -> Cli {
-    let send = Cli::new("send").current_dir(folder).args(["--to", "receiver_1"]);
+    let send = Cli::new("send")
+        .current_dir(folder)
+        .args(["--to", "receiver_1"]);
     let send = office
         .options()
         .into_iter()

@@ -1,4 +1,5 @@
-//! Generation 0 (v1.3.1), Python: publishes by the batch; what its receiver meets while it waits for a confirmation it keeps.
+//! Generation 0 (v1.3.1), Python: publishes by the batch; what its receiver meets while it waits
+//! for a confirmation it keeps.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;

@@ -18,7 +18,8 @@ pub(crate) async fn exchange(office: &Office) {
         for number in 0..MESSAGES {
             let id = uuid::Uuid::new_v4().to_string();
             let line = post.publish(&id);
-            // Every third is taken for lost at once: the second try comes while the first is being stored.
+            // Every third is taken for lost at once: the second try comes while the first is being
+            // stored.
             publish(&mut sender, &line, &id, number % 3 == 0).await;
         }
     };
@@ -87,7 +88,8 @@ impl Receiver {
         self.ack(id).await;
     }
 
-    /// Throws away every line that is not the confirmation: a delivery among them would be lost to this client.
+    /// Throws away every line that is not the confirmation: a delivery among them would be lost to
+    /// this client.
     async fn ack(&mut self, id: &str) {
         let confirmation = format!("ACK_CONFIRMED {id}");
         for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! Generation B (v1.4.1 and v1.4.2), Python: publishes one by one, acks from a task of its own, ignores what it has seen.
+//! Generation B (v1.4.1 and v1.4.2), Python: publishes one by one, acks from a task of its own,
+//! ignores what it has seen.
 
 use std::collections::HashSet;
 
@@ -15,7 +16,8 @@ async fn publish(sender: &mut RawClient, post: &mut Post) -> String {
     id
 }
 
-/// Reads lines as they come: the reply to `consume` and confirmations stand among the deliveries and are skipped.
+/// Reads lines as they come: the reply to `consume` and confirmations stand among the deliveries
+/// and are skipped.
 pub(crate) struct Receiver {
     socket: RawClient,
     pub(crate) received: HashSet<String>,
@@ -36,10 +38,13 @@ impl Receiver {
         }
     }
 
-    /// Connects anew, and still knows what it has seen. What it had yet to ack it does not ack any more.
+    /// Connects anew, and still knows what it has seen. What it had yet to ack it does not ack any
+    /// more.
     async fn reconnect(mut self, office: &Office) -> Self {
         self.socket = office.receiver().await;
-        self.socket.send_line(&format!("consume {}", BINDING.0)).await;
+        self.socket
+            .send_line(&format!("consume {}", BINDING.0))
+            .await;
         self.acks.clear();
         self
     }
@@ -95,8 +100,8 @@ pub(crate) async fn exchange(office: &Office) {
     tokio::join!(send, receive);
 }
 
-/// A message that it got, and lost the connection before its ack left, comes again, is ignored, and never acked:
-/// it must not keep the others from coming.
+/// A message that it got, and lost the connection before its ack left, comes again, is ignored, and
+/// never acked: it must not keep the others from coming.
 pub(crate) async fn duplicates(office: &Office) {
     let mut receiver = Receiver::subscribe(office).await;
     let mut post = Post::of("B");

@@ -39,17 +39,23 @@ pub(crate) async fn send(office: &Office, mut post: Post) {
             (id, line)
         })
         .collect();
-    // The first connection is lost in the middle of the replies: all that was not acked is sent again.
+    // The first connection is lost in the middle of the replies: all that was not acked is sent
+    // again.
     let mut sender = office.sender().await;
     round(&mut sender, &mut waiting, PIPELINE / 2).await;
     assert_eq!(waiting.len(), PIPELINE / 2);
     drop(sender);
     let mut sender = office.sender().await;
     round(&mut sender, &mut waiting, usize::MAX).await;
-    assert!(waiting.is_empty(), "{} messages were given up", waiting.len());
+    assert!(
+        waiting.is_empty(),
+        "{} messages were given up",
+        waiting.len()
+    );
 }
 
-/// Writes all lines, then reads replies until each message has one, `most` have come, or it is silent for too long.
+/// Writes all lines, then reads replies until each message has one, `most` have come, or it is
+/// silent for too long.
 async fn round(sender: &mut RawClient, waiting: &mut Vec<(String, String)>, most: usize) {
     let lines: String = waiting
         .iter()

@@ -1,4 +1,5 @@
-//! Generation D (after v1.5.0), Rust: sends as C; its receiver sends heartbeats and connects again by itself.
+//! Generation D (after v1.5.0), Rust: sends as C; its receiver sends heartbeats and connects again
+//! by itself.
 
 use std::collections::HashSet;
 
@@ -83,8 +84,8 @@ impl Receiver {
         }
     }
 
-    /// Reads until all is confirmed and answered. With a prefetch of 1 a delivery may be behind the last confirmation, and comes
-    /// again on the next connection.
+    /// Reads until all is confirmed and answered. With a prefetch of 1 a delivery may be behind the
+    /// last confirmation, and comes again on the next connection.
     async fn settle(&mut self) {
         while !self.unconfirmed.is_empty() || self.answered < self.heartbeats {
             let line = self.socket.line().await;

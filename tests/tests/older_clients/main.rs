@@ -1,6 +1,7 @@
-//! The five generations of clients in use, each emulated as it speaks, with certificates as it has them: made with
-//! `openssl`, without extended key usage, clients' without alternative names. What their senders publish their
-//! receivers get: every message, once, byte for byte. And what `ciphermq-cli send` writes for them they can read.
+//! The five generations of clients in use, each emulated as it speaks, with certificates as it has
+//! them: made with `openssl`, without extended key usage, clients' without alternative names. What
+//! their senders publish their receivers get: every message, once, byte for byte. And what
+//! `ciphermq-cli send` writes for them they can read.
 
 mod from_cli;
 mod generation_0;

@@ -1,5 +1,5 @@
-//! What all generations have in common: a server that knows their CA, the steps by which every client begins, and
-//! the account of what was sent and received.
+//! What all generations have in common: a server that knows their CA, the steps by which every
+//! client begins, and the account of what was sent and received.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,8 @@ use ciphermq_tests::{RawClient, Server};
 use rand::RngExt as _;
 
 /// The names that the older clients' configuration has.
-pub(crate) const BINDING: (&str, &str, &str) = ("receiver_1_queue", "ciphermq_exchange", "receiver_1_key");
+pub(crate) const BINDING: (&str, &str, &str) =
+    ("receiver_1_queue", "ciphermq_exchange", "receiver_1_key");
 
 /// A server, and the two clients' certificates.
 pub(crate) struct Office {
@@ -51,7 +52,9 @@ impl Office {
 
     async fn connect(&self, identity: &Files) -> RawClient {
         let tls = Tls::trusting(&self.ca.ca()).identity(identity.clone());
-        RawClient::handshake(self.server.address(), &tls).await.unwrap()
+        RawClient::handshake(self.server.address(), &tls)
+            .await
+            .unwrap()
     }
 
     /// Each line waits for its one-line reply.
@@ -82,7 +85,8 @@ impl Office {
         .collect()
     }
 
-    /// A sender's beginning: one connection to bind and to get the receiver's key, and another to publish on.
+    /// A sender's beginning: one connection to bind and to get the receiver's key, and another to
+    /// publish on.
     pub(crate) async fn sender(&self) -> RawClient {
         let mut first = self.connect(&self.sender).await;
         Self::declare(&mut first).await;
@@ -103,7 +107,8 @@ impl Office {
         client
     }
 
-    /// Nothing waits any more and nothing was lost on the way: the server says so, and is still well.
+    /// Nothing waits any more and nothing was lost on the way: the server says so, and is still
+    /// well.
     pub(crate) async fn close(mut self) {
         let database = self.server.database().await;
         assert_eq!(database.number("SELECT count(*) FROM messages").await, 0);
@@ -138,7 +143,10 @@ impl Post {
     pub(crate) fn envelope(&mut self, id: &str) -> String {
         let json = self.envelopes[self.next % self.envelopes.len()].with_id(id);
         self.next += 1;
-        self.sent.lock().unwrap().insert(id.to_owned(), json.clone());
+        self.sent
+            .lock()
+            .unwrap()
+            .insert(id.to_owned(), json.clone());
         json
     }
 
@@ -151,7 +159,10 @@ impl Post {
 
     /// A message that was delivered must be one that was sent, byte for byte.
     pub(crate) fn check(&self, id: &str, json: &str) {
-        assert_eq!(self.sent.lock().unwrap().get(id).map(String::as_str), Some(json));
+        assert_eq!(
+            self.sent.lock().unwrap().get(id).map(String::as_str),
+            Some(json)
+        );
     }
 }
 

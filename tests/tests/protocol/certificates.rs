@@ -45,7 +45,9 @@ pub(super) async fn the_last_chain_or_the_one_named(scene: Scene) {
     for (name, identity) in [("old", &old), ("new", &new)] {
         files.push(identity.write(folder.path(), name));
         let tls = Tls::trusting(&pki.ca()).identity(files.last().unwrap().clone());
-        let mut client = RawClient::handshake(scene.server.address(), &tls).await.unwrap();
+        let mut client = RawClient::handshake(scene.server.address(), &tls)
+            .await
+            .unwrap();
         client.ask("ping", "PONG").await;
         ask_until(&mut asker, &last, &reply(identity)).await;
     }
@@ -57,7 +59,9 @@ pub(super) async fn the_last_chain_or_the_one_named(scene: Scene) {
     }
     // The older one is used again, and is the last one again.
     let tls = Tls::trusting(&pki.ca()).identity(files[0].clone());
-    let _client = RawClient::handshake(scene.server.address(), &tls).await.unwrap();
+    let _client = RawClient::handshake(scene.server.address(), &tls)
+        .await
+        .unwrap();
     ask_until(&mut asker, &last, &reply(&old)).await;
 }
 
@@ -65,11 +69,17 @@ pub(super) async fn unknown_certificates(scene: Scene) {
     let mut client = scene.client("client").await;
     let (me, nobody) = (scene.id("client"), scene.id("nobody"));
     client
-        .ask(&format!("get_certificate {nobody}"), "Certificate not found")
+        .ask(
+            &format!("get_certificate {nobody}"),
+            "Certificate not found",
+        )
         .await;
     let zeros = "0".repeat(64);
     client
-        .ask(&format!("get_certificate {me} {zeros}"), "Certificate not found")
+        .ask(
+            &format!("get_certificate {me} {zeros}"),
+            "Certificate not found",
+        )
         .await;
     for bad in ["0", &zeros[1..], &format!("{zeros}0"), &"g".repeat(64)] {
         client

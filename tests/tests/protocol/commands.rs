@@ -16,7 +16,9 @@ pub(super) async fn every_command_over_tls_1_2(scene: Scene) {
 async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtocolVersion) {
     let connect = async |what| {
         let tls = scene.tls(what).version(version);
-        RawClient::handshake(scene.server.address(), &tls).await.unwrap()
+        RawClient::handshake(scene.server.address(), &tls)
+            .await
+            .unwrap()
     };
     let (mut sender, mut receiver) = (connect("sender").await, connect("receiver").await);
     assert_eq!(sender.tls_version(), Some(version.version));
@@ -53,16 +55,26 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
         .ask(&format!("get_public_key {who}"), "Public key not found")
         .await;
     receiver
-        .ask(&format!("register_public_key {key}"), "Public key registered")
+        .ask(
+            &format!("register_public_key {key}"),
+            "Public key registered",
+        )
         .await;
     sender
-        .ask(&format!("get_public_key {who}"), &format!("Public key: {key}"))
+        .ask(
+            &format!("get_public_key {who}"),
+            &format!("Public key: {key}"),
+        )
         .await;
 
     let [one, two, three] = ["one", "two", "three"].map(|id| scene.envelope(id));
     let ids = ["one", "two", "three"].map(|id| scene.id(id));
-    sender.ask(&scene.publish(&one), &format!("ACK {}", ids[0])).await;
-    sender.send_line(&scene.publish_batch(&[&two, &three])).await;
+    sender
+        .ask(&scene.publish(&one), &format!("ACK {}", ids[0]))
+        .await;
+    sender
+        .send_line(&scene.publish_batch(&[&two, &three]))
+        .await;
     sender.expect(&format!("ACK {}", ids[1])).await;
     sender.expect(&format!("ACK {}", ids[2])).await;
 
@@ -70,7 +82,10 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
         .ask(&format!("fetch {queue}"), &scene.delivery("one", &one))
         .await;
     receiver
-        .ask(&format!("ack {}", ids[0]), &format!("ACK_CONFIRMED {}", ids[0]))
+        .ask(
+            &format!("ack {}", ids[0]),
+            &format!("ACK_CONFIRMED {}", ids[0]),
+        )
         .await;
     sender
         .ask(&format!("resend {}", ids[0]), "Message ID not found")
@@ -94,7 +109,10 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
         .await;
     receiver.expect(&scene.delivery("three", &three)).await;
     receiver
-        .ask(&format!("ack {}", ids[2]), &format!("ACK_CONFIRMED {}", ids[2]))
+        .ask(
+            &format!("ack {}", ids[2]),
+            &format!("ACK_CONFIRMED {}", ids[2]),
+        )
         .await;
     sender.ask(&format!("fetch {queue}"), "No messages").await;
     sender.ask("what?", "Unknown command").await;
@@ -162,7 +180,9 @@ pub(super) async fn names(scene: Scene) {
         &too_long,
     ] {
         client.send_line(&format!("declare_queue {bad}")).await;
-        client.expect_prefix("Error: bad_name: queue: a name h").await;
+        client
+            .expect_prefix("Error: bad_name: queue: a name h")
+            .await;
     }
     client
         .ask(
@@ -170,10 +190,15 @@ pub(super) async fn names(scene: Scene) {
             "Error: bad_name: exchange: a name has at most 255 bytes, this one has 256",
         )
         .await;
-    client.send_line("bind no_such_queue no_such_exchange k").await;
+    client
+        .send_line("bind no_such_queue no_such_exchange k")
+        .await;
     client.expect_prefix("Error: not_found: ").await;
     client
-        .ask(&format!("declare_queue {}", scene.id("q")), "Queue declared")
+        .ask(
+            &format!("declare_queue {}", scene.id("q")),
+            "Queue declared",
+        )
         .await;
     client
         .send_line(&format!("bind {} no_such_exchange k", scene.id("q")))
@@ -209,10 +234,14 @@ pub(super) async fn large_numbers(scene: Scene) {
             ("list_rejected", "Rejected messages: "),
             ("list_waiting_keys", "Waiting keys: "),
         ] {
-            client.send_line(&format!("{list} {{\"limit\":{large}}}")).await;
+            client
+                .send_line(&format!("{list} {{\"limit\":{large}}}"))
+                .await;
             client.expect_prefix(reply).await;
             for bad in ["-1", "1.5", "\"1\""] {
-                client.send_line(&format!("{list} {{\"limit\":{bad}}}")).await;
+                client
+                    .send_line(&format!("{list} {{\"limit\":{bad}}}"))
+                    .await;
                 client.expect_prefix("Error: bad_argument: ").await;
             }
         }
@@ -239,7 +268,9 @@ pub(super) async fn hello_again(scene: Scene) {
         receiver.expect(&scene.delivery(id, envelope)).await;
     }
     let (a, b) = (scene.id("a"), scene.id("b"));
-    receiver.ask(&format!("ack {a} {a}"), "ACK_CONFIRMED_ALL 2").await;
+    receiver
+        .ask(&format!("ack {a} {a}"), "ACK_CONFIRMED_ALL 2")
+        .await;
     hello(&mut receiver, "{}").await;
     receiver.send_line(&format!("ack {a} {b}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {a}")).await;

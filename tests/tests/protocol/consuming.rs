@@ -17,7 +17,11 @@ async fn publish(scene: &Scene, sender: &mut RawClient, messages: std::ops::Rang
     }
 }
 
-async fn expect(scene: &Scene, receiver: &mut RawClient, messages: impl IntoIterator<Item = usize>) {
+async fn expect(
+    scene: &Scene,
+    receiver: &mut RawClient,
+    messages: impl IntoIterator<Item = usize>,
+) {
     for index in messages {
         let message = format!("m{index}");
         receiver
@@ -148,7 +152,9 @@ pub(super) async fn messages_go_to_their_receiver_only(scene: Scene) {
         .envelope("foreign")
         .set("receiver_client_id", scene.id("stranger"));
     let own = scene.envelope("own");
-    sender.send_line(&scene.publish_batch(&[&foreign, &own])).await;
+    sender
+        .send_line(&scene.publish_batch(&[&foreign, &own]))
+        .await;
     receiver.expect(&scene.delivery("own", &own)).await;
     stranger.expect(&scene.delivery("foreign", &foreign)).await;
     receiver.ask("ping", "PONG").await;

@@ -10,11 +10,16 @@ pub(super) async fn public_keys_in_both_spellings(scene: Scene) {
     let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
     let who = scene.id("receiver");
     for get in ["get_public_key", "get_key"] {
-        sender.ask(&format!("{get} {who}"), "Public key not found").await;
+        sender
+            .ask(&format!("{get} {who}"), "Public key not found")
+            .await;
     }
-    for (number, register) in ["register_public_key".to_owned(), format!("register_key {who}")]
-        .iter()
-        .enumerate()
+    for (number, register) in [
+        "register_public_key".to_owned(),
+        format!("register_key {who}"),
+    ]
+    .iter()
+    .enumerate()
     {
         let key = BASE64_STANDARD.encode([u8::try_from(number).unwrap() + 1; 32]);
         receiver
@@ -36,7 +41,8 @@ pub(super) async fn a_key_is_registered_by_its_client_only(scene: Scene) {
         .ask(
             &format!("register_key {who} {key}"),
             &format!(
-                "Error: not_authorized: only the client itself registers its key, and this connection is {me}'s"
+                "Error: not_authorized: only the client itself registers its key, and this \
+                 connection is {me}'s"
             ),
         )
         .await;
@@ -52,7 +58,10 @@ pub(super) async fn what_is_no_key_is_refused(scene: Scene) {
         BASE64_STANDARD.encode([1; 31]),
         BASE64_STANDARD.encode([1; 33]),
         BASE64_STANDARD.encode([0; 32]),
-        BASE64_STANDARD.encode([1; 32]).trim_end_matches('=').to_owned(),
+        BASE64_STANDARD
+            .encode([1; 32])
+            .trim_end_matches('=')
+            .to_owned(),
         "=".repeat(44),
         format!(
             "{} {}",
@@ -60,7 +69,9 @@ pub(super) async fn what_is_no_key_is_refused(scene: Scene) {
             BASE64_STANDARD.encode([1; 16])
         ),
     ] {
-        client.send_line(&format!("register_public_key {bad}")).await;
+        client
+            .send_line(&format!("register_public_key {bad}"))
+            .await;
         client.expect_prefix("Error: bad_key: ").await;
     }
     client
@@ -98,21 +109,36 @@ pub(super) async fn signed_keys(scene: Scene) {
     let key = BASE64_STANDARD.encode([7; 32]);
     let signed = jws(&payload(&who, &key));
     receiver
-        .ask(&format!("register_signed_key {signed}"), "Public key registered")
+        .ask(
+            &format!("register_signed_key {signed}"),
+            "Public key registered",
+        )
         .await;
     sender
-        .ask(&format!("get_signed_key {who}"), &format!("Signed key: {signed}"))
+        .ask(
+            &format!("get_signed_key {who}"),
+            &format!("Signed key: {signed}"),
+        )
         .await;
     // The one inside is what older senders get.
     sender
-        .ask(&format!("get_public_key {who}"), &format!("Public key: {key}"))
+        .ask(
+            &format!("get_public_key {who}"),
+            &format!("Public key: {key}"),
+        )
         .await;
     let newer = jws(&payload(&who, &BASE64_STANDARD.encode([8; 32])));
     receiver
-        .ask(&format!("register_signed_key {newer}"), "Public key registered")
+        .ask(
+            &format!("register_signed_key {newer}"),
+            "Public key registered",
+        )
         .await;
     sender
-        .ask(&format!("get_signed_key {who}"), &format!("Signed key: {newer}"))
+        .ask(
+            &format!("get_signed_key {who}"),
+            &format!("Signed key: {newer}"),
+        )
         .await;
 }
 
@@ -124,7 +150,8 @@ pub(super) async fn a_signed_key_is_registered_by_its_client_only(scene: Scene) 
         .ask(
             &format!("register_signed_key {signed}"),
             &format!(
-                "Error: not_authorized: only the client itself registers its key, and this connection is {me}'s"
+                "Error: not_authorized: only the client itself registers its key, and this \
+                 connection is {me}'s"
             ),
         )
         .await;
@@ -152,10 +179,16 @@ pub(super) async fn a_signed_key_without_an_x25519_key(scene: Scene) {
         announced["epoch"] = epoch.into();
         let signed = jws(&announced);
         receiver
-            .ask(&format!("register_signed_key {signed}"), "Public key registered")
+            .ask(
+                &format!("register_signed_key {signed}"),
+                "Public key registered",
+            )
             .await;
         sender
-            .ask(&format!("get_signed_key {who}"), &format!("Signed key: {signed}"))
+            .ask(
+                &format!("get_signed_key {who}"),
+                &format!("Signed key: {signed}"),
+            )
             .await;
         // It announces no such key any more.
         sender
@@ -197,7 +230,9 @@ pub(super) async fn what_is_no_signed_key_is_refused(scene: Scene) {
         jws(&without_key),
         jws(&json!([])),
     ] {
-        client.send_line(&format!("register_signed_key {bad}")).await;
+        client
+            .send_line(&format!("register_signed_key {bad}"))
+            .await;
         client.expect_prefix("Error: bad_key: ").await;
     }
     client

@@ -77,7 +77,8 @@ pub(super) async fn a_message_that_is_never_acked_lets_others_go_first(backend: 
     for _ in 0..2 {
         let mut client = consumer(&server, 1).await;
         client.expect(&stubborn).await;
-        // Gone without a word, and noticed as its socket is closed: before that, the next one would get the other.
+        // Gone without a word, and noticed as its socket is closed: before that, the next one would
+        // get the other.
         client.lose().await;
     }
     let mut client = consumer(&server, 1).await;

@@ -1,4 +1,5 @@
-//! Every command of docs/protocol.md over a raw TLS socket, with its exact reply, on both databases.
+//! Every command of docs/protocol.md over a raw TLS socket, with its exact reply, on both
+//! databases.
 
 mod certificates;
 mod commands;
@@ -101,7 +102,9 @@ async fn keys_and_certificates(backend: Backend) {
     );
 }
 
-use leases::{a_message_that_is_never_acked_lets_others_go_first, silent_connections_lose_their_messages};
+use leases::{
+    a_message_that_is_never_acked_lets_others_go_first, silent_connections_lose_their_messages,
+};
 
 on_both_databases!(
     every_command,

@@ -77,7 +77,9 @@ pub(super) async fn the_same_id_by_another_route(scene: Scene) {
         let ack = format!("ACK {}", scene.id(id));
         sender.ask(&scene.publish(envelope), &ack).await;
         for route in [format!("{e} other"), format!("{elsewhere} k")] {
-            sender.ask(&format!("publish {route} {envelope}"), IN_USE).await;
+            sender
+                .ask(&format!("publish {route} {envelope}"), IN_USE)
+                .await;
         }
         let to_another = envelope.clone().set("receiver_client_id", "somebody");
         sender.ask(&scene.publish(&to_another), IN_USE).await;
@@ -96,7 +98,9 @@ pub(super) async fn a_batch_by_a_bad_route_is_answered_message_by_message(scene:
     let batch = format!("[{},{}]", envelopes[0], envelopes[1]);
     let long = "x".repeat(256);
     for route in [format!("{long} k"), format!("{} {long}", scene.id("e"))] {
-        sender.send_line(&format!("publish_batch {route} {batch}")).await;
+        sender
+            .send_line(&format!("publish_batch {route} {batch}"))
+            .await;
         for id in ["a", "b"] {
             let reply = sender.expect_prefix("Error: bad_name: ").await;
             assert!(
@@ -160,7 +164,9 @@ pub(super) async fn the_same_id_after_its_ack(scene: Scene) {
         )
         .await;
     sender.ask(&scene.publish(&envelope), &ack).await;
-    sender.ask(&scene.publish(&envelope.set("x", 1)), IN_USE).await;
+    sender
+        .ask(&scene.publish(&envelope.set("x", 1)), IN_USE)
+        .await;
     receiver.ask("ping", "PONG").await;
 }
 
@@ -171,23 +177,32 @@ pub(super) async fn errors_of_single_messages(scene: Scene) {
     for (line, reply) in [
         (
             format!("publish {e} nowhere {envelope}"),
-            format!("Error: no_route: exchange '{e}' has no queue bound by 'nowhere'; bind one first"),
+            format!(
+                "Error: no_route: exchange '{e}' has no queue bound by 'nowhere'; bind one first"
+            ),
         ),
         (
             format!("publish no.such.exchange k {envelope}"),
-            "Error: not_found: exchange 'no.such.exchange' does not exist; declare it first".to_owned(),
+            "Error: not_found: exchange 'no.such.exchange' does not exist; declare it first"
+                .to_owned(),
         ),
         (
             scene.publish(&envelope.clone().set("sender_client_id", "somebody")),
-            format!("Error: sender_mismatch: the envelope names somebody as its sender, the certificate {s}"),
+            format!(
+                "Error: sender_mismatch: the envelope names somebody as its sender, the \
+                 certificate {s}"
+            ),
         ),
         (
             scene.publish(&envelope.clone().set("exchange", "elsewhere")),
-            format!("Error: route_mismatch: the envelope names the exchange elsewhere, the command {e}"),
+            format!(
+                "Error: route_mismatch: the envelope names the exchange elsewhere, the command {e}"
+            ),
         ),
         (
             scene.publish(&envelope.clone().set("routing_key", "other")),
-            "Error: route_mismatch: the envelope names the routing key other, the command k".to_owned(),
+            "Error: route_mismatch: the envelope names the routing key other, the command k"
+                .to_owned(),
         ),
         (scene.publish(&envelope), format!("ACK {}", scene.id("m"))),
     ] {
@@ -227,7 +242,10 @@ pub(super) async fn a_batch_is_answered_message_by_message(scene: Scene) {
     // Without a route each message says so.
     let [x, y] = ["x", "y"].map(|id| scene.envelope(id));
     sender
-        .send_line(&format!("publish_batch {} nowhere [{x},{y}]", scene.id("e")))
+        .send_line(&format!(
+            "publish_batch {} nowhere [{x},{y}]",
+            scene.id("e")
+        ))
         .await;
     for id in ["x", "y"] {
         let refused = sender.expect_prefix("Error: no_route: ").await;
@@ -258,7 +276,9 @@ pub(super) async fn a_batch_that_is_none_stores_nothing(scene: Scene) {
         sender.send_line(&format!("{command} {bad}")).await;
         sender.expect_prefix("Invalid batch format: ").await;
     }
-    sender.send_line(&format!("{command} [{good},{lacking}]")).await;
+    sender
+        .send_line(&format!("{command} [{good},{lacking}]"))
+        .await;
     let text = sender
         .expect_prefix("Invalid batch format: message 2 of the batch: ")
         .await;
@@ -272,15 +292,19 @@ pub(super) async fn a_batch_that_is_none_stores_nothing(scene: Scene) {
     sender.expect(&format!("ACK {}", scene.id("a"))).await;
     sender.expect(&format!("ACK {}", scene.id("b"))).await;
     receiver.expect(&scene.delivery("a", &good)).await;
-    receiver.expect(&scene.delivery("b", &scene.envelope("b"))).await;
+    receiver
+        .expect(&scene.delivery("b", &scene.envelope("b")))
+        .await;
 }
 
 pub(super) async fn envelopes_arrive_byte_for_byte(scene: Scene) {
     let mut sender = scene.sender().await;
     let mut receiver = scene.receiver(10).await;
     let odd = format!(
-        "{{ \"z\" : [1, 2.50e+3, {{\"deep\": null}}], \"message_id\":\"{}\",\t\"receiver_client_id\":\"\\u0072{}\", \
-         \"enc_session_key\":\"\",\"nonce\":\"not base64!\",\"ciphertext\":\"\\/\\ud83d\\ude00 温度 \u{1F512}\",\"é\":\"\\u0000\" }}",
+        "{{ \"z\" : [1, 2.50e+3, {{\"deep\": null}}], \
+         \"message_id\":\"{}\",\t\"receiver_client_id\":\"\\u0072{}\", \
+         \"enc_session_key\":\"\",\"nonce\":\"not base64!\",\"ciphertext\":\"\\/\\ud83d\\ude00 温度 \
+         \u{1F512}\",\"é\":\"\\u0000\" }}",
         scene.id("m"),
         scene.id("eceiver"),
     );
@@ -304,7 +328,11 @@ pub(super) async fn envelopes_arrive_byte_for_byte(scene: Scene) {
         .ask(&scene.publish(&large), &format!("ACK {}", scene.id("o")))
         .await;
     let line = receiver.line().await;
-    assert!(line == scene.delivery("o", &large), "{} bytes differ", line.len());
+    assert!(
+        line == scene.delivery("o", &large),
+        "{} bytes differ",
+        line.len()
+    );
 }
 
 pub(super) async fn a_message_goes_to_every_bound_queue(scene: Scene) {

@@ -8,11 +8,17 @@ const FOREIGN: &str = "Error: not_authorized: only the message's receiver may sa
 pub(super) async fn only_the_receiver_acks(scene: Scene) {
     let mut sender = scene.sender().await;
     let (envelope, id) = (scene.envelope("m"), scene.id("m"));
-    sender.ask(&format!("ack {id}"), &format!("{UNKNOWN}{id}")).await;
-    sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+    sender
+        .ask(&format!("ack {id}"), &format!("{UNKNOWN}{id}"))
+        .await;
+    sender
+        .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+        .await;
     let mut stranger = scene.client("stranger").await;
     for client in [&mut sender, &mut stranger] {
-        client.ask(&format!("ack {id}"), &format!("{FOREIGN}{id}")).await;
+        client
+            .ask(&format!("ack {id}"), &format!("{FOREIGN}{id}"))
+            .await;
         client
             .ask(&format!("reject {id} for fun"), &format!("{FOREIGN}{id}"))
             .await;
@@ -32,7 +38,10 @@ pub(super) async fn only_the_receiver_acks(scene: Scene) {
 
 pub(super) async fn acks_of_several_messages(scene: Scene) {
     let mut sender = scene.sender().await;
-    let envelopes: Vec<_> = ["a", "b", "c"].iter().map(|id| scene.envelope(id)).collect();
+    let envelopes: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .map(|id| scene.envelope(id))
+        .collect();
     let [a, b, c] = ["a", "b", "c"].map(|id| scene.id(id));
     sender.send_line(&scene.publish_batch(&envelopes)).await;
     for id in [&a, &b, &c] {
@@ -43,7 +52,9 @@ pub(super) async fn acks_of_several_messages(scene: Scene) {
     receiver.expect(&scene.delivery("b", &envelopes[1])).await;
     let never = scene.id("never");
     // All of them confirmed before the one delivery that they make room for.
-    receiver.send_line(&format!("ack {b} {never} {a} {b}")).await;
+    receiver
+        .send_line(&format!("ack {b} {never} {a} {b}"))
+        .await;
     receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
     receiver.expect(&format!("{UNKNOWN}{never}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {a}")).await;
@@ -62,7 +73,9 @@ pub(super) async fn one_ack_serves_every_queue(scene: Scene) {
     let mut sender = scene.sender().await;
     scene.bind_queue(&mut sender, "second").await;
     let (envelope, id) = (scene.envelope("m"), scene.id("m"));
-    sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+    sender
+        .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+        .await;
     let mut receiver = scene.receiver(1).await;
     receiver.expect(&scene.delivery("m", &envelope)).await;
     receiver
@@ -92,7 +105,10 @@ pub(super) async fn an_ack_counts_on_another_connection(scene: Scene) {
         .ask(&format!("ack {a}"), &format!("ACK_CONFIRMED {a}"))
         .await;
     second
-        .ask(&format!("consume {} 5", scene.id("q")), "Subscribed to queue")
+        .ask(
+            &format!("consume {} 5", scene.id("q")),
+            "Subscribed to queue",
+        )
         .await;
     second.expect(&scene.delivery("b", &envelopes[1])).await;
     second.ask("ping", "PONG").await;
@@ -151,16 +167,24 @@ pub(super) async fn rejected_messages_are_kept(scene: Scene) {
     assert_eq!(rows, [expected.map(Some)]);
     let waiting = format!("SELECT count(*) FROM messages WHERE message_id = '{a}'");
     assert_eq!(database.number(&waiting).await, 0);
-    sender.ask(&format!("resend {a}"), "Message ID not found").await;
+    sender
+        .ask(&format!("resend {a}"), "Message ID not found")
+        .await;
 }
 
 pub(super) async fn resend(scene: Scene) {
     let mut sender = scene.sender().await;
     let (envelope, id) = (scene.envelope("m"), scene.id("m"));
-    sender.ask(&format!("resend {id}"), "Message ID not found").await;
-    sender.ask(&scene.publish(&envelope), &format!("ACK {id}")).await;
+    sender
+        .ask(&format!("resend {id}"), "Message ID not found")
+        .await;
+    sender
+        .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+        .await;
     // Waiting as it is: nothing to do, and it is said to be so.
-    sender.ask(&format!("resend {id}"), "Resend requested").await;
+    sender
+        .ask(&format!("resend {id}"), "Resend requested")
+        .await;
     let mut receiver = scene.receiver(1).await;
     let delivery = scene.delivery("m", &envelope);
     receiver.expect(&delivery).await;
@@ -171,11 +195,15 @@ pub(super) async fn resend(scene: Scene) {
             .await;
     }
     receiver.ask("ping", "PONG").await;
-    sender.ask(&format!("resend {id}"), "Resend requested").await;
+    sender
+        .ask(&format!("resend {id}"), "Resend requested")
+        .await;
     receiver.expect(&delivery).await;
     receiver
         .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
         .await;
-    sender.ask(&format!("resend {id}"), "Message ID not found").await;
+    sender
+        .ask(&format!("resend {id}"), "Message ID not found")
+        .await;
     receiver.ask("ping", "PONG").await;
 }

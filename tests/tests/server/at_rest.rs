@@ -15,7 +15,9 @@ fn text(bytes: &[u8]) -> String {
 fn sealed(key: &[u8], aad: &[u8]) -> [String; 3] {
     let cipher = aes_gcm::Aes256Gcm::new(&AT_REST.into());
     let nonce = [9; 12];
-    let sealed = cipher.encrypt(&nonce.into(), Payload { msg: key, aad }).unwrap();
+    let sealed = cipher
+        .encrypt(&nonce.into(), Payload { msg: key, aad })
+        .unwrap();
     let (ciphertext, tag) = sealed.split_at(key.len());
     [text(ciphertext), text(&nonce), text(tag)]
 }
@@ -24,7 +26,9 @@ async fn put(database: &Database, client: &str, columns: &[String; 3], algorithm
     let [ciphertext, nonce, tag] = columns;
     let algorithm = algorithm.map_or("NULL".to_owned(), |name| format!("'{name}'"));
     database
-        .execute(&format!("DELETE FROM public_keys WHERE client_id = '{client}'"))
+        .execute(&format!(
+            "DELETE FROM public_keys WHERE client_id = '{client}'"
+        ))
         .await;
     database
         .execute(&format!(
@@ -40,8 +44,8 @@ async fn ask(server: &Server, client: &str) -> String {
     asker.line().await
 }
 
-/// A stopped server on a database as a server of before has left it: a row bound to nobody, and one bound to its
-/// client only.
+/// A stopped server on a database as a server of before has left it: a row bound to nobody, and one
+/// bound to its client only.
 async fn left_by_an_older_server(backend: &Backend) -> Server {
     let options = backend
         .options()
@@ -53,7 +57,13 @@ async fn left_by_an_older_server(backend: &Backend) -> Server {
     database.execute("DELETE FROM at_rest_adoption").await;
     put(&database, "alice", &sealed(&KEY, b""), None).await;
     let aad = b"CipherMQ public key at rest v1\0aes-256-gcm\0bob";
-    put(&database, "bob", &sealed(&[8; 32], aad), Some("aes-256-gcm")).await;
+    put(
+        &database,
+        "bob",
+        &sealed(&[8; 32], aad),
+        Some("aes-256-gcm"),
+    )
+    .await;
     let _ = std::fs::remove_file(server.folder().join("data/at-rest.key.adopted"));
     server
 }
@@ -61,14 +71,18 @@ async fn left_by_an_older_server(backend: &Backend) -> Server {
 async fn older_rows_are_taken_over_once(backend: Backend) {
     let mut server = left_by_an_older_server(&backend).await;
     server.restart().await;
-    assert_eq!(ask(&server, "alice").await, format!("Public key: {}", text(&KEY)));
+    assert_eq!(
+        ask(&server, "alice").await,
+        format!("Public key: {}", text(&KEY))
+    );
     assert_eq!(
         ask(&server, "bob").await,
         format!("Public key: {}", text(&[8; 32]))
     );
     server.terminate().await;
 
-    // Mallory's old row is put in alice's place; the note in the database is removed, and all that shows it.
+    // Mallory's old row is put in alice's place; the note in the database is removed, and all that
+    // shows it.
     for is_thorough in [false, true] {
         let database = server.database().await;
         put(&database, "alice", &sealed(&[6; 32], b""), None).await;
@@ -109,7 +123,10 @@ async fn older_rows_may_be_refused_from_the_start(backend: Backend) {
     let mut alice = RawClient::connect(&server, "alice").await;
     let register = format!("register_public_key {}", text(&KEY));
     alice.ask(&register, "Public key registered").await;
-    assert_eq!(ask(&server, "alice").await, format!("Public key: {}", text(&KEY)));
+    assert_eq!(
+        ask(&server, "alice").await,
+        format!("Public key: {}", text(&KEY))
+    );
 }
 
 on_both_databases!(

@@ -1,4 +1,5 @@
-//! The server where it meets its surroundings: older receivers, signals, variables, older configurations and databases.
+//! The server where it meets its surroundings: older receivers, signals, variables, older
+//! configurations and databases.
 
 mod at_rest;
 mod signals;

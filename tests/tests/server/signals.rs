@@ -88,10 +88,13 @@ async fn other_signals_end_nothing_and_quit_stops_in_good_order() {
     assert!(ended.stderr.contains("Stopped"), "{}", ended.stderr);
 }
 
-/// With files bounded in size the server says that it is full, and what was taken can still be acked.
+/// With files bounded in size the server says that it is full, and what was taken can still be
+/// acked.
 #[tokio::test]
 async fn a_bound_on_the_size_of_files_is_no_end() {
-    let wrapper = ["prlimit", "--fsize=4194304", "--"].map(str::to_owned).to_vec();
+    let wrapper = ["prlimit", "--fsize=4194304", "--"]
+        .map(str::to_owned)
+        .to_vec();
     let options = Options::sqlite()
         .set("limits", "disk_reserve", "2MiB")
         .under(wrapper);

@@ -101,6 +101,9 @@ async fn sections_of_older_servers_are_told_to_have_no_effect() {
             "{section}: {console}"
         );
     }
-    assert!(console.contains("`info,ciphermq=debug` is a filter"), "{console}");
+    assert!(
+        console.contains("`info,ciphermq=debug` is a filter"),
+        "{console}"
+    );
     server.terminate().await;
 }

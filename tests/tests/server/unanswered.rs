@@ -1,5 +1,5 @@
-//! Receivers that never answer what they cannot open, as the older generations do, on a server whose
-//! `redelivery_timeout` is short.
+//! Receivers that never answer what they cannot open, as the older generations do, on a server
+//! whose `redelivery_timeout` is short.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -38,8 +38,9 @@ async fn publish(sender: &mut RawClient, bad: usize, spread: usize, good: usize)
     }
 }
 
-/// Reads messages and acks the good ones; with `waits`, as the oldest generation: what comes before the confirmation is
-/// thrown away. Returns the good ones in the order of their coming, once it has so many.
+/// Reads messages and acks the good ones; with `waits`, as the oldest generation: what comes before
+/// the confirmation is thrown away. Returns the good ones in the order of their coming, once it has
+/// so many.
 async fn receive(server: &Server, prefetch: usize, waits: bool, good: usize) -> Vec<String> {
     let mut client = RawClient::connect(server, "receiver").await;
     client
@@ -107,7 +108,8 @@ async fn bad_messages_among_good_ones_cost_no_more() {
     expect_in_time(20, 3, 4, false).await;
 }
 
-/// After a restart of the server, which has forgotten who could not open what, it takes one timeout again.
+/// After a restart of the server, which has forgotten who could not open what, it takes one timeout
+/// again.
 #[tokio::test]
 async fn a_restart_costs_one_timeout_more() {
     let (mut server, mut sender) = server().await;

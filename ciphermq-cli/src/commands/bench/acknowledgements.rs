@@ -8,8 +8,8 @@ use super::latencies::{self, Latencies};
 use super::payload::Run;
 use crate::exit::Failure;
 
-/// When messages were sent that the server has not acknowledged yet: a line for each publisher. The server answers in
-/// the order of the messages.
+/// When messages were sent that the server has not acknowledged yet: a line for each publisher. The
+/// server answers in the order of the messages.
 pub(super) struct Acknowledgements(Mutex<State>);
 
 struct State {
@@ -49,7 +49,10 @@ impl Acknowledgements {
     }
 
     pub(super) fn take(&self) -> Result<Latencies, Failure> {
-        Ok(std::mem::replace(&mut self.lock().latencies, latencies::empty()?))
+        Ok(std::mem::replace(
+            &mut self.lock().latencies,
+            latencies::empty()?,
+        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -26,7 +26,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Connects a receiver, announces its keys, binds its queue, and takes out what an earlier run has left there.
+    /// Connects a receiver, announces its keys, binds its queue, and takes out what an earlier run
+    /// has left there.
     pub(super) async fn open(
         target: &Target,
         plan: &PlanArgs,
@@ -62,7 +63,8 @@ impl Lane {
             match message {
                 Ok(message) => message.ack_later()?,
                 Err(ConsumeError::Unopenable(left)) => {
-                    left.reject(Some("left over by an earlier benchmark")).await?;
+                    left.reject(Some("left over by an earlier benchmark"))
+                        .await?;
                 }
                 Err(error) => return Err(unopenable(&error)),
             }
@@ -71,10 +73,14 @@ impl Lane {
         Ok(())
     }
 
-    pub(super) async fn consumer(&self, plan: &PlanArgs, keyring: &Keyring) -> Result<Consumer, Failure> {
+    pub(super) async fn consumer(
+        &self,
+        plan: &PlanArgs,
+        keyring: &Keyring,
+    ) -> Result<Consumer, Failure> {
         let consumer = self.client.consumer(&self.queue).keyring(keyring.clone());
-        // As many as all the senders together may have under way; but never so few that the receiver waits for its acks,
-        // as no receiver in earnest does.
+        // As many as all the senders together may have under way; but never so few that the
+        // receiver waits for its acks, as no receiver in earnest does.
         let prefetch = plan.window.saturating_mul(plan.senders).max(LEAST_PREFETCH);
         let most = self.client.server().limits.max_prefetch;
         let prefetch = std::num::NonZeroU32::new(prefetch.get().min(most)).unwrap_or(plan.window);

@@ -8,7 +8,8 @@
 //! - [`target`]: the server, who speaks to it, and what it costs
 //! - [`load`]: the course of a run
 //! - [`lane`], [`surroundings`]: receivers and their queues, and what else is there
-//! - [`sending`], [`receiving`], [`payload`]: senders, receivers, and messages that say when they were sent
+//! - [`sending`], [`receiving`], [`payload`]: senders, receivers, and messages that say when they
+//!   were sent
 //! - [`stopwatch`], [`latencies`], [`acknowledgements`]: how long everything took
 //! - [`report`]: a table for people, JSON for programs
 
@@ -36,10 +37,11 @@ use self::target::Target;
 
 /// Measure throughput and latency, on a server that runs or on one of its own
 ///
-/// Senders seal messages and publish them, receivers open and acknowledge them, all in this process and over mutual TLS:
-/// what an application would do. Without --spawn it uses the server of the connection options, as the client of --cert in
-/// both roles, through the exchange `ciphermq_bench` and queues of that name, which it leaves empty. Latencies are from
-/// the moment when a message was to be sent until it was opened, so a server that falls behind --rate is not excused.
+/// Senders seal messages and publish them, receivers open and acknowledge them, all in this process
+/// and over mutual TLS: what an application would do. Without --spawn it uses the server of the
+/// connection options, as the client of --cert in both roles, through the exchange `ciphermq_bench`
+/// and queues of that name, which it leaves empty. Latencies are from the moment when a message was
+/// to be sent until it was opened, so a server that falls behind --rate is not excused.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -50,7 +52,8 @@ pub(crate) struct Args {
     connection: ConnectionArgs,
     #[command(flatten)]
     private_key: PrivateKeyArgs,
-    /// The process id of the running server, if it runs on this machine: its CPU time and memory are then told, too
+    /// The process id of the running server, if it runs on this machine: its CPU time and memory
+    /// are then told, too
     #[arg(long, value_name = "PID", conflicts_with = "spawn")]
     server_pid: Option<u32>,
     /// Print one JSON object instead of a table
@@ -75,7 +78,9 @@ async fn measure(args: Args, console: Console) -> Result<Exit, Failure> {
     let target = match args.spawn.database() {
         Some(database) => Target::spawn(database, &args.spawn, &plan).await?,
         None => {
-            let settings = args.connection.resolve(Identity::Receiver, args.private_key)?;
+            let settings = args
+                .connection
+                .resolve(Identity::Receiver, args.private_key)?;
             Target::running(settings, args.server_pid)?
         }
     };

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 
-/// The clock that senders and receivers share, and what tells this run's messages from those of others.
+/// The clock that senders and receivers share, and what tells this run's messages from those of
+/// others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     id: u64,

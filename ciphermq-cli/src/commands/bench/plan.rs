@@ -38,9 +38,11 @@ pub(super) struct PlanArgs {
 pub(super) enum Mode {
     /// From the first message sent until the last one is opened and its acknowledgement confirmed
     EndToEnd,
-    /// Until the last one is acknowledged by the server; nobody receives. Latencies are those of the acknowledgements
+    /// Until the last one is acknowledged by the server; nobody receives. Latencies are those of
+    /// the acknowledgements
     Publish,
-    /// All messages wait in their queues; from the first receiver's connection until the last one's confirmation
+    /// All messages wait in their queues; from the first receiver's connection until the last one's
+    /// confirmation
     Drain,
 }
 
@@ -48,8 +50,8 @@ pub(super) enum Mode {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "A server of its own")]
 pub(super) struct SpawnArgs {
-    /// Start a server in a temporary folder, with this database: `sqlite`, or the postgres:// URL of one that may be
-    /// filled with messages
+    /// Start a server in a temporary folder, with this database: `sqlite`, or the postgres:// URL
+    /// of one that may be filled with messages
     #[arg(
         long = "spawn",
         id = "spawn",
@@ -106,7 +108,9 @@ impl PlanArgs {
 fn database(text: &str) -> Result<String, String> {
     match text {
         "sqlite" => Ok(crate::local::SQLITE.to_owned()),
-        url if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(url.to_owned()),
+        url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Ok(url.to_owned())
+        }
         _ => Err("it is neither `sqlite` nor a postgres:// URL".to_owned()),
     }
 }

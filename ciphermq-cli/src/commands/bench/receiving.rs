@@ -41,7 +41,11 @@ pub(super) fn receive(
 }
 
 /// Opens and acknowledges everything that one receiver is to get, until that is confirmed.
-async fn receive_all(mut consumer: Consumer, expected: u64, run: Run) -> Result<Latencies, Failure> {
+async fn receive_all(
+    mut consumer: Consumer,
+    expected: u64,
+    run: Run,
+) -> Result<Latencies, Failure> {
     let mut latencies = latencies::empty()?;
     while latencies.len() < expected {
         let next = tokio::time::timeout(STALLED, consumer.next()).await;
@@ -78,7 +82,8 @@ pub(super) async fn finished(
 ) -> Result<Latencies, Failure> {
     let mut all = latencies::empty()?;
     while let Some(done) = receiving.join_next().await {
-        let one = done.map_err(|error| Failure::plain(format!("A receiver failed: {error}.")))??;
+        let one =
+            done.map_err(|error| Failure::plain(format!("A receiver failed: {error}.")))??;
         latencies::add(&mut all, one)?;
     }
     Ok(all)

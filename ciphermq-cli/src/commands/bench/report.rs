@@ -68,7 +68,12 @@ impl Report {
         clippy::cast_precision_loss,
         reason = "figures for people, with three digits that count"
     )]
-    pub(super) fn new(plan: &PlanArgs, spawn: &SpawnArgs, target: &Target, measured: Measured) -> Self {
+    pub(super) fn new(
+        plan: &PlanArgs,
+        spawn: &SpawnArgs,
+        target: &Target,
+        measured: Measured,
+    ) -> Self {
         let seconds = measured.time.as_secs_f64().max(1e-9);
         let latencies = &measured.latencies;
         let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
@@ -156,9 +161,13 @@ impl Report {
         } = self.latency_ms;
         line(
             "latency",
-            format!("{min:.3} ms at least, p50 {p50:.3}, p99 {p99:.3}, p99.9 {p999:.3}, {max:.3} at most"),
+            format!(
+                "{min:.3} ms at least, p50 {p50:.3}, p99 {p99:.3}, p99.9 {p999:.3}, {max:.3} at \
+                 most"
+            ),
         );
-        let per_message = |seconds: f64| seconds * 1e6 * self.messages_per_second.recip() / self.seconds;
+        let per_message =
+            |seconds: f64| seconds * 1e6 * self.messages_per_second.recip() / self.seconds;
         let mut process = |name: &str, cpu: Option<f64>, memory: Option<u64>| {
             if let (Some(cpu), Some(memory)) = (cpu, memory) {
                 line(
@@ -171,8 +180,16 @@ impl Report {
                 );
             }
         };
-        process("server", self.server_cpu_seconds, self.server_peak_memory_bytes);
-        process("clients", self.client_cpu_seconds, self.client_peak_memory_bytes);
+        process(
+            "server",
+            self.server_cpu_seconds,
+            self.server_peak_memory_bytes,
+        );
+        process(
+            "clients",
+            self.client_cpu_seconds,
+            self.client_peak_memory_bytes,
+        );
         table
     }
 }

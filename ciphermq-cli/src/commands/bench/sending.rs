@@ -13,7 +13,8 @@ use super::payload::{Payload, Run};
 use super::plan::PlanArgs;
 use crate::exit::Failure;
 
-/// Bytes that may be under way, whatever the window in messages: enough never to be what holds a sender up.
+/// Bytes that may be under way, whatever the window in messages: enough never to be what holds a
+/// sender up.
 const WINDOW_BYTES: usize = 256 << 20;
 
 /// Each sender's publishers, one for each receiver.

@@ -12,7 +12,8 @@ use super::target::{Role, Target};
 use crate::console::Console;
 use crate::exit::Failure;
 
-/// Whatever is to be there beside the load: queues, waiting messages, connections. The latter live as long as the result.
+/// Whatever is to be there beside the load: queues, waiting messages, connections. The latter live
+/// as long as the result.
 pub(super) async fn set_up(
     target: &Target,
     plan: &PlanArgs,
@@ -29,10 +30,15 @@ pub(super) async fn set_up(
         let queue = QueueName::new(&name).map_err(unnamed)?;
         let routing_key = RoutingKey::new(&name).map_err(unnamed)?;
         lane.client.declare_queue(&queue).await?;
-        lane.client.bind(&queue, &lane.exchange, &routing_key).await?;
+        lane.client
+            .bind(&queue, &lane.exchange, &routing_key)
+            .await?;
     }
     if spawn.backlog > 0 {
-        console.say(format_args!("Filling the queue with {} messages", spawn.backlog));
+        console.say(format_args!(
+            "Filling the queue with {} messages",
+            spawn.backlog
+        ));
         let absent = target.connect(Role::Absent).await?;
         announce(&absent, keyring).await?;
         let sender = target.connect(Role::Sender(0)).await?;
@@ -43,7 +49,9 @@ pub(super) async fn set_up(
         let publisher = publisher.start().await?;
         let mut payload = Payload::new(&Run::start(), plan.size);
         for number in 0..spawn.backlog {
-            publisher.submit(payload.stamped(Duration::ZERO, number)).await?;
+            publisher
+                .submit(payload.stamped(Duration::ZERO, number))
+                .await?;
         }
         acknowledged(publisher).await?;
     }

@@ -58,7 +58,11 @@ impl Target {
     }
 
     /// Makes everything that a server and its clients need, and starts it.
-    pub(super) async fn spawn(database: &str, args: &SpawnArgs, plan: &PlanArgs) -> Result<Self, Failure> {
+    pub(super) async fn spawn(
+        database: &str,
+        args: &SpawnArgs,
+        plan: &PlanArgs,
+    ) -> Result<Self, Failure> {
         local::server_program()?;
         let folder = tempfile::Builder::new()
             .prefix("ciphermq-bench-")
@@ -71,7 +75,8 @@ impl Target {
             })?;
         let senders = (0..plan.senders.get()).map(Role::Sender);
         let receivers = (0..plan.receivers.get()).map(Role::Receiver);
-        // Names of their own: the database may have been used before, with keys and certificates that are gone.
+        // Names of their own: the database may have been used before, with keys and certificates
+        // that are gone.
         let run = format!("{:08x}", rand::random::<u32>());
         let clients: Vec<String> = senders
             .chain(receivers)
@@ -173,11 +178,14 @@ fn cost(pid: u32) -> Option<Cost> {
 }
 
 fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Cost> {
-    // The program's name, in brackets, may hold anything. After it, `utime` is the 12th field and `stime` the 13th.
+    // The program's name, in brackets, may hold anything. After it, `utime` is the 12th field and
+    // `stime` the 13th.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
     let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(Cost {
         cpu: Duration::from_millis(ticks * 1000 / ticks_per_second.max(1)),

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::exit::Failure;
 use crate::output::Payload;
 
-/// The messages of a file, each as two hashes under random keys: a comparison in memory that files of any size
-/// leave room for.
+/// The messages of a file, each as two hashes under random keys: a comparison in memory that files
+/// of any size leave room for.
 pub(super) struct Expected {
     hashers: [RandomState; 2],
     messages: HashMap<[u64; 2], u64>,
@@ -97,7 +97,8 @@ impl Expected {
         }
         Err(Failure::new(
             format!(
-                "What was received is not what was sent: {missing} messages are missing, {unknown} are there too often or were never sent, {broken} lines cannot be read."
+                "What was received is not what was sent: {missing} messages are missing, {unknown} \
+                 are there too often or were never sent, {broken} lines cannot be read."
             ),
             format!(
                 "This must never happen. Please report it, with the folder of {}.",
@@ -107,7 +108,9 @@ impl Expected {
     }
 
     fn hash(&self, message: &Message) -> [u64; 2] {
-        self.hashers.each_ref().map(|hasher| hasher.hash_one(message))
+        self.hashers
+            .each_ref()
+            .map(|hasher| hasher.hash_one(message))
     }
 }
 
@@ -202,8 +205,14 @@ mod tests {
         let sent: &[&[u8]] = &[b"{\"a\":1}", b"b", b"b"];
         for (arrived, says) in [
             (&[&b"{\"a\":1}"[..], b"b"][..], "1 messages are missing, 0"),
-            (&[b"{\"a\":1}", b"b", b"b", b"b"], "0 messages are missing, 1"),
-            (&[b"{\"a\":1}", b"{\"a\":1}", b"b"], "1 messages are missing, 1"),
+            (
+                &[b"{\"a\":1}", b"b", b"b", b"b"],
+                "0 messages are missing, 1",
+            ),
+            (
+                &[b"{\"a\":1}", b"{\"a\":1}", b"b"],
+                "1 messages are missing, 1",
+            ),
             (&[b"{\"a\": 1}", b"b", b"b"], "1 messages are missing, 1"),
             (&[], "3 messages are missing, 0"),
         ] {
@@ -217,7 +226,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in"), folder.path().join("out"));
         std::fs::write(&input, "a\r\n\n\r\n").unwrap();
-        std::fs::write(&output, "{\"message\":\"a\"}\nrubbish\n{\"message_id\":\"x\"}\n").unwrap();
+        std::fs::write(
+            &output,
+            "{\"message\":\"a\"}\nrubbish\n{\"message_id\":\"x\"}\n",
+        )
+        .unwrap();
         let expected = Expected::read(&input).unwrap();
         assert_eq!(expected.count(), 1);
         assert!(

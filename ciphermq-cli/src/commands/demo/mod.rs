@@ -26,15 +26,17 @@ use crate::signals::Signals;
 
 /// Run the whole thing once: certificates, server, receiver, sender, real messages, all throwaway
 ///
-/// Makes certificates and keys, starts a server on SQLite, a receiver and a sender, sends real messages from a file, and
-/// compares what was received with what was sent. Everything is made for this run, in a folder of its own, and stays
-/// there to be looked at. The server listens on a free port of this machine only. Several demos can run at once.
+/// Makes certificates and keys, starts a server on SQLite, a receiver and a sender, sends real
+/// messages from a file, and compares what was received with what was sent. Everything is made for
+/// this run, in a folder of its own, and stays there to be looked at. The server listens on a free
+/// port of this machine only. Several demos can run at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The messages, one a line [default: the sample readings in tests/data]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The folder to work in; it must be new or empty [default: a new one in the system's temporary folder]
+    /// The folder to work in; it must be new or empty [default: a new one in the system's temporary
+    /// folder]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
@@ -47,7 +49,11 @@ const OUTPUT: &str = "received_messages.jsonl";
 /// After how many seconds without any message the receiver gives up.
 const IDLE_SECONDS: &str = "60";
 
-pub(crate) async fn run(args: Args, console: Console, verbosity: Verbosity) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    args: Args,
+    console: Console,
+    verbosity: Verbosity,
+) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let demo = Demo::prepare(&args, console, verbosity)?;
     // Dropping what is under way ends the programs that it has started.
@@ -116,7 +122,8 @@ impl Demo {
     async fn run(self) -> Result<Exit, Failure> {
         let (mut server, address) =
             local::start_server(&self.folder, local::SQLITE, Logging { messages: true }).await?;
-        self.console.say(format_args!("The server listens on {address}"));
+        self.console
+            .say(format_args!("The server listens on {address}"));
         let mut receiver = self.start_receiver(&address).await?;
         self.console.say(format_args!(
             "Sending {} messages of {}",
@@ -227,7 +234,8 @@ fn sample(own_program: &Path) -> Result<PathBuf, Failure> {
     found.ok_or_else(|| {
         Failure::new(
             format!("The sample messages, {SAMPLE}, are not there."),
-            "Run the demo in the folder of the sources, or name a file with one message a line, with --file.",
+            "Run the demo in the folder of the sources, or name a file with one message a line, \
+             with --file.",
         )
     })
 }

@@ -70,8 +70,8 @@ impl Batch {
         self.unopenable.push(unopenable);
     }
 
-    /// Writes all of it: afterwards it survives any crash, or its reader has it. What is written earlier than the rest is
-    /// given to `report`.
+    /// Writes all of it: afterwards it survives any crash, or its reader has it. What is written
+    /// earlier than the rest is given to `report`.
     ///
     /// # Errors
     ///
@@ -103,8 +103,13 @@ impl Batch {
         })
     }
 
-    /// Line by line, as the reader takes them. Once it was asked to stop, the rest is let go of, and comes again.
-    fn write_to_pipe(self, stream: &mut Stream, report: impl Fn(Written)) -> Result<Written, SinkError> {
+    /// Line by line, as the reader takes them. Once it was asked to stop, the rest is let go of,
+    /// and comes again.
+    fn write_to_pipe(
+        self,
+        stream: &mut Stream,
+        report: impl Fn(Written),
+    ) -> Result<Written, SinkError> {
         // They need not wait for the reader.
         report(Written {
             messages: Vec::new(),

@@ -16,7 +16,9 @@ pub(super) struct Busy {
 impl Busy {
     /// A message has come. `works`: those before it were not written yet.
     pub(super) fn came(&mut self, now: Instant, works: bool) {
-        let since = self.last.map_or(Duration::ZERO, |last| now.duration_since(last));
+        let since = self
+            .last
+            .map_or(Duration::ZERO, |last| now.duration_since(last));
         if works || since <= PAUSE {
             self.time += since;
         }

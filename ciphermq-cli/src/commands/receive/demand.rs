@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
-/// The prefetch of a receiver that writes into a pipe. It begins with one message and doubles as often as the reader has
-/// taken as many: what a reader that has had enough leaves was delivered for nothing, and is offered later if that happens
-/// again and again.
+/// The prefetch of a receiver that writes into a pipe. It begins with one message and doubles as
+/// often as the reader has taken as many: what a reader that has had enough leaves was delivered
+/// for nothing, and is offered later if that happens again and again.
 #[derive(Debug)]
 pub(super) struct Demand {
     now: NonZeroU32,
@@ -41,7 +41,8 @@ mod tests {
     #[test]
     fn it_doubles_whenever_as_much_was_taken() {
         let mut demand = Demand::up_to(NonZeroU32::new(6).unwrap());
-        let changes = [1, 1, 1, 3, 1, 100, 100].map(|taken| demand.note(taken).map(NonZeroU32::get));
+        let changes =
+            [1, 1, 1, 3, 1, 100, 100].map(|taken| demand.note(taken).map(NonZeroU32::get));
         assert_eq!(changes, [Some(2), None, Some(4), None, Some(6), None, None]);
     }
 }

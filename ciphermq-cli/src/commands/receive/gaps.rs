@@ -8,8 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::console::{Console, Messages};
 
-/// A gap is told when it was there at two looks in a row. All tries of a publish take half of this, unless told
-/// otherwise, and what a receiver has in its hands when it dies comes again sooner.
+/// A gap is told when it was there at two looks in a row. All tries of a publish take half of this,
+/// unless told otherwise, and what a receiver has in its hands when it dies comes again sooner.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// How many ranges of positions a warning names.
@@ -21,7 +21,8 @@ pub(super) struct Gaps {
     recorder: Recorder,
     watch: GapWatch,
     console: Console,
-    /// The beginning of a stream may be older than what is known. In what is no file nothing is known of before.
+    /// The beginning of a stream may be older than what is known. In what is no file nothing is
+    /// known of before.
     tells_start: bool,
     ticks: tokio::time::Interval,
 }
@@ -97,7 +98,9 @@ impl Gaps {
             }
         };
         self.console.warn(format_args!(
-            "{} of {} {} not come, though later ones have: {}{at_start}. If the sender was told that all were sent, none was set aside, and no other receiver shares the queue, then the server has lost them or keeps them back",
+            "{} of {} {} not come, though later ones have: {}{at_start}. If the sender was told \
+             that all were sent, none was set aside, and no other receiver shares the queue, then \
+             the server has lost them or keeps them back",
             Messages(gap.missing.count()),
             gap.sender,
             has(&gap.missing),

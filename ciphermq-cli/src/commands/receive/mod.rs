@@ -40,13 +40,15 @@ use crate::signals::Signals;
 ///
 /// {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…","received_time":"…"}
 ///
-/// The message is the JSON value if the payload is JSON, else its text, else base64 in "message_base64". A line is
-/// synced to the disk before its message is acknowledged. What the output holds already is not written again, nor what
-/// it held before it was moved away. What cannot be opened is set aside in the quarantine file, and rejected. Into a pipe
-/// a line goes once the one before it was read, and its message is acknowledged once it was read itself.
+/// The message is the JSON value if the payload is JSON, else its text, else base64 in
+/// "message_base64". A line is synced to the disk before its message is acknowledged. What the
+/// output holds already is not written again, nor what it held before it was moved away. What
+/// cannot be opened is set aside in the quarantine file, and rejected. Into a pipe a line goes once
+/// the one before it was read, and its message is acknowledged once it was read itself.
 ///
-/// The public key of --private-key is signed and registered, the queue and the exchange are declared and bound. The receiver
-/// runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or by --count or --idle-exit.
+/// The public key of --private-key is signed and registered, the queue and the exchange are
+/// declared and bound. The receiver runs until it is told to end by SIGINT (Ctrl-C) or SIGTERM, or
+/// by --count or --idle-exit.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The queue to consume [default: {client id}_queue]
@@ -59,12 +61,18 @@ pub(crate) struct Args {
     #[arg(long)]
     routing_key: Option<RoutingKey>,
     /// The file to append to; - is standard output
-    #[arg(long, value_name = "FILE", default_value = "data/received_messages.jsonl")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "data/received_messages.jsonl"
+    )]
     output: PathBuf,
-    /// Where it is kept what the output holds, to know it again after a crash [default: {OUTPUT}.ciphermq-receive]
+    /// Where it is kept what the output holds, to know it again after a crash [default:
+    /// {OUTPUT}.ciphermq-receive]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The output was moved or lost after a receiver was killed, and cannot be put back: go on without it
+    /// The output was moved or lost after a receiver was killed, and cannot be put back: go on
+    /// without it
     #[arg(long)]
     output_is_gone: bool,
     /// Where messages are set aside that cannot be opened [default: {OUTPUT}.quarantine.jsonl]
@@ -76,13 +84,16 @@ pub(crate) struct Args {
     /// End once no message has come for so long, while connected
     #[arg(long, value_name = "SECONDS", value_parser = crate::connection::seconds)]
     idle_exit: Option<Duration>,
-    /// How many messages may be delivered and not yet acknowledged [default: 1024; into a pipe, as its reader keeps up]
+    /// How many messages may be delivered and not yet acknowledged [default: 1024; into a pipe, as
+    /// its reader keeps up]
     #[arg(long, value_name = "N")]
     prefetch: Option<NonZeroU32>,
-    /// Also take messages that do not prove who sent them, as those of older clients: "sender_verified" is false then
+    /// Also take messages that do not prove who sent them, as those of older clients:
+    /// "sender_verified" is false then
     #[arg(long)]
     allow_unverified_senders: bool,
-    /// Don't tell of messages that have not come although later ones have: other receivers share the queue
+    /// Don't tell of messages that have not come although later ones have: other receivers share
+    /// the queue
     #[arg(long)]
     ignore_gaps: bool,
     #[command(flatten)]
@@ -174,7 +185,8 @@ impl Args {
         grows.then(|| Demand::up_to(self.prefetch().unwrap_or(PREFETCH)))
     }
 
-    /// No more messages need be under way than are asked for: the others are free for other receivers.
+    /// No more messages need be under way than are asked for: the others are free for other
+    /// receivers.
     fn prefetch(&self) -> Option<NonZeroU32> {
         let count = self
             .count

@@ -20,14 +20,17 @@ pub(super) fn open_output(args: &Args, console: &Console) -> Result<(Sink, Recor
     })?;
     if let Some(damaged) = &found.damaged {
         console.warn(format_args!(
-            "The checkpoint of {} was damaged. It was built anew from the output, and the damaged one kept as {}. Of messages in outputs that were moved away nothing is known any more",
+            "The checkpoint of {} was damaged. It was built anew from the output, and the damaged \
+             one kept as {}. Of messages in outputs that were moved away nothing is known any more",
             path.display(),
             damaged.display(),
         ));
     }
     if let Some(bytes) = found.other_file {
         console.warn(format_args!(
-            "{} is not the file of {bytes} bytes that its checkpoint tells of: that one was moved, cut or replaced. What was written into it, {}, stays processed, and is not written again",
+            "{} is not the file of {bytes} bytes that its checkpoint tells of: that one was moved, \
+             cut or replaced. What was written into it, {}, stays processed, and is not written \
+             again",
             path.display(),
             Messages(found.known),
         ));
@@ -71,16 +74,21 @@ fn tell_taken_out(path: &Path, taken_out: &TakenOut, console: &Console) {
     let bytes = taken_out.bytes;
     if taken_out.is_torn_line {
         console.warn(format_args!(
-            "{path} ended with an unfinished line of an earlier receiver, {bytes} bytes: cut off, and kept in {aside}"
+            "{path} ended with an unfinished line of an earlier receiver, {bytes} bytes: cut off, \
+             and kept in {aside}"
         ));
     } else if taken_out.lines > 0 {
         console.warn(format_args!(
-            "{path} held lines that are damaged, or second copies, since a receiver wrote it: {}. They were taken out, {bytes} bytes, and what followed the first of them is kept in {aside} as it was. Whole lines stay",
+            "{path} held lines that are damaged, or second copies, since a receiver wrote it: {}. \
+             They were taken out, {bytes} bytes, and what followed the first of them is kept in \
+             {aside} as it was. Whole lines stay",
             taken_out.lines
         ));
     } else {
         console.warn(format_args!(
-            "{path} was damaged in what was written last, as by a loss of power: {bytes} bytes were cut off, and are kept in {aside}. Their messages were not acknowledged and come again"
+            "{path} was damaged in what was written last, as by a loss of power: {bytes} bytes \
+             were cut off, and are kept in {aside}. Their messages were not acknowledged and come \
+             again"
         ));
     }
     match &taken_out.processed[..] {
@@ -91,7 +99,8 @@ fn tell_taken_out(path: &Path, taken_out: &TakenOut, console: &Console) {
         processed => {
             let ids: Vec<&str> = processed.iter().map(AsRef::as_ref).collect();
             console.warn(format_args!(
-                "These were acknowledged before and do not come again: put what is left of them back from {aside} by hand: {}",
+                "These were acknowledged before and do not come again: put what is left of them \
+                 back from {aside} by hand: {}",
                 ids.join(", ")
             ));
         }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ciphermq_client::{ConsumeError, Consumer, Event, Events, Message, OpenError, UnopenableReason};
+use ciphermq_client::{
+    ConsumeError, Consumer, Event, Events, Message, OpenError, UnopenableReason,
+};
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
@@ -53,7 +55,10 @@ pub(super) struct Receiver {
     sink: Option<Sink>,
     writing: Option<JoinHandle<(Sink, Result<Written, SinkError>)>>,
     /// What the write that is under way has written so far.
-    reports: (mpsc::UnboundedSender<Written>, mpsc::UnboundedReceiver<Written>),
+    reports: (
+        mpsc::UnboundedSender<Written>,
+        mpsc::UnboundedReceiver<Written>,
+    ),
     /// How a write into a pipe is asked to end.
     stop: Option<Stop>,
     /// Standard output, if it is a pipe: that its reader has gone is seen here.
@@ -121,7 +126,10 @@ impl Receiver {
         output: &Path,
     ) -> Result<Exit, Failure> {
         let end = match self.receive(signals).await {
-            Ok(end) => self.finish(end, signals).await.map(|gone| gone.unwrap_or(end)),
+            Ok(end) => self
+                .finish(end, signals)
+                .await
+                .map(|gone| gone.unwrap_or(end)),
             Err(failure) => Err(failure),
         };
         let Self {
@@ -156,7 +164,8 @@ impl Receiver {
         };
         let (elapsed, rate) = (busy.time().as_secs_f64(), rate(written, busy.time()));
         console.say(format_args!(
-            "{written} received, {} confirmed, {duplicates} duplicates left out, {} set aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
+            "{written} received, {} confirmed, {duplicates} duplicates left out, {} set \
+             aside{missing} in {elapsed:.3} s ({rate:.0}/s), into {}",
             settling.confirmed(),
             settling.set_aside(),
             place(output),
@@ -178,7 +187,8 @@ impl Receiver {
             if self.is_count_taken() && self.gathered.is_empty() && self.writing.is_none() {
                 return Ok(End::Count);
             }
-            let takes_more = !self.is_count_taken() && !self.gathered.is_full() && !self.settling.is_full();
+            let takes_more =
+                !self.is_count_taken() && !self.gathered.is_full() && !self.settling.is_full();
             let is_resting = self.gathered.is_empty() && self.writing.is_none();
             let is_quiet = self.is_connected && is_resting;
             tokio::select! {
@@ -282,7 +292,11 @@ impl Receiver {
                     // We hold the other end ourselves.
                     let _ = reports.send(written);
                 };
-                let written = batch.write(&mut sink, |lines| shared::append(&quarantine, lines), report);
+                let written = batch.write(
+                    &mut sink,
+                    |lines| shared::append(&quarantine, lines),
+                    report,
+                );
                 (sink, written)
             }));
         }
@@ -319,7 +333,10 @@ impl Receiver {
                 .set_message(format!("{} received, {per_second:.0}/s", self.written));
         }
         self.settling.begin(written);
-        let more = self.demand.as_mut().and_then(|demand| demand.note(messages));
+        let more = self
+            .demand
+            .as_mut()
+            .and_then(|demand| demand.note(messages));
         if let Some(prefetch) = more {
             let changed = self.consumer.set_prefetch(prefetch);
             // If it is not changed now, it is with the next connection.
@@ -327,8 +344,9 @@ impl Receiver {
         }
     }
 
-    /// Ends the write that is under way, and writes what was gathered meanwhile: it would only have to be opened again.
-    /// After a signal nothing more goes into a pipe: its reader may take as long as it likes.
+    /// Ends the write that is under way, and writes what was gathered meanwhile: it would only have
+    /// to be opened again. After a signal nothing more goes into a pipe: its reader may take as
+    /// long as it likes.
     async fn finish(&mut self, end: End, signals: &mut Signals) -> Result<Option<End>, Failure> {
         let mut is_stopped = end == End::Signal;
         loop {
@@ -357,7 +375,9 @@ impl Receiver {
 
     fn is_idle(&mut self) -> bool {
         let duplicates = self.consumer.duplicates();
-        self.idle.as_mut().is_some_and(|idle| idle.is_over(duplicates))
+        self.idle
+            .as_mut()
+            .is_some_and(|idle| idle.is_over(duplicates))
     }
 
     /// Without a connection nothing can come, so that is no idleness.
@@ -373,11 +393,13 @@ impl Receiver {
     }
 }
 
-/// Standard output, to be watched for the end of its reader, if it is a pipe. A named pipe's readers may come and go.
+/// Standard output, to be watched for the end of its reader, if it is a pipe. A named pipe's
+/// readers may come and go.
 fn watched(sink: &Sink) -> Option<pipe::Sender> {
     let pipe = sink.pipe().filter(|_| sink.is_stdout())?;
     let file = pipe.file().try_clone().ok()?;
-    // Unchecked, as it must go on waiting when it is written: others may have the same descriptor. It is only looked at.
+    // Unchecked, as it must go on waiting when it is written: others may have the same descriptor.
+    // It is only looked at.
     pipe::Sender::from_file_unchecked(file).ok()
 }
 
@@ -404,13 +426,16 @@ async fn due(gaps: &mut Option<Gaps>) {
 fn what_to_do(reason: &UnopenableReason) -> &'static str {
     match reason {
         UnopenableReason::Sealed(OpenError::OlderClient | OpenError::UnsignedSession) => {
-            ". If such senders are to be believed, run the receiver with --allow-unverified-senders and have it sent again"
+            ". If such senders are to be believed, run the receiver with \
+             --allow-unverified-senders and have it sent again"
         }
         UnopenableReason::Sealed(OpenError::NoPrivateKey(_)) => {
-            ". If you have that key, name its file with --private-key and have the message sent again"
+            ". If you have that key, name its file with --private-key and have the message sent \
+             again"
         }
         UnopenableReason::Sealed(OpenError::Sender(_)) | UnopenableReason::NoCertificate { .. } => {
-            ". Have the sender send it again with a certificate of the authority that this receiver trusts"
+            ". Have the sender send it again with a certificate of the authority that this \
+             receiver trusts"
         }
         _ => "",
     }
@@ -423,5 +448,9 @@ async fn joined<T>(writing: &mut Option<JoinHandle<T>>) -> Result<T, Failure> {
     };
     let joined = handle.await;
     *writing = None;
-    joined.map_err(|error| Failure::plain(format!("The thread that writes the output has failed: {error}.")))
+    joined.map_err(|error| {
+        Failure::plain(format!(
+            "The thread that writes the output has failed: {error}."
+        ))
+    })
 }

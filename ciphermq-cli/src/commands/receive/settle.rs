@@ -11,8 +11,9 @@ use crate::connection::Settings;
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 
-/// So many messages may wait for the server's word at most, and so many of them with their envelopes. An honest server
-/// bounds them to twice the consumer's prefetch; another one could deliver without end, and confirm nothing.
+/// So many messages may wait for the server's word at most, and so many of them with their
+/// envelopes. An honest server bounds them to twice the consumer's prefetch; another one could
+/// deliver without end, and confirm nothing.
 const MAX_ACKS: usize = 262_144;
 const MAX_REJECTS: usize = 1024;
 
@@ -26,7 +27,8 @@ pub(super) struct Settling {
     confirmed: u64,
     /// What cannot be opened and stands in the quarantine.
     set_aside: u64,
-    /// Written, but not confirmed in any of the tries. The server may deliver them again: they are recognised then.
+    /// Written, but not confirmed in any of the tries. The server may deliver them again: they are
+    /// recognised then.
     unconfirmed: BTreeSet<MessageId>,
     reason: Option<AckError>,
 }
@@ -54,8 +56,10 @@ impl Settling {
     /// Acks and rejects what was written.
     pub(super) fn begin(&mut self, written: Written) {
         for message in &written.messages {
-            self.console
-                .message(format_args!("Stored message {}, ACK sent", message.message_id()));
+            self.console.message(format_args!(
+                "Stored message {}, ACK sent",
+                message.message_id()
+            ));
         }
         if !written.messages.is_empty() {
             let acker = self.acker.clone();
@@ -92,7 +96,9 @@ impl Settling {
                 self.rejects = self.rejects.saturating_sub(1);
                 self.note_rejection(&message_id, result);
             }
-            Some(Err(error)) => self.console.warn(format_args!("An ack was given up: {error}")),
+            Some(Err(error)) => self
+                .console
+                .warn(format_args!("An ack was given up: {error}")),
             None => {}
         }
     }
@@ -107,7 +113,8 @@ impl Settling {
     fn note_rejection(&self, message_id: &MessageId, result: Result<Rejection, RequestError>) {
         match result {
             Ok(Rejection::Copy) => self.console.message(format_args!(
-                "Another message {message_id} could be opened, so the server is not told to set it aside"
+                "Another message {message_id} could be opened, so the server is not told to set it \
+                 aside"
             )),
             Ok(_) => self
                 .console
@@ -122,8 +129,9 @@ impl Settling {
         match result {
             Ok(()) => {
                 self.confirmed += 1;
-                self.console
-                    .message(format_args!("Server confirmed ACK for message {message_id}"));
+                self.console.message(format_args!(
+                    "Server confirmed ACK for message {message_id}"
+                ));
             }
             Err(error) => {
                 self.console.message(format_args!(
@@ -143,8 +151,8 @@ impl Settling {
         self.set_aside
     }
 
-    /// Acks once more what was not confirmed, on a new connection: while the receiver went on, the server may have
-    /// come back. Returns what is still not confirmed.
+    /// Acks once more what was not confirmed, on a new connection: while the receiver went on, the
+    /// server may have come back. Returns what is still not confirmed.
     pub(super) async fn ack_once_more(&mut self, settings: &Settings) -> Vec<MessageId> {
         let ids: Vec<MessageId> = std::mem::take(&mut self.unconfirmed).into_iter().collect();
         if ids.is_empty() {
@@ -173,7 +181,8 @@ impl Settling {
             messages.verb("was", "were")
         );
         let advice = format!(
-            "Run the receiver again: it knows what it has written, and only acknowledges it. The messages:\n{}",
+            "Run the receiver again: it knows what it has written, and only acknowledges it. The \
+             messages:\n{}",
             ids.join("\n")
         );
         Some(Failure::new(what, advice).with_exit(Exit::Unacknowledged))

@@ -1,8 +1,9 @@
-//! Reading a file again for sending: nothing of it is handed on that is not what it was during the first pass.
+//! Reading a file again for sending: nothing of it is handed on that is not what it was during the
+//! first pass.
 //!
-//! A file is read twice, first to pin it, then to send it. What changes in between, or while it is sent, must not go out
-//! under ids that stand for what was pinned: so it is read a block at a time, and each block is compared before any of
-//! its lines is sent.
+//! A file is read twice, first to pin it, then to send it. What changes in between, or while it is
+//! sent, must not go out under ids that stand for what was pinned: so it is read a block at a time,
+//! and each block is compared before any of its lines is sent.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
@@ -24,7 +25,9 @@ pub(super) struct Blocks {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Difference {
     /// It ends before the length that it had.
-    #[error("the input has become shorter, it had {had} bytes when sending began, and has {has} now")]
+    #[error(
+        "the input has become shorter, it had {had} bytes when sending began, and has {has} now"
+    )]
     Shorter {
         /// How many bytes it had.
         had: u64,
@@ -95,7 +98,11 @@ impl Compared {
 
     /// Reads and compares the block with the next byte; whether there is one.
     fn next_block(&mut self) -> io::Result<bool> {
-        let Some((hash, from, to)) = self.blocks.at(self.place).filter(|(.., to)| self.place < *to) else {
+        let Some((hash, from, to)) = self
+            .blocks
+            .at(self.place)
+            .filter(|(.., to)| self.place < *to)
+        else {
             return Ok(false);
         };
         let length = usize::try_from(to - from).unwrap_or(BLOCK_BYTES);
@@ -165,17 +172,21 @@ mod tests {
             .collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&text).unwrap();
-        let blocks = Survey::of(&mut file, base, &BTreeSet::new()).unwrap().blocks;
+        let blocks = Survey::of(&mut file, base, &BTreeSet::new())
+            .unwrap()
+            .blocks;
         (file, blocks, text)
     }
 
     /// What is handed on, and what ended the reading.
     fn read(file: &File, blocks: &Blocks, place: u64) -> (Vec<u8>, Option<Difference>) {
         let mut out = Vec::new();
-        let read = Compared::new(file.try_clone().unwrap(), blocks.clone(), place).read_to_end(&mut out);
+        let read =
+            Compared::new(file.try_clone().unwrap(), blocks.clone(), place).read_to_end(&mut out);
         (
             out,
-            read.err().map(|error| Difference::of(&error).unwrap().clone()),
+            read.err()
+                .map(|error| Difference::of(&error).unwrap().clone()),
         )
     }
 
@@ -233,6 +244,9 @@ mod tests {
         file.set_len(u64::try_from(text.len()).unwrap()).unwrap();
         let (out, error) = read(&file, &blocks, 0);
         assert!(out == text[..usize::try_from(BLOCK).unwrap()]);
-        assert!(matches!(error, Some(Difference::Changed { from: BLOCK, .. })));
+        assert!(matches!(
+            error,
+            Some(Difference::Changed { from: BLOCK, .. })
+        ));
     }
 }

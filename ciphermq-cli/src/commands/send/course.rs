@@ -35,7 +35,8 @@ pub(super) enum Other {
 }
 
 impl Course {
-    /// Compares a file with what its checkpoint tells. The survey has marks at both of the checkpoint's places.
+    /// Compares a file with what its checkpoint tells. The survey has marks at both of the
+    /// checkpoint's places.
     pub(super) fn of(state: &StreamState, pinned: &Pinned, survey: &Survey) -> Result<Self, Other> {
         let end = survey.mark(pinned.bytes).ok_or(Other::Shorter)?;
         if end.before != *pinned {
@@ -50,8 +51,9 @@ impl Course {
             (true, Some(at), _) => Self::Next { at },
             (true, None, _) => Self::Sent,
             (false, then, Some(at)) => Self::GoOn { at, then },
-            // A version before this one took the end of a file that was cut while it was sent for the end of all, and
-            // sent what was left of a line as a message. That line is sent whole, under a new id.
+            // A version before this one took the end of a file that was cut while it was sent for
+            // the end of all, and sent what was left of a line as a message. That line is sent
+            // whole, under a new id.
             (false, _, None) => Self::Next { at: begin.line() },
         })
     }
@@ -78,7 +80,8 @@ mod tests {
         Survey::of(&mut file, 0, &places.into_iter().collect::<BTreeSet<_>>()).unwrap()
     }
 
-    /// What is to be done when `before` was pinned and acknowledged up to `place`, and now the file is `after`.
+    /// What is to be done when `before` was pinned and acknowledged up to `place`, and now the file
+    /// is `after`.
     fn course(before: &str, place: u64, complete: bool, after: &[u8]) -> Result<Course, Other> {
         let pinned = survey(before.as_bytes(), []).whole;
         let state = StreamState {
@@ -117,8 +120,14 @@ mod tests {
     #[test]
     fn an_unchanged_file_goes_on_at_its_place_until_it_is_sent() {
         let text = "a\nbc\nd\n";
-        assert_eq!(course(text, 5, false, text.as_bytes()), go_on(start(5, 2), None));
-        assert_eq!(course(text, 7, false, text.as_bytes()), go_on(start(7, 3), None));
+        assert_eq!(
+            course(text, 5, false, text.as_bytes()),
+            go_on(start(5, 2), None)
+        );
+        assert_eq!(
+            course(text, 7, false, text.as_bytes()),
+            go_on(start(7, 3), None)
+        );
         assert_eq!(course(text, 7, true, text.as_bytes()), Ok(Course::Sent));
         assert_eq!(course("", 0, false, b""), go_on(start(0, 0), None));
         assert_eq!(course("", 0, true, b""), Ok(Course::Sent));
@@ -135,7 +144,10 @@ mod tests {
         assert_eq!(course("", 0, true, b"a\n"), next(start(0, 0)));
         // Empty lines are no messages.
         assert_eq!(course(text, 4, true, b"a\nb\n\n\r\n"), Ok(Course::Sent));
-        assert_eq!(course(text, 2, false, b"a\nb\n\n"), go_on(start(2, 1), None));
+        assert_eq!(
+            course(text, 2, false, b"a\nb\n\n"),
+            go_on(start(2, 1), None)
+        );
     }
 
     #[test]
@@ -150,7 +162,10 @@ mod tests {
         for after in [&b"a\nbc"[..], b"a\nb\rc\n", b"a\nb\r"] {
             assert_eq!(course("a\nb", 3, true, after), Err(Other::LastLineGoesOn));
         }
-        assert_eq!(course("a\nb\r", 4, true, b"a\nb\r\n"), Err(Other::LastLineGoesOn));
+        assert_eq!(
+            course("a\nb\r", 4, true, b"a\nb\r\n"),
+            Err(Other::LastLineGoesOn)
+        );
     }
 
     #[test]
@@ -159,7 +174,11 @@ mod tests {
         for at in 0..text.len() {
             let mut changed = text.as_bytes().to_vec();
             changed[at] ^= 1;
-            assert_eq!(course(text, 8, false, &changed), Err(Other::Changed), "{at}");
+            assert_eq!(
+                course(text, 8, false, &changed),
+                Err(Other::Changed),
+                "{at}"
+            );
             changed.extend_from_slice(b"four\n");
             assert_eq!(course(text, 8, true, &changed), Err(Other::Changed), "{at}");
         }
@@ -175,7 +194,10 @@ mod tests {
     #[test]
     fn a_file_that_was_called_complete_and_is_not_goes_on() {
         let text = "one\ntwo\nthree\n";
-        assert_eq!(course(text, 4, true, text.as_bytes()), go_on(start(4, 1), None));
+        assert_eq!(
+            course(text, 4, true, text.as_bytes()),
+            go_on(start(4, 1), None)
+        );
         let longer = b"one\ntwo\nthree\nfour";
         assert_eq!(
             course(text, 4, true, longer),
@@ -189,8 +211,14 @@ mod tests {
     fn a_line_of_which_the_beginning_was_sent_as_a_message_is_sent_whole() {
         let text = "one\ntwo\nthree\n";
         for place in [5, 6] {
-            assert_eq!(course(text, place, true, text.as_bytes()), next(start(4, 1)));
-            assert_eq!(course(text, place, false, text.as_bytes()), next(start(4, 1)));
+            assert_eq!(
+                course(text, place, true, text.as_bytes()),
+                next(start(4, 1))
+            );
+            assert_eq!(
+                course(text, place, false, text.as_bytes()),
+                next(start(4, 1))
+            );
         }
     }
 }

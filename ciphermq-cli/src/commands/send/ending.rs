@@ -85,11 +85,15 @@ pub(super) fn conclude(
                 _ => None,
             };
             let told = match (ending.counts.unacknowledged, reading, ending.stop) {
-                (0, Some(failure), _) | (0, None, Some(Stop::Failed(failure))) => Told::Failed(failure),
+                (0, Some(failure), _) | (0, None, Some(Stop::Failed(failure))) => {
+                    Told::Failed(failure)
+                }
                 (0, None, Some(Stop::Signal(signal))) => Told::Signalled(signal),
                 (0, None, _) => Told::Done,
                 (count, reading, stop) => {
-                    if let (Some(failure), _) | (None, Some(Stop::Failed(failure))) = (reading, stop) {
+                    if let (Some(failure), _) | (None, Some(Stop::Failed(failure))) =
+                        (reading, stop)
+                    {
                         console.warn(failure.in_one_line());
                     }
                     Told::Failed(report.failure(number, count))
@@ -105,7 +109,9 @@ pub(super) fn conclude(
 /// # Errors
 ///
 /// [`Failure`], always.
-pub(super) fn refused(failures: impl Iterator<Item = (ClientId, Failure)>) -> Result<Exit, Failure> {
+pub(super) fn refused(
+    failures: impl Iterator<Item = (ClientId, Failure)>,
+) -> Result<Exit, Failure> {
     together(
         failures
             .map(|(receiver, failure)| (receiver, Told::Failed(failure)))
@@ -120,7 +126,8 @@ fn together(told: Vec<(ClientId, Told)>) -> Result<Exit, Failure> {
         match told {
             Told::Done => {}
             Told::Signalled(came) => signal = Some(came),
-            Told::Failed(failure) => match failures.iter_mut().find(|(_, other)| *other == failure) {
+            Told::Failed(failure) => match failures.iter_mut().find(|(_, other)| *other == failure)
+            {
                 Some((receivers, _)) => receivers.push(receiver),
                 None => failures.push((vec![receiver], failure)),
             },
@@ -168,16 +175,23 @@ fn together(told: Vec<(ClientId, Told)>) -> Result<Exit, Failure> {
 fn line_failure(error: &LineError, name: &str, resumes: bool) -> Failure {
     let advice = match error {
         LineError::TooLong { .. } => {
-            "The server takes no longer ones: is it a file of messages, one a line?\nWhat stood before it was sent, what follows was not."
+            "The server takes no longer ones: is it a file of messages, one a line?\nWhat stood \
+             before it was sent, what follows was not."
         }
         LineError::Read { .. } => {
-            "Check that it is a file that you may read. What stood before was sent, what follows was not."
+            "Check that it is a file that you may read. What stood before was sent, what follows \
+             was not."
         }
         LineError::Changed { .. } if resumes => {
-            "What stood before was sent, what follows was not. Put it back as it was, and run the same command again: it goes on, and nothing arrives twice.\nIf what it held is gone: --again sends what it holds now, as new messages.\nTo rotate a file that is being sent, rename it, and let a new one be begun; or wait until it is sent."
+            "What stood before was sent, what follows was not. Put it back as it was, and run the \
+             same command again: it goes on, and nothing arrives twice.\nIf what it held is gone: \
+             --again sends what it holds now, as new messages.\nTo rotate a file that is being \
+             sent, rename it, and let a new one be begun; or wait until it is sent."
         }
         LineError::Changed { .. } => {
-            "What stood before was sent, what follows was not. Send what is left of it as an input of its own: sent again as a whole, all of it would be new messages.\nTo rotate a file that is being sent, rename it, and let a new one be begun; or wait until it is sent."
+            "What stood before was sent, what follows was not. Send what is left of it as an input \
+             of its own: sent again as a whole, all of it would be new messages.\nTo rotate a file \
+             that is being sent, rename it, and let a new one be begun; or wait until it is sent."
         }
     };
     Failure::new(format!("Of {name}, {error}."), advice)
@@ -207,14 +221,17 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Error);
         assert_eq!(
             failure.to_string(),
-            "3 of 4 receivers did not get everything: b, d, c.\n       b, d: It broke.\n       Mend it.\n       c: It was gone.\n       Mend it."
+            "3 of 4 receivers did not get everything: b, d, c.\n       b, d: It broke.\n       \
+             Mend it.\n       c: It was gone.\n       Mend it."
         );
     }
 
     #[test]
     fn what_befell_all_alike_is_told_once() {
         for count in [1, 3] {
-            let told = (0..count).map(|_| (client("a"), failed("It broke."))).collect();
+            let told = (0..count)
+                .map(|_| (client("a"), failed("It broke.")))
+                .collect();
             assert_eq!(
                 together(told).unwrap_err().to_string(),
                 "It broke.\n       Mend it."

@@ -33,7 +33,9 @@ fn parse(text: &str) -> Result<Form, String> {
         return Ok(form);
     }
     if text == Suite::XWingAes256Gcm.as_str() {
-        return Err("keys for this suite are always signed: leave --allow-unsigned-keys out".to_owned());
+        return Err(
+            "keys for this suite are always signed: leave --allow-unsigned-keys out".to_owned(),
+        );
     }
     let names: Vec<&str> = forms().map(|form| form.as_str()).collect();
     Err(format!("it is one of {}", names.join(", ")))

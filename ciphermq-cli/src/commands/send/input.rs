@@ -79,7 +79,8 @@ impl Input {
             // Sealed a second time after a crash, an older form is another message to the server.
             return Err(Failure::new(
                 format!("The file {name} cannot be sent in an older form with a checkpoint."),
-                "Add --no-checkpoint: after a crash, sending the file again makes new messages then.",
+                "Add --no-checkpoint: after a crash, sending the file again makes new messages \
+                 then.",
             ));
         }
         Ok(Self::File(InputFile {
@@ -124,7 +125,8 @@ impl InputFile {
     }
 }
 
-/// What cannot be read twice cannot be gone on with: a checkpoint that is asked for would not be kept.
+/// What cannot be read twice cannot be gone on with: a checkpoint that is asked for would not be
+/// kept.
 fn refuse_checkpoint(args: &Args, name: &str) -> Result<(), Failure> {
     if args.checkpoint.is_empty() {
         return Ok(());
@@ -135,12 +137,15 @@ fn refuse_checkpoint(args: &Args, name: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Whether a path leads through one of this process's descriptors: `/dev/stdin`, `/dev/fd/3`, `/proc/self/fd/3`.
+/// Whether a path leads through one of this process's descriptors: `/dev/stdin`, `/dev/fd/3`,
+/// `/proc/self/fd/3`.
 fn is_descriptor(path: &Path) -> bool {
     let folders = ["/proc/self/fd", "/dev/fd"].map(|folder| Path::new(folder).canonicalize().ok());
     let mut path = path.to_owned();
     for _ in 0..40 {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok();
         if folder.is_some() && folders.contains(&folder) {
             return true;

@@ -1,7 +1,7 @@
 //! Messages from a file or standard input, one a line, in bounded memory.
 //!
-//! Lines end with `\n` or `\r\n`; the last one may have no ending. They need not be UTF-8. Empty lines are
-//! counted and left out.
+//! Lines end with `\n` or `\r\n`; the last one may have no ending. They need not be UTF-8. Empty
+//! lines are counted and left out.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::sync::Arc;
@@ -81,10 +81,12 @@ pub(super) fn channels(count: usize) -> (Vec<mpsc::Sender<Piece>>, Vec<mpsc::Rec
     (0..count).map(|_| mpsc::channel(CHUNKS)).unzip()
 }
 
-/// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long. Everybody in `senders` gets
-/// all of it; the slowest sets the pace, and whoever does not listen any more holds up nobody.
+/// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long.
+/// Everybody in `senders` gets all of it; the slowest sets the pace, and whoever does not listen
+/// any more holds up nobody.
 ///
-/// The thread ends with the input, an error, or the last listener; if it waits for input then, with the process.
+/// The thread ends with the input, an error, or the last listener; if it waits for input then, with
+/// the process.
 pub(super) fn read(
     input: impl Read + Send + 'static,
     limit: usize,
@@ -150,7 +152,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The lines that are at hand, at least one; `None` at the end. With an error come the lines before it.
+    /// The lines that are at hand, at least one; `None` at the end. With an error come the lines
+    /// before it.
     fn chunk(&mut self) -> Result<Option<Chunk>, (Chunk, LineError)> {
         let (mut chunk, mut bytes) = (Chunk::default(), 0);
         loop {
@@ -254,7 +257,12 @@ mod tests {
             .collect();
         assert_eq!(
             texts,
-            [(1, &b"a"[..]), (2, b" b "), (5, b"\xff\x00\r"), (6, b"last")]
+            [
+                (1, &b"a"[..]),
+                (2, b" b "),
+                (5, b"\xff\x00\r"),
+                (6, b"last")
+            ]
         );
         assert_eq!(empty, 2);
         assert!(error.is_none());
@@ -266,7 +274,13 @@ mod tests {
         let (lines, _, error) = all(endless, 1000);
         assert_eq!(lines.len(), 2);
         assert!(
-            matches!(error, Some(LineError::TooLong { line: 3, limit: 1000 })),
+            matches!(
+                error,
+                Some(LineError::TooLong {
+                    line: 3,
+                    limit: 1000
+                })
+            ),
             "{error:?}"
         );
     }
@@ -303,9 +317,16 @@ mod tests {
     #[test]
     fn every_line_tells_where_the_next_one_begins() {
         let text = b"one\r\n\n\ntwo\nthree";
-        let start = Start { bytes: 100, lines: 7 };
+        let start = Start {
+            bytes: 100,
+            lines: 7,
+        };
         let chunk = Lines::new(&text[..], 100, start).chunk().unwrap().unwrap();
-        let ends: Vec<_> = chunk.lines.iter().map(|line| (line.number, line.end)).collect();
+        let ends: Vec<_> = chunk
+            .lines
+            .iter()
+            .map(|line| (line.number, line.end))
+            .collect();
         assert_eq!(ends, [(8, 105), (11, 111)]);
         assert_eq!(chunk.empty, [106, 107]);
         let mut lines = Lines::new(
@@ -317,7 +338,10 @@ mod tests {
             },
         );
         let last = lines.chunk().unwrap().unwrap().lines.remove(0);
-        assert_eq!((last.number, last.end, last.text), (12, 116, b"three".to_vec()));
+        assert_eq!(
+            (last.number, last.end, last.text),
+            (12, 116, b"three".to_vec())
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `send`: messages from a file, the command line or standard input, sealed for one receiver or several.
+//! `send`: messages from a file, the command line or standard input, sealed for one receiver or
+//! several.
 //!
 //! ```text
 //!   input ──► survey (a file: hashed, compared with each receiver's checkpoint)
@@ -8,7 +9,8 @@
 //! ```
 //!
 //! - [`input`]: where messages come from
-//! - [`survey`], [`pinned`], [`blocks`]: what a file was when sending began, and that it is still that
+//! - [`survey`], [`pinned`], [`blocks`]: what a file was when sending began, and that it is still
+//!   that
 //! - [`resume`], [`course`]: what a checkpoint says, and what is to be done then
 //! - [`lines`]: messages, one a line, for everybody who sends them
 //! - [`recipient`]: one receiver's session, streams and checkpoint
@@ -52,17 +54,20 @@ use crate::signals::Signals;
 
 /// Send messages, one a line, sealed for each receiver
 ///
-/// Every line of the input is one message; lines end with \n or \r\n. Empty lines are left out and counted. A line need
-/// not be UTF-8. The command ends when the server has acknowledged everything. What was not acknowledged after all
-/// retries is listed on standard output, one message id a line, and the exit code is 3.
+/// Every line of the input is one message; lines end with \n or \r\n. Empty lines are left out and
+/// counted. A line need not be UTF-8. The command ends when the server has acknowledged everything.
+/// What was not acknowledged after all retries is listed on standard output, one message id a line,
+/// and the exit code is 3.
 ///
-/// A file is sent as one stream, with a checkpoint beside it: after a crash or a failure the same command goes on where
-/// everything before is acknowledged, under the same ids, so that nothing arrives twice. When all of it was sent the
-/// command says so and sends nothing. What was appended to the file since is sent. A file that was changed is refused,
-/// and so is one that changes while it is sent.
+/// A file is sent as one stream, with a checkpoint beside it: after a crash or a failure the same
+/// command goes on where everything before is acknowledged, under the same ids, so that nothing
+/// arrives twice. When all of it was sent the command says so and sends nothing. What was appended
+/// to the file since is sent. A file that was changed is refused, and so is one that changes while
+/// it is sent.
 ///
-/// With several receivers each gets all messages, sealed for it alone, under ids of its own, and a file has a checkpoint
-/// for each. One that cannot be sent to does not keep the others from getting everything.
+/// With several receivers each gets all messages, sealed for it alone, under ids of its own, and a
+/// file has a checkpoint for each. One that cannot be sent to does not keep the others from getting
+/// everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The client id of a receiver, which has registered its public key; may be repeated
@@ -77,8 +82,8 @@ pub(crate) struct Args {
     /// The file to read messages from, one a line; - is standard input, the default
     #[arg(long, value_name = "FILE", conflicts_with = "message")]
     file: Option<PathBuf>,
-    /// Where it is kept how far the file is sent; with several receivers one for each, in their order [default:
-    /// {FILE}.{RECEIVER}.ciphermq-send]
+    /// Where it is kept how far the file is sent; with several receivers one for each, in their
+    /// order [default: {FILE}.{RECEIVER}.ciphermq-send]
     #[arg(long, value_name = "FILE", requires = "file")]
     checkpoint: Vec<PathBuf>,
     /// Keep no checkpoint: after a crash, sending the file again makes new messages
@@ -96,15 +101,16 @@ pub(crate) struct Args {
     /// The most messages in one batch [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch_size: Option<u32>,
-    /// Also send to a receiver that has not signed its public key: whoever runs the server could put in one of their
-    /// own, the first time. After that the key is remembered, and a change is refused
+    /// Also send to a receiver that has not signed its public key: whoever runs the server could
+    /// put in one of their own, the first time. After that the key is remembered, and a change is
+    /// refused
     #[arg(long, requires = "suite")]
     allow_unsigned_keys: bool,
     /// How to seal for a key that is not signed
     #[arg(long, value_name = "FORM", requires = "allow_unsigned_keys", value_parser = FormParser)]
     suite: Option<Form>,
-    /// Also send if this client's certificate cannot sign, an RSA key for example: only receivers that run with
-    /// --allow-unverified-senders take such messages
+    /// Also send if this client's certificate cannot sign, an RSA key for example: only receivers
+    /// that run with --allow-unverified-senders take such messages
     #[arg(long)]
     allow_unsigned_sessions: bool,
     #[command(flatten)]
@@ -131,7 +137,8 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .connection
         .clone()
         .resolve(Identity::Sender, PrivateKeyArgs::default())?;
-    let Work { source, plans } = tokio::task::block_in_place(|| Work::prepare(&args, &settings, &console))?;
+    let Work { source, plans } =
+        tokio::task::block_in_place(|| Work::prepare(&args, &settings, &console))?;
     if plans.iter().all(Result::is_err) {
         let failures = plans.into_iter().filter_map(Result::err);
         return ending::refused(args.to.iter().cloned().zip(failures));
@@ -177,7 +184,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
                 // A task for each, as sealing takes time.
                 Ok(recipient) => tokio::spawn(recipient.send(pieces, signals))
                     .await
-                    .unwrap_or_else(|error| Err(Failure::plain(format!("Sending has ended: {error}.")))),
+                    .unwrap_or_else(|error| {
+                        Err(Failure::plain(format!("Sending has ended: {error}.")))
+                    }),
                 Err(ending) => Ok(ending),
             }
         }
@@ -228,7 +237,8 @@ impl Args {
                     "There are {wanted} receivers, and --checkpoint names {} files.",
                     checkpoints.len()
                 ),
-                "Name as many files as receivers, in the same order, each once. Or leave --checkpoint out: then each has its own beside the file that is sent.",
+                "Name as many files as receivers, in the same order, each once. Or leave \
+                 --checkpoint out: then each has its own beside the file that is sent.",
             ));
         }
         Ok(())
@@ -236,16 +246,21 @@ impl Args {
 }
 
 impl Work {
-    /// Opens the input and the checkpoints, reads a file once, and compares it with each checkpoint.
+    /// Opens the input and the checkpoints, reads a file once, and compares it with each
+    /// checkpoint.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the input cannot be read, or if a checkpoint would be written over another file that is in use.
-    /// What else is wrong with one receiver's checkpoint is for its plan.
+    /// [`Failure`] if the input cannot be read, or if a checkpoint would be written over another
+    /// file that is in use. What else is wrong with one receiver's checkpoint is for its plan.
     fn prepare(args: &Args, settings: &Settings, console: &Console) -> Result<Self, Failure> {
         let mut file = match Input::open(args, console)? {
-            Input::Messages(messages) => return Ok(Self::unplanned(Source::Messages(messages), args)),
-            Input::Stream { input, name } => return Ok(Self::unplanned(Source::Stream(input, name), args)),
+            Input::Messages(messages) => {
+                return Ok(Self::unplanned(Source::Messages(messages), args));
+            }
+            Input::Stream { input, name } => {
+                return Ok(Self::unplanned(Source::Stream(input, name), args));
+            }
             Input::File(file) => file,
         };
         let path = file.path.clone().filter(|_| file.resumes);
@@ -257,7 +272,11 @@ impl Work {
             paths
                 .iter()
                 .try_for_each(|path| files.claim("--checkpoint", path))?;
-            checkpoints.extend(paths.into_iter().map(|path| Checkpoint::open(path, args.again)));
+            checkpoints.extend(
+                paths
+                    .into_iter()
+                    .map(|path| Checkpoint::open(path, args.again)),
+            );
         }
         let places = checkpoints
             .iter()
@@ -273,7 +292,8 @@ impl Work {
         let Some(path) = path else {
             return Ok(Self::unplanned(Source::File(file, survey), args));
         };
-        let plan = |checkpoint: Result<Checkpoint, Failure>| checkpoint?.compare(&path, &survey).map(Some);
+        let plan =
+            |checkpoint: Result<Checkpoint, Failure>| checkpoint?.compare(&path, &survey).map(Some);
         let plans = checkpoints.into_iter().map(plan).collect();
         Ok(Self {
             source: Source::File(file, survey),
@@ -302,7 +322,9 @@ fn checkpoint_paths(path: &Path, args: &Args) -> Vec<PathBuf> {
 impl Source {
     /// Where in the input reading begins.
     fn base(&self) -> Start {
-        let bytes = self.survey().map_or(0, |survey| survey.blocks.range().start);
+        let bytes = self
+            .survey()
+            .map_or(0, |survey| survey.blocks.range().start);
         Start { bytes, lines: 0 }
     }
 
@@ -347,7 +369,10 @@ impl Source {
                     ..
                 },
                 _,
-            ) => file.metadata().ok().map(|metadata| (path.clone(), metadata)),
+            ) => file
+                .metadata()
+                .ok()
+                .map(|metadata| (path.clone(), metadata)),
             _ => None,
         };
         move || {
@@ -402,8 +427,9 @@ async fn begin(
     let start = plan.as_ref().and_then(Plan::start).unwrap_or(base);
     let step = match (plan, &shared.whole) {
         (Some(plan), Some(whole)) => {
-            let step =
-                tokio::task::block_in_place(|| plan.step(&shared.client, &shared.args, receiver, whole));
+            let step = tokio::task::block_in_place(|| {
+                plan.step(&shared.client, &shared.args, receiver, whole)
+            });
             Some(step.map_err(Ending::failed)?)
         }
         _ => None,
@@ -412,7 +438,8 @@ async fn begin(
     if let Some(Step::Sent(stream)) = &step {
         let state = stream.state();
         console.say(format_args!(
-            "{name} was already sent to {receiver}: {}, all acknowledged. --again sends it once more, as new messages",
+            "{name} was already sent to {receiver}: {}, all acknowledged. --again sends it once \
+             more, as new messages",
             Messages(state.earlier + state.acknowledged),
         ));
         return Err(Ending::default());
@@ -442,8 +469,8 @@ async fn begin(
     Ok(recipient)
 }
 
-/// Keeps a record of the key that was used, `<receiver>_public.key` beside the certificates. It is a record
-/// only: the server is asked anew by every process.
+/// Keeps a record of the key that was used, `<receiver>_public.key` beside the certificates. It is
+/// a record only: the server is asked anew by every process.
 async fn record_key(publisher: &Publisher, settings: &Settings, console: &Console) {
     let (key, receiver) = (publisher.receiver_key().await, publisher.receiver());
     console.message(format_args!(
@@ -452,7 +479,8 @@ async fn record_key(publisher: &Publisher, settings: &Settings, console: &Consol
         key.suite()
     ));
     let (folder, receiver) = (settings.certificates_folder().to_owned(), receiver.clone());
-    let written = tokio::task::spawn_blocking(move || keys::write_record(&folder, &receiver, &key)).await;
+    let written =
+        tokio::task::spawn_blocking(move || keys::write_record(&folder, &receiver, &key)).await;
     match written {
         Ok(Ok(_) | Err(keys::RecordError::Unfit(_))) | Err(_) => {}
         Ok(Err(error)) => console.message(format_args!("No record of the key was kept: {error}")),

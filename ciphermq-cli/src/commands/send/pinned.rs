@@ -1,8 +1,9 @@
 //! A file as it was when sending it began: how long, and what stood in it.
 //!
-//! What may have been sent under an id must not change, or the same id would be another message. So before anything is
-//! sent the checkpoint holds the length and the SHA-256 of the file, as `<bytes> <64 hexadecimal>`, and it holds the same
-//! as long as the stream. When sending goes on, the file must begin with just that.
+//! What may have been sent under an id must not change, or the same id would be another message. So
+//! before anything is sent the checkpoint holds the length and the SHA-256 of the file, as
+//! `<bytes> <64 hexadecimal>`, and it holds the same as long as the stream. When sending goes on,
+//! the file must begin with just that.
 
 use sha2::{Digest as _, Sha256};
 

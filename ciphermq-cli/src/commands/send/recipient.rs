@@ -71,7 +71,10 @@ impl Shared {
         let args = &self.args;
         let mut builder = self.client.publisher(receiver);
         let count = self.recipients.max(1);
-        builder = builder.window((WINDOW.0 / count).max(64), (WINDOW.1 / count).max(256 * 1024));
+        builder = builder.window(
+            (WINDOW.0 / count).max(64),
+            (WINDOW.1 / count).max(256 * 1024),
+        );
         if let Some(form) = args.suite {
             builder = builder.allow_unsigned_key(form);
         }
@@ -115,8 +118,9 @@ impl Shared {
 }
 
 impl Recipient {
-    /// Begins to send to a receiver. The checkpoint is written when the receiver's key is had, so that nothing is pinned
-    /// of which nothing can be sent; it is on the disk before anything is sent.
+    /// Begins to send to a receiver. The checkpoint is written when the receiver's key is had, so
+    /// that nothing is pinned of which nothing can be sent; it is on the disk before anything is
+    /// sent.
     ///
     /// # Errors
     ///
@@ -176,8 +180,13 @@ impl Recipient {
         self.counts.add(&summary);
         if let Some(Stream { stream, .. }) = &mut self.stream {
             let is_all = self.counts.unacknowledged == 0 && stop.is_none();
-            let saved =
-                tokio::task::block_in_place(|| if is_all { stream.complete() } else { stream.save() });
+            let saved = tokio::task::block_in_place(|| {
+                if is_all {
+                    stream.complete()
+                } else {
+                    stream.save()
+                }
+            });
             if let Err(error) = saved
                 && !matches!(stop, Some(Stop::Failed(_)))
             {
@@ -254,8 +263,8 @@ impl Recipient {
         Ok(noted.err().map(Stop::Failed))
     }
 
-    /// Everything of the stream is sent: when all of it is acknowledged the next one takes its place, for what was
-    /// appended to the file. Says what keeps it from that.
+    /// Everything of the stream is sent: when all of it is acknowledged the next one takes its
+    /// place, for what was appended to the file. Says what keeps it from that.
     async fn next_stream(&mut self) -> Result<Option<Stop>, Failure> {
         let (Some(stream), Some(whole)) = (&mut self.stream, &self.shared.whole) else {
             return Ok(None);
@@ -275,7 +284,9 @@ impl Recipient {
             Ok(started) => started,
             Err(error) => return Ok(Some(Stop::Failed(error.into()))),
         };
-        let summary = std::mem::replace(&mut self.publisher, publisher).finish().await;
+        let summary = std::mem::replace(&mut self.publisher, publisher)
+            .finish()
+            .await;
         self.counts.add(&summary);
         let begun = tokio::task::block_in_place(|| stream.next(next, &progress));
         Ok(begun.err().map(Stop::Failed))

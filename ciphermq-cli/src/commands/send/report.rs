@@ -1,4 +1,5 @@
-//! What becomes of messages, told as it happens: lines, progress, the ids of what failed, the summary.
+//! What becomes of messages, told as it happens: lines, progress, the ids of what failed, the
+//! summary.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +24,9 @@ const PROGRESS: Duration = Duration::from_millis(100);
 /// What became of a message of the receiver with this number.
 type Settled = (usize, MessageId, Option<PublishError>);
 
-/// Counts and tells. It is filled by the connection's task through observers, and emptied by the tasks that send: as
-/// each empties it before it sends the next message, what waits in it is bounded by the publishers' windows.
+/// Counts and tells. It is filled by the connection's task through observers, and emptied by the
+/// tasks that send: as each empties it before it sends the next message, what waits in it is
+/// bounded by the publishers' windows.
 pub(super) struct Report {
     console: Console,
     tell: mpsc::UnboundedSender<Settled>,
@@ -53,10 +55,17 @@ struct Told {
 
 impl Report {
     /// A report about these receivers. `total` bytes are to be sent, all in all, if that is known.
-    pub(super) fn new(console: Console, receivers: &[ClientId], total: Option<u64>, resumes: bool) -> Self {
+    pub(super) fn new(
+        console: Console,
+        receivers: &[ClientId],
+        total: Option<u64>,
+        resumes: bool,
+    ) -> Self {
         let (tell, settled) = mpsc::unbounded_channel();
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style("{bar:30} {percent:>3}% {msg}")),
+            Some(total) => {
+                ProgressBar::new(total).with_style(style("{bar:30} {percent:>3}% {msg}"))
+            }
             None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
         };
         let mut redraw = tokio::time::interval(PROGRESS);
@@ -113,8 +122,9 @@ impl Report {
                 "Encrypted message {message_id} for {receiver}: {text}"
             ));
         } else {
-            self.console
-                .message(format_args!("Encrypted message {message_id} for {receiver}"));
+            self.console.message(format_args!(
+                "Encrypted message {message_id} for {receiver}"
+            ));
         }
     }
 
@@ -153,7 +163,9 @@ impl Report {
 
     /// Whether something came that would befall all further messages for this receiver.
     pub(super) fn must_stop(&self, receiver: usize) -> bool {
-        self.receivers.get(receiver).is_some_and(|told| told.must_stop)
+        self.receivers
+            .get(receiver)
+            .is_some_and(|told| told.must_stop)
     }
 
     fn tell(&mut self, (receiver, message_id, error): Settled) -> Result<(), Failure> {
@@ -171,15 +183,19 @@ impl Report {
             (String::new(), format!("{message_id}\n"))
         };
         let Some(error) = error else {
-            self.console
-                .message(format_args!("Server ACK received for message {message_id}{whom}"));
+            self.console.message(format_args!(
+                "Server ACK received for message {message_id}{whom}"
+            ));
             return Ok(());
         };
         self.console.message(format_args!(
             "Message {message_id}{whom} was not acknowledged: {error}"
         ));
         told.must_stop |= !is_about_one_message(error.kind());
-        let entry = told.failures.entry(name(error.kind())).or_insert((0, error));
+        let entry = told
+            .failures
+            .entry(name(error.kind()))
+            .or_insert((0, error));
         entry.0 += 1;
         stdout::print(listed)
     }
@@ -218,7 +234,8 @@ impl Report {
         }
     }
 
-    /// The summary line; where something went wrong, a line for each of several receivers before it.
+    /// The summary line; where something went wrong, a line for each of several receivers before
+    /// it.
     pub(super) fn summary(&self, endings: &[Ending], elapsed: Duration) {
         self.console.bar().finish_and_clear();
         let is_one = self.receivers.len() == 1;
@@ -234,7 +251,8 @@ impl Report {
         let acknowledged: u64 = counts().map(|counts| counts.acknowledged).sum();
         let unacknowledged: u64 = counts().map(|counts| counts.unacknowledged).sum();
         let mut line = format!(
-            "{} sent, {acknowledged} acknowledged, {unacknowledged} unacknowledged in {:.3} s ({:.0}/s)",
+            "{} sent, {acknowledged} acknowledged, {unacknowledged} unacknowledged in {:.3} s \
+             ({:.0}/s)",
             self.receivers.iter().map(|told| told.sent).sum::<u64>(),
             elapsed.as_secs_f64(),
             rate(acknowledged, elapsed),
@@ -258,8 +276,10 @@ impl Report {
     /// What to tell at the end when `count` messages for this receiver stayed unacknowledged.
     pub(super) fn failure(&self, receiver: usize, count: u64) -> Failure {
         let failures = self.receivers.get(receiver).map(|told| &told.failures);
-        let failures: Vec<&(u64, PublishError)> =
-            failures.iter().flat_map(|failures| failures.values()).collect();
+        let failures: Vec<&(u64, PublishError)> = failures
+            .iter()
+            .flat_map(|failures| failures.values())
+            .collect();
         let reasons: Vec<String> = match failures.as_slice() {
             [(_, error)] => vec![error.to_string()],
             several => several
@@ -294,7 +314,8 @@ fn share(amount: u64, part: u64, whole: u64) -> u64 {
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
-/// Whether the next message may well fare better. If not, sending on would only make the list longer.
+/// Whether the next message may well fare better. If not, sending on would only make the list
+/// longer.
 fn is_about_one_message(kind: PublishErrorKind) -> bool {
     matches!(
         kind,
@@ -305,16 +326,24 @@ fn is_about_one_message(kind: PublishErrorKind) -> bool {
     )
 }
 
-/// What to do about it here, where a message that is sent again gets another id, unless the command `resumes`.
+/// What to do about it here, where a message that is sent again gets another id, unless the command
+/// `resumes`.
 fn advice(error: &PublishError, resumes: bool) -> &str {
     match error.kind() {
-        PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable
+        PublishErrorKind::TimedOut
+        | PublishErrorKind::Disconnected
+        | PublishErrorKind::Unavailable
             if resumes =>
         {
-            "See that the server runs, and what its log says; then run the same command again: it goes on under the same ids, and nothing arrives twice."
+            "See that the server runs, and what its log says; then run the same command again: it \
+             goes on under the same ids, and nothing arrives twice."
         }
-        PublishErrorKind::TimedOut | PublishErrorKind::Disconnected | PublishErrorKind::Unavailable => {
-            "See that the server runs, and what its log says; then send again what is listed. The server may have taken some of it without being able to say so: that would arrive twice."
+        PublishErrorKind::TimedOut
+        | PublishErrorKind::Disconnected
+        | PublishErrorKind::Unavailable => {
+            "See that the server runs, and what its log says; then send again what is listed. The \
+             server may have taken some of it without being able to say so: that would arrive \
+             twice."
         }
         _ => error
             .advice()

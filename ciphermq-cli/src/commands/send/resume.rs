@@ -1,4 +1,5 @@
-//! A receiver's checkpoint beside the file that is sent: what it says, whether it is of this file and this way.
+//! A receiver's checkpoint beside the file that is sent: what it says, whether it is of this file
+//! and this way.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,10 @@ pub(super) enum Step {
         state: StreamState,
     },
     /// A first stream begins as this state says.
-    Anew { checkpoint: PathBuf, state: StreamState },
+    Anew {
+        checkpoint: PathBuf,
+        state: StreamState,
+    },
 }
 
 impl Checkpoint {
@@ -157,8 +161,8 @@ impl Step {
         }
     }
 
-    /// Writes the checkpoint, if it is to change: it is on the disk before this returns. Returns the stream, and where
-    /// the next one begins.
+    /// Writes the checkpoint, if it is to change: it is on the disk before this returns. Returns
+    /// the stream, and where the next one begins.
     ///
     /// # Errors
     ///
@@ -194,7 +198,11 @@ impl Step {
 /// # Errors
 ///
 /// [`Failure`] if there is no randomness for it.
-pub(super) fn following(stream: &ResumableStream, whole: &Pinned, at: Start) -> Result<StreamState, Failure> {
+pub(super) fn following(
+    stream: &ResumableStream,
+    whole: &Pinned,
+    at: Start,
+) -> Result<StreamState, Failure> {
     Ok(stream.state().following(whole.to_string(), at.bytes)?)
 }
 
@@ -218,18 +226,22 @@ fn changed(other: Other, file: &Path, checkpoint: &Path) -> Failure {
     };
     Failure::new(
         format!(
-            "{} {what} when a part of it was sent: other messages would get the ids of those that were sent, and be lost.",
+            "{} {what} when a part of it was sent: other messages would get the ids of those that \
+             were sent, and be lost.",
             file.display(),
         ),
         format!(
-            "Put the old file back and send the rest of it, or send what is new as a file of its own.\nWith --again all of it is sent as new messages, those that were sent already too.\nThe checkpoint is {}.",
+            "Put the old file back and send the rest of it, or send what is new as a file of its \
+             own.\nWith --again all of it is sent as new messages, those that were sent already \
+             too.\nThe checkpoint is {}.",
             checkpoint.display()
         ),
     )
 }
 
-/// `<file>.<receiver>.ciphermq-send`: one for every receiver that the file is sent to. What can stand in no file's name
-/// is percent-encoded, and the end of a name that is too long for the file system is a hash.
+/// `<file>.<receiver>.ciphermq-send`: one for every receiver that the file is sent to. What can
+/// stand in no file's name is percent-encoded, and the end of a name that is too long for the file
+/// system is a hash.
 pub(super) fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
@@ -289,8 +301,16 @@ fn check_way(
 ) -> Result<(), Failure> {
     let differences = [
         ("the sender", there.sender.as_str(), wanted.sender.as_str()),
-        ("the receiver", there.receiver.as_str(), wanted.receiver.as_str()),
-        ("the exchange", there.exchange.as_str(), wanted.exchange.as_str()),
+        (
+            "the receiver",
+            there.receiver.as_str(),
+            wanted.receiver.as_str(),
+        ),
+        (
+            "the exchange",
+            there.exchange.as_str(),
+            wanted.exchange.as_str(),
+        ),
         (
             "the routing key",
             there.routing_key.as_str(),
@@ -311,11 +331,13 @@ fn check_way(
     };
     Err(Failure::new(
         format!(
-            "The file was sent, or began to be sent, another way: {what} was {old}, now it is {new}. The checkpoint {} says so.",
+            "The file was sent, or began to be sent, another way: {what} was {old}, now it is \
+             {new}. The checkpoint {} says so.",
             checkpoint.display()
         ),
         format!(
-            "To send it this way, too, give it another checkpoint with --checkpoint FILE.\nTo send all of it once more as new messages: --again.{moved}"
+            "To send it this way, too, give it another checkpoint with --checkpoint FILE.\nTo send \
+             all of it once more as new messages: --again.{moved}"
         ),
     ))
 }
@@ -324,16 +346,21 @@ fn check_way(
 pub(super) fn failure(error: CheckpointError) -> Failure {
     let advice = match &error {
         CheckpointError::Open { .. } | CheckpointError::Write { .. } => {
-            "Name a place that you may write to with --checkpoint FILE.\nOr send without one, with --no-checkpoint: then nothing is known after a crash, and sending the file again makes new messages."
+            "Name a place that you may write to with --checkpoint FILE.\nOr send without one, with \
+             --no-checkpoint: then nothing is known after a crash, and sending the file again \
+             makes new messages."
         }
         CheckpointError::Locked(_) => {
-            "Another sender is sending this file: wait for its end.\nTo send it to somewhere else at the same time, name another checkpoint with --checkpoint FILE."
+            "Another sender is sending this file: wait for its end.\nTo send it to somewhere else \
+             at the same time, name another checkpoint with --checkpoint FILE."
         }
         CheckpointError::Unreadable {
             reason: Unreadable::Damaged | Unreadable::Line(_),
             ..
         } => {
-            "Put back a copy of it, if there is one. Without it nobody knows which messages of the file were sent, and under which ids.\nWith --again all of it is sent as new messages, those that were sent already too."
+            "Put back a copy of it, if there is one. Without it nobody knows which messages of the \
+             file were sent, and under which ids.\nWith --again all of it is sent as new messages, \
+             those that were sent already too."
         }
         other => other.advice(),
     };
@@ -355,6 +382,8 @@ mod tests {
         assert_eq!(name("../a%b"), "data/f.jsonl...%2Fa%25b.ciphermq-send");
         assert_eq!(name("Zü"), "data/f.jsonl.Z%C3%BC.ciphermq-send");
         let (one, other) = (name(&"x".repeat(254)), name(&"x".repeat(255)));
-        assert!(one.len() <= "data/".len() + 255 && one.ends_with(".ciphermq-send") && one != other);
+        assert!(
+            one.len() <= "data/".len() + 255 && one.ends_with(".ciphermq-send") && one != other
+        );
     }
 }

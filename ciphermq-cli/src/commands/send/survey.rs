@@ -1,4 +1,5 @@
-//! One pass over a file before it is sent: its hash, the hashes of its blocks, and what checkpoints want to know of it.
+//! One pass over a file before it is sent: its hash, the hashes of its blocks, and what checkpoints
+//! want to know of it.
 //!
 //! ```text
 //!   file ──► whole, hashed ──► what the checkpoint pins
@@ -44,8 +45,8 @@ pub(super) struct Mark {
 }
 
 impl Survey {
-    /// Reads all of a file from `base` on, and marks these places in it. It may grow meanwhile: what comes behind the
-    /// length that it had at first is left out.
+    /// Reads all of a file from `base` on, and marks these places in it. It may grow meanwhile:
+    /// what comes behind the length that it had at first is left out.
     pub(super) fn of(file: &mut File, base: u64, places: &BTreeSet<u64>) -> io::Result<Self> {
         // The system's own files (`/proc`) claim to be empty.
         let end = match file.metadata()?.len() {
@@ -55,7 +56,11 @@ impl Survey {
         file.seek(SeekFrom::Start(base))?;
         let mut scan = Scan::new(base);
         let mut marks: Vec<Mark> = Vec::new();
-        let mut places = places.iter().copied().filter(|place| *place >= base).peekable();
+        let mut places = places
+            .iter()
+            .copied()
+            .filter(|place| *place >= base)
+            .peekable();
         let mut buffer = vec![0; 256 * 1024];
         loop {
             while places.next_if_eq(&scan.bytes).is_some() {
@@ -72,7 +77,11 @@ impl Survey {
             let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
                 break;
             };
-            for mark in marks.iter_mut().rev().take_while(|mark| mark.after.len() < 2) {
+            for mark in marks
+                .iter_mut()
+                .rev()
+                .take_while(|mark| mark.after.len() < 2)
+            {
                 mark.after.extend(piece.iter().take(2 - mark.after.len()));
             }
             scan.take(piece);
@@ -92,8 +101,8 @@ impl Survey {
 }
 
 impl Mark {
-    /// Where the next line begins, if the line before the place is whole: if it has its ending, or gets it just here, or
-    /// nothing follows.
+    /// Where the next line begins, if the line before the place is whole: if it has its ending, or
+    /// gets it just here, or nothing follows.
     pub(super) fn next_line(&self) -> Option<Start> {
         let ending = match (self.last, self.after.as_slice()) {
             (None | Some(b'\n'), _) | (_, []) => 0,
@@ -150,7 +159,10 @@ impl Scan {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             self.bytes += u64::try_from(part.len()).unwrap_or_default();
             if part.ends_with(b"\n") {
-                let before = part.len().checked_sub(2).and_then(|at| part.get(at).copied());
+                let before = part
+                    .len()
+                    .checked_sub(2)
+                    .and_then(|at| part.get(at).copied());
                 let is_crlf = before.or(self.last) == Some(b'\r') && self.bytes - self.line > 1;
                 if self.bytes - self.line > 1 + u64::from(is_crlf) {
                     self.message = self.bytes;
@@ -275,7 +287,11 @@ mod tests {
                 for piece in [&text[..first], &text[first..second], &text[second..]] {
                     scan.take(piece);
                 }
-                assert_eq!((scan.last_message(), scan.lines), (11, 6), "{first} {second}");
+                assert_eq!(
+                    (scan.last_message(), scan.lines),
+                    (11, 6),
+                    "{first} {second}"
+                );
             }
         }
     }
@@ -286,6 +302,9 @@ mod tests {
         file.write_all(b"a\nb\n").unwrap();
         let mut reading = file.reopen().unwrap();
         let survey = Survey::of(&mut reading, 2, &BTreeSet::new()).unwrap();
-        assert_eq!(survey.whole, Pinned::new(4, Sha256::new_with_prefix(b"b\n")));
+        assert_eq!(
+            survey.whole,
+            Pinned::new(4, Sha256::new_with_prefix(b"b\n"))
+        );
     }
 }

@@ -31,9 +31,15 @@ fn commands_are_pipelined_and_answered_in_order() {
     ])
     .unwrap();
     assert!(matches!(ping.now_or_never(), Some(Ok(Reply::Pong))));
-    assert!(matches!(declared.now_or_never(), Some(Ok(Reply::QueueDeclared))));
+    assert!(matches!(
+        declared.now_or_never(),
+        Some(Ok(Reply::QueueDeclared))
+    ));
     let mut flushed = flushed;
-    assert!((&mut flushed).now_or_never().is_none(), "4 has no answer yet");
+    assert!(
+        (&mut flushed).now_or_never().is_none(),
+        "4 has no answer yet"
+    );
     test.receive(&["ACK 4"]).unwrap();
     assert_eq!(
         flushed.now_or_never().unwrap().unwrap().unwrap_err().kind(),
@@ -41,7 +47,10 @@ fn commands_are_pipelined_and_answered_in_order() {
     );
     let mut receipts = receipts.into_iter();
     assert!(is_acknowledged(receipts.next().unwrap()));
-    assert_eq!(kind(receipts.next().unwrap()), Some(PublishErrorKind::NoRoute));
+    assert_eq!(
+        kind(receipts.next().unwrap()),
+        Some(PublishErrorKind::NoRoute)
+    );
     assert!(receipts.all(is_acknowledged));
 }
 
@@ -86,12 +95,16 @@ fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
         AckErrorKind::TimedOut,
         "whoever waits for the ack is told, the connection stays"
     );
-    // The store is back: everything is answered in order, what had been tried again and the pings behind it too.
+    // The store is back: everything is answered in order, what had been tried again and the pings
+    // behind it too.
     let replies: Vec<&str> = std::iter::once("ACK_CONFIRMED 1")
-        .chain(
-            sent.iter()
-                .map(|line| if line == "ping" { "PONG" } else { "ACK_CONFIRMED 1" }),
-        )
+        .chain(sent.iter().map(|line| {
+            if line == "ping" {
+                "PONG"
+            } else {
+                "ACK_CONFIRMED 1"
+            }
+        }))
         .collect();
     test.receive(&replies).unwrap();
     // Nothing waits for the store any more: now silence counts again.

@@ -13,7 +13,11 @@ fn deliveries_go_to_the_inbox_and_a_lost_connection_empties_it() {
     test.connect(100_000);
     test.receive(&["Message: 1 {}", "Message: 2 {}"]).unwrap();
     for id in ["1", "2"] {
-        assert_eq!(inbox.pop().unwrap().message_id.as_str(), id, "both come again");
+        assert_eq!(
+            inbox.pop().unwrap().message_id.as_str(),
+            id,
+            "both come again"
+        );
     }
     assert!(inbox.pop().is_none());
 }
@@ -60,7 +64,10 @@ fn many_acks_go_in_lines_of_512() {
     let (done, summary) = oneshot::channel();
     test.machine.apply(test.now, Op::FlushAcks(done));
     let sent = test.sent();
-    let ids: Vec<usize> = sent.iter().map(|line| line.split(' ').count() - 1).collect();
+    let ids: Vec<usize> = sent
+        .iter()
+        .map(|line| line.split(' ').count() - 1)
+        .collect();
     assert_eq!(ids, [512, 512, 76]);
     for id in 0..1100 {
         test.receive(&[&format!("ACK_CONFIRMED m{id}")]).unwrap();

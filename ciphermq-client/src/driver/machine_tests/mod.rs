@@ -179,7 +179,8 @@ impl Test {
             weight: 1,
             receipt: Some(sender),
         };
-        self.machine.apply(self.now, Op::Publish(publisher, outgoing));
+        self.machine
+            .apply(self.now, Op::Publish(publisher, outgoing));
         receipt
     }
 
@@ -200,7 +201,8 @@ fn envelope(id: &str, bytes: usize) -> Envelope {
 
 /// An envelope that shares all but its own part with others for this receiver.
 fn packed(id: &str, receiver: &str) -> Envelope {
-    let own = format!(r#"{{"message_id":"{id}","sent_time":"t","nonce":"","ciphertext":"","tag":"""#);
+    let own =
+        format!(r#"{{"message_id":"{id}","sent_time":"t","nonce":"","ciphertext":"","tag":"""#);
     let shared = format!(r#","receiver_client_id":"{receiver}","enc_session_key":""}}"#);
     let bytes = EnvelopeBytes::packed(own.into(), shared.into());
     EnvelopeReader::default().read(&bytes).unwrap().0
@@ -211,7 +213,11 @@ fn window() -> Arc<Window> {
 }
 
 fn kind(receipt: PublishReceipt) -> Option<PublishErrorKind> {
-    receipt.now_or_never()?.unwrap().err().map(|error| error.kind())
+    receipt
+        .now_or_never()?
+        .unwrap()
+        .err()
+        .map(|error| error.kind())
 }
 
 fn is_acknowledged(receipt: PublishReceipt) -> bool {

@@ -13,7 +13,12 @@ fn publishers_take_turns() {
     }
     assert_eq!(
         test.sent(),
-        ["a k a0 a1 a2", "b k b0 b1 b2", "a k a3 a4 a5", "b k b3 b4 b5"]
+        [
+            "a k a0 a1 a2",
+            "b k b0 b1 b2",
+            "a k a3 a4 a5",
+            "b k b3 b4 b5"
+        ]
     );
 }
 
@@ -38,7 +43,10 @@ fn a_new_connection_gets_everything_unanswered_in_order() {
     assert_eq!(test.sent(), [""; 0]);
     test.wait(SECOND).unwrap();
     test.connect(100_000);
-    assert_eq!(test.sent(), ["declare_queue q", "ping", "e k 2 3 4", "e k 5"]);
+    assert_eq!(
+        test.sent(),
+        ["declare_queue q", "ping", "e k 2 3 4", "e k 5"]
+    );
     test.receive(&["Queue declared", "PONG", "ACK 2", "ACK 3", "ACK 4", "ACK 5"])
         .unwrap();
     assert!(receipts.into_iter().all(is_acknowledged));
@@ -90,8 +98,12 @@ fn definite_errors_fail_one_message_each_by_their_kind() {
         let publisher = test.publisher("e", &window);
         let receipts = ["1", "2", "3"].map(|id| test.publish(publisher, id));
         test.sent();
-        test.receive(&["ACK 1", &format!("Error: {code}: why for message 2"), "ACK 3"])
-            .unwrap();
+        test.receive(&[
+            "ACK 1",
+            &format!("Error: {code}: why for message 2"),
+            "ACK 3",
+        ])
+        .unwrap();
         let [first, second, third] = receipts;
         assert!(is_acknowledged(first) && is_acknowledged(third), "{code}");
         assert_eq!(kind(second), Some(expected), "{code}");
@@ -154,7 +166,10 @@ fn an_answer_about_another_message_breaks_the_connection() {
     let publisher = test.publisher("e", &window);
     let receipt = test.publish(publisher, "1");
     test.sent();
-    assert!(matches!(test.receive(&["ACK 2"]), Err(Broken::Violation(_))));
+    assert!(matches!(
+        test.receive(&["ACK 2"]),
+        Err(Broken::Violation(_))
+    ));
     test.disconnect();
     test.connect(100_000);
     assert_eq!(test.sent(), ["e k 1"]);
@@ -167,7 +182,13 @@ fn room_in_the_window_comes_back_with_the_answers() {
     let mut test = Test::new(None);
     let window = Arc::new(Window::new(2, 1_000_000));
     let publisher = test.publisher("e", &window);
-    let take = || window.acquire(1).now_or_never().flatten().map(|room| room.keep());
+    let take = || {
+        window
+            .acquire(1)
+            .now_or_never()
+            .flatten()
+            .map(|room| room.keep())
+    };
     for id in ["1", "2"] {
         assert_eq!(take(), Some(1));
         drop(test.publish(publisher, id));
@@ -176,7 +197,11 @@ fn room_in_the_window_comes_back_with_the_answers() {
     assert_eq!(test.sent(), ["e k 1 2"]);
     test.receive(&["Error: storage_unavailable: away for message 1", "ACK 2"])
         .unwrap();
-    assert_eq!(take(), None, "2 must not overtake 1 by more than the window");
+    assert_eq!(
+        take(),
+        None,
+        "2 must not overtake 1 by more than the window"
+    );
     test.wait(10 * SECOND).unwrap();
     assert_eq!(test.sent(), ["e k 1"]);
     test.receive(&["ACK 1"]).unwrap();
@@ -254,7 +279,8 @@ fn a_finished_publisher_tells_what_became_of_its_messages() {
         window: window.clone(),
         observer,
     };
-    test.machine.apply(test.now, Op::OpenPublisher(other, setup));
+    test.machine
+        .apply(test.now, Op::OpenPublisher(other, setup));
     for id in ["1", "2"] {
         drop(test.publish(other, id));
     }
@@ -315,7 +341,8 @@ fn what_one_session_has_sealed_is_packed_where_the_server_knows_that() {
         ["e k packed 1 2 3", "e k 4 5 6"],
         "the second line is of two sessions"
     );
-    test.receive(&["ACK_ALL 3", "ACK 4", "ACK 5", "ACK 6"]).unwrap();
+    test.receive(&["ACK_ALL 3", "ACK 4", "ACK 5", "ACK 6"])
+        .unwrap();
     assert!(receipts.into_iter().all(is_acknowledged));
 }
 

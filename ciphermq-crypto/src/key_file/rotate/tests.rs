@@ -37,7 +37,10 @@ fn announced(names: &KeyNames) -> Vec<KeyId> {
 
 #[test]
 fn new_keys_take_the_place_of_the_old_ones_which_are_kept() {
-    for (x_wing, kinds) in [(false, &[Kind::X25519][..]), (true, &[Kind::X25519, Kind::XWing])] {
+    for (x_wing, kinds) in [
+        (false, &[Kind::X25519][..]),
+        (true, &[Kind::X25519, Kind::XWing]),
+    ] {
         let (folder, names) = folder_with(x_wing);
         let mut known: Vec<_> = keyring(&names).key_ids().collect();
         for round in 1..=3 {
@@ -61,7 +64,11 @@ fn new_keys_take_the_place_of_the_old_ones_which_are_kept() {
             );
             assert!(known.iter().all(|id| keyring.holds(*id)));
             assert_eq!(keyring.key_ids().count(), kinds.len() * (round + 1));
-            let mut newest: Vec<_> = keyring.recipient_keys().iter().map(|key| key.key_id()).collect();
+            let mut newest: Vec<_> = keyring
+                .recipient_keys()
+                .iter()
+                .map(|key| key.key_id())
+                .collect();
             newest.reverse();
             assert_eq!(newest, announced(&names));
             // Nothing is left lying about.
@@ -86,7 +93,10 @@ fn a_crash_at_any_point_leaves_keys_that_open_everything() {
             step.commit().unwrap();
         }
         let check = |keyring: &Keyring| {
-            assert!(old.iter().all(|id| keyring.holds(*id)), "after {done} steps");
+            assert!(
+                old.iter().all(|id| keyring.holds(*id)),
+                "after {done} steps"
+            );
             assert!(
                 announced(&names).iter().all(|id| keyring.holds(*id)),
                 "after {done} steps"
@@ -134,13 +144,25 @@ fn a_kept_key_is_never_overwritten() {
         Err(KeyFileError::Misnamed { .. })
     ));
     assert_eq!(fs::read(&archived).unwrap(), before);
-    assert_eq!(read_private(&names.private()).unwrap().public_key().key_id(), id);
+    assert_eq!(
+        read_private(&names.private())
+            .unwrap()
+            .public_key()
+            .key_id(),
+        id
+    );
 
     // Somebody else makes the file between the look and the move.
     fs::remove_file(&archived).unwrap();
     let prepared = Prepared::new(&names).unwrap();
     fs::write(&archived, b"theirs").unwrap();
-    let error = prepared.steps.into_iter().next().unwrap().commit().unwrap_err();
+    let error = prepared
+        .steps
+        .into_iter()
+        .next()
+        .unwrap()
+        .commit()
+        .unwrap_err();
     assert!(matches!(error, FileError::Exists(path) if path == archived));
     assert_eq!(fs::read(&archived).unwrap(), b"theirs");
 }
@@ -174,7 +196,11 @@ fn kept_keys_are_the_owners_alone() {
             .permissions()
             .mode()
             & 0o777;
-        let expected = if name.contains("private") { 0o600 } else { 0o644 };
+        let expected = if name.contains("private") {
+            0o600
+        } else {
+            0o644
+        };
         assert_eq!(mode, expected, "{name}");
     }
 }

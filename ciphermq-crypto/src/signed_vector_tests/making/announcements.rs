@@ -1,4 +1,5 @@
-//! What signed keys announce: epochs, times, names, suites and keys, at the edges of what they may be and past them.
+//! What signed keys announce: epochs, times, names, suites and keys, at the edges of what they may
+//! be and past them.
 
 use std::fmt;
 
@@ -105,7 +106,10 @@ fn times(cases: &mut Cases<'_>, signer: &Signer) {
     );
     for (about, time) in [
         ("a time without a fraction", "\"2026-01-01T00:00:00Z\""),
-        ("a time with six digits of it", "\"2026-01-01T00:00:00.000000Z\""),
+        (
+            "a time with six digits of it",
+            "\"2026-01-01T00:00:00.000000Z\"",
+        ),
         ("a time in small letters", "\"2026-01-01t00:00:00.000z\""),
         ("a time with a space", "\"2026-01-01 00:00:00.000Z\""),
         ("a time with a comma", "\"2026-01-01T00:00:00,000Z\""),
@@ -134,7 +138,10 @@ fn names(cases: &mut Cases<'_>, signer: &Signer) {
         ("a client id that is null", "null"),
         ("an empty client id", "\"\""),
         ("a client id with a space", "\"receiver 1\""),
-        ("a client id with an invisible character", "\"receiver_1\\u200b\""),
+        (
+            "a client id with an invisible character",
+            "\"receiver_1\\u200b\"",
+        ),
         ("a client id of 256 bytes", &long),
     ] {
         let payload = Payload {
@@ -180,7 +187,12 @@ fn suites(cases: &mut Cases<'_>, signer: &Signer) {
             r#"{"suite":"NEW","suite":"NEW"}"#,
         ),
     ] {
-        refused(cases, signer, about, &with(vec![key.to_owned(), key_json(0xa1)]));
+        refused(
+            cases,
+            signer,
+            about,
+            &with(vec![key.to_owned(), key_json(0xa1)]),
+        );
     }
 }
 
@@ -205,8 +217,9 @@ fn keys(cases: &mut Cases<'_>, signer: &Signer) {
     one[0] = 1;
     let mut p_plus_one = [0xff; 32];
     (p_plus_one[0], p_plus_one[31]) = (0xee, 0x7f);
-    let order_8 =
-        crate::vector_tests::hex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800");
+    let order_8 = crate::vector_tests::hex(
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    );
     let x_wing = XWingPrivateKey::from_bytes(&[0xa1; 32]);
     let x_wing = x_wing.public_key().as_bytes();
     // The first coefficient's 12 bits: 3329, the modulus, is the lowest that is none.
@@ -223,7 +236,8 @@ fn keys(cases: &mut Cases<'_>, signer: &Signer) {
     cases.bad(about, "malformed", &at_modulus, &below);
 
     let good = key_json(0xa1);
-    let id_of = |key: &str| serde_json::from_str::<serde_json::Value>(key).unwrap()["key_id"].to_string();
+    let id_of =
+        |key: &str| serde_json::from_str::<serde_json::Value>(key).unwrap()["key_id"].to_string();
     let capitals = id_of(&good).to_uppercase();
     for (about, key) in [
         ("an X25519 key of zeros", x25519_json(&zeros)),
@@ -241,7 +255,10 @@ fn keys(cases: &mut Cases<'_>, signer: &Signer) {
             "a key that is null",
             r#"{"suite":"X25519-AES256GCM","key_id":"0123456789abcdef","key":null}"#.to_owned(),
         ),
-        ("a key id in capitals", good.replace(&id_of(&good), &capitals)),
+        (
+            "a key id in capitals",
+            good.replace(&id_of(&good), &capitals),
+        ),
         (
             "a known suite without a key id",
             good.replace(&format!("\"key_id\":{},", id_of(&good)), ""),

@@ -1,4 +1,5 @@
-//! Certificates and chains, at the edges of what is accepted and past them. Each has signed rightly.
+//! Certificates and chains, at the edges of what is accepted and past them. Each has signed
+//! rightly.
 
 use jiff::Timestamp;
 use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
@@ -32,8 +33,12 @@ fn authority_below(ca: &Ca, but: impl FnOnce(&mut Wish)) -> Ca {
 /// The client's certificate below these authorities, the last of which has issued it.
 pub(super) fn below(authorities: &[&Ca], client: &str) -> Ca {
     let mut own = issue(authorities.last().unwrap(), client);
-    own.chain
-        .extend(authorities.iter().rev().map(|authority| authority.certificate()));
+    own.chain.extend(
+        authorities
+            .iter()
+            .rev()
+            .map(|authority| authority.certificate()),
+    );
     own
 }
 
@@ -56,7 +61,10 @@ fn dates(cases: &mut Cases<'_>) {
     let valid = |from, until| signed(&with(ca, RECEIVER, |wish| wish.valid = Some((from, until))));
     let millis = |millis| now() + std::time::Duration::from_millis(millis);
     let last = valid(NOW - DAY, NOW);
-    cases.good("a certificate that begins in this second", &valid(NOW, NOW + DAY));
+    cases.good(
+        "a certificate that begins in this second",
+        &valid(NOW, NOW + DAY),
+    );
     cases.good_under(
         ca,
         "a certificate that ends with this second, of which 999 ms are over",
@@ -118,7 +126,10 @@ fn usages(cases: &mut Cases<'_>) {
             wish.extended_usages = extended.to_vec();
         }))
     };
-    let good = of(&[KeyUsagePurpose::DigitalSignature], &[ServerAuth, ClientAuth]);
+    let good = of(
+        &[KeyUsagePurpose::DigitalSignature],
+        &[ServerAuth, ClientAuth],
+    );
     cases.good("a certificate for signatures, servers and clients", &good);
     cases.good("a certificate that states no usages", &of(&[], &[]));
     let agreement = of(&[KeyUsagePurpose::KeyAgreement], &[ServerAuth, ClientAuth]);
@@ -137,8 +148,14 @@ fn names(cases: &mut Cases<'_>) {
     for (about, names) in [
         ("a certificate without a Common Name", &[][..]),
         ("a certificate with an empty Common Name", &[""]),
-        ("a certificate with two Common Names", &[RECEIVER, "receiver_2"]),
-        ("a certificate with the Common Name twice", &[RECEIVER, RECEIVER]),
+        (
+            "a certificate with two Common Names",
+            &[RECEIVER, "receiver_2"],
+        ),
+        (
+            "a certificate with the Common Name twice",
+            &[RECEIVER, RECEIVER],
+        ),
         ("a Common Name with a space", &["receiver 1"]),
         (
             "a Common Name with an invisible character",
@@ -152,7 +169,9 @@ fn names(cases: &mut Cases<'_>) {
 }
 
 fn kinds(cases: &mut Cases<'_>) {
-    let certificate = cases.ca.issue_as(RECEIVER, &wish(&rcgen::PKCS_ECDSA_P521_SHA512));
+    let certificate = cases
+        .ca
+        .issue_as(RECEIVER, &wish(&rcgen::PKCS_ECDSA_P521_SHA512));
     let p521 = Signer::p521(&certificate).signed_key(&Payload::default().to_string());
     let good = signed(&issue(cases.ca, RECEIVER));
     cases.bad("an ECDSA P-521 key", "certificate_key_kind", &p521, &good);
@@ -200,7 +219,12 @@ fn intermediates(cases: &mut Cases<'_>) {
             }),
         ),
     ] {
-        cases.bad(about, expect, &signed(&below(&[&intermediate], RECEIVER)), &good);
+        cases.bad(
+            about,
+            expect,
+            &signed(&below(&[&intermediate], RECEIVER)),
+            &good,
+        );
     }
 
     let [lower, none_below] =

@@ -1,4 +1,5 @@
-//! The form of signed keys: what reads two ways, and what is longer than it may be. All of them are rightly signed.
+//! The form of signed keys: what reads two ways, and what is longer than it may be. All of them are
+//! rightly signed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -36,7 +37,8 @@ fn headers(cases: &mut Cases<'_>, signer: &Signer) {
     let (algorithm, rest) = fields.split_once(',').unwrap();
     let (typ, x5c) = rest.split_once(',').unwrap();
     let signed = signer.with_header(&good, &payload);
-    let spaced = format!(" {{ {x5c} ,\r\n\t{algorithm} , \"t\\u0079p\":\"ciphermq\\u002dkeys\" }} ");
+    let spaced =
+        format!(" {{ {x5c} ,\r\n\t{algorithm} , \"t\\u0079p\":\"ciphermq\\u002dkeys\" }} ");
     cases.good(
         "white space, another order and escapes in the header",
         &signer.with_header(&spaced, &payload),
@@ -84,7 +86,9 @@ fn payloads(cases: &mut Cases<'_>, signer: &Signer) {
     let more = |more: &str| payload.to_string().replacen('{', &format!("{{{more},"), 1);
     cases.good(
         "white space, escapes, null and keys that stand twice in fields that are not known",
-        &signer.signed_key(&more("\"new\" : {\"a\":1,\"a\":[null]},\n \"n\\u0065wer\":null")),
+        &signer.signed_key(&more(
+            "\"new\" : {\"a\":1,\"a\":[null]},\n \"n\\u0065wer\":null",
+        )),
     );
     let key = &payload.keys[0];
     let key_twice = Payload {
@@ -98,7 +102,10 @@ fn payloads(cases: &mut Cases<'_>, signer: &Signer) {
         ..Payload::default()
     };
     for (about, payload) in [
-        ("a key of the payload that stands twice", more("\"epoch\":1")),
+        (
+            "a key of the payload that stands twice",
+            more("\"epoch\":1"),
+        ),
         (
             "a key of the payload that stands twice, once escaped",
             more("\"\\u0065poch\":1"),
@@ -113,7 +120,10 @@ fn payloads(cases: &mut Cases<'_>, signer: &Signer) {
         ),
         ("an announced key that is an array", array.to_string()),
         ("a payload with something behind it", format!("{payload} 1")),
-        ("a payload behind a byte order mark", format!("\u{feff}{payload}")),
+        (
+            "a payload behind a byte order mark",
+            format!("\u{feff}{payload}"),
+        ),
         ("a payload that is an array", format!("[{payload}]")),
     ] {
         cases.bad(about, "malformed", &signer.signed_key(&payload), &good);
@@ -139,11 +149,11 @@ fn parts(cases: &mut Cases<'_>, signer: &Signer) {
         .into_iter()
         .flat_map(|text| [format!("{text}~~~~???"), format!("{text}???~~~~")])
         .map(|text| {
-            spaced(
-                Payload::default()
-                    .to_string()
-                    .replacen('{', &format!("{{\"new\":\"{text}\","), 1),
-            )
+            spaced(Payload::default().to_string().replacen(
+                '{',
+                &format!("{{\"new\":\"{text}\","),
+                1,
+            ))
         })
         .map(|payload| URL_SAFE_NO_PAD.encode(payload))
         .find(|part| part.contains('-') && part.contains('_'))
@@ -166,7 +176,12 @@ fn parts(cases: &mut Cases<'_>, signer: &Signer) {
         ),
         ("the payload with a digit too many", format!("{payload}AAA")),
     ] {
-        cases.bad(about, "malformed", &signer.with_parts(&header, &part), &good);
+        cases.bad(
+            about,
+            "malformed",
+            &signer.with_parts(&header, &part),
+            &good,
+        );
     }
     cases.bad("four parts", "malformed", &format!("{good}."), &good);
     let none = signer.with_parts(&header, "");
@@ -244,7 +259,12 @@ fn certificates(cases: &mut Cases<'_>) {
         ),
     ] {
         let header = signer.header().replace(&text, &other);
-        cases.bad(about, "malformed", &signer.with_header(&header, &payload), &good);
+        cases.bad(
+            about,
+            "malformed",
+            &signer.with_header(&header, &payload),
+            &good,
+        );
     }
 }
 

@@ -53,7 +53,11 @@ pub(super) fn good(cases: &mut Cases<'_>) {
             ca.issue_as(receiver, &wish(&rcgen::PKCS_ED25519)),
             announced_keys(0xa2),
         ),
-        ("by way of an intermediate authority", below, announced_keys(0xa1)),
+        (
+            "by way of an intermediate authority",
+            below,
+            announced_keys(0xa1),
+        ),
     ] {
         cases.good(about, &announce(&certificate.identity(), keys, now()));
     }
@@ -72,7 +76,8 @@ pub(super) enum But<'a> {
 }
 
 fn believed(about: &str, signed_key: &str, authority: &Authority, at: Timestamp) -> VerifiedKeys {
-    verify(signed_key, &name(RECEIVER), authority, at).unwrap_or_else(|error| panic!("{about}: {error}"))
+    verify(signed_key, &name(RECEIVER), authority, at)
+        .unwrap_or_else(|error| panic!("{about}: {error}"))
 }
 
 /// The cases so far, of one authority.
@@ -133,10 +138,23 @@ impl<'a> Cases<'a> {
 
     /// What is refused now, other than one that differs in this alone.
     pub(super) fn bad(&mut self, about: &str, expect: &str, signed_key: &str, good: &str) {
-        self.case(about, expect, now(), signed_key, But::Instead(good.to_owned()));
+        self.case(
+            about,
+            expect,
+            now(),
+            signed_key,
+            But::Instead(good.to_owned()),
+        );
     }
 
-    pub(super) fn case(&mut self, about: &str, expect: &str, at: Timestamp, signed_key: &str, but: But<'_>) {
+    pub(super) fn case(
+        &mut self,
+        about: &str,
+        expect: &str,
+        at: Timestamp,
+        signed_key: &str,
+        but: But<'_>,
+    ) {
         let authority = self.ca.authority();
         let mut pinned = None;
         match but {
@@ -193,7 +211,8 @@ fn misused_signatures(ca: &Ca, cases: &mut Cases<'_>) {
     let receiver = issue(ca, RECEIVER).identity();
     let mallory = issue(ca, "mallory").identity();
     let honest = announce(&receiver, announced_keys(0xa1), now());
-    let [header, payload, signature]: [&str; 3] = honest.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let [header, payload, signature]: [&str; 3] =
+        honest.split('.').collect::<Vec<_>>().try_into().unwrap();
     let mut case = |about, expect, signed_key: &str| {
         let honest = But::Instead(honest.clone());
         cases.case(about, expect, now(), signed_key, honest);
@@ -204,7 +223,9 @@ fn misused_signatures(ca: &Ca, cases: &mut Cases<'_>) {
         "other_signer",
         &by_mallory,
     );
-    let signature_of_mallory = mallory.sign(format!("{header}.{payload}").as_bytes()).unwrap();
+    let signature_of_mallory = mallory
+        .sign(format!("{header}.{payload}").as_bytes())
+        .unwrap();
     case(
         "the receiver's certificate and another client's signature",
         "signature",
@@ -308,7 +329,13 @@ fn wrong_announcements(ca: &Ca, cases: &mut Cases<'_>) {
     let key_id = receiver_key().public_key().key_id().to_string();
     let honest = announcing(&receiver, RECEIVER, std::slice::from_ref(&key));
     let mut case = |about, expect, signed_key: &str| {
-        cases.case(about, expect, now(), signed_key, But::Instead(honest.clone()));
+        cases.case(
+            about,
+            expect,
+            now(),
+            signed_key,
+            But::Instead(honest.clone()),
+        );
     };
     case(
         "the receiver announces another client's keys",

@@ -36,10 +36,17 @@ pub(super) fn vectors() -> Vectors {
     let signed = signed.finish();
     Vectors {
         about: [
-            "CipherMQ test vectors of signed keys and signed sessions; docs/cryptography.md says what they mean.",
-            "Certificates are base64 of DER, the client's own first, and lead to `authority`. Other bytes are hexadecimal; signed keys and envelopes are the exact text.",
-            "signed_keys: what a sender that asks for the keys of `receiver_client_id` at the time `now` must believe, under the `authority` of the case if it has one. signed_keys_must_fail: what it must refuse, and why; `pinned` is a signed key that it has verified before.",
-            "sessions: what the receiver must open, and know the sender of. sessions_must_fail: what it must refuse by default, and why; `certificates` is what the server gives when asked for the sender's.",
+            "CipherMQ test vectors of signed keys and signed sessions; docs/cryptography.md says \
+             what they mean.",
+            "Certificates are base64 of DER, the client's own first, and lead to `authority`. \
+             Other bytes are hexadecimal; signed keys and envelopes are the exact text.",
+            "signed_keys: what a sender that asks for the keys of `receiver_client_id` at the time \
+             `now` must believe, under the `authority` of the case if it has one. \
+             signed_keys_must_fail: what it must refuse, and why; `pinned` is a signed key that it \
+             has verified before.",
+            "sessions: what the receiver must open, and know the sender of. sessions_must_fail: \
+             what it must refuse by default, and why; `certificates` is what the server gives when \
+             asked for the sender's.",
             "Never use a key of this file.",
         ]
         .map(str::to_owned)

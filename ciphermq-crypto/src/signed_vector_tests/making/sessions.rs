@@ -8,7 +8,9 @@ use rustls_pki_types::CertificateDer;
 
 use super::chains::{below, with};
 use super::signer::Signer;
-use super::{AUTHORITY, NOW, RECEIVER, SENDER, chain_text, for_servers, issue, now, receiver_key, wish};
+use super::{
+    AUTHORITY, NOW, RECEIVER, SENDER, chain_text, for_servers, issue, now, receiver_key, wish,
+};
 use crate::encoding::{decode, encode};
 use crate::identity::testing::{Ca, Wish};
 use crate::identity::{Authority, Fingerprint, Identity};
@@ -96,7 +98,11 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
             with(ca, SENDER, |wish| wish.valid = Some((NOW - 60, NOW))),
         ),
         ("a name of 255 bytes", &long, issue(ca, &long)),
-        ("a chain of eight certificates, most of no use", SENDER, eight),
+        (
+            "a chain of eight certificates, most of no use",
+            SENDER,
+            eight,
+        ),
     ]
     .into_iter()
     .map(|(about, sender, certificate)| {
@@ -147,7 +153,12 @@ fn opens(about: &str, envelope: &Envelope, sender: &str, signer: &Identity, auth
     assert!(opened.is_sender_verified, "{about}");
 }
 
-fn bad_session(about: &str, expect: &str, certificate: &Identity, envelope: &Envelope) -> BadSession {
+fn bad_session(
+    about: &str,
+    expect: &str,
+    certificate: &Identity,
+    envelope: &Envelope,
+) -> BadSession {
     BadSession {
         about: about.to_owned(),
         certificates: chain_text(certificate.chain()),
@@ -182,7 +193,12 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
     let other = issue(&other_ca, SENDER).identity();
     let (envelope, _) = sealed(SENDER, &other, now(), b"forged");
     opens(about, &envelope, SENDER, &other, other_ca.authority());
-    cases.push(bad_session(about, "certificate_not_trusted", &other, &envelope));
+    cases.push(bad_session(
+        about,
+        "certificate_not_trusted",
+        &other,
+        &envelope,
+    ));
 
     for (about, expect, (from, until), but) in [
         (
@@ -238,7 +254,11 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
         signer.chain.resize(length, ca.certificate());
         signer
     };
-    case("a chain of nine certificates", "certificate_too_long", &chain(9));
+    case(
+        "a chain of nine certificates",
+        "certificate_too_long",
+        &chain(9),
+    );
     let intermediate = ca.intermediate("An intermediate authority");
     let mut alone = below(&[&intermediate], SENDER);
     alone.chain.truncate(1);
@@ -246,7 +266,11 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
     case(about, "certificate_not_trusted", &Signer::p384(&alone));
     let client = issue(ca, "sender_2");
     let by_client = Signer::p384(&below(&[&client], SENDER));
-    case("issued by another client", "certificate_not_trusted", &by_client);
+    case(
+        "issued by another client",
+        "certificate_not_trusted",
+        &by_client,
+    );
     let agreement = with(ca, SENDER, |wish| {
         wish.usages = vec![KeyUsagePurpose::KeyAgreement];
     });
@@ -278,7 +302,11 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
         &names(&["Sender_1"]),
     );
     let p521 = ca.issue_as(SENDER, &wish(&rcgen::PKCS_ECDSA_P521_SHA512));
-    case("an ECDSA P-521 key", "certificate_key_kind", &Signer::p521(&p521));
+    case(
+        "an ECDSA P-521 key",
+        "certificate_key_kind",
+        &Signer::p521(&p521),
+    );
     for (about, expect, from, until) in [
         (
             "the certificate ended a second before the session began",
@@ -293,7 +321,9 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
             60,
         ),
     ] {
-        let certificate = with(ca, SENDER, |wish| wish.valid = Some((NOW + from, NOW + until)));
+        let certificate = with(ca, SENDER, |wish| {
+            wish.valid = Some((NOW + from, NOW + until))
+        });
         case(about, expect, &Signer::p384(&certificate));
     }
     cases
@@ -361,7 +391,8 @@ fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
             "the certificate's fingerprint in capitals",
             "not_authentic",
             altered(&honest, |f| {
-                f.sender_certificate = Some(f.sender_certificate.as_ref().unwrap().to_uppercase().into());
+                f.sender_certificate =
+                    Some(f.sender_certificate.as_ref().unwrap().to_uppercase().into());
             }),
         ),
         case(
@@ -398,8 +429,9 @@ fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
     ]
 }
 
-/// Whoever knows the receiver's public key can seal a session in the sender's name; all that is missing is a signature of
-/// the sender over just this. Each of these is over something that differs in one field.
+/// Whoever knows the receiver's public key can seal a session in the sender's name; all that is
+/// missing is a signature of the sender over just this. Each of these is over something that
+/// differs in one field.
 fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) -> Vec<BadSession> {
     type Choose = fn(Signed<'_>, Fingerprint) -> Vec<u8>;
     let fields: [(&str, Choose); 7] = [
@@ -446,7 +478,9 @@ fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) ->
             .bytes(certificate)
         }),
         ("another certificate", |signed, _| {
-            signed.bytes(Fingerprint::of(&CertificateDer::from(b"another".as_slice())))
+            signed.bytes(Fingerprint::of(&CertificateDer::from(
+                b"another".as_slice(),
+            )))
         }),
     ];
     let (honest, _) = sealed_over(SENDER, sender, now(), b"honest", |signed, certificate| {

@@ -2,7 +2,8 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,7 +30,11 @@ impl Signer {
         Self::new(certificate, "ES512", &ECDSA_P521_SHA512_FIXED_SIGNING)
     }
 
-    fn new(certificate: &Ca, algorithm: &'static str, signing: &'static EcdsaSigningAlgorithm) -> Self {
+    fn new(
+        certificate: &Ca,
+        algorithm: &'static str,
+        signing: &'static EcdsaSigningAlgorithm,
+    ) -> Self {
         let key = certificate.private_key();
         Self {
             chain: certificate.chain.clone(),
@@ -62,7 +67,10 @@ impl Signer {
 
     /// A signed key with any header.
     pub(super) fn with_header(&self, header: &str, payload: &str) -> String {
-        self.with_parts(&URL_SAFE_NO_PAD.encode(header), &URL_SAFE_NO_PAD.encode(payload))
+        self.with_parts(
+            &URL_SAFE_NO_PAD.encode(header),
+            &URL_SAFE_NO_PAD.encode(payload),
+        )
     }
 
     /// A signed key with any parts, which are signed as they are.

@@ -50,7 +50,11 @@ impl Receiver {
         let start = bench.now;
         while self.opened.len() < good {
             self.step(bench);
-            assert!(bench.now - start < Duration::from_secs(3600), "{:?}", bench.inbox);
+            assert!(
+                bench.now - start < Duration::from_secs(3600),
+                "{:?}",
+                bench.inbox
+            );
         }
         bench.now - start
     }
@@ -68,7 +72,9 @@ impl Receiver {
         }
         let seq = self.socket.remove(0);
         bench.now += WORK;
-        if self.bad.contains(&seq) || (self.generation == Generation::B && self.opened.contains(&seq)) {
+        if self.bad.contains(&seq)
+            || (self.generation == Generation::B && self.opened.contains(&seq))
+        {
             return;
         }
         self.opened.insert(seq);
@@ -128,7 +134,8 @@ fn good_messages_wait_one_timeout_behind_any_number_of_bad_ones() {
                     let mut receiver = Receiver::new(&mut bench, generation, bads, prefetch);
                     let took = receiver.until(&mut bench, good);
                     let work = (WORK + COMMIT) * u32::try_from(total).unwrap();
-                    // The oldest clients have to be handed one at a time wherever a good one stands between.
+                    // The oldest clients have to be handed one at a time wherever a good one stands
+                    // between.
                     let at_a_time = match generation {
                         Generation::A if spread > 1 => {
                             Duration::from_millis(80) * u32::try_from(bad).unwrap()
@@ -141,7 +148,11 @@ fn good_messages_wait_one_timeout_behind_any_number_of_bad_ones() {
                         "{generation:?}, {bad} bad ones {name}, prefetch {prefetch}: {took:?}"
                     );
                     // What is handed out in vain stays within bounds.
-                    assert!(receiver.handed < 2000 + 20 * good, "{} times", receiver.handed);
+                    assert!(
+                        receiver.handed < 2000 + 20 * good,
+                        "{} times",
+                        receiver.handed
+                    );
                 }
             }
         }
@@ -158,7 +169,10 @@ fn what_comes_later_waits_a_part_of_a_timeout() {
         receiver.until(&mut bench, 1);
         for good in 2..=4 {
             bench.publish(3);
-            assert!(receiver.until(&mut bench, good) < TIMEOUT / 4, "{generation:?}");
+            assert!(
+                receiver.until(&mut bench, good) < TIMEOUT / 4,
+                "{generation:?}"
+            );
         }
     }
 }
@@ -224,7 +238,13 @@ fn nobody_gets_more_than_its_prefetch_unless_it_has_let_a_lease_lapse() {
     let heard = bench.now;
     bench.now += TIMEOUT / 2;
     bench.inbox.look();
-    assert!(bench.inbox.expire(bench.now, |_| Some(heard)).aside.is_empty());
+    assert!(
+        bench
+            .inbox
+            .expire(bench.now, |_| Some(heard))
+            .aside
+            .is_empty()
+    );
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
 }
 
@@ -241,12 +261,19 @@ fn a_late_ack_ends_probation() {
     bench.ack(A, 1);
     let heard = bench.now;
     bench.now += TIMEOUT / 2;
-    assert!(bench.inbox.expire(bench.now, |_| Some(heard)).silent.is_empty());
+    assert!(
+        bench
+            .inbox
+            .expire(bench.now, |_| Some(heard))
+            .silent
+            .is_empty()
+    );
     bench.ack(A, 2);
     assert_eq!(bench.seen_seqs(), [3]);
 }
 
-/// A connection that lapsed was dead, as its end shows: what it was handed goes to the next one in order, first.
+/// A connection that lapsed was dead, as its end shows: what it was handed goes to the next one in
+/// order, first.
 #[test]
 fn what_a_dead_connection_did_not_answer_goes_back_to_the_head_in_order() {
     let mut bench = Bench::new();
@@ -279,9 +306,9 @@ fn another_consumer_goes_on_and_gets_what_lapsed_last() {
     }
     bench.now += TIMEOUT;
     let now = bench.now;
-    bench
-        .inbox
-        .expire(now, |connection| Some(if connection == A { silent } else { now }));
+    bench.inbox.expire(now, |connection| {
+        Some(if connection == A { silent } else { now })
+    });
     bench.settle();
     assert_eq!(bench.seen_seqs(), [3, 4, 5, 6], "A is handed another one");
     bench.ack(B, 5);

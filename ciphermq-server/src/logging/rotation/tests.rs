@@ -13,7 +13,8 @@ fn file(path: &Path, rotation: Rotation, max_bytes: Option<u64>) -> RotatingFile
 }
 
 fn write(file: &mut RotatingFile, second: u64, lines: &str) {
-    file.write(Duration::from_secs(second), lines.as_bytes()).unwrap();
+    file.write(Duration::from_secs(second), lines.as_bytes())
+        .unwrap();
 }
 
 /// Every file in the folder, with what is in it.
@@ -120,7 +121,11 @@ fn a_line_longer_than_a_file_gets_one_of_its_own() {
     write(&mut log, MORNING, "1\n222222222\n3\n");
     expect(
         folder.path(),
-        &[("a.log", "3\n"), ("a.log.1", "1\n"), ("a.log.2", "222222222\n")],
+        &[
+            ("a.log", "3\n"),
+            ("a.log.1", "1\n"),
+            ("a.log.2", "222222222\n"),
+        ],
     );
 }
 
@@ -142,7 +147,11 @@ fn a_late_line_stays_and_a_clock_set_back_begins_a_new_file() {
 fn a_restart_appends_and_mends_half_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/a.log");
-    write(&mut file(&path, Rotation::Never, Some(20)), MORNING, "one\n");
+    write(
+        &mut file(&path, Rotation::Never, Some(20)),
+        MORNING,
+        "one\n",
+    );
     OpenOptions::new()
         .append(true)
         .open(&path)
@@ -197,10 +206,16 @@ fn a_file_that_was_moved_away_or_cut_off_goes_on_under_its_name() {
 fn trouble_is_reported_with_what_was_written_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no-folder/a.log");
-    fs::write(folder.path().join("no-folder"), "a file where a folder should be").unwrap();
+    fs::write(
+        folder.path().join("no-folder"),
+        "a file where a folder should be",
+    )
+    .unwrap();
     let mut log = file(&path, Rotation::Daily, None);
     assert!(log.open().is_err());
-    let failure = log.write(Duration::from_secs(MORNING), b"one\n").unwrap_err();
+    let failure = log
+        .write(Duration::from_secs(MORNING), b"one\n")
+        .unwrap_err();
     assert_eq!(failure.written, 0);
     fs::remove_file(folder.path().join("no-folder")).unwrap();
     write(&mut log, MORNING, "one\n");
@@ -231,20 +246,27 @@ fn a_rotation_that_fails_lets_the_file_grow_and_is_tried_again() {
     let path = folder.path().join("a.log");
     let mut log = file(&path, Rotation::Daily, Some(6));
     write(&mut log, MORNING, "1111\n");
-    // A name too long for the file system stands in for a folder that may not be written in: root may always.
+    // A name too long for the file system stands in for a folder that may not be written in: root
+    // may always.
     log.path = folder.path().join("a".repeat(250));
     fs::rename(&path, &log.path).unwrap();
     write(&mut log, MORNING, "2222\n");
     assert!(log.complaint().unwrap().contains("cannot rotate"));
     write(&mut log, MORNING + 1, "3333\n");
-    assert!(log.complaint().is_none(), "not complained of with every line");
+    assert!(
+        log.complaint().is_none(),
+        "not complained of with every line"
+    );
     assert_eq!(fs::read_to_string(&log.path).unwrap(), "1111\n2222\n3333\n");
     fs::rename(&log.path, &path).unwrap();
     log.path = path;
     write(&mut log, MORNING + RETRY_SECONDS, "4444\n");
     expect(
         folder.path(),
-        &[("a.log", "4444\n"), ("a.log.2025-09-08", "1111\n2222\n3333\n")],
+        &[
+            ("a.log", "4444\n"),
+            ("a.log.2025-09-08", "1111\n2222\n3333\n"),
+        ],
     );
 }
 

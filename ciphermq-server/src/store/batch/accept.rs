@@ -40,7 +40,8 @@ enum Verdict {
 }
 
 impl<'a> Accepted<'a> {
-    /// Sorts out what is known already, by the batches in the ledger, and joins the rest to batches.
+    /// Sorts out what is known already, by the batches in the ledger, and joins the rest to
+    /// batches.
     pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], ledger: &Ledger) -> Self {
         let mut accepted = Self {
             batches: Vec::new(),
@@ -49,7 +50,9 @@ impl<'a> Accepted<'a> {
         };
         let mut by_id = HashMap::with_capacity(publishes.len());
         for (at, publish) in publishes.iter().enumerate() {
-            let first = *by_id.entry(publish.envelope.message_id.as_str()).or_insert(at);
+            let first = *by_id
+                .entry(publish.envelope.message_id.as_str())
+                .or_insert(at);
             let verdict = match ledger.find(&publish.envelope.message_id) {
                 Some(known) => Verdict::Known(judge(is_known(&known, publish))),
                 None if first == at => Verdict::New,
@@ -58,9 +61,11 @@ impl<'a> Accepted<'a> {
             let outcome = match verdict {
                 Verdict::New => accepted.store(publish),
                 Verdict::Known(outcome) => outcome,
-                Verdict::Repeats(first) => {
-                    judge(publishes.get(first).is_some_and(|first| is_retry(first, publish)))
-                }
+                Verdict::Repeats(first) => judge(
+                    publishes
+                        .get(first)
+                        .is_some_and(|first| is_retry(first, publish)),
+                ),
             };
             accepted.outcomes.push(outcome);
         }
@@ -192,8 +197,8 @@ fn judge(same: bool) -> PublishOutcome {
     }
 }
 
-/// Whether a publish is a message that was accepted before, sent again: by the same sender, to the same receiver, by the
-/// same route. To another one it would not come.
+/// Whether a publish is a message that was accepted before, sent again: by the same sender, to the
+/// same receiver, by the same route. To another one it would not come.
 fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
     let receiver = publish.envelope.receiver_client_id.as_str();
     let (exchange, routing_key) = (publish.exchange.as_str(), publish.routing_key.as_str());
@@ -207,11 +212,12 @@ fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
         && known.batch.route.as_ref().is_none_or(is_route)
         && (known.batch.has_suite && publish.envelope.has_suite
             || publish.digest.is_some()
-                && known.batch.digest(known.index) == publish.digest.as_ref().map(<[u8; 32]>::as_slice))
+                && known.batch.digest(known.index)
+                    == publish.digest.as_ref().map(<[u8; 32]>::as_slice))
 }
 
-/// Whether the second publish is the first one sent again. With a suite it may have been sealed anew; ids of
-/// clients that name a suite don't collide.
+/// Whether the second publish is the first one sent again. With a suite it may have been sealed
+/// anew; ids of clients that name a suite don't collide.
 fn is_retry(first: &Publish, second: &Publish) -> bool {
     first.sender == second.sender
         && first.envelope.receiver_client_id == second.envelope.receiver_client_id

@@ -50,14 +50,16 @@ impl WaitingBatch {
 
     /// The index of the message that has this sequence number, and which copy it is.
     fn index(&self, seq: i64) -> Option<(usize, i64)> {
-        let offset = seq.checked_sub(self.first_seq).filter(|offset| *offset >= 0)?;
+        let offset = seq
+            .checked_sub(self.first_seq)
+            .filter(|offset| *offset >= 0)?;
         let index = length(offset.checked_div(self.copies)?);
         (index < self.ends.len()).then_some((index, offset % self.copies))
     }
 }
 
-/// How many batches are read at a time: at first those that most pages are made of, then ever more for lanes whose
-/// batches are small.
+/// How many batches are read at a time: at first those that most pages are made of, then ever more
+/// for lanes whose batches are small.
 pub(in crate::store) fn steps() -> impl Iterator<Item = i64> {
     std::iter::successors(Some(8), |step| Some(i64::min(step * 8, 4096)))
 }
@@ -150,7 +152,8 @@ impl Selection {
         self.choose(batch, waiting)
     }
 
-    /// Chooses what waits of these sequence numbers, which are in order; whether more can be chosen.
+    /// Chooses what waits of these sequence numbers, which are in order; whether more can be
+    /// chosen.
     pub(in crate::store) fn choose_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
         let begin = seqs.partition_point(|&seq| seq < batch.first_seq);
         let waiting: Vec<(usize, i64)> = seqs
@@ -188,7 +191,10 @@ impl Selection {
     pub(in crate::store) fn slices(&self) -> Vec<Slice> {
         let mut slices: Vec<Slice> = Vec::new();
         for choice in &self.chosen {
-            let batch = self.batches.get(choice.batch).filter(|batch| self.reads(batch));
+            let batch = self
+                .batches
+                .get(choice.batch)
+                .filter(|batch| self.reads(batch));
             let Some(batch) = batch else { continue };
             let range = batch.range(choice.index);
             match slices.last_mut() {
@@ -205,7 +211,8 @@ impl Selection {
         slices
     }
 
-    /// The messages, from the slices that were read, by batch. A batch that is gone by now was settled meanwhile.
+    /// The messages, from the slices that were read, by batch. A batch that is gone by now was
+    /// settled meanwhile.
     ///
     /// # Errors
     ///

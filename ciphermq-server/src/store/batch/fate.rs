@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::store::model::Time;
 
-/// What became of a message that has been delivered. Times as the databases keep them, which sort as texts.
+/// What became of a message that has been delivered. Times as the databases keep them, which sort
+/// as texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Fate {
     pub(in crate::store) delivered: Arc<str>,
@@ -35,7 +36,8 @@ impl Run {
     }
 }
 
-/// Runs as the databases read them out: a JSON list of (from, messages, delivered, acknowledged, rejected).
+/// Runs as the databases read them out: a JSON list of (from, messages, delivered, acknowledged,
+/// rejected).
 pub(in crate::store) fn runs(json: &str) -> Result<Vec<Run>, serde_json::Error> {
     type Row = (i64, i64, Arc<str>, Option<Arc<str>>, Option<Arc<str>>);
     let rows: Vec<Row> = serde_json::from_str(json)?;

@@ -1,7 +1,7 @@
 //! Forgetting old batches of which nothing waits, some at a time.
 //!
-//! A pass looks at all batches in their order, up to where none is old: their order is nearly that of their times. What
-//! waits is passed over once a pass, not once a step.
+//! A pass looks at all batches in their order, up to where none is old: their order is nearly that
+//! of their times. What waits is passed over once a pass, not once a step.
 
 /// How many batches a step looks at.
 pub(in crate::store) const STEP: i64 = 500;
@@ -35,9 +35,12 @@ impl Forgetting {
         self.after
     }
 
-    /// Goes on behind what a step has looked at, or to the beginning of the next pass; whether this one has more to do.
+    /// Goes on behind what a step has looked at, or to the beginning of the next pass; whether this
+    /// one has more to do.
     pub(in crate::store) fn advance(&mut self, looked: Looked) -> bool {
-        let next = looked.last.filter(|_| looked.batches >= STEP && looked.old > 0);
+        let next = looked
+            .last
+            .filter(|_| looked.batches >= STEP && looked.old > 0);
         *self = next.map_or_else(Self::default, |after| Self { after });
         next.is_some()
     }

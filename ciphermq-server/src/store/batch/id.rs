@@ -1,7 +1,8 @@
 //! How ids follow one another.
 //!
-//! CipherMQ's own ids end in the message's position in its stream, ten hexadecimal digits. A batch keeps what
-//! comes before them once, and the first position. Any other id has a stream and a batch to itself.
+//! CipherMQ's own ids end in the message's position in its stream, ten hexadecimal digits. A batch
+//! keeps what comes before them once, and the first position. Any other id has a stream and a batch
+//! to itself.
 
 use std::fmt;
 
@@ -78,8 +79,11 @@ pub(in crate::store) fn ranges<'a>(ids: impl IntoIterator<Item = &'a MessageId>)
     for id in ids {
         let (stream, position) = place(id);
         match ranges.last_mut() {
-            Some(range) if range.stream == stream && range.last + 1 == position => range.last = position,
-            Some(range) if range.stream == stream && (range.first..=range.last).contains(&position) => {}
+            Some(range) if range.stream == stream && range.last + 1 == position => {
+                range.last = position
+            }
+            Some(range)
+                if range.stream == stream && (range.first..=range.last).contains(&position) => {}
             _ => ranges.push(Range {
                 stream,
                 first: position,

@@ -9,11 +9,13 @@ use ciphermq_protocol::{ClientId, MessageId};
 use super::fate::{Fate, Run, TimeText, later};
 use super::id::{Stream, message_id, place};
 use super::{BatchRow, count, length};
-use crate::store::model::{Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction};
+use crate::store::model::{
+    Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction,
+};
 use crate::store::{Error, corrupt};
 
-/// The batches that a transaction is about: those that it names by their messages' ids, as far as they are
-/// there.
+/// The batches that a transaction is about: those that it names by their messages' ids, as far as
+/// they are there.
 #[derive(Default)]
 pub(in crate::store) struct Ledger {
     entries: Vec<Entry>,
@@ -210,10 +212,13 @@ impl Ledger {
         match entry.batch.receiver.as_deref() {
             // A row of an older server: those messages were kept in memory and are gone.
             None => return Err(Unsettled::Unknown),
-            Some(receiver) if receiver != ack.client_id.as_str() => return Err(Unsettled::NotAuthorized),
+            Some(receiver) if receiver != ack.client_id.as_str() => {
+                return Err(Unsettled::NotAuthorized);
+            }
             Some(_) => {}
         }
-        // The server's clock may be set back between two of these times; none is ever before the one it follows.
+        // The server's clock may be set back between two of these times; none is ever before the
+        // one it follows.
         let delivered = self.delivered.text(ack.delivered_time.unwrap_or(ack.time));
         let delivered = entry.delivered(delivered);
         let time = self.settled.text(ack.time);
@@ -257,7 +262,9 @@ impl Ledger {
                 entries.finished.push(batch);
             }
             let new = runs.into_iter().filter(|run| !batch.fates.contains(run));
-            entries.written.extend(new.map(|run| (batch.first_seq, run)));
+            entries
+                .written
+                .extend(new.map(|run| (batch.first_seq, run)));
         }
         entries
     }

@@ -1,5 +1,5 @@
-//! Messages are stored by the batch: what one commit accepts of one sender, for one receiver, by one route,
-//! under ids that follow one another. This is what both databases follow, without SQL.
+//! Messages are stored by the batch: what one commit accepts of one sender, for one receiver, by
+//! one route, under ids that follow one another. This is what both databases follow, without SQL.
 //!
 //! ```text
 //!   publishes ──► accept ──► batches ─────────► envelopes, until all of them are settled
@@ -9,13 +9,14 @@
 //!   lanes ◄── cut ◄─────────────┘
 //! ```
 //!
-//! Its cost is that of a few rows, however many messages it holds. Each message keeps its own id, ack, lease
-//! and times nevertheless: it is the `index`th of its batch. The copy of it for the `copy`th of its queues
-//! has the sequence number `first_seq + index * copies + copy`.
+//! Its cost is that of a few rows, however many messages it holds. Each message keeps its own id,
+//! ack, lease and times nevertheless: it is the `index`th of its batch. The copy of it for the
+//! `copy`th of its queues has the sequence number `first_seq + index * copies + copy`.
 //!
-//! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to batches;
-//! [`fate`], what became of a batch's messages; [`ledger`], acks and rejections; [`recent`], batches that
-//! need not be looked up; [`cut`], from batches back to messages; [`forget`], what is old.
+//! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to
+//! batches; [`fate`], what became of a batch's messages; [`ledger`], acks and rejections;
+//! [`recent`], batches that need not be looked up; [`cut`], from batches back to messages;
+//! [`forget`], what is old.
 
 pub(super) mod accept;
 pub(super) mod cut;
@@ -31,8 +32,8 @@ use fate::Run;
 /// A batch has at most so many messages: whoever looks for the batch of an id looks so far back.
 pub(super) const MAX_MESSAGES: usize = 128;
 
-/// A batch takes no further message once it has so many bytes: they stay on the disk until all of it is
-/// settled, and are read together.
+/// A batch takes no further message once it has so many bytes: they stay on the disk until all of
+/// it is settled, and are read together.
 pub(super) const MAX_BYTES: usize = 128 * 1024;
 
 /// A batch as the database keeps it, without its envelopes.
@@ -64,7 +65,9 @@ impl BatchRow {
     /// Where the copies of a message are, or were.
     pub(super) fn places(&self, index: usize) -> Vec<(QueueId, Seq)> {
         let copies = count(self.queues.len());
-        let first = self.first_seq.saturating_add(count(index).saturating_mul(copies));
+        let first = self
+            .first_seq
+            .saturating_add(count(index).saturating_mul(copies));
         self.queues
             .iter()
             .zip(first..)

@@ -1,8 +1,8 @@
 //! Batches as they stand in the database, remembered by the only one who writes them.
 //!
-//! Nobody else writes while a server holds the database's lock, so what it has read or written is what stands
-//! there until it writes again. Most messages are acked a moment after they were published, and most publishes
-//! go on where the last one ended: neither has to be looked up.
+//! Nobody else writes while a server holds the database's lock, so what it has read or written is
+//! what stands there until it writes again. Most messages are acked a moment after they were
+//! published, and most publishes go on where the last one ended: neither has to be looked up.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -12,7 +12,8 @@ use super::BatchRow;
 use super::id::{Range, Stream, ranges};
 use super::ledger::Ledger;
 
-/// Batches that are remembered: a few seconds of single messages, or what some senders have under way.
+/// Batches that are remembered: a few seconds of single messages, or what some senders have under
+/// way.
 const MOST_BATCHES: usize = 256;
 
 /// The batches at the ends of streams.
@@ -50,8 +51,8 @@ impl Default for Recent {
     }
 }
 
-/// Which ranges that were looked up are the ends of their streams: all but those where the stream goes on above, by
-/// their places in the list.
+/// Which ranges that were looked up are the ends of their streams: all but those where the stream
+/// goes on above, by their places in the list.
 pub(in crate::store) fn ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<Range> {
     let ends = (0..)
         .zip(ranges)
@@ -69,8 +70,8 @@ impl Recent {
         }
     }
 
-    /// The batches of messages, by the messages' ids, as far as they are remembered, and what has to be looked
-    /// up.
+    /// The batches of messages, by the messages' ids, as far as they are remembered, and what has
+    /// to be looked up.
     pub(in crate::store) fn recall<'a>(
         &self,
         ids: impl Iterator<Item = &'a MessageId>,
@@ -89,14 +90,17 @@ impl Recent {
         (ledger, unknown)
     }
 
-    /// A commit happened: keeps what was looked up for it, with all that it has made of it. `ends` are ranges that
-    /// were looked up and found to be the ends of their streams: no batch begins above them.
+    /// A commit happened: keeps what was looked up for it, with all that it has made of it. `ends`
+    /// are ranges that were looked up and found to be the ends of their streams: no batch begins
+    /// above them.
     pub(in crate::store) fn keep(&mut self, ledger: Ledger, ends: Vec<Range>) {
         for range in &ends {
-            self.tails.entry(range.stream.clone()).or_insert_with(|| Tail {
-                from: range.first,
-                batches: BTreeMap::new(),
-            });
+            self.tails
+                .entry(range.stream.clone())
+                .or_insert_with(|| Tail {
+                    from: range.first,
+                    batches: BTreeMap::new(),
+                });
         }
         for (stream, batch) in ledger.into_batches() {
             if let Some(tail) = self.tails.get_mut(&stream)
@@ -136,7 +140,11 @@ impl Recent {
     }
 
     fn forget_empty(&mut self, stream: &Stream) {
-        if self.tails.get(stream).is_some_and(|tail| tail.batches.is_empty()) {
+        if self
+            .tails
+            .get(stream)
+            .is_some_and(|tail| tail.batches.is_empty())
+        {
             self.tails.remove(stream);
         }
     }
@@ -160,7 +168,10 @@ mod tests {
         fn look_up(&self, ranges: Vec<Range>, ledger: &mut Ledger) -> Vec<Range> {
             for range in &ranges {
                 for (stream, batch) in &self.0 {
-                    if *stream == range.stream && batch.position <= range.last && end(batch) > range.first {
+                    if *stream == range.stream
+                        && batch.position <= range.last
+                        && end(batch) > range.first
+                    {
                         ledger.add(batch.clone()).unwrap();
                     }
                 }
@@ -231,7 +242,8 @@ mod tests {
         first: i64,
         messages: i64,
         also: i64,
-        /// Something becomes of the messages' batches; otherwise those that are not there yet are published.
+        /// Something becomes of the messages' batches; otherwise those that are not there yet are
+        /// published.
         settles: bool,
         fails: bool,
     }
@@ -280,7 +292,8 @@ mod tests {
                 let ends = table.look_up(unknown, &mut ledger);
                 for (id, &position) in ids.iter().zip(&wanted) {
                     let found = ledger.find(id).map(|known| known.batch);
-                    prop_assert_eq!(found.is_some(), table.holds(stream, position), "{} {}", stream, position);
+                    prop_assert_eq!(found.is_some(), table.holds(stream, position), "{} \
+                        {}", stream, position);
                     if let Some(found) = found {
                         let there = table
                             .0
@@ -293,7 +306,8 @@ mod tests {
                     continue;
                 }
                 if settles {
-                    // The table first; the ledger, which has the same batch, is told in place of its commit.
+                    // The table first; the ledger, which has the same batch, is told in place of
+                    // its commit.
                     let mut told = Ledger::default();
                     for (of, mut batch) in ledger.into_batches() {
                         if wanted.iter().any(|p| (batch.position..end(&batch)).contains(p)) {
@@ -340,12 +354,20 @@ mod tests {
         assert!(asked(&recent, &stream, 5));
         publish(&mut recent, &stream, 5, 2);
         // What was published, what comes next, but not what may have come before.
-        assert!(!asked(&recent, &stream, 5) && !asked(&recent, &stream, 6) && !asked(&recent, &stream, 7));
+        assert!(
+            !asked(&recent, &stream, 5)
+                && !asked(&recent, &stream, 6)
+                && !asked(&recent, &stream, 7)
+        );
         assert!(asked(&recent, &stream, 4));
         publish(&mut recent, &stream, 7, 1);
         publish(&mut recent, &alone, ALONE, 1);
         // The oldest is forgotten.
-        assert!(asked(&recent, &stream, 6) && !asked(&recent, &stream, 7) && !asked(&recent, &alone, ALONE));
+        assert!(
+            asked(&recent, &stream, 6)
+                && !asked(&recent, &stream, 7)
+                && !asked(&recent, &alone, ALONE)
+        );
         recent.clear();
         assert!(asked(&recent, &stream, 8) && asked(&recent, &alone, ALONE));
     }

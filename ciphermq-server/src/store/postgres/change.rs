@@ -13,10 +13,12 @@ pub(super) async fn change(
 ) -> Result<Option<QueueId>, sqlx::Error> {
     match change {
         Change::DeclareQueue(name) => {
-            sqlx::query("INSERT INTO queues (queue_name) VALUES ($1) ON CONFLICT (queue_name) DO NOTHING")
-                .bind(name.as_str())
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO queues (queue_name) VALUES ($1) ON CONFLICT (queue_name) DO NOTHING",
+            )
+            .bind(name.as_str())
+            .execute(&mut *connection)
+            .await?;
             let id = sqlx::query_scalar("SELECT queue_id FROM queues WHERE queue_name = $1")
                 .bind(name.as_str())
                 .fetch_one(connection)
@@ -35,7 +37,8 @@ pub(super) async fn change(
             queue,
         } => {
             sqlx::query(
-                "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES ($1, $2, $3) \
+                 ON CONFLICT DO NOTHING",
             )
             .bind(exchange.as_str())
             .bind(routing_key.as_str())
@@ -43,7 +46,9 @@ pub(super) async fn change(
             .execute(connection)
             .await?;
         }
-        Change::PublicKey(client_id, row) => sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?,
+        Change::PublicKey(client_id, row) => {
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?
+        }
         Change::SignedKey {
             client_id,
             signed,
@@ -69,7 +74,8 @@ pub(super) async fn change(
                 sealed(&mut *connection, text, client_id, row).await?;
             }
             sqlx::query(
-                "INSERT INTO at_rest_adoption (only_row, adopted_time) VALUES (1, $1) ON CONFLICT DO NOTHING",
+                "INSERT INTO at_rest_adoption (only_row, adopted_time) VALUES (1, $1) ON CONFLICT \
+                 DO NOTHING",
             )
             .bind(Time::now().to_string())
             .execute(connection)
@@ -82,9 +88,11 @@ pub(super) async fn change(
             seen,
         } => {
             sqlx::query(
-                "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, commit_number) \
+                "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, \
+                 commit_number) \
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id, fingerprint) DO UPDATE SET \
-                 chain = excluded.chain, seen_time = excluded.seen_time, commit_number = excluded.commit_number",
+                 chain = excluded.chain, seen_time = excluded.seen_time, commit_number = \
+                 excluded.commit_number",
             )
             .bind(client_id.as_str())
             .bind(fingerprint)
@@ -98,12 +106,14 @@ pub(super) async fn change(
     Ok(None)
 }
 
-const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, algorithm) \
+const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, \
+                          algorithm) \
      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id) DO UPDATE SET \
      public_key_ciphertext = excluded.public_key_ciphertext, nonce = excluded.nonce, \
      tag = excluded.tag, algorithm = excluded.algorithm";
 
-const SIGNED_KEY: &str = "INSERT INTO signed_keys (client_id, signed_key_ciphertext, nonce, tag, algorithm) \
+const SIGNED_KEY: &str = "INSERT INTO signed_keys (client_id, signed_key_ciphertext, nonce, tag, \
+                          algorithm) \
      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (client_id) DO UPDATE SET \
      signed_key_ciphertext = excluded.signed_key_ciphertext, nonce = excluded.nonce, \
      tag = excluded.tag, algorithm = excluded.algorithm";

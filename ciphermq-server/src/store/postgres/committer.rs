@@ -27,7 +27,10 @@ pub(super) struct PostgresCommitter {
 }
 
 impl PostgresCommitter {
-    pub(super) async fn new(connector: Connector, mut session: PgConnection) -> Result<Self, Error> {
+    pub(super) async fn new(
+        connector: Connector,
+        mut session: PgConnection,
+    ) -> Result<Self, Error> {
         let position = settle(&mut session).await?;
         Ok(Self {
             connector,
@@ -55,8 +58,8 @@ impl PostgresCommitter {
 
 #[async_trait]
 impl Committer for PostgresCommitter {
-    /// One statement is all there is in most commits, and two if something has to be looked up: each is a way to
-    /// PostgreSQL and back.
+    /// One statement is all there is in most commits, and two if something has to be looked up:
+    /// each is a way to PostgreSQL and back.
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         // Dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
@@ -108,7 +111,9 @@ impl Committer for PostgresCommitter {
                 outcomes,
                 source: failure.into(),
             }),
-            Err(Failure::Step(failure) | Failure::Commit(failure)) => Err(self.failed(session, failure)),
+            Err(Failure::Step(failure) | Failure::Commit(failure)) => {
+                Err(self.failed(session, failure))
+            }
         }
     }
 
@@ -158,7 +163,8 @@ impl Committer for PostgresCommitter {
 async fn settle(session: &mut PgConnection) -> Result<Position, Error> {
     match answer(Position::settle(session)).await {
         Err(sqlx::Error::Io(silent)) if silent.kind() == std::io::ErrorKind::TimedOut => {
-            let what = "PostgreSQL does not finish a commit; if a synchronous standby is away, bring it back, or take it \
+            let what = "PostgreSQL does not finish a commit; if a synchronous standby is away, \
+                        bring it back, or take it \
                         out of synchronous_standby_names";
             Err(Error::Unavailable(explained(what, silent)))
         }
@@ -171,8 +177,8 @@ fn says_no(failure: &sqlx::Error) -> bool {
     is_definite(failure) || matches!(failure, sqlx::Error::Encode(_))
 }
 
-/// Whether a transaction needs more than the one statement: for what is rare, or because a batch of its own is
-/// finished in it.
+/// Whether a transaction needs more than the one statement: for what is rare, or because a batch of
+/// its own is finished in it.
 fn is_in_steps(transaction: &Transaction, entries: &Entries<'_>, before: Position) -> bool {
     let finishes_its_own = || {
         entries

@@ -20,8 +20,8 @@ const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Connector {
     options: PgConnectOptions,
-    /// Names this very process in `pg_stat_activity`, so that a session that it has lost can be told from
-    /// another server's.
+    /// Names this very process in `pg_stat_activity`, so that a session that it has lost can be
+    /// told from another server's.
     instance: String,
 }
 
@@ -32,13 +32,23 @@ impl Connector {
             // The error of a URL may show the URL.
             Target::Url(url) => url.expose().parse::<PgConnectOptions>().map_err(|_| {
                 Error::Unusable(String::from(
-                    "[database] url cannot be read; write postgres://user:password@host:5432/dbname, with special \
+                    "[database] url cannot be read; write \
+                     postgres://user:password@host:5432/dbname, with special \
                      characters of the password percent-encoded",
                 ))
             })?,
-            Target::Fields { host, port, user, password, dbname } => {
-                let options =
-                    PgConnectOptions::new().host(host).port(*port).username(user).database(dbname);
+            Target::Fields {
+                host,
+                port,
+                user,
+                password,
+                dbname,
+            } => {
+                let options = PgConnectOptions::new()
+                    .host(host)
+                    .port(*port)
+                    .username(user)
+                    .database(dbname);
                 match password {
                     Some(password) => options.password(password.expose()),
                     None => options,
@@ -92,9 +102,9 @@ impl Connector {
         Ok(connection)
     }
 
-    /// A session in place of one that was lost. What was fine when the server started and is not now, such as a
-    /// password, is for its keeper to mend while the server waits; only another server's lock, or an unsafe
-    /// configuration, ends this one.
+    /// A session in place of one that was lost. What was fine when the server started and is not
+    /// now, such as a password, is for its keeper to mend while the server waits; only another
+    /// server's lock, or an unsafe configuration, ends this one.
     pub(super) async fn reconnect(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await.map_err(|error| match error {
             Error::Unusable(text) => Error::Unavailable(text.into()),
@@ -111,8 +121,9 @@ impl Connector {
         }
     }
 
-    /// Refuses a pooler that shares sessions: while another connection is in a transaction, this one must still have the
-    /// session that it had. Plain statements, as prepared ones are what fails first there.
+    /// Refuses a pooler that shares sessions: while another connection is in a transaction, this
+    /// one must still have the session that it had. Plain statements, as prepared ones are what
+    /// fails first there.
     async fn refuse_shared(&self, connection: &mut PgConnection) -> Result<(), Error> {
         const SESSION: &str = "SELECT pg_backend_pid()";
         let shared = || Error::Unusable(format!("{}: {POOLED}", self.place()));
@@ -128,7 +139,11 @@ impl Connector {
             let after = sqlx::raw_sql(SESSION).fetch_one(&mut *connection);
             let after = tokio::time::timeout(SHARED_TIMEOUT, after).await;
             sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
-            let after: Option<i32> = after.ok().transpose()?.map(|row| row.try_get(0)).transpose()?;
+            let after: Option<i32> = after
+                .ok()
+                .transpose()?
+                .map(|row| row.try_get(0))
+                .transpose()?;
             Ok::<bool, sqlx::Error>(after == Some(before))
         };
         let answered = tokio::time::timeout(session::ANSWER_TIMEOUT, sessions).await;
@@ -137,7 +152,9 @@ impl Connector {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(shared()),
             // A pooler of single statements takes no transaction.
-            Ok(Err(failure)) if code(&failure).is_some_and(|code| code == "08P01" || is_pooled(&code)) => {
+            Ok(Err(failure))
+                if code(&failure).is_some_and(|code| code == "08P01" || is_pooled(&code)) =>
+            {
                 Err(shared())
             }
             Ok(Err(failure)) => Err(error(failure)),
@@ -180,7 +197,8 @@ impl Connector {
 
     fn unreachable(&self, source: impl Into<crate::store::BoxError>) -> Error {
         let what = format!(
-            "cannot reach PostgreSQL at {}; check that it runs, and host and port in [database] (or its url)",
+            "cannot reach PostgreSQL at {}; check that it runs, and host and port in [database] \
+             (or its url)",
             self.address()
         );
         Error::Unavailable(explained(what, source))
@@ -192,22 +210,26 @@ impl Connector {
         match (code(&source).as_deref(), &source) {
             // Invalid authorization, invalid password.
             (Some("28000" | "28P01"), _) => Error::Unusable(format!(
-                "PostgreSQL at {address} refuses user \"{user}\": {what}; check user and password in [database] (or \
+                "PostgreSQL at {address} refuses user \"{user}\": {what}; check user and password \
+                 in [database] (or \
                  its url), and the server's pg_hba.conf"
             )),
             (Some("3D000"), _) => Error::Unusable(format!(
-                "there is no database \"{}\" on PostgreSQL at {address}; make it (createdb -O {user} {}), or check \
+                "there is no database \"{}\" on PostgreSQL at {address}; make it (createdb -O \
+                 {user} {}), or check \
                  dbname in [database] (or its url)",
                 self.database(),
                 self.database()
             )),
             (Some("42501"), _) => Error::Unusable(format!(
-                "user \"{user}\" may not connect to {}: {what}; GRANT CONNECT ON DATABASE to it, or check user and \
+                "user \"{user}\" may not connect to {}: {what}; GRANT CONNECT ON DATABASE to it, \
+                 or check user and \
                  dbname in [database]",
                 self.place()
             )),
             (None, _) if is_tls(&source) => Error::Unusable(format!(
-                "no TLS connection to PostgreSQL at {address}: {what}; check sslmode and sslrootcert in [database]"
+                "no TLS connection to PostgreSQL at {address}: {what}; check sslmode and \
+                 sslrootcert in [database]"
             )),
             (None, sqlx::Error::Io(_)) => self.unreachable(source),
             (None, _) => Error::Unusable(format!(
@@ -226,7 +248,9 @@ impl Connector {
 fn is_tls(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,
-        sqlx::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        sqlx::Error::Io(error) => error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>()),
         _ => false,
     }
 }

@@ -1,10 +1,12 @@
-//! What PostgreSQL's error codes mean: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+//! What PostgreSQL's error codes mean:
+//! <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::store::{BoxError, Error, explained};
 
-/// What went wrong, in PostgreSQL's words and no others: neither the driver's nor a line of PostgreSQL's own source.
+/// What went wrong, in PostgreSQL's words and no others: neither the driver's nor a line of
+/// PostgreSQL's own source.
 pub(super) fn said(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else {
         return error.to_string();
@@ -26,11 +28,15 @@ fn told(error: sqlx::Error) -> BoxError {
 }
 
 /// A pooler that gives each transaction another session.
-pub(super) const POOLED: &str = "it is reached through a pooler that shares sessions, as PgBouncer does with pool_mode = \
-                                 transaction or statement, and the lock that keeps a second server out would not be \
-                                 held; set pool_mode = session for this database, or name PostgreSQL itself in [database]";
+pub(super) const POOLED: &str = "it is reached through a pooler that shares sessions, as PgBouncer \
+                                 does with pool_mode = \
+                                 transaction or statement, and the lock that keeps a second server \
+                                 out would not be \
+                                 held; set pool_mode = session for this database, or name \
+                                 PostgreSQL itself in [database]";
 
-/// What a session says that is not the one that was set up: a statement that was prepared is not there, or another is.
+/// What a session says that is not the one that was set up: a statement that was prepared is not
+/// there, or another is.
 pub(super) fn is_pooled(code: &str) -> bool {
     matches!(code, "26000" | "42P05")
 }
@@ -40,8 +46,8 @@ pub(super) fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// Whether the server has said that this statement failed, and goes on. Otherwise it may have ended in the
-/// middle: what the statement did is not known.
+/// Whether the server has said that this statement failed, and goes on. Otherwise it may have ended
+/// in the middle: what the statement did is not known.
 pub(super) fn is_definite(error: &sqlx::Error) -> bool {
     let Some(error) = error
         .as_database_error()
@@ -67,13 +73,18 @@ pub(super) fn error(error: sqlx::Error) -> Error {
         ("53100", _) => Error::Full(told(error)),
         // The one division there is: see `WRITE`.
         ("22012", _) => Error::Corrupt(String::from(
-            "it does not stand where this server left it: another server or a person has written to it. Nothing was \
-             written over it; see that this server has its database for itself, without a pooler between, and start it again",
+            "it does not stand where this server left it: another server or a person has written \
+             to it. Nothing was \
+             written over it; see that this server has its database for itself, without a pooler \
+             between, and start it again",
         )),
-        (code, _) if is_pooled(code) => Error::Unusable(format!("The PostgreSQL database: {POOLED}")),
+        (code, _) if is_pooled(code) => {
+            Error::Unusable(format!("The PostgreSQL database: {POOLED}"))
+        }
         // Read-only: made so for a while, or a standby after a failover.
         ("25006", _) => Error::Unavailable(explained(
-            "PostgreSQL takes no writes; make the database writable again, or name the primary in [database]",
+            "PostgreSQL takes no writes; make the database writable again, or name the primary in \
+             [database]",
             told(error),
         )),
         // Data exception, integrity constraint violation, program limit exceeded.

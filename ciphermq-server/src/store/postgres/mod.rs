@@ -7,8 +7,8 @@
 //! - `reader`: reads, past the committer; `pool`, the connections for it
 //! - `error`: what PostgreSQL's error codes mean
 //!
-//! The committer's session holds an advisory lock. If the session ends, so does its transaction, and only
-//! then can the lock be taken by another session, of this server or of another one.
+//! The committer's session holds an advisory lock. If the session ends, so does its transaction,
+//! and only then can the lock be taken by another session, of this server or of another one.
 
 mod change;
 mod committer;
@@ -53,24 +53,29 @@ async fn migrate(connector: &Connector, session: &mut PgConnection) -> Result<()
     // The lock that keeps other servers out keeps their migrations out too.
     MIGRATIONS.run_direct(None, session, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => Error::Unusable(format!(
-            "{place} was made by a newer version of the server (schema {version}); run that version, or choose \
+            "{place} was made by a newer version of the server (schema {version}); run that \
+             version, or choose \
              another database in [database]"
         )),
         MigrateError::VersionMismatch(version) => Error::Unusable(format!(
-            "{place} was made by an unreleased version of the server (schema {version} differs); choose another \
+            "{place} was made by an unreleased version of the server (schema {version} differs); \
+             choose another \
              database in [database]"
         )),
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             match error::code(&source).as_deref() {
                 // Insufficient privilege; and the names that a schema may already have.
                 Some("42501") => Error::Unusable(format!(
-                    "user \"{user}\" may not make tables in {place}: {}; make it the database's owner (ALTER DATABASE \
-                     \"{database}\" OWNER TO \"{user}\"), or GRANT USAGE, CREATE on its schema to it; tables that are there \
+                    "user \"{user}\" may not make tables in {place}: {}; make it the database's \
+                     owner (ALTER DATABASE \
+                     \"{database}\" OWNER TO \"{user}\"), or GRANT USAGE, CREATE on its schema to \
+                     it; tables that are there \
                      already must be its own",
                     error::said(&source)
                 )),
                 Some("42P07" | "42710" | "42703" | "42804") => Error::Unusable(format!(
-                    "{place} holds tables of another program: {}; give the server a database of its own, by \
+                    "{place} holds tables of another program: {}; give the server a database of \
+                     its own, by \
                      [database]",
                     error::said(&source)
                 )),

@@ -27,8 +27,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The connections.
 pub(super) struct ReadPool(PgPool);
 
-/// A connection until it is [given back](give_back). Dropped before, because its answer did not come or nobody waits for
-/// it any more, it is closed: in the pool it would have to wait for that answer, and keep its place as long.
+/// A connection until it is [given back](give_back). Dropped before, because its answer did not
+/// come or nobody waits for it any more, it is closed: in the pool it would have to wait for that
+/// answer, and keep its place as long.
 pub(super) type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Postgres>)>;
 
 impl ReadPool {
@@ -52,7 +53,10 @@ impl ReadPool {
     }
 
     /// Reads rows with one statement.
-    pub(super) async fn rows(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
+    pub(super) async fn rows(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, Error> {
         let mut connection = self.lend().await?;
         let rows = rows(&mut connection, query).await?;
         give_back(connection);
@@ -60,7 +64,10 @@ impl ReadPool {
     }
 
     /// Reads a row, if there is one.
-    pub(super) async fn row(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Option<PgRow>, Error> {
+    pub(super) async fn row(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<PgRow>, Error> {
         Ok(self.rows(query).await?.pop())
     }
 
@@ -70,8 +77,8 @@ impl ReadPool {
     }
 }
 
-/// PostgreSQL gives up itself what nobody waits for any more: it does not notice that the connection is closed while a
-/// statement waits, and would keep a process for each.
+/// PostgreSQL gives up itself what nobody waits for any more: it does not notice that the
+/// connection is closed while a statement waits, and would keep a process for each.
 async fn prepare_to_read(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     prepare(connection).await?;
     sqlx::query("SELECT set_config('statement_timeout', $1, false)")

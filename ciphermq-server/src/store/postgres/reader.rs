@@ -20,7 +20,8 @@ use crate::store::batch::fate::runs;
 use crate::store::batch::id::ranges;
 use crate::store::batch::ledger::Ledger;
 use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq, Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
+    Topology,
 };
 use crate::store::{Error, Reader, corrupt};
 
@@ -92,7 +93,10 @@ async fn select(
 }
 
 /// Reads what was chosen.
-async fn slices(connection: &mut PgConnection, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
+async fn slices(
+    connection: &mut PgConnection,
+    selection: &Selection,
+) -> Result<HashMap<i64, Piece>, Error> {
     let slices = selection.slices();
     if slices.is_empty() {
         return Ok(HashMap::new());
@@ -101,10 +105,23 @@ async fn slices(connection: &mut PgConnection, selection: &Selection) -> Result<
     let int = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let read = sqlx::query(SLICES)
         .bind(slices.iter().map(|slice| slice.batch).collect::<Vec<_>>())
-        .bind(slices.iter().map(|slice| int(slice.start)).collect::<Vec<_>>())
-        .bind(slices.iter().map(|slice| int(slice.length)).collect::<Vec<_>>());
+        .bind(
+            slices
+                .iter()
+                .map(|slice| int(slice.start))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            slices
+                .iter()
+                .map(|slice| int(slice.length))
+                .collect::<Vec<_>>(),
+        );
     let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
-        let piece = Piece::new(row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
+        let piece = Piece::new(
+            row.try_get(1).map_err(error)?,
+            row.try_get(2).map_err(error)?,
+        );
         Ok((row.try_get(0).map_err(error)?, piece))
     };
     rows(connection, read).await?.iter().map(slice).collect()
@@ -126,7 +143,8 @@ impl Reader for PostgresReader {
                     .fetch_all(&mut *transaction)
                     .await?;
             let bindings: Vec<(String, String, i64)> = sqlx::query_as(
-                "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, routing_key, queue_id",
+                "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, \
+                 routing_key, queue_id",
             )
             .fetch_all(&mut *transaction)
             .await?;
@@ -148,7 +166,11 @@ impl Reader for PostgresReader {
                 .into_iter()
                 .map(|(exchange, key, queue)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok((exchange, RoutingKey::new(&key).map_err(corrupt)?, QueueId(queue)))
+                    Ok((
+                        exchange,
+                        RoutingKey::new(&key).map_err(corrupt)?,
+                        QueueId(queue),
+                    ))
                 })
                 .collect::<Result<_, Error>>()?,
         })
@@ -199,7 +221,12 @@ impl Reader for PostgresReader {
         })
     }
 
-    async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
+    async fn envelopes(
+        &self,
+        lane: &LaneKey,
+        after: Seq,
+        limit: PageLimit,
+    ) -> Result<Envelopes, Error> {
         let (selection, read) = self
             .select(lane, after, Selection::of_first_copies(limit))
             .await?;
@@ -223,18 +250,30 @@ impl Reader for PostgresReader {
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
         let key = sqlx::query(
-            "SELECT public_key_ciphertext, nonce, tag, algorithm FROM public_keys WHERE client_id = $1",
+            "SELECT public_key_ciphertext, nonce, tag, algorithm FROM public_keys WHERE client_id \
+             = $1",
         )
         .bind(client_id.as_str());
-        self.pool.row(key).await?.as_ref().map(sealed_row).transpose()
+        self.pool
+            .row(key)
+            .await?
+            .as_ref()
+            .map(sealed_row)
+            .transpose()
     }
 
     async fn signed_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
         let key = sqlx::query(
-            "SELECT signed_key_ciphertext, nonce, tag, algorithm FROM signed_keys WHERE client_id = $1",
+            "SELECT signed_key_ciphertext, nonce, tag, algorithm FROM signed_keys WHERE client_id \
+             = $1",
         )
         .bind(client_id.as_str());
-        self.pool.row(key).await?.as_ref().map(sealed_row).transpose()
+        self.pool
+            .row(key)
+            .await?
+            .as_ref()
+            .map(sealed_row)
+            .transpose()
     }
 
     async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
@@ -248,11 +287,16 @@ impl Reader for PostgresReader {
         let adopted = self.pool.row(adopted).await?;
         Ok(SealedKeys {
             public: read(
-                "SELECT COALESCE(public_key_ciphertext, ''), COALESCE(nonce, ''), COALESCE(tag, ''), algorithm, \
+                "SELECT COALESCE(public_key_ciphertext, ''), COALESCE(nonce, ''), COALESCE(tag, \
+                 ''), algorithm, \
                  client_id FROM public_keys",
             )
             .await?,
-            signed: read("SELECT signed_key_ciphertext, nonce, tag, algorithm, client_id FROM signed_keys").await?,
+            signed: read(
+                "SELECT signed_key_ciphertext, nonce, tag, algorithm, client_id FROM \
+                          signed_keys",
+            )
+            .await?,
             is_adopted: adopted.is_some_and(|row| row.try_get(0).unwrap_or(true)),
         })
     }
@@ -263,11 +307,11 @@ impl Reader for PostgresReader {
         fingerprint: Option<&str>,
     ) -> Result<Option<String>, Error> {
         let query = match fingerprint {
-            Some(fingerprint) => {
-                sqlx::query("SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2")
-                    .bind(client_id.as_str())
-                    .bind(fingerprint.to_owned())
-            }
+            Some(fingerprint) => sqlx::query(
+                "SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2",
+            )
+            .bind(client_id.as_str())
+            .bind(fingerprint.to_owned()),
             None => sqlx::query(
                 "SELECT chain FROM certificates WHERE client_id = $1 \
                  ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
@@ -289,9 +333,11 @@ impl Reader for PostgresReader {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
         let rejected = sqlx::query(
-            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, rejected_time \
+            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, \
+             rejected_time \
              FROM rejected_messages WHERE (receiver_client_id = $1 OR client_id = $1) \
-             AND (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id LIMIT $4",
+             AND (rejected_time, message_id) > ($2, $3) ORDER BY rejected_time, message_id LIMIT \
+             $4",
         )
         .bind(client_id.as_str())
         .bind(time)

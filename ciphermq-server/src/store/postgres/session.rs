@@ -15,36 +15,43 @@ const LOCK: i64 = 0x4369_7068_6572_4d51;
 /// How long a session that was lost may take to end and let go of the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the machine
-/// at its other end may have gone without a word.
+/// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the
+/// machine at its other end may have gone without a word.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 10 } else { 60 });
 
 /// The oldest PostgreSQL that is supported, as `server_version_num` has it.
 const OLDEST: i32 = 130_000;
 
 /// Waits for an answer, but not for ever.
-pub(super) async fn answer<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+pub(super) async fn answer<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
     match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
         Ok(answered) => answered,
-        Err(silent) => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, silent))),
+        Err(silent) => Err(sqlx::Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            silent,
+        ))),
     }
 }
 
-/// Sets up what the server relies on, whatever the database's own configuration says. Settings that this
-/// PostgreSQL does not know are left out.
+/// Sets up what the server relies on, whatever the database's own configuration says. Settings that
+/// this PostgreSQL does not know are left out.
 pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // - A commit returns when it is on disk (with a synchronous standby: on its disk too).
-    // - Every statement finds its rows by index. The planner would sometimes rather read whole tables: its
-    //   statistics of tables that fill and empty within minutes are always old.
+    // - Every statement finds its rows by index. The planner would sometimes rather read whole
+    //   tables: its statistics of tables that fill and empty within minutes are always old.
     // - A session whose client has gone ends soon, and with it its locks.
     sqlx::query(
         "SELECT COUNT(set_config(v.name, v.value, false)) FROM (VALUES \
          ('synchronous_commit', 'on'), \
          ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), \
          ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'), \
-         ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), \
+         ('statement_timeout', '0'), ('lock_timeout', '0'), \
+         ('idle_in_transaction_session_timeout', '0'), \
          ('idle_session_timeout', '0'), ('transaction_timeout', '0'), \
-         ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')) AS v (name, value) \
+         ('tcp_keepalives_idle', '30'), ('tcp_keepalives_interval', '10'), \
+         ('tcp_keepalives_count', '3')) AS v (name, value) \
          JOIN pg_settings s ON s.name = v.name \
          WHERE NOT (v.name = 'synchronous_commit' AND s.setting = 'remote_apply')",
     )
@@ -54,7 +61,10 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
 }
 
 /// Refuses a PostgreSQL that cannot keep what is promised.
-pub(super) async fn check(connection: &mut PgConnection, connector: &Connector) -> Result<(), Error> {
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    connector: &Connector,
+) -> Result<(), Error> {
     let place = connector.place();
     let row = sqlx::query(
         "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
@@ -75,19 +85,22 @@ pub(super) async fn check(connection: &mut PgConnection, connector: &Connector) 
     }
     if fsync != "on" {
         return Err(Error::Unusable(format!(
-            "{place} runs with fsync = {fsync} and would lose acknowledged messages when the power fails; set fsync = \
+            "{place} runs with fsync = {fsync} and would lose acknowledged messages when the power \
+             fails; set fsync = \
              on in its postgresql.conf and reload it"
         )));
     }
     if encoding != "UTF8" {
         return Err(Error::Unusable(format!(
-            "{place} has the encoding {encoding} and cannot hold every name; make another one with ENCODING 'UTF8' \
+            "{place} has the encoding {encoding} and cannot hold every name; make another one with \
+             ENCODING 'UTF8' \
              TEMPLATE template0"
         )));
     }
     if standby {
         return Err(Error::Unusable(format!(
-            "{place} is a standby and cannot be written to; name the primary in [database], or promote this one"
+            "{place} is a standby and cannot be written to; name the primary in [database], or \
+             promote this one"
         )));
     }
     usable(connection, connector).await
@@ -101,9 +114,12 @@ async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<
         "SELECT current_setting('default_transaction_read_only') = 'on', current_schema()::text, \
          current_setting('search_path'), \
          to_regclass(quote_ident(current_schema()) || '.server_state') IS NOT NULL, \
-         (SELECT min(n.nspname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-          WHERE c.relname = 'server_state' AND c.relkind = 'r' AND n.nspname::text IS DISTINCT FROM current_schema()::text \
-          AND EXISTS (SELECT 1 FROM pg_class b WHERE b.relnamespace = c.relnamespace AND b.relname = 'batches'))",
+         (SELECT min(n.nspname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = \
+         c.relnamespace \
+          WHERE c.relname = 'server_state' AND c.relkind = 'r' AND n.nspname::text IS DISTINCT \
+         FROM current_schema()::text \
+          AND EXISTS (SELECT 1 FROM pg_class b WHERE b.relnamespace = c.relnamespace AND b.relname \
+         = 'batches'))",
     )
     .fetch_one(connection)
     .await
@@ -111,12 +127,17 @@ async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<
     let read_only: bool = row.try_get(0).map_err(error)?;
     let schema: Option<String> = row.try_get(1).map_err(error)?;
     let search_path: String = row.try_get(2).map_err(error)?;
-    let has_tables: bool = row.try_get::<Option<bool>, _>(3).map_err(error)?.unwrap_or(false);
+    let has_tables: bool = row
+        .try_get::<Option<bool>, _>(3)
+        .map_err(error)?
+        .unwrap_or(false);
     let elsewhere: Option<String> = row.try_get(4).map_err(error)?;
     if read_only {
         return Err(Error::Unusable(format!(
-            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on); ALTER ROLE \"{user}\" SET \
-             default_transaction_read_only = off, and look at the settings of the database and of the server, too"
+            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on); ALTER \
+             ROLE \"{user}\" SET \
+             default_transaction_read_only = off, and look at the settings of the database and of \
+             the server, too"
         )));
     }
     let set = |schema: &str| {
@@ -124,14 +145,16 @@ async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<
     };
     let Some(schema) = schema else {
         return Err(Error::Unusable(format!(
-            "user \"{user}\" has no schema in {place}: its search_path is '{search_path}', and none of that is there or may be \
+            "user \"{user}\" has no schema in {place}: its search_path is '{search_path}', and \
+             none of that is there or may be \
              used; {}, and GRANT USAGE, CREATE ON SCHEMA \"public\" TO \"{user}\"",
             set("public")
         )));
     };
     if let Some(elsewhere) = elsewhere.filter(|_| !has_tables) {
         return Err(Error::Unusable(format!(
-            "the server's tables stand in the schema \"{elsewhere}\" of {place}, and the search_path of user \"{user}\", \
+            "the server's tables stand in the schema \"{elsewhere}\" of {place}, and the \
+             search_path of user \"{user}\", \
              '{search_path}', leads to \"{schema}\"; {}, or choose another database in [database]",
             set(&elsewhere)
         )));
@@ -140,7 +163,10 @@ async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<
 }
 
 /// Takes the lock; waits a while for a session that was lost to let go of it.
-pub(super) async fn lock(connection: &mut PgConnection, connector: &Connector) -> Result<(), Error> {
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    connector: &Connector,
+) -> Result<(), Error> {
     let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
         .bind(LOCK)
         .fetch_one(&mut *connection)
@@ -152,8 +178,8 @@ pub(super) async fn lock(connection: &mut PgConnection, connector: &Connector) -
     if let Some(holder) = holder(connection).await?
         && holder.application == connector.instance()
     {
-        // This process has given that session up. Whatever it was doing is committed or rolled back when it
-        // has ended.
+        // This process has given that session up. Whatever it was doing is committed or rolled back
+        // when it has ended.
         sqlx::query("SELECT pg_terminate_backend($1)")
             .bind(holder.process)
             .execute(&mut *connection)
@@ -168,19 +194,24 @@ pub(super) async fn lock(connection: &mut PgConnection, connector: &Connector) -
     match waited {
         Ok(_) => lock_timeout(connection, Duration::ZERO).await,
         // Lock not available.
-        Err(failure) if code(&failure).as_deref() == Some("55P03") => match holder(connection).await? {
-            Some(holder) if holder.application != connector.instance() => Err(Error::Unusable(format!(
-                "another server uses the {}: \"{}\" from {}, backend process {}; stop it, or choose another database \
+        Err(failure) if code(&failure).as_deref() == Some("55P03") => {
+            match holder(connection).await? {
+                Some(holder) if holder.application != connector.instance() => {
+                    Err(Error::Unusable(format!(
+                        "another server uses the {}: \"{}\" from {}, backend process {}; stop it, \
+                         or choose another database \
                  in [database]",
-                connector.place(),
-                holder.application,
-                holder.address.as_deref().unwrap_or("a local socket"),
-                holder.process,
-            ))),
-            _ => Err(Error::Unavailable(
-                "the session that was lost has not ended yet".into(),
-            )),
-        },
+                        connector.place(),
+                        holder.application,
+                        holder.address.as_deref().unwrap_or("a local socket"),
+                        holder.process,
+                    )))
+                }
+                _ => Err(Error::Unavailable(
+                    "the session that was lost has not ended yet".into(),
+                )),
+            }
+        }
         Err(failure) => Err(error(failure)),
     }
 }

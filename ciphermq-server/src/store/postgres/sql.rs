@@ -3,51 +3,63 @@
 /// What became of a batch's messages.
 macro_rules! fates {
     () => {
-        "(SELECT COALESCE(json_agg(json_build_array(from_index, messages, delivered_time, acknowledged_time, \
+        "(SELECT COALESCE(json_agg(json_build_array(from_index, messages, delivered_time, \
+         acknowledged_time, \
          rejected_time))::text, '[]') FROM fates f WHERE f.first_seq = b.first_seq)"
     };
 }
 
-/// Batches by their messages' ids: each given range is a stream, the position after which its batches begin,
-/// and its first and its last position. Each has a row at least, which says whether a batch of the stream begins above
-/// it.
+/// Batches by their messages' ids: each given range is a stream, the position after which its
+/// batches begin, and its first and its last position. Each has a row at least, which says whether
+/// a batch of the stream begins above it.
 pub(super) const LOOK_UP: &str = concat!(
-    "SELECT g.at - 1, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND n.id_position > g.last), \
-     b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, b.receiver_client_id, \
+    "SELECT g.at - 1, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND \
+     n.id_position > g.last), \
+     b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
+     b.receiver_client_id, \
      b.sent_time, b.has_suite, b.digests, ",
     fates!(),
-    ", b.exchange_name, b.routing_key FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY \
+    ", b.exchange_name, b.routing_key FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[]) \
+     WITH ORDINALITY \
      AS g (stream, after, first, last, at) \
-     LEFT JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position <= g.last \
+     LEFT JOIN batches b ON b.id_stream = g.stream AND b.id_position > g.after AND b.id_position \
+     <= g.last \
      AND b.id_position + b.messages > g.first"
 );
 
-/// All that a commit writes of messages. A list for each column: with nothing to write, empty ones. If the database does not
-/// stand where it was left, it divides by zero and writes nothing.
+/// All that a commit writes of messages. A list for each column: with nothing to write, empty ones.
+/// If the database does not stand where it was left, it divides by zero and writes nothing.
 pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_number = $1, \
      last_seq = $2 / CASE WHEN commit_number = $34 THEN 1 ELSE 0 END), \
-     accepted AS (INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, client_id, \
+     accepted AS (INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, \
+                                client_id, \
      exchange_name, routing_key, receiver_client_id, sent_time, has_suite, digests) \
-     SELECT * FROM unnest($3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::text[], \
+     SELECT * FROM unnest($3::int8[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[], \
+                                $9::text[], \
      $10::text[], $11::text[], $12::text[], $13::bool[], $14::bytea[])), \
      sealed AS (INSERT INTO envelopes (first_seq, ends, envelopes, shared) \
      SELECT * FROM unnest($3::int8[], $15::text[], $16::bytea[], $17::bytea[])), \
      placed AS (INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) \
      SELECT * FROM unnest($18::int8[], $19::text[], $20::int8[], $21::int8[])), \
-     removed AS (DELETE FROM fates f USING unnest($22::int8[], $23::int8[]) AS g (batch, from_index) \
+     removed AS (DELETE FROM fates f USING unnest($22::int8[], $23::int8[]) AS g (batch, \
+                                from_index) \
      WHERE f.first_seq = g.batch AND f.from_index = g.from_index), \
-     written AS (INSERT INTO fates (first_seq, from_index, messages, delivered_time, acknowledged_time, \
+     written AS (INSERT INTO fates (first_seq, from_index, messages, delivered_time, \
+                                acknowledged_time, \
      rejected_time) \
-     SELECT * FROM unnest($24::int8[], $25::int8[], $26::int8[], $27::text[], $28::text[], $29::text[]) \
+     SELECT * FROM unnest($24::int8[], $25::int8[], $26::int8[], $27::text[], $28::text[], \
+                                $29::text[]) \
      ON CONFLICT (first_seq, from_index) DO UPDATE SET messages = excluded.messages, \
      delivered_time = excluded.delivered_time, acknowledged_time = excluded.acknowledged_time, \
      rejected_time = excluded.rejected_time), \
      finished AS (DELETE FROM envelopes WHERE first_seq = ANY($30::int8[])) \
-     DELETE FROM waiting w USING unnest($31::int8[], $32::text[], $33::int8[]) AS g (queue, receiver, batch) \
+     DELETE FROM waiting w USING unnest($31::int8[], $32::text[], $33::int8[]) AS g (queue, \
+                                receiver, batch) \
      WHERE w.queue_id = g.queue AND w.receiver_client_id = g.receiver AND w.first_seq = g.batch";
 
 /// Sets a message aside: its id, the reason, the time, its batch, and its index in it.
-pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, receiver_client_id, \
+pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, client_id, \
+                                    receiver_client_id, \
      exchange_name, routing_key, reason, rejected_time, envelope) \
      SELECT $1, client_id, receiver_client_id, exchange_name, routing_key, $2, $3, \
      substring(envelopes FROM start + 1 FOR stop - start) || COALESCE(shared, ''::bytea) \
@@ -56,15 +68,18 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
      ON CONFLICT DO NOTHING";
 
-/// Looks at some batches, and forgets those that are old and of which nothing waits, with what became of them. Tells the
-/// last one it has looked at, how many those were, how many of them were old or have no time, and how many are forgotten.
-pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, sent_time < $1 AS is_old FROM batches \
+/// Looks at some batches, and forgets those that are old and of which nothing waits, with what
+/// became of them. Tells the last one it has looked at, how many those were, how many of them were
+/// old or have no time, and how many are forgotten.
+pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, sent_time < $1 AS is_old FROM \
+                                 batches \
      WHERE first_seq > $2 ORDER BY first_seq LIMIT $3), \
      old AS (SELECT l.first_seq FROM looked l WHERE l.is_old \
      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
      undone AS (DELETE FROM fates f USING old WHERE f.first_seq = old.first_seq), \
      forgotten AS (DELETE FROM batches b USING old WHERE b.first_seq = old.first_seq RETURNING 1) \
-     SELECT MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE), (SELECT COUNT(*) FROM forgotten) FROM looked";
+     SELECT MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE), (SELECT \
+                                 COUNT(*) FROM forgotten) FROM looked";
 
 /// The lane's batch that begins last up to a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
@@ -76,7 +91,8 @@ macro_rules! waiting_batch {
         concat!(
             "SELECT b.first_seq, ",
             $copy,
-            ", json_array_length(b.queues::json)::int8, b.id_stream, b.id_position, b.sent_time, e.ends, ",
+            ", json_array_length(b.queues::json)::int8, b.id_stream, b.id_position, b.sent_time, \
+             e.ends, ",
             fates!(),
             ", COALESCE(length(e.shared), 0)::int8"
         )
@@ -86,25 +102,29 @@ macro_rules! waiting_batch {
 /// A lane's batches in order, from one of them on.
 pub(super) const LANE_BATCHES: &str = concat!(
     waiting_batch!("w.copy"),
-    " FROM waiting w JOIN batches b ON b.first_seq = w.first_seq JOIN envelopes e ON e.first_seq = w.first_seq \
-     WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq >= $3 ORDER BY w.first_seq LIMIT $4"
+    " FROM waiting w JOIN batches b ON b.first_seq = w.first_seq JOIN envelopes e ON e.first_seq = \
+     w.first_seq \
+     WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq >= $3 ORDER BY \
+     w.first_seq LIMIT $4"
 );
 
 /// The batches that these sequence numbers may be in.
 pub(super) const BATCHES: &str = concat!(
     waiting_batch!("0::int8"),
-    " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= g.seq) AS first_seq \
+    " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= g.seq) \
+     AS first_seq \
      FROM unnest($1::int8[]) AS g (seq)) s JOIN batches b ON b.first_seq = s.first_seq \
      JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
 );
 
 /// Slices of envelopes, and what they share: batches, where the slices begin, and their lengths.
-pub(super) const SLICES: &str = "SELECT e.first_seq, substring(e.envelopes FROM g.start + 1 FOR g.length), e.shared \
+pub(super) const SLICES: &str = "SELECT e.first_seq, substring(e.envelopes FROM g.start + 1 FOR \
+                                 g.length), e.shared \
      FROM unnest($1::int8[], $2::int4[], $3::int4[]) AS g (batch, start, length) \
      JOIN envelopes e ON e.first_seq = g.batch";
 
-/// Queues, and whether something waits in them for a receiver. `LIMIT 1` keeps it a look into the index for each
-/// queue, whatever the planner thinks of the numbers.
+/// Queues, and whether something waits in them for a receiver. `LIMIT 1` keeps it a look into the
+/// index for each queue, whatever the planner thinks of the numbers.
 pub(super) const LANES: &str = "SELECT q.queue_id, w.one IS NOT NULL \
      FROM (SELECT queue_id FROM queues WHERE queue_id >= $2 ORDER BY queue_id LIMIT $3) q \
      LEFT JOIN LATERAL (SELECT 1 AS one FROM waiting w \

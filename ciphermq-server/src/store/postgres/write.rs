@@ -22,11 +22,13 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Where it stands, for certain. It writes, and waits for that as for any commit: what was committed before is durable
-    /// then, too. Merely read, a commit might be there that still waits, or no longer does, for a synchronous standby.
+    /// Where it stands, for certain. It writes, and waits for that as for any commit: what was
+    /// committed before is durable then, too. Merely read, a commit might be there that still
+    /// waits, or no longer does, for a synchronous standby.
     pub(super) async fn settle(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
         sqlx::query_as(
-            "UPDATE server_state SET commit_number = commit_number RETURNING commit_number, last_seq",
+            "UPDATE server_state SET commit_number = commit_number RETURNING commit_number, \
+             last_seq",
         )
         .fetch_one(session)
         .await
@@ -50,7 +52,8 @@ impl Position {
     }
 }
 
-/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream begins.
+/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream
+/// begins.
 pub(super) async fn look_up(
     session: &mut PgConnection,
     ranges: Vec<Range>,
@@ -95,9 +98,9 @@ pub(super) async fn look_up(
     Ok(ends(ranges, &goes_on))
 }
 
-/// Writes new batches, what became of messages, and where the database stands then, if it stands where it is taken to
-/// stand before, in one statement. What it writes of a batch may not depend on what it writes elsewhere: it does not
-/// see its own rows.
+/// Writes new batches, what became of messages, and where the database stands then, if it stands
+/// where it is taken to stand before, in one statement. What it writes of a batch may not depend on
+/// what it writes elsewhere: it does not see its own rows.
 pub(super) async fn write(
     session: &mut PgConnection,
     (before, position): (Position, Position),
@@ -154,8 +157,12 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Keeps messages that their receivers cannot use. Their batches are there, and so are the envelopes.
-pub(super) async fn set_aside(session: &mut PgConnection, rejected: &[Rejected]) -> Result<(), sqlx::Error> {
+/// Keeps messages that their receivers cannot use. Their batches are there, and so are the
+/// envelopes.
+pub(super) async fn set_aside(
+    session: &mut PgConnection,
+    rejected: &[Rejected],
+) -> Result<(), sqlx::Error> {
     for rejected in rejected {
         sqlx::query(SET_ASIDE)
             .bind(rejected.message_id.as_str())

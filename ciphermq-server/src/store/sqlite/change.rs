@@ -36,11 +36,14 @@ pub(super) fn change(
             queue,
         } => {
             connection.execute(
-                "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON \
+                 CONFLICT DO NOTHING",
                 params![exchange.as_str(), routing_key.as_str(), queue.0],
             )?;
         }
-        Change::PublicKey(client_id, row) => sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?,
+        Change::PublicKey(client_id, row) => {
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?
+        }
         Change::SignedKey {
             client_id,
             signed,
@@ -64,7 +67,8 @@ pub(super) fn change(
                 sealed(connection, text, client_id, row)?;
             }
             connection.execute(
-                "INSERT INTO at_rest_adoption (only_row, adopted_time) VALUES (1, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO at_rest_adoption (only_row, adopted_time) VALUES (1, ?) ON CONFLICT \
+                 DO NOTHING",
                 [Time::now().to_string()],
             )?;
         }
@@ -75,27 +79,42 @@ pub(super) fn change(
             seen,
         } => {
             connection.execute(
-                "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, commit_number) \
+                "INSERT INTO certificates (client_id, fingerprint, chain, seen_time, \
+                 commit_number) \
                  VALUES (?, ?, ?, ?, ?) ON CONFLICT (client_id, fingerprint) DO UPDATE SET \
-                 chain = excluded.chain, seen_time = excluded.seen_time, commit_number = excluded.commit_number",
-                params![client_id.as_str(), fingerprint, chain, seen.to_string(), commit.0],
+                 chain = excluded.chain, seen_time = excluded.seen_time, commit_number = \
+                 excluded.commit_number",
+                params![
+                    client_id.as_str(),
+                    fingerprint,
+                    chain,
+                    seen.to_string(),
+                    commit.0
+                ],
             )?;
         }
     }
     Ok(None)
 }
 
-const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, algorithm) \
+const PUBLIC_KEY: &str = "INSERT INTO public_keys (client_id, public_key_ciphertext, nonce, tag, \
+                          algorithm) \
      VALUES (?, ?, ?, ?, ?) ON CONFLICT (client_id) DO UPDATE SET \
      public_key_ciphertext = excluded.public_key_ciphertext, nonce = excluded.nonce, \
      tag = excluded.tag, algorithm = excluded.algorithm";
 
-const SIGNED_KEY: &str = "INSERT INTO signed_keys (client_id, signed_key_ciphertext, nonce, tag, algorithm) \
+const SIGNED_KEY: &str = "INSERT INTO signed_keys (client_id, signed_key_ciphertext, nonce, tag, \
+                          algorithm) \
      VALUES (?, ?, ?, ?, ?) ON CONFLICT (client_id) DO UPDATE SET \
      signed_key_ciphertext = excluded.signed_key_ciphertext, nonce = excluded.nonce, \
      tag = excluded.tag, algorithm = excluded.algorithm";
 
-fn sealed(connection: &Connection, text: &str, client: &str, row: &SealedRow) -> rusqlite::Result<()> {
+fn sealed(
+    connection: &Connection,
+    text: &str,
+    client: &str,
+    row: &SealedRow,
+) -> rusqlite::Result<()> {
     connection.execute(
         text,
         params![client, row.ciphertext, row.nonce, row.tag, row.algorithm],

@@ -16,13 +16,15 @@ use crate::store::{CommitError, Committer, Error};
 
 /// What is given back to the disk in one step, in pages.
 const VACUUM_PAGES: i64 = 256;
-/// Free pages that are kept for the messages to come: giving them back and taking them anew costs twice.
+/// Free pages that are kept for the messages to come: giving them back and taking them anew costs
+/// twice.
 const SPARE_PAGES: i64 = 2048;
 
 pub(super) struct SqliteCommitter {
     file: Arc<DatabaseFile>,
     thread: DatabaseThread,
-    /// `None` after an error that may have left it in an unknown state: the next commit opens another.
+    /// `None` after an error that may have left it in an unknown state: the next commit opens
+    /// another.
     session: Option<Session>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
@@ -94,7 +96,9 @@ impl Committer for SqliteCommitter {
             let session = open(&file)?;
             let number = session
                 .connection
-                .query_row("SELECT commit_number FROM server_state", [], |row| row.get(0))
+                .query_row("SELECT commit_number FROM server_state", [], |row| {
+                    row.get(0)
+                })
                 .map_err(write_error)?;
             Ok::<_, Error>((session, number))
         };
@@ -129,7 +133,10 @@ impl Committer for SqliteCommitter {
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
             // The log is emptied by the next start if not now.
-            let _ = self.thread.run(move || checkpoint(&session.connection)).await;
+            let _ = self
+                .thread
+                .run(move || checkpoint(&session.connection))
+                .await;
         }
     }
 }
@@ -211,7 +218,11 @@ impl Maintenance {
     }
 
     /// What it has looked at, and how many batches it has forgotten.
-    fn forget(&mut self, connection: &Connection, before: Time) -> rusqlite::Result<(Looked, usize)> {
+    fn forget(
+        &mut self,
+        connection: &Connection,
+        before: Time,
+    ) -> rusqlite::Result<(Looked, usize)> {
         let transaction = connection.unchecked_transaction()?;
         let asked = (before.to_string(), self.forgetting.after(), STEP);
         let (batches, looked): (String, _) = transaction.query_row(FORGETTABLE, asked, |row| {

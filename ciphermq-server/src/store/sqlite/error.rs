@@ -56,7 +56,8 @@ pub(super) fn write_error(error: rusqlite::Error) -> Error {
     judge(code, is_ours, is_strange, error.into())
 }
 
-/// `is_ours`: what was to be written cannot be said in SQL; `is_strange`: what was read is not what this server writes.
+/// `is_ours`: what was to be written cannot be said in SQL; `is_strange`: what was read is not what
+/// this server writes.
 fn judge(code: Option<i32>, is_ours: bool, is_strange: bool, error: BoxError) -> Error {
     match code {
         Some(FULL) => Error::Full(error),

@@ -22,15 +22,18 @@ const APPLICATION_ID: i64 = 0x434d_5131;
 /// How long somebody else, such as a person with the `sqlite3` shell, may hold the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What has to be free on the disk for a start: for the schema, the log, and what the connections share.
+/// What has to be free on the disk for a start: for the schema, the log, and what the connections
+/// share.
 const START_BYTES: u64 = 1 << 20;
 
 /// How the connection that writes is set up.
-/// - One fsync of the log for each commit, before the commit returns; on macOS, one that also empties the disk's
-///   own cache.
+/// - One fsync of the log for each commit, before the commit returns; on macOS, one that also
+///   empties the disk's own cache.
 /// - 16 MiB of log before it is copied into the database.
-/// - 16 MiB of cache. What is written is at the tables' ends, or was a moment ago; more is memory for nothing.
-const WRITING: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = on; PRAGMA checkpoint_fullfsync = on; \
+/// - 16 MiB of cache. What is written is at the tables' ends, or was a moment ago; more is memory
+///   for nothing.
+const WRITING: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = on; PRAGMA \
+                       checkpoint_fullfsync = on; \
                        PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864; \
                        PRAGMA cache_size = -16384; PRAGMA temp_store = memory";
 
@@ -54,7 +57,8 @@ impl DatabaseFile {
     pub(super) fn claim(path: &Path, disk_reserve: u64) -> Result<Self, Error> {
         let path = make(path).map_err(|error| {
             Error::Unusable(format!(
-                "cannot use the database file {}: {error}; give the server's user access to it, or choose another \
+                "cannot use the database file {}: {error}; give the server's user access to it, or \
+                 choose another \
                  file in [database] url",
                 path.display()
             ))
@@ -70,15 +74,19 @@ impl DatabaseFile {
     /// Whether more than the reserve is free on the file's disk.
     pub(super) fn has_room(&self) -> bool {
         // Where that cannot be said, the next commit tells.
-        self.free_bytes().is_none_or(|free| free >= self.disk_reserve)
+        self.free_bytes()
+            .is_none_or(|free| free >= self.disk_reserve)
     }
 
-    /// What is free on the disk, or what the largest file may still grow by where that is bounded (`ulimit -f`).
+    /// What is free on the disk, or what the largest file may still grow by where that is bounded
+    /// (`ulimit -f`).
     fn free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.path).ok()?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-        let Some(limit) = limit else { return Some(free) };
+        let Some(limit) = limit else {
+            return Some(free);
+        };
         let mut log = std::ffi::OsString::from(&self.path);
         log.push("-wal");
         let longest = [self.path.as_os_str(), &log]
@@ -88,8 +96,8 @@ impl DatabaseFile {
         Some(free.min(limit.saturating_sub(longest.unwrap_or(0))))
     }
 
-    /// What an error of the start means if the disk is full: SQLite does not say so in every case, and never how
-    /// much it needs.
+    /// What an error of the start means if the disk is full: SQLite does not say so in every case,
+    /// and never how much it needs.
     pub(super) fn explain_full(&self, error: Error) -> Error {
         let free = self.free_bytes();
         let is_full = match &error {
@@ -101,8 +109,10 @@ impl DatabaseFile {
             return error;
         }
         Error::Unusable(format!(
-            "the disk of {} is full: {} bytes are free\nFree space there: the server starts with {START_BYTES} bytes, \
-             and takes messages with {} ([limits] disk_reserve). Or move the database to a larger disk and name it \
+            "the disk of {} is full: {} bytes are free\nFree space there: the server starts with \
+             {START_BYTES} bytes, \
+             and takes messages with {} ([limits] disk_reserve). Or move the database to a larger \
+             disk and name it \
              in [database] url.",
             self.path.display(),
             free.unwrap_or_default(),
@@ -112,13 +122,16 @@ impl DatabaseFile {
 
     /// Syncs the folder that holds the names of the database, of its log and of the index to that.
     ///
-    /// SQLite does it, too, and ignores it if that fails: then a power cut could take the log with all that was
-    /// acknowledged. To be called whenever a connection was opened, as that may have made a new log.
+    /// SQLite does it, too, and ignores it if that fails: then a power cut could take the log with
+    /// all that was acknowledged. To be called whenever a connection was opened, as that may have
+    /// made a new log.
     pub(super) fn sync_names(&self) -> Result<(), Error> {
         sync_parent(&self.path).map_err(|error| {
             Error::Unusable(format!(
-                "cannot sync the folder {} of the database: {error}; what is acknowledged could be gone after a power \
-                 failure\nCheck the disk, or move the database to another one and name it in [database] url.",
+                "cannot sync the folder {} of the database: {error}; what is acknowledged could be \
+                 gone after a power \
+                 failure\nCheck the disk, or move the database to another one and name it in \
+                 [database] url.",
                 parent(&self.path).display()
             ))
         })
@@ -131,8 +144,9 @@ impl DatabaseFile {
             .pragma("cache_size", "-4096")
     }
 
-    /// The connection that writes, past sqlx: every statement of sqlx's goes to a thread of its own and back, which
-    /// takes longer than the statement. It must not be used where the thread may not wait.
+    /// The connection that writes, past sqlx: every statement of sqlx's goes to a thread of its own
+    /// and back, which takes longer than the statement. It must not be used where the thread may
+    /// not wait.
     pub(super) fn writing(&self) -> rusqlite::Result<rusqlite::Connection> {
         let connection = rusqlite::Connection::open_with_flags(
             &self.path,
@@ -147,9 +161,10 @@ impl DatabaseFile {
     /// A connection that may make tables.
     pub(super) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.options()
-            // So that space can be given back to the disk. Has to come before the first table, and so does the page size:
-            // a batch's envelopes would be twice as many pages of the usual one, each with its own costs. Still larger pages make
-            // older clients' ids dear, which land anywhere in their index.
+            // So that space can be given back to the disk. Has to come before the first table, and
+            // so does the page size: a batch's envelopes would be twice as many pages of the usual
+            // one, each with its own costs. Still larger pages make older clients' ids dear, which
+            // land anywhere in their index.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .page_size(8 * 1024)
             .journal_mode(SqliteJournalMode::Wal)
@@ -172,7 +187,8 @@ impl DatabaseFile {
             .map_err(error)?;
         if mode != "wal" {
             return Err(Error::Unusable(format!(
-                "the disk of {} does not support SQLite's write-ahead log; put the database on a local disk, by \
+                "the disk of {} does not support SQLite's write-ahead log; put the database on a \
+                 local disk, by \
                  [database] url",
                 self.path.display()
             )));
@@ -181,13 +197,14 @@ impl DatabaseFile {
     }
 
     async fn refuse_strangers(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
-        // The list of migrations is made before the first of them, which says whose file it is: a server that was
-        // killed in between has left a file that is ours and empty.
-        let tables: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'")
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(|error| self.unusable(error))?;
+        // The list of migrations is made before the first of them, which says whose file it is: a
+        // server that was killed in between has left a file that is ours and empty.
+        let tables: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| self.unusable(error))?;
         let application: i64 = sqlx::query_scalar("PRAGMA application_id")
             .fetch_one(connection)
             .await
@@ -215,12 +232,15 @@ impl DatabaseFile {
         let path = self.path.display();
         if is_not_a_database(&source) {
             return Error::Unusable(format!(
-                "{path} is no SQLite database; choose another file in [database] url, or move this one away"
+                "{path} is no SQLite database; choose another file in [database] url, or move this \
+                 one away"
             ));
         }
         match error(source) {
             Error::Unavailable(source) => Error::Unavailable(explained(
-                format!("cannot open {path}; check that the file and its folder can be read and written"),
+                format!(
+                    "cannot open {path}; check that the file and its folder can be read and written"
+                ),
                 source,
             )),
             other => other,
@@ -231,11 +251,13 @@ impl DatabaseFile {
         let path = self.path.display();
         match error {
             MigrateError::VersionMissing(version) => Error::Unusable(format!(
-                "{path} was made by a newer version of the server (schema {version}); run that version, or choose \
+                "{path} was made by a newer version of the server (schema {version}); run that \
+                 version, or choose \
                  another file in [database] url"
             )),
             MigrateError::VersionMismatch(version) => Error::Unusable(format!(
-                "{path} was made by an unreleased version of the server (schema {version} differs); choose another \
+                "{path} was made by an unreleased version of the server (schema {version} \
+                 differs); choose another \
                  file in [database] url"
             )),
             MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
@@ -246,8 +268,8 @@ impl DatabaseFile {
     }
 }
 
-/// Copies the log into the database, syncs both, and empties the log: whatever was found in it is durable
-/// from now on, even if an earlier sync of it had failed.
+/// Copies the log into the database, syncs both, and empties the log: whatever was found in it is
+/// durable from now on, even if an earlier sync of it had failed.
 pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error> {
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
@@ -265,7 +287,8 @@ pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error>
 fn make(path: &Path) -> io::Result<PathBuf> {
     create_folder(parent(path), Access::Private)?;
     match create_new(path, Access::Private) {
-        // Also for a link that leads nowhere: its disk may be away, and a new database in its place would be empty.
+        // Also for a link that leads nowhere: its disk may be away, and a new database in its place
+        // would be empty.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -284,13 +307,14 @@ fn make(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Takes the lock in a file of its own: closing the database file itself, even once, would release the locks
-/// that SQLite has on it.
+/// Takes the lock in a file of its own: closing the database file itself, even once, would release
+/// the locks that SQLite has on it.
 fn lock(database: &Path) -> Result<File, Error> {
     let path = beside(database, ".lock");
     let failed = |error: io::Error| {
         Error::Unusable(format!(
-            "cannot lock {}: {error}; give the server's user access to it, or choose another file in [database] url",
+            "cannot lock {}: {error}; give the server's user access to it, or choose another file \
+             in [database] url",
             path.display()
         ))
     };
@@ -323,7 +347,8 @@ fn lock(database: &Path) -> Result<File, Error> {
                     format!(" (process {holder})")
                 };
                 return Err(Error::Unusable(format!(
-                    "another server{process} uses the database {}; stop it, or choose another file in [database] url",
+                    "another server{process} uses the database {}; stop it, or choose another file \
+                     in [database] url",
                     database.display()
                 )));
             }
@@ -334,7 +359,8 @@ fn lock(database: &Path) -> Result<File, Error> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     match noted {
-        // No room to say who we are is no reason not to start: what waits can still be acknowledged.
+        // No room to say who we are is no reason not to start: what waits can still be
+        // acknowledged.
         Ok(()) => Ok(file),
         Err(error) => {
             tracing::debug!(%error, "cannot write the process id into the lock file");

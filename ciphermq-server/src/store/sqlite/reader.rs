@@ -18,7 +18,8 @@ use crate::store::batch::id::ranges;
 use crate::store::batch::ledger::Ledger;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq, Topology,
+    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
+    Topology,
 };
 use crate::store::{Error, Reader, corrupt};
 
@@ -52,7 +53,12 @@ impl SqliteReader {
 
 impl SqliteReader {
     /// Chooses what waits in a lane, without the envelopes.
-    async fn select(&self, lane: &LaneKey, after: Seq, mut selection: Selection) -> Result<Selection, Error> {
+    async fn select(
+        &self,
+        lane: &LaneKey,
+        after: Seq,
+        mut selection: Selection,
+    ) -> Result<Selection, Error> {
         // The batch that it stands in, or the first one after it.
         let begun: Option<i64> = sqlx::query_scalar(LANE_START)
             .bind(lane.queue.0)
@@ -101,7 +107,10 @@ impl SqliteReader {
             .await
             .map_err(error)?;
         let slice = |row: &SqliteRow| -> Result<(i64, Piece), Error> {
-            let piece = Piece::new(row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
+            let piece = Piece::new(
+                row.try_get(1).map_err(error)?,
+                row.try_get(2).map_err(error)?,
+            );
             Ok((row.try_get(0).map_err(error)?, piece))
         };
         rows.iter().map(slice).collect()
@@ -124,7 +133,8 @@ impl Reader for SqliteReader {
                 .await
                 .map_err(error)?;
         let bindings: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, routing_key, queue_id",
+            "SELECT exchange_name, routing_key, queue_id FROM bindings ORDER BY exchange_name, \
+             routing_key, queue_id",
         )
         .fetch_all(&mut *transaction)
         .await
@@ -143,7 +153,11 @@ impl Reader for SqliteReader {
                 .into_iter()
                 .map(|(exchange, key, queue)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok((exchange, RoutingKey::new(&key).map_err(corrupt)?, QueueId(queue)))
+                    Ok((
+                        exchange,
+                        RoutingKey::new(&key).map_err(corrupt)?,
+                        QueueId(queue),
+                    ))
                 })
                 .collect::<Result<_, Error>>()?,
         })
@@ -195,7 +209,12 @@ impl Reader for SqliteReader {
         })
     }
 
-    async fn envelopes(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Envelopes, Error> {
+    async fn envelopes(
+        &self,
+        lane: &LaneKey,
+        after: Seq,
+        limit: PageLimit,
+    ) -> Result<Envelopes, Error> {
         let selection = self
             .select(lane, after, Selection::of_first_copies(limit))
             .await?;
@@ -225,7 +244,8 @@ impl Reader for SqliteReader {
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
         let row = sqlx::query(
-            "SELECT public_key_ciphertext, nonce, tag, algorithm FROM public_keys WHERE client_id = ?",
+            "SELECT public_key_ciphertext, nonce, tag, algorithm FROM public_keys WHERE client_id \
+             = ?",
         )
         .bind(client_id.as_str())
         .fetch_optional(&self.pool)
@@ -236,7 +256,8 @@ impl Reader for SqliteReader {
 
     async fn signed_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
         let row = sqlx::query(
-            "SELECT signed_key_ciphertext, nonce, tag, algorithm FROM signed_keys WHERE client_id = ?",
+            "SELECT signed_key_ciphertext, nonce, tag, algorithm FROM signed_keys WHERE client_id \
+             = ?",
         )
         .bind(client_id.as_str())
         .fetch_optional(&self.pool)
@@ -247,15 +268,22 @@ impl Reader for SqliteReader {
 
     async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
         let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
-            let rows = sqlx::query(text).fetch_all(&self.pool).await.map_err(error)?;
+            let rows = sqlx::query(text)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(error)?;
             let row = |row: &SqliteRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
             rows.iter().map(row).collect()
         };
         Ok(SealedKeys {
-            public: read("SELECT public_key_ciphertext, nonce, tag, algorithm, client_id FROM public_keys")
-                .await?,
-            signed: read("SELECT signed_key_ciphertext, nonce, tag, algorithm, client_id FROM signed_keys")
-                .await?,
+            public: read(
+                "SELECT public_key_ciphertext, nonce, tag, algorithm, client_id FROM public_keys",
+            )
+            .await?,
+            signed: read(
+                "SELECT signed_key_ciphertext, nonce, tag, algorithm, client_id FROM signed_keys",
+            )
+            .await?,
             is_adopted: sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM at_rest_adoption)")
                 .fetch_one(&self.pool)
                 .await
@@ -269,11 +297,11 @@ impl Reader for SqliteReader {
         fingerprint: Option<&str>,
     ) -> Result<Option<String>, Error> {
         let query = match fingerprint {
-            Some(fingerprint) => {
-                sqlx::query_scalar("SELECT chain FROM certificates WHERE client_id = ? AND fingerprint = ?")
-                    .bind(client_id.as_str())
-                    .bind(fingerprint.to_owned())
-            }
+            Some(fingerprint) => sqlx::query_scalar(
+                "SELECT chain FROM certificates WHERE client_id = ? AND fingerprint = ?",
+            )
+            .bind(client_id.as_str())
+            .bind(fingerprint.to_owned()),
             None => sqlx::query_scalar(
                 "SELECT chain FROM certificates WHERE client_id = ? \
                  ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
@@ -294,9 +322,11 @@ impl Reader for SqliteReader {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
         let rows = sqlx::query(
-            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, rejected_time \
+            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, reason, \
+             rejected_time \
              FROM rejected_messages WHERE (receiver_client_id = ?1 OR client_id = ?1) \
-             AND (rejected_time, message_id) > (?2, ?3) ORDER BY rejected_time, message_id LIMIT ?4",
+             AND (rejected_time, message_id) > (?2, ?3) ORDER BY rejected_time, message_id LIMIT \
+             ?4",
         )
         .bind(client_id.as_str())
         .bind(time)

@@ -1,5 +1,5 @@
-//! The thread that writes. It is one and the same for all transactions: what it allocates and frees stays in one
-//! place, and waking it is cheap.
+//! The thread that writes. It is one and the same for all transactions: what it allocates and frees
+//! stays in one place, and waking it is cheap.
 
 use std::sync::mpsc;
 

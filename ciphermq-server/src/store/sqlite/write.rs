@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 use super::change::change;
 use super::error::strange;
 use super::sql::{
-    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE, REMOVE_WAITING,
-    SET_ASIDE, WRITE_FATE, range_list,
+    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE,
+    REMOVE_WAITING, SET_ASIDE, WRITE_FATE, range_list,
 };
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::fate::runs;
@@ -49,7 +49,9 @@ pub(super) fn write(
         ..Outcomes::default()
     };
     for given in &transaction.changes {
-        outcomes.changes.push(change(connection, outcomes.commit, given)?);
+        outcomes
+            .changes
+            .push(change(connection, outcomes.commit, given)?);
     }
     for batch in &accepted.batches {
         let row = batch.row();
@@ -81,7 +83,8 @@ impl Remembered {
         })
     }
 
-    /// SQLite lets everybody write who can open the file, such as a person with the `sqlite3` shell.
+    /// SQLite lets everybody write who can open the file, such as a person with the `sqlite3`
+    /// shell.
     fn forget_if_changed(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let found = data_version(connection)?;
         if std::mem::replace(&mut self.data_version, found) != found {
@@ -97,8 +100,13 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream begins.
-fn look_up(connection: &Connection, ranges: Vec<Range>, ledger: &mut Ledger) -> rusqlite::Result<Vec<Range>> {
+/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream
+/// begins.
+fn look_up(
+    connection: &Connection,
+    ranges: Vec<Range>,
+    ledger: &mut Ledger,
+) -> rusqlite::Result<Vec<Range>> {
     if ranges.is_empty() {
         return Ok(ranges);
     }
@@ -146,12 +154,14 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
         row.has_suite,
         row.digests,
     ])?;
-    connection.prepare_cached(INSERT_ENVELOPES)?.execute(params![
-        row.first_seq,
-        batch.ends(),
-        batch.envelopes(),
-        batch.shared(),
-    ])?;
+    connection
+        .prepare_cached(INSERT_ENVELOPES)?
+        .execute(params![
+            row.first_seq,
+            batch.ends(),
+            batch.envelopes(),
+            batch.shared(),
+        ])?;
     let mut statement = connection.prepare_cached(INSERT_WAITING)?;
     for (copy, (queue, receiver)) in (0i64..).zip(lanes(row)) {
         statement.execute(params![queue.0, receiver, row.first_seq, copy])?;

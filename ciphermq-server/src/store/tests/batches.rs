@@ -60,7 +60,10 @@ async fn each_message_of_a_batch_is_itself(database: &Database) {
             .collect()
     };
     assert_eq!(waiting(&store, queue[1], "r").await, left(0..310));
-    assert_eq!(number(database, "SELECT COUNT(*) FROM messages").await, 2 * 206);
+    assert_eq!(
+        number(database, "SELECT COUNT(*) FROM messages").await,
+        2 * 206
+    );
 
     // Page by page, and by number.
     let (mut after, mut seen) = (Seq(0), Vec::new());
@@ -78,7 +81,11 @@ async fn each_message_of_a_batch_is_itself(database: &Database) {
             assert_eq!(message.envelope, stream.envelope_of(&message.message_id));
             after = message.seq;
         }
-        seen.extend(page.messages.iter().map(|message| message.message_id.to_string()));
+        seen.extend(
+            page.messages
+                .iter()
+                .map(|message| message.message_id.to_string()),
+        );
         if !page.more {
             break;
         }
@@ -119,7 +126,11 @@ async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Databa
         &mut store,
         Transaction {
             acks: (0..40).map(|at| stream.ack(at)).collect(),
-            rejections: vec![stream.rejection(60), stream.rejection(3), stream.rejection(60)],
+            rejections: vec![
+                stream.rejection(60),
+                stream.rejection(3),
+                stream.rejection(60),
+            ],
             ..Transaction::default()
         },
     )
@@ -148,15 +159,20 @@ async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Databa
             "{table}"
         );
     }
-    // What they had in common is one row each: acked after a delivery that was recorded, after one that was not, rejected.
+    // What they had in common is one row each: acked after a delivery that was recorded, after one
+    // that was not, rejected.
     for (delivered, messages, rejected) in [("07:03:30", "50", "0"), ("07:04:00", "50", "1")] {
         let times = database
             .texts(&format!(
-                "SELECT CAST(COUNT(*) AS TEXT), CAST(COUNT(rejected_time) AS TEXT) FROM message_metadata \
+                "SELECT CAST(COUNT(*) AS TEXT), CAST(COUNT(rejected_time) AS TEXT) FROM \
+                 message_metadata \
                  WHERE delivered_time = '2025-09-08T{delivered}.000000Z'"
             ))
             .await;
-        assert_eq!(times, [messages, rejected].map(|text| Some(text.to_owned())));
+        assert_eq!(
+            times,
+            [messages, rejected].map(|text| Some(text.to_owned()))
+        );
     }
     assert!(number(database, "SELECT COUNT(*) FROM fates").await <= 4);
     close(store).await;
@@ -177,7 +193,10 @@ async fn an_ack_of_what_is_published_in_the_same_commit(database: &Database) {
     .await;
     assert_eq!(
         outcomes.acks,
-        [AckOutcome::Done(vec![(queue[0], Seq(2))]), AckOutcome::NotFound]
+        [
+            AckOutcome::Done(vec![(queue[0], Seq(2))]),
+            AckOutcome::NotFound
+        ]
     );
     let left = [stream.id(0), stream.id(2)].map(|id| id.to_string());
     assert_eq!(waiting(&store, queue[0], "r").await, left);
@@ -195,7 +214,10 @@ async fn messages_that_are_not_alike_are_not_joined(database: &Database) {
     publishes[4].envelope = envelope(stream.id(4).as_str(), "r2", true, "AAAA");
     publishes[5].exchange = ciphermq_protocol::ExchangeName::new("e2").unwrap();
     let outcomes = publish_all(&mut store, publishes.into_iter().map(Arc::new).collect()).await;
-    assert_eq!(outcomes.publishes[5], PublishOutcome::Stored { first: Seq(6) });
+    assert_eq!(
+        outcomes.publishes[5],
+        PublishOutcome::Stored { first: Seq(6) }
+    );
     assert_eq!(number(database, "SELECT COUNT(*) FROM batches").await, 6);
     assert_eq!(waiting(&store, queue[1], "r").await, stream.texts(3..4));
     assert_eq!(waiting(&store, queue[0], "r2").await, stream.texts(4..5));
@@ -234,7 +256,8 @@ async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
         assert_eq!(message.envelope.shared().is_some(), at != 2 && at != 3);
         let text = String::from_utf8(expected.to_bytes().to_vec()).unwrap();
         let found = format!(
-            "SELECT COUNT(*) FROM messages WHERE message_id = '{}' AND envelope_bytes = {} AND {} = '{text}'",
+            "SELECT COUNT(*) FROM messages WHERE message_id = '{}' AND envelope_bytes = {} AND {} \
+             = '{text}'",
             stream.id(at),
             text.len(),
             database.text_of("envelope"),
@@ -251,7 +274,8 @@ async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
     )
     .await;
     for at in [1, 2] {
-        let text = String::from_utf8(stream.envelope_of(&stream.id(at)).to_bytes().to_vec()).unwrap();
+        let text =
+            String::from_utf8(stream.envelope_of(&stream.id(at)).to_bytes().to_vec()).unwrap();
         let found = format!(
             "SELECT COUNT(*) FROM rejected_messages WHERE {} = '{text}'",
             database.text_of("envelope")
@@ -270,7 +294,9 @@ on_both! {
 }
 
 async fn number(database: &Database, sql: &str) -> i64 {
-    let text = database.texts(&format!("SELECT CAST(({sql}) AS TEXT)")).await;
+    let text = database
+        .texts(&format!("SELECT CAST(({sql}) AS TEXT)"))
+        .await;
     text[0].as_deref().unwrap().parse().unwrap()
 }
 

@@ -6,8 +6,8 @@ use ciphermq_protocol::{Envelope, ExchangeName, QueueName, RoutingKey};
 
 use super::fixture::*;
 use crate::store::{
-    AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome, QueueId,
-    Rejection, SealedRow, Seq, Store, Transaction, open,
+    AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome,
+    QueueId, Rejection, SealedRow, Seq, Store, Transaction, open,
 };
 
 on_both! {
@@ -143,7 +143,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     );
     assert_eq!(reader.signed_key(&client("s")).await.unwrap(), None);
     assert_eq!(
-        reader.certificate(&client("r"), None).await.unwrap().as_deref(),
+        reader
+            .certificate(&client("r"), None)
+            .await
+            .unwrap()
+            .as_deref(),
         Some("first")
     );
     assert_eq!(
@@ -154,13 +158,19 @@ async fn everything_is_there_after_a_restart(database: &Database) {
             .as_deref(),
         Some("second")
     );
-    assert_eq!(reader.certificate(&client("r"), Some("f3")).await.unwrap(), None);
+    assert_eq!(
+        reader.certificate(&client("r"), Some("f3")).await.unwrap(),
+        None
+    );
     assert_eq!(reader.certificate(&client("s"), None).await.unwrap(), None);
 
     // Numbers go on from where they were.
     let outcomes = publish_all(&mut store, vec![message("d", queue[0])]).await;
     assert_eq!(outcomes.commit, CommitNumber(last.0 + 1));
-    assert_eq!(outcomes.publishes, [PublishOutcome::Stored { first: Seq(4) }]);
+    assert_eq!(
+        outcomes.publishes,
+        [PublishOutcome::Stored { first: Seq(4) }]
+    );
     assert_eq!(waiting(&store, queue[0], "r").await, ["a", "c", "d"]);
     close(store).await;
 }
@@ -197,7 +207,11 @@ async fn pages_are_in_order_and_limited(database: &Database) {
             .await
             .unwrap();
         after = page.messages.last().unwrap().seq;
-        seen.extend(page.messages.iter().map(|message| message.message_id.to_string()));
+        seen.extend(
+            page.messages
+                .iter()
+                .map(|message| message.message_id.to_string()),
+        );
         if !page.more {
             break;
         }
@@ -244,8 +258,14 @@ async fn pages_are_in_order_and_limited(database: &Database) {
         .iter()
         .map(|m| (m.seq.0, m.message_id.as_str()))
         .collect();
-    assert_eq!(found, [(1, "m-000"), (3, "m-001"), (5, "m-002"), (9, "m-004")]);
-    assert_eq!(&page.messages[0].envelope, message("m-000", queue).envelope.raw());
+    assert_eq!(
+        found,
+        [(1, "m-000"), (3, "m-001"), (5, "m-002"), (9, "m-004")]
+    );
+    assert_eq!(
+        &page.messages[0].envelope,
+        message("m-000", queue).envelope.raw()
+    );
     assert!(!page.more);
     let page = reader.messages(&seqs, size).await.unwrap();
     assert_eq!((page.messages.len(), page.more), (1, true));
@@ -265,11 +285,20 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
     let stored = |first| PublishOutcome::Stored { first: Seq(first) };
     assert_eq!(outcomes.publishes, [stored(1), stored(2), stored(5)]);
     assert_eq!(waiting(&store, queue[0], "r").await, ["all"]);
-    assert_eq!(waiting(&store, queue[1], "r").await, ["before", "all", "after"]);
+    assert_eq!(
+        waiting(&store, queue[1], "r").await,
+        ["before", "all", "after"]
+    );
     let envelopes = database
-        .texts("SELECT CAST((SELECT COUNT(*) FROM envelopes) AS TEXT), CAST(COUNT(*) AS TEXT) FROM messages")
+        .texts(
+            "SELECT CAST((SELECT COUNT(*) FROM envelopes) AS TEXT), CAST(COUNT(*) AS TEXT) FROM \
+                messages",
+        )
         .await;
-    assert_eq!(envelopes, [Some(String::from("3")), Some(String::from("5"))]);
+    assert_eq!(
+        envelopes,
+        [Some(String::from("3")), Some(String::from("5"))]
+    );
     let limit = PageLimit {
         messages: 9,
         bytes: 1 << 20,
@@ -310,7 +339,10 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
             .waiting
             .is_empty()
     );
-    assert_eq!(store.reader.message_state(&id("never")).await.unwrap(), None);
+    assert_eq!(
+        store.reader.message_state(&id("never")).await.unwrap(),
+        None
+    );
     close(store).await;
 }
 
@@ -465,7 +497,10 @@ async fn the_same_id_again(database: &Database) {
     );
     // What is refused leaves no trace: the id is held by a stranger, and a retry of it is one.
     let taken = renamed(&cases[6].1, "apart-6");
-    assert_eq!(publish_all(&mut store, vec![taken]).await.publishes, [IdInUse]);
+    assert_eq!(
+        publish_all(&mut store, vec![taken]).await.publishes,
+        [IdInUse]
+    );
     close(store).await;
 }
 
@@ -569,9 +604,21 @@ async fn times_never_go_backwards(database: &Database) {
     };
     let acks = vec![
         at("plain", None, "2025-09-08T07:03:05Z"),
-        at("told", Some("2025-09-08T07:03:02Z"), "2025-09-08T07:03:05.25Z"),
-        at("early", Some("2025-09-08T06:00:00Z"), "2025-09-08T06:00:01Z"),
-        at("recorded", Some("2025-09-08T07:03:04Z"), "2025-09-08T07:03:05Z"),
+        at(
+            "told",
+            Some("2025-09-08T07:03:02Z"),
+            "2025-09-08T07:03:05.25Z",
+        ),
+        at(
+            "early",
+            Some("2025-09-08T06:00:00Z"),
+            "2025-09-08T06:00:01Z",
+        ),
+        at(
+            "recorded",
+            Some("2025-09-08T07:03:04Z"),
+            "2025-09-08T07:03:05Z",
+        ),
     ];
     ack_all(&mut store, acks).await;
     for (id, delivered, acknowledged) in [
@@ -582,7 +629,8 @@ async fn times_never_go_backwards(database: &Database) {
     ] {
         let row = database
             .texts(&format!(
-                "SELECT client_id, exchange_name, routing_key, sent_time, delivered_time, acknowledged_time \
+                "SELECT client_id, exchange_name, routing_key, sent_time, delivered_time, \
+                 acknowledged_time \
                  FROM message_metadata WHERE message_id = '{id}'"
             ))
             .await;
@@ -636,7 +684,10 @@ async fn rejected_messages_are_kept(database: &Database) {
     .await
     .rejections;
     let done = AckOutcome::Done(vec![(queue[0], Seq(1)), (queue[1], Seq(2))]);
-    assert_eq!(outcomes, [NotAuthorized, done, AlreadyDone, NotFound, NotFound]);
+    assert_eq!(
+        outcomes,
+        [NotAuthorized, done, AlreadyDone, NotFound, NotFound]
+    );
     assert_eq!(
         ack_all(&mut store, vec![ack("bad", "r")]).await.acks,
         [AlreadyDone]
@@ -644,22 +695,33 @@ async fn rejected_messages_are_kept(database: &Database) {
     assert_eq!(waiting(&store, queue[0], "r").await, ["good"]);
     assert_eq!(waiting(&store, queue[1], "r").await, [""; 0]);
     let row = database
-        .texts("SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, rejected_time FROM rejected_messages")
+        .texts(
+            "SELECT message_id, client_id, receiver_client_id, exchange_name, routing_key, \
+                rejected_time FROM rejected_messages",
+        )
         .await;
-    let expected =
-        ["bad", "s", "r", "e", "k", "2025-09-08T07:04:00.000000Z"].map(|text| Some(text.to_owned()));
+    let expected = ["bad", "s", "r", "e", "k", "2025-09-08T07:04:00.000000Z"]
+        .map(|text| Some(text.to_owned()));
     assert_eq!(row, expected);
     let size = database
         .texts("SELECT CAST(LENGTH(envelope) AS TEXT) FROM rejected_messages")
         .await;
     assert_eq!(
         size,
-        [Some(envelope("bad", "r", true, "AAAA").raw().len().to_string())]
+        [Some(
+            envelope("bad", "r", true, "AAAA").raw().len().to_string()
+        )]
     );
     let times = database
-        .texts("SELECT rejected_time, acknowledged_time FROM message_metadata WHERE message_id = 'bad'")
+        .texts(
+            "SELECT rejected_time, acknowledged_time FROM message_metadata WHERE message_id = \
+                'bad'",
+        )
         .await;
-    assert_eq!(times, [Some(String::from("2025-09-08T07:04:00.000000Z")), None]);
+    assert_eq!(
+        times,
+        [Some(String::from("2025-09-08T07:04:00.000000Z")), None]
+    );
     // Published and rejected in one go, beside a message that waits and a change.
     let outcomes = commit(
         &mut store,
@@ -680,7 +742,8 @@ async fn rejected_messages_are_kept(database: &Database) {
     assert_eq!(
         database
             .texts(
-                "SELECT message_id FROM rejected_messages WHERE message_id <> 'bad' AND LENGTH(envelope) > 0"
+                "SELECT message_id FROM rejected_messages WHERE message_id <> 'bad' AND \
+                 LENGTH(envelope) > 0"
             )
             .await,
         [Some(String::from("at-once"))]
@@ -708,7 +771,10 @@ async fn envelopes_are_found_once_over_all_queues(database: &Database) {
         let lanes = reader.lanes(&client(receiver), from, limit).await.unwrap();
         (lanes.queues, lanes.next)
     };
-    assert_eq!(lanes("r", QueueId(i64::MIN), 100).await, (vec![q1, q2], None));
+    assert_eq!(
+        lanes("r", QueueId(i64::MIN), 100).await,
+        (vec![q1, q2], None)
+    );
     assert_eq!(lanes("r", QueueId(i64::MIN), 5).await, (vec![q1, q2], None));
     assert_eq!(lanes("r", queue[0], 3).await, (vec![q1], Some(q2)));
     assert_eq!(lanes("r", queue[0], 1).await, (vec![], Some(q1)));
@@ -727,7 +793,10 @@ async fn envelopes_are_found_once_over_all_queues(database: &Database) {
             .iter()
             .map(|(time, bytes)| {
                 assert_eq!(time.as_deref(), Some("2025-09-08T07:03:00.000000Z"));
-                Envelope::parse(bytes.to_bytes()).unwrap().message_id.to_string()
+                Envelope::parse(bytes.to_bytes())
+                    .unwrap()
+                    .message_id
+                    .to_string()
             })
             .collect();
         (ids.join(" "), found.seen, found.last, found.more)
@@ -747,13 +816,19 @@ async fn envelopes_are_found_once_over_all_queues(database: &Database) {
         (String::new(), 1, Some(Seq(2)), true),
         "a stands in the other lane"
     );
-    assert_eq!(read(q1, 2, 1, all).await, ("b".to_owned(), 1, Some(Seq(3)), true));
+    assert_eq!(
+        read(q1, 2, 1, all).await,
+        ("b".to_owned(), 1, Some(Seq(3)), true)
+    );
     assert_eq!(
         read(q1, 2, 10, 1).await,
         ("b".to_owned(), 1, Some(Seq(3)), true),
         "one at least"
     );
-    assert_eq!(read(q1, 3, 10, 1).await, ("c".to_owned(), 1, Some(Seq(4)), false));
+    assert_eq!(
+        read(q1, 3, 10, 1).await,
+        ("c".to_owned(), 1, Some(Seq(4)), false)
+    );
     assert_eq!(read(q1, 4, 10, all).await, (String::new(), 0, None, false));
     ack_all(&mut store, vec![ack("a", "r"), ack("b", "r")]).await;
     let reader = &store.reader;
@@ -766,7 +841,9 @@ async fn goes_on_after_reopening(database: &Database) {
     let mut store = database.open().await;
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(0));
     let queue = queues(&mut store, &["q"]).await[0];
-    let last = publish_all(&mut store, vec![message("a", queue)]).await.commit;
+    let last = publish_all(&mut store, vec![message("a", queue)])
+        .await
+        .commit;
     for _ in 0..3 {
         assert_eq!(store.committer.reopen().await.unwrap(), last);
     }
@@ -781,7 +858,9 @@ async fn a_second_server_is_refused(database: &Database) {
     let mut first = database.open().await;
     let refused = open(&database.settings()).await.unwrap_err();
     assert!(
-        matches!(&refused, Error::Unusable(text) if text.contains("another server") && text.contains("stop it")),
+        matches!(&refused, Error::Unusable(text) if text.contains("another \
+            server") && text.contains("stop \
+            it")),
         "{refused}"
     );
     // That did the first one no harm, nor does reopening let anybody in.
@@ -800,7 +879,13 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
     let queue = queues(&mut store, &["q1", "q2"]).await;
     let payload = "A".repeat(16 << 20);
     let large: Vec<_> = (0..3)
-        .map(|n| publish("s", &queue, envelope(&format!("large-{n}"), "r", true, &payload)))
+        .map(|n| {
+            publish(
+                "s",
+                &queue,
+                envelope(&format!("large-{n}"), "r", true, &payload),
+            )
+        })
         .collect();
     for one in &large {
         publish_all(
@@ -838,7 +923,9 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
     );
     while store.committer.maintain(None).await.unwrap() {}
     if let Database::Sqlite(folder) = database {
-        let size = std::fs::metadata(folder.path().join("data/mq.db")).unwrap().len();
+        let size = std::fs::metadata(folder.path().join("data/mq.db"))
+            .unwrap()
+            .len();
         assert!(
             size < 20 << 20,
             "what is free beyond a spare is given back, and {size} bytes are left"
@@ -865,7 +952,8 @@ async fn forget(store: &mut Store, before: &str) -> usize {
 async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
-    // Rows that were taken over from an older server may have no time: nobody knows how old they are.
+    // Rows that were taken over from an older server may have no time: nobody knows how old they
+    // are.
     let timeless = if matches!(database, Database::Postgres(..)) {
         600
     } else {
@@ -880,12 +968,18 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     }
     // What still waits is passed over, however much it is.
     let kept: Vec<String> = (0..1100).map(|n| format!("kept-{n:04}")).collect();
-    publish_all(&mut store, kept.iter().map(|id| message(id, queue)).collect()).await;
+    publish_all(
+        &mut store,
+        kept.iter().map(|id| message(id, queue)).collect(),
+    )
+    .await;
     let publishes = (0..2500)
         .map(|n| message(&format!("old-{n:04}"), queue))
         .collect();
     publish_all(&mut store, publishes).await;
-    let acks = (0..2498).map(|n| ack(&format!("old-{n:04}"), "r")).collect();
+    let acks = (0..2498)
+        .map(|n| ack(&format!("old-{n:04}"), "r"))
+        .collect();
     ack_all(&mut store, acks).await;
     let rejection = Rejection {
         ack: ack("old-2498", "r"),
@@ -934,13 +1028,15 @@ async fn a_schema_from_the_future_is_refused(database: &Database) {
     close(database.open().await).await;
     database
         .execute(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+             execution_time) \
              VALUES (9999, 'future', TRUE, '', 0)",
         )
         .await;
     let refused = open(&database.settings()).await.unwrap_err();
     assert!(
-        matches!(&refused, Error::Unusable(text) if text.contains("newer version") && text.contains("9999")),
+        matches!(&refused, Error::Unusable(text) if text.contains("newer \
+            version") && text.contains("9999")),
         "{refused}"
     );
 }
@@ -949,7 +1045,11 @@ async fn a_large_transaction(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
     let ids: Vec<String> = (0..5237).map(|n| format!("m-{n:05}")).collect();
-    let outcomes = publish_all(&mut store, ids.iter().map(|id| message(id, queue)).collect()).await;
+    let outcomes = publish_all(
+        &mut store,
+        ids.iter().map(|id| message(id, queue)).collect(),
+    )
+    .await;
     let numbers: Vec<PublishOutcome> = (1..=5237)
         .map(|n| PublishOutcome::Stored { first: Seq(n) })
         .collect();

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::config::{self, Secret, Target};
 use crate::store::{
-    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Settings, Store, Time, Transaction,
-    open,
+    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Settings, Store, Time,
+    Transaction, open,
 };
 
 /// A database that is gone with the value.
@@ -136,8 +136,14 @@ pub(in crate::store) fn time(text: &str) -> Time {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
-/// An envelope for `receiver`; `payload` tells two with the same id apart. With a suite it is packed.
-pub(in crate::store) fn envelope(message_id: &str, receiver: &str, suite: bool, payload: &str) -> Envelope {
+/// An envelope for `receiver`; `payload` tells two with the same id apart. With a suite it is
+/// packed.
+pub(in crate::store) fn envelope(
+    message_id: &str,
+    receiver: &str,
+    suite: bool,
+    payload: &str,
+) -> Envelope {
     if suite {
         return packed(message_id, receiver, payload);
     }
@@ -163,7 +169,11 @@ pub(in crate::store) fn whole(envelope: &Envelope) -> Envelope {
     Envelope::parse(envelope.raw().to_bytes()).unwrap()
 }
 
-pub(in crate::store) fn publish(sender: &str, queues: &[QueueId], envelope: Envelope) -> Arc<Publish> {
+pub(in crate::store) fn publish(
+    sender: &str,
+    queues: &[QueueId],
+    envelope: Envelope,
+) -> Arc<Publish> {
     Arc::new(Publish {
         sender: client(sender),
         exchange: ExchangeName::new("e").unwrap(),
@@ -193,7 +203,10 @@ pub(in crate::store) async fn commit(store: &mut Store, transaction: Transaction
     store.committer.commit(&transaction).await.unwrap()
 }
 
-pub(in crate::store) async fn publish_all(store: &mut Store, publishes: Vec<Arc<Publish>>) -> Outcomes {
+pub(in crate::store) async fn publish_all(
+    store: &mut Store,
+    publishes: Vec<Arc<Publish>>,
+) -> Outcomes {
     commit(
         store,
         Transaction {
@@ -233,7 +246,11 @@ pub(in crate::store) async fn queues(store: &mut Store, names: &[&str]) -> Vec<Q
 }
 
 /// The ids of everything that waits in a lane.
-pub(in crate::store) async fn waiting(store: &Store, queue: QueueId, receiver: &str) -> Vec<String> {
+pub(in crate::store) async fn waiting(
+    store: &Store,
+    queue: QueueId,
+    receiver: &str,
+) -> Vec<String> {
     let limit = PageLimit {
         messages: 100_000,
         bytes: usize::MAX,

@@ -1,4 +1,5 @@
-//! The store's contract, on both databases: each test has one body and runs on SQLite and on PostgreSQL.
+//! The store's contract, on both databases: each test has one body and runs on SQLite and on
+//! PostgreSQL.
 
 /// Makes a test for each database of each function.
 macro_rules! on_both {

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
 use crate::store::{
-    AckOutcome, CommitError, CommitNumber, Error, PageLimit, PublishOutcome, SealedRow, Seq, Settings, Store,
-    Transaction, open,
+    AckOutcome, CommitError, CommitNumber, Error, PageLimit, PublishOutcome, SealedRow, Seq,
+    Settings, Store, Transaction, open,
 };
 
 async fn refused(settings: config::Postgres) -> String {
@@ -70,7 +70,9 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     let wrong = "wrong-secret/%@:";
     let text = refused(fields(user, wrong, &name)).await;
     assert!(
-        text.contains("refuses user") && text.contains("password in [database]") && !text.contains(wrong),
+        text.contains("refuses user")
+            && text.contains("password in [database]")
+            && !text.contains(wrong),
         "{text}"
     );
     let text = refused(fields(user, postgres.password(), "nowhere")).await;
@@ -83,12 +85,19 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     let text = refused(tls).await;
     assert!(text.contains("sslmode"), "{text}");
     let text = refused(at(String::from("postgres://u:very-secret@[::1/x"))).await;
-    assert!(text.contains("url") && !text.contains("very-secret"), "{text}");
+    assert!(
+        text.contains("url") && !text.contains("very-secret"),
+        "{text}"
+    );
     // The fields name the same database as the url.
     close(
-        open(&Settings::Postgres(fields(user, postgres.password(), &name)))
-            .await
-            .unwrap(),
+        open(&Settings::Postgres(fields(
+            user,
+            postgres.password(),
+            &name,
+        )))
+        .await
+        .unwrap(),
     )
     .await;
 
@@ -98,7 +107,8 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     assert!(matches!(error, Error::Unavailable(_)));
     let text = chain(&error);
     assert!(
-        text.contains("cannot reach PostgreSQL at 127.0.0.1") && text.contains("check that it runs"),
+        text.contains("cannot reach PostgreSQL at 127.0.0.1")
+            && text.contains("check that it runs"),
         "{text}"
     );
 }
@@ -154,7 +164,9 @@ async fn postgres_commits_are_synced_whatever_the_database_says() {
         unreachable!()
     };
     database
-        .execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off"))
+        .execute(&format!(
+            "ALTER DATABASE {name} SET synchronous_commit = off"
+        ))
         .await;
     let mut store = database.open().await;
     // Reads the setting of the session that commits, as that session itself sees it.
@@ -162,7 +174,8 @@ async fn postgres_commits_are_synced_whatever_the_database_says() {
         .execute(
             "CREATE TABLE seen (setting TEXT); \
              CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS \
-             'BEGIN INSERT INTO seen VALUES (current_setting(''synchronous_commit'')); RETURN NULL; END'; \
+             'BEGIN INSERT INTO seen VALUES (current_setting(''synchronous_commit'')); RETURN \
+             NULL; END'; \
              CREATE TRIGGER see AFTER UPDATE ON server_state EXECUTE FUNCTION see()",
         )
         .await;
@@ -179,9 +192,11 @@ async fn postgres_of_an_older_server_is_adopted() {
     let database = Database::postgres().await;
     database
         .execute(
-            "CREATE TABLE message_metadata (message_id TEXT PRIMARY KEY, client_id TEXT, exchange_name TEXT, \
+            "CREATE TABLE message_metadata (message_id TEXT PRIMARY KEY, client_id TEXT, \
+             exchange_name TEXT, \
              routing_key TEXT, sent_time TEXT, delivered_time TEXT, acknowledged_time TEXT); \
-             CREATE TABLE public_keys (client_id TEXT PRIMARY KEY, public_key_ciphertext TEXT, nonce TEXT, tag TEXT); \
+             CREATE TABLE public_keys (client_id TEXT PRIMARY KEY, public_key_ciphertext TEXT, \
+             nonce TEXT, tag TEXT); \
              INSERT INTO message_metadata VALUES \
              ('old', 's', 'e', 'k', '2024-01-01T00:00:00+00:00', NULL, NULL), \
              ('nobody', NULL, NULL, NULL, NULL, NULL, NULL); \
@@ -195,16 +210,31 @@ async fn postgres_of_an_older_server_is_adopted() {
         tag: String::from("t"),
         algorithm: None,
     };
-    assert_eq!(store.reader.public_key(&client("r")).await.unwrap(), Some(key));
-    let state = store.reader.message_state(&id("old")).await.unwrap().unwrap();
+    assert_eq!(
+        store.reader.public_key(&client("r")).await.unwrap(),
+        Some(key)
+    );
+    let state = store
+        .reader
+        .message_state(&id("old"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         (state.sender, state.receiver, state.waiting),
         (client("s"), None, vec![])
     );
     let queue = queues(&mut store, &["q"]).await[0];
-    let outcomes = publish_all(&mut store, vec![message("old", queue), message("new", queue)]).await;
+    let outcomes = publish_all(
+        &mut store,
+        vec![message("old", queue), message("new", queue)],
+    )
+    .await;
     assert_eq!(outcomes.publishes[0], PublishOutcome::IdInUse);
-    assert!(matches!(outcomes.publishes[1], PublishOutcome::Stored { .. }));
+    assert!(matches!(
+        outcomes.publishes[1],
+        PublishOutcome::Stored { .. }
+    ));
     let outcomes = ack_all(&mut store, vec![ack("old", "r"), ack("new", "r")]).await;
     assert!(matches!(
         outcomes.acks[..],
@@ -213,7 +243,8 @@ async fn postgres_of_an_older_server_is_adopted() {
     close(store).await;
     let row = database
         .texts(
-            "SELECT client_id, sent_time, acknowledged_time FROM message_metadata WHERE message_id = 'old'",
+            "SELECT client_id, sent_time, acknowledged_time FROM message_metadata WHERE message_id \
+             = 'old'",
         )
         .await;
     assert_eq!(
@@ -242,7 +273,9 @@ async fn postgres_of_another_program_is_refused() {
 #[tokio::test]
 async fn postgres_that_cannot_hold_every_name_is_refused() {
     let postgres = Postgres::start().await;
-    let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+    let mut connection = PgConnection::connect(&postgres.url("postgres"))
+        .await
+        .unwrap();
     sqlx::raw_sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
         .execute(&mut connection)
         .await
@@ -257,7 +290,10 @@ async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
     database
-        .execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name LIKE 'ciphermq-server%'")
+        .execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE \
+                  application_name LIKE 'ciphermq-server%'",
+        )
         .await;
     let transaction = Transaction {
         publishes: vec![message("a", queue)],
@@ -351,7 +387,8 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
         .execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
              'BEGIN RAISE check_violation; END'; \
-             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON batches DEFERRABLE INITIALLY DEFERRED \
+             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON batches DEFERRABLE INITIALLY \
+             DEFERRED \
              FOR EACH ROW EXECUTE FUNCTION refuse()",
         )
         .await;
@@ -369,7 +406,10 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
     let outcomes = store.committer.commit(&transaction).await.unwrap();
     assert_eq!(
         (outcomes.commit, outcomes.publishes),
-        (CommitNumber(3), vec![PublishOutcome::Stored { first: Seq(2) }])
+        (
+            CommitNumber(3),
+            vec![PublishOutcome::Stored { first: Seq(2) }]
+        )
     );
     assert_eq!(waiting(&store, queue, "r").await, ["a", "b"]);
     close(store).await;
@@ -406,7 +446,8 @@ async fn postgres_a_commit_without_an_answer_that_did_not_happen() {
         .execute(
             "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS \
              'BEGIN PERFORM pg_sleep(300); RETURN NULL; END'; \
-             CREATE CONSTRAINT TRIGGER hang AFTER UPDATE ON server_state DEFERRABLE INITIALLY DEFERRED \
+             CREATE CONSTRAINT TRIGGER hang AFTER UPDATE ON server_state DEFERRABLE INITIALLY \
+             DEFERRED \
              FOR EACH ROW EXECUTE FUNCTION hang()",
         )
         .await;
@@ -470,13 +511,16 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     assert_eq!(
-        publish_all(&mut store, vec![message("a", queue)]).await.publishes,
+        publish_all(&mut store, vec![message("a", queue)])
+            .await
+            .publishes,
         [PublishOutcome::Duplicate]
     );
     close(store).await;
 }
 
-/// The machine at the other end goes without a word: what waits for it is given up, and keeps no place.
+/// The machine at the other end goes without a word: what waits for it is given up, and keeps no
+/// place.
 #[tokio::test]
 async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
     let database = Database::postgres().await;
@@ -554,7 +598,10 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
 
     // Maintenance is given up in the same way.
     proxy.silence();
-    let maintained = store.committer.maintain(Some(time("2025-09-08T07:03:00Z"))).await;
+    let maintained = store
+        .committer
+        .maintain(Some(time("2025-09-08T07:03:00Z")))
+        .await;
     assert!(
         matches!(&maintained, Err(Error::Unavailable(_))),
         "{maintained:?}"

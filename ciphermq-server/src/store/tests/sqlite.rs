@@ -29,7 +29,10 @@ async fn the_file_and_its_folder_are_private() {
     queues(&mut store, &["q"]).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(
-        (mode(&folder.path().join("a")), mode(&folder.path().join("a/b"))),
+        (
+            mode(&folder.path().join("a")),
+            mode(&folder.path().join("a/b"))
+        ),
         (0o700, 0o700)
     );
     for name in ["mq.db", "mq.db-wal", "mq.db-shm", "mq.db.lock"] {
@@ -63,14 +66,26 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     let text = folder.path().join("notes.txt");
     fs::write(&text, "These are notes and no database at all. ".repeat(50)).unwrap();
     assert!(unusable(open(&at(&text)).await.unwrap_err()).contains("is no SQLite database"));
-    assert!(fs::read_to_string(&text).unwrap().starts_with("These are notes"));
+    assert!(
+        fs::read_to_string(&text)
+            .unwrap()
+            .starts_with("These are notes")
+    );
 
     assert!(unusable(open(&at(folder.path())).await.unwrap_err()).contains("directory"));
     assert!(
-        unusable(open(&at(&text.join("mq.db"))).await.unwrap_err()).contains("cannot use the database file")
+        unusable(open(&at(&text.join("mq.db"))).await.unwrap_err())
+            .contains("cannot use the database file")
     );
     symlink("nowhere", folder.path().join("dangling")).unwrap();
-    assert!(unusable(open(&at(&folder.path().join("dangling"))).await.unwrap_err()).contains("No such file"));
+    assert!(
+        unusable(
+            open(&at(&folder.path().join("dangling")))
+                .await
+                .unwrap_err()
+        )
+        .contains("No such file")
+    );
 
     let database = Database::sqlite().await;
     let Settings::Sqlite { path, .. } = database.settings() else {
@@ -82,7 +97,8 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     assert!(unusable(open(&at(&path)).await.unwrap_err()).contains("another program"));
 }
 
-/// A server was killed at its first start, after the list of migrations was made and before the first of them.
+/// A server was killed at its first start, after the list of migrations was made and before the
+/// first of them.
 #[tokio::test]
 async fn a_database_that_was_not_finished_is_finished() {
     let database = Database::sqlite().await;
@@ -91,8 +107,10 @@ async fn a_database_that_was_not_finished_is_finished() {
     };
     fs::create_dir(path.parent().unwrap()).unwrap();
     fs::write(&path, "").unwrap();
-    let list = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
-                installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, \
+    let list = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT \
+                NULL, \
+                installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT \
+                NULL, \
                 checksum BLOB NOT NULL, execution_time BIGINT NOT NULL)";
     database.execute(list).await;
     close(open(&at(&path)).await.unwrap()).await;
@@ -130,7 +148,10 @@ async fn what_somebody_else_has_changed_is_looked_up() {
     let outcomes = ack_all(&mut store, vec![ack("a", "r"), ack("b", "r")]).await;
     assert_eq!(
         outcomes.acks,
-        [AckOutcome::NotFound, AckOutcome::Done(vec![(queue, Seq(2))])]
+        [
+            AckOutcome::NotFound,
+            AckOutcome::Done(vec![(queue, Seq(2))])
+        ]
     );
     let again = publish_all(&mut store, vec![message("a", queue), message("b", queue)]).await;
     assert_eq!(

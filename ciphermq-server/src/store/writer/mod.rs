@@ -8,17 +8,19 @@
 //!                               └───────────────────────────────────────┘
 //! ```
 //!
-//! - The order of submission is the order of commit. While one transaction is being committed the next one
-//!   gathers.
+//! - The order of submission is the order of commit. While one transaction is being committed the
+//!   next one gathers.
 //! - Nothing is answered before its commit returned, and before the observer has seen it.
-//! - Publishes wait for room and for the database until their deadline; acks, rejections and changes wait
-//!   for ever. What waits is bounded: publishes by bytes, acks and rejections by number.
+//! - Publishes wait for room and for the database until their deadline; acks, rejections and
+//!   changes wait for ever. What waits is bounded: publishes by bytes, acks and rejections by
+//!   number.
 //! - A commit whose outcome is not known is resolved before anything else is committed.
-//! - What the database refuses is split until the culprit stands alone; only it is refused. What the database is lost
-//!   over again and again is split, too.
+//! - What the database refuses is split until the culprit stands alone; only it is refused. What
+//!   the database is lost over again and again is split, too.
 //!
-//! Modules in reading order: [`WriterHandle`] here; `queue`, what waits and what is under way; `outcome`,
-//! splitting transactions and joining their outcomes; `task`, the loop; `thread`, where it runs.
+//! Modules in reading order: [`WriterHandle`] here; `queue`, what waits and what is under way;
+//! `outcome`, splitting transactions and joining their outcomes; `task`, the loop; `thread`, where
+//! it runs.
 
 mod outcome;
 mod queue;
@@ -40,7 +42,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Committer;
-use super::model::{Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time};
+use super::model::{
+    Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time,
+};
 use queue::Submission;
 pub use thread::WriterThread;
 
@@ -55,10 +59,11 @@ pub struct Settings {
     pub max_batch_items: usize,
     /// A transaction takes no further submission once it has so many bytes of envelopes.
     pub max_batch_bytes: usize,
-    /// How long the metadata of an acknowledged message is kept after it was accepted; `None`: for ever.
+    /// How long the metadata of an acknowledged message is kept after it was accepted; `None`: for
+    /// ever.
     pub metadata_retention: Option<Duration>,
-    /// When all handles are gone, or [`WriterHandle::shutdown`] was called without one: how long what waits
-    /// may take to be committed.
+    /// When all handles are gone, or [`WriterHandle::shutdown`] was called without one: how long
+    /// what waits may take to be committed.
     pub close_timeout: Duration,
 }
 
@@ -97,16 +102,22 @@ pub type Decided<'a> = (&'a Ack, &'a AckOutcome);
 
 /// Sees what was committed, in the order of the commits, before the submitters do.
 pub trait CommitObserver: Send + Sync {
-    /// These messages were stored, in order, each with its first copy's sequence number; and this came of
-    /// acks and of rejections, whatever it was. Called by the writer's task: must not block.
+    /// These messages were stored, in order, each with its first copy's sequence number; and this
+    /// came of acks and of rejections, whatever it was. Called by the writer's task: must not
+    /// block.
     ///
-    /// An ack that the database refuses is shown as [`AckOutcome::NotFound`]: what it cannot even hold is no
-    /// message's id.
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]);
+    /// An ack that the database refuses is shown as [`AckOutcome::NotFound`]: what it cannot even
+    /// hold is no message's id.
+    fn committed(
+        &self,
+        publishes: &[(Arc<Publish>, Seq)],
+        acks: &[Decided<'_>],
+        rejections: &[Decided<'_>],
+    );
 }
 
-/// The answer to a submission, once it is there. Dropping it does not take the submission back. Awaiting it
-/// is cancel safe.
+/// The answer to a submission, once it is there. Dropping it does not take the submission back.
+/// Awaiting it is cancel safe.
 #[derive(Debug)]
 pub struct Pending<T>(oneshot::Receiver<Result<T, WriteError>>);
 
@@ -121,8 +132,8 @@ impl<T> Future for Pending<T> {
     }
 }
 
-/// Submits to the writer. Cloning is cheap. When the last one is dropped, the writer commits what waits and
-/// ends.
+/// Submits to the writer. Cloning is cheap. When the last one is dropped, the writer commits what
+/// waits and ends.
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
     submissions: mpsc::UnboundedSender<Submission>,
@@ -135,8 +146,8 @@ pub struct WriterHandle {
 
 /// Starts the writer on a runtime, [`WriterThread`]'s in a server.
 ///
-/// The task ends with `Ok` after [`WriterHandle::shutdown`] or when all handles are dropped, and with an
-/// error as soon as the database cannot be used any more ([`super::Error::Unusable`],
+/// The task ends with `Ok` after [`WriterHandle::shutdown`] or when all handles are dropped, and
+/// with an error as soon as the database cannot be used any more ([`super::Error::Unusable`],
 /// [`super::Error::Corrupt`]): then the server has to stop. In either case the database is closed.
 pub fn spawn(
     runtime: &Handle,
@@ -161,17 +172,21 @@ pub fn spawn(
 }
 
 impl WriterHandle {
-    /// Submits messages; the answers are in their order. Returns when they are submitted: until then, and no
-    /// longer than to the deadline, it waits for room.
+    /// Submits messages; the answers are in their order. Returns when they are submitted: until
+    /// then, and no longer than to the deadline, it waits for room.
     ///
-    /// Messages that are not committed by the deadline are answered with [`WriteError::Unavailable`].
+    /// Messages that are not committed by the deadline are answered with
+    /// [`WriteError::Unavailable`].
     pub async fn publish(
         &self,
         publishes: Vec<Arc<Publish>>,
         deadline: Instant,
     ) -> Pending<Vec<Result<PublishOutcome, WriteError>>> {
         let (answer, pending) = oneshot::channel();
-        let bytes: usize = publishes.iter().map(|publish| publish.envelope.raw().len()).sum();
+        let bytes: usize = publishes
+            .iter()
+            .map(|publish| publish.envelope.raw().len())
+            .sum();
         // What is larger than all the room there is goes alone.
         let permits = u32::try_from(bytes.min(self.max_pending_bytes)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(permits);
@@ -193,8 +208,9 @@ impl WriterHandle {
         Pending(pending)
     }
 
-    /// Submits so many acks, made when there is room for them; the answers are in their order. Returns when they are
-    /// submitted. They wait for room and for the database as long as it takes.
+    /// Submits so many acks, made when there is room for them; the answers are in their order.
+    /// Returns when they are submitted. They wait for room and for the database as long as it
+    /// takes.
     ///
     /// They are committed in one transaction, so give no more than a few thousand.
     pub async fn ack(
@@ -211,8 +227,8 @@ impl WriterHandle {
         Pending(pending)
     }
 
-    /// Submits a rejection, made when there is room for it. Returns when it is submitted. It waits for room and for the
-    /// database as long as it takes.
+    /// Submits a rejection, made when there is room for it. Returns when it is submitted. It waits
+    /// for room and for the database as long as it takes.
     pub async fn reject(&self, rejection: impl FnOnce() -> Rejection) -> Pending<AckOutcome> {
         let (answer, pending) = oneshot::channel();
         if let Some(room) = self.room_for_acks(1).await {
@@ -232,8 +248,8 @@ impl WriterHandle {
         room.acquire_many_owned(permits).await.ok()
     }
 
-    /// Submits a change; the answer is the queue's number if it declares one. It waits for the database as
-    /// long as it takes.
+    /// Submits a change; the answer is the queue's number if it declares one. It waits for the
+    /// database as long as it takes.
     #[must_use]
     pub fn change(&self, change: Change) -> Pending<Option<QueueId>> {
         let (answer, pending) = oneshot::channel();
@@ -246,8 +262,9 @@ impl WriterHandle {
         self.submit(Submission::Deliver { deliveries });
     }
 
-    /// Takes no further submissions, commits what waits until `deadline`, and closes the database. What is
-    /// not committed by then is answered with [`WriteError::Closed`]. Await the task for its end.
+    /// Takes no further submissions, commits what waits until `deadline`, and closes the database.
+    /// What is not committed by then is answered with [`WriteError::Closed`]. Await the task for
+    /// its end.
     pub fn shutdown(&self, deadline: Instant) {
         self.room.close();
         self.room_for_acks.close();
@@ -255,7 +272,8 @@ impl WriterHandle {
     }
 
     fn submit(&self, submission: Submission) {
-        // If the writer has ended, the answer's sender is dropped with the submission, and that answers it.
+        // If the writer has ended, the answer's sender is dropped with the submission, and that
+        // answers it.
         let _ = self.submissions.send(submission);
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{CommitObserver, Decided, WriteError};
-use crate::store::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
+use crate::store::model::{
+    Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction,
+};
 
 /// What became of everything in a batch, kind by kind, in order.
 #[derive(Default)]
@@ -37,9 +39,11 @@ impl Results {
             observer.committed(&stored, &acked, &rejected);
         }
         self.changes.extend(outcomes.changes.into_iter().map(Ok));
-        self.publishes.extend(outcomes.publishes.into_iter().map(Ok));
+        self.publishes
+            .extend(outcomes.publishes.into_iter().map(Ok));
         self.acks.extend(outcomes.acks.into_iter().map(Ok));
-        self.rejections.extend(outcomes.rejections.into_iter().map(Ok));
+        self.rejections
+            .extend(outcomes.rejections.into_iter().map(Ok));
     }
 
     /// Whether no message is stored so far.
@@ -59,7 +63,8 @@ impl Results {
         self.changes
             .extend(part.changes.iter().map(|_| Err(error.clone())));
         self.publishes_failed(part, &error);
-        self.acks.extend(part.acks.iter().map(|_| Err(error.clone())));
+        self.acks
+            .extend(part.acks.iter().map(|_| Err(error.clone())));
         self.rejections
             .extend(part.rejections.iter().map(|_| Err(error.clone())));
     }
@@ -87,8 +92,8 @@ pub(super) fn len(transaction: &Transaction) -> usize {
     changes.len() + publishes.len() + acks.len() + rejections.len() + deliveries.len()
 }
 
-/// Halves a transaction of more than one item, so that one half after the other does what the whole would
-/// have done.
+/// Halves a transaction of more than one item, so that one half after the other does what the whole
+/// would have done.
 pub(super) fn split(mut whole: Transaction) -> (Transaction, Transaction) {
     let mut first = Transaction::default();
     let half = len(&whole) / 2;

@@ -15,8 +15,8 @@ use crate::store::model::{
 
 type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
 
-/// What was submitted in one go; it is committed in one transaction, as long as nothing in it is refused and the
-/// database is not lost over it.
+/// What was submitted in one go; it is committed in one transaction, as long as nothing in it is
+/// refused and the database is not lost over it.
 #[derive(Debug)]
 pub(super) enum Submission {
     Publish {
@@ -72,7 +72,8 @@ impl Submission {
 
     /// Answers it if its deadline has passed; whether it has.
     fn expire(&mut self, now: Instant) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= now) && self.refuse(&WriteError::Unavailable)
+        self.deadline().is_some_and(|deadline| deadline <= now)
+            && self.refuse(&WriteError::Unavailable)
     }
 }
 
@@ -134,7 +135,8 @@ impl Queue {
         if self.next_deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
-        self.waiting.retain_mut(|submission| !submission.expire(now));
+        self.waiting
+            .retain_mut(|submission| !submission.expire(now));
         self.next_deadline = self
             .waiting
             .iter()
@@ -143,7 +145,8 @@ impl Queue {
 
     /// Refuses all publishes that wait.
     pub(super) fn refuse_publishes(&mut self, error: &WriteError) {
-        self.waiting.retain_mut(|submission| !submission.refuse(error));
+        self.waiting
+            .retain_mut(|submission| !submission.refuse(error));
         self.next_deadline = None;
     }
 
@@ -157,7 +160,9 @@ impl Queue {
             && let Some(submission) = self.waiting.pop_front()
         {
             match &submission {
-                Submission::Publish { publishes, bytes, .. } => {
+                Submission::Publish {
+                    publishes, bytes, ..
+                } => {
                     transaction.publishes.extend(publishes.iter().cloned());
                     items += publishes.len();
                     size += bytes;

@@ -19,18 +19,19 @@ use crate::store::{CommitError, Committer, Error};
 /// Nothing has come for so long: time for maintenance.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// A writer that never rests does a step of maintenance this often, and an idle one looks this often for
-/// what has become old enough to be forgotten.
+/// A writer that never rests does a step of maintenance this often, and an idle one looks this
+/// often for what has become old enough to be forgotten.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The same while there is more to do: a step takes a few milliseconds.
 const BUSY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The same while there is no room: space is given back between publishes that are refused and acks that make room.
+/// The same while there is no room: space is given back between publishes that are refused and acks
+/// that make room.
 const FULL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often what was submitted is looked at while a commit is under way: new deadlines may be among it.
-/// Looking at each submission as it comes would wake this task for each.
+/// How often what was submitted is looked at while a commit is under way: new deadlines may be
+/// among it. Looking at each submission as it comes would wake this task for each.
 const GATHER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Between attempts to reach the database.
@@ -83,7 +84,8 @@ pub(super) async fn run(
         has_worked: false,
     };
     let end = writer.run().await;
-    // Everybody who still waits learns that it is over before the database is closed, which may take long.
+    // Everybody who still waits learns that it is over before the database is closed, which may
+    // take long.
     writer.queue.close();
     writer.queue.refuse_publishes(&WriteError::Closed);
     drop(writer.queue);
@@ -96,7 +98,9 @@ pub(super) async fn run(
     match end {
         Ok(()) => Ok(()),
         Err(End::Deadline) => {
-            tracing::warn!("the database did not take everything in time; what is left was not acknowledged");
+            tracing::warn!(
+                "the database did not take everything in time; what is left was not acknowledged"
+            );
             Ok(())
         }
         Err(End::Fatal(error)) => {
@@ -197,7 +201,13 @@ impl Writer {
         let mut backoff = Backoff::default();
         while let Some(mut part) = parts.pop_front() {
             let attempt = self.committer.commit(&part);
-            let attempt = attend(attempt, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
+            let attempt = attend(
+                attempt,
+                &mut self.queue,
+                Some(&mut batch),
+                &mut self.closing,
+            )
+            .await?;
             match attempt {
                 Ok(outcomes) => {
                     losses = 0;
@@ -236,7 +246,9 @@ impl Writer {
                     // Acks make room, so they are tried without the publishes, and again and again.
                     if std::mem::take(&mut part.publishes).is_empty() {
                         self.queue.refuse_publishes(&WriteError::Full);
-                        if results.has_stored_none() && parts.iter().all(|part| part.publishes.is_empty()) {
+                        if results.has_stored_none()
+                            && parts.iter().all(|part| part.publishes.is_empty())
+                        {
                             batch.refuse_publishes(&WriteError::Full);
                         }
                         let pause = tokio::time::sleep(backoff.next());
@@ -288,7 +300,9 @@ impl Writer {
                     tracing::info!("the database is available again");
                     return Ok(found);
                 }
-                Err(error @ (Error::Unusable(_) | Error::Corrupt(_))) => return Err(End::Fatal(error)),
+                Err(error @ (Error::Unusable(_) | Error::Corrupt(_))) => {
+                    return Err(End::Fatal(error));
+                }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::error!(
@@ -303,15 +317,16 @@ impl Writer {
         }
     }
 
-    /// The database must stand where this server left it. Otherwise commits were lost, by a restored backup
-    /// or a standby that was behind, and what is in memory is not true any more.
+    /// The database must stand where this server left it. Otherwise commits were lost, by a
+    /// restored backup or a standby that was behind, and what is in memory is not true any more.
     fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), End> {
         let known: Vec<CommitNumber> = allowed.iter().flatten().copied().collect();
         if known.is_empty() || known.contains(&found) {
             return Ok(());
         }
         Err(End::Fatal(Error::Corrupt(format!(
-            "its last commit is {}, and it was left at {}; was a backup restored, or a standby promoted that was \
+            "its last commit is {}, and it was left at {}; was a backup restored, or a standby \
+             promoted that was \
              behind? Start the server again to go on with what is there",
             found.0,
             known
@@ -323,8 +338,8 @@ impl Writer {
     }
 }
 
-/// Puts a part that was not committed back in front. If the database was lost over it more than once, it may be too much
-/// for the time that an answer may take: then in halves.
+/// Puts a part that was not committed back in front. If the database was lost over it more than
+/// once, it may be too much for the time that an answer may take: then in halves.
 fn again(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
     if losses > 1 && len(&part) > 1 {
         push_halves(parts, part);
@@ -376,7 +391,8 @@ struct Closing {
 }
 
 impl Closing {
-    /// Returns when the writer is asked to end. Asked means called for, or that all handles are gone.
+    /// Returns when the writer is asked to end. Asked means called for, or that all handles are
+    /// gone.
     async fn asked(&mut self) {
         if self.deadline.is_none() {
             let asked = self.asked.wait_for(Option::is_some).await;

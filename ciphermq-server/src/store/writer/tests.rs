@@ -1,4 +1,5 @@
-//! The writer against a committer that fails on demand: what real databases do too rarely to be tested with.
+//! The writer against a committer that fails on demand: what real databases do too rarely to be
+//! tested with.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
@@ -114,7 +115,11 @@ impl World {
         };
         Outcomes {
             commit: CommitNumber(self.commit + 1),
-            changes: transaction.changes.iter().map(|_| Some(QueueId(7))).collect(),
+            changes: transaction
+                .changes
+                .iter()
+                .map(|_| Some(QueueId(7)))
+                .collect(),
             publishes: transaction
                 .publishes
                 .iter()
@@ -208,7 +213,12 @@ impl Committer for Scripted {
 }
 
 impl CommitObserver for Scripted {
-    fn committed(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>], rejections: &[Decided<'_>]) {
+    fn committed(
+        &self,
+        publishes: &[(Arc<Publish>, Seq)],
+        acks: &[Decided<'_>],
+        rejections: &[Decided<'_>],
+    ) {
         let check = self.with(|world| world.on_commit.take());
         if let Some(mut check) = check {
             check();
@@ -226,9 +236,11 @@ impl CommitObserver for Scripted {
             })
             .collect();
         self.with(|world| {
-            world
-                .events
-                .push(format!("see [{}] [{}]", publishes.join(","), acks.join(",")));
+            world.events.push(format!(
+                "see [{}] [{}]",
+                publishes.join(","),
+                acks.join(",")
+            ));
         });
     }
 }
@@ -317,7 +329,8 @@ async fn begun(scripted: &Scripted) {
     scripted.begun.acquire().await.unwrap().forget();
 }
 
-/// Awaits an answer that must come, whatever the clock says: no longer than an hour of the paused time.
+/// Awaits an answer that must come, whatever the clock says: no longer than an hour of the paused
+/// time.
 async fn soon<T>(answer: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3600), answer)
         .await
@@ -341,8 +354,14 @@ async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order()
     handle.delivered(vec![(MessageId::new("z").unwrap(), Time::now())]);
     scripted.gate.add_permits(2);
     assert_eq!(soon(a).await.unwrap(), [stored(1)]);
-    assert_eq!(soon(b).await.unwrap(), [stored(2), Ok(PublishOutcome::Duplicate)]);
-    assert_eq!(soon(x).await.unwrap(), [Ok(done()), Ok(AckOutcome::NotFound)]);
+    assert_eq!(
+        soon(b).await.unwrap(),
+        [stored(2), Ok(PublishOutcome::Duplicate)]
+    );
+    assert_eq!(
+        soon(x).await.unwrap(),
+        [Ok(done()), Ok(AckOutcome::NotFound)]
+    );
     assert_eq!(soon(c).await.unwrap(), [stored(3)]);
     assert_eq!(soon(y).await.unwrap(), done());
     assert_eq!(soon(q).await.unwrap(), Some(QueueId(7)));
@@ -445,12 +464,23 @@ async fn only_the_culprit_is_refused() {
     let answers = soon(answers).await.unwrap();
     let refused = Err(WriteError::Refused("no such character".into()));
     for (id, answer) in ids.iter().zip(&answers) {
-        assert_eq!(answer.is_err(), ["bad", "worse"].contains(id), "{id}: {answer:?}");
+        assert_eq!(
+            answer.is_err(),
+            ["bad", "worse"].contains(id),
+            "{id}: {answer:?}"
+        );
     }
     assert_eq!((&answers[2], &answers[7]), (&refused, &refused));
     assert_eq!(
         [0, 1, 3, 4, 5, 6].map(|at| answers[at].clone()),
-        [stored(1), stored(2), stored(3), stored(4), stored(5), stored(6)]
+        [
+            stored(1),
+            stored(2),
+            stored(3),
+            stored(4),
+            stored(5),
+            stored(6)
+        ]
     );
     let acks = soon(acks).await.unwrap();
     assert_eq!(
@@ -494,7 +524,10 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
 
     // Even acks find no room: they go on trying.
     scripted.with(|world| world.steps = [Step::Full, Step::Full, Step::Full].into());
-    assert_eq!(soon(ack_all(&handle, &["y"]).await).await.unwrap(), [Ok(done())]);
+    assert_eq!(
+        soon(ack_all(&handle, &["y"]).await).await.unwrap(),
+        [Ok(done())]
+    );
 
     // And meanwhile senders are told at once, not when their time is over.
     scripted.with(|world| world.steps = std::iter::repeat_with(|| Step::Full).take(8).collect());
@@ -513,7 +546,10 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
     });
     let refused = publish(&handle, &["c"]).await;
     assert_eq!(soon(refused).await, Err(WriteError::Full));
-    assert_eq!(soon(ack_all(&handle, &["z"]).await).await.unwrap(), [Ok(done())]);
+    assert_eq!(
+        soon(ack_all(&handle, &["z"]).await).await.unwrap(),
+        [Ok(done())]
+    );
     assert_eq!(scripted.events(), ["commit a:z", "see [] [z]"]);
     scripted.with(|world| world.no_room = false);
     assert!(soon(publish(&handle, &["d"]).await).await.unwrap()[0].is_ok());
@@ -542,7 +578,10 @@ async fn what_the_database_is_lost_over_again_and_again_is_tried_in_parts() {
     scripted.with(|world| world.steps = [Step::Unavailable, Step::Unknown(false)].into());
     let acks = ack_all(&handle, &["a", "b", "c"]).await;
     scripted.gate.add_permits(10);
-    assert_eq!(soon(acks).await.unwrap(), [Ok(done()), Ok(done()), Ok(done())]);
+    assert_eq!(
+        soon(acks).await.unwrap(),
+        [Ok(done()), Ok(done()), Ok(done())]
+    );
     let commits: Vec<String> = scripted.events();
     let commits: Vec<&str> = commits
         .iter()
@@ -575,7 +614,10 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
         ]
         .concat();
         assert_eq!(scripted.events(), expected);
-        assert_eq!(scripted.with(|world| (world.commit, world.reopened)), (2, 4));
+        assert_eq!(
+            scripted.with(|world| (world.commit, world.reopened)),
+            (2, 4)
+        );
     }
 }
 
@@ -648,13 +690,19 @@ async fn submitting_waits_for_room() {
     scripted.gate.add_permits(10);
     // Larger than all the room there is: goes alone.
     let large = soon(publish(&handle, &["d", "e", "f"])).await;
-    assert_eq!(soon(large).await.unwrap(), [stored(2), stored(3), stored(4)]);
+    assert_eq!(
+        soon(large).await.unwrap(),
+        [stored(2), stored(3), stored(4)]
+    );
     assert_eq!(
         soon(soon(publish(&handle, &["g"])).await).await.unwrap(),
         [stored(5)]
     );
     // Acks need no room.
-    assert_eq!(soon(ack_all(&handle, &["x"]).await).await.unwrap(), [Ok(done())]);
+    assert_eq!(
+        soon(ack_all(&handle, &["x"]).await).await.unwrap(),
+        [Ok(done())]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -686,7 +734,9 @@ async fn ends_when_the_database_has_lost_commits() {
         });
         let lost = publish(&handle, &["c"]).await;
         assert_eq!(soon(lost).await, Err(WriteError::Closed));
-        assert!(matches!(soon(task).await.unwrap(), Err(Error::Corrupt(text)) if text.contains("backup")));
+        assert!(
+            matches!(soon(task).await.unwrap(), Err(Error::Corrupt(text)) if text.contains("backup"))
+        );
     }
 }
 

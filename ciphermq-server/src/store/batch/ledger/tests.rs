@@ -10,7 +10,9 @@ fn stream() -> StreamId {
 }
 
 fn id(at: i64) -> MessageId {
-    stream().message_id(u64::try_from(100 + at).unwrap()).unwrap()
+    stream()
+        .message_id(u64::try_from(100 + at).unwrap())
+        .unwrap()
 }
 
 fn time(second: i64) -> Time {

@@ -7,8 +7,8 @@ use crate::store::sqlite::file::DatabaseFile;
 use crate::store::sqlite::reader::SqliteReader;
 use crate::store::tests::fixture::{ack, envelope, lane, publish};
 use crate::store::{
-    AckOutcome, Change, CommitError, Committer as _, Error, PageLimit, PublishOutcome, QueueId, Reader as _,
-    Seq, Transaction,
+    AckOutcome, Change, CommitError, Committer as _, Error, PageLimit, PublishOutcome, QueueId,
+    Reader as _, Seq, Transaction,
 };
 
 /// SQLite says the same when it may use no more pages as when the disk gives no more.
@@ -23,7 +23,9 @@ fn pages(committer: &SqliteCommitter, limit: i64) {
 async fn committer(folder: &std::path::Path) -> SqliteCommitter {
     let file = DatabaseFile::claim(&folder.join("mq.db"), 0).unwrap();
     file.prepare().await.unwrap();
-    SqliteCommitter::open(std::sync::Arc::new(file)).await.unwrap()
+    SqliteCommitter::open(std::sync::Arc::new(file))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -49,8 +51,14 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
     committer.commit(&publishing(&["a", "b"])).await.unwrap();
 
     pages(&committer, 1);
-    let full = committer.commit(&publishing(&["c", "d", "e"])).await.unwrap_err();
-    assert!(matches!(full, CommitError::Failed(Error::Full(_))), "{full:?}");
+    let full = committer
+        .commit(&publishing(&["c", "d", "e"]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(full, CommitError::Failed(Error::Full(_))),
+        "{full:?}"
+    );
     let acks = Transaction {
         acks: vec![ack("a", "r")],
         ..Transaction::default()
@@ -59,7 +67,10 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
     assert_eq!(outcomes.acks, [AckOutcome::Done(vec![(queue, Seq(1))])]);
     // Nothing of what was refused is there, and what was freed is used.
     let outcomes = committer.commit(&publishing(&["c"])).await.unwrap();
-    assert_eq!(outcomes.publishes, [PublishOutcome::Stored { first: Seq(3) }]);
+    assert_eq!(
+        outcomes.publishes,
+        [PublishOutcome::Stored { first: Seq(3) }]
+    );
     let limit = PageLimit {
         messages: 9,
         bytes: usize::MAX,
@@ -79,7 +90,8 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
 async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = committer(folder.path()).await;
-    let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > 1000 \
+    let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > \
+                  1000 \
                   BEGIN SELECT RAISE(ABORT, 'too large'); END";
     committer
         .session
@@ -88,7 +100,8 @@ async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
         .connection
         .execute_batch(schema)
         .unwrap();
-    let message = |id: &str, payload: &str| publish("s", &[QueueId(1)], envelope(id, "r", true, payload));
+    let message =
+        |id: &str, payload: &str| publish("s", &[QueueId(1)], envelope(id, "r", true, payload));
     let large = message("large", &"A".repeat(1000));
     let transaction = Transaction {
         publishes: vec![message("small", "A"), large],
@@ -104,6 +117,9 @@ async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
         ..Transaction::default()
     };
     let outcomes = committer.commit(&alone).await.unwrap();
-    assert_eq!(outcomes.publishes, [PublishOutcome::Stored { first: Seq(1) }]);
+    assert_eq!(
+        outcomes.publishes,
+        [PublishOutcome::Stored { first: Seq(1) }]
+    );
     Box::new(committer).close().await;
 }
