@@ -69,7 +69,7 @@ impl Flaw {
     /// issuer may as well know the wrong authority: where that can be, the side that says so says
     /// it.
     #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::UnknownIssuer => {
                 "Use a certificate that the authority of the other side (its `ca.crt`) has issued. \
@@ -116,7 +116,7 @@ impl Flaw {
                 "Issue it directly by the authority, or by an intermediate one that may (path \
                  length, name constraints)."
             }
-            Self::Name(error) => error.mend(),
+            Self::Name(error) => error.advice(),
             Self::Unreadable(_) | Self::Other(_) => "Issue a new one: `ciphermq-cli certs` does.",
         }
     }
@@ -237,7 +237,7 @@ mod tests {
             ),
         ] {
             assert_eq!(flaw.to_string(), text);
-            assert!(flaw.mend().ends_with('.'));
+            assert!(flaw.advice().ends_with('.'));
         }
     }
 

@@ -31,7 +31,7 @@ pub enum NameError {
 impl NameError {
     /// What to do about it.
     #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::None | Self::Several(_) => {
                 "Issue a certificate with exactly one Common Name: it is the client id. `keygen \

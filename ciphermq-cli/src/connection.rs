@@ -135,7 +135,7 @@ enum OneOrMore {
 
 /// The connection options, decided and valid.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Settings {
+pub(crate) struct ConnectionSettings {
     server: String,
     server_name: Option<String>,
     ca: PathBuf,
@@ -164,7 +164,7 @@ impl ConnectionArgs {
         self,
         identity: Identity,
         private_key: PrivateKeyArgs,
-    ) -> Result<Settings, Failure> {
+    ) -> Result<ConnectionSettings, Failure> {
         self.resolve_with(identity, private_key, |name| std::env::var_os(name))
     }
 
@@ -173,7 +173,7 @@ impl ConnectionArgs {
         identity: Identity,
         private_key: PrivateKeyArgs,
         env: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Settings, Failure> {
+    ) -> Result<ConnectionSettings, Failure> {
         // An empty variable counts as not set, as container tools hand over what nobody has filled
         // in.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
@@ -226,7 +226,7 @@ impl ConnectionArgs {
             }
         });
         let private_keys = (newest, keys.collect());
-        let settings = Settings {
+        let settings = ConnectionSettings {
             server: self
                 .server
                 .or(text(&env, "CIPHERMQ_SERVER")?)
@@ -261,7 +261,7 @@ impl ConnectionArgs {
     }
 }
 
-impl Settings {
+impl ConnectionSettings {
     /// Connects.
     ///
     /// # Errors
@@ -416,7 +416,7 @@ fn read_private_key(path: &Path) -> Result<PrivateKey, Failure> {
 
 /// A key file's error in our two parts.
 pub(crate) fn key_file_failure(error: keys::KeyFileError) -> Failure {
-    Failure::new(sentence(&error.to_string()), sentence(&error.help()))
+    Failure::new(sentence(&error.to_string()), sentence(&error.advice()))
 }
 
 /// A library's lower-case text as a sentence of ours. Paths and commands stay as they are.

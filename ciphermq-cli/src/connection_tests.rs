@@ -2,7 +2,7 @@ use tempfile::NamedTempFile;
 
 use super::*;
 
-fn resolve(args: ConnectionArgs, env: &[(&str, &str)]) -> Result<Settings, Failure> {
+fn resolve(args: ConnectionArgs, env: &[(&str, &str)]) -> Result<ConnectionSettings, Failure> {
     let env = env.to_vec();
     args.resolve_with(Identity::Sender, PrivateKeyArgs::default(), move |name| {
         env.iter()

@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::connector::{Connector, Destination, OwnCertificate, Pem, tls};
-use crate::driver::{Retry, Settings};
+use crate::driver::{DriverSettings, Retry};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::keys::{Announcements, KeyDirectory, Pins};
+use crate::keys::{Announcements, Pins, RecipientKeyCache};
 
 /// The port that is taken when an address names none.
 pub const DEFAULT_PORT: u16 = 5672;
@@ -282,7 +282,7 @@ impl ClientBuilder {
                 ConnectErrorKind::CertificateRefused,
                 format!("The server would refuse this client's certificate: it {flaw}."),
             )
-            .advise(flaw.mend())),
+            .advise(flaw.advice())),
         }
     }
 
@@ -315,7 +315,7 @@ impl ClientBuilder {
             own,
             self.connect_timeout,
         );
-        let settings = Settings {
+        let settings = DriverSettings {
             retry: self.retry,
             ping_interval: self.ping_interval,
             stall_timeout: self.stall_timeout,
@@ -323,7 +323,8 @@ impl ClientBuilder {
             max_reply_bytes: self.max_reply_bytes,
             program: self.program,
         };
-        let keys = KeyDirectory::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
+        let keys =
+            RecipientKeyCache::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
         let identity = credentials.identity.map(Arc::new);
         let announcements = Announcements::new(self.announcements);
         Client::start(Arc::new(connector), settings, identity, keys, announcements).await

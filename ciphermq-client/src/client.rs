@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use crate::builder::ClientBuilder;
 use crate::connector::{Connector, TlsDetails};
 use crate::consumer::ConsumerBuilder;
-use crate::driver::{self, Handle, Settings, Setup};
+use crate::driver::{self, DriverSettings, Handle, Setup};
 use crate::error::{AckError, ConnectError, RequestError, RequestErrorKind};
 use crate::event::Events;
 use crate::keys::{
-    self, AnnounceError, Announcements, Announcer, KeyDirectory, PinsError, Registration,
+    self, AnnounceError, Announcements, Announcer, PinsError, RecipientKeyCache, Registration,
 };
 use crate::publisher::PublisherBuilder;
 
@@ -41,12 +41,12 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) connector: Arc<Connector>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: DriverSettings,
     pub(crate) handle: Handle,
     pub(crate) id: ClientId,
     /// Or why this client's certificate cannot sign for others.
     pub(crate) identity: Result<Arc<Identity>, IdentityError>,
-    pub(crate) keys: KeyDirectory,
+    pub(crate) keys: RecipientKeyCache,
     pub(crate) announcer: Announcer,
 }
 
@@ -104,9 +104,9 @@ impl Client {
 
     pub(crate) async fn start(
         connector: Arc<Connector>,
-        settings: Settings,
+        settings: DriverSettings,
         identity: Result<Arc<Identity>, IdentityError>,
-        keys: KeyDirectory,
+        keys: RecipientKeyCache,
         announcements: Announcements,
     ) -> Result<Self, ConnectError> {
         let handle =

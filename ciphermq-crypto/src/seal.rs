@@ -31,14 +31,14 @@ pub struct SendingSession {
     enc_session_key_hash: [u8; 32],
     cipher: PayloadCipher,
     sealed: u32,
-    shared: Shared,
+    shared: SharedFields,
     aad: Vec<u8>,
     ciphertext: Vec<u8>,
 }
 
 /// What the session's envelopes share: the end of the JSON object, after the fields that are a
 /// message's own.
-struct Shared {
+struct SharedFields {
     /// Up to the exchange.
     start: Vec<u8>,
     /// After the content type.
@@ -261,7 +261,7 @@ impl<'a> Start<'a> {
     pub(crate) fn session(self, signature: Option<&Signature>) -> SendingSession {
         SendingSession {
             suite: self.suite,
-            shared: Shared::new(&self.signed(), signature),
+            shared: SharedFields::new(&self.signed(), signature),
             sender: self.sender.clone(),
             receiver: self.receiver.clone(),
             start: self.time,
@@ -276,7 +276,7 @@ impl<'a> Start<'a> {
     }
 }
 
-impl Shared {
+impl SharedFields {
     fn new(session: &Signed<'_>, signature: Option<&Signature>) -> Self {
         let mut start = b",\"receiver_client_id\":".to_vec();
         put_json(&mut start, session.receiver);

@@ -24,9 +24,9 @@ fn routing_key(number: usize) -> RoutingKey {
 }
 
 /// So many queues, each bound by a key of its own to one of the exchanges.
-fn stored(queues: usize) -> store::Topology {
+fn stored(queues: usize) -> store::StoredTopology {
     let queue = |number: usize| QueueId(i64::try_from(number).unwrap());
-    store::Topology {
+    store::StoredTopology {
         queues: (0..queues)
             .map(|number| {
                 (

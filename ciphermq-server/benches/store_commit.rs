@@ -21,8 +21,8 @@ use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey, StreamId};
 use ciphermq_server::config::{self, Secret, Target};
 use ciphermq_server::store::{
-    self, Ack, AckOutcome, Change, Outcomes, Publish, PublishOutcome, QueueId, Settings, Store,
-    Time, Transaction,
+    self, Ack, AckOutcome, Change, DatabaseSettings, Outcomes, Publish, PublishOutcome, QueueId,
+    Store, Time, Transaction,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
@@ -43,7 +43,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn open(settings: &Settings) -> Self {
+    fn open(settings: &DatabaseSettings) -> Self {
         let runtime = Runtime::new().unwrap();
         let mut store = runtime.block_on(store::open(settings)).unwrap();
         let declare = Transaction {
@@ -153,7 +153,7 @@ fn ack(publish: &Publish, time: Time) -> Ack {
     }
 }
 
-fn commits(criterion: &mut Criterion, database: &str, settings: &Settings) {
+fn commits(criterion: &mut Criterion, database: &str, settings: &DatabaseSettings) {
     let mut bench = Bench::open(settings);
     let mut group = criterion.benchmark_group(database);
     group.sample_size(20);
@@ -172,7 +172,7 @@ fn commits(criterion: &mut Criterion, database: &str, settings: &Settings) {
 
 fn sqlite(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::Sqlite {
+    let settings = DatabaseSettings::Sqlite {
         path: folder.path().join("mq.db"),
         disk_reserve: 0,
     };
@@ -184,7 +184,7 @@ fn postgres(criterion: &mut Criterion) {
         eprintln!("PostgreSQL is not measured: {URL} names no database.");
         return;
     };
-    let settings = Settings::Postgres(config::Postgres {
+    let settings = DatabaseSettings::Postgres(config::Postgres {
         target: Target::Url(Secret::from(url)),
         sslmode: None,
         sslrootcert: None,

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 pub use adopt::{OlderRows, adopt};
 
 use self::announced::announced;
-use crate::at_rest::{self, RowKind, SealedKey, Sealer};
+use crate::at_rest::{self, AtRestCipher, RowKind, SealedKey};
 use crate::store::writer::WriterHandle;
 use crate::store::{self, Change, Reader, SealedRow};
 
@@ -48,7 +48,7 @@ pub enum Error {
 /// Registers and finds keys.
 #[derive(Clone)]
 pub struct KeyDirectory {
-    sealer: Sealer,
+    at_rest_cipher: AtRestCipher,
     reader: Arc<dyn Reader>,
     writer: WriterHandle,
     registering: Arc<Registering>,
@@ -59,11 +59,15 @@ pub struct KeyDirectory {
 type Registering = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
-    /// A directory on the store, whose rows `sealer` seals.
+    /// A directory on the store, whose rows `at_rest_cipher` seals.
     #[must_use]
-    pub fn new(sealer: Sealer, reader: Arc<dyn Reader>, writer: WriterHandle) -> Self {
+    pub fn new(
+        at_rest_cipher: AtRestCipher,
+        reader: Arc<dyn Reader>,
+        writer: WriterHandle,
+    ) -> Self {
         Self {
-            sealer,
+            at_rest_cipher,
             reader,
             writer,
             registering: Arc::default(),
@@ -91,9 +95,9 @@ impl KeyDirectory {
         let Some(row) = self.reader.public_key(client_id).await? else {
             return Ok(None);
         };
-        let opened = self
-            .sealer
-            .open(RowKind::PublicKey, client_id.as_str(), &sealed_key(row))?;
+        let opened =
+            self.at_rest_cipher
+                .open(RowKind::PublicKey, client_id.as_str(), &sealed_key(row))?;
         Ok(Some(BASE64_STANDARD.encode(opened)))
     }
 
@@ -162,16 +166,16 @@ impl KeyDirectory {
         let Some(row) = self.reader.signed_key(client_id).await? else {
             return Ok(None);
         };
-        let opened = self
-            .sealer
-            .open(RowKind::SignedKey, client_id.as_str(), &sealed_key(row))?;
+        let opened =
+            self.at_rest_cipher
+                .open(RowKind::SignedKey, client_id.as_str(), &sealed_key(row))?;
         let text = String::from_utf8(opened)
             .map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
         Ok(Some(text))
     }
 
     fn seal(&self, kind: RowKind, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
-        Ok(sealed_row(self.sealer.seal(
+        Ok(sealed_row(self.at_rest_cipher.seal(
             kind,
             client_id.as_str(),
             bytes,

@@ -39,10 +39,10 @@ const READ_AHEAD: usize = 16 * 1024;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("[server] address: cannot listen on {address}: {source}\n{mend}")]
+#[error("[server] address: cannot listen on {address}: {source}\n{advice}")]
 pub struct BindError {
     address: String,
-    mend: &'static str,
+    advice: &'static str,
     source: io::Error,
 }
 
@@ -99,7 +99,7 @@ impl Bound {
 
 impl BindError {
     fn new(address: &str, source: io::Error) -> Self {
-        let mend = match source.kind() {
+        let advice = match source.kind() {
             io::ErrorKind::AddrInUse => {
                 "Another program listens there. Stop it, or choose another port."
             }
@@ -113,7 +113,7 @@ impl BindError {
         };
         Self {
             address: address.to_owned(),
-            mend,
+            advice,
             source,
         }
     }
@@ -121,7 +121,7 @@ impl BindError {
 
 /// What a connection's task needs.
 #[derive(Clone)]
-struct Shared {
+struct ConnectionContext {
     acceptor: TlsAcceptor,
     broker: Arc<Broker>,
     buffers: Arc<BufferBudget>,
@@ -139,7 +139,7 @@ pub async fn run(
         broker.limits().max_connections.min(Semaphore::MAX_PERMITS),
     ));
     let buffers = BufferBudget::new(broker.limits().max_buffered_bytes);
-    let shared = Shared {
+    let context = ConnectionContext {
         acceptor,
         broker,
         buffers,
@@ -150,7 +150,7 @@ pub async fn run(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => match Arc::clone(&slots).try_acquire_owned() {
-                    Ok(slot) => drop(connections.spawn(serve(stream, address, shared.clone(), slot))),
+                    Ok(slot) => drop(connections.spawn(serve(stream, address, context.clone(), slot))),
                     Err(_) => tracing::warn!(%address, "Connection refused: limits.max_connections \
                         is reached"),
                 },
@@ -167,13 +167,18 @@ pub async fn run(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: OwnedSemaphorePermit) {
-    let Shared {
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    context: ConnectionContext,
+    slot: OwnedSemaphorePermit,
+) {
+    let ConnectionContext {
         acceptor,
         broker,
         buffers,
         mut stop,
-    } = shared;
+    } = context;
     if let Err(error) = configure(&stream) {
         tracing::debug!(%address, %error, "Cannot set socket options");
     }
@@ -210,14 +215,14 @@ async fn serve(stream: TcpStream, address: SocketAddr, shared: Shared, slot: Own
 fn refused(address: SocketAddr, trouble: &Trouble) {
     let Trouble {
         what: error,
-        mend,
+        advice,
         is_nameless,
     } = trouble;
     if *is_nameless {
-        tracing::error!(%address, error, mend, "Connection closed: the certificate names no \
+        tracing::error!(%address, error, advice, "Connection closed: the certificate names no \
             client");
     } else {
-        tracing::error!(%address, error, mend, "TLS handshake failed");
+        tracing::error!(%address, error, advice, "TLS handshake failed");
     }
 }
 

@@ -17,7 +17,7 @@ const BEYOND_READING_BY_GROUP: u32 = 0o037;
 /// A private key lies open.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is open to other users (mode {mode:04o})\nClose it: \
-         `{}`.", path.display(), self.mend())]
+         `{}`.", path.display(), self.advice())]
 pub struct Exposed {
     path: PathBuf,
     /// Its permission bits.
@@ -27,7 +27,7 @@ pub struct Exposed {
 }
 
 impl Exposed {
-    fn mend(&self) -> String {
+    fn advice(&self) -> String {
         let path = self.path.display();
         match self.owner {
             owner if owner == self.user => format!("chmod 600 {path}"),
@@ -128,7 +128,7 @@ mod tests {
         );
         set(0o600);
         refuse_exposed(&path, &file).unwrap();
-        let mend = |owner, user| {
+        let advice = |owner, user| {
             let path = PathBuf::from("k");
             Exposed {
                 path,
@@ -136,9 +136,9 @@ mod tests {
                 owner,
                 user,
             }
-            .mend()
+            .advice()
         };
-        assert_eq!(mend(ROOT, 1000), "chmod 640 k");
-        assert_eq!(mend(1001, 1000), "chown 1000 k && chmod 600 k");
+        assert_eq!(advice(ROOT, 1000), "chmod 640 k");
+        assert_eq!(advice(1001, 1000), "chown 1000 k && chmod 600 k");
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::at_rest::{KeyError, Sealer};
-use crate::broker::{Broker, Topology};
+use crate::at_rest::{AtRestCipher, KeyError};
+use crate::broker::{Broker, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
 use crate::logging::Handle;
@@ -66,17 +66,18 @@ pub async fn run_with(
     let bound = listener::bind(&config.server.address).await?;
     let notes = config.encryption.notes();
     let older_rows = config.encryption.older_rows;
-    let sealer = Sealer::new(config.encryption.key.load()?, config.encryption.algorithm);
+    let at_rest_cipher =
+        AtRestCipher::new(config.encryption.key.load()?, config.encryption.algorithm);
     let limits = config.limits;
 
     tracing::info!("Opening the database: {}", config.database);
     let thread = WriterThread::start().map_err(Error::Thread)?;
     let settings = store_settings(config.database, limits.disk_reserve);
     let opening = thread.runtime().spawn({
-        let sealer = sealer.clone();
+        let at_rest_cipher = at_rest_cipher.clone();
         async move {
             let mut store = store::open(&settings).await?;
-            keys::adopt(&mut store, &sealer, &notes, older_rows).await?;
+            keys::adopt(&mut store, &at_rest_cipher, &notes, older_rows).await?;
             Ok(store)
         }
     });
@@ -87,22 +88,22 @@ pub async fn run_with(
     };
     let store = between(opened.unwrap_or_else(|panic| Err(writer_failed(&panic)))?);
     let topology = Arc::new(Topology::new(store.reader.topology().await?));
-    let (deliveries, observer) =
-        Broker::deliveries(&limits, &topology, &store.reader, logs.messages());
-    let settings = writer::Settings {
+    let dispatcher = Dispatcher::new(&limits, Arc::clone(&topology), Arc::clone(&store.reader));
+    let observer = dispatcher.observer(logs.messages());
+    let settings = writer::WriterSettings {
         max_pending_bytes: limits.max_pending_bytes,
         metadata_retention: limits.metadata_retention,
         close_timeout: limits.shutdown_timeout,
-        ..writer::Settings::default()
+        ..writer::WriterSettings::default()
     };
     let (writer, mut writing) =
         writer::spawn(thread.runtime(), store.committer, observer, settings);
-    let keys = KeyDirectory::new(sealer, Arc::clone(&store.reader), writer.clone());
+    let keys = KeyDirectory::new(at_rest_cipher, Arc::clone(&store.reader), writer.clone());
     let (shutdown_timeout, reader) = (limits.shutdown_timeout, Arc::clone(&store.reader));
     let broker = Broker::new(
         limits,
         topology,
-        deliveries,
+        dispatcher,
         writer.clone(),
         store.reader,
         keys,
@@ -158,10 +159,10 @@ fn writer_failed(panic: &tokio::task::JoinError) -> store::Error {
 /// What the last commit may take even if the connections have used up the time.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-fn store_settings(database: Database, disk_reserve: u64) -> store::Settings {
+fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSettings {
     match database {
-        Database::Sqlite { path } => store::Settings::Sqlite { path, disk_reserve },
-        Database::Postgres(postgres) => store::Settings::Postgres(postgres),
+        Database::Sqlite { path } => store::DatabaseSettings::Sqlite { path, disk_reserve },
+        Database::Postgres(postgres) => store::DatabaseSettings::Postgres(postgres),
     }
 }
 

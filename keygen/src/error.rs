@@ -105,7 +105,7 @@ pub enum Error {
     Certificate(#[from] rcgen::Error),
 }
 
-ciphermq_crypto::debug_as_report!(Error, |error| Some(error.help()));
+ciphermq_crypto::debug_as_report!(Error, |error| Some(error.advice()));
 
 impl Error {
     /// Whether what was asked for can never be done: a mistake on the command line.
@@ -116,9 +116,9 @@ impl Error {
 
     /// What to do about it.
     #[must_use]
-    pub fn help(&self) -> String {
+    pub fn advice(&self) -> String {
         match self {
-            Self::KeyFile(error) => error.help(),
+            Self::KeyFile(error) => error.advice(),
             Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
             Self::Exists(_) => "say --force to replace it, or choose another folder with \
                                 --out"
@@ -170,7 +170,7 @@ impl Error {
                  --out"
                     .to_owned()
             }
-            Self::Name(error) => error.help(),
+            Self::Name(error) => error.advice(),
             Self::Certificate(_) => "please report this, it is a fault of keygen".to_owned(),
         }
     }

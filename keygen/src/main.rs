@@ -56,7 +56,10 @@ fn main() -> ExitCode {
             console::printed(printed)
         }
         Err(error) => {
-            console::lines(format_args!("error: {error}\nwhat to do: {}", error.help()));
+            console::lines(format_args!(
+                "error: {error}\nwhat to do: {}",
+                error.advice()
+            ));
             ExitCode::from(if error.is_usage() { USAGE } else { 1 })
         }
     }

@@ -33,7 +33,7 @@ pub enum NameError {
 impl NameError {
     /// What to do about it.
     #[must_use]
-    pub fn help(&self) -> String {
+    pub fn advice(&self) -> String {
         match self {
             Self::NoClientId { .. } => "choose a name of 1 to 255 bytes without spaces, such as \
                                         sender_1"

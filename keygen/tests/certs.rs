@@ -279,7 +279,7 @@ fn what_is_there_is_not_overwritten() {
         matches!(&error, Error::Exists(path) if path.starts_with(folder.path("c"))),
         "{error}"
     );
-    assert!(error.help().contains("--force"));
+    assert!(error.advice().contains("--force"));
     assert_eq!(folder.contents(), before);
 }
 

@@ -23,7 +23,7 @@
 //! - [`database`]: queries on what the server stored
 //! - [`backend`]: one test's body on both databases
 //! - [`envelope`]: envelopes as texts, good and bad
-//! - [`scene`]: many short plays on one running server
+//! - [`fixture`]: many short plays on one running server
 //! - [`faults`]: kills, stops and cuts while messages flow, and what must hold afterwards
 //! - [`evil`]: a broker that lies, in front of the real one
 //! - [`fuzz`]: what must hold for any bytes from outside
@@ -42,6 +42,7 @@ pub mod envelope;
 pub mod evil;
 pub mod faults;
 mod files;
+pub mod fixture;
 pub mod fuzz;
 pub mod pki;
 pub mod ports;
@@ -49,7 +50,6 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod received;
-pub mod scene;
 pub mod server;
 pub mod user;
 
@@ -57,11 +57,11 @@ pub use backend::Backend;
 pub use cli::Cli;
 pub use database::Database;
 pub use envelope::EnvelopeText;
+pub use fixture::Fixture;
 pub use pki::{Authority, Pki};
 pub use postgres::Postgres;
 pub use raw::RawClient;
 pub use received::Received;
-pub use scene::Scene;
 pub use server::Server;
 
 /// How long anything is waited for that should take a moment: long, as the machine may be busy, and

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{
-    Backend, EnvelopeText, PATIENCE, RawClient, Scene, Server, on_both_databases, scenes,
+    Backend, EnvelopeText, Fixture, PATIENCE, RawClient, Server, fixtures, on_both_databases,
 };
 
 const MIB: usize = 1 << 20;
@@ -15,7 +15,7 @@ async fn broken_lines(backend: Backend) {
         .await
         .set("limits", "max_line_bytes", 64 * 1024);
     let server = Server::start(options).await;
-    scenes!(
+    fixtures!(
         server,
         [
             broken_utf8,
@@ -38,7 +38,7 @@ async fn broken_lines(backend: Backend) {
 on_both_databases!(broken_lines);
 
 /// What is wrong is told; then the same connection does its work.
-async fn refused(scene: &Scene, client: &mut RawClient, line: impl AsRef<[u8]>, reply: &str) {
+async fn refused(fixture: &Fixture, client: &mut RawClient, line: impl AsRef<[u8]>, reply: &str) {
     let line = line.as_ref();
     client.send_bytes([line, b"\n"].concat()).await;
     let answer = client.line().await;
@@ -49,17 +49,17 @@ async fn refused(scene: &Scene, client: &mut RawClient, line: impl AsRef<[u8]>, 
     );
     assert!(!answer.chars().any(char::is_control), "{answer:?}");
     client
-        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .ask(&format!("fetch {}", fixture.id("q")), "No messages")
         .await;
 }
 
-async fn broken_utf8(scene: Scene) {
-    let mut client = scene.sender().await;
+async fn broken_utf8(fixture: Fixture) {
+    let mut client = fixture.sender().await;
     let not_utf8 = "Error: not_utf8: a line must be UTF-8";
-    let envelope = scene.envelope("m").set("note", "@").to_string();
+    let envelope = fixture.envelope("m").set("note", "@").to_string();
     let broken = [
         b"publish ",
-        scene.id("e").as_bytes(),
+        fixture.id("e").as_bytes(),
         b" k ",
         envelope.replace('@', "").as_bytes(),
     ]
@@ -74,12 +74,12 @@ async fn broken_utf8(scene: Scene) {
         b"declare_queue \xf4\x90\x80\x80".to_vec(),
         [broken.as_slice(), b"\xfe"].concat(),
     ] {
-        refused(&scene, &mut client, line, not_utf8).await;
+        refused(&fixture, &mut client, line, not_utf8).await;
     }
 }
 
-async fn control_characters(scene: Scene) {
-    let mut client = scene.sender().await;
+async fn control_characters(fixture: Fixture) {
+    let mut client = fixture.sender().await;
     for control in [
         "\0",
         "\u{1}",
@@ -102,31 +102,31 @@ async fn control_characters(scene: Scene) {
             "get_certificate",
         ] {
             refused(
-                &scene,
+                &fixture,
                 &mut client,
                 format!("{command} a{control}b"),
                 "Error: bad_name: ",
             )
             .await;
         }
-        let named = scene
+        let named = fixture
             .envelope("m")
             .set("message_id", format!("a{control}b"));
         refused(
-            &scene,
+            &fixture,
             &mut client,
-            scene.publish(&named),
+            fixture.publish(&named),
             "Invalid message format: message_id: ",
         )
         .await;
     }
-    refused(&scene, &mut client, "\0\0\0", "Unknown command").await;
-    refused(&scene, &mut client, "ping\0", "Unknown command").await;
+    refused(&fixture, &mut client, "\0\0\0", "Unknown command").await;
+    refused(&fixture, &mut client, "ping\0", "Unknown command").await;
 }
 
-async fn invalid_json(scene: Scene) {
-    let mut client = scene.sender().await;
-    let good = scene.envelope("m").to_string();
+async fn invalid_json(fixture: Fixture) {
+    let mut client = fixture.sender().await;
+    let good = fixture.envelope("m").to_string();
     let mut bad: Vec<String> = [
         "{", "}", "null", "[]", "7", "\"text\"", "{]", "nonsense", "{'a':1}", "{\"a\":}", "NaN",
     ]
@@ -144,24 +144,24 @@ async fn invalid_json(scene: Scene) {
     bad.push(good.replacen(":\"A", ":\"\\ud800A", 1));
     for json in bad {
         refused(
-            &scene,
+            &fixture,
             &mut client,
-            scene.publish(&json),
+            fixture.publish(&json),
             "Invalid message format: ",
         )
         .await;
         refused(
-            &scene,
+            &fixture,
             &mut client,
-            scene.publish_batch(&[&good, &json]),
+            fixture.publish_batch(&[&good, &json]),
             "Invalid batch format: ",
         )
         .await;
     }
 }
 
-async fn envelopes_without_fields(scene: Scene) {
-    let mut client = scene.sender().await;
+async fn envelopes_without_fields(fixture: Fixture) {
+    let mut client = fixture.sender().await;
     for field in [
         "message_id",
         "receiver_client_id",
@@ -169,21 +169,21 @@ async fn envelopes_without_fields(scene: Scene) {
         "nonce",
         "ciphertext",
     ] {
-        let lacking = scene.envelope("m").without(field);
+        let lacking = fixture.envelope("m").without(field);
         let text = format!("Invalid message format: missing field `{field}`");
-        refused(&scene, &mut client, scene.publish(&lacking), &text).await;
+        refused(&fixture, &mut client, fixture.publish(&lacking), &text).await;
     }
     refused(
-        &scene,
+        &fixture,
         &mut client,
-        scene.publish(&"{}"),
+        fixture.publish(&"{}"),
         "Invalid message format: missing field",
     )
     .await;
 }
 
-async fn fields_of_the_wrong_kind(scene: Scene) {
-    let mut client = scene.sender().await;
+async fn fields_of_the_wrong_kind(fixture: Fixture) {
+    let mut client = fixture.sender().await;
     let long = "x".repeat(256);
     for field in [
         "message_id",
@@ -200,11 +200,11 @@ async fn fields_of_the_wrong_kind(scene: Scene) {
             serde_json::json!({}),
             serde_json::json!(true),
         ] {
-            let bad = scene.envelope("m").set(field, value);
+            let bad = fixture.envelope("m").set(field, value);
             refused(
-                &scene,
+                &fixture,
                 &mut client,
-                scene.publish(&bad),
+                fixture.publish(&bad),
                 "Invalid message format: ",
             )
             .await;
@@ -218,16 +218,16 @@ async fn fields_of_the_wrong_kind(scene: Scene) {
         "routing_key",
     ] {
         for value in ["", "a b", long.as_str()] {
-            let bad = scene.envelope("m").set(field, value);
+            let bad = fixture.envelope("m").set(field, value);
             let text = format!("Invalid message format: {field}: a name ");
-            refused(&scene, &mut client, scene.publish(&bad), &text).await;
+            refused(&fixture, &mut client, fixture.publish(&bad), &text).await;
         }
     }
 }
 
-async fn duplicate_keys(scene: Scene) {
-    let mut client = scene.sender().await;
-    let good = scene.envelope("m").set("unknown", 1).to_string();
+async fn duplicate_keys(fixture: Fixture) {
+    let mut client = fixture.sender().await;
+    let good = fixture.envelope("m").set("unknown", 1).to_string();
     for twice in [
         "\"message_id\":\"x\"",
         "\"tag\":null",
@@ -238,9 +238,9 @@ async fn duplicate_keys(scene: Scene) {
         let bad = good.replacen('{', &format!("{{{twice},"), 1);
         // An escape is the same key; `tag` stands there already.
         refused(
-            &scene,
+            &fixture,
             &mut client,
-            scene.publish(&bad),
+            fixture.publish(&bad),
             "Invalid message format: duplicate field `",
         )
         .await;
@@ -249,56 +249,56 @@ async fn duplicate_keys(scene: Scene) {
 
 /// However deep: it is not read by going down into it. What the server does not know it keeps as it
 /// is.
-async fn deep_nesting(scene: Scene) {
-    let mut client = scene.sender().await;
-    let mut receiver = scene.receiver(10).await;
+async fn deep_nesting(fixture: Fixture) {
+    let mut client = fixture.sender().await;
+    let mut receiver = fixture.receiver(10).await;
     for (name, open, close) in [("arrays", "[", "]"), ("objects", "{\"a\":", "}")] {
         let depth = 60_000 / (open.len() + close.len());
         let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
         refused(
-            &scene,
+            &fixture,
             &mut client,
-            scene.publish(&nested),
+            fixture.publish(&nested),
             "Invalid message format: ",
         )
         .await;
-        let batch = format!("publish_batch {} k {nested}", scene.id("e"));
-        refused(&scene, &mut client, batch, "Invalid batch format: ").await;
+        let batch = format!("publish_batch {} k {nested}", fixture.id("e"));
+        refused(&fixture, &mut client, batch, "Invalid batch format: ").await;
         let hello = format!("hello {{\"consumer\":{nested}}}");
-        refused(&scene, &mut client, hello, "Error: bad_argument: ").await;
+        refused(&fixture, &mut client, hello, "Error: bad_argument: ").await;
         refused(
-            &scene,
+            &fixture,
             &mut client,
             open.repeat(60_000 / open.len()),
             "Unknown command",
         )
         .await;
         let envelope =
-            scene
+            fixture
                 .envelope(name)
                 .to_string()
                 .replacen('{', &format!("{{\"x\":{nested},"), 1);
         client
             .ask(
-                &scene.publish(&envelope),
-                &format!("ACK {}", scene.id(name)),
+                &fixture.publish(&envelope),
+                &format!("ACK {}", fixture.id(name)),
             )
             .await;
-        receiver.expect(&scene.delivery(name, &envelope)).await;
+        receiver.expect(&fixture.delivery(name, &envelope)).await;
         let unfinished = envelope.replacen(close, "", 1);
         refused(
-            &scene,
+            &fixture,
             &mut client,
-            scene.publish(&unfinished),
+            fixture.publish(&unfinished),
             "Invalid message format: ",
         )
         .await;
     }
 }
 
-async fn reasons_with_anything(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.receiver(100).await;
+async fn reasons_with_anything(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.receiver(100).await;
     let odd = [
         "",
         " ",
@@ -310,48 +310,50 @@ async fn reasons_with_anything(scene: Scene) {
     ];
     for (index, reason) in odd.iter().enumerate() {
         let message = format!("m{index}");
-        let (envelope, id) = (scene.envelope(&message), scene.id(&message));
+        let (envelope, id) = (fixture.envelope(&message), fixture.id(&message));
         sender
-            .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+            .ask(&fixture.publish(&envelope), &format!("ACK {id}"))
             .await;
-        receiver.expect(&scene.delivery(&message, &envelope)).await;
+        receiver
+            .expect(&fixture.delivery(&message, &envelope))
+            .await;
         receiver
             .ask(&format!("reject {id} {reason}"), &format!("Rejected {id}"))
             .await;
     }
     let kept = format!(
         "SELECT count(*) FROM rejected_messages WHERE message_id LIKE '%{}'",
-        scene.id("")
+        fixture.id("")
     );
     let odd = i64::try_from(odd.len()).unwrap();
-    assert_eq!(scene.server.database().await.number(&kept).await, odd);
+    assert_eq!(fixture.server.database().await.number(&kept).await, odd);
 }
 
 const LIMIT: usize = 64 * 1024;
 const TOO_LONG: &str = "Error: line_too_long: a line has at most 65536 bytes";
 
-async fn lines_at_the_limit_and_over_it(scene: Scene) {
-    let mut bystander = scene.client("bystander").await;
-    let mut sender = scene.sender().await;
-    let length = scene
-        .publish(&scene.envelope("m").set("ciphertext", ""))
+async fn lines_at_the_limit_and_over_it(fixture: Fixture) {
+    let mut bystander = fixture.client("bystander").await;
+    let mut sender = fixture.sender().await;
+    let length = fixture
+        .publish(&fixture.envelope("m").set("ciphertext", ""))
         .len();
-    let longest = scene
+    let longest = fixture
         .envelope("m")
         .set("ciphertext", "x".repeat(LIMIT - length));
-    let line = scene.publish(&longest);
+    let line = fixture.publish(&longest);
     assert_eq!(line.len(), LIMIT);
-    sender.ask(&line, &format!("ACK {}", scene.id("m"))).await;
+    sender.ask(&line, &format!("ACK {}", fixture.id("m"))).await;
     // The line's end does not count, be it one byte or two.
     sender
-        .ask(&format!("{line}\r"), &format!("ACK {}", scene.id("m")))
+        .ask(&format!("{line}\r"), &format!("ACK {}", fixture.id("m")))
         .await;
     sender.send_bytes(format!("ping\n{line}x\nping\n")).await;
     sender.expect("PONG").await;
     sender.expect(TOO_LONG).await;
     sender.expect_closed().await;
 
-    let mut endless = scene.client("endless").await;
+    let mut endless = fixture.client("endless").await;
     endless.send_bytes("x".repeat(LIMIT + 1)).await;
     endless.expect(TOO_LONG).await;
     endless.expect_closed().await;
@@ -359,9 +361,9 @@ async fn lines_at_the_limit_and_over_it(scene: Scene) {
 }
 
 /// The reply arrives though the client is still sending.
-async fn lines_far_over_the_limit(scene: Scene) {
+async fn lines_far_over_the_limit(fixture: Fixture) {
     for _ in 0..5 {
-        let mut client = scene.client("client").await;
+        let mut client = fixture.client("client").await;
         // The server does not wait for the rest.
         let _ = client.try_send(&vec![b'x'; 4 * MIB]).await;
         client.expect(TOO_LONG).await;
@@ -370,29 +372,29 @@ async fn lines_far_over_the_limit(scene: Scene) {
 }
 
 /// Each of so many messages would be stored with what is said only once.
-async fn packed_lines_that_say_more_than_a_line_may(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.client("receiver").await;
+async fn packed_lines_that_say_more_than_a_line_may(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.client("receiver").await;
     let own = |index: usize| {
-        let id = scene.id(&format!("m{index:02}"));
+        let id = fixture.id(&format!("m{index:02}"));
         format!(
             r#"{{"message_id":"{id}","sent_time":"","nonce":"AA==","ciphertext":"AA==","tag":"AA=="}}"#
         )
     };
-    let (receiver_id, note) = (scene.id("receiver"), "x".repeat(8000));
+    let (receiver_id, note) = (fixture.id("receiver"), "x".repeat(8000));
     let shared = format!(
         r#"{{"receiver_client_id":"{receiver_id}","enc_session_key":"AA==","note":"{note}"}}"#
     );
     let line = |count: usize| {
         let own: Vec<String> = (0..count).map(own).collect();
-        let (exchange, own) = (scene.id("e"), own.join(" "));
+        let (exchange, own) = (fixture.id("e"), own.join(" "));
         format!("publish_packed {exchange} k {count} {own} {shared}")
     };
     let fits = LIMIT / (shared.len() + own(0).len());
     sender.send_line(&line(fits)).await;
     for index in 0..fits {
         sender
-            .expect(&format!("ACK {}", scene.id(&format!("m{index:02}"))))
+            .expect(&format!("ACK {}", fixture.id(&format!("m{index:02}"))))
             .await;
     }
     let too_long = line(fits + 2);
@@ -401,9 +403,9 @@ async fn packed_lines_that_say_more_than_a_line_may(scene: Scene) {
     sender.expect(TOO_LONG).await;
     sender.expect_closed().await;
     for index in 0..fits {
-        let id = scene.id(&format!("m{index:02}"));
+        let id = fixture.id(&format!("m{index:02}"));
         receiver
-            .send_line(&format!("fetch {}", scene.id("q")))
+            .send_line(&format!("fetch {}", fixture.id("q")))
             .await;
         receiver.expect_prefix(&format!("Message: {id} ")).await;
         receiver
@@ -411,23 +413,23 @@ async fn packed_lines_that_say_more_than_a_line_may(scene: Scene) {
             .await;
     }
     receiver
-        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .ask(&format!("fetch {}", fixture.id("q")), "No messages")
         .await;
 }
 
 /// More ids than are committed in one go; some of them are messages.
-async fn an_ack_of_thousands(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.client("receiver").await;
+async fn an_ack_of_thousands(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.client("receiver").await;
     for name in ["a1", "a2"] {
-        let publish = scene.publish(&scene.envelope(name));
+        let publish = fixture.publish(&fixture.envelope(name));
         sender
-            .ask(&publish, &format!("ACK {}", scene.id(name)))
+            .ask(&publish, &format!("ACK {}", fixture.id(name)))
             .await;
     }
     let mut ids: Vec<String> = (0..10_000).map(|n| format!("{n:x}")).collect();
-    ids[4095] = scene.id("a1");
-    ids[9999] = scene.id("a2");
+    ids[4095] = fixture.id("a1");
+    ids[9999] = fixture.id("a2");
     receiver.send_line(&format!("ack {}", ids.join(" "))).await;
     for (index, id) in ids.iter().enumerate() {
         let reply = match index {
@@ -439,7 +441,7 @@ async fn an_ack_of_thousands(scene: Scene) {
         receiver.expect(&reply).await;
     }
     receiver
-        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .ask(&format!("fetch {}", fixture.id("q")), "No messages")
         .await;
     let too_many = format!("ack a{}", " a".repeat(20_000));
     let refusal =
@@ -447,11 +449,11 @@ async fn an_ack_of_thousands(scene: Scene) {
     receiver.ask(&too_many, refusal).await;
 }
 
-async fn connections_that_end_anywhere(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let line = scene.publish(&scene.envelope("m"));
+async fn connections_that_end_anywhere(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let line = fixture.publish(&fixture.envelope("m"));
     for end in (0..line.len()).step_by(10) {
-        let mut client = scene.client("sender").await;
+        let mut client = fixture.client("sender").await;
         client.send_bytes(&line[..end]).await;
         if end % 20 == 0 {
             client.close().await.unwrap();
@@ -459,9 +461,12 @@ async fn connections_that_end_anywhere(scene: Scene) {
     }
     // What was not whole did not happen.
     sender
-        .ask(&format!("resend {}", scene.id("m")), "Message ID not found")
+        .ask(
+            &format!("resend {}", fixture.id("m")),
+            "Message ID not found",
+        )
         .await;
-    sender.ask(&line, &format!("ACK {}", scene.id("m"))).await;
+    sender.ask(&line, &format!("ACK {}", fixture.id("m"))).await;
 }
 
 /// A server that may hold 8 MiB of unfinished lines gets 150 of almost 1 MiB each.

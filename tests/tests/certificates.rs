@@ -17,13 +17,13 @@ use tempfile::TempDir;
 const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 
 /// A server that trusts two authorities: one of rcgen's, and one of OpenSSL's.
-struct Office {
+struct TwoAuthorities {
     server: Server,
     openssl: OpensslAuthority,
     folder: TempDir,
 }
 
-impl Office {
+impl TwoAuthorities {
     async fn open() -> Self {
         let (pki, openssl, folder) = (
             Pki::new(),
@@ -98,13 +98,13 @@ impl Office {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
-    let office = Office::open().await;
+    let site = TwoAuthorities::open().await;
     let stranger = Authority::new("Another CA")
         .client("c")
-        .write(office.folder.path(), "stranger");
+        .write(site.folder.path(), "stranger");
     let namesake = Authority::new("CipherMQ test CA")
         .client("c")
-        .write(office.folder.path(), "namesake");
+        .write(site.folder.path(), "namesake");
     let usage = |usage| Request::named("c").usage(usage);
     let with = |extensions| Recipe {
         extensions: Some(extensions),
@@ -112,17 +112,17 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
     };
     for (identity, client, log) in [
         (
-            office.rcgen("expired", Request::client("c").expired()),
+            site.rcgen("expired", Request::client("c").expired()),
             vec!["it expired at 2021-01-01T00:00:00Z", "Issue a new one"],
             vec!["expired at 2021-01-01T00:00:00Z", "Issue a new one"],
         ),
         (
-            office.rcgen("early", Request::client("c").not_yet_valid()),
+            site.rcgen("early", Request::client("c").not_yet_valid()),
             vec!["it is not valid yet, only from 2099", "Check the clocks"],
             vec!["is not valid yet, only from 2099", "Check the clocks"],
         ),
         (
-            office.rcgen("servers", usage(ExtendedKeyUsagePurpose::ServerAuth)),
+            site.rcgen("servers", usage(ExtendedKeyUsagePurpose::ServerAuth)),
             vec!["is made for another use", "clientAuth"],
             vec!["is made for another use", "clientAuth"],
         ),
@@ -140,7 +140,7 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
             vec!["bears another one's signature", "made together"],
         ),
         (
-            office.made(
+            site.made(
                 "sha1",
                 Recipe {
                     digest: "-sha1",
@@ -151,12 +151,12 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
             vec!["is signed with an algorithm", "SHA-256"],
         ),
         (
-            office.made("authority", with("basicConstraints=CA:TRUE")),
+            site.made("authority", with("basicConstraints=CA:TRUE")),
             vec!["is an authority's own certificate", "ciphermq-cli certs"],
             vec!["is an authority's own certificate"],
         ),
     ] {
-        office.expect_refused(&identity, &client, &log).await;
+        site.expect_refused(&identity, &client, &log).await;
     }
 }
 
@@ -164,27 +164,27 @@ async fn both_sides_say_what_is_wrong_with_a_clients_certificate() {
 /// `tls.rs`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_that_name_no_client_are_told_by_the_client() {
-    let office = Office::open().await;
+    let site = TwoAuthorities::open().await;
     let letters = Recipe {
         subject: "/CN=Zürich",
         ..Recipe::default()
     };
     for (identity, texts) in [
         (
-            office.rcgen("nameless", Request::anonymous()),
+            site.rcgen("nameless", Request::anonymous()),
             ["has no Common Name", "exactly one Common Name"],
         ),
         (
-            office.rcgen("two", Request::client("one").also_named("two")),
+            site.rcgen("two", Request::client("one").also_named("two")),
             ["has 2 Common Names", "exactly one Common Name"],
         ),
         (
-            office.rcgen("space", Request::client("two words")),
+            site.rcgen("space", Request::client("two words")),
             ["cannot be a client id", "without spaces"],
         ),
-        (office.made("t61", letters), ["T61String", "UTF8String"]),
+        (site.made("t61", letters), ["T61String", "UTF8String"]),
     ] {
-        let refused = office.cli("status", &identity).run().await.code(1);
+        let refused = site.cli("status", &identity).run().await.code(1);
         for text in texts {
             assert!(
                 refused.stderr.contains(text),
@@ -199,7 +199,7 @@ async fn certificates_that_name_no_client_are_told_by_the_client() {
 /// start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_tls_cannot_read_is_told_by_its_owner() {
-    let office = Office::open().await;
+    let site = TwoAuthorities::open().await;
     let critical = Some("basicConstraints=CA:FALSE\n1.2.3.4=critical,ASN1:NULL");
     for (name, key, extensions, texts) in [
         (
@@ -227,7 +227,7 @@ async fn what_tls_cannot_read_is_told_by_its_owner() {
             ["key is ECDSA secp256k1", "ECDSA P-384"],
         ),
     ] {
-        let files = office.made(
+        let files = site.made(
             name,
             Recipe {
                 key,
@@ -235,7 +235,7 @@ async fn what_tls_cannot_read_is_told_by_its_owner() {
                 ..Recipe::default()
             },
         );
-        let client = office.cli("status", &files).run().await.code(1).stderr;
+        let client = site.cli("status", &files).run().await.code(1).stderr;
         let options = Options::sqlite()
             .set("tls", "cert_path", files.certificate.display().to_string())
             .set("tls", "key_path", files.key.display().to_string());
@@ -249,7 +249,7 @@ async fn what_tls_cannot_read_is_told_by_its_owner() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
-    let office = Office::open().await;
+    let site = TwoAuthorities::open().await;
     for (file, name, key) in [
         ("printable", "client-1", Recipe::default().key),
         ("bmp", "Ωmega", Recipe::default().key),
@@ -272,8 +272,8 @@ async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
             subject: &subject,
             ..Recipe::default()
         };
-        let status = office
-            .cli("status", &office.made(file, recipe))
+        let status = site
+            .cli("status", &site.made(file, recipe))
             .run()
             .await
             .success();
@@ -283,11 +283,11 @@ async fn names_of_every_type_of_string_and_keys_of_other_kinds_are_let_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_hold_something_else_are_told_as_that() {
-    let office = Office::open().await;
-    let good = office.rcgen("good", Request::client("c"));
+    let site = TwoAuthorities::open().await;
+    let good = site.rcgen("good", Request::client("c"));
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let (certificate, key) = (read(&good.certificate), read(&good.key));
-    let folder = office.folder.path();
+    let folder = site.folder.path();
     let run = |arguments: &[&str]| ciphermq_tests::pki::openssl::run(folder, arguments);
     run(&[
         "x509", "-in", "good.crt", "-outform", "der", "-out", "der.crt",
@@ -326,8 +326,7 @@ async fn files_that_hold_something_else_are_told_as_that() {
         ("text.crt", "good.key"),
         ("both.pem", "both.pem"),
     ] {
-        office
-            .cli("status", &files(certificate, key))
+        site.cli("status", &files(certificate, key))
             .run()
             .await
             .success();
@@ -369,7 +368,7 @@ async fn files_that_hold_something_else_are_told_as_that() {
     ] {
         // Only the private key has to be private.
         chmod(folder, &[certificate, key]);
-        let refused = office
+        let refused = site
             .cli("status", &files(certificate, key))
             .run()
             .await
@@ -490,14 +489,13 @@ async fn an_expired_authority_is_warned_about_on_both_sides() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
-    let office = Office::open().await;
-    let receiver = office.rcgen("receiver", Request::client("receiver"));
-    keygen(&office, "keys");
+    let site = TwoAuthorities::open().await;
+    let receiver = site.rcgen("receiver", Request::client("receiver"));
+    keygen(&site, "keys");
     let receive = || {
-        office
-            .cli("receive", &receiver)
+        site.cli("receive", &receiver)
             .arg("--private-key")
-            .arg(office.path("keys/receiver_private.key"))
+            .arg(site.path("keys/receiver_private.key"))
             .args(["--output", "out.jsonl", "--idle-exit", "0.05"])
     };
     receive().run().await.success();
@@ -512,7 +510,7 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
         ("usage", Recipe::default().key, signing_only),
     ] {
         let subject = format!("/CN={name}");
-        let sender = office.made(
+        let sender = site.made(
             name,
             Recipe {
                 key,
@@ -522,8 +520,7 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
             },
         );
         let send = || {
-            office
-                .cli("send", &sender)
+            site.cli("send", &sender)
                 .args(["--to", "receiver", "--message", name])
         };
         let refused = send().run().await.code(1);
@@ -545,16 +542,16 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
             .success();
 
         // As receivers these clients say that their key is none that senders take.
-        keygen(&office, name);
+        keygen(&site, name);
         for command in [
             &["register-key"][..],
             &["receive", "--idle-exit", "0.05", "--output", "-"],
         ] {
-            let told = office
+            let told = site
                 .cli(command[0], &sender)
                 .args(&command[1..])
                 .arg("--private-key")
-                .arg(office.path(name).join("receiver_private.key"))
+                .arg(site.path(name).join("receiver_private.key"))
                 .run()
                 .await
                 .success();
@@ -576,14 +573,13 @@ async fn what_no_receiver_would_accept_is_not_sent_unless_asked_for() {
 /// A client that has signed its key before, and whose new certificate cannot sign.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
-    let office = Office::open().await;
-    keygen(&office, "first");
-    keygen(&office, "second");
+    let site = TwoAuthorities::open().await;
+    keygen(&site, "first");
+    keygen(&site, "second");
     let as_client = |command: &str, certificate: &Files, keys: &str| {
-        office
-            .cli(command, certificate)
+        site.cli(command, certificate)
             .arg("--private-key")
-            .arg(office.path(keys).join("receiver_private.key"))
+            .arg(site.path(keys).join("receiver_private.key"))
     };
     let receive = |certificate: &Files, keys: &str| {
         as_client("receive", certificate, keys).args([
@@ -593,17 +589,16 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
             "0.05",
         ])
     };
-    let signing = office.rcgen("signing", Request::client("receiver"));
+    let signing = site.rcgen("signing", Request::client("receiver"));
     receive(&signing, "first").run().await.success();
-    let sender = office.rcgen("sender", Request::client("sender"));
+    let sender = site.rcgen("sender", Request::client("sender"));
     let send = |text: &str| {
-        office
-            .cli("send", &sender)
+        site.cli("send", &sender)
             .args(["--to", "receiver", "--message", text])
     };
     send("before").run().await.success();
 
-    let rsa = office.made(
+    let rsa = site.made(
         "receiver-rsa",
         Recipe {
             key: RSA,
@@ -622,7 +617,7 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
             assert!(refused.stderr.contains(text), "{}", refused.stderr);
         }
     }
-    let shown = office
+    let shown = site
         .cli("get-key", &sender)
         .arg("receiver")
         .run()
@@ -655,8 +650,8 @@ async fn a_key_that_was_signed_before_is_not_replaced_by_one_that_cannot_be() {
     );
 }
 
-fn keygen(office: &Office, folder: &str) {
-    let out = office.path(folder);
+fn keygen(site: &TwoAuthorities, folder: &str) {
+    let out = site.path(folder);
     keygen::keys::run(&keygen::KeysArgs {
         out,
         force: true,

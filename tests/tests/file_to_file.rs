@@ -20,12 +20,12 @@ use tempfile::TempDir;
 /// How long the whole may take after the last kill.
 const SETTLING: Duration = Duration::from_secs(120);
 
-struct Scene {
+struct Fixture {
     server: Server,
     folder: TempDir,
 }
 
-impl Scene {
+impl Fixture {
     async fn new(backend: &Backend) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Cli::keygen()
@@ -162,15 +162,15 @@ async fn kills(mut backend: Backend, kills: u64) {
     let kills = setting("FILE_TO_FILE_KILLS").unwrap_or(kills);
     println!("FILE_TO_FILE_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut scene = Scene::new(&backend).await;
-    scene.prepare().await;
-    let (mut sender, mut receiver) = (scene.send().spawn(), scene.receive().spawn());
+    let mut fixture = Fixture::new(&backend).await;
+    fixture.prepare().await;
+    let (mut sender, mut receiver) = (fixture.send().spawn(), fixture.receive().spawn());
     let (mut counts, mut in_traffic) = (BTreeMap::<&str, u32>::new(), 0);
     for _ in 0..kills {
         // Long enough for a program to connect and move something, and short enough that the work
         // is not done before the last kill.
         tokio::time::sleep(Duration::from_millis(random.random_range(20..300))).await;
-        in_traffic += u64::from(lines(&scene.path("out.jsonl")).len() < data::READINGS);
+        in_traffic += u64::from(lines(&fixture.path("out.jsonl")).len() < data::READINGS);
         let victims = [
             "sender",
             "receiver",
@@ -188,12 +188,12 @@ async fn kills(mut backend: Backend, kills: u64) {
         match (whom, &mut backend) {
             ("sender", _) => {
                 sender.kill().await;
-                scene.append(&format!("{{\"appended\":{in_traffic}}}"));
-                sender = scene.send().spawn();
+                fixture.append(&format!("{{\"appended\":{in_traffic}}}"));
+                sender = fixture.send().spawn();
             }
             ("receiver", _) => {
                 receiver.kill().await;
-                receiver = scene.receive().spawn();
+                receiver = fixture.receive().spawn();
             }
             ("database", Backend::Postgres(postgres)) => {
                 postgres.stop(Stop::Immediate).await;
@@ -204,8 +204,8 @@ async fn kills(mut backend: Backend, kills: u64) {
                 postgres.restart().await;
             }
             _ => {
-                scene.server.kill9().await;
-                scene.server.restart().await;
+                fixture.server.kill9().await;
+                fixture.server.restart().await;
             }
         }
     }
@@ -214,32 +214,32 @@ async fn kills(mut backend: Backend, kills: u64) {
         in_traffic >= kills / 2,
         "the work was done too soon for the kills to mean anything"
     );
-    settle(&scene, &mut sender, &mut receiver).await;
+    settle(&fixture, &mut sender, &mut receiver).await;
 }
 
 /// Everything runs to its end now; then the output is compared, and once more after a restart of
 /// everything.
-async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
+async fn settle(fixture: &Fixture, sender: &mut Process, receiver: &mut Process) {
     // A sender that found no server has ended with an error: the same command again goes on.
     let mut status = sender.ended(SETTLING).await;
     for _ in 0..10 {
         if status.success() {
             break;
         }
-        status = scene.send().spawn().ended(SETTLING).await;
+        status = fixture.send().spawn().ended(SETTLING).await;
     }
     assert!(status.success(), "{}", sender.stderr.text());
     // The receiver may have met no server, too.
     receiver.kill().await;
-    scene
+    fixture
         .receive_with("1024")
         .args(["--idle-exit", "3"])
         .run()
         .await
         .success();
-    let expected = scene.lines_of_input();
+    let expected = fixture.lines_of_input();
     assert!(expected.len() >= data::READINGS);
-    let wrong = differences(&expected, &scene.messages());
+    let wrong = differences(&expected, &fixture.messages());
     assert!(
         wrong.is_empty(),
         "{} wrong: {:?}",
@@ -247,21 +247,21 @@ async fn settle(scene: &Scene, sender: &mut Process, receiver: &mut Process) {
         &wrong[..wrong.len().min(10)]
     );
 
-    let before = std::fs::read(scene.path("out.jsonl")).unwrap();
-    let again = scene.send().run().await.success();
+    let before = std::fs::read(fixture.path("out.jsonl")).unwrap();
+    let again = fixture.send().run().await.success();
     assert!(
         again.stderr.contains("was already sent"),
         "{}",
         again.stderr
     );
-    let rest = scene
+    let rest = fixture
         .receive()
         .args(["--idle-exit", "0.5"])
         .run()
         .await
         .success();
     assert!(rest.stderr.contains(" 0 received"), "{}", rest.stderr);
-    assert!(std::fs::read(scene.path("out.jsonl")).unwrap() == before);
+    assert!(std::fs::read(fixture.path("out.jsonl")).unwrap() == before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,19 +277,19 @@ async fn every_reading_arrives_once_whoever_is_killed_heavy_postgres() {
 /// The check is checked: the same kill without a checkpoint doubles lines, and that is seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
-    let scene = Scene::new(&Backend::Sqlite).await;
-    scene.prepare().await;
-    let mut sender = scene.send().args(["--no-checkpoint", "-v"]).spawn();
+    let fixture = Fixture::new(&Backend::Sqlite).await;
+    fixture.prepare().await;
+    let mut sender = fixture.send().args(["--no-checkpoint", "-v"]).spawn();
     sender.stderr.expect("Server ACK received").await;
     sender.kill().await;
-    scene.send().arg("--no-checkpoint").run().await.success();
-    scene
+    fixture.send().arg("--no-checkpoint").run().await.success();
+    fixture
         .receive_with("1024")
         .args(["--idle-exit", "2"])
         .run()
         .await
         .success();
-    let wrong = differences(&scene.lines_of_input(), &scene.messages());
+    let wrong = differences(&fixture.lines_of_input(), &fixture.messages());
     assert!(
         !wrong.is_empty() && wrong.iter().all(|(_, count)| *count == 1),
         "{wrong:?}"
@@ -300,10 +300,10 @@ async fn without_a_checkpoint_a_killed_sender_doubles_lines_and_that_is_seen() {
 /// when its output holds so many lines.
 async fn restart(lines: u64) -> (Duration, u64) {
     use std::io::Write as _;
-    let scene = Scene::new(&Backend::Sqlite).await;
+    let fixture = Fixture::new(&Backend::Sqlite).await;
     let stream = ciphermq_protocol::StreamId::new(1, 1);
     let mut output =
-        std::io::BufWriter::new(std::fs::File::create(scene.path("out.jsonl")).unwrap());
+        std::io::BufWriter::new(std::fs::File::create(fixture.path("out.jsonl")).unwrap());
     for position in 0..lines {
         let id = stream.message_id(position).unwrap();
         writeln!(output, "{{\"message_id\":\"{id}\",\"sender\":\"sender_1\",\"message\":{{\"temperature_f\":47.8}},\"sent_time\":\"2025-09-08T07:03:00.123Z\",\"received_time\":\"2025-09-08T07:03:00.131Z\"}}").unwrap();
@@ -312,7 +312,7 @@ async fn restart(lines: u64) -> (Duration, u64) {
     let mut fastest = (Duration::MAX, u64::MAX);
     for run in 0..4 {
         let start = std::time::Instant::now();
-        let mut receiver = scene.receive().spawn();
+        let mut receiver = fixture.receive().spawn();
         receiver.stderr.expect("Receiving from").await;
         let taken = (start.elapsed(), receiver.peak_rss_bytes());
         receiver.kill().await;
@@ -343,17 +343,17 @@ async fn a_killed_receiver_is_back_as_soon_with_a_million_lines_as_with_a_thousa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
-    let scene = Scene::new(&Backend::Sqlite).await;
-    scene.prepare().await;
-    let file = scene.path("readings.jsonl");
+    let fixture = Fixture::new(&Backend::Sqlite).await;
+    fixture.prepare().await;
+    let file = fixture.path("readings.jsonl");
     std::fs::write(&file, "1\n2\n\n3").unwrap();
-    let sent = scene.send().run().await.success();
+    let sent = fixture.send().run().await.success();
     assert!(
         sent.stderr.contains("3 sent, 3 acknowledged"),
         "{}",
         sent.stderr
     );
-    let again = scene.send().run().await.success();
+    let again = fixture.send().run().await.success();
     assert!(
         again.stderr.contains("was already sent"),
         "{}",
@@ -361,7 +361,7 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
     );
 
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
-    let grown = scene.send().run().await.success();
+    let grown = fixture.send().run().await.success();
     assert!(
         grown.stderr.contains("1 sent, 1 acknowledged"),
         "{}",
@@ -370,11 +370,11 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
 
     for changed in ["1\n7\n\n3\n4\n", "1\n2\n\n3\n", ""] {
         std::fs::write(&file, changed).unwrap();
-        let refused = scene.send().run().await.code(1);
+        let refused = fixture.send().run().await.code(1);
         assert!(refused.stderr.contains("--again"), "{}", refused.stderr);
     }
     std::fs::write(&file, "1\n2\n\n3\n4\n").unwrap();
-    let other_way = scene
+    let other_way = fixture
         .send()
         .args(["--exchange", "other"])
         .run()
@@ -387,47 +387,52 @@ async fn a_file_that_has_grown_goes_on_and_one_that_was_changed_is_refused() {
         "{}",
         other_way.stderr
     );
-    let anew = scene.send().arg("--again").run().await.success();
+    let anew = fixture.send().arg("--again").run().await.success();
     assert!(
         anew.stderr.contains("4 sent, 4 acknowledged"),
         "{}",
         anew.stderr
     );
 
-    scene.receive().args(["--count", "8"]).run().await.success();
-    let mut messages = scene.messages();
+    fixture
+        .receive()
+        .args(["--count", "8"])
+        .run()
+        .await
+        .success();
+    let mut messages = fixture.messages();
     messages.sort();
     assert_eq!(messages, ["1", "1", "2", "2", "3", "3", "4", "4"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
-    let scene = Scene::new(&Backend::Sqlite).await;
-    scene.prepare().await;
-    let receiver = scene.receive().spawn();
+    let fixture = Fixture::new(&Backend::Sqlite).await;
+    fixture.prepare().await;
+    let receiver = fixture.receive().spawn();
     receiver.stderr.expect("Receiving from").await;
-    let second = scene.receive().run().await.code(1);
+    let second = fixture.receive().run().await.code(1);
     assert!(
         second.stderr.contains("Another receiver"),
         "{}",
         second.stderr
     );
     // Under another name of the same checkpoint, too.
-    let shared = scene.path("out.jsonl.ciphermq-receive");
+    let shared = fixture.path("out.jsonl.ciphermq-receive");
     let other = Cli::new("receive")
         .arg("--output")
-        .arg(scene.path("other.jsonl"))
+        .arg(fixture.path("other.jsonl"))
         .arg("--checkpoint")
         .arg(&shared)
         .arg("--private-key")
-        .arg(scene.path("receiver_private.key"))
-        .connecting(&scene.server, "receiver_1");
+        .arg(fixture.path("receiver_private.key"))
+        .connecting(&fixture.server, "receiver_1");
     assert!(other.run().await.code(1).stderr.contains("Another"));
 
-    let mut sender = scene.send().arg("-v").spawn();
+    let mut sender = fixture.send().arg("-v").spawn();
     sender.stderr.expect("Encrypted message").await;
     sender.signal(rustix::process::Signal::STOP);
-    let second = scene.send().run().await.code(1);
+    let second = fixture.send().run().await.code(1);
     assert!(
         second.stderr.contains("Another sender"),
         "{}",
@@ -439,11 +444,11 @@ async fn a_second_sender_and_a_second_receiver_of_the_same_file_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
-    let scene = Scene::new(&Backend::Sqlite).await;
-    scene.prepare().await;
-    std::fs::write(scene.path("readings.jsonl"), "1\n2\n").unwrap();
-    let nowhere = scene.path("readings.jsonl").join("checkpoint");
-    let refused = scene
+    let fixture = Fixture::new(&Backend::Sqlite).await;
+    fixture.prepare().await;
+    std::fs::write(fixture.path("readings.jsonl"), "1\n2\n").unwrap();
+    let nowhere = fixture.path("readings.jsonl").join("checkpoint");
+    let refused = fixture
         .send()
         .arg("--checkpoint")
         .arg(&nowhere)
@@ -453,23 +458,23 @@ async fn a_checkpoint_that_cannot_be_written_or_read_is_explained() {
     for advice in ["--checkpoint FILE", "--no-checkpoint"] {
         assert!(refused.stderr.contains(advice), "{}", refused.stderr);
     }
-    scene.send().arg("--no-checkpoint").run().await.success();
-    let checkpoint = scene.path("readings.jsonl.receiver_1.ciphermq-send");
+    fixture.send().arg("--no-checkpoint").run().await.success();
+    let checkpoint = fixture.path("readings.jsonl.receiver_1.ciphermq-send");
     assert!(!checkpoint.exists());
 
-    scene.send().run().await.success();
+    fixture.send().run().await.success();
     let mut bytes = std::fs::read(&checkpoint).unwrap();
     bytes[30] ^= 1;
     std::fs::write(&checkpoint, bytes).unwrap();
-    let damaged = scene.send().run().await.code(1);
+    let damaged = fixture.send().run().await.code(1);
     assert!(
         damaged.stderr.contains("it is damaged"),
         "{}",
         damaged.stderr
     );
-    scene.send().arg("--again").run().await.success();
+    fixture.send().arg("--again").run().await.success();
     assert!(
-        scene
+        fixture
             .send()
             .run()
             .await

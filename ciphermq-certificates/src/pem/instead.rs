@@ -58,7 +58,7 @@ impl NotPem {
 
     /// What to do about it, for a file of this name.
     #[must_use]
-    pub fn mend(&self, file: &str) -> String {
+    pub fn advice(&self, file: &str) -> String {
         match self {
             Self::Empty(_) => "It is empty: name the right file, or write it anew.".to_owned(),
             Self::Encrypted => decrypt(file),

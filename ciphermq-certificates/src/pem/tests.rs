@@ -107,7 +107,7 @@ fn what_is_there_instead_is_named_with_what_to_do() {
     ] {
         let error = certificates(&text).unwrap_err();
         assert_eq!(error.reason(), reason, "{error:?}");
-        assert!(error.mend("F").contains(mend), "{}", error.mend("F"));
+        assert!(error.advice("F").contains(mend), "{}", error.advice("F"));
     }
     for (text, reason, mend) in [
         (b"".to_vec(), "no unencrypted private key", "empty"),
@@ -140,7 +140,7 @@ fn what_is_there_instead_is_named_with_what_to_do() {
     ] {
         let error = private_key(&text).unwrap_err();
         assert_eq!(error.reason(), reason, "{error:?}");
-        assert!(error.mend("F").contains(mend), "{}", error.mend("F"));
+        assert!(error.advice("F").contains(mend), "{}", error.advice("F"));
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn print(report: &Report, console: &Console) -> Result<Exit, Failure>
 }
 
 pub(crate) fn failure(error: keygen::Error) -> Failure {
-    let failure = Failure::new(sentence(&error.to_string()), sentence(&error.help()));
+    let failure = Failure::new(sentence(&error.to_string()), sentence(&error.advice()));
     match error.is_usage() {
         true => failure.with_exit(Exit::Usage),
         false => failure,

@@ -71,7 +71,7 @@ pub(super) fn unsigned(client: &Client, registration: &Registration) -> String {
         ),
     };
     let why = match client.cannot_sign() {
-        Some(error) => format!("{error}. {}", error.mend()),
+        Some(error) => format!("{error}. {}", error.advice()),
         None => "the server is of a version that keeps no signed keys.".to_owned(),
     };
     format!(

@@ -19,12 +19,12 @@ pub(crate) struct Child {
     name: &'static str,
     child: tokio::process::Child,
     /// What it has written to stderr; `None` where people see it themselves.
-    lines: Option<watch::Receiver<Lines>>,
+    lines: Option<watch::Receiver<ChildOutput>>,
     log: PathBuf,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct ChildOutput {
     all: Vec<String>,
     is_complete: bool,
 }
@@ -94,7 +94,7 @@ impl Child {
         let Some(mut lines) = self.lines.clone() else {
             return Err(self.failure("is not watched"));
         };
-        let after = |lines: &Lines| {
+        let after = |lines: &ChildOutput| {
             lines
                 .all
                 .iter()
@@ -188,8 +188,8 @@ impl Child {
 }
 
 /// Reads lines as they come, keeps them, and writes them into a file.
-fn watch_lines(stderr: ChildStderr, log: PathBuf) -> watch::Receiver<Lines> {
-    let (sender, receiver) = watch::channel(Lines::default());
+fn watch_lines(stderr: ChildStderr, log: PathBuf) -> watch::Receiver<ChildOutput> {
+    let (sender, receiver) = watch::channel(ChildOutput::default());
     tokio::spawn(async move {
         let mut file = tokio::fs::File::create(&log).await.ok();
         let mut reader = BufReader::new(stderr);

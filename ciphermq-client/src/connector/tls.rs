@@ -119,7 +119,7 @@ impl Pem {
     }
 
     fn not_pem(&self, what: &str, error: &NotPem) -> ConnectError {
-        broken(what, error.reason()).advise(error.mend(&self.file()))
+        broken(what, error.reason()).advise(error.advice(&self.file()))
     }
 }
 
@@ -203,7 +203,7 @@ pub(crate) fn credentials(
             ConnectErrorKind::BadCertificate,
             format!("{} cannot be used: {error}.", upper_first(&chain_name)),
         )
-        .advise(error.mend())
+        .advise(error.advice())
         .caused_by(error)
     })?;
     // TLS says better what is wrong with certificate and key, if something is.
@@ -234,7 +234,7 @@ pub(crate) fn credentials(
                     ConnectErrorKind::BadCertificate,
                     format!("{} cannot be used: it {flaw}.", upper_first(&chain_name)),
                 )
-                .advise(flaw.mend())
+                .advise(flaw.advice())
                 .caused_by(rustls::Error::InvalidCertificate(reason))
             }
             error => ConnectError::new(

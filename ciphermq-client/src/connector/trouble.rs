@@ -48,7 +48,7 @@ fn refused(address: &str, flaw: &Flaw) -> ConnectError {
         ConnectErrorKind::CertificateRefused,
         format!("The server at {address} refused this client's certificate: it {flaw}."),
     )
-    .advise(flaw.mend())
+    .advise(flaw.advice())
 }
 
 fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>) -> ConnectError {
@@ -162,7 +162,7 @@ fn explain_server_certificate(
             "The server at {address} has a certificate that this CA did not issue, but another one \
              of the same name."
         ))
-        .advise(Flaw::OtherSignature.mend()),
+        .advise(Flaw::OtherSignature.advice()),
         Flaw::Expired(at) => untrusted(format!(
             "The certificate of the server at {address} has expired{}.",
             at.map_or_else(String::new, |at| format!(
@@ -188,7 +188,7 @@ fn explain_server_certificate(
         ))
         .advise(format!(
             "It is the server's that must be made anew. {}",
-            flaw.mend()
+            flaw.advice()
         )),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ciphermq_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use super::{Message, Shared};
+use super::{ConsumerCore, Message};
 use crate::driver::{AckItem, Op};
 use crate::error::{AckError, AckErrorKind};
 
@@ -15,11 +15,11 @@ const MAX_FAILURES: usize = 10_000;
 /// Acks messages of a consumer from any task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Acker {
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerCore>,
 }
 
 impl Acker {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<ConsumerCore>) -> Self {
         Self { shared }
     }
 
@@ -75,7 +75,7 @@ impl AckTally {
 }
 
 /// Records the messages as processed, all or none as far as anybody waits for it.
-fn record(shared: &Shared, messages: &[Message]) -> Result<(), AckError> {
+fn record(shared: &ConsumerCore, messages: &[Message]) -> Result<(), AckError> {
     let mut dedup = shared.lock_dedup();
     for message in messages {
         let hold = message.hold();
@@ -99,7 +99,7 @@ fn closed() -> AckError {
 }
 
 pub(crate) async fn ack_group(
-    shared: &Arc<Shared>,
+    shared: &Arc<ConsumerCore>,
     messages: Vec<Message>,
 ) -> Vec<(MessageId, Result<(), AckError>)> {
     let ids = |messages: &[Message], result: &Result<(), AckError>| {

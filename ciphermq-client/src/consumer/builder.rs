@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ciphermq_crypto::{Keyring, OpenPolicy, Opener};
 use ciphermq_protocol::{Command, ExchangeName, QueueName, RoutingKey};
 
-use super::{Consumer, Inbox};
+use super::{Consumer, DeliveryQueue};
 use crate::client::Client;
 use crate::dedup::{Deduplication, InMemory};
 use crate::driver::{self, Setup};
@@ -184,18 +184,18 @@ impl ConsumerBuilder {
             queue: self.queue.clone(),
             prefetch: Some(self.prefetch),
         });
-        let inbox = Arc::new(Inbox::new(self.prefetch.get()));
+        let queued = Arc::new(DeliveryQueue::new(self.prefetch.get()));
         let setup = Setup {
             consumer: Some(id),
             commands,
-            prefetch: Some(inbox.prefetch().clone()),
+            prefetch: Some(queued.prefetch().clone()),
         };
         let inner = self.client.inner();
         let handle = driver::start(
             inner.connector.clone(),
             inner.settings.clone(),
             setup,
-            Some(inbox.clone()),
+            Some(queued.clone()),
         )
         .await?;
         let receiver = self.client.id().clone();
@@ -219,7 +219,7 @@ impl ConsumerBuilder {
             self.queue,
             opener,
             handle,
-            inbox,
+            queued,
             self.dedup,
             registration,
         ))

@@ -11,7 +11,7 @@ use ciphermq_crypto::identity::certificates;
 use ciphermq_protocol::{ClientId, Command, Envelope, Reply};
 use rustls_pki_types::CertificateDer;
 
-use super::Shared;
+use super::ConsumerCore;
 use crate::error::RequestErrorKind;
 
 /// The pause before a certificate is asked for again, if the server could not be asked.
@@ -40,7 +40,7 @@ pub(super) enum NotFound {
 
 impl Lookup {
     pub(super) fn start(
-        shared: Arc<Shared>,
+        shared: Arc<ConsumerCore>,
         envelope: Envelope,
         sender: ClientId,
         fingerprint: Fingerprint,
@@ -68,7 +68,7 @@ impl fmt::Debug for Lookup {
 }
 
 async fn chain(
-    shared: &Shared,
+    shared: &ConsumerCore,
     sender: &ClientId,
     fingerprint: Fingerprint,
 ) -> Result<Vec<CertificateDer<'static>>, NotFound> {

@@ -8,7 +8,7 @@ use ciphermq_crypto::{Fingerprint, Form, OpenError, Opened};
 use ciphermq_protocol::{ClientId, MessageId};
 use jiff::Timestamp;
 
-use super::Shared;
+use super::ConsumerCore;
 use super::acker::{ack_group, ack_later};
 use crate::error::{AckError, RequestError};
 
@@ -29,20 +29,20 @@ pub(crate) struct Hold {
     pub(crate) message_id: MessageId,
     /// The verified sender.
     pub(crate) sender: Option<ClientId>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ConsumerCore>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         self.shared
-            .inbox
+            .queued
             .release(&self.message_id, self.sender.as_ref());
     }
 }
 
 impl Message {
     /// A message that the inbox [holds](super::Inbox::hold).
-    pub(crate) fn new(opened: Opened, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(opened: Opened, shared: Arc<ConsumerCore>) -> Self {
         let hold = Hold {
             message_id: opened.message_id.clone(),
             sender: opened.sender.clone().filter(|_| opened.is_sender_verified),
@@ -180,13 +180,13 @@ pub struct Unopenable {
 struct RefusedHold {
     message_id: MessageId,
     hash: u64,
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerCore>,
 }
 
 impl Drop for RefusedHold {
     fn drop(&mut self) {
         self.shared
-            .inbox
+            .queued
             .release_refused(&self.message_id, self.hash);
     }
 }
@@ -238,9 +238,9 @@ impl Unopenable {
         message_id: MessageId,
         envelope: Bytes,
         reason: UnopenableReason,
-        shared: Arc<Shared>,
+        shared: Arc<ConsumerCore>,
     ) -> Option<Self> {
-        let hash = shared.inbox.refuse(&message_id, &envelope)?;
+        let hash = shared.queued.refuse(&message_id, &envelope)?;
         Some(Self {
             reason,
             envelope,

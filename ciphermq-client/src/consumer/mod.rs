@@ -46,7 +46,7 @@
 
 mod acker;
 mod builder;
-mod inbox;
+mod delivery_queue;
 mod lookup;
 mod message;
 
@@ -67,7 +67,7 @@ pub use builder::ConsumerBuilder;
 pub use message::{ConsumeError, Message, Rejection, Unopenable, UnopenableReason};
 
 pub(crate) use acker::AckTally;
-pub(crate) use inbox::Inbox;
+pub(crate) use delivery_queue::DeliveryQueue;
 
 use self::lookup::{Found, Lookup, NotFound};
 use crate::client::Connection;
@@ -102,25 +102,25 @@ pub struct Consumer {
     ready: VecDeque<Item>,
     /// The id of which something in `ready` could not be opened.
     copies_of: Option<MessageId>,
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerCore>,
     registration: Option<Registration>,
 }
 
 type Item = Result<Message, ConsumeError>;
 
 /// What a consumer and its messages have in common.
-pub(crate) struct Shared {
+pub(crate) struct ConsumerCore {
     pub(crate) handle: Handle,
-    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) queued: Arc<DeliveryQueue>,
     pub(crate) dedup: Mutex<Box<dyn Deduplication>>,
     duplicates: AtomicU64,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ConsumerCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("ConsumerCore")
             .field("handle", &self.handle)
-            .field("inbox", &self.inbox)
+            .field("queued", &self.queued)
             .finish_non_exhaustive()
     }
 }
@@ -130,13 +130,13 @@ impl Consumer {
         queue: QueueName,
         opener: Opener,
         handle: Handle,
-        inbox: Arc<Inbox>,
+        queued: Arc<DeliveryQueue>,
         dedup: Box<dyn Deduplication>,
         registration: Option<Registration>,
     ) -> Self {
-        let shared = Shared {
+        let shared = ConsumerCore {
             handle,
-            inbox,
+            queued,
             dedup: Mutex::new(dedup),
             duplicates: AtomicU64::new(0),
         };
@@ -162,7 +162,7 @@ impl Consumer {
         while self.lookup.is_none() {
             let delivery = match self.next_copy() {
                 Some(copy) => copy,
-                None if self.ready.is_empty() => self.shared.inbox.pop()?,
+                None if self.ready.is_empty() => self.shared.queued.pop()?,
                 None => return self.ready.pop_front(),
             };
             let item = self.examine(delivery);
@@ -183,7 +183,7 @@ impl Consumer {
         prefetch: NonZeroU32,
     ) -> impl Future<Output = Result<(), RequestError>> + Send + use<> {
         self.shared
-            .inbox
+            .queued
             .prefetch()
             .store(prefetch.get(), Ordering::Relaxed);
         let (shared, queue) = (self.shared.clone(), self.queue.clone());
@@ -271,7 +271,7 @@ impl Consumer {
         if self.ready.len() >= MAX_READY {
             return None;
         }
-        let copy = self.shared.inbox.pop_copy(message_id);
+        let copy = self.shared.queued.pop_copy(message_id);
         if copy.is_none() {
             self.copies_of = None;
         }
@@ -359,11 +359,11 @@ impl Consumer {
     }
 }
 
-impl Shared {
+impl ConsumerCore {
     /// Hands over a message, unless it was processed before, or is in the application's hands.
     fn hand_over(self: &Arc<Self>, opened: Opened) -> Option<Item> {
         let sender = opened.sender.as_ref().filter(|_| opened.is_sender_verified);
-        if !self.inbox.hold(&opened.message_id, sender) {
+        if !self.queued.hold(&opened.message_id, sender) {
             return None;
         }
         let message = Message::new(opened, Arc::clone(self));
@@ -379,7 +379,7 @@ impl Shared {
     /// Whether a message under this id was opened and is at hand, or was processed, whoever has
     /// sent it.
     pub(crate) fn has_opened(&self, message_id: &MessageId) -> bool {
-        self.inbox.is_opened(message_id) || self.lock_dedup().is_any_processed(message_id)
+        self.queued.is_opened(message_id) || self.lock_dedup().is_any_processed(message_id)
     }
 
     async fn subscribe(&self, queue: QueueName, prefetch: NonZeroU32) -> Result<(), RequestError> {
@@ -426,7 +426,7 @@ impl Stream for Consumer {
             } else if let Some(item) = self.ready.pop_front() {
                 return Poll::Ready(Some(item));
             } else {
-                let Some(delivery) = std::task::ready!(self.shared.inbox.poll_pop(cx)) else {
+                let Some(delivery) = std::task::ready!(self.shared.queued.poll_pop(cx)) else {
                     return Poll::Ready(None);
                 };
                 self.examine(delivery)

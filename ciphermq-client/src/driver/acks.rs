@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Retry;
 use super::outbox::{Expired, Outbox};
-use super::session::{About, ItemAnswer, Violation};
+use super::pending_replies::{About, ItemAnswer, Violation};
 use crate::consumer::{AckSummary, AckTally};
 use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind};

@@ -28,12 +28,12 @@ pub(crate) struct Handle {
     ops: mpsc::Sender<Op>,
     requests: Arc<Semaphore>,
     retry: Retry,
-    shared: Arc<Shared>,
+    shared: Arc<DriverState>,
 }
 
 /// What the driver and its handles both touch.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct DriverState {
     connection: Mutex<Arc<Connection>>,
     /// Why there is no connection now.
     loss: Mutex<Option<ConnectError>>,
@@ -59,7 +59,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl DriverState {
     pub(crate) fn new(
         connection: Connection,
         events: broadcast::Receiver<Event>,
@@ -102,7 +102,7 @@ impl Shared {
 }
 
 impl Handle {
-    pub(crate) fn new(ops: mpsc::Sender<Op>, retry: Retry, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(ops: mpsc::Sender<Op>, retry: Retry, shared: Arc<DriverState>) -> Self {
         Self {
             ops,
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),

@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::{AckItem, Acks};
+use super::pending_replies::{Answer, Expected, Line, PendingReplies, Violation, Wait};
 use super::publications::Publications;
-use super::session::{Answer, Expected, Line, Session, Violation, Wait};
-use super::{Op, Request, Settings};
-use crate::consumer::Inbox;
+use super::{DriverSettings, Op, Request};
+use crate::consumer::DeliveryQueue;
 
 /// No more commands are written while so many bytes wait for the socket.
 pub(crate) const HIGH_WATER: usize = 512 * 1024;
@@ -40,7 +40,7 @@ pub(crate) struct Machine {
     requests: VecDeque<Request>,
     publications: Publications,
     acks: Acks,
-    inbox: Option<Arc<Inbox>>,
+    queued: Option<Arc<DeliveryQueue>>,
     /// Who waits for the end; there are some once the end was asked for.
     closing: Vec<oneshot::Sender<()>>,
     is_closing: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Machine {
 /// The connection that stands.
 #[derive(Debug)]
 struct Link {
-    session: Session,
+    pending: PendingReplies,
     max_line_bytes: usize,
     /// The server takes packed batches.
     packs: bool,
@@ -68,7 +68,11 @@ pub(crate) enum Broken {
 }
 
 impl Machine {
-    pub(crate) fn new(settings: &Settings, inbox: Option<Arc<Inbox>>, now: Instant) -> Self {
+    pub(crate) fn new(
+        settings: &DriverSettings,
+        queued: Option<Arc<DeliveryQueue>>,
+        now: Instant,
+    ) -> Self {
         Self {
             max_reply_bytes: settings.max_reply_bytes,
             ping_interval: settings.ping_interval,
@@ -80,7 +84,7 @@ impl Machine {
             requests: VecDeque::new(),
             publications: Publications::new(settings.retry),
             acks: Acks::new(settings.retry, now),
-            inbox,
+            queued,
             closing: Vec::new(),
             is_closing: false,
         }
@@ -126,7 +130,7 @@ impl Machine {
             return false;
         }
         self.requests.retain(|request| !request.answer.is_closed());
-        let nothing_owed = self.link.as_ref().is_none_or(|link| !link.session.owes());
+        let nothing_owed = self.link.as_ref().is_none_or(|link| !link.pending.owes());
         self.requests.is_empty()
             && self.publications.is_empty()
             && self.acks.is_empty()
@@ -139,8 +143,8 @@ impl Machine {
         self.acks.close();
         self.requests.clear();
         self.link = None;
-        if let Some(inbox) = &self.inbox {
-            inbox.close();
+        if let Some(queued) = &self.queued {
+            queued.close();
         }
         for done in self.closing.drain(..) {
             // Who no longer waits for the end does not mind it.
@@ -154,9 +158,9 @@ impl Machine {
         let max_reply_bytes = max_line_bytes
             .saturating_add(REPLY_OVERHEAD)
             .min(self.max_reply_bytes);
-        let session = Session::new(max_reply_bytes, self.inbox.is_some());
+        let pending = PendingReplies::new(max_reply_bytes, self.queued.is_some());
         self.link = Some(Link {
-            session,
+            pending,
             max_line_bytes,
             packs: hello.packed,
             storage_wait: Duration::from_millis(hello.limits.storage_wait_ms),
@@ -172,14 +176,14 @@ impl Machine {
     pub(crate) fn disconnected(&mut self, now: Instant, reason: String) {
         self.loss = Some(reason);
         if let Some(link) = self.link.take() {
-            for request in link.session.into_requests().rev() {
+            for request in link.pending.into_requests().rev() {
                 self.requests.push_front(request);
             }
         }
         self.publications.disconnected(now);
         self.acks.outbox().disconnected(now);
-        if let Some(inbox) = &self.inbox {
-            inbox.purge();
+        if let Some(queued) = &self.queued {
+            queued.purge();
         }
     }
 
@@ -189,11 +193,11 @@ impl Machine {
             return Ok(());
         };
         link.last_received = now;
-        while let Some(answer) = link.session.next(buffer)? {
+        while let Some(answer) = link.pending.next(buffer)? {
             match answer {
                 Answer::Deliveries(deliveries) => {
-                    let Some(inbox) = &self.inbox else { continue };
-                    inbox.deliver(deliveries).map_err(|_| {
+                    let Some(queued) = &self.queued else { continue };
+                    queued.deliver(deliveries).map_err(|_| {
                         Violation("it delivers more messages than were asked for".to_owned())
                     })?;
                 }
@@ -216,17 +220,17 @@ impl Machine {
             if let Some(request) = self.requests.pop_front() {
                 if !request.answer.is_closed() {
                     request.command.encode(out);
-                    link.session.expect(Expected::Request(request));
+                    link.pending.expect(Expected::Request(request));
                 }
             } else if let Some((numbers, command)) = self.acks.take_line(now, link.max_line_bytes) {
                 command.encode(out);
-                link.session.expect(Expected::Acked(Line::new(numbers)));
+                link.pending.expect(Expected::Acked(Line::new(numbers)));
             } else if let Some((id, numbers, command)) =
                 self.publications
                     .take_line(now, link.max_line_bytes, link.packs)
             {
                 command.encode(out);
-                link.session
+                link.pending
                     .expect(Expected::Published(id, Line::new(numbers)));
             } else {
                 break;
@@ -234,7 +238,7 @@ impl Machine {
         }
         if out.len() == before && before == 0 && now >= link.last_sent + self.ping_interval {
             Command::Ping.encode(out);
-            link.session.expect(Expected::Pong);
+            link.pending.expect(Expected::Pong);
         }
         if out.len() > before {
             link.last_sent = now;
@@ -260,7 +264,7 @@ impl Machine {
     /// for the server's store nothing comes, not even the answer to a ping: then silence is no sign
     /// of death.
     fn patience(&self, link: &Link) -> Duration {
-        match link.session.oldest_wait() {
+        match link.pending.oldest_wait() {
             Some(Wait::Store) => self.silence_limit.max(self.stall_timeout),
             Some(Wait::Answer) => self.silence_limit.max(link.storage_wait + self.answer_time),
             None => self.silence_limit,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - `opening`: the first exchange on a new connection, hello and set-up
-//! - `session`: which reply belongs to which command of this connection
+//! - `pending_replies`: which reply belongs to which command of this connection
 //! - `outbox`: what must be sent until it is answered, over any number of connections
 //! - `publications`: the publishers' outboxes, and what replies mean to them
 //! - `acks`: the same for acks
@@ -22,8 +22,8 @@ mod handle;
 mod machine;
 mod opening;
 mod outbox;
+mod pending_replies;
 mod publications;
-mod session;
 mod task;
 
 #[cfg(test)]
@@ -43,11 +43,11 @@ pub(crate) use task::start;
 use crate::backoff::Backoff;
 use crate::consumer::AckSummary;
 use crate::error::PublishError;
-use crate::publisher::{BatchLimits, Observer, Summary, Window};
+use crate::publisher::{BatchLimits, OutcomeObserver, Summary, Window};
 
 /// How a connection behaves.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub(crate) struct DriverSettings {
     pub(crate) retry: Retry,
     pub(crate) ping_interval: Duration,
     pub(crate) stall_timeout: Duration,
@@ -137,7 +137,7 @@ pub(crate) struct PublisherSetup {
     pub(crate) routing_key: RoutingKey,
     pub(crate) limits: BatchLimits,
     pub(crate) window: Arc<Window>,
-    pub(crate) observer: Observer,
+    pub(crate) observer: OutcomeObserver,
 }
 
 /// A sealed message on its way to the server.

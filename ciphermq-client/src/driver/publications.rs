@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::outbox::{Expired, Outbox};
-use super::session::{About, ItemAnswer, Violation};
+use super::pending_replies::{About, ItemAnswer, Violation};
 use super::{Outgoing, PublisherId, PublisherSetup, Retry};
 use crate::error::kinds::OperationKind as _;
 use crate::error::{PublishError, PublishErrorKind};

@@ -11,13 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, sp
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::handle::Shared;
+use super::handle::DriverState;
 use super::machine::{Broken, Machine};
 use super::opening::Opening;
-use super::{Handle, Op, Settings, Setup};
+use super::{DriverSettings, Handle, Op, Setup};
 use crate::client::Connection;
 use crate::connector::{Connector, Stage, Stream};
-use crate::consumer::Inbox;
+use crate::consumer::DeliveryQueue;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
 
@@ -43,20 +43,20 @@ struct Established {
 /// [`ConnectError`] if the first connection fails; later ones are tried again by the task.
 pub(crate) async fn start(
     connector: Arc<Connector>,
-    settings: Settings,
+    settings: DriverSettings,
     setup: Setup,
-    inbox: Option<Arc<Inbox>>,
+    queued: Option<Arc<DeliveryQueue>>,
 ) -> Result<Handle, ConnectError> {
     let first = establish(&connector, &settings, &setup).await?;
     let (events, listener) = broadcast::channel(event::BACKLOG);
     let (sender, ops) = mpsc::channel(OPS);
-    let shared = Arc::new(Shared::new(
+    let shared = Arc::new(DriverState::new(
         first.connection.clone(),
         listener,
         events.downgrade(),
     ));
     let handle = Handle::new(sender, settings.retry, shared.clone());
-    let machine = Machine::new(&settings, inbox, Instant::now());
+    let machine = Machine::new(&settings, queued, Instant::now());
     let task = Task {
         connector,
         settings: Arc::new(settings),
@@ -74,7 +74,7 @@ pub(crate) async fn start(
 
 async fn establish(
     connector: &Connector,
-    settings: &Settings,
+    settings: &DriverSettings,
     setup: &Setup,
 ) -> Result<Established, ConnectError> {
     timeout(connector.timeout, open(connector, settings, setup))
@@ -93,7 +93,7 @@ async fn establish(
 
 async fn open(
     connector: &Connector,
-    settings: &Settings,
+    settings: &DriverSettings,
     setup: &Setup,
 ) -> Result<Established, ConnectError> {
     let (mut stream, tls) = connector.connect().await?;
@@ -150,13 +150,13 @@ fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError
 
 struct Task {
     connector: Arc<Connector>,
-    settings: Arc<Settings>,
+    settings: Arc<DriverSettings>,
     setup: Arc<Setup>,
     machine: Machine,
     ops: mpsc::Receiver<Op>,
     ops_closed: bool,
     batch: Vec<Op>,
-    shared: Arc<Shared>,
+    shared: Arc<DriverState>,
     events: broadcast::Sender<Event>,
 }
 

@@ -16,11 +16,11 @@
 
 mod announce;
 mod announced;
-mod directory;
 mod keeper;
 mod lock;
 mod names;
 mod pins;
+mod recipient_keys;
 mod record;
 
 pub use ciphermq_crypto::key_file::{
@@ -34,13 +34,13 @@ pub use crate::connector::tls::client_id_of;
 
 pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, Registration};
 pub use announced::{HIGHEST_ABOVE, NotRecorded};
-pub use directory::distrust_advice;
 pub use lock::LockError;
 pub use pins::PinsError;
+pub use recipient_keys::distrust_advice;
 pub use record::{RecordError, UnfitForFile, record_path, write_record};
 
 pub(crate) use announce::{Announcer, register_signed, signed_key_of};
 pub(crate) use announced::{Announced, Announcements};
-pub(crate) use directory::{KeyDirectory, ReceiverKey, receiver_key};
 pub(crate) use keeper::keep;
 pub(crate) use pins::Pins;
+pub(crate) use recipient_keys::{ReceiverKey, RecipientKeyCache, receiver_key};

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::sealer::Sealer;
-use super::{Observer, Outcome, Publisher, Window, closed};
+use super::{Outcome, OutcomeObserver, Publisher, Window, closed};
 use crate::client::Client;
 use crate::driver::{Op, PublisherId, PublisherSetup};
 use crate::error::{PublishError, PublishErrorKind};
@@ -53,7 +53,7 @@ pub struct PublisherBuilder {
     key: Option<RecipientKey>,
     unsigned: Option<Form>,
     unsigned_sessions: bool,
-    observer: Observer,
+    observer: OutcomeObserver,
 }
 
 impl PublisherBuilder {
@@ -70,7 +70,7 @@ impl PublisherBuilder {
             key: None,
             unsigned: None,
             unsigned_sessions: false,
-            observer: Observer::default(),
+            observer: OutcomeObserver::default(),
         }
     }
 
@@ -186,7 +186,7 @@ impl PublisherBuilder {
     #[must_use]
     pub fn on_outcome(self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
         Self {
-            observer: Observer(Some(Arc::new(observer))),
+            observer: OutcomeObserver(Some(Arc::new(observer))),
             ..self
         }
     }

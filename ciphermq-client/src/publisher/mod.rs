@@ -21,7 +21,7 @@ pub use builder::{BatchLimits, PublisherBuilder};
 pub use outcome::{MAX_FAILURES, Outcome, Receipt, Summary};
 pub use payload::Payload;
 
-pub(crate) use outcome::{Observer, Tally};
+pub(crate) use outcome::{OutcomeObserver, Tally};
 pub(crate) use sealer::line_overhead;
 pub(crate) use window::Window;
 

@@ -67,14 +67,14 @@ type ObserverFn = dyn Fn(Outcome<'_>) + Send + Sync;
 
 /// Called for every message that is settled.
 #[derive(Clone, Default)]
-pub(crate) struct Observer(pub(crate) Option<Arc<ObserverFn>>);
+pub(crate) struct OutcomeObserver(pub(crate) Option<Arc<ObserverFn>>);
 
-impl fmt::Debug for Observer {
+impl fmt::Debug for OutcomeObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() {
-            "Observer(..)"
+            "OutcomeObserver(..)"
         } else {
-            "Observer(none)"
+            "OutcomeObserver(none)"
         })
     }
 }

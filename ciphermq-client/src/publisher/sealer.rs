@@ -189,7 +189,7 @@ pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -
 
 /// `is_for_ever`: it is no matter of time, and the caller may choose to send unsigned.
 fn unfit(error: &IdentityError, is_for_ever: bool) -> PublishError {
-    let mut advice = error.mend().to_owned();
+    let mut advice = error.advice().to_owned();
     if is_for_ever {
         advice.push_str(
             "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), \

@@ -139,7 +139,7 @@ impl StreamState {
             let (first, second) = text.split_once(' ')?;
             Some((first.parse().ok()?, second.parse().ok()?))
         };
-        let mut lines = Lines {
+        let mut lines = FieldLines {
             rest: text.split_terminator('\n'),
             // The first line is the kind.
             number: 1,
@@ -193,12 +193,12 @@ fn new_stream() -> Result<StreamId, PublishError> {
         .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))
 }
 
-struct Lines<'a> {
+struct FieldLines<'a> {
     rest: std::str::SplitTerminator<'a, char>,
     number: usize,
 }
 
-impl Lines<'_> {
+impl FieldLines<'_> {
     fn value<T>(
         &mut self,
         name: &str,

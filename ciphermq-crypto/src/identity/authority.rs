@@ -68,7 +68,7 @@ ciphermq_protocol::debug_as_report!(CertificateError);
 impl CertificateError {
     /// What the certificate's owner can do about it.
     #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::Missing => "Name the client's certificate.",
             Self::TooLong => {
@@ -76,15 +76,15 @@ impl CertificateError {
                  it: at most 8, of \
                  64 KiB together."
             }
-            Self::Unreadable(flaw) | Self::NotTrusted(flaw) => flaw.mend(),
-            Self::Expired(at) => Flaw::Expired(Some(*at)).mend(),
-            Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).mend(),
+            Self::Unreadable(flaw) | Self::NotTrusted(flaw) => flaw.advice(),
+            Self::Expired(at) => Flaw::Expired(Some(*at)).advice(),
+            Self::NotYetValid(at) => Flaw::NotYetValid(Some(*at)).advice(),
             Self::Usage => {
                 "Issue one whose key usage has digitalSignature, and whose extended key usage has \
                  clientAuth, or one \
                  that states no usages: `ciphermq-cli certs` does."
             }
-            Self::Name(error) => error.mend(),
+            Self::Name(error) => error.advice(),
             Self::KeyKind => {
                 "Issue one for a key of the kind ECDSA P-384, ECDSA P-256 or Ed25519: \
                  `ciphermq-cli certs` does."

@@ -50,9 +50,9 @@ ciphermq_protocol::debug_as_report!(IdentityError);
 impl IdentityError {
     /// What the client can do about it.
     #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
-            Self::Certificate(error) => error.mend(),
+            Self::Certificate(error) => error.advice(),
             Self::Key | Self::Mismatch => {
                 "Name the certificate and the private key that were made together."
             }

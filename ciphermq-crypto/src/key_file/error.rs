@@ -93,12 +93,12 @@ pub enum KeyFileError {
     Write(#[from] FileError),
 }
 
-ciphermq_protocol::debug_as_report!(KeyFileError, |error| Some(error.help()));
+ciphermq_protocol::debug_as_report!(KeyFileError, |error| Some(error.advice()));
 
 impl KeyFileError {
     /// What to do about it.
     #[must_use]
-    pub fn help(&self) -> String {
+    pub fn advice(&self) -> String {
         match self {
             Self::NotFound(path) => format!(
                 "make a key pair with `keygen --out {}`, or name the file where your key is",

@@ -148,7 +148,7 @@ mod tests {
         for path in ["receiver.key", "_private.key", "private.key", "..", ""] {
             let error = KeyNames::of(Path::new(path)).unwrap_err();
             assert!(matches!(error, KeyFileError::Unnamed(_)), "{path}");
-            assert!(error.help().contains("receiver_private.key"));
+            assert!(error.advice().contains("receiver_private.key"));
         }
     }
 }

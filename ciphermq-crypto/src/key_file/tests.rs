@@ -51,7 +51,7 @@ fn never_overwrites_unless_told_to() {
     assert!(
         matches!(&error, KeyFileError::Write(FileError::Exists(path)) if *path == folder.public())
     );
-    assert!(error.help().contains("--force"));
+    assert!(error.advice().contains("--force"));
     assert!(!folder.private().exists());
     write_pair(&folder.private(), &folder.public(), &new, Existing::Replace).unwrap();
     assert_eq!(read_public(&folder.public()).unwrap(), *new.public_key());
@@ -85,7 +85,7 @@ fn what_is_no_key_is_named() {
         folder.write_private(contents);
         let error = read_private(&folder.private()).unwrap_err();
         assert!(error.to_string().contains(PRIVATE_KEY_FILE), "{error}");
-        assert!(error.help().contains("44 characters"));
+        assert!(error.advice().contains("44 characters"));
         error
     };
     assert!(matches!(
@@ -137,7 +137,7 @@ fn private_keys_that_others_may_read_are_refused() {
             "{error}"
         );
         assert_eq!(
-            error.help(),
+            error.advice(),
             format!("run: chmod 600 {}", folder.private().display())
         );
     }
@@ -195,7 +195,7 @@ fn a_key_of_another_kind_is_named() {
             error.to_string().contains(&format!("holds an {is} key")),
             "{error}"
         );
-        assert!(error.help().contains("_xwing_"));
+        assert!(error.advice().contains("_xwing_"));
         assert!(
             matches!(&error, KeyFileError::OtherKind { path: at, found, expected } if *at == path && *found == is && *expected == should_be),
             "{error}"
@@ -215,7 +215,7 @@ fn a_key_of_another_kind_is_named() {
     fs::copy(names.x_wing_public(), names.x_wing_private()).unwrap();
     restrict(&names.x_wing_private());
     let error = read_x_wing_private(&names.x_wing_private()).unwrap_err();
-    assert!(error.help().contains("XWING"), "{}", error.help());
+    assert!(error.advice().contains("XWING"), "{}", error.advice());
     assert!(matches!(
         error,
         KeyFileError::NoKey {
@@ -389,7 +389,7 @@ fn a_keyring_with_a_bad_file_is_refused_by_name() {
     );
     assert!(
         error
-            .help()
+            .advice()
             .contains(&format!("receiver_private.{other_id}.key"))
     );
     let error = refused(&names.archived(Kind::XWing, id), &marked);
@@ -405,7 +405,7 @@ fn a_keyring_with_a_bad_file_is_refused_by_name() {
         for path in [names.private(), names.x_wing_private(), archived] {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
             let error = read_keyring(&names.private()).unwrap_err();
-            assert_eq!(error.help(), format!("run: chmod 600 {}", path.display()));
+            assert_eq!(error.advice(), format!("run: chmod 600 {}", path.display()));
             restrict(&path);
         }
         read_keyring(&names.private()).unwrap();

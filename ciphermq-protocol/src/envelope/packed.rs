@@ -85,7 +85,7 @@ pub fn can_pack(message_id: &MessageId) -> bool {
 
 /// What the messages of a packed line share, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Shared {
+struct SharedFields {
     bytes: Bytes,
     /// With the own fields of whatever message it was read with.
     fields: Fields<'static>,
@@ -95,7 +95,7 @@ struct Shared {
     routing_key: Option<RoutingKey>,
 }
 
-impl Shared {
+impl SharedFields {
     /// Reads it together with one of the messages: it must not name again what is the message's
     /// own.
     fn read(bytes: &EnvelopeBytes, shared: &Bytes) -> Result<Self, EnvelopeError> {
@@ -127,7 +127,7 @@ impl Shared {
 /// it stays the same.
 #[derive(Debug, Default)]
 pub struct EnvelopeReader {
-    shared: Option<Shared>,
+    shared: Option<SharedFields>,
 }
 
 impl EnvelopeReader {
@@ -151,7 +151,7 @@ impl EnvelopeReader {
             .filter(|shared| same(&shared.bytes, shared_bytes));
         let shared = match known {
             Some(shared) => shared,
-            None => Shared::read(bytes, shared_bytes)?,
+            None => SharedFields::read(bytes, shared_bytes)?,
         };
         let shared = self.shared.insert(shared);
         let envelope = Envelope {

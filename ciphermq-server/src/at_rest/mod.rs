@@ -24,8 +24,8 @@
 //! The first ones have no algorithm, and were sealed with AES-256-GCM under the same key without
 //! associated data: they are bound to nobody. Later ones have the associated data
 //! `CipherMQ public key at rest v1`, a zero byte, the algorithm's name, a zero byte, the client id,
-//! whichever kind of row it is. [`Sealer::open_older`] opens both, for those who take a database
-//! over, once; [`Sealer::open`] never does.
+//! whichever kind of row it is. [`AtRestCipher::open_older`] opens both, for those who take a database
+//! over, once; [`AtRestCipher::open`] never does.
 //!
 //! One key seals at most a few public keys a client, far below the 2^32 random nonces of one key
 //! that SP 800-38D allows, and the two algorithms share no state under it.
@@ -134,7 +134,7 @@ pub struct SealedKey {
 /// Seals public keys for the database and opens them again. Cheap to clone, and free of interior
 /// state.
 #[derive(Debug, Clone)]
-pub struct Sealer {
+pub struct AtRestCipher {
     key: AtRestKey,
     algorithm: Algorithm,
 }
@@ -211,7 +211,7 @@ pub enum Error {
     },
 }
 
-impl Sealer {
+impl AtRestCipher {
     /// A sealer that seals with `algorithm` and opens both.
     pub fn new(key: AtRestKey, algorithm: Algorithm) -> Self {
         Self { key, algorithm }
@@ -278,7 +278,7 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// As [`Sealer::open`].
+    /// As [`AtRestCipher::open`].
     pub fn open_older(
         &self,
         kind: RowKind,

@@ -61,11 +61,11 @@ fn flip(column: &str, bit: usize) -> String {
 fn what_is_sealed_opens_whatever_the_setting_is_now() {
     for sealed_with in BOTH {
         for configured in BOTH {
-            let row = Sealer::new(key(1), sealed_with)
+            let row = AtRestCipher::new(key(1), sealed_with)
                 .seal(RowKind::PublicKey, "receiver_1", &[9; 32])
                 .unwrap();
             assert_eq!(row.algorithm.as_deref(), Some(sealed_with.name()));
-            let opened = Sealer::new(key(1), configured)
+            let opened = AtRestCipher::new(key(1), configured)
                 .open(RowKind::PublicKey, "receiver_1", &row)
                 .unwrap();
             assert_eq!(opened, [9; 32]);
@@ -75,7 +75,7 @@ fn what_is_sealed_opens_whatever_the_setting_is_now() {
 
 #[test]
 fn columns_have_the_lengths_of_older_rows() {
-    let row = Sealer::new(key(1), Algorithm::Aes256Gcm)
+    let row = AtRestCipher::new(key(1), Algorithm::Aes256Gcm)
         .seal(RowKind::PublicKey, "receiver_1", &[9; 32])
         .unwrap();
     assert_eq!(BASE64_STANDARD.decode(&row.ciphertext).unwrap().len(), 32);
@@ -85,10 +85,14 @@ fn columns_have_the_lengths_of_older_rows() {
 
 #[test]
 fn sealing_twice_gives_other_bytes() {
-    let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
+    let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);
     let (one, two) = (
-        sealer.seal(RowKind::PublicKey, "a", b"key").unwrap(),
-        sealer.seal(RowKind::PublicKey, "a", b"key").unwrap(),
+        at_rest_cipher
+            .seal(RowKind::PublicKey, "a", b"key")
+            .unwrap(),
+        at_rest_cipher
+            .seal(RowKind::PublicKey, "a", b"key")
+            .unwrap(),
     );
     assert_ne!(one.nonce, two.nonce);
     assert_ne!(one.ciphertext, two.ciphertext);
@@ -97,10 +101,12 @@ fn sealing_twice_gives_other_bytes() {
 #[test]
 fn rows_cannot_be_swapped_between_clients() {
     for algorithm in BOTH {
-        let sealer = Sealer::new(key(1), algorithm);
-        let row = sealer.seal(RowKind::PublicKey, "alice", &[9; 32]).unwrap();
+        let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
+        let row = at_rest_cipher
+            .seal(RowKind::PublicKey, "alice", &[9; 32])
+            .unwrap();
         assert!(
-            matches!(sealer.open(RowKind::PublicKey, "bob", &row), Err(Error::Refused { client_id }) if client_id == "bob")
+            matches!(at_rest_cipher.open(RowKind::PublicKey, "bob", &row), Err(Error::Refused { client_id }) if client_id == "bob")
         );
     }
 }
@@ -108,14 +114,16 @@ fn rows_cannot_be_swapped_between_clients() {
 #[test]
 fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
     for (algorithm, other) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
-        let sealer = Sealer::new(key(1), algorithm);
-        let row = sealer.seal(RowKind::PublicKey, "alice", &[9; 32]).unwrap();
+        let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
+        let row = at_rest_cipher
+            .seal(RowKind::PublicKey, "alice", &[9; 32])
+            .unwrap();
         let relabelled = SealedKey {
             algorithm: Some(other.name().to_owned()),
             ..row.clone()
         };
         assert!(matches!(
-            sealer.open(RowKind::PublicKey, "alice", &relabelled),
+            at_rest_cipher.open(RowKind::PublicKey, "alice", &relabelled),
             Err(Error::Refused { .. })
         ));
         let stripped = SealedKey {
@@ -123,53 +131,77 @@ fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
             ..row
         };
         assert!(matches!(
-            sealer.open(RowKind::PublicKey, "alice", &stripped),
+            at_rest_cipher.open(RowKind::PublicKey, "alice", &stripped),
             Err(Error::Unbound { .. })
         ));
-        for row in [&row_of(&sealer), &stripped] {
-            assert!(sealer.open_older(RowKind::PublicKey, "alice", row).is_err());
+        for row in [&row_of(&at_rest_cipher), &stripped] {
+            assert!(
+                at_rest_cipher
+                    .open_older(RowKind::PublicKey, "alice", row)
+                    .is_err()
+            );
         }
     }
 }
 
-fn row_of(sealer: &Sealer) -> SealedKey {
-    sealer.seal(RowKind::PublicKey, "alice", &[9; 32]).unwrap()
+fn row_of(at_rest_cipher: &AtRestCipher) -> SealedKey {
+    at_rest_cipher
+        .seal(RowKind::PublicKey, "alice", &[9; 32])
+        .unwrap()
 }
 
 #[test]
 fn bare_and_signed_keys_cannot_be_swapped() {
-    let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
-    let row = row_of(&sealer);
+    let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);
+    let row = row_of(&at_rest_cipher);
     assert!(matches!(
-        sealer.open(RowKind::SignedKey, "alice", &row),
+        at_rest_cipher.open(RowKind::SignedKey, "alice", &row),
         Err(Error::Refused { .. })
     ));
-    let signed = sealer
+    let signed = at_rest_cipher
         .seal(RowKind::SignedKey, "alice", b"e30.e30.e30")
         .unwrap();
-    assert!(sealer.open(RowKind::PublicKey, "alice", &signed).is_err());
+    assert!(
+        at_rest_cipher
+            .open(RowKind::PublicKey, "alice", &signed)
+            .is_err()
+    );
     // Where older servers did not tell them apart, their content does.
     let row = bound_row(&key(1), "alice", &[9; 32]);
-    assert!(sealer.open_older(RowKind::PublicKey, "alice", &row).is_ok());
     assert!(
-        sealer
+        at_rest_cipher
+            .open_older(RowKind::PublicKey, "alice", &row)
+            .is_ok()
+    );
+    assert!(
+        at_rest_cipher
             .open_older(RowKind::SignedKey, "alice", &row)
             .is_err()
     );
     let row = bound_row(&key(1), "alice", b"e30.e30.e30");
     assert!(
-        sealer
+        at_rest_cipher
             .open_older(RowKind::PublicKey, "alice", &row)
             .is_err()
     );
-    assert!(sealer.open_older(RowKind::SignedKey, "alice", &row).is_ok());
-    assert!(sealer.open_older(RowKind::SignedKey, "bob", &row).is_err());
     assert!(
-        sealer.open(RowKind::SignedKey, "alice", &row).is_err(),
+        at_rest_cipher
+            .open_older(RowKind::SignedKey, "alice", &row)
+            .is_ok()
+    );
+    assert!(
+        at_rest_cipher
+            .open_older(RowKind::SignedKey, "bob", &row)
+            .is_err()
+    );
+    assert!(
+        at_rest_cipher
+            .open(RowKind::SignedKey, "alice", &row)
+            .is_err(),
         "only those who take a database over open it"
     );
     assert!(
-        sealer
+        at_rest_cipher
             .open_older(RowKind::SignedKey, "alice", &legacy_row(&key(1), &[9; 32]))
             .is_err()
     );
@@ -177,11 +209,11 @@ fn bare_and_signed_keys_cannot_be_swapped() {
 
 #[test]
 fn the_wrong_key_is_told_as_such() {
-    let row = Sealer::new(key(1), Algorithm::Aes256Gcm)
+    let row = AtRestCipher::new(key(1), Algorithm::Aes256Gcm)
         .seal(RowKind::PublicKey, "alice", &[9; 32])
         .unwrap();
     {
-        let error = Sealer::new(key(2), Algorithm::Aes256Gcm)
+        let error = AtRestCipher::new(key(2), Algorithm::Aes256Gcm)
             .open(RowKind::PublicKey, "alice", &row)
             .unwrap_err()
             .to_string();
@@ -203,23 +235,23 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
         format!("{text}\n").into_bytes(),
     ] {
         for algorithm in BOTH {
-            let sealer = Sealer::new(key(3), algorithm);
+            let at_rest_cipher = AtRestCipher::new(key(3), algorithm);
             let row = legacy_row(&key(3), &content);
             assert_eq!(
-                sealer
+                at_rest_cipher
                     .open_older(RowKind::PublicKey, "anyone", &row)
                     .unwrap(),
                 public
             );
             assert!(matches!(
-                sealer.open(RowKind::PublicKey, "anyone", &row),
+                at_rest_cipher.open(RowKind::PublicKey, "anyone", &row),
                 Err(Error::Unbound { .. })
             ));
         }
     }
     for content in [&b"short"[..], &[1; 33], &[0xff; 44], b""] {
         let row = legacy_row(&key(3), content);
-        let opened = Sealer::new(key(3), Algorithm::Aes256Gcm).open_older(
+        let opened = AtRestCipher::new(key(3), Algorithm::Aes256Gcm).open_older(
             RowKind::PublicKey,
             "anyone",
             &row,
@@ -230,8 +262,10 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
 
 #[test]
 fn damaged_columns_are_named() {
-    let sealer = Sealer::new(key(1), Algorithm::Aes256Gcm);
-    let row = sealer.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
+    let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);
+    let row = at_rest_cipher
+        .seal(RowKind::PublicKey, "a", &[9; 32])
+        .unwrap();
     let short = BASE64_STANDARD.encode([0; 3]);
     for (row, wanted) in [
         (
@@ -264,7 +298,7 @@ fn damaged_columns_are_named() {
         ),
     ] {
         assert!(
-            matches!(sealer.open(RowKind::PublicKey, "a", &row), Err(Error::Damaged { column, .. }) if column == wanted)
+            matches!(at_rest_cipher.open(RowKind::PublicKey, "a", &row), Err(Error::Damaged { column, .. }) if column == wanted)
         );
     }
     let unknown = SealedKey {
@@ -272,7 +306,7 @@ fn damaged_columns_are_named() {
         ..row
     };
     assert!(matches!(
-        sealer.open(RowKind::PublicKey, "a", &unknown),
+        at_rest_cipher.open(RowKind::PublicKey, "a", &unknown),
         Err(Error::UnknownAlgorithm { .. })
     ));
 }
@@ -281,23 +315,23 @@ proptest! {
     #[test]
     fn any_bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..2000), client in "\\PC{1,40}") {
         for algorithm in BOTH {
-            let sealer = Sealer::new(key(1), algorithm);
-            let row = sealer.seal(RowKind::PublicKey, &client, &bytes).unwrap();
-            prop_assert_eq!(&sealer.open(RowKind::PublicKey, &client, &row).unwrap(), &bytes);
+            let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
+            let row = at_rest_cipher.seal(RowKind::PublicKey, &client, &bytes).unwrap();
+            prop_assert_eq!(&at_rest_cipher.open(RowKind::PublicKey, &client, &row).unwrap(), &bytes);
         }
     }
 
     #[test]
     fn any_turned_bit_is_noticed(bit in 0_usize..10_000) {
         for algorithm in BOTH {
-            let sealer = Sealer::new(key(1), algorithm);
-            let row = sealer.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
+            let at_rest_cipher = AtRestCipher::new(key(1), algorithm);
+            let row = at_rest_cipher.seal(RowKind::PublicKey, "a", &[9; 32]).unwrap();
             for changed in [
                 SealedKey { ciphertext: flip(&row.ciphertext, bit), ..row.clone() },
                 SealedKey { nonce: flip(&row.nonce, bit), ..row.clone() },
                 SealedKey { tag: flip(&row.tag, bit), ..row.clone() },
             ] {
-                prop_assert!(sealer.open(RowKind::PublicKey, "a", &changed).is_err());
+                prop_assert!(at_rest_cipher.open(RowKind::PublicKey, "a", &changed).is_err());
             }
         }
     }
@@ -305,8 +339,8 @@ proptest! {
 
 #[test]
 fn debug_shows_no_key() {
-    let sealer = Sealer::new(key(0x41), Algorithm::Aes256Gcm);
-    let shown = format!("{sealer:?} {:?}", KeySource::Given(key(0x41)));
+    let at_rest_cipher = AtRestCipher::new(key(0x41), Algorithm::Aes256Gcm);
+    let shown = format!("{at_rest_cipher:?} {:?}", KeySource::Given(key(0x41)));
     assert!(
         !shown.contains("65") && !shown.contains("QUFB") && shown.contains("[secret]"),
         "{shown}"

@@ -8,19 +8,19 @@
 //! ```
 //!
 //! - [`topology`]: exchanges, queues and bindings
-//! - [`deliveries`]: inboxes and outlets; `observer`: what a commit means to them, and its log
+//! - [`dispatcher`]: inboxes and outlets; `observer`: what a commit means to them, and its log
 //!   lines
 //! - [`session`]: a connection and its operations
 //! - [`publish`]: from envelopes to rows, and what is refused before it reaches the store
 //! - [`waiting`]: by which keys waiting messages are sealed
 //! - this file: what the connections share
 
-pub mod deliveries;
+pub mod dispatcher;
 mod observer;
 pub mod publish;
 pub mod session;
 pub mod topology;
-pub mod waiting;
+pub mod waiting_keys;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,26 +29,17 @@ use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, QueueName};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
-pub use deliveries::{Deliveries, Pulse};
-use observer::Observer;
-pub use session::{AckOutcomes, Receipts, Session, Subscription};
+pub use dispatcher::{Activity, Dispatcher};
+pub use session::{AckOutcomes, ClientSession, Receipts, Subscription};
 pub use topology::Topology;
 
 use crate::config::Limits;
-use crate::inbox::{Budget, ConnectionId, Policy};
+use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
-use crate::logging::MessageLog;
-use crate::store::writer::{CommitObserver, WriteError, WriterHandle};
-use crate::store::{Change, PageLimit, QueueId, Reader, Time};
+use crate::store::writer::{WriteError, WriterHandle};
+use crate::store::{Change, QueueId, Reader, Time};
 use crate::tls::Peer;
 
-/// How much one lane holds ready: enough that reading the next page costs little a message.
-const READY_PAGE: PageLimit = PageLimit {
-    messages: 2048,
-    bytes: 2 << 20,
-};
-/// How many bytes of deliveries may be on their way to one socket.
-const UNSENT_BYTES: usize = 1 << 20;
 /// A delivery's time is written on its own only if the message is not acked within this time.
 const RECORD_AFTER: Duration = Duration::from_secs(2);
 
@@ -56,7 +47,7 @@ const RECORD_AFTER: Duration = Duration::from_secs(2);
 pub struct Broker {
     limits: Limits,
     topology: Arc<Topology>,
-    deliveries: Arc<Deliveries>,
+    dispatcher: Arc<Dispatcher>,
     writer: WriterHandle,
     reader: Arc<dyn Reader>,
     keys: KeyDirectory,
@@ -72,35 +63,12 @@ pub struct Broker {
 pub type Mailbox = mpsc::UnboundedReceiver<Vec<Delivery>>;
 
 impl Broker {
-    /// A broker on what the store holds, and the observer that the store's writer must be given.
-    #[must_use]
-    pub fn deliveries(
-        limits: &Limits,
-        topology: &Arc<Topology>,
-        reader: &Arc<dyn Reader>,
-        messages: MessageLog,
-    ) -> (Arc<Deliveries>, Arc<dyn CommitObserver>) {
-        let policy = Policy {
-            redelivery_timeout: limits.redelivery_timeout,
-            max_redeliveries: limits.max_redeliveries,
-            unsent_bytes: UNSENT_BYTES,
-            ready: READY_PAGE,
-        };
-        let budget = Budget::new(limits.max_ready_bytes);
-        let deliveries = Deliveries::new(Arc::clone(topology), Arc::clone(reader), policy, budget);
-        let observer = Arc::new(Observer {
-            deliveries: Arc::clone(&deliveries),
-            messages,
-        });
-        (deliveries, observer)
-    }
-
     /// Puts the parts together.
     #[must_use]
     pub fn new(
         limits: Limits,
         topology: Arc<Topology>,
-        deliveries: Arc<Deliveries>,
+        dispatcher: Arc<Dispatcher>,
         writer: WriterHandle,
         reader: Arc<dyn Reader>,
         keys: KeyDirectory,
@@ -109,7 +77,7 @@ impl Broker {
         Arc::new(Self {
             limits,
             topology,
-            deliveries,
+            dispatcher,
             writer,
             reader,
             keys,
@@ -127,14 +95,14 @@ impl Broker {
 
     /// A client has connected.
     #[must_use]
-    pub fn connect(self: &Arc<Self>, client_id: ClientId) -> (Session, Mailbox) {
-        let (id, connected) = self.deliveries.connect(client_id.clone());
+    pub fn connect(self: &Arc<Self>, client_id: ClientId) -> (ClientSession, Mailbox) {
+        let (id, connected) = self.dispatcher.connect(client_id.clone());
         let deliveries = connected.deliveries;
-        let session = Session::new(
+        let session = ClientSession::new(
             Arc::clone(self),
             id,
             client_id,
-            connected.pulse,
+            connected.activity,
             connected.close,
         );
         (session, deliveries)
@@ -179,7 +147,7 @@ impl Broker {
             let Some(before) = Instant::now().checked_sub(RECORD_AFTER) else {
                 continue;
             };
-            let deliveries = self.deliveries.sweep(before);
+            let deliveries = self.dispatcher.sweep(before);
             if !deliveries.is_empty() {
                 self.writer.delivered(deliveries);
             }

@@ -5,25 +5,25 @@ use std::sync::Arc;
 
 use ciphermq_protocol::{ClientId, QueueName};
 
-use super::Deliveries;
+use super::Dispatcher;
 use crate::logging::MessageLog;
 use crate::store::writer::{CommitObserver, Decided};
 use crate::store::{AckOutcome, Publish, QueueId, Seq};
 
 /// What is committed is delivered; what is acked is forgotten.
-pub(super) struct Observer {
-    pub(super) deliveries: Arc<Deliveries>,
+pub(super) struct CommitDispatcher {
+    pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) messages: MessageLog,
 }
 
-impl CommitObserver for Observer {
+impl CommitObserver for CommitDispatcher {
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
         acks: &[Decided<'_>],
         rejections: &[Decided<'_>],
     ) {
-        let deliveries = &self.deliveries;
+        let dispatcher = &self.dispatcher;
         let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
         for publish in publishes {
             by_receiver
@@ -37,10 +37,10 @@ impl CommitObserver for Observer {
         }
         for (receiver, (publishes, acks)) in by_receiver {
             // A receiver of whom nothing is in memory finds its messages in the store.
-            if !deliveries.inboxes.contains_key(receiver) {
+            if !dispatcher.inboxes.contains_key(receiver) {
                 continue;
             }
-            deliveries.stir(receiver, |inbox, now| {
+            dispatcher.with_inbox(receiver, |inbox, now| {
                 for (publish, first) in publishes {
                     for (seq, queue) in (first.0..).zip(&*publish.queues) {
                         inbox.committed(
@@ -60,7 +60,7 @@ impl CommitObserver for Observer {
     }
 }
 
-impl Observer {
+impl CommitDispatcher {
     /// A line for each message and queue, and one for each acknowledgement.
     fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
         self.messages.write(|lines| {
@@ -71,7 +71,7 @@ impl Observer {
                 for &queue in &*publish.queues {
                     let (_, name) = known
                         .take_if(|(id, _)| *id == queue)
-                        .unwrap_or_else(|| (queue, self.deliveries.topology.queue_name(queue)));
+                        .unwrap_or_else(|| (queue, self.dispatcher.topology.queue_name(queue)));
                     let text = name.as_ref().map_or("", |name| name.as_str());
                     lines.published(&publish.envelope.message_id, text, &publish.exchange);
                     known = Some((queue, name));

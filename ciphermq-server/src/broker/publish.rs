@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use super::topology::NoRoute;
-use super::{Session, write_error};
+use super::{ClientSession, write_error};
 use crate::store::writer::{Pending, WriteError};
 use crate::store::{Publish, PublishOutcome, QueueId, Time};
 
@@ -29,7 +29,7 @@ pub struct Publishing {
     packs: bool,
 }
 
-impl Session {
+impl ClientSession {
     /// Hands messages to the store. It waits while the store has as much to do as it may; then, and
     /// until the answer, at most the time of `limits.storage_wait`.
     pub async fn publish(

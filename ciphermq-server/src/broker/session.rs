@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::{Broker, Deliveries, Pulse, write_error};
+use super::{Activity, Broker, Dispatcher, write_error};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::keys;
 use crate::store::writer::{Pending, WriteError};
@@ -25,7 +25,7 @@ const REJECTED_PAGE: u32 = 1000;
 const REASON_BYTES: usize = 1024;
 
 /// A connection, known to the broker until it is dropped.
-pub struct Session {
+pub struct ClientSession {
     pub(super) broker: Arc<Broker>,
     id: ConnectionId,
     pub(super) client_id: ClientId,
@@ -34,7 +34,7 @@ pub struct Session {
     /// The client takes packed deliveries and replies.
     pub(super) packs: bool,
     /// Tells that the client lives.
-    pub pulse: Arc<Pulse>,
+    pub activity: Arc<Activity>,
     /// Woken when another connection of the same consumer takes over.
     pub close: Arc<Notify>,
 }
@@ -67,12 +67,12 @@ impl AckOutcomes {
     }
 }
 
-impl Session {
+impl ClientSession {
     pub(super) fn new(
         broker: Arc<Broker>,
         id: ConnectionId,
         client_id: ClientId,
-        pulse: Arc<Pulse>,
+        activity: Arc<Activity>,
         close: Arc<Notify>,
     ) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Session {
             consumer: None,
             consuming: false,
             packs: false,
-            pulse,
+            activity,
             close,
         }
     }
@@ -103,7 +103,7 @@ impl Session {
     #[must_use]
     pub fn receipts(&self) -> Receipts {
         Receipts {
-            deliveries: Arc::clone(&self.broker.deliveries),
+            dispatcher: Arc::clone(&self.broker.dispatcher),
             id: self.id,
             client_id: self.client_id.clone(),
         }
@@ -197,7 +197,7 @@ impl Session {
             queue,
             receiver: self.client_id.clone(),
         };
-        let fetch = self.broker.deliveries.fetch(&lane, self.id);
+        let fetch = self.broker.dispatcher.fetch(&lane, self.id);
         match tokio::time::timeout(self.broker.limits.storage_wait, fetch).await {
             Ok(Some(delivery)) => Ok(Reply::Message(delivery)),
             Ok(None) => Ok(Reply::NoMessages),
@@ -211,12 +211,14 @@ impl Session {
         let mut outcomes = AckOutcomes::default();
         for message_ids in message_ids.chunks(ACKS) {
             let acks = || {
-                self.broker.deliveries.stir(&self.client_id, |inbox, now| {
-                    message_ids
-                        .iter()
-                        .map(|message_id| self.begin_ack(inbox, message_id, (now, time)))
-                        .collect()
-                })
+                self.broker
+                    .dispatcher
+                    .with_inbox(&self.client_id, |inbox, now| {
+                        message_ids
+                            .iter()
+                            .map(|message_id| self.begin_ack(inbox, message_id, (now, time)))
+                            .collect()
+                    })
             };
             let pending = self.broker.writer.ack(message_ids.len(), acks).await;
             outcomes.waiting.push_back((message_ids.len(), pending));
@@ -230,9 +232,12 @@ impl Session {
         tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by \
             its receiver");
         let rejection = || Rejection {
-            ack: self.broker.deliveries.stir(&self.client_id, |inbox, now| {
-                self.begin_ack(inbox, message_id, (now, Time::now()))
-            }),
+            ack: self
+                .broker
+                .dispatcher
+                .with_inbox(&self.client_id, |inbox, now| {
+                    self.begin_ack(inbox, message_id, (now, Time::now()))
+                }),
             reason,
         };
         self.broker.writer.reject(rejection).await
@@ -268,8 +273,8 @@ impl Session {
         match state.receiver.filter(|_| !state.waiting.is_empty()) {
             Some(receiver) => {
                 self.broker
-                    .deliveries
-                    .stir(&receiver, |inbox, now| inbox.resend(message_id, now));
+                    .dispatcher
+                    .with_inbox(&receiver, |inbox, now| inbox.resend(message_id, now));
                 Ok(Reply::ResendRequested)
             }
             None => Ok(Reply::MessageIdNotFound),
@@ -416,29 +421,29 @@ impl Session {
         if let Some(older) = older {
             tracing::info!(client_id = %self.client_id, "Consumer has reconnected, its older \
                 connection is ended");
-            self.broker.deliveries.end(older);
+            self.broker.dispatcher.end(older);
         }
         self.consumer = Some(consumer);
     }
 
     /// The client lives; call it for whatever is received.
-    pub fn heard(&self) {
-        if self.pulse.beat() {
+    pub fn touch(&self) {
+        if self.activity.beat() {
             let id = self.id;
             self.broker
-                .deliveries
-                .stir(&self.client_id, |inbox, _| inbox.heard(id));
+                .dispatcher
+                .with_inbox(&self.client_id, |inbox, _| inbox.touch(id));
         }
     }
 
     /// `ping`, by which clients keep what they were handed and have not finished yet.
     #[must_use]
     pub fn ping(&self) -> Reply {
-        if self.pulse.keep_leases() {
+        if self.activity.keep_leases() {
             let id = self.id;
             self.broker
-                .deliveries
-                .stir(&self.client_id, |inbox, _| inbox.keep_leases(id));
+                .dispatcher
+                .with_inbox(&self.client_id, |inbox, _| inbox.keep_leases(id));
         }
         Reply::Pong
     }
@@ -470,14 +475,14 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for ClientSession {
     fn drop(&mut self) {
         if let Some(consumer) = self.consumer.take() {
             self.broker
                 .consumers
                 .remove_if(&consumer, |_, connection| *connection == self.id);
         }
-        self.broker.deliveries.disconnect(self.id);
+        self.broker.dispatcher.disconnect(self.id);
     }
 }
 
@@ -490,7 +495,7 @@ pub struct Subscription {
 
 /// What the writing half of a connection tells the broker: what stands in the output.
 pub struct Receipts {
-    deliveries: Arc<Deliveries>,
+    dispatcher: Arc<Dispatcher>,
     id: ConnectionId,
     client_id: ClientId,
 }
@@ -499,10 +504,10 @@ impl Receipts {
     /// `Subscribed to queue` stands in the output: deliveries may follow.
     pub fn subscribe(&self, subscription: Subscription) {
         let Subscription { queue, prefetch } = subscription;
-        self.deliveries.stir(&self.client_id, |inbox, _| {
+        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
             // The reading half may have ended meanwhile, and nobody would ever end this
             // subscription.
-            if self.deliveries.is_connected(self.id) {
+            if self.dispatcher.is_connected(self.id) {
                 inbox.subscribe(queue, self.id, prefetch);
             }
         });
@@ -511,15 +516,15 @@ impl Receipts {
     /// The answers to acks of these messages stand in the output: what they made room for may
     /// follow.
     pub fn settled(&self, message_ids: &[MessageId]) {
-        self.deliveries.stir(&self.client_id, |inbox, _| {
+        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
             inbox.settled(self.id, message_ids)
         });
     }
 
     /// So many bytes of envelopes have been written to the socket.
     pub fn sent(&self, bytes: usize) {
-        self.deliveries
-            .stir(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
+        self.dispatcher
+            .with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
     }
 }
 

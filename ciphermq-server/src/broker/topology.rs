@@ -28,7 +28,7 @@ pub enum NoRoute {
 impl Topology {
     /// What the store holds.
     #[must_use]
-    pub fn new(stored: store::Topology) -> Self {
+    pub fn new(stored: store::StoredTopology) -> Self {
         let topology = Self::default();
         for (id, name) in stored.queues {
             topology.add_queue(name, id);

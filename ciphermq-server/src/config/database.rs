@@ -263,7 +263,7 @@ enum Kind {
 /// Reads the URL. No error shows any part of it, since a mistake may have put the password
 /// anywhere.
 fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
-    let wrong = |problem: &str, mend: &str| check.wrong(URL, Some(&url.place), problem, mend);
+    let wrong = |problem: &str, advice: &str| check.wrong(URL, Some(&url.place), problem, advice);
     let text = url.value.expose().trim();
     if let Some(path) = text
         .strip_prefix("sqlite://")
@@ -325,12 +325,12 @@ fn fields(
             .transpose()
     };
     let missing = |field| {
-        let mend = format!("Add {field} = \"...\" to [database], or name the database by url.");
+        let advice = format!("Add {field} = \"...\" to [database], or name the database by url.");
         check.wrong(
             ("database", field),
             None,
             "it is missing, and other fields of a PostgreSQL database are there",
-            mend,
+            advice,
         )
     };
     let number = check.number(

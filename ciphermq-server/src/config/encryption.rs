@@ -82,12 +82,12 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
         }
         (Some(key), file) if variable_key || file.is_none() => {
             let key = AtRestKey::from_base64(key.value.expose()).map_err(|error| {
-                let mend = format!("Make one with `{MAKE_KEY}`, or remove aes_key.");
+                let advice = format!("Make one with `{MAKE_KEY}`, or remove aes_key.");
                 check.wrong(
                     ("encryption", "aes_key"),
                     Some(&key.place),
                     error.to_string(),
-                    mend,
+                    advice,
                 )
             })?;
             KeySource::Given(key)

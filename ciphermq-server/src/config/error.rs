@@ -49,7 +49,7 @@ pub enum Error {
 
     /// The file is no TOML, or has a section or field that does not exist, or a value of the wrong
     /// kind.
-    #[error("{}{}: {problem}\n{mend}", path.display(), Line(*line))]
+    #[error("{}{}: {problem}\n{advice}", path.display(), Line(*line))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -58,11 +58,11 @@ pub enum Error {
         /// What is wrong.
         problem: String,
         /// What to do.
-        mend: String,
+        advice: String,
     },
 
     /// A setting cannot be used.
-    #[error("{origin}: [{section}] {field}: {problem}\n{mend}")]
+    #[error("{origin}: [{section}] {field}: {problem}\n{advice}")]
     Setting {
         /// Where the setting was made.
         origin: Origin,
@@ -73,16 +73,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
         /// What to do.
-        mend: String,
+        advice: String,
     },
 
     /// An environment variable begins like one of ours and is none.
-    #[error("the environment variable {name} is unknown\n{mend}")]
+    #[error("the environment variable {name} is unknown\n{advice}")]
     UnknownVariable {
         /// Its name.
         name: String,
         /// What to do.
-        mend: String,
+        advice: String,
     },
 
     /// An environment variable is not UTF-8.
@@ -150,7 +150,7 @@ pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error 
         .map(|(_, expected)| expected);
     let wrong_kind = message.starts_with("invalid type") || message.starts_with("invalid value");
     let field = field_of(error);
-    let (problem, mend) = match (wrong_kind, expected) {
+    let (problem, advice) = match (wrong_kind, expected) {
         (true, Some(expected)) => (
             format!("{field}has the wrong kind of value"),
             format!("Write {expected}."),
@@ -173,7 +173,7 @@ pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error 
         path: path.to_owned(),
         line,
         problem,
-        mend,
+        advice,
     }
 }
 

@@ -245,8 +245,8 @@ impl File {
                     .iter()
                     .map(|field| variable(&section, field))
                     .collect();
-                let mend = format!("Unset it, or correct its name: {}.", known.join(", "));
-                return Err(Error::UnknownVariable { name, mend });
+                let advice = format!("Unset it, or correct its name: {}.", known.join(", "));
+                return Err(Error::UnknownVariable { name, advice });
             }
             if value.contains(char::REPLACEMENT_CHARACTER) {
                 return Err(Error::VariableNotText { name });

@@ -279,13 +279,13 @@ fn retention(
                         section,
                         field,
                         problem,
-                        mend,
+                        advice,
                     } => Error::Setting {
                         origin,
                         section,
                         field,
                         problem,
-                        mend: format!("{mend} Or write \"forever\"."),
+                        advice: format!("{advice} Or write \"forever\"."),
                     },
                     other => other,
                 })

@@ -198,14 +198,14 @@ impl<'a> Check<'a> {
         (section, field): Name,
         place: Option<&Place>,
         problem: impl Into<String>,
-        mend: impl Into<String>,
+        advice: impl Into<String>,
     ) -> Error {
         Error::Setting {
             origin: self.origin(place),
             section,
             field,
             problem: problem.into(),
-            mend: mend.into(),
+            advice: advice.into(),
         }
     }
 
@@ -224,8 +224,8 @@ impl<'a> Check<'a> {
     pub(super) fn text(&self, name: Name, setting: &Setting<Text>) -> Result<String, Error> {
         let text = setting.value.0.trim();
         if text.is_empty() {
-            let mend = "Write a value between the quotes, or leave the line out.";
-            return Err(self.wrong(name, Some(&setting.place), "it is empty", mend));
+            let advice = "Write a value between the quotes, or leave the line out.";
+            return Err(self.wrong(name, Some(&setting.place), "it is empty", advice));
         }
         Ok(text.to_owned())
     }
@@ -372,8 +372,8 @@ impl<'a> Check<'a> {
             (_, problem) => {
                 let (from, to) = (show(range.start()), show(range.end()));
                 let problem = format!("`{}` {}", setting.value.0, problem.unwrap_or_default());
-                let mend = format!("Write a {kind} from {from} to {to}.");
-                Err(self.wrong(name, Some(&setting.place), problem, mend))
+                let advice = format!("Write a {kind} from {from} to {to}.");
+                Err(self.wrong(name, Some(&setting.place), problem, advice))
             }
         }
     }

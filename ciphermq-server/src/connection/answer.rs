@@ -40,7 +40,7 @@ pub(super) struct Queued {
 }
 
 /// What the writer does once the replies stand in the output.
-pub(super) enum Then {
+pub(super) enum AfterWrite {
     Nothing,
     Pack(bool),
     Subscribe(Subscription),
@@ -62,18 +62,22 @@ impl Answer {
     }
 
     /// Waits for the replies. It may be dropped and called again until it has returned.
-    pub(super) async fn replies(&mut self) -> (Vec<Reply>, Then) {
+    pub(super) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
         match self {
-            Self::Ready(reply) => (vec![std::mem::replace(reply, Reply::Pong)], Then::Nothing),
-            Self::Refused(replies) => (std::mem::take(replies), Then::Nothing),
+            Self::Ready(reply) => (
+                vec![std::mem::replace(reply, Reply::Pong)],
+                AfterWrite::Nothing,
+            ),
+            Self::Refused(replies) => (std::mem::take(replies), AfterWrite::Nothing),
             Self::Hello(reply, packed) => (
                 vec![std::mem::replace(reply, Reply::Pong)],
-                Then::Pack(*packed),
+                AfterWrite::Pack(*packed),
             ),
-            Self::Subscribed(subscription) => {
-                (vec![Reply::Subscribed], Then::Subscribe(*subscription))
-            }
-            Self::Publishing(publishing) => (publishing.replies().await, Then::Nothing),
+            Self::Subscribed(subscription) => (
+                vec![Reply::Subscribed],
+                AfterWrite::Subscribe(*subscription),
+            ),
+            Self::Publishing(publishing) => (publishing.replies().await, AfterWrite::Nothing),
             Self::Acks(message_ids, outcomes, packs) => {
                 let outcomes = outcomes.all().await;
                 let message_ids = std::mem::take(message_ids);
@@ -83,7 +87,7 @@ impl Answer {
                 if *packs && outcomes.len() == message_ids.len() && outcomes.iter().all(is_done) {
                     return (
                         vec![Reply::AckConfirmedAll(message_ids.len())],
-                        Then::Settle(message_ids),
+                        AfterWrite::Settle(message_ids),
                     );
                 }
                 let mut outcomes = outcomes.into_iter();
@@ -91,12 +95,12 @@ impl Answer {
                 let reply = |id: &MessageId| confirmation(id, next(), Reply::AckConfirmed);
                 (
                     message_ids.iter().map(reply).collect(),
-                    Then::Settle(message_ids),
+                    AfterWrite::Settle(message_ids),
                 )
             }
             Self::Rejection(message_id, outcomes) => (
                 vec![confirmation(message_id, outcomes.await, Reply::Rejected)],
-                Then::Settle(vec![message_id.clone()]),
+                AfterWrite::Settle(vec![message_id.clone()]),
             ),
         }
     }

@@ -49,8 +49,8 @@ impl BufferBudget {
             .map_err(|_| Exhausted)?
     }
 
-    pub(super) fn hold(self: &Arc<Self>) -> Hold {
-        Hold {
+    pub(super) fn permit(self: &Arc<Self>) -> BufferPermit {
+        BufferPermit {
             budget: Arc::clone(self),
             permit: None,
             free: Arc::new(Semaphore::new(FREE_BYTES / UNIT)),
@@ -60,16 +60,16 @@ impl BufferBudget {
 
 /// What one connection has of the budget.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct BufferPermit {
     budget: Arc<BufferBudget>,
     permit: Option<OwnedSemaphorePermit>,
     /// The connection's own room for lines that are carried out but not answered yet.
     free: Arc<Semaphore>,
 }
 
-impl Hold {
+impl BufferPermit {
     /// Makes the hold fit a buffer of `bytes`.
-    pub(super) async fn fit(&mut self, bytes: usize) -> Result<(), Exhausted> {
+    pub(super) async fn reserve_for_buffer(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let wanted = bytes.saturating_sub(FREE_BYTES).div_ceil(UNIT);
         let held = self
             .permit
@@ -89,7 +89,7 @@ impl Hold {
 
     /// Room for a long line that is carried out but not answered yet; `None` for a short one, of
     /// which only so many can wait for their answers.
-    pub(super) async fn keep(
+    pub(super) async fn reserve_for_answer(
         &self,
         line: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, Exhausted> {
@@ -131,14 +131,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_line_waits_for_memory_and_then_gives_up() {
         let budget = BufferBudget::new(10 * UNIT);
-        let (mut one, mut other) = (budget.hold(), budget.hold());
-        one.fit(FREE_BYTES).await.unwrap();
+        let (mut one, mut other) = (budget.permit(), budget.permit());
+        one.reserve_for_buffer(FREE_BYTES).await.unwrap();
         assert_eq!(budget.used(), 0);
-        one.fit(FREE_BYTES + 8 * UNIT).await.unwrap();
+        one.reserve_for_buffer(FREE_BYTES + 8 * UNIT).await.unwrap();
         assert_eq!(budget.used(), 8 * UNIT);
-        assert_eq!(other.fit(FREE_BYTES + 3 * UNIT).await, Err(Exhausted));
-        one.fit(10).await.unwrap();
-        other.fit(FREE_BYTES + 3 * UNIT).await.unwrap();
+        assert_eq!(
+            other.reserve_for_buffer(FREE_BYTES + 3 * UNIT).await,
+            Err(Exhausted)
+        );
+        one.reserve_for_buffer(10).await.unwrap();
+        other
+            .reserve_for_buffer(FREE_BYTES + 3 * UNIT)
+            .await
+            .unwrap();
         drop(other);
         assert_eq!(budget.used(), 0);
     }
@@ -146,16 +152,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_of_middle_length_need_not_wait_for_others() {
         let budget = BufferBudget::new(100 * UNIT);
-        let (mut greedy, modest) = (budget.hold(), budget.hold());
-        greedy.fit(FREE_BYTES + 100 * UNIT).await.unwrap();
-        let first = modest.keep(FREE_BYTES).await.unwrap();
+        let (mut greedy, modest) = (budget.permit(), budget.permit());
+        greedy
+            .reserve_for_buffer(FREE_BYTES + 100 * UNIT)
+            .await
+            .unwrap();
+        let first = modest.reserve_for_answer(FREE_BYTES).await.unwrap();
         assert!(first.is_some());
         // The next one waits for the first one's answer, however long that takes.
-        let second = modest.keep(FREE_BYTES);
+        let second = modest.reserve_for_answer(FREE_BYTES);
         tokio::pin!(second);
         assert!(tokio::time::timeout(WAIT * 10, &mut second).await.is_err());
         drop(first);
         assert!(second.await.unwrap().is_some());
-        assert_eq!(modest.keep(FREE_BYTES + 1).await.unwrap_err(), Exhausted);
+        assert_eq!(
+            modest.reserve_for_answer(FREE_BYTES + 1).await.unwrap_err(),
+            Exhausted
+        );
     }
 }

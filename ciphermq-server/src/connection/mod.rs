@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 pub use buffers::BufferBudget;
 
-use crate::broker::{Mailbox, Session};
+use crate::broker::{ClientSession, Mailbox};
 use crate::stop::Stop;
 
 /// How many commands of one connection may wait for their answers.
@@ -41,7 +41,7 @@ const LINGER_PAUSE: Duration = Duration::from_millis(200);
 /// the same consumer takes over, or the server stops.
 pub async fn serve<S>(
     stream: S,
-    session: Session,
+    session: ClientSession,
     mailbox: Mailbox,
     buffers: &Arc<BufferBudget>,
     stop: Stop,

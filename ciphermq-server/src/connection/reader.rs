@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::answer::{Answer, Queued};
-use super::buffers::{BufferBudget, Hold};
-use crate::broker::Session;
+use super::buffers::{BufferBudget, BufferPermit};
+use crate::broker::ClientSession;
 use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
@@ -52,19 +52,19 @@ impl fmt::Display for Ended {
 /// Reads until the connection ends, and hands an answer for each line to the writer.
 pub(super) async fn run<I: AsyncRead + Unpin>(
     input: I,
-    session: Session,
+    session: ClientSession,
     answers: mpsc::Sender<Queued>,
     buffers: &Arc<BufferBudget>,
     stop: Stop,
 ) -> Ended {
     let decoder = LineDecoder::new(session.broker().limits().max_line_bytes);
-    let hold = buffers.hold();
+    let buffer_permit = buffers.permit();
     let mut reader = Reader {
         input,
         session,
         answers,
         decoder,
-        hold,
+        buffer_permit,
         replies: Arc::new(Semaphore::new(REPLY_BYTES)),
         stop,
         buffer: BytesMut::new(),
@@ -100,10 +100,10 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
 
 struct Reader<I> {
     input: I,
-    session: Session,
+    session: ClientSession,
     answers: mpsc::Sender<Queued>,
     decoder: LineDecoder,
-    hold: Hold,
+    buffer_permit: BufferPermit,
     /// What long replies that wait may take, in bytes.
     replies: Arc<Semaphore>,
     stop: Stop,
@@ -116,7 +116,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
     async fn step(&mut self) -> Result<(), Ended> {
         self.fill().await?;
         if !is_heartbeat(&self.buffer) {
-            self.session.heard();
+            self.session.touch();
         }
         loop {
             let line = self
@@ -126,8 +126,15 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             let Some(line) = line else { break };
             let overloaded = |_| Ended::Unreadable(ErrorCode::Overloaded);
             // What the line took while it was unfinished is free before it takes the same again.
-            self.hold.fit(self.buffer.len()).await.map_err(overloaded)?;
-            let room = self.hold.keep(line.len()).await.map_err(overloaded)?;
+            self.buffer_permit
+                .reserve_for_buffer(self.buffer.len())
+                .await
+                .map_err(overloaded)?;
+            let room = self
+                .buffer_permit
+                .reserve_for_answer(line.len())
+                .await
+                .map_err(overloaded)?;
             let answer = execute(&mut self.session, &line)
                 .await
                 .map_err(Ended::Unreadable)?;
@@ -141,8 +148,8 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .await
                 .map_err(|_| Ended::Lost)?;
         }
-        self.hold
-            .fit(self.buffer.len())
+        self.buffer_permit
+            .reserve_for_buffer(self.buffer.len())
             .await
             .map_err(|_| Ended::Unreadable(ErrorCode::Overloaded))
     }
@@ -156,7 +163,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
         self.buffer
             .reserve(self.chunk.max(self.buffer.len().min(1 << 20)));
         let room = self.buffer.capacity() - self.buffer.len();
-        let pause = if self.hold.is_held() {
+        let pause = if self.buffer_permit.is_held() {
             LINE_PAUSE
         } else {
             Duration::MAX
@@ -203,7 +210,7 @@ async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSe
 
 /// Whether the messages of a packed line would be too long for a line if each were said with what
 /// they share. Whatever is bounded by the length of a line would not be bounded otherwise.
-fn is_too_long(session: &Session, envelopes: &[Envelope]) -> bool {
+fn is_too_long(session: &ClientSession, envelopes: &[Envelope]) -> bool {
     let bytes: usize = envelopes.iter().map(|envelope| envelope.raw().len()).sum();
     bytes > session.broker().limits().max_line_bytes
 }
@@ -214,7 +221,7 @@ fn is_too_long(session: &Session, envelopes: &[Envelope]) -> bool {
 /// # Errors
 ///
 /// Why the connection is to be closed.
-async fn execute(session: &mut Session, line: &Bytes) -> Result<Answer, ErrorCode> {
+async fn execute(session: &mut ClientSession, line: &Bytes) -> Result<Answer, ErrorCode> {
     let command = match Command::parse(line) {
         Ok(command) => command,
         Err(error) => return Ok(Answer::Refused(error.replies())),

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::answer::{Queued, Then};
+use super::answer::{AfterWrite, Queued};
 use crate::broker::{Mailbox, Receipts};
 
 /// How much is gathered before it is written.
@@ -108,16 +108,16 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.held.extend(held);
     }
 
-    fn emit(&mut self, replies: &[Reply], then: Then) {
+    fn emit(&mut self, replies: &[Reply], then: AfterWrite) {
         for reply in replies {
             reply.encode(&mut self.out);
         }
         // What follows from the replies may be delivered now: it will stand after them.
         match then {
-            Then::Nothing => {}
-            Then::Pack(packs) => self.packs = packs,
-            Then::Subscribe(subscription) => self.receipts.subscribe(subscription),
-            Then::Settle(message_ids) => self.receipts.settled(&message_ids),
+            AfterWrite::Nothing => {}
+            AfterWrite::Pack(packs) => self.packs = packs,
+            AfterWrite::Subscribe(subscription) => self.receipts.subscribe(subscription),
+            AfterWrite::Settle(message_ids) => self.receipts.settled(&message_ids),
         }
     }
 

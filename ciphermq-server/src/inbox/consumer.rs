@@ -90,17 +90,17 @@ impl Consumer {
 
     /// A message was acked, so long after it was handed out with this number; in time, or after its
     /// lease had lapsed.
-    pub(super) fn answered(&mut self, latency: Duration, launch: u64) {
+    pub(super) fn answered(&mut self, latency: Duration, delivery_tag: u64) {
         self.needed(latency);
         if let Some(probation) = &mut self.probation {
             let (from, to) = probation.exposed;
-            if from < launch && launch <= to && !probation.takes_all {
+            if from < delivery_tag && delivery_tag <= to && !probation.takes_all {
                 probation.takes_all = true;
                 probation.extra = MOST_EXTRA;
             }
             if !probation.takes_all {
                 probation.extra = 0;
-                probation.exposed = (launch, launch);
+                probation.exposed = (delivery_tag, delivery_tag);
             }
         }
     }
@@ -119,17 +119,17 @@ impl Consumer {
     }
 
     /// Confirmations stand in the output behind the message with this number.
-    pub(super) fn confirmed(&mut self, launches: u64) {
+    pub(super) fn confirmed(&mut self, last_delivery_tag: u64) {
         if let Some(probation) = &mut self.probation {
-            probation.exposed.1 = launches;
+            probation.exposed.1 = last_delivery_tag;
         }
     }
 
     /// Whether it may not have seen the message with this number.
-    pub(super) fn may_have_missed(&self, launch: u64) -> bool {
+    pub(super) fn may_have_missed(&self, delivery_tag: u64) -> bool {
         self.probation.as_ref().is_some_and(|probation| {
             let (from, to) = probation.exposed;
-            !probation.takes_all && from < launch && launch <= to
+            !probation.takes_all && from < delivery_tag && delivery_tag <= to
         })
     }
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
-use super::aside::{Aside, Lapse};
 use super::consumer::Consumer;
-use super::{Budget, ConnectionId, Prefetch, What};
+use super::deferred::{Deferred, Lapse};
+use super::{Budget, ConnectionId, LoadScope, Prefetch};
 use crate::store::{Page, PageLimit, Seq, Time};
 
 /// So many pages of messages are kept as they are committed, while there is memory for them: a
@@ -96,7 +96,7 @@ pub(super) struct Lane {
     removed: HashSet<Seq>,
     fresh: VecDeque<Fresh>,
     returned: BTreeMap<Seq, Returned>,
-    aside: Aside,
+    deferred: Deferred,
     in_flight: usize,
     consumers: HashMap<ConnectionId, Consumer>,
     /// Consumers that may have credit, the next one first.
@@ -112,7 +112,7 @@ impl Default for Lane {
             removed: HashSet::new(),
             fresh: VecDeque::new(),
             returned: BTreeMap::new(),
-            aside: Aside::default(),
+            deferred: Deferred::default(),
             in_flight: 0,
             consumers: HashMap::new(),
             turns: VecDeque::new(),
@@ -231,13 +231,13 @@ impl Lane {
         &mut self,
         connection: ConnectionId,
         latency: Duration,
-        launch: u64,
+        delivery_tag: u64,
     ) -> bool {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return false;
         };
         consumer.acked = (consumer.acked + 1).min(consumer.outstanding);
-        consumer.answered(latency, launch);
+        consumer.answered(latency, delivery_tag);
         self.enlist(connection);
         self.turns.contains(&connection)
     }
@@ -259,13 +259,13 @@ impl Lane {
         if let Some(consumer) = self.consumers.get_mut(&connection) {
             consumer.suspect = false;
         }
-        self.aside.heard(connection);
+        self.deferred.touch(connection);
     }
 
     /// How long it may leave a message unanswered, if it is on probation.
     pub(super) fn patience(&self, connection: ConnectionId) -> Option<Duration> {
         let consumer = self.consumers.get(&connection)?;
-        consumer.patience().filter(|_| !self.aside.is_full())
+        consumer.patience().filter(|_| !self.deferred.is_full())
     }
 
     /// The consumers that are on probation.
@@ -275,23 +275,23 @@ impl Lane {
     }
 
     /// Confirmations stand in its output; the last message that it got is the one with this number.
-    pub(super) fn confirmed(&mut self, connection: ConnectionId, launches: u64) {
+    pub(super) fn confirmed(&mut self, connection: ConnectionId, last_delivery_tag: u64) {
         if let Some(consumer) = self.consumers.get_mut(&connection) {
-            consumer.confirmed(launches);
+            consumer.confirmed(last_delivery_tag);
         }
     }
 
     /// Whether it may have thrown away a message that it has not answered, rather than not be able
     /// to.
-    pub(super) fn may_have_missed(&self, connection: ConnectionId, launch: u64) -> bool {
+    pub(super) fn may_have_missed(&self, connection: ConnectionId, delivery_tag: u64) -> bool {
         self.consumers
             .get(&connection)
-            .is_some_and(|consumer| consumer.may_have_missed(launch))
+            .is_some_and(|consumer| consumer.may_have_missed(delivery_tag))
     }
 
     /// It has let a lease lapse.
     pub(super) fn lapsed(&mut self, connection: ConnectionId, longest: Duration) {
-        let is_full = self.aside.is_full();
+        let is_full = self.deferred.is_full();
         if let Some(consumer) = self.consumers.get_mut(&connection) {
             consumer.lapsed(longest, is_full);
         }
@@ -308,14 +308,17 @@ impl Lane {
     /// It has acked a message whose lease had lapsed before.
     pub(super) fn acked_late(&mut self, lapse: &Lapse, now: Instant) {
         if let Some(consumer) = self.consumers.get_mut(&lapse.holder) {
-            consumer.answered(now.saturating_duration_since(lapse.since), lapse.launch);
+            consumer.answered(
+                now.saturating_duration_since(lapse.since),
+                lapse.delivery_tag,
+            );
         }
     }
 
     /// The connection has ended. What it was handed and never said a word after goes back to the
     /// head: it was dead.
-    pub(super) fn return_unheard(&mut self, connection: ConnectionId) {
-        for (seq, waiting) in self.aside.take_unheard(connection) {
+    pub(super) fn return_silent(&mut self, connection: ConnectionId) {
+        for (seq, waiting) in self.deferred.take_silent(connection) {
             let waiting = Waiting {
                 lapses: waiting.lapses.saturating_sub(1),
                 ..waiting
@@ -416,7 +419,7 @@ impl Lane {
     /// Lets the message aside that has been due for longest return. One at a time: what comes
     /// meanwhile goes first.
     fn unpark(&mut self, now: Instant) {
-        if let Some((seq, waiting)) = self.aside.take_due(now) {
+        if let Some((seq, waiting)) = self.deferred.take_due(now) {
             self.put_first(seq, waiting);
         }
     }
@@ -441,9 +444,9 @@ impl Lane {
         lapse: Option<Lapse>,
         now: Instant,
     ) {
-        match Aside::delay(&waiting, max_redeliveries) {
+        match Deferred::delay(&waiting, max_redeliveries) {
             None => self.put_first(seq, waiting),
-            Some(delay) => self.aside.insert(seq, waiting, now + delay, lapse),
+            Some(delay) => self.deferred.insert(seq, waiting, now + delay, lapse),
         }
     }
 
@@ -461,7 +464,7 @@ impl Lane {
         {
             budget.give(fresh.envelope.len());
         }
-        self.aside.remove(seq)
+        self.deferred.remove(seq)
     }
 
     pub(super) fn launched(&mut self) {
@@ -474,11 +477,11 @@ impl Lane {
 
     /// Whether a message aside may be handed out again.
     pub(super) fn has_due(&self, now: Instant) -> bool {
-        self.aside.has_due(now)
+        self.deferred.has_due(now)
     }
 
-    pub(super) fn aside(&self) -> impl Iterator<Item = (&MessageId, u32)> {
-        self.aside
+    pub(super) fn deferred(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.deferred
             .iter()
             .map(|waiting| (&waiting.message_id, waiting.attempts + waiting.lapses))
     }
@@ -491,7 +494,7 @@ impl Lane {
             .values_mut()
             .map(|returned| &mut returned.waiting);
         returned
-            .chain(self.aside.iter_mut())
+            .chain(self.deferred.iter_mut())
             .filter_map(|waiting| match &mut waiting.delivered {
                 Some((time, recorded @ false)) => {
                     *recorded = true;
@@ -506,7 +509,7 @@ impl Lane {
         self.consumers.is_empty()
             && self.in_flight == 0
             && self.returned.is_empty()
-            && self.aside.is_empty()
+            && self.deferred.is_empty()
             && !self.is_loading()
     }
 }
@@ -523,7 +526,7 @@ impl Lane {
         ready: PageLimit,
         asked: bool,
         budget: &Budget,
-    ) -> Option<What> {
+    ) -> Option<LoadScope> {
         let wanted = asked || !self.turns.is_empty();
         if self.is_loading() || !(wanted || self.has_consumers()) {
             return None;
@@ -546,7 +549,7 @@ impl Lane {
                 .take(page)
                 .collect();
             self.loading = Loading::Again;
-            return Some(What::Again(seqs, bytes));
+            return Some(LoadScope::Again(seqs, bytes));
         }
         // The next page is fetched while half of the last one is still there; in want of memory,
         // when none is.
@@ -559,7 +562,7 @@ impl Lane {
             arrivals: VecDeque::new(),
             overflown: false,
         };
-        Some(What::After(
+        Some(LoadScope::After(
             self.cursor,
             PageLimit {
                 messages: ready.messages,
@@ -568,12 +571,12 @@ impl Lane {
         ))
     }
 
-    pub(super) fn loaded(&mut self, what: What, page: Page, budget: &Budget) {
+    pub(super) fn loaded(&mut self, what: LoadScope, page: Page, budget: &Budget) {
         let loading = std::mem::replace(&mut self.loading, Loading::No);
         let removed = std::mem::take(&mut self.removed);
         match what {
-            What::Again(seqs, _) => self.loaded_again(&seqs, page, &removed, budget),
-            What::After(cursor, _) => {
+            LoadScope::Again(seqs, _) => self.loaded_again(&seqs, page, &removed, budget),
+            LoadScope::After(cursor, _) => {
                 let Loading::After {
                     arrivals,
                     overflown,

@@ -14,13 +14,13 @@
 //!         └─ connection lost, resend ┘
 //! ```
 //!
-//! No I/O, no clock, no lock: values and the time in; [`Inbox::pump`] then tells what to deliver
+//! No I/O, no clock, no lock: values and the time in; [`Inbox::poll`] then tells what to deliver
 //! and what to read.
 
-mod aside;
 mod budget;
 mod consumer;
-mod flight;
+mod deferred;
+mod in_flight;
 mod lane;
 #[cfg(test)]
 mod tests;
@@ -31,9 +31,9 @@ use std::time::{Duration, Instant};
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{Delivery, MessageId};
 
-use aside::Lapse;
 pub use budget::Budget;
-use flight::{Flight, Lease};
+use deferred::Lapse;
+use in_flight::{InFlight, Lease};
 use lane::{Lane, Waiting};
 
 use crate::store::{AckOutcome, Page, PageLimit, QueueId, Seq, Time};
@@ -102,29 +102,29 @@ impl Prefetch {
 
 /// What to read from the store, then to hand to [`Inbox::loaded`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Load {
+pub struct LoadRequest {
     /// The lane's queue.
     pub queue: QueueId,
     /// What of it.
-    pub what: What,
+    pub what: LoadScope,
 }
 
 /// What to read of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum LoadScope {
     /// What comes after this.
     After(Seq, PageLimit),
     /// These again, up to so many bytes.
     Again(Vec<Seq>, usize),
 }
 
-/// What [`Inbox::pump`] wants to be done.
+/// What [`Inbox::poll`] wants to be done.
 #[derive(Debug, Default)]
-pub struct Pumped {
+pub struct Actions {
     /// Deliveries, at most one entry a connection and lane.
     pub dispatches: Vec<Dispatch>,
     /// Reads.
-    pub loads: Vec<Load>,
+    pub loads: Vec<LoadRequest>,
     /// When to call [`Inbox::look`], once: a message may then have been left unanswered for too
     /// long.
     pub look_at: Option<Instant>,
@@ -133,11 +133,11 @@ pub struct Pumped {
 /// What [`Inbox::expire`] has ended.
 #[derive(Debug, Default)]
 pub struct Expired {
-    /// Connections that did not answer in time. [`Inbox::heard`] wants to know when something is
+    /// Connections that did not answer in time. [`Inbox::touch`] wants to know when something is
     /// received on them.
     pub silent: HashSet<ConnectionId>,
     /// Messages that stepped aside, with how often they have by now.
-    pub aside: Vec<(MessageId, u32)>,
+    pub deferred: Vec<(MessageId, u32)>,
 }
 
 /// The answer to a `fetch`.
@@ -148,7 +148,7 @@ pub enum Fetched {
     /// Nothing waits.
     Nothing,
     /// Read this first, then ask again.
-    Load(Load),
+    Load(LoadRequest),
     /// Another read is under way; ask again after it.
     Loading,
 }
@@ -159,7 +159,7 @@ struct Peer {
     unsent: usize,
     queues: HashSet<QueueId>,
     /// It has left a message unanswered, and nothing was received on it since: it may be dead.
-    unheard: bool,
+    silent: bool,
 }
 
 /// See the module.
@@ -168,19 +168,19 @@ pub struct Inbox {
     policy: Policy,
     budget: Budget,
     lanes: HashMap<QueueId, Lane>,
-    flights: HashMap<MessageId, Flight>,
+    in_flight: HashMap<MessageId, InFlight>,
     peers: HashMap<ConnectionId, Peer>,
     /// Lanes in which something has changed since they were pumped.
-    stirred: HashSet<QueueId>,
+    dirty: HashSet<QueueId>,
     /// How many messages were handed out.
-    launches: u64,
+    last_delivery_tag: u64,
     /// A consumer may be on probation.
     probation: bool,
     /// Somebody has been told when to look.
     looking: bool,
 }
 
-/// What happens to an inbox. After any of these, [`Inbox::pump`] it.
+/// What happens to an inbox. After any of these, [`Inbox::poll`] it.
 impl Inbox {
     /// An inbox that holds nothing yet; the store may hold more.
     #[must_use]
@@ -189,10 +189,10 @@ impl Inbox {
             policy,
             budget,
             lanes: HashMap::new(),
-            flights: HashMap::new(),
+            in_flight: HashMap::new(),
             peers: HashMap::new(),
-            stirred: HashSet::new(),
-            launches: 0,
+            dirty: HashSet::new(),
+            last_delivery_tag: 0,
             probation: false,
             looking: false,
         }
@@ -209,7 +209,7 @@ impl Inbox {
             .entry(queue)
             .or_default()
             .subscribe(connection, prefetch);
-        self.stirred.insert(queue);
+        self.dirty.insert(queue);
     }
 
     /// A message for this receiver was committed.
@@ -223,7 +223,7 @@ impl Inbox {
         // A lane that is not there finds the message in the store when somebody comes for it.
         if let Some(lane) = self.lanes.get_mut(&queue) {
             lane.committed(seq, message_id, envelope, self.policy.ready, &self.budget);
-            self.stirred.insert(queue);
+            self.dirty.insert(queue);
         }
     }
 
@@ -236,20 +236,20 @@ impl Inbox {
         message_id: &MessageId,
         now: Instant,
     ) -> Option<Time> {
-        let flight = self.flights.entry(message_id.clone()).or_default();
-        flight.acks += 1;
-        for lease in &mut flight.leases {
+        let in_flight = self.in_flight.entry(message_id.clone()).or_default();
+        in_flight.acks += 1;
+        for lease in &mut in_flight.leases {
             if lease.holder == Some(connection) && lease.credited && !lease.acked {
                 lease.acked = true;
                 let latency = now.saturating_duration_since(lease.since);
                 if let Some(lane) = self.lanes.get_mut(&lease.queue)
-                    && lane.acked(connection, latency, lease.launch)
+                    && lane.acked(connection, latency, lease.delivery_tag)
                 {
-                    self.stirred.insert(lease.queue);
+                    self.dirty.insert(lease.queue);
                 }
             }
         }
-        flight.leases.iter().map(|lease| lease.delivered).min()
+        in_flight.leases.iter().map(|lease| lease.delivered).min()
     }
 
     /// The store has decided on an ack or rejection that was begun.
@@ -267,23 +267,23 @@ impl Inbox {
                 }
             }
         }
-        let Some(flight) = self.flights.get_mut(message_id) else {
+        let Some(in_flight) = self.in_flight.get_mut(message_id) else {
             return;
         };
-        flight.acks = flight.acks.saturating_sub(1);
-        flight.gone |= matches!(outcome, AckOutcome::Done(_));
-        if flight.gone {
+        in_flight.acks = in_flight.acks.saturating_sub(1);
+        in_flight.gone |= matches!(outcome, AckOutcome::Done(_));
+        if in_flight.gone {
             let is_awaited = |lease: &Lease| {
                 lease.acked
                     && lease
                         .holder
                         .is_some_and(|holder| self.peers.contains_key(&holder))
             };
-            let free = flight.extract(|lease| !is_awaited(lease));
+            let free = in_flight.extract(|lease| !is_awaited(lease));
             self.free_all(&free);
-        } else if flight.acks == 0 {
+        } else if in_flight.acks == 0 {
             // Not acked after all: what nobody holds any more waits again.
-            for lease in &mut flight.leases {
+            for lease in &mut in_flight.leases {
                 if let Some(holder) = lease.holder
                     && std::mem::take(&mut lease.acked)
                     && let Some(lane) = self.lanes.get_mut(&lease.queue)
@@ -291,7 +291,7 @@ impl Inbox {
                     lane.not_acked(holder);
                 }
             }
-            let orphans = flight.extract(|lease| lease.holder.is_none());
+            let orphans = in_flight.extract(|lease| lease.holder.is_none());
             self.free_all(&orphans);
             self.give_back_all(message_id, &orphans, now);
         }
@@ -312,19 +312,19 @@ impl Inbox {
         {
             for queue in &peer.queues {
                 if let Some(lane) = self.lanes.get_mut(queue) {
-                    lane.confirmed(connection, self.launches);
+                    lane.confirmed(connection, self.last_delivery_tag);
                 }
             }
         }
         for message_id in message_ids {
-            let Some(flight) = self
-                .flights
+            let Some(in_flight) = self
+                .in_flight
                 .get_mut(message_id)
-                .filter(|flight| flight.gone)
+                .filter(|in_flight| in_flight.gone)
             else {
                 continue;
             };
-            let leases = flight.extract(|lease| lease.holder == Some(connection));
+            let leases = in_flight.extract(|lease| lease.holder == Some(connection));
             self.free_all(&leases);
             self.forget_if_done(message_id);
         }
@@ -341,27 +341,27 @@ impl Inbox {
             for queue in &peer.queues {
                 if let Some(lane) = self.lanes.get_mut(queue) {
                     lane.enlist(connection);
-                    self.stirred.insert(*queue);
+                    self.dirty.insert(*queue);
                 }
             }
         }
     }
 
-    /// The store has answered a [`Load`].
-    pub fn loaded(&mut self, load: Load, page: Page) {
+    /// The store has answered a [`LoadRequest`].
+    pub fn loaded(&mut self, load: LoadRequest, page: Page) {
         if let Some(lane) = self.lanes.get_mut(&load.queue) {
             lane.loaded(load.what, page, &self.budget);
-            self.stirred.insert(load.queue);
+            self.dirty.insert(load.queue);
         }
     }
 
     /// The sender wants an unacknowledged message to be delivered again, even while it is leased.
     pub fn resend(&mut self, message_id: &MessageId, now: Instant) {
-        let Some(flight) = self.flights.get_mut(message_id) else {
+        let Some(in_flight) = self.in_flight.get_mut(message_id) else {
             return;
         };
-        if flight.acks == 0 && !flight.gone {
-            let leases = std::mem::take(&mut flight.leases);
+        if in_flight.acks == 0 && !in_flight.gone {
+            let leases = std::mem::take(&mut in_flight.leases);
             self.free_all(&leases);
             self.give_back_all(message_id, &leases, now);
             self.forget_if_done(message_id);
@@ -375,22 +375,26 @@ impl Inbox {
         };
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
-                lane.return_unheard(connection);
+                lane.return_silent(connection);
                 lane.unsubscribe(connection, &self.budget);
-                self.stirred.insert(*queue);
+                self.dirty.insert(*queue);
             }
         }
         // What a dead connection did not answer says nothing of the messages.
         let leases = self
-            .flights
+            .in_flight
             .values_mut()
-            .flat_map(|flight| &mut flight.leases);
-        for lease in leases.filter(|lease| peer.unheard && lease.holder == Some(connection)) {
+            .flat_map(|in_flight| &mut in_flight.leases);
+        for lease in leases.filter(|lease| peer.silent && lease.holder == Some(connection)) {
             lease.lapses = 0;
         }
         // Where an ack is under way, its outcome decides.
-        for flight in self.flights.values_mut().filter(|flight| flight.acks > 0) {
-            for lease in flight
+        for in_flight in self
+            .in_flight
+            .values_mut()
+            .filter(|in_flight| in_flight.acks > 0)
+        {
+            for lease in in_flight
                 .leases
                 .iter_mut()
                 .filter(|lease| lease.holder == Some(connection))
@@ -432,7 +436,7 @@ impl Inbox {
                 }
                 let lapses = self.lapse(&message_id, lease, now);
                 expired
-                    .aside
+                    .deferred
                     .extend(lapses.map(|lapses| (message_id.clone(), lapses)));
             }
             self.forget_if_done(&message_id);
@@ -444,7 +448,7 @@ impl Inbox {
                 self.probation = true;
             }
             if let Some(peer) = self.peers.get_mut(&connection) {
-                peer.unheard = true;
+                peer.silent = true;
             }
             expired.silent.insert(connection);
         }
@@ -469,11 +473,11 @@ impl Inbox {
     }
 
     /// Something was received on a connection that had been silent: it lives.
-    pub fn heard(&mut self, connection: ConnectionId) {
+    pub fn touch(&mut self, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
-        peer.unheard = false;
+        peer.silent = false;
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
                 lane.trust(connection);
@@ -487,7 +491,7 @@ impl Inbox {
             .lanes
             .iter()
             .filter(|(_, lane)| lane.has_consumers() && lane.has_due(now));
-        self.stirred.extend(due.map(|(queue, _)| *queue));
+        self.dirty.extend(due.map(|(queue, _)| *queue));
     }
 
     /// Forgets lanes in which nothing happens, and gives their memory back. Returns whether nothing
@@ -500,31 +504,33 @@ impl Inbox {
             }
             !idle
         });
-        if self.flights.is_empty() {
-            self.flights.shrink_to_fit();
+        if self.in_flight.is_empty() {
+            self.in_flight.shrink_to_fit();
         }
-        self.lanes.is_empty() && self.flights.is_empty() && self.peers.is_empty()
+        self.lanes.is_empty() && self.in_flight.is_empty() && self.peers.is_empty()
     }
 }
 
 /// What an inbox gives.
 impl Inbox {
     /// Hands out what can be handed out, consumers of a lane in turn, and tells what to read next.
-    pub fn pump(&mut self, clock: (Instant, Time)) -> Pumped {
-        let mut pumped = Pumped::default();
-        for queue in std::mem::take(&mut self.stirred) {
-            self.dispatch(queue, clock, &mut pumped.dispatches);
+    pub fn poll(&mut self, clock: (Instant, Time)) -> Actions {
+        let mut actions = Actions::default();
+        for queue in std::mem::take(&mut self.dirty) {
+            self.dispatch(queue, clock, &mut actions.dispatches);
             let what = self
                 .lanes
                 .get_mut(&queue)
                 .and_then(|lane| lane.begin_load(self.policy.ready, false, &self.budget));
-            pumped.loads.extend(what.map(|what| Load { queue, what }));
+            actions
+                .loads
+                .extend(what.map(|what| LoadRequest { queue, what }));
         }
         if self.probation && !self.looking {
-            pumped.look_at = self.next_look();
-            self.looking = pumped.look_at.is_some();
+            actions.look_at = self.next_look();
+            self.looking = actions.look_at.is_some();
         }
-        pumped
+        actions
     }
 
     /// How long each consumer on probation may leave a message unanswered.
@@ -546,7 +552,10 @@ impl Inbox {
     fn next_look(&mut self) -> Option<Instant> {
         let patience = self.patience();
         self.probation = !patience.is_empty();
-        let leases = self.flights.values().flat_map(|flight| &flight.leases);
+        let leases = self
+            .in_flight
+            .values()
+            .flat_map(|in_flight| &in_flight.leases);
         leases
             .filter(|lease| !lease.acked)
             .filter_map(|lease| Some(lease.since + *patience.get(&(lease.queue, lease.holder?))?))
@@ -564,9 +573,9 @@ impl Inbox {
             let Some(next) = lane.next(clock.0, &self.budget) else {
                 break;
             };
-            self.launches += 1;
-            let to = (connection, true, self.launches);
-            let Some(delivery) = lease(&mut self.flights, lane, queue, next, to, clock) else {
+            self.last_delivery_tag += 1;
+            let to = (connection, true, self.last_delivery_tag);
+            let Some(delivery) = lease(&mut self.in_flight, lane, queue, next, to, clock) else {
                 continue;
             };
             lane.take_credit(connection);
@@ -595,9 +604,9 @@ impl Inbox {
     ) -> Fetched {
         let lane = self.lanes.entry(queue).or_default();
         while let Some(next) = lane.next(clock.0, &self.budget) {
-            self.launches += 1;
-            let to = (connection, false, self.launches);
-            if let Some(delivery) = lease(&mut self.flights, lane, queue, next, to, clock) {
+            self.last_delivery_tag += 1;
+            let to = (connection, false, self.last_delivery_tag);
+            if let Some(delivery) = lease(&mut self.in_flight, lane, queue, next, to, clock) {
                 self.peers
                     .entry(connection)
                     .or_default()
@@ -614,7 +623,7 @@ impl Inbox {
             bytes: 1,
         };
         match lane.begin_load(one, true, &self.budget) {
-            Some(what) => Fetched::Load(Load { queue, what }),
+            Some(what) => Fetched::Load(LoadRequest { queue, what }),
             None => Fetched::Nothing,
         }
     }
@@ -623,8 +632,12 @@ impl Inbox {
     /// `before`, and those that have come back, as their time would be lost with the process.
     pub fn unrecorded(&mut self, before: Instant) -> Vec<(MessageId, Time)> {
         let mut deliveries = Vec::new();
-        for (message_id, flight) in self.flights.iter_mut().filter(|(_, flight)| !flight.gone) {
-            for lease in flight
+        for (message_id, in_flight) in self
+            .in_flight
+            .iter_mut()
+            .filter(|(_, in_flight)| !in_flight.gone)
+        {
+            for lease in in_flight
                 .leases
                 .iter_mut()
                 .filter(|lease| !lease.recorded && lease.since <= before)
@@ -638,8 +651,8 @@ impl Inbox {
     }
 
     /// Messages that let all others go first, with how often they were handed out.
-    pub fn aside(&self) -> impl Iterator<Item = (&MessageId, u32)> {
-        self.lanes.values().flat_map(Lane::aside)
+    pub fn deferred(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.lanes.values().flat_map(Lane::deferred)
     }
 }
 
@@ -652,11 +665,11 @@ impl Inbox {
         mut which: impl FnMut(&Lease) -> bool,
     ) -> Vec<(MessageId, Vec<Lease>, bool)> {
         let mut taken = Vec::new();
-        for (message_id, flight) in &mut self.flights {
-            if flight.gone || flight.acks == 0 {
-                let leases = flight.extract(&mut which);
+        for (message_id, in_flight) in &mut self.in_flight {
+            if in_flight.gone || in_flight.acks == 0 {
+                let leases = in_flight.extract(&mut which);
                 if !leases.is_empty() {
-                    taken.push((message_id.clone(), leases, flight.gone));
+                    taken.push((message_id.clone(), leases, in_flight.gone));
                 }
             }
         }
@@ -679,7 +692,7 @@ impl Inbox {
     fn lapse(&mut self, message_id: &MessageId, lease: &Lease, now: Instant) -> Option<u32> {
         let holder = lease.holder?;
         let lane = self.lanes.entry(lease.queue).or_default();
-        if lane.may_have_missed(holder, lease.launch) {
+        if lane.may_have_missed(holder, lease.delivery_tag) {
             // That says nothing of the message: it is not counted.
             self.give_back_after(lease.attempts, message_id, lease, None, now);
             return None;
@@ -687,7 +700,7 @@ impl Inbox {
         let lapse = Lapse {
             holder,
             since: lease.since,
-            launch: lease.launch,
+            delivery_tag: lease.delivery_tag,
         };
         self.give_back(message_id, lease, Some(lapse), now);
         Some(lease.lapses.saturating_add(1))
@@ -703,7 +716,7 @@ impl Inbox {
             if let Some(holder) = lease.holder.filter(|_| lease.credited) {
                 lane.free_credit(holder, lease.acked);
             }
-            self.stirred.insert(lease.queue);
+            self.dirty.insert(lease.queue);
         }
     }
 
@@ -741,12 +754,16 @@ impl Inbox {
         };
         let lane = self.lanes.entry(lease.queue).or_default();
         lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, lapse, now);
-        self.stirred.insert(lease.queue);
+        self.dirty.insert(lease.queue);
     }
 
     fn forget_if_done(&mut self, message_id: &MessageId) {
-        if self.flights.get(message_id).is_some_and(Flight::is_done) {
-            self.flights.remove(message_id);
+        if self
+            .in_flight
+            .get(message_id)
+            .is_some_and(InFlight::is_done)
+        {
+            self.in_flight.remove(message_id);
         }
     }
 }
@@ -754,20 +771,20 @@ impl Inbox {
 /// Leases a message that has come up. `None` if it is acked already, or if an ack for it is under
 /// way: then it is set aside, and waits again only if the ack fails.
 fn lease(
-    flights: &mut HashMap<MessageId, Flight>,
+    in_flight: &mut HashMap<MessageId, InFlight>,
     lane: &mut Lane,
     queue: QueueId,
     (seq, waiting, envelope): (Seq, Waiting, EnvelopeBytes),
-    (connection, credited, launch): (ConnectionId, bool, u64),
+    (connection, credited, delivery_tag): (ConnectionId, bool, u64),
     (since, time): (Instant, Time),
 ) -> Option<Delivery> {
-    let flight = flights.entry(waiting.message_id.clone()).or_default();
-    if flight.gone {
+    let in_flight = in_flight.entry(waiting.message_id.clone()).or_default();
+    if in_flight.gone {
         return None;
     }
-    let holder = (flight.acks == 0).then_some(connection);
+    let holder = (in_flight.acks == 0).then_some(connection);
     let (delivered, recorded) = waiting.delivered.unwrap_or((time, false));
-    flight.leases.push(Lease {
+    in_flight.leases.push(Lease {
         queue,
         seq,
         holder,
@@ -778,7 +795,7 @@ fn lease(
         recorded,
         attempts: waiting.attempts,
         lapses: waiting.lapses,
-        launch,
+        delivery_tag,
     });
     lane.launched();
     holder.map(|_| Delivery {

@@ -77,14 +77,14 @@ impl Bench {
         self.settle()
     }
 
-    fn page(&self, load: &Load) -> Page {
+    fn page(&self, load: &LoadRequest) -> Page {
         let wanted = |seq: &Seq| match &load.what {
-            What::After(after, _) => seq > after,
-            What::Again(seqs, _) => seqs.contains(seq),
+            LoadScope::After(after, _) => seq > after,
+            LoadScope::Again(seqs, _) => seqs.contains(seq),
         };
         let limit = match &load.what {
-            What::After(_, limit) => *limit,
-            What::Again(seqs, bytes) => PageLimit {
+            LoadScope::After(_, limit) => *limit,
+            LoadScope::Again(seqs, bytes) => PageLimit {
                 messages: seqs.len(),
                 bytes: *bytes,
             },
@@ -113,22 +113,22 @@ impl Bench {
     /// Pumps and reads until nothing more happens.
     fn settle(&mut self) -> &mut Self {
         loop {
-            let pumped = self.inbox.pump(self.clock());
-            self.look_at = pumped.look_at.or(self.look_at);
+            let actions = self.inbox.poll(self.clock());
+            self.look_at = actions.look_at.or(self.look_at);
             // What one pump hands to several connections has no order between them: here, that of
             // the messages.
             let mut handed = Vec::new();
-            for dispatch in pumped.dispatches {
+            for dispatch in actions.dispatches {
                 let deliveries = dispatch.deliveries.into_iter();
                 handed
                     .extend(deliveries.map(|delivery| (dispatch.connection, delivery.message_id)));
             }
             handed.sort_by_key(|(_, id)| id.as_str()[2..].parse::<i64>().unwrap());
             self.delivered.extend(handed);
-            if pumped.loads.is_empty() {
+            if actions.loads.is_empty() {
                 return self;
             }
-            for load in pumped.loads {
+            for load in actions.loads {
                 let page = self.page(&load);
                 self.inbox.loaded(load, page);
             }
@@ -372,7 +372,7 @@ fn acks_of_unknown_messages_leave_nothing_behind() {
     bench
         .inbox
         .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
-    assert!(!bench.inbox.flights.is_empty());
+    assert!(!bench.inbox.in_flight.is_empty());
     bench
         .inbox
         .ack_committed(&id(77), &AckOutcome::NotFound, bench.now);
@@ -398,7 +398,7 @@ fn a_page_read_before_an_ack_does_not_bring_the_message_back() {
     bench
         .inbox
         .subscribe(QUEUE, A, Prefetch::until_confirmed(10));
-    let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
+    let load = bench.inbox.poll(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
     bench.inbox.begin_ack(A, &id(1), bench.now);
     bench.commit_ack(1);
@@ -413,7 +413,7 @@ fn what_is_committed_while_a_page_is_read_comes_after_it_once() {
     bench
         .inbox
         .subscribe(QUEUE, A, Prefetch::until_confirmed(10));
-    let load = bench.inbox.pump(bench.clock()).loads.pop().unwrap();
+    let load = bench.inbox.poll(bench.clock()).loads.pop().unwrap();
     let page = bench.page(&load);
     bench.publish(2);
     bench.inbox.loaded(load, page);
@@ -488,7 +488,7 @@ fn a_message_that_nobody_acks_steps_aside_and_comes_back_later() {
     }
     bench.subscribe(A, 1);
     assert_eq!(bench.seen_seqs(), [2], "parked after three");
-    assert_eq!(bench.inbox.aside().count(), 1);
+    assert_eq!(bench.inbox.deferred().count(), 1);
     bench.ack(A, 2);
     assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
     bench.pass(1);
@@ -681,9 +681,9 @@ proptest! {
                 }
                 Act::LoadLate => {
                     // A read whose answer is older than what happens before it comes.
-                    let pumped = bench.inbox.pump(bench.clock());
-                    prop_assert!(pumped.dispatches.is_empty());
-                    let pages: Vec<_> = pumped.loads.into_iter().map(|load| (bench.page(&load), load)).collect();
+                    let actions = bench.inbox.poll(bench.clock());
+                    prop_assert!(actions.dispatches.is_empty());
+                    let pages: Vec<_> = actions.loads.into_iter().map(|load| (bench.page(&load), load)).collect();
                     for (connection, seq) in std::mem::take(&mut begun) {
                         acked.insert(seq);
                         bench.commit_ack(seq);

@@ -9,7 +9,7 @@ use std::io;
 
 use super::{sealed_key, sealed_row};
 use crate::at_rest::adopted::{Notes, key_id};
-use crate::at_rest::{RowKind, Sealer};
+use crate::at_rest::{AtRestCipher, RowKind};
 use crate::store::{self, Change, CommitError, SealedKeys, SealedRow, Store, Transaction};
 
 /// Whether rows of older servers are taken over.
@@ -31,18 +31,18 @@ pub enum OlderRows {
 /// [`store::Error`] if the rows cannot be read or written: none was replaced then.
 pub async fn adopt(
     store: &mut Store,
-    sealer: &Sealer,
+    at_rest_cipher: &AtRestCipher,
     notes: &Notes,
     older_rows: OlderRows,
 ) -> Result<(), store::Error> {
     let rows = store.reader.sealed_keys().await?;
-    let key_id = key_id(sealer.key());
+    let key_id = key_id(at_rest_cipher.key());
     let noted = notes.has(&key_id).unwrap_or_else(|error| {
         let path = notes.path().display();
         tracing::warn!("Cannot read {path}: {error}; move it away if it is not the server's");
         true
     });
-    let sorted = sort(&rows, sealer);
+    let sorted = sort(&rows, at_rest_cipher);
     // A row that is bound to its kind was written after the older ones were taken over.
     let was_adopted = noted || rows.is_adopted || sorted.bound > 0;
     let accept = match older_rows {
@@ -125,17 +125,17 @@ struct Sorted {
     strange: usize,
 }
 
-fn sort(rows: &SealedKeys, sealer: &Sealer) -> Sorted {
+fn sort(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> Sorted {
     let mut sorted = Sorted::default();
     let public = rows.public.iter().map(|row| (RowKind::PublicKey, row));
     let signed = rows.signed.iter().map(|row| (RowKind::SignedKey, row));
     for (kind, (client_id, row)) in public.chain(signed) {
         let row = sealed_key(row.clone());
-        if sealer.open(kind, client_id, &row).is_ok() {
+        if at_rest_cipher.open(kind, client_id, &row).is_ok() {
             sorted.bound += 1;
-        } else if let Ok(bytes) = sealer.open_older(kind, client_id, &row) {
+        } else if let Ok(bytes) = at_rest_cipher.open_older(kind, client_id, &row) {
             sorted.refused += 1;
-            match sealer.seal(kind, client_id, &bytes) {
+            match at_rest_cipher.seal(kind, client_id, &bytes) {
                 Ok(sealed) => sorted
                     .older
                     .push((kind, client_id.clone(), sealed_row(sealed))),

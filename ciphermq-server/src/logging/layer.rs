@@ -18,7 +18,7 @@ use super::{
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Writes every event that comes this far: into one file by its level, and on the console.
-pub(super) struct Lines {
+pub(super) struct LogLayer {
     pub(super) info: Spool,
     pub(super) debug: Spool,
     pub(super) error: Spool,
@@ -27,7 +27,7 @@ pub(super) struct Lines {
     pub(super) clock: Clock,
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
             let mut fields = Fields::default();

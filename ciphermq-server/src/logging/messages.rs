@@ -35,13 +35,13 @@ impl MessageLog {
     }
 
     /// Writes lines, all of them of this moment.
-    pub fn write(&self, write: impl FnOnce(&mut Lines<'_>)) {
+    pub fn write(&self, write: impl FnOnce(&mut MessageLines<'_>)) {
         let Some(log) = &self.0 else { return };
         let now = (log.clock)();
         let mut start = String::from("{\"timestamp\":\"");
         push_time(&mut start, now);
         start.push_str("\",\"level\":\"INFO\",\"message\":\"");
-        let mut lines = Lines {
+        let mut lines = MessageLines {
             log,
             now,
             start,
@@ -53,7 +53,7 @@ impl MessageLog {
 }
 
 /// Lines that are being made.
-pub struct Lines<'a> {
+pub struct MessageLines<'a> {
     log: &'a Log,
     now: Duration,
     /// How each of them begins.
@@ -61,7 +61,7 @@ pub struct Lines<'a> {
     text: String,
 }
 
-impl Lines<'_> {
+impl MessageLines<'_> {
     /// A message was accepted for a queue.
     pub fn published(&mut self, message_id: &MessageId, queue: &str, exchange: &ExchangeName) {
         self.line([

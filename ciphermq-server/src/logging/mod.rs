@@ -35,13 +35,13 @@ use tracing::{Subscriber, level_filters::LevelFilter, subscriber::SetGlobalDefau
 use tracing_subscriber::{Registry, filter::Targets, layer::SubscriberExt as _};
 
 use self::{
-    layer::Lines,
+    layer::LogLayer,
     line::Clock,
     rotation::RotatingFile,
     spool::{Output, Spool},
 };
 use crate::config::Logging;
-pub use messages::{Lines as MessageLines, MessageLog};
+pub use messages::{MessageLines, MessageLog};
 
 mod layer;
 mod line;
@@ -215,7 +215,7 @@ fn start(
     } else {
         MessageLog::off()
     };
-    let lines = Lines {
+    let lines = LogLayer {
         info,
         debug,
         error,

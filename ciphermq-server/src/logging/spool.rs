@@ -62,10 +62,10 @@ pub(super) enum Patience {
 
 /// The end of a spool into which lines are put.
 #[derive(Debug, Clone)]
-pub(super) struct Spool(Arc<Shared>);
+pub(super) struct Spool(Arc<SpoolState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SpoolState {
     capacity: usize,
     state: Mutex<State>,
     /// There is something to do for the thread.
@@ -76,7 +76,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    lines: Lines,
+    lines: PendingLines,
     /// Lines that found no room, and have not been told of.
     lost: u64,
     /// The thread waits for work.
@@ -95,7 +95,7 @@ struct State {
 
 /// Lines, and the hours in which they were logged.
 #[derive(Debug, Default)]
-struct Lines {
+struct PendingLines {
     bytes: Vec<u8>,
     hours: Vec<Hour>,
 }
@@ -107,7 +107,7 @@ struct Hour {
     end: usize,
 }
 
-impl Lines {
+impl PendingLines {
     fn push(&mut self, time: Duration, line: &[u8]) {
         self.bytes.extend_from_slice(line);
         let end = self.bytes.len();
@@ -155,7 +155,7 @@ impl Lines {
 impl Spool {
     /// Starts the thread. `capacity` is in bytes.
     pub(super) fn start(output: Box<dyn Output>, capacity: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SpoolState {
             capacity,
             state: Mutex::default(),
             work: Condvar::new(),
@@ -235,15 +235,15 @@ impl Spool {
     }
 }
 
-impl Shared {
+impl SpoolState {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is sound after every statement: a panic elsewhere has not left it half-changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn run(shared: &Shared, mut output: Box<dyn Output>) {
-    let mut lines = Lines::default();
+fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
+    let mut lines = PendingLines::default();
     let mut failing = false;
     if let Err(error) = output.open() {
         failing = true;

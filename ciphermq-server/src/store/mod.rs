@@ -118,7 +118,7 @@ pub trait Committer: Send {
 #[async_trait]
 pub trait Reader: Send + Sync {
     /// All exchanges, queues and bindings.
-    async fn topology(&self) -> Result<Topology, Error>;
+    async fn topology(&self) -> Result<StoredTopology, Error>;
 
     /// The messages of a lane, a queue's messages for one receiver, after a sequence number, in
     /// order: at most `limit.messages`, and no more once `limit.bytes` of envelopes are reached
@@ -192,7 +192,7 @@ impl std::fmt::Debug for Store {
 
 /// Which database.
 #[derive(Debug, Clone)]
-pub enum Settings {
+pub enum DatabaseSettings {
     /// A file, made with its folder if it is not there.
     Sqlite {
         /// The file.
@@ -211,10 +211,10 @@ pub enum Settings {
 ///
 /// [`Error::Unavailable`] if it is out of reach, [`Error::Unusable`] if it is in use by another
 /// server or cannot be used as it is, [`Error::Full`] and [`Error::Corrupt`] as they say.
-pub async fn open(settings: &Settings) -> Result<Store, Error> {
+pub async fn open(settings: &DatabaseSettings) -> Result<Store, Error> {
     match settings {
-        Settings::Sqlite { path, disk_reserve } => sqlite::open(path, *disk_reserve).await,
-        Settings::Postgres(settings) => postgres::open(settings).await,
+        DatabaseSettings::Sqlite { path, disk_reserve } => sqlite::open(path, *disk_reserve).await,
+        DatabaseSettings::Postgres(settings) => postgres::open(settings).await,
     }
 }
 

@@ -68,7 +68,7 @@ pub struct LaneKey {
 
 /// How messages find their queues.
 #[derive(Debug, Default, Clone)]
-pub struct Topology {
+pub struct StoredTopology {
     /// All queues.
     pub queues: Vec<(QueueId, QueueName)>,
     /// All exchanges.

@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// A file holds no PEM of the kind that is needed.
     #[error("[tls] {field}: there is {} in \
-             {}\n{}", wrong.reason(), path.display(), wrong.mend(&path.display().to_string()))]
+             {}\n{}", wrong.reason(), path.display(), wrong.advice(&path.display().to_string()))]
     NotPem {
         /// The setting.
         field: &'static str,
@@ -80,7 +80,7 @@ pub enum Error {
     )]
     Identity(#[source] rustls::Error),
     /// The server's certificate is none that clients take.
-    #[error("[tls] cert_path: the certificate in {} {flaw}\n{}", path.display(), flaw.mend())]
+    #[error("[tls] cert_path: the certificate in {} {flaw}\n{}", path.display(), flaw.advice())]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -159,7 +159,7 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(trouble) = validity.trouble(Timestamp::now()) else {
         return;
     };
-    let mend = if field == "ca_cert_path" {
+    let advice = if field == "ca_cert_path" {
         "Check the clock; if it is right, make a new authority and new certificates of it for the \
          server and all clients \
          (`keygen certs`). Until then this server and its clients go on, as they trust the \
@@ -173,7 +173,7 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     tracing::warn!(
         subject = validity.subject,
         path = %path.display(),
-        mend,
+        advice,
         "[tls] {field}: a certificate {trouble}"
     );
 }
@@ -232,12 +232,12 @@ pub enum NameError {
 impl NameError {
     /// What to do about it.
     #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => {
                 "Issue a new certificate for the client: `keygen certs --client ID` does."
             }
-            Self::CommonName(error) => error.mend(),
+            Self::CommonName(error) => error.advice(),
         }
     }
 }

@@ -14,16 +14,16 @@ pub struct Trouble {
     /// What happened.
     pub what: String,
     /// What to do; empty if nobody need do anything.
-    pub mend: &'static str,
+    pub advice: &'static str,
     /// The client's certificate is good, but names no client.
     pub is_nameless: bool,
 }
 
 impl Trouble {
-    fn new(what: impl fmt::Display, mend: &'static str) -> Self {
+    fn new(what: impl fmt::Display, advice: &'static str) -> Self {
         Self {
             what: what.to_string(),
-            mend,
+            advice,
             is_nameless: false,
         }
     }
@@ -86,26 +86,26 @@ fn certificate(reason: &CertificateError) -> Trouble {
     {
         return Trouble {
             is_nameless: true,
-            ..Trouble::new(error, error.mend())
+            ..Trouble::new(error, error.advice())
         };
     }
     let flaw = Flaw::from(reason);
-    let mend = match &flaw {
+    let advice = match &flaw {
         Flaw::UnknownIssuer => {
             "Give the client a certificate of the authority in `ca_cert_path`, or name the \
              client's authority there. If an \
              intermediate authority issued it, that one's certificate belongs behind the client's \
              own, in the same file."
         }
-        flaw => flaw.mend(),
+        flaw => flaw.advice(),
     };
-    Trouble::new(format_args!("the client's certificate {flaw}"), mend)
+    Trouble::new(format_args!("the client's certificate {flaw}"), advice)
 }
 
 /// The client ended the handshake, and has said why.
 fn alerted(alert: AlertDescription) -> Trouble {
     use AlertDescription as Alert;
-    let (why, mend) = match alert {
+    let (why, advice) = match alert {
         Alert::UnknownCA | Alert::DecryptError => (
             "does not trust the authority that issued this server's certificate",
             "Give the client the `ca.crt` of the authority that issued `cert_path`. If an \
@@ -136,7 +136,7 @@ fn alerted(alert: AlertDescription) -> Trouble {
         ),
         _ => ("ended the handshake", "The client's own error says why."),
     };
-    Trouble::new(format_args!("the client {why} (alert {alert:?})"), mend)
+    Trouble::new(format_args!("the client {why} (alert {alert:?})"), advice)
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         let other = |error: webpki::Error| {
             CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error))).into()
         };
-        for (error, what, mend) in [
+        for (error, what, advice) in [
             (
                 CertificateError::UnknownIssuer.into(),
                 "was not issued",
@@ -186,7 +186,7 @@ mod tests {
         ] {
             let trouble = trouble(error);
             assert!(trouble.what.contains(what), "{trouble:?}");
-            assert!(trouble.mend.contains(mend), "{trouble:?}");
+            assert!(trouble.advice.contains(advice), "{trouble:?}");
             assert!(!trouble.is_nameless);
         }
     }

@@ -11,13 +11,13 @@
 //!
 //! - [`broker`]: the proxy, and its scripts
 //! - `tls`: its two sides' certificates
-//! - [`stage`]: a sender, a receiver and a bystander, connected through it
+//! - [`fixture`]: a sender, a receiver and a bystander, connected through it
 //! - [`search`]: where a secret must not be found
 
 pub mod broker;
+pub mod fixture;
 pub mod search;
-pub mod stage;
 mod tls;
 
 pub use broker::{Evil, Line, Recorded};
-pub use stage::Stage;
+pub use fixture::EvilFixture;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::checker::{Violation, check};
 use super::evidence;
 use super::plan::{Fault, Plan, Victim};
-use super::proxy::{Proxy, Weather};
+use super::proxy::{NetworkConditions, Proxy};
 use super::receiver::{self, Receiver};
 use super::record::{Outcome, Record};
 use super::sender::{self, Sender};
@@ -48,9 +48,9 @@ pub struct Settings {
     /// How long the server lets a publish wait for its store.
     pub storage_wait: &'static str,
     /// How the raw senders behave.
-    pub senders: sender::Manners,
+    pub senders: sender::Misbehaviour,
     /// How the raw receiver behaves.
-    pub receiver: receiver::Manners,
+    pub receiver: receiver::Misbehaviour,
     /// Says what happens as it happens.
     pub is_verbose: bool,
 }
@@ -64,8 +64,8 @@ impl Settings {
             rate: 300,
             lines: 500,
             storage_wait: "8s",
-            senders: sender::Manners::Good,
-            receiver: receiver::Manners::Good,
+            senders: sender::Misbehaviour::Good,
+            receiver: receiver::Misbehaviour::Good,
             is_verbose: false,
         }
     }
@@ -121,12 +121,12 @@ impl Campaign {
         };
         let sender = |name: &str| {
             Sender::new(name, route.clone(), tls(name), proxy.address())
-                .manners(settings.senders)
+                .misbehaviour(settings.senders)
                 .rate(settings.rate)
         };
         let senders = RAW_SENDERS.map(sender).into();
-        let receiver =
-            Receiver::new("raw", tls(RAW_RECEIVER), proxy.address()).manners(settings.receiver);
+        let receiver = Receiver::new("raw", tls(RAW_RECEIVER), proxy.address())
+            .misbehaviour(settings.receiver);
 
         let folder = files::folder("faults");
         let route = transfer::Route {
@@ -304,10 +304,10 @@ impl Campaign {
             }
             Fault::Cut { reset } => self.proxy.cut(reset),
             Fault::HalfClose(direction) => self.proxy.half_close(direction),
-            Fault::Weather(weather, time) => {
-                self.proxy.weather(weather);
+            Fault::NetworkConditions(conditions, time) => {
+                self.proxy.conditions(conditions);
                 self.pass(time).await;
-                self.proxy.weather(Weather::default());
+                self.proxy.conditions(NetworkConditions::default());
             }
         }
     }

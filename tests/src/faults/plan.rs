@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::proxy::{Direction, Weather};
+use super::proxy::{Direction, NetworkConditions};
 
 /// Whom a fault befalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,7 +49,7 @@ pub enum Fault {
     /// One direction of all connections ends.
     HalfClose(Direction),
     /// The network is slow, splits, or lets nothing through.
-    Weather(Weather, Duration),
+    NetworkConditions(NetworkConditions, Duration),
 }
 
 impl Fault {
@@ -66,8 +66,10 @@ impl Fault {
             Self::Cut { reset: false } => "close connections".to_owned(),
             Self::HalfClose(Direction::Up) => "half-close to the server".to_owned(),
             Self::HalfClose(Direction::Down) => "half-close to the clients".to_owned(),
-            Self::Weather(weather, _) if weather.frozen => "network gone".to_owned(),
-            Self::Weather(..) => "network slow and splitting".to_owned(),
+            Self::NetworkConditions(conditions, _) if conditions.frozen => {
+                "network gone".to_owned()
+            }
+            Self::NetworkConditions(..) => "network slow and splitting".to_owned(),
         }
     }
 }
@@ -155,18 +157,18 @@ impl Iterator for Plan {
             20 => Fault::Cut { reset: false },
             21 => Fault::HalfClose(Direction::Up),
             22 => Fault::HalfClose(Direction::Down),
-            23 => Fault::Weather(
-                Weather {
+            23 => Fault::NetworkConditions(
+                NetworkConditions {
                     frozen: true,
-                    ..Weather::default()
+                    ..NetworkConditions::default()
                 },
                 self.millis(100, 2500),
             ),
             24 | 25 => {
                 let delay = self.millis(0, 15);
                 let piece = self.random.random_range(1..400);
-                Fault::Weather(
-                    Weather {
+                Fault::NetworkConditions(
+                    NetworkConditions {
                         delay,
                         piece,
                         frozen: false,

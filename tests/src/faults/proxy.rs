@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 /// How the network is just now, for all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Weather {
+pub struct NetworkConditions {
     /// Every piece waits so long.
     pub delay: Duration,
     /// No piece is longer than this; 0 for no limit.
@@ -44,7 +44,7 @@ enum Blow {
 /// A proxy on a port of its own on 127.0.0.1. Dropping it cuts its connections.
 pub struct Proxy {
     address: SocketAddr,
-    weather: watch::Sender<Weather>,
+    conditions: watch::Sender<NetworkConditions>,
     blows: broadcast::Sender<Blow>,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
@@ -62,7 +62,7 @@ impl Proxy {
             .await
             .expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let (weather, sky) = watch::channel(Weather::default());
+        let (conditions, sky) = watch::channel(NetworkConditions::default());
         let (blows, _) = broadcast::channel(16);
         let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let listening = tokio::spawn({
@@ -82,7 +82,7 @@ impl Proxy {
         });
         Self {
             address,
-            weather,
+            conditions,
             blows,
             accepted,
             open,
@@ -106,8 +106,8 @@ impl Proxy {
     }
 
     /// Changes the weather.
-    pub fn weather(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+    pub fn conditions(&self, conditions: NetworkConditions) {
+        self.conditions.send_replace(conditions);
     }
 
     /// Ends all connections: with a reset, or with a proper end in both directions. What was under
@@ -138,7 +138,7 @@ impl Drop for Proxy {
 async fn pass(
     mut client: TcpStream,
     target: SocketAddr,
-    sky: watch::Receiver<Weather>,
+    sky: watch::Receiver<NetworkConditions>,
     mut blows: broadcast::Receiver<Blow>,
 ) -> io::Result<()> {
     let mut server = TcpStream::connect(target).await?;
@@ -181,7 +181,7 @@ async fn pass(
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut sky: watch::Receiver<Weather>,
+    mut sky: watch::Receiver<NetworkConditions>,
     (direction, mut closing): (Direction, watch::Receiver<Option<Direction>>),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 32 * 1024];
@@ -191,7 +191,7 @@ async fn pump(
             Ok(_) = closing.wait_for(|closed| *closed == Some(direction)) => Ok(0),
         };
         // An end is no more told than anything else. The proxy's end ends its connections.
-        if sky.wait_for(|weather| !weather.frozen).await.is_err() {
+        if sky.wait_for(|conditions| !conditions.frozen).await.is_err() {
             return Ok(());
         }
         let count = count?;
@@ -200,17 +200,17 @@ async fn pump(
             return to.shutdown().await;
         }
         while !rest.is_empty() {
-            let weather = match sky.wait_for(|weather| !weather.frozen).await {
-                Ok(weather) => *weather,
+            let conditions = match sky.wait_for(|conditions| !conditions.frozen).await {
+                Ok(conditions) => *conditions,
                 Err(_) => return Ok(()),
             };
-            if !weather.delay.is_zero() {
-                tokio::time::sleep(weather.delay).await;
+            if !conditions.delay.is_zero() {
+                tokio::time::sleep(conditions.delay).await;
             }
-            let length = if weather.piece == 0 {
+            let length = if conditions.piece == 0 {
                 rest.len()
             } else {
-                weather.piece.min(rest.len())
+                conditions.piece.min(rest.len())
             };
             let (piece, later) = rest.split_at(length);
             to.write_all(piece).await?;

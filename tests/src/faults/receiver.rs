@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a receiver behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Manners {
+pub enum Misbehaviour {
     /// As it should.
     #[default]
     Good,
@@ -52,7 +52,7 @@ pub struct Receiver {
     queue: String,
     tls: Tls,
     address: SocketAddr,
-    manners: Manners,
+    misbehaviour: Misbehaviour,
     book: Arc<Mutex<Book>>,
     /// Aborted when it is dropped.
     task: JoinSet<()>,
@@ -70,7 +70,7 @@ impl Receiver {
             queue: queue.to_owned(),
             tls,
             address,
-            manners: Manners::Good,
+            misbehaviour: Misbehaviour::Good,
             book: Arc::default(),
             task: JoinSet::new(),
             consumer: parts.join("-"),
@@ -79,8 +79,11 @@ impl Receiver {
 
     /// With other manners.
     #[must_use]
-    pub fn manners(self, manners: Manners) -> Self {
-        Self { manners, ..self }
+    pub fn misbehaviour(self, misbehaviour: Misbehaviour) -> Self {
+        Self {
+            misbehaviour,
+            ..self
+        }
     }
 
     /// Starts it.
@@ -89,7 +92,7 @@ impl Receiver {
             queue: self.queue.clone(),
             tls: self.tls.clone(),
             address: self.address,
-            manners: self.manners,
+            misbehaviour: self.misbehaviour,
             consumer: self.consumer.clone(),
             book: Arc::clone(&self.book),
             random: StdRng::seed_from_u64(seed),
@@ -131,7 +134,7 @@ struct Work {
     queue: String,
     tls: Tls,
     address: SocketAddr,
-    manners: Manners,
+    misbehaviour: Misbehaviour,
     consumer: String,
     book: Arc<Mutex<Book>>,
     random: StdRng,
@@ -205,22 +208,22 @@ impl Work {
             book.wire.push(Wire::Delivered(received.id.clone()));
             unacked.push(received.id.clone());
             let is_new = book.written.insert(received.id.clone());
-            match self.manners {
-                Manners::Good if is_new => book.output.push(received),
-                Manners::Good => {}
-                Manners::DoesNotDeduplicate => book.output.push(received),
-                Manners::AcksUnwritten if is_new && self.random.random_bool(0.99) => {
+            match self.misbehaviour {
+                Misbehaviour::Good if is_new => book.output.push(received),
+                Misbehaviour::Good => {}
+                Misbehaviour::DoesNotDeduplicate => book.output.push(received),
+                Misbehaviour::AcksUnwritten if is_new && self.random.random_bool(0.99) => {
                     book.output.push(received);
                 }
-                Manners::AcksUnwritten => {}
-                Manners::Alters if is_new => {
+                Misbehaviour::AcksUnwritten => {}
+                Misbehaviour::Alters if is_new => {
                     let payload = received.payload.replace('1', "l");
                     book.output.push(Received {
                         payload,
                         ..received
                     });
                 }
-                Manners::Alters => {}
+                Misbehaviour::Alters => {}
             }
         } else if let Some(id) = line.strip_prefix("ACK_CONFIRMED ") {
             if acked.get(id).is_none() {

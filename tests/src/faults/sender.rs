@@ -36,7 +36,7 @@ pub struct Route {
 
 /// How a sender behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Manners {
+pub enum Misbehaviour {
     /// As it should.
     #[default]
     Good,
@@ -67,7 +67,7 @@ pub struct Sender {
     route: Route,
     tls: Tls,
     address: SocketAddr,
-    manners: Manners,
+    misbehaviour: Misbehaviour,
     /// The most messages a second, about; 0 for as many as will go.
     rate: u32,
     book: Arc<Mutex<Book>>,
@@ -85,7 +85,7 @@ impl Sender {
             route,
             tls,
             address,
-            manners: Manners::Good,
+            misbehaviour: Misbehaviour::Good,
             rate: 0,
             book: Arc::default(),
             task: JoinSet::new(),
@@ -95,8 +95,11 @@ impl Sender {
 
     /// With other manners.
     #[must_use]
-    pub fn manners(self, manners: Manners) -> Self {
-        Self { manners, ..self }
+    pub fn misbehaviour(self, misbehaviour: Misbehaviour) -> Self {
+        Self {
+            misbehaviour,
+            ..self
+        }
     }
 
     /// At most about so many messages a second.
@@ -112,7 +115,7 @@ impl Sender {
             route: self.route.clone(),
             tls: self.tls.clone(),
             address: self.address,
-            manners: self.manners,
+            misbehaviour: self.misbehaviour,
             rate: self.rate,
             book: Arc::clone(&self.book),
             stopping: self.stopping.subscribe(),
@@ -191,7 +194,7 @@ struct Work {
     route: Route,
     tls: Tls,
     address: SocketAddr,
-    manners: Manners,
+    misbehaviour: Misbehaviour,
     rate: u32,
     book: Arc<Mutex<Book>>,
     stopping: watch::Receiver<bool>,
@@ -232,7 +235,7 @@ impl Work {
             self.put(&burst, is_batch, &mut lines);
             let started = tokio::time::Instant::now();
             client.try_send(lines.as_bytes()).await?;
-            if self.manners == Manners::TakesSentForAcknowledged {
+            if self.misbehaviour == Misbehaviour::TakesSentForAcknowledged {
                 for index in &burst {
                     self.settle(*index, Outcome::Acknowledged);
                 }

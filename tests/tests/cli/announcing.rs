@@ -10,14 +10,14 @@ use ciphermq_tests::{Backend, RawClient, Server};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::desk::{Desk, failed};
+use super::workspace::{Workspace, failed};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A server, a desk, and two databases of the server.
 struct Exchange {
     server: Server,
-    desk: Desk,
+    workspace: Workspace,
     databases: [String; 2],
 }
 
@@ -25,7 +25,7 @@ impl Exchange {
     /// With SQLite first, and the other database as `second` says.
     async fn with(second: &Backend) -> Self {
         let server = Server::start(Options::sqlite()).await;
-        let desk = Desk::named(&server, "sender", "receiver");
+        let workspace = Workspace::named(&server, "sender", "receiver");
         let second = if second.is_postgres() {
             second.options().await
         } else {
@@ -38,7 +38,7 @@ impl Exchange {
         };
         Self {
             server,
-            desk,
+            workspace,
             databases: [first, second],
         }
     }
@@ -50,22 +50,28 @@ impl Exchange {
     }
 
     async fn sends(&self) {
-        self.desk.send_messages(&["text"]).await;
+        self.workspace.send_messages(&["text"]).await;
     }
 
     async fn is_refused(&self, because: &str) -> String {
-        let (what, advice) = failed(self.desk.send().args(["--message", "text"]).run().await);
+        let (what, advice) = failed(
+            self.workspace
+                .send()
+                .args(["--message", "text"])
+                .run()
+                .await,
+        );
         assert!(what.contains(because), "{what}");
         advice
     }
 
     async fn registers(&self) {
-        self.desk.cli("register-key").run().await.success();
+        self.workspace.cli("register-key").run().await.success();
     }
 
     /// Starts the receiver, which registers its keys and takes what waits.
     async fn receives_once(&self) {
-        let receive = self.desk.cli("receive");
+        let receive = self.workspace.cli("receive");
         receive
             .args(["--idle-exit", "0.05", "--ignore-gaps"])
             .run()
@@ -77,7 +83,7 @@ impl Exchange {
 /// The queue is bound in both databases, and senders remember a key of the second; then the first
 /// one is back.
 async fn senders_have_seen_newer_keys(exchange: &mut Exchange) {
-    exchange.desk.introduce().await;
+    exchange.workspace.introduce().await;
     exchange.sends().await;
     exchange.use_database(1).await;
     exchange.receives_once().await;
@@ -100,7 +106,7 @@ pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
     exchange.sends().await;
     // A receiver that runs notices by itself. (What it acks may be in the database that has just
     // gone.)
-    let receiver = exchange.desk.receiving(&["--ignore-gaps"]).await;
+    let receiver = exchange.workspace.receiving(&["--ignore-gaps"]).await;
     exchange.use_database(0).await;
     receiver.stderr.expect("Public keys registered again").await;
     exchange.sends().await;
@@ -115,11 +121,11 @@ pub(crate) async fn a_database_is_exchanged_and_comes_back(second: Backend) {
 /// first one knows.
 pub(crate) async fn another_machine_has_announced_later() {
     let mut exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.desk.introduce().await;
-    let other = Desk::named(&exchange.server, "sender", "receiver");
+    exchange.workspace.introduce().await;
+    let other = Workspace::named(&exchange.server, "sender", "receiver");
     for file in ["receiver_private.key", "receiver_public.key"] {
         std::fs::copy(
-            exchange.desk.path("certs").join(file),
+            exchange.workspace.path("certs").join(file),
             other.path("certs").join(file),
         )
         .unwrap();
@@ -133,7 +139,7 @@ pub(crate) async fn another_machine_has_announced_later() {
     put_back(&exchange.server, &backup);
     exchange.server.restart().await;
     exchange.is_refused("older").await;
-    exchange.desk.introduce().await;
+    exchange.workspace.introduce().await;
     exchange.sends().await;
 }
 
@@ -185,8 +191,8 @@ async fn register(server: &Server, signed_key: &str) {
 
 pub(crate) async fn a_key_is_dated_in_the_future() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.desk.introduce().await;
-    let (server, desk) = (&exchange.server, &exchange.desk);
+    exchange.workspace.introduce().await;
+    let (server, workspace) = (&exchange.server, &exchange.workspace);
     let three_hours = Duration::from_secs(3 * 60 * 60);
     for command in ["register-key", "receive"] {
         register(
@@ -199,7 +205,7 @@ pub(crate) async fn a_key_is_dated_in_the_future() {
             advice.contains("clock") && advice.contains("register-key"),
             "{advice}"
         );
-        let cli = desk.cli(command);
+        let cli = workspace.cli(command);
         let cli = if command == "receive" {
             cli.args(["--idle-exit", "0.05"])
         } else {
@@ -210,7 +216,7 @@ pub(crate) async fn a_key_is_dated_in_the_future() {
         // What the sender remembers now lies in the future, too: nothing comes of that.
         exchange.registers().await;
         exchange.sends().await;
-        std::fs::remove_file(desk.path("certs/receiver_announced.json")).unwrap();
+        std::fs::remove_file(workspace.path("certs/receiver_announced.json")).unwrap();
         exchange.registers().await;
         exchange.sends().await;
     }
@@ -218,9 +224,9 @@ pub(crate) async fn a_key_is_dated_in_the_future() {
 
 pub(crate) async fn an_epoch_that_only_senders_know() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.desk.introduce().await;
+    exchange.workspace.introduce().await;
     exchange.sends().await;
-    let pin = exchange.desk.path("certs/receiver_public.pin.json");
+    let pin = exchange.workspace.path("certs/receiver_public.pin.json");
     let mut known: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&pin).unwrap()).unwrap();
     let later = known["epoch"].as_u64().unwrap() + 10_800_000;
@@ -232,7 +238,7 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
     assert!(advice.contains(&command), "{advice}");
     let later = later.to_string();
     exchange
-        .desk
+        .workspace
         .cli("register-key")
         .args(["--above", &later])
         .run()
@@ -244,7 +250,7 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
     exchange.sends().await;
     for impossible in ["18446744073709551615", "253402300800000", "-1", "x"] {
         let register = exchange
-            .desk
+            .workspace
             .cli("register-key")
             .args(["--above", impossible]);
         register.run().await.code(2);
@@ -255,47 +261,47 @@ pub(crate) async fn an_epoch_that_only_senders_know() {
 /// told.
 pub(crate) async fn a_key_that_somebody_else_has_signed() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
-    exchange.desk.introduce().await;
-    let (server, desk) = (&exchange.server, &exchange.desk);
+    exchange.workspace.introduce().await;
+    let (server, workspace) = (&exchange.server, &exchange.workspace);
     let own = signed(server, "receiver", Timestamp::now() + DAY);
     // Its signature is altered: the server keeps it, and nobody believes it.
     let (rest, signature) = own.rsplit_once('.').unwrap();
     let forged = format!("{rest}.{}", signature.chars().rev().collect::<String>());
     register(server, &forged).await;
     for command in ["register-key", "receive"] {
-        let (what, advice) = failed(desk.cli(command).run().await);
+        let (what, advice) = failed(workspace.cli(command).run().await);
         assert!(what.contains("did not sign"), "{what}");
         assert!(advice.contains("--above"), "{advice}");
     }
-    assert!(!desk.path("certs/receiver_public.pin.json").exists());
+    assert!(!workspace.path("certs/receiver_public.pin.json").exists());
 }
 
 /// Where it cannot be remembered what was announced there is a warning, and the keys are
 /// registered.
 pub(crate) async fn a_record_that_cannot_be_kept() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
-    let desk = &exchange.desk;
-    std::fs::create_dir(desk.path("certs/receiver_announced.json")).unwrap();
+    let workspace = &exchange.workspace;
+    std::fs::create_dir(workspace.path("certs/receiver_announced.json")).unwrap();
     for _ in 0..2 {
-        let registered = desk.cli("register-key").run().await.success();
+        let registered = workspace.cli("register-key").run().await.success();
         assert!(
             registered.stderr.contains("Warning: what was announced"),
             "{}",
             registered.stderr
         );
     }
-    desk.introduce().await;
+    workspace.introduce().await;
     exchange.sends().await;
     // A damaged one is replaced.
-    std::fs::remove_dir(desk.path("certs/receiver_announced.json")).unwrap();
-    desk.write("certs/receiver_announced.json", "{\"epoch\":");
-    let registered = desk.cli("register-key").run().await.success();
+    std::fs::remove_dir(workspace.path("certs/receiver_announced.json")).unwrap();
+    workspace.write("certs/receiver_announced.json", "{\"epoch\":");
+    let registered = workspace.cli("register-key").run().await.success();
     assert!(
         registered.stderr.contains("could not be read"),
         "{}",
         registered.stderr
     );
-    let registered = desk.cli("register-key").run().await.success();
+    let registered = workspace.cli("register-key").run().await.success();
     assert!(
         !registered.stderr.contains("Warning"),
         "{}",
@@ -307,16 +313,16 @@ pub(crate) async fn a_record_that_cannot_be_kept() {
 /// Whoever can read the folder with the pins cannot hold up senders.
 pub(crate) async fn a_folder_that_others_have_locked() {
     let exchange = Exchange::with(&Backend::Sqlite).await;
-    let certs = std::fs::File::open(exchange.desk.path("certs")).unwrap();
+    let certs = std::fs::File::open(exchange.workspace.path("certs")).unwrap();
     certs.lock().unwrap();
-    exchange.desk.introduce().await;
+    exchange.workspace.introduce().await;
     exchange.sends().await;
     let lock = format!(
         "certs/.ciphermq-keys.{}.lock",
         rustix::process::geteuid().as_raw()
     );
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(exchange.desk.path(&lock))
+    let mode = std::fs::metadata(exchange.workspace.path(&lock))
         .unwrap()
         .permissions()
         .mode();

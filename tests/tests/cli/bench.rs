@@ -3,7 +3,7 @@
 use ciphermq_tests::{Backend, Cli};
 use serde_json::Value;
 
-use super::desk::Desk;
+use super::workspace::Workspace;
 
 fn report(text: &str) -> Value {
     let report: Value =
@@ -66,9 +66,9 @@ pub(crate) async fn a_server_of_its_own(backend: Backend) {
 /// A running server, as any client may measure it, at a rate; then nothing of it is left.
 pub(crate) async fn a_running_server(backend: Backend) {
     let server = backend.server().await;
-    let desk = Desk::named(&server, "bench", "bench");
+    let workspace = Workspace::named(&server, "bench", "bench");
     let pid = server.process().pid().unwrap().as_raw_nonzero().to_string();
-    let out = desk
+    let out = workspace
         .cli("bench")
         .args([
             "--messages",

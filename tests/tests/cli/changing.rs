@@ -5,11 +5,11 @@ use std::fs;
 use std::time::Duration;
 
 use ciphermq_tests::process::Process;
-use ciphermq_tests::{Cli, Scene, received};
+use ciphermq_tests::{Cli, Fixture, received};
 use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
-use super::desk::{Desk, failed};
+use super::workspace::{Workspace, failed};
 
 /// How long a long file may take: a receiver syncs, and others run beside it.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -23,12 +23,12 @@ fn long_file() -> String {
     lines.concat()
 }
 
-fn send(desk: &Desk, file: &str) -> Cli {
-    desk.send().args(["--file", file]).limit(LIMIT)
+fn send(workspace: &Workspace, file: &str) -> Cli {
+    workspace.send().args(["--file", file]).limit(LIMIT)
 }
 
-fn checkpoint(desk: &Desk, file: &str) -> String {
-    let path = desk.path(&format!("{file}.{}.ciphermq-send", desk.receiver));
+fn checkpoint(workspace: &Workspace, file: &str) -> String {
+    let path = workspace.path(&format!("{file}.{}.ciphermq-send", workspace.receiver));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -41,27 +41,32 @@ fn value<'a>(checkpoint: &'a str, name: &str) -> &'a str {
 }
 
 /// A sender that has something acknowledged, and stands still in the middle.
-async fn halfway(desk: &Desk, file: &str) -> Process {
-    let sender = send(desk, file).args(["--batch-size", "1", "-v"]).spawn();
+async fn halfway(workspace: &Workspace, file: &str) -> Process {
+    let sender = send(workspace, file)
+        .args(["--batch-size", "1", "-v"])
+        .spawn();
     sender.stderr.expect("Server ACK received").await;
     sender.signal(Signal::STOP);
     sender
 }
 
 /// Every line of `text` has arrived, once, and nothing else.
-async fn expect_exactly(scene: &Scene, desk: &Desk, text: &str) {
+async fn expect_exactly(fixture: &Fixture, workspace: &Workspace, text: &str) {
     let count = text.lines().count().to_string();
-    let receive = desk.cli("receive").args(["--count", &count]).limit(LIMIT);
+    let receive = workspace
+        .cli("receive")
+        .args(["--count", &count])
+        .limit(LIMIT);
     receive.run().await.success();
-    received::assert_exactly(&desk.received(), text.lines());
-    desk.expect_empty_queue(&scene.server).await;
+    received::assert_exactly(&workspace.received(), text.lines());
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn a_file_that_changes_while_it_is_sent(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn a_file_that_changes_while_it_is_sent(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let text = long_file();
-    let path = desk.write("c.jsonl", &text);
+    let path = workspace.write("c.jsonl", &text);
     let changed = {
         let mut changed = text.clone().into_bytes();
         let last = changed.len() - 10;
@@ -75,29 +80,29 @@ pub(crate) async fn a_file_that_changes_while_it_is_sent(scene: Scene) {
         ("was changed", changed),
     ];
     for (told, now) in changes {
-        let mut sender = halfway(&desk, "c.jsonl").await;
+        let mut sender = halfway(&workspace, "c.jsonl").await;
         fs::write(&path, now).unwrap();
         sender.signal(Signal::CONT);
         assert_eq!(sender.ended(LIMIT).await.code(), Some(1));
         let error = sender.stderr.text();
         assert!(error.contains("c.jsonl") && error.contains(told), "{error}");
         assert!(error.contains("same command again"), "{error}");
-        let checkpoint = checkpoint(&desk, "c.jsonl");
+        let checkpoint = checkpoint(&workspace, "c.jsonl");
         assert_eq!(value(&checkpoint, "complete"), "no");
         // While it is not what it was, nothing is sent of it.
-        failed(send(&desk, "c.jsonl").run().await);
+        failed(send(&workspace, "c.jsonl").run().await);
         fs::write(&path, &text).unwrap();
     }
-    send(&desk, "c.jsonl").run().await.success();
-    assert_eq!(value(&checkpoint(&desk, "c.jsonl"), "complete"), "yes");
-    expect_exactly(&scene, &desk, &text).await;
+    send(&workspace, "c.jsonl").run().await.success();
+    assert_eq!(value(&checkpoint(&workspace, "c.jsonl"), "complete"), "yes");
+    expect_exactly(&fixture, &workspace, &text).await;
 }
 
-pub(crate) async fn without_a_checkpoint_a_change_is_noticed_as_well(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let path = desk.write("c.jsonl", long_file());
-    let mut sender = send(&desk, "c.jsonl")
+pub(crate) async fn without_a_checkpoint_a_change_is_noticed_as_well(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let path = workspace.write("c.jsonl", long_file());
+    let mut sender = send(&workspace, "c.jsonl")
         .args(["--no-checkpoint", "--batch-size", "1", "-v"])
         .spawn();
     sender.stderr.expect("Server ACK received").await;
@@ -109,84 +114,84 @@ pub(crate) async fn without_a_checkpoint_a_change_is_noticed_as_well(scene: Scen
     assert!(error.contains("has become shorter"), "{error}");
 }
 
-pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn a_file_that_is_renamed_while_it_is_sent(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let text = long_file();
-    let path = desk.write("log", &text);
-    let mut sender = halfway(&desk, "log").await;
-    fs::rename(&path, desk.path("log.1")).unwrap();
-    desk.write("log", "new\n");
+    let path = workspace.write("log", &text);
+    let mut sender = halfway(&workspace, "log").await;
+    fs::rename(&path, workspace.path("log.1")).unwrap();
+    workspace.write("log", "new\n");
     sender.signal(Signal::CONT);
     assert_eq!(sender.ended(LIMIT).await.code(), Some(0));
-    expect_exactly(&scene, &desk, &text).await;
+    expect_exactly(&fixture, &workspace, &text).await;
 }
 
-pub(crate) async fn what_is_appended_to_a_file_that_is_sent_in_part(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn what_is_appended_to_a_file_that_is_sent_in_part(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let mut text = long_file();
-    let path = desk.write("log", &text);
-    let mut sender = halfway(&desk, "log").await;
+    let path = workspace.write("log", &text);
+    let mut sender = halfway(&workspace, "log").await;
     text += "\"appended while it was sent\"\n";
     fs::write(&path, &text).unwrap();
     sender.kill().await;
-    let begun = checkpoint(&desk, "log");
+    let begun = checkpoint(&workspace, "log");
     text += "\"appended after the crash\"\n";
     fs::write(&path, &text).unwrap();
-    send(&desk, "log").run().await.success();
-    let next = checkpoint(&desk, "log");
+    send(&workspace, "log").run().await.success();
+    let next = checkpoint(&workspace, "log");
     assert_ne!(value(&begun, "stream"), value(&next, "stream"));
     assert_eq!(
         value(&next, "earlier"),
         format!("12000 {}", long_file().len())
     );
     assert_eq!(value(&next, "acknowledged"), format!("2 {}", text.len()));
-    expect_exactly(&scene, &desk, &text).await;
+    expect_exactly(&fixture, &workspace, &text).await;
 }
 
 /// File and checkpoint are restored, or copied, and each copy gets lines of its own.
-pub(crate) async fn a_folder_that_is_set_back_loses_nothing(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let sidecar = format!(".{}.ciphermq-send", desk.receiver);
-    desk.write("log", "a\nb");
-    send(&desk, "log").run().await.success();
-    let first = checkpoint(&desk, "log");
+pub(crate) async fn a_folder_that_is_set_back_loses_nothing(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
+    workspace.write("log", "a\nb");
+    send(&workspace, "log").run().await.success();
+    let first = checkpoint(&workspace, "log");
     for (name, appended) in [
         ("log", "\nc here\n"),
         ("clone", "\r\nc there\n"),
         ("restored", "\nc again"),
     ] {
-        desk.write(name, format!("a\nb{appended}"));
-        desk.write(&format!("{name}{sidecar}"), &first);
-        let sent = send(&desk, name).run().await.success();
+        workspace.write(name, format!("a\nb{appended}"));
+        workspace.write(&format!("{name}{sidecar}"), &first);
+        let sent = send(&workspace, name).run().await.success();
         assert!(
             sent.stderr.contains("1 sent, 1 acknowledged"),
             "{}",
             sent.stderr
         );
-        let again = send(&desk, name).run().await.success();
+        let again = send(&workspace, name).run().await.success();
         assert!(again.stderr.contains("already sent to"), "{}", again.stderr);
     }
     // One that was sent in part: whoever sends the rest, it arrives once.
     let body = first
         .replace("acknowledged 2 3", "acknowledged 1 2")
         .replace("complete yes", "complete no");
-    desk.write("part", "a\nb\nd\n");
-    desk.write(&format!("part{sidecar}"), sealed(&body));
-    let sent = send(&desk, "part").run().await.success();
+    workspace.write("part", "a\nb\nd\n");
+    workspace.write(&format!("part{sidecar}"), sealed(&body));
+    let sent = send(&workspace, "part").run().await.success();
     assert!(
         sent.stderr.contains("2 sent, 2 acknowledged"),
         "{}",
         sent.stderr
     );
-    desk.receive(6).await;
+    workspace.receive(6).await;
     assert_eq!(
-        desk.texts(),
+        workspace.texts(),
         ["a", "b", "c here", "c there", "c again", "d"]
     );
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
 /// The same checkpoint with a checksum that is right.
@@ -203,13 +208,13 @@ fn sealed(checkpoint: &str) -> String {
 }
 
 /// As the version before wrote it: one stream for all that is appended.
-pub(crate) async fn a_checkpoint_of_the_version_before(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let sidecar = format!(".{}.ciphermq-send", desk.receiver);
-    desk.write("log", "one\ntwo\nthree\n");
-    send(&desk, "log").run().await.success();
-    let now = checkpoint(&desk, "log");
+pub(crate) async fn a_checkpoint_of_the_version_before(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let sidecar = format!(".{}.ciphermq-send", workspace.receiver);
+    workspace.write("log", "one\ntwo\nthree\n");
+    send(&workspace, "log").run().await.success();
+    let now = checkpoint(&workspace, "log");
     let version_1 = |acknowledged: &str, complete: &str| {
         let lines = now.lines().filter(|line| !line.starts_with("earlier "));
         let lines: Vec<String> = lines
@@ -223,10 +228,13 @@ pub(crate) async fn a_checkpoint_of_the_version_before(scene: Scene) {
         sealed(&lines.concat())
     };
     let go_on = async |text: &str, checkpoint: String| {
-        desk.write("log", text);
-        desk.write(&format!("log{sidecar}"), checkpoint);
-        let sent = send(&desk, "log").run().await.success();
-        assert_eq!(value(&self::checkpoint(&desk, "log"), "complete"), "yes");
+        workspace.write("log", text);
+        workspace.write(&format!("log{sidecar}"), checkpoint);
+        let sent = send(&workspace, "log").run().await.success();
+        assert_eq!(
+            value(&self::checkpoint(&workspace, "log"), "complete"),
+            "yes"
+        );
         sent.stderr
     };
     let all = "one\ntwo\nthree\n";
@@ -245,46 +253,46 @@ pub(crate) async fn a_checkpoint_of_the_version_before(scene: Scene) {
     assert!(told.contains("1 sent, 1 acknowledged"), "{told}");
     let told = go_on(all, version_1("3 10", "yes")).await;
     assert!(told.contains("1 sent, 1 acknowledged"), "{told}");
-    desk.receive(6).await;
+    workspace.receive(6).await;
     assert_eq!(
-        desk.texts(),
+        workspace.texts(),
         ["one", "two", "three", "four a", "four b", "three"]
     );
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let refused = desk
+pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let refused = workspace
         .send()
         .args(["--file", "-", "--checkpoint", "c"])
         .input("x\n")
         .run()
         .await;
     assert!(refused.code(2).stderr.contains("No checkpoint can be kept"));
-    let refused = send(&desk, "/dev/null")
+    let refused = send(&workspace, "/dev/null")
         .args(["--checkpoint", "c"])
         .run()
         .await;
     assert!(refused.code(2).stderr.contains("/dev/null"));
-    assert!(!desk.path("c").exists());
+    assert!(!workspace.path("c").exists());
     // A file that a descriptor leads to is sent whole, and nothing is kept of it beside the
     // descriptor.
-    desk.write("lines", "a\nb\n");
+    workspace.write("lines", "a\nb\n");
     let script = r#""$0" "$@" --file /dev/stdin < lines"#;
     let sent = Cli::program("sh")
         .args(["-c", script])
         .arg(ciphermq_tests::binaries::binary("ciphermq-cli"))
-        .args(["send", "--to", &desk.receiver])
-        .current_dir(&desk.path(""))
+        .args(["send", "--to", &workspace.receiver])
+        .current_dir(&workspace.path(""))
         .env(
             "CIPHERMQ_SERVER",
-            format!("localhost:{}", scene.server.address().port()),
+            format!("localhost:{}", fixture.server.address().port()),
         );
     for _ in 0..2 {
         sent.clone().run().await.success();
     }
-    desk.receive(4).await;
-    assert_eq!(desk.texts(), ["a", "b", "a", "b"]);
+    workspace.receive(4).await;
+    assert_eq!(workspace.texts(), ["a", "b", "a", "b"]);
 }

@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use ciphermq_tests::{Backend, PATIENCE, received};
 use rustix::process::Signal;
 
-use super::desk::Desk;
+use super::workspace::Workspace;
 
 pub(crate) async fn two_outputs_hold_everything_once(backend: Backend) {
     let server = backend.server().await;
-    let desk = Desk::named(&server, "sender", "receiver");
+    let workspace = Workspace::named(&server, "sender", "receiver");
     // Few at a time, so that both get their share whoever is faster.
-    let mut first = desk
+    let mut first = workspace
         .receiving(&["--output", "first.jsonl", "--prefetch", "50"])
         .await;
-    let mut second = desk
+    let mut second = workspace
         .receiving(&["--output", "second.jsonl", "--prefetch", "50"])
         .await;
     let lines: Vec<String> = (0..6000)
@@ -24,8 +24,9 @@ pub(crate) async fn two_outputs_hold_everything_once(backend: Backend) {
     for line in &lines {
         writeln!(file, "{line}").unwrap();
     }
-    desk.write("numbers.jsonl", file);
-    desk.send()
+    workspace.write("numbers.jsonl", file);
+    workspace
+        .send()
         .args(["--file", "numbers.jsonl"])
         .run()
         .await
@@ -41,7 +42,8 @@ pub(crate) async fn two_outputs_hold_everything_once(backend: Backend) {
         receiver.signal(Signal::TERM);
         assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
     }
-    let [one, two] = ["first.jsonl", "second.jsonl"].map(|name| received::read(&desk.path(name)));
+    let [one, two] =
+        ["first.jsonl", "second.jsonl"].map(|name| received::read(&workspace.path(name)));
     assert!(
         !one.is_empty() && !two.is_empty(),
         "{} and {}",

@@ -1,30 +1,30 @@
 //! What people read while the programs work: the forms of the lines, and which of them come when.
 
 use ciphermq_tests::cli::Outcome;
-use ciphermq_tests::{Received, Scene};
+use ciphermq_tests::{Fixture, Received};
 
-use super::desk::{Desk, said, screen};
+use super::workspace::{Workspace, said, screen};
 
 /// Sends and receives two messages with these flags; returns what both programs wrote, and the
 /// messages.
-async fn two_messages(desk: &Desk, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
-    desk.introduce().await;
-    let sent = desk
+async fn two_messages(workspace: &Workspace, flags: &[&str]) -> (Outcome, Outcome, Vec<Received>) {
+    workspace.introduce().await;
+    let sent = workspace
         .send()
         .args(["--message", "secret one", "--message", "secret two"])
         .args(flags)
         .run()
         .await
         .success();
-    let received = desk
+    let received = workspace
         .cli("receive")
         .args(["--count", "2"])
         .args(flags)
         .run()
         .await
         .success();
-    assert_eq!(desk.texts(), ["secret one", "secret two"]);
-    (sent, received, desk.received())
+    assert_eq!(workspace.texts(), ["secret one", "secret two"]);
+    (sent, received, workspace.received())
 }
 
 /// The texts of all lines about this message, in order.
@@ -34,14 +34,14 @@ fn about<'a>(outcome: &'a Outcome, speaker: &str, message_id: &str) -> Vec<&'a s
     lines.filter(|text| text.contains(message_id)).collect()
 }
 
-pub(crate) async fn a_line_for_every_step_of_a_message(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let (sent, received, lines) = two_messages(&desk, &["-v"]).await;
+pub(crate) async fn a_line_for_every_step_of_a_message(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let (sent, received, lines) = two_messages(&workspace, &["-v"]).await;
     for Received { message_id: id, .. } in &lines {
         assert_eq!(
             about(&sent, "SENDER", id),
             [
-                format!("Encrypted message {id} for {}", desk.receiver),
+                format!("Encrypted message {id} for {}", workspace.receiver),
                 format!("Server ACK received for message {id}"),
             ]
         );
@@ -58,14 +58,14 @@ pub(crate) async fn a_line_for_every_step_of_a_message(scene: Scene) {
     assert_eq!((sent.stdout.as_str(), received.stdout.as_str()), ("", ""));
 }
 
-pub(crate) async fn payloads_are_told_only_when_asked_for(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let (sent, received, lines) = two_messages(&desk, &["-vv"]).await;
+pub(crate) async fn payloads_are_told_only_when_asked_for(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let (sent, received, lines) = two_messages(&workspace, &["-vv"]).await;
     for line in &lines {
         let (id, text) = (&line.message_id, line.text());
         let encrypted = format!(
             "[SENDER] Encrypted message {id} for {}: {text}\n",
-            desk.receiver
+            workspace.receiver
         );
         assert!(sent.stderr.contains(&encrypted), "{}", sent.stderr);
         let decrypted = format!("[RECEIVER] Decrypted message {id}: {text}\n");
@@ -73,9 +73,9 @@ pub(crate) async fn payloads_are_told_only_when_asked_for(scene: Scene) {
     }
 }
 
-pub(crate) async fn nothing_about_messages_by_default(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let (sent, received, lines) = two_messages(&desk, &[]).await;
+pub(crate) async fn nothing_about_messages_by_default(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let (sent, received, lines) = two_messages(&workspace, &[]).await;
     let summary = sent
         .stderr
         .lines()
@@ -102,19 +102,19 @@ pub(crate) async fn nothing_about_messages_by_default(scene: Scene) {
     assert!(!sent.stderr.contains(['\r', '\x1b']) && !received.stderr.contains(['\r', '\x1b']));
 }
 
-pub(crate) async fn quiet_says_nothing(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let (sent, received, _) = two_messages(&desk, &["-q"]).await;
+pub(crate) async fn quiet_says_nothing(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let (sent, received, _) = two_messages(&workspace, &["-q"]).await;
     for outcome in [sent, received] {
         assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
     }
 }
 
-pub(crate) async fn data_alone_on_standard_output(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.send_messages(&["one", "two"]).await;
-    let received = desk
+pub(crate) async fn data_alone_on_standard_output(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["one", "two"]).await;
+    let received = workspace
         .cli("receive")
         .args(["--output", "-", "--count", "2", "-v"])
         .run()
@@ -128,21 +128,23 @@ pub(crate) async fn data_alone_on_standard_output(scene: Scene) {
     for line in received.stderr.lines() {
         said("RECEIVER", line);
     }
-    assert!(!desk.path("data/received_messages.jsonl").exists() || desk.received().is_empty());
+    assert!(
+        !workspace.path("data/received_messages.jsonl").exists() || workspace.received().is_empty()
+    );
 }
 
-pub(crate) async fn a_bar_leaves_nothing_behind(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn a_bar_leaves_nothing_behind(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let lines: String = (0..3_000).map(|n| format!("message {n}\n")).collect();
-    desk.write("lines.txt", lines);
+    workspace.write("lines.txt", lines);
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let line = format!(
         "stty cols 200; '{}' send --to {} --file lines.txt",
         program.display(),
-        desk.receiver
+        workspace.receiver
     );
-    let shown = desk.in_a_terminal(&line).run().await.success();
+    let shown = workspace.in_a_terminal(&line).run().await.success();
     assert!(
         shown.stdout.contains(" acknowledged, "),
         "a bar was shown: {:?}",
@@ -165,7 +167,7 @@ pub(crate) async fn a_bar_leaves_nothing_behind(scene: Scene) {
         "stty cols 200; '{}' receive --count 3000 --idle-exit 20",
         program.display()
     );
-    let shown = desk.in_a_terminal(&line).run().await.success();
+    let shown = workspace.in_a_terminal(&line).run().await.success();
     assert!(
         shown.stdout.contains(" received, "),
         "a bar was shown: {:?}",
@@ -176,25 +178,25 @@ pub(crate) async fn a_bar_leaves_nothing_behind(scene: Scene) {
     }
 }
 
-pub(crate) async fn the_log_has_colours_on_a_terminal_only(scene: Scene) {
-    let desk = Desk::of(&scene);
+pub(crate) async fn the_log_has_colours_on_a_terminal_only(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let line = format!("'{}' status -vvv", program.display());
-    let terminal = desk
+    let terminal = workspace
         .in_a_terminal(&line)
         .env("NO_COLOR", "")
         .run()
         .await
         .success();
     assert!(terminal.stdout.contains("\x1b["), "{:?}", terminal.stdout);
-    let plain = desk
+    let plain = workspace
         .in_a_terminal(&line)
         .env("NO_COLOR", "1")
         .run()
         .await
         .success();
     assert!(!plain.stdout.contains('\x1b'), "{:?}", plain.stdout);
-    let piped = desk.cli("status").arg("-vvv").run().await.success();
+    let piped = workspace.cli("status").arg("-vvv").run().await.success();
     assert!(!piped.stderr.contains('\x1b'), "{:?}", piped.stderr);
     for log in [&terminal.stdout, &plain.stdout, &piped.stderr] {
         assert!(log.contains("connected"), "{log:?}");

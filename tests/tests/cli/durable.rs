@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use ciphermq_tests::faults::names::{self, Names};
 use ciphermq_tests::faults::tracing;
 use ciphermq_tests::server::Options;
-use ciphermq_tests::{Cli, Scene, Server};
+use ciphermq_tests::{Cli, Fixture, Server};
 
-use super::desk::Desk;
+use super::workspace::Workspace;
 
 /// An at-rest key.
 const KEY: &str = "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=";
@@ -77,14 +77,14 @@ pub(crate) async fn keys_and_certificates() {
     }
 }
 
-pub(crate) async fn a_senders_checkpoint(scene: Scene) {
+pub(crate) async fn a_senders_checkpoint(fixture: Fixture) {
     must_trace();
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.write("in.jsonl", "1\n2\n");
-    let folder = real(&desk.path(""));
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in.jsonl", "1\n2\n");
+    let folder = real(&workspace.path(""));
     let send = |more: &[&str]| {
-        let send = desk
+        let send = workspace
             .send()
             .args(["--file", "in.jsonl", "--checkpoint", "state/deep/sent"]);
         send.args(more)
@@ -100,11 +100,11 @@ pub(crate) async fn a_senders_checkpoint(scene: Scene) {
     }
 }
 
-pub(crate) async fn a_receivers_files(scene: Scene) {
+pub(crate) async fn a_receivers_files(fixture: Fixture) {
     must_trace();
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let folder = real(&desk.path(""));
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let folder = real(&workspace.path(""));
     let receive = |count: &str| {
         let options = [
             "--output",
@@ -112,14 +112,15 @@ pub(crate) async fn a_receivers_files(scene: Scene) {
             "--quarantine",
             "aside/q.jsonl",
         ];
-        desk.cli("receive")
+        workspace
+            .cli("receive")
             .args(options)
             .args(["--pins", "pins/deep", "--count", count])
     };
-    desk.send_messages(&["for a key that is lost"]).await;
-    desk.new_key_pair();
-    desk.cli("register-key").run().await.success();
-    desk.send_messages(&["1"]).await;
+    workspace.send_messages(&["for a key that is lost"]).await;
+    workspace.new_key_pair();
+    workspace.cli("register-key").run().await.success();
+    workspace.send_messages(&["1"]).await;
     let made = traced(&folder, receive("1")).await;
     all_synced(
         &made,
@@ -135,7 +136,7 @@ pub(crate) async fn a_receivers_files(scene: Scene) {
             "pins/deep",
         ],
     );
-    desk.send_messages(&["2"]).await;
+    workspace.send_messages(&["2"]).await;
     let again = traced(&folder, receive("1")).await;
     assert!(again.synced(&folder.join("new/deep")) && again.synced(&folder.join("new")));
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use ciphermq_tests::{Cli, Scene};
+use ciphermq_tests::{Cli, Fixture};
 
-use super::desk::{Desk, two_parts};
+use super::workspace::{Workspace, two_parts};
 
 /// A usage error about `option`: nothing on stdout, and what to do.
 async fn refused(cli: Cli, option: &str) {
@@ -33,17 +33,22 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-pub(crate) async fn no_file_of_receive_is_another_one_in_use(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.write("client.toml", "retries = 3\n");
-    symlink("certs/ca.crt", desk.path("soft")).unwrap();
-    fs::hard_link(desk.path("certs/receiver_private.key"), desk.path("hard")).unwrap();
-    let before = |name: &str| fs::read(desk.path(name)).unwrap();
+pub(crate) async fn no_file_of_receive_is_another_one_in_use(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.write("client.toml", "retries = 3\n");
+    symlink("certs/ca.crt", workspace.path("soft")).unwrap();
+    fs::hard_link(
+        workspace.path("certs/receiver_private.key"),
+        workspace.path("hard"),
+    )
+    .unwrap();
+    let before = |name: &str| fs::read(workspace.path(name)).unwrap();
     let (ca, key) = (before("certs/ca.crt"), before("certs/receiver_private.key"));
     let receive = |options: &[&str]| {
-        let receive = desk
-            .cli("receive")
-            .args(["--config", "client.toml", "--idle-exit", "0.05"]);
+        let receive =
+            workspace
+                .cli("receive")
+                .args(["--config", "client.toml", "--idle-exit", "0.05"]);
         receive.args(options)
     };
     for option in ["--output", "--checkpoint", "--quarantine"] {
@@ -68,14 +73,14 @@ pub(crate) async fn no_file_of_receive_is_another_one_in_use(scene: Scene) {
         (ca, key),
         (before("certs/ca.crt"), before("certs/receiver_private.key"))
     );
-    assert!(!desk.path("out").exists() && !desk.path("data").exists());
+    assert!(!workspace.path("out").exists() && !workspace.path("data").exists());
 }
 
-pub(crate) async fn no_checkpoint_of_send_is_another_file_in_use(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.write("in.jsonl", "1\n");
-    symlink("in.jsonl", desk.path("soft")).unwrap();
-    fs::hard_link(desk.path("in.jsonl"), desk.path("hard")).unwrap();
+pub(crate) async fn no_checkpoint_of_send_is_another_file_in_use(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.write("in.jsonl", "1\n");
+    symlink("in.jsonl", workspace.path("soft")).unwrap();
+    fs::hard_link(workspace.path("in.jsonl"), workspace.path("hard")).unwrap();
     for again in [&["--again"][..], &[]] {
         for path in [
             "in.jsonl",
@@ -85,32 +90,34 @@ pub(crate) async fn no_checkpoint_of_send_is_another_file_in_use(scene: Scene) {
             "hard",
             "certs/ca.crt",
         ] {
-            let send = desk
+            let send = workspace
                 .send()
                 .args(["--file", "in.jsonl", "--checkpoint", path]);
             refused(send.args(again), "--checkpoint").await;
-            let send = desk.send().args(["--file", "soft", "--checkpoint", path]);
+            let send = workspace
+                .send()
+                .args(["--file", "soft", "--checkpoint", path]);
             refused(send.args(again), "--checkpoint").await;
         }
     }
-    assert_eq!(fs::read(desk.path("in.jsonl")).unwrap(), b"1\n");
+    assert_eq!(fs::read(workspace.path("in.jsonl")).unwrap(), b"1\n");
 }
 
-pub(crate) async fn strangers_files_stay_as_they_are(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.write("in.jsonl", "1\n");
-    desk.write("out.jsonl", "");
+pub(crate) async fn strangers_files_stay_as_they_are(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in.jsonl", "1\n");
+    workspace.write("out.jsonl", "");
     for content in [
         "dear diary\n",
         "{\"a\":1}\n",
         "\0\u{1}\u{2}",
         "ciphermq-other 1\n",
     ] {
-        desk.write("notes", content);
-        desk.write("out.jsonl", "{\"message_id\":\"x\"}\n");
+        workspace.write("notes", content);
+        workspace.write("out.jsonl", "{\"message_id\":\"x\"}\n");
         for again in [&["--again"][..], &[]] {
-            let send = desk
+            let send = workspace
                 .send()
                 .args(["--file", "in.jsonl", "--checkpoint", "notes"])
                 .args(again);
@@ -128,14 +135,17 @@ pub(crate) async fn strangers_files_stay_as_they_are(scene: Scene) {
             "--idle-exit",
             "0.05",
         ];
-        let receive = desk.cli("receive").args(options);
+        let receive = workspace.cli("receive").args(options);
         let (what, advice) = two_parts(&receive.run().await.code(1));
         assert!(
             what.contains("notes") && advice.contains("Name another"),
             "{what}\n{advice}"
         );
-        assert_eq!(fs::read_to_string(desk.path("notes")).unwrap(), content);
-        assert!(!desk.path("notes.damaged").exists());
+        assert_eq!(
+            fs::read_to_string(workspace.path("notes")).unwrap(),
+            content
+        );
+        assert!(!workspace.path("notes.damaged").exists());
     }
     // A damaged one of ours is set aside, and not onto a stranger's file.
     let receive = || {
@@ -147,38 +157,41 @@ pub(crate) async fn strangers_files_stay_as_they_are(scene: Scene) {
             "--idle-exit",
             "0.05",
         ];
-        desk.cli("receive").args(options).run()
+        workspace.cli("receive").args(options).run()
     };
-    desk.write("state.damaged", "mine\n");
+    workspace.write("state.damaged", "mine\n");
     for number in [1, 1, 1] {
-        desk.write("state", "ciphermq-processed 1\ndamaged\n");
+        workspace.write("state", "ciphermq-processed 1\ndamaged\n");
         receive().await.success();
-        let aside = desk.path(&format!("state.damaged.{number}"));
+        let aside = workspace.path(&format!("state.damaged.{number}"));
         assert_eq!(fs::read(aside).unwrap(), b"ciphermq-processed 1\ndamaged\n");
     }
-    assert_eq!(fs::read(desk.path("state.damaged")).unwrap(), b"mine\n");
+    assert_eq!(
+        fs::read(workspace.path("state.damaged")).unwrap(),
+        b"mine\n"
+    );
     // Empty, or a damaged one of ours: begun anew.
     for content in ["", "ciphermq-stream 1\ndamaged"] {
-        desk.write("sent", content);
-        let send = desk
+        workspace.write("sent", content);
+        let send = workspace
             .send()
             .args(["--file", "in.jsonl", "--checkpoint", "sent", "--again"]);
         send.run().await.success();
     }
 }
 
-pub(crate) async fn links_stay_and_lead_to_what_is_written(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.write("in.jsonl", "1\n2\n");
-    fs::create_dir(desk.path("disk")).unwrap();
+pub(crate) async fn links_stay_and_lead_to_what_is_written(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in.jsonl", "1\n2\n");
+    fs::create_dir(workspace.path("disk")).unwrap();
     let links = ["sent", "out.jsonl", "state", "aside.jsonl"];
     for name in links {
-        symlink(format!("disk/new/{name}"), desk.path(name)).unwrap();
+        symlink(format!("disk/new/{name}"), workspace.path(name)).unwrap();
     }
     for lines in ["1\n2\n", "1\n2\n3\n"] {
-        desk.write("in.jsonl", lines);
-        let send = desk
+        workspace.write("in.jsonl", lines);
+        let send = workspace
             .send()
             .args(["--file", "in.jsonl", "--checkpoint", "sent"]);
         send.run().await.success();
@@ -190,85 +203,100 @@ pub(crate) async fn links_stay_and_lead_to_what_is_written(scene: Scene) {
             "--quarantine",
             "aside.jsonl",
         ];
-        let receive = desk
+        let receive = workspace
             .cli("receive")
             .args(options)
             .args(["--idle-exit", "0.5"]);
         receive.run().await.success();
-        let received = ciphermq_tests::received::read(&desk.path("disk/new/out.jsonl"));
+        let received = ciphermq_tests::received::read(&workspace.path("disk/new/out.jsonl"));
         assert_eq!(received.len(), lines.lines().count());
     }
     assert_eq!(
-        names(&desk.path("disk/new")),
+        names(&workspace.path("disk/new")),
         ["out.jsonl", "sent", "state"]
     );
     for name in links {
         assert!(
-            desk.path(name).symlink_metadata().unwrap().is_symlink(),
+            workspace
+                .path(name)
+                .symlink_metadata()
+                .unwrap()
+                .is_symlink(),
             "{name}"
         );
     }
 }
 
-pub(crate) async fn devices_are_written_and_never_replaced(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.send_messages(&["for a key that is lost", "this one, too"])
+pub(crate) async fn devices_are_written_and_never_replaced(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace
+        .send_messages(&["for a key that is lost", "this one, too"])
         .await;
-    desk.new_key_pair();
-    desk.cli("register-key").run().await.success();
-    desk.send_messages(&["one"]).await;
-    let receive = desk
+    workspace.new_key_pair();
+    workspace.cli("register-key").run().await.success();
+    workspace.send_messages(&["one"]).await;
+    let receive = workspace
         .cli("receive")
         .args(["--quarantine", "/dev/null", "--count", "1"]);
     receive.run().await.success();
-    assert_eq!(desk.texts(), ["one"]);
-    desk.expect_empty_queue(&scene.server).await;
-    desk.write("in.jsonl", "1\n");
+    assert_eq!(workspace.texts(), ["one"]);
+    workspace.expect_empty_queue(&fixture.server).await;
+    workspace.write("in.jsonl", "1\n");
     for again in [&["--again"][..], &[]] {
-        let send = desk
+        let send = workspace
             .send()
             .args(["--file", "in.jsonl", "--checkpoint", "/dev/null"])
             .args(again);
         two_parts(&send.run().await.code(1));
     }
-    let receive = desk
-        .cli("receive")
-        .args(["--checkpoint", "/dev/null", "--idle-exit", "0.05"]);
+    let receive =
+        workspace
+            .cli("receive")
+            .args(["--checkpoint", "/dev/null", "--idle-exit", "0.05"]);
     two_parts(&receive.run().await.code(1));
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
 
-pub(crate) async fn names_that_are_too_long_are_shortened(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn names_that_are_too_long_are_shortened(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     for name in ["Ж".repeat(120), "x".repeat(255)] {
-        desk.write(&name, "1\n2\n");
+        workspace.write(&name, "1\n2\n");
         for text in ["", "already"] {
-            let sent = desk.send().args(["--file", &name]).run().await.success();
+            let sent = workspace
+                .send()
+                .args(["--file", &name])
+                .run()
+                .await
+                .success();
             assert!(sent.stderr.contains(text), "{}", sent.stderr);
         }
         let output = format!("data/{name}");
         for _ in 0..2 {
-            let receive = desk
-                .cli("receive")
-                .args(["--output", &output, "--idle-exit", "0.3"]);
+            let receive =
+                workspace
+                    .cli("receive")
+                    .args(["--output", &output, "--idle-exit", "0.3"]);
             receive.run().await.success();
         }
-        assert_eq!(ciphermq_tests::received::read(&desk.path(&output)).len(), 2);
+        assert_eq!(
+            ciphermq_tests::received::read(&workspace.path(&output)).len(),
+            2
+        );
     }
 }
 
-pub(crate) async fn what_is_made_is_its_owners_alone(scene: Scene) {
-    let desk = Desk::of(&scene);
+pub(crate) async fn what_is_made_is_its_owners_alone(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
     // The usual umask, whatever that of the tests is.
     let usual = ["sh", "-c", "umask 022; exec \"$@\"", "sh"].map(str::to_owned);
-    desk.introduce().await;
-    desk.write("in.jsonl", "1\n");
-    desk.send_messages(&["for a key that is lost"]).await;
-    desk.new_key_pair();
-    desk.cli("register-key").run().await.success();
-    let send = desk
+    workspace.introduce().await;
+    workspace.write("in.jsonl", "1\n");
+    workspace.send_messages(&["for a key that is lost"]).await;
+    workspace.new_key_pair();
+    workspace.cli("register-key").run().await.success();
+    let send = workspace
         .send()
         .args(["--file", "in.jsonl", "--checkpoint", "state/sent"]);
     send.under(&usual).run().await.success();
@@ -281,13 +309,14 @@ pub(crate) async fn what_is_made_is_its_owners_alone(scene: Scene) {
         "pins",
     ];
     let receive = || {
-        desk.cli("receive")
+        workspace
+            .cli("receive")
             .args(options)
             .args(["--idle-exit", "0.3"])
     };
     receive().under(&usual).run().await.success();
     for folder in ["state", "new", "new/deep", "aside", "pins", "data"] {
-        assert_eq!(mode(&desk.path(folder)), 0o700, "{folder}");
+        assert_eq!(mode(&workspace.path(folder)), 0o700, "{folder}");
     }
     for file in [
         "state/sent",
@@ -295,12 +324,12 @@ pub(crate) async fn what_is_made_is_its_owners_alone(scene: Scene) {
         "new/deep/out.jsonl.ciphermq-receive",
         "aside/q.jsonl",
     ] {
-        assert_eq!(mode(&desk.path(file)), 0o600, "{file}");
-        fs::set_permissions(desk.path(file), fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(mode(&workspace.path(file)), 0o600, "{file}");
+        fs::set_permissions(workspace.path(file), fs::Permissions::from_mode(0o640)).unwrap();
     }
     // Those that are there keep their modes, also where they are replaced as a whole.
-    desk.write("in.jsonl", "1\n2\n");
-    let send = desk
+    workspace.write("in.jsonl", "1\n2\n");
+    let send = workspace
         .send()
         .args(["--file", "in.jsonl", "--checkpoint", "state/sent"]);
     send.under(&usual).run().await.success();
@@ -311,53 +340,58 @@ pub(crate) async fn what_is_made_is_its_owners_alone(scene: Scene) {
         "new/deep/out.jsonl.ciphermq-receive",
         "aside/q.jsonl",
     ] {
-        assert_eq!(mode(&desk.path(file)), 0o640, "{file}");
+        assert_eq!(mode(&workspace.path(file)), 0o640, "{file}");
     }
 }
 
-pub(crate) async fn drafts_of_killed_runs_are_in_nobodys_way(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.write("in.jsonl", "1\n");
-    desk.write("mine", "my own\n");
+pub(crate) async fn drafts_of_killed_runs_are_in_nobodys_way(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in.jsonl", "1\n");
+    workspace.write("mine", "my own\n");
     // Names that older versions used for their drafts, one of them a trap.
-    symlink("mine", desk.path("sent.new")).unwrap();
-    desk.write("data/received_messages.jsonl.ciphermq-receive.new", "half");
+    symlink("mine", workspace.path("sent.new")).unwrap();
+    workspace.write("data/received_messages.jsonl.ciphermq-receive.new", "half");
     for again in [&[][..], &["--again"], &["--again"]] {
-        let send = desk
+        let send = workspace
             .send()
             .args(["--file", "in.jsonl", "--checkpoint", "sent"])
             .args(again);
         send.run().await.success();
     }
-    desk.receive(3).await;
-    assert_eq!(fs::read(desk.path("mine")).unwrap(), b"my own\n");
+    workspace.receive(3).await;
+    assert_eq!(fs::read(workspace.path("mine")).unwrap(), b"my own\n");
     assert!(
-        desk.path("sent.new")
+        workspace
+            .path("sent.new")
             .symlink_metadata()
             .unwrap()
             .is_symlink()
     );
-    let left = names(desk.path("").as_path());
+    let left = names(workspace.path("").as_path());
     assert!(
         left.iter().all(|name| !name.starts_with(".new-")),
         "{left:?}"
     );
 }
 
-pub(crate) async fn records_of_keys_replace_records_only(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let record = format!("certs/{}_public.key", desk.receiver);
-    let get_key = || desk.cli("get-key").args([&desk.receiver, "--save"]);
+pub(crate) async fn records_of_keys_replace_records_only(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let record = format!("certs/{}_public.key", workspace.receiver);
+    let get_key = || {
+        workspace
+            .cli("get-key")
+            .args([&workspace.receiver, "--save"])
+    };
     get_key().run().await.success();
     get_key().run().await.success();
-    let key = fs::read(desk.path(&record)).unwrap();
-    fs::remove_file(desk.path(&record)).unwrap();
-    symlink("elsewhere", desk.path(&record)).unwrap();
+    let key = fs::read(workspace.path(&record)).unwrap();
+    fs::remove_file(workspace.path(&record)).unwrap();
+    symlink("elsewhere", workspace.path(&record)).unwrap();
     get_key().run().await.success();
-    assert_eq!(fs::read(desk.path("certs/elsewhere")).unwrap(), key);
-    desk.write("certs/elsewhere", "my notes\n");
+    assert_eq!(fs::read(workspace.path("certs/elsewhere")).unwrap(), key);
+    workspace.write("certs/elsewhere", "my notes\n");
     let outcome = get_key().run().await.code(1);
     assert!(
         outcome.stderr.contains("was not saved"),
@@ -365,7 +399,7 @@ pub(crate) async fn records_of_keys_replace_records_only(scene: Scene) {
         outcome.stderr
     );
     assert_eq!(
-        fs::read(desk.path("certs/elsewhere")).unwrap(),
+        fs::read(workspace.path("certs/elsewhere")).unwrap(),
         b"my notes\n"
     );
 }

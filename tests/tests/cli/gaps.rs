@@ -3,15 +3,15 @@
 
 use ciphermq_tests::Backend;
 
-use super::desk::Desk;
+use super::workspace::Workspace;
 
 /// Enters the messages at these positions as acknowledged, which nobody has done, while the server
 /// is down. (Batches that are deleted are another way; it depends on luck what else is in them.)
-async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Desk) {
+async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, Workspace) {
     let mut server = Backend::Sqlite.server().await;
-    let desk = Desk::named(&server, "sender", "receiver");
-    desk.introduce().await;
-    desk.send_messages(texts).await;
+    let workspace = Workspace::named(&server, "sender", "receiver");
+    workspace.introduce().await;
+    workspace.send_messages(texts).await;
     server.terminate().await;
     let database = server.database().await;
     for position in positions {
@@ -29,14 +29,14 @@ async fn without(positions: &[u64], texts: &[&str]) -> (ciphermq_tests::Server, 
     }
     drop(database);
     server.restart().await;
-    (server, desk)
+    (server, workspace)
 }
 
 pub(crate) async fn messages_that_the_database_leaves_out_are_told() {
-    let (_server, desk) = without(&[2, 4, 5], &["0", "1", "2", "3", "4", "5", "6"]).await;
+    let (_server, workspace) = without(&[2, 4, 5], &["0", "1", "2", "3", "4", "5", "6"]).await;
     let receive = ["--idle-exit", "0.5"];
-    let ended = desk.cli("receive").args(receive).run().await.success();
-    assert_eq!(desk.received().len(), 4);
+    let ended = workspace.cli("receive").args(receive).run().await.success();
+    assert_eq!(workspace.received().len(), 4);
     let warning = ended
         .stderr
         .lines()
@@ -54,15 +54,15 @@ pub(crate) async fn messages_that_the_database_leaves_out_are_told() {
     );
 
     // What was missing in a stream that is over is old news.
-    desk.send_messages(&["another stream"]).await;
-    let ended = desk.cli("receive").args(receive).run().await.success();
+    workspace.send_messages(&["another stream"]).await;
+    let ended = workspace.cli("receive").args(receive).run().await.success();
     assert!(!ended.stderr.contains("missing"), "{}", ended.stderr);
 }
 
 pub(crate) async fn a_missing_beginning_may_be_older_than_the_output() {
-    let (_server, desk) = without(&[0], &["0", "1", "2"]).await;
+    let (_server, workspace) = without(&[0], &["0", "1", "2"]).await;
     let receive = ["--idle-exit", "0.5"];
-    let ended = desk
+    let ended = workspace
         .cli("receive")
         .args(receive)
         .args(["--count", "1", "--ignore-gaps"])
@@ -70,7 +70,7 @@ pub(crate) async fn a_missing_beginning_may_be_older_than_the_output() {
         .await
         .success();
     assert!(!ended.stderr.contains("missing"), "{}", ended.stderr);
-    let ended = desk.cli("receive").args(receive).run().await.success();
+    let ended = workspace.cli("receive").args(receive).run().await.success();
     assert!(
         ended
             .stderr

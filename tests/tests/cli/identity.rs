@@ -4,23 +4,23 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use ciphermq_tests::pki::Request;
-use ciphermq_tests::{Authority, Scene, ports};
+use ciphermq_tests::{Authority, Fixture, ports};
 use rcgen::ExtendedKeyUsagePurpose;
 
-use super::desk::{Desk, failed};
+use super::workspace::{Workspace, failed};
 
 /// What a sender and a receiver say, with the same flags: the two parts of each.
-async fn both_fail(desk: &Desk, flags: &[&str]) -> [(String, String); 2] {
-    let send = desk.send().args(["--message", "x"]).args(flags).run();
-    let receive = desk.cli("receive").args(flags).run();
+async fn both_fail(workspace: &Workspace, flags: &[&str]) -> [(String, String); 2] {
+    let send = workspace.send().args(["--message", "x"]).args(flags).run();
+    let receive = workspace.cli("receive").args(flags).run();
     let (sent, received) = tokio::join!(send, receive);
     [failed(sent), failed(received)]
 }
 
-pub(crate) async fn a_server_of_another_authority(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.write("other.crt", Authority::new("Another CA").certificate_pem());
-    for (what, advice) in both_fail(&desk, &["--ca", "other.crt"]).await {
+pub(crate) async fn a_server_of_another_authority(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.write("other.crt", Authority::new("Another CA").certificate_pem());
+    for (what, advice) in both_fail(&workspace, &["--ca", "other.crt"]).await {
         assert!(what.contains("certificate"), "{what}");
         assert!(
             advice.contains("other.crt") || advice.contains("CA") || advice.contains("authority"),
@@ -29,25 +29,25 @@ pub(crate) async fn a_server_of_another_authority(scene: Scene) {
     }
 }
 
-pub(crate) async fn a_client_of_another_authority(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let identity = Authority::new("Another CA").client(&desk.sender);
-    let folder = desk.path("other");
+pub(crate) async fn a_client_of_another_authority(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let identity = Authority::new("Another CA").client(&workspace.sender);
+    let folder = workspace.path("other");
     identity.write(&folder, "client");
-    for (what, _) in both_fail(&desk, &["--cert", "other/client.crt"]).await {
+    for (what, _) in both_fail(&workspace, &["--cert", "other/client.crt"]).await {
         assert!(what.contains("certificate"), "{what}");
     }
 }
 
-pub(crate) async fn a_certificate_and_a_key_that_do_not_match(scene: Scene) {
-    let desk = Desk::of(&scene);
+pub(crate) async fn a_certificate_and_a_key_that_do_not_match(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
     let flags = [
         "--cert",
         "certs/sender_1/client.crt",
         "--key",
         "certs/receiver_1/client.key",
     ];
-    for (what, advice) in both_fail(&desk, &flags).await {
+    for (what, advice) in both_fail(&workspace, &flags).await {
         assert!(
             what.contains("client.crt") && what.contains("client.key"),
             "{what}"
@@ -56,60 +56,69 @@ pub(crate) async fn a_certificate_and_a_key_that_do_not_match(scene: Scene) {
     }
 }
 
-pub(crate) async fn an_expired_certificate(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let request = Request::named(&desk.sender)
+pub(crate) async fn an_expired_certificate(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let request = Request::named(&workspace.sender)
         .usage(ExtendedKeyUsagePurpose::ClientAuth)
         .expired();
-    let identity = scene.server.pki().authority().issue(request);
-    identity.write(&desk.path("expired"), "client");
-    for (what, advice) in both_fail(&desk, &["--cert", "expired/client.crt"]).await {
+    let identity = fixture.server.pki().authority().issue(request);
+    identity.write(&workspace.path("expired"), "client");
+    for (what, advice) in both_fail(&workspace, &["--cert", "expired/client.crt"]).await {
         assert!(what.contains("expired"), "{what}");
         assert!(advice.contains("Issue a new one"), "{advice}");
     }
 }
 
-pub(crate) async fn files_that_are_not_there(scene: Scene) {
-    let desk = Desk::of(&scene);
+pub(crate) async fn files_that_are_not_there(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
     for flag in ["--ca", "--cert", "--key"] {
-        for (what, advice) in both_fail(&desk, &[flag, "nowhere.pem"]).await {
+        for (what, advice) in both_fail(&workspace, &[flag, "nowhere.pem"]).await {
             assert!(what.contains("nowhere"), "{flag}: {what}");
             assert!(!advice.is_empty());
         }
     }
-    let receive = desk.cli("receive").args(["--private-key", "nowhere.key"]);
+    let receive = workspace
+        .cli("receive")
+        .args(["--private-key", "nowhere.key"]);
     let (what, advice) = failed(receive.run().await);
     assert!(what.contains("nowhere.key"), "{what}");
     assert!(advice.contains("keygen"), "{advice}");
 }
 
-pub(crate) async fn private_keys_that_are_none(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.write_private("short.key", "c2hvcnQ=\n");
-    desk.write_private("long.key", format!("{}=\n", "A".repeat(47)));
-    desk.write_private("text.key", "not base64 at all!\n");
-    desk.write_private("empty.key", "");
+pub(crate) async fn private_keys_that_are_none(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.write_private("short.key", "c2hvcnQ=\n");
+    workspace.write_private("long.key", format!("{}=\n", "A".repeat(47)));
+    workspace.write_private("text.key", "not base64 at all!\n");
+    workspace.write_private("empty.key", "");
     for name in ["short.key", "long.key", "text.key", "empty.key"] {
         for command in ["receive", "register-key", "fetch"] {
-            let (what, advice) =
-                failed(desk.cli(command).args(["--private-key", name]).run().await);
+            let (what, advice) = failed(
+                workspace
+                    .cli(command)
+                    .args(["--private-key", name])
+                    .run()
+                    .await,
+            );
             assert!(what.contains(name), "{what}");
             assert!(!advice.is_empty());
         }
     }
     // With or without a newline, the key that `keygen` makes is good; where others can read it, it
     // is none.
-    let key = std::fs::read_to_string(desk.path("certs/receiver_private.key")).unwrap();
-    desk.write_private("bare.key", key.trim());
-    desk.cli("register-key")
+    let key = std::fs::read_to_string(workspace.path("certs/receiver_private.key")).unwrap();
+    workspace.write_private("bare.key", key.trim());
+    workspace
+        .cli("register-key")
         .args(["--private-key", "bare.key"])
         .run()
         .await
         .success();
-    let public = desk.write("public.key", &key);
+    let public = workspace.write("public.key", &key);
     std::fs::set_permissions(public, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (what, advice) = failed(
-        desk.cli("receive")
+        workspace
+            .cli("receive")
             .args(["--private-key", "public.key"])
             .run()
             .await,
@@ -118,23 +127,29 @@ pub(crate) async fn private_keys_that_are_none(scene: Scene) {
     assert!(advice.contains("chmod 600"), "{advice}");
 }
 
-pub(crate) async fn nobody_listens(scene: Scene) {
-    let desk = Desk::of(&scene);
+pub(crate) async fn nobody_listens(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
     let address = format!("localhost:{}", ports::free());
-    for (what, advice) in both_fail(&desk, &["--server", &address]).await {
+    for (what, advice) in both_fail(&workspace, &["--server", &address]).await {
         assert!(what.contains(&address), "{what}");
         assert!(advice.contains("server"), "{advice}");
     }
-    let (what, _) = failed(desk.cli("status").args(["--server", &address]).run().await);
+    let (what, _) = failed(
+        workspace
+            .cli("status")
+            .args(["--server", &address])
+            .run()
+            .await,
+    );
     assert!(what.contains(&address), "{what}");
 }
 
-pub(crate) async fn pins_have_a_place_of_their_own(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn pins_have_a_place_of_their_own(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     // What cannot be part of a file's name is written in hexadecimal.
-    let pin = format!("{}_public.pin.json", desk.receiver.replace(':', "%3a"));
-    let send = || desk.send().args(["--message", "pinned"]);
+    let pin = format!("{}_public.pin.json", workspace.receiver.replace(':', "%3a"));
+    let send = || workspace.send().args(["--message", "pinned"]);
     // Neither folder can be written, by root neither; and one cannot be made.
     for (folder, because) in [
         ("/proc", "cannot be"),
@@ -144,37 +159,37 @@ pub(crate) async fn pins_have_a_place_of_their_own(scene: Scene) {
         assert!(what.contains(folder) || what.contains(because), "{what}");
         assert!(advice.contains("--pins"), "{advice}");
     }
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 
     send().args(["--pins", "state/pins"]).run().await.success();
-    assert!(desk.path("state/pins").join(&pin).is_file());
-    assert!(!desk.path("certs").join(&pin).exists());
-    desk.write("client.toml", "pins = \"of-the-file\"\n");
+    assert!(workspace.path("state/pins").join(&pin).is_file());
+    assert!(!workspace.path("certs").join(&pin).exists());
+    workspace.write("client.toml", "pins = \"of-the-file\"\n");
     send()
         .args(["--config", "client.toml"])
         .run()
         .await
         .success();
-    assert!(desk.path("of-the-file").join(&pin).is_file());
+    assert!(workspace.path("of-the-file").join(&pin).is_file());
     // What is kept there counts: of a key that is newer than the server's.
-    std::fs::create_dir(desk.path("newer")).unwrap();
-    let known = std::fs::read_to_string(desk.path("state/pins").join(&pin)).unwrap();
+    std::fs::create_dir(workspace.path("newer")).unwrap();
+    let known = std::fs::read_to_string(workspace.path("state/pins").join(&pin)).unwrap();
     let mut known: serde_json::Value = serde_json::from_str(&known).unwrap();
     known["epoch"] = (known["epoch"].as_u64().unwrap() + 1).into();
-    desk.write(&format!("newer/{pin}"), known.to_string());
+    workspace.write(&format!("newer/{pin}"), known.to_string());
     let (what, _) = failed(send().env("CIPHERMQ_PINS", "newer").run().await);
     assert!(what.contains("older"), "{what}");
 }
 
-pub(crate) async fn a_second_client_has_a_private_key_of_its_own(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let second = scene.id("second");
-    let identity = scene.server.pki().authority().client(&second);
-    identity.write(&desk.path("certs/receiver_2"), "client");
+pub(crate) async fn a_second_client_has_a_private_key_of_its_own(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let second = fixture.id("second");
+    let identity = fixture.server.pki().authority().client(&second);
+    identity.write(&workspace.path("certs/receiver_2"), "client");
     let cert = ["--cert", "certs/receiver_2/client.crt"];
     for command in ["receive", "register-key", "fetch", "keys"] {
-        let by_flag = desk.cli(command).args(cert);
-        let by_variable = desk.cli(command).env("CIPHERMQ_CERT", cert[1]);
+        let by_flag = workspace.cli(command).args(cert);
+        let by_variable = workspace.cli(command).env("CIPHERMQ_CERT", cert[1]);
         for command in [by_flag, by_variable] {
             let (what, advice) = failed(command.run().await);
             assert!(
@@ -185,17 +200,33 @@ pub(crate) async fn a_second_client_has_a_private_key_of_its_own(scene: Scene) {
         }
     }
     // With a key of its own it needs no flag more, and named is named.
-    desk.cli("keygen")
+    workspace
+        .cli("keygen")
         .args(["--out", "certs/receiver_2"])
         .run()
         .await
         .success();
-    desk.cli("register-key").args(cert).run().await.success();
-    let key_of = async |client: &str| desk.cli("get-key").arg(client).run().await.success().stdout;
-    let own = std::fs::read_to_string(desk.path("certs/receiver_2/receiver_public.key")).unwrap();
+    workspace
+        .cli("register-key")
+        .args(cert)
+        .run()
+        .await
+        .success();
+    let key_of = async |client: &str| {
+        workspace
+            .cli("get-key")
+            .arg(client)
+            .run()
+            .await
+            .success()
+            .stdout
+    };
+    let own =
+        std::fs::read_to_string(workspace.path("certs/receiver_2/receiver_public.key")).unwrap();
     assert_eq!(key_of(&second).await.trim(), own.trim());
     let shared = ["--private-key", "certs/receiver_private.key"];
-    desk.cli("register-key")
+    workspace
+        .cli("register-key")
         .args(cert)
         .args(shared)
         .run()
@@ -203,10 +234,15 @@ pub(crate) async fn a_second_client_has_a_private_key_of_its_own(scene: Scene) {
         .success();
 
     // Another certificate of the first client is still the first client's.
-    let renewed = scene.server.pki().authority().client(&desk.receiver);
-    renewed.write(&desk.path("certs/renewed"), "client");
+    let renewed = fixture.server.pki().authority().client(&workspace.receiver);
+    renewed.write(&workspace.path("certs/renewed"), "client");
     let cert = ["--cert", "certs/renewed/client.crt"];
-    desk.cli("register-key").args(cert).run().await.success();
-    let first = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
-    assert_eq!(key_of(&desk.receiver).await.trim(), first.trim());
+    workspace
+        .cli("register-key")
+        .args(cert)
+        .run()
+        .await
+        .success();
+    let first = std::fs::read_to_string(workspace.path("certs/receiver_public.key")).unwrap();
+    assert_eq!(key_of(&workspace.receiver).await.trim(), first.trim());
 }

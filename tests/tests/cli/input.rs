@@ -3,9 +3,9 @@
 use std::io::Write as _;
 
 use ciphermq_tests::cli::Outcome;
-use ciphermq_tests::{Received, Scene};
+use ciphermq_tests::{Fixture, Received};
 
-use super::desk::{Desk, failed, two_parts};
+use super::workspace::{Workspace, failed, two_parts};
 
 /// The summary line's counts: sent, acknowledged, unacknowledged.
 #[track_caller]
@@ -28,11 +28,11 @@ fn counts(outcome: &Outcome) -> [u64; 3] {
         .unwrap_or_else(|_| panic!("the summary is {line:?}"))
 }
 
-pub(crate) async fn lines_of_a_file(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.write("lines.txt", b"one\n two \r\n\n\r\nthree\r\r\nlast");
-    let sent = desk
+pub(crate) async fn lines_of_a_file(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("lines.txt", b"one\n two \r\n\n\r\nthree\r\r\nlast");
+    let sent = workspace
         .send()
         .args(["--file", "lines.txt"])
         .run()
@@ -45,45 +45,46 @@ pub(crate) async fn lines_of_a_file(scene: Scene) {
         "{}",
         sent.stderr
     );
-    desk.receive(4).await;
-    assert_eq!(desk.texts(), ["one", " two ", "three\r", "last"]);
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.receive(4).await;
+    assert_eq!(workspace.texts(), ["one", " two ", "three\r", "last"]);
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn messages_of_the_command_line(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.send_messages(&["two\nlines", "", "-v"]).await;
-    desk.receive(3).await;
-    assert_eq!(desk.texts(), ["two\nlines", "", "-v"], "each whole");
+pub(crate) async fn messages_of_the_command_line(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["two\nlines", "", "-v"]).await;
+    workspace.receive(3).await;
+    assert_eq!(workspace.texts(), ["two\nlines", "", "-v"], "each whole");
 }
 
-pub(crate) async fn lines_of_standard_input(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let sent = desk.send().input("a\nb").run().await.success();
+pub(crate) async fn lines_of_standard_input(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let sent = workspace.send().input("a\nb").run().await.success();
     assert_eq!(counts(&sent), [2, 2, 0]);
-    desk.send()
+    workspace
+        .send()
         .args(["--file", "-"])
         .input("c\n")
         .run()
         .await
         .success();
-    let nothing = desk.send().input("").run().await.success();
+    let nothing = workspace.send().input("").run().await.success();
     assert_eq!(counts(&nothing), [0, 0, 0]);
-    desk.receive(3).await;
-    assert_eq!(desk.texts(), ["a", "b", "c"]);
+    workspace.receive(3).await;
+    assert_eq!(workspace.texts(), ["a", "b", "c"]);
 }
 
-pub(crate) async fn batches_of_any_size(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn batches_of_any_size(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let mut expected = Vec::new();
     for size in ["1", "7", "100000"] {
         let lines: Vec<String> = (0..500).map(|number| format!("{size}: {number}")).collect();
         let name = format!("{size}.txt");
-        desk.write(&name, lines.join("\n"));
-        let sent = desk
+        workspace.write(&name, lines.join("\n"));
+        let sent = workspace
             .send()
             .args(["--file", &name, "--batch-size", size])
             .run()
@@ -92,33 +93,33 @@ pub(crate) async fn batches_of_any_size(scene: Scene) {
         assert_eq!(counts(&sent), [500, 500, 0]);
         expected.extend(lines);
     }
-    desk.receive(expected.len()).await;
+    workspace.receive(expected.len()).await;
     assert_eq!(
-        desk.texts(),
+        workspace.texts(),
         expected,
         "in the order in which they were sent"
     );
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn files_that_cannot_be_read(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let (what, advice) = failed(desk.send().args(["--file", "nowhere.txt"]).run().await);
+pub(crate) async fn files_that_cannot_be_read(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let (what, advice) = failed(workspace.send().args(["--file", "nowhere.txt"]).run().await);
     assert!(what.contains("nowhere.txt"), "{what}");
     assert!(advice.contains("Check"), "{advice}");
     // Root may read any file, but nobody reads a folder.
-    let (what, advice) = failed(desk.send().args(["--file", "certs"]).run().await);
+    let (what, advice) = failed(workspace.send().args(["--file", "certs"]).run().await);
     assert!(what.contains("certs"), "{what}");
     assert!(advice.contains("Check"), "{advice}");
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
 /// 20 MiB without a line's end, where the server takes 16.
-pub(crate) async fn a_line_without_end(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let path = desk.write("endless.txt", "one\ntwo\n");
+pub(crate) async fn a_line_without_end(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let path = workspace.write("endless.txt", "one\ntwo\n");
     std::fs::OpenOptions::new()
         .append(true)
         .open(&path)
@@ -127,33 +128,33 @@ pub(crate) async fn a_line_without_end(scene: Scene) {
             (0..20).try_for_each(|_| file.write_all(&part))
         })
         .unwrap();
-    let (what, advice) = failed(desk.send().args(["--file", "endless.txt"]).run().await);
+    let (what, advice) = failed(workspace.send().args(["--file", "endless.txt"]).run().await);
     assert!(
         what.contains("endless.txt") && what.contains("line 3"),
         "{what}"
     );
     assert!(what.contains("16777216"), "{what}");
     assert!(advice.contains("What stood before it was sent"), "{advice}");
-    desk.receive(2).await;
-    assert_eq!(desk.texts(), ["one", "two"]);
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.receive(2).await;
+    assert_eq!(workspace.texts(), ["one", "two"]);
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn a_device_without_end(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let (what, _) = failed(desk.send().args(["--file", "/dev/zero"]).run().await);
+pub(crate) async fn a_device_without_end(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let (what, _) = failed(workspace.send().args(["--file", "/dev/zero"]).run().await);
     assert!(what.contains("/dev/zero"), "{what}");
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
 /// It fits into a line as it is, but not in base64.
-pub(crate) async fn a_message_that_is_too_large_once_sealed(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn a_message_that_is_too_large_once_sealed(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let large = "x".repeat(15 << 20);
-    desk.write("large.txt", format!("one\n{large}\nthree\n"));
-    let sent = desk
+    workspace.write("large.txt", format!("one\n{large}\nthree\n"));
+    let sent = workspace
         .send()
         .args(["--file", "large.txt"])
         .run()
@@ -166,13 +167,14 @@ pub(crate) async fn a_message_that_is_too_large_once_sealed(scene: Scene) {
     );
     assert!(!what.contains("xxxx"), "the message itself is not told");
     assert!(advice.contains("What stood before it was sent"), "{advice}");
-    desk.receive(1).await;
+    workspace.receive(1).await;
     assert_eq!(
-        desk.received()
+        workspace
+            .received()
             .iter()
             .map(Received::text)
             .collect::<Vec<_>>(),
         ["one"]
     );
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }

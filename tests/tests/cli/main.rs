@@ -6,7 +6,6 @@ mod bench;
 mod changing;
 mod competing;
 mod console;
-mod desk;
 mod durable;
 mod files;
 mod gaps;
@@ -21,13 +20,14 @@ mod requests;
 mod restarts;
 mod several;
 mod takeover;
+mod workspace;
 
-use ciphermq_tests::{Backend, on_both_databases, scenes};
+use ciphermq_tests::{Backend, fixtures, on_both_databases};
 
 /// What depends on what is stored.
 async fn messages_and_keys(backend: Backend) {
     let server = backend.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             names::default_names_fit_together,
@@ -50,7 +50,7 @@ async fn messages_and_keys(backend: Backend) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said_with_what_to_do() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             names::an_unregistered_receiver,
@@ -77,7 +77,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_written_and_told() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             input::lines_of_a_file,
@@ -115,7 +115,7 @@ async fn what_is_read_written_and_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminals_and_signals() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             receiving::signals_that_do_not_end_it,
@@ -129,7 +129,7 @@ async fn terminals_and_signals() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_the_ones_that_are_meant() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             files::no_file_of_receive_is_another_one_in_use,
@@ -148,7 +148,7 @@ async fn files_are_the_ones_that_are_meant() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traced_names_of_clients_survive_power_cuts() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [durable::a_senders_checkpoint, durable::a_receivers_files]
     );
@@ -168,7 +168,7 @@ async fn traced_a_folder_of_the_database_that_cannot_be_synced_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_given_is_what_arrives() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             changing::a_file_that_changes_while_it_is_sent,
@@ -185,7 +185,7 @@ async fn what_was_given_is_what_arrives() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_run_for_several_receivers() {
     let server = Backend::Sqlite.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             several::each_of_several_receivers_gets_everything,

@@ -1,21 +1,21 @@
 //! Exchange, routing key and queue: the default names fit together, others are as good, wrong ones
 //! are explained.
 
-use ciphermq_tests::{PATIENCE, Received, Scene, received};
+use ciphermq_tests::{Fixture, PATIENCE, Received, received};
 
-use super::desk::{Desk, failed, two_parts};
+use super::workspace::{Workspace, failed, two_parts};
 
-pub(crate) async fn default_names_fit_together(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let mut receiver = desk.receiving(&["--count", "2"]).await;
-    let sent = desk.send_messages(&["21.5 °C", "second"]).await;
+pub(crate) async fn default_names_fit_together(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let mut receiver = workspace.receiving(&["--count", "2"]).await;
+    let sent = workspace.send_messages(&["21.5 °C", "second"]).await;
     assert_eq!(sent.stdout, "");
     assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
 
-    let lines = desk.received();
-    assert_eq!(desk.texts(), ["21.5 °C", "second"]);
+    let lines = workspace.received();
+    assert_eq!(workspace.texts(), ["21.5 °C", "second"]);
     for line in &lines {
-        assert_eq!(line.sender.as_deref(), Some(desk.sender.as_str()));
+        assert_eq!(line.sender.as_deref(), Some(workspace.sender.as_str()));
         assert_eq!(
             uuid::Uuid::parse_str(&line.message_id)
                 .unwrap()
@@ -29,14 +29,14 @@ pub(crate) async fn default_names_fit_together(scene: Scene) {
             });
         assert!(sent <= received, "{line:?}");
     }
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn chosen_names(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let [queue, exchange] = [scene.id("alarms"), scene.id("plant")];
+pub(crate) async fn chosen_names(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let [queue, exchange] = [fixture.id("alarms"), fixture.id("plant")];
     let names = ["--exchange", &exchange, "--routing-key", "alarm"];
-    let mut receiver = desk
+    let mut receiver = workspace
         .cli("receive")
         .args([
             "--queue",
@@ -49,46 +49,50 @@ pub(crate) async fn chosen_names(scene: Scene) {
         .args(names)
         .spawn();
     receiver.stderr.expect("Receiving from").await;
-    desk.send()
+    workspace
+        .send()
         .args(names)
         .args(["--message", "fire"])
         .run()
         .await
         .success();
     assert_eq!(receiver.ended(PATIENCE).await.code(), Some(0));
-    let lines = received::read(&desk.path("alarms.jsonl"));
+    let lines = received::read(&workspace.path("alarms.jsonl"));
     assert_eq!(
         lines.iter().map(Received::text).collect::<Vec<_>>(),
         ["fire"]
     );
-    assert!(!desk.path("data").exists(), "nothing is written elsewhere");
+    assert!(
+        !workspace.path("data").exists(),
+        "nothing is written elsewhere"
+    );
 }
 
-pub(crate) async fn an_unregistered_receiver(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let (what, advice) = failed(desk.send().args(["--message", "x"]).run().await);
+pub(crate) async fn an_unregistered_receiver(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let (what, advice) = failed(workspace.send().args(["--message", "x"]).run().await);
     assert!(
-        what.contains(&desk.receiver) && what.contains("no public key"),
+        what.contains(&workspace.receiver) && what.contains("no public key"),
         "{what}"
     );
     for command in ["ciphermq-cli receive", "ciphermq-cli register-key"] {
         assert!(advice.contains(command), "{advice}");
     }
     // It helps.
-    desk.introduce().await;
-    desk.send_messages(&["x"]).await;
-    desk.receive(1).await;
-    assert_eq!(desk.texts(), ["x"]);
+    workspace.introduce().await;
+    workspace.send_messages(&["x"]).await;
+    workspace.receive(1).await;
+    assert_eq!(workspace.texts(), ["x"]);
 }
 
-pub(crate) async fn a_routing_key_without_queue(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let sent = desk
+pub(crate) async fn a_routing_key_without_queue(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let sent = workspace
         .send()
         .args([
             "--routing-key",
-            &scene.id("nowhere"),
+            &fixture.id("nowhere"),
             "--message",
             "one",
             "--message",
@@ -108,14 +112,14 @@ pub(crate) async fn a_routing_key_without_queue(scene: Scene) {
     for id in sent.stdout.lines() {
         uuid::Uuid::parse_str(id).unwrap_or_else(|error| panic!("{error}: {id}"));
     }
-    desk.expect_empty_queue(&scene.server).await;
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn an_unknown_exchange(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let exchange = scene.id("nowhere");
-    let sent = desk
+pub(crate) async fn an_unknown_exchange(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let exchange = fixture.id("nowhere");
+    let sent = workspace
         .send()
         .args(["--exchange", &exchange, "--message", "one"])
         .run()
@@ -131,16 +135,16 @@ pub(crate) async fn an_unknown_exchange(scene: Scene) {
 }
 
 /// Two calls at the same moment are two streams.
-pub(crate) async fn the_same_id_is_not_sent_for_two_messages(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let send = |text: &'static str| desk.send().args(["--message", text]).run();
+pub(crate) async fn the_same_id_is_not_sent_for_two_messages(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let send = |text: &'static str| workspace.send().args(["--message", text]).run();
     let (one, two, three) = tokio::join!(send("one"), send("two"), send("three"));
     for sent in [one, two, three] {
         sent.success();
     }
-    desk.receive(3).await;
-    let mut texts = desk.texts();
+    workspace.receive(3).await;
+    let mut texts = workspace.texts();
     texts.sort();
     assert_eq!(texts, ["one", "three", "two"]);
 }

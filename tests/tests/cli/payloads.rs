@@ -1,13 +1,13 @@
 //! What was sent stands in the output as it was: JSON byte for byte, text as text, all else in
 //! base64.
 
-use ciphermq_tests::Scene;
+use ciphermq_tests::Fixture;
 
-use super::desk::Desk;
+use super::workspace::Workspace;
 
-pub(crate) async fn every_payload_arrives_as_it_was(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
+pub(crate) async fn every_payload_arrives_as_it_was(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     let json = [
         r#"{"temperature_f": 47.8}"#,
@@ -40,15 +40,18 @@ pub(crate) async fn every_payload_arrives_as_it_was(scene: Scene) {
         file.extend_from_slice(line);
         file.push(b'\n');
     }
-    desk.write("payloads", file);
-    desk.send()
+    workspace.write("payloads", file);
+    workspace
+        .send()
         .args(["--file", "payloads"])
         .run()
         .await
         .success();
-    desk.receive(json.len() + text.len() + bytes.len()).await;
+    workspace
+        .receive(json.len() + text.len() + bytes.len())
+        .await;
 
-    let received = desk.received();
+    let received = workspace.received();
     let mut received = received.iter();
     for (line, json) in received.by_ref().take(json.len()).zip(json) {
         assert_eq!(

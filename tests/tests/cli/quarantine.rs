@@ -1,16 +1,16 @@
 //! Messages that cannot be opened, or may not: set aside where a person finds them, and the queue
 //! goes on.
 
-use ciphermq_tests::{Database, RawClient, Scene, data};
+use ciphermq_tests::{Database, Fixture, RawClient, data};
 
-use super::desk::Desk;
+use super::workspace::Workspace;
 
 /// For whom the older clients' envelopes were sealed.
 const OLDER_RECEIVER: &str = "receiver_1";
 
 /// How many messages the server has set aside for this receiver.
-async fn rejected(scene: &Scene, receiver: &str) -> i64 {
-    let database: Database = scene.server.database().await;
+async fn rejected(fixture: &Fixture, receiver: &str) -> i64 {
+    let database: Database = fixture.server.database().await;
     let sql =
         format!("SELECT count(*) FROM rejected_messages WHERE receiver_client_id = '{receiver}'");
     database.number(&sql).await
@@ -18,13 +18,13 @@ async fn rejected(scene: &Scene, receiver: &str) -> i64 {
 
 /// A desk whose receiver has the older clients' key, and whose queue holds their envelopes, with
 /// ids of this play's own. The queue is the play's, as there is only one receiver of this name.
-async fn older_envelopes(scene: &Scene) -> (Desk, Vec<String>, Vec<String>) {
-    let desk = Desk::named(&scene.server, &scene.id("sender"), OLDER_RECEIVER);
+async fn older_envelopes(fixture: &Fixture) -> (Workspace, Vec<String>, Vec<String>) {
+    let workspace = Workspace::named(&fixture.server, &fixture.id("sender"), OLDER_RECEIVER);
     let key = data::older_envelopes()["receiver_private_key"].clone();
-    desk.write_private("certs/receiver_private.key", key.as_str().unwrap());
-    let exchange = scene.id("exchange");
-    let names = queue(scene);
-    let mut older = RawClient::connect(&scene.server, &desk.sender).await;
+    workspace.write_private("certs/receiver_private.key", key.as_str().unwrap());
+    let exchange = fixture.id("exchange");
+    let names = queue(fixture);
+    let mut older = RawClient::connect(&fixture.server, &workspace.sender).await;
     older
         .ask(&format!("declare_queue {}", names[1]), "Queue declared")
         .await;
@@ -37,7 +37,7 @@ async fn older_envelopes(scene: &Scene) -> (Desk, Vec<String>, Vec<String>) {
     let mut plaintexts = Vec::new();
     let mut ids = Vec::new();
     for (number, envelope) in data::older_lines().into_iter().enumerate() {
-        let id = scene.id(&format!("{}-{number}", envelope.generation));
+        let id = fixture.id(&format!("{}-{number}", envelope.generation));
         let publish = format!(
             "publish {exchange} receiver_1_key {}",
             envelope.with_id(&id)
@@ -47,31 +47,32 @@ async fn older_envelopes(scene: &Scene) -> (Desk, Vec<String>, Vec<String>) {
         ids.push(id);
     }
     assert!(!ids.is_empty());
-    (desk, ids, plaintexts)
+    (workspace, ids, plaintexts)
 }
 
 /// The flags that name the play's queue.
-fn queue(scene: &Scene) -> [String; 6] {
+fn queue(fixture: &Fixture) -> [String; 6] {
     [
         "--queue".to_owned(),
-        scene.id("queue"),
+        fixture.id("queue"),
         "--exchange".to_owned(),
-        scene.id("exchange"),
+        fixture.id("exchange"),
         "--routing-key".to_owned(),
         "receiver_1_key".to_owned(),
     ]
 }
 
-pub(crate) async fn older_envelopes_are_read_where_allowed(scene: Scene) {
-    let (desk, ids, plaintexts) = older_envelopes(&scene).await;
+pub(crate) async fn older_envelopes_are_read_where_allowed(fixture: Fixture) {
+    let (workspace, ids, plaintexts) = older_envelopes(&fixture).await;
     let count = ids.len().to_string();
-    desk.cli("receive")
+    workspace
+        .cli("receive")
         .args(["--allow-unverified-senders", "--count", &count])
-        .args(queue(&scene))
+        .args(queue(&fixture))
         .run()
         .await
         .success();
-    let received = desk.received();
+    let received = workspace.received();
     assert_eq!(
         received
             .iter()
@@ -87,23 +88,23 @@ pub(crate) async fn older_envelopes_are_read_where_allowed(scene: Scene) {
             assert_eq!(&line.text(), plaintext);
         }
     }
-    assert!(desk.quarantine().is_empty());
+    assert!(workspace.quarantine().is_empty());
 }
 
-pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
-    let before = rejected(&scene, OLDER_RECEIVER).await;
-    let (desk, ids, _) = older_envelopes(&scene).await;
-    let receiver = desk
+pub(crate) async fn older_envelopes_are_set_aside_where_not(fixture: Fixture) {
+    let before = rejected(&fixture, OLDER_RECEIVER).await;
+    let (workspace, ids, _) = older_envelopes(&fixture).await;
+    let receiver = workspace
         .cli("receive")
         .args(["-v", "--count", "1"])
-        .args(queue(&scene))
+        .args(queue(&fixture))
         .spawn();
     receiver.stderr.expect("Receiving from").await;
     // The queue goes on.
-    let sent = desk
+    let sent = workspace
         .send()
         .args(["--message", "ours"])
-        .args(&queue(&scene)[2..])
+        .args(&queue(&fixture)[2..])
         .run()
         .await;
     sent.success();
@@ -112,9 +113,9 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
         receiver.ended(ciphermq_tests::PATIENCE).await.code(),
         Some(0)
     );
-    assert_eq!(desk.texts(), ["ours"]);
+    assert_eq!(workspace.texts(), ["ours"]);
 
-    let quarantine = desk.quarantine();
+    let quarantine = workspace.quarantine();
     assert_eq!(quarantine.len(), ids.len());
     for (line, (id, envelope)) in quarantine.iter().zip(ids.iter().zip(data::older_lines())) {
         assert_eq!(line["message_id"], id.as_str());
@@ -130,17 +131,17 @@ pub(crate) async fn older_envelopes_are_set_aside_where_not(scene: Scene) {
     let warned = receiver.stderr.text();
     assert!(ids.iter().all(|id| warned.contains(id)), "{warned}");
     let expected = before + i64::try_from(ids.len()).unwrap();
-    assert_eq!(rejected(&scene, OLDER_RECEIVER).await, expected);
+    assert_eq!(rejected(&fixture, OLDER_RECEIVER).await, expected);
 }
 
 /// A desk whose receiver has registered a bare key, as older clients do; and was sent a message in
 /// each older form.
-async fn sent_in_older_forms(scene: &Scene) -> Desk {
-    let desk = Desk::of(scene);
-    let key = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
-    let receiver = &desk.receiver;
+async fn sent_in_older_forms(fixture: &Fixture) -> Workspace {
+    let workspace = Workspace::of(fixture);
+    let key = std::fs::read_to_string(workspace.path("certs/receiver_public.key")).unwrap();
+    let receiver = &workspace.receiver;
     let (queue, routing_key) = (format!("{receiver}_queue"), format!("{receiver}_key"));
-    let mut older = RawClient::connect(&scene.server, receiver).await;
+    let mut older = RawClient::connect(&fixture.server, receiver).await;
     for (line, reply) in [
         (
             format!("register_public_key {}", key.trim_end()),
@@ -160,25 +161,27 @@ async fn sent_in_older_forms(scene: &Scene) -> Desk {
     }
     older.close().await.unwrap();
     for form in OLDER_FORMS {
-        let send = desk
-            .send()
-            .args(["--allow-unsigned-keys", "--suite", form, "--message", form]);
+        let send =
+            workspace
+                .send()
+                .args(["--allow-unsigned-keys", "--suite", form, "--message", form]);
         send.run().await.success();
     }
-    desk
+    workspace
 }
 
 const OLDER_FORMS: [&str; 4] = ["LEGACY-0", "LEGACY-A", "LEGACY-B", "LEGACY-C"];
 
-pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(scene: Scene) {
-    let desk = sent_in_older_forms(&scene).await;
-    desk.cli("receive")
+pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(fixture: Fixture) {
+    let workspace = sent_in_older_forms(&fixture).await;
+    workspace
+        .cli("receive")
         .args(["--allow-unverified-senders", "--idle-exit", "0.5"])
         .run()
         .await
         .success();
-    assert_eq!(desk.texts(), OLDER_FORMS);
-    for (line, form) in desk.received().iter().zip(OLDER_FORMS) {
+    assert_eq!(workspace.texts(), OLDER_FORMS);
+    for (line, form) in workspace.received().iter().zip(OLDER_FORMS) {
         assert!(!line.sender_verified && line.sender.is_none());
         assert_eq!(
             line.sent_time.is_some(),
@@ -186,70 +189,72 @@ pub(crate) async fn what_we_send_in_older_forms_is_read_where_allowed(scene: Sce
             "all others state it"
         );
     }
-    assert!(desk.quarantine().is_empty());
-    desk.expect_empty_queue(&scene.server).await;
+    assert!(workspace.quarantine().is_empty());
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(scene: Scene) {
-    let desk = sent_in_older_forms(&scene).await;
-    desk.cli("receive")
+pub(crate) async fn what_we_send_in_older_forms_is_set_aside_where_not(fixture: Fixture) {
+    let workspace = sent_in_older_forms(&fixture).await;
+    workspace
+        .cli("receive")
         .args(["--idle-exit", "0.5"])
         .run()
         .await
         .success();
-    assert_eq!(desk.texts(), [""; 0]);
-    assert_eq!(desk.quarantine().len(), OLDER_FORMS.len());
-    assert_eq!(rejected(&scene, &desk.receiver).await, 4);
-    desk.expect_empty_queue(&scene.server).await;
+    assert_eq!(workspace.texts(), [""; 0]);
+    assert_eq!(workspace.quarantine().len(), OLDER_FORMS.len());
+    assert_eq!(rejected(&fixture, &workspace.receiver).await, 4);
+    workspace.expect_empty_queue(&fixture.server).await;
     // That receiver has signed its key: the form is not used any more, although it is asked for.
-    let send = desk
+    let send = workspace
         .send()
         .args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
     send.args(["--message", "sealed with a suite"])
         .run()
         .await
         .success();
-    desk.receive(1).await;
-    assert_eq!(desk.texts(), ["sealed with a suite"]);
-    assert!(desk.received()[0].sender_verified);
+    workspace.receive(1).await;
+    assert_eq!(workspace.texts(), ["sealed with a suite"]);
+    assert!(workspace.received()[0].sender_verified);
 }
 
-pub(crate) async fn a_message_for_another_key_is_set_aside(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.send_messages(&["for the key that is lost", "this one, too"])
+pub(crate) async fn a_message_for_another_key_is_set_aside(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace
+        .send_messages(&["for the key that is lost", "this one, too"])
         .await;
-    desk.new_key_pair();
-    let receiver = desk.receiving(&["--count", "1"]).await;
-    desk.send_messages(&["for the new key"]).await;
+    workspace.new_key_pair();
+    let receiver = workspace.receiving(&["--count", "1"]).await;
+    workspace.send_messages(&["for the new key"]).await;
     let mut receiver = receiver;
     assert_eq!(
         receiver.ended(ciphermq_tests::PATIENCE).await.code(),
         Some(0)
     );
-    assert_eq!(desk.texts(), ["for the new key"]);
-    assert_eq!(desk.quarantine().len(), 2);
-    assert_eq!(rejected(&scene, &desk.receiver).await, 2);
-    desk.expect_empty_queue(&scene.server).await;
+    assert_eq!(workspace.texts(), ["for the new key"]);
+    assert_eq!(workspace.quarantine().len(), 2);
+    assert_eq!(rejected(&fixture, &workspace.receiver).await, 2);
+    workspace.expect_empty_queue(&fixture.server).await;
 }
 
-pub(crate) async fn older_private_keys_open_older_messages(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.send_messages(&["for the older key"]).await;
-    let older = std::fs::read(desk.path("certs/receiver_private.key")).unwrap();
-    desk.write_private("older.key", older);
-    desk.new_key_pair();
-    desk.cli("register-key").run().await.success();
-    desk.send_messages(&["for the new key"]).await;
+pub(crate) async fn older_private_keys_open_older_messages(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["for the older key"]).await;
+    let older = std::fs::read(workspace.path("certs/receiver_private.key")).unwrap();
+    workspace.write_private("older.key", older);
+    workspace.new_key_pair();
+    workspace.cli("register-key").run().await.success();
+    workspace.send_messages(&["for the new key"]).await;
     let keys = [
         "--private-key",
         "certs/receiver_private.key",
         "--private-key",
         "older.key",
     ];
-    let receive = desk.cli("receive").args(["--count", "2"]).args(keys);
+    let receive = workspace.cli("receive").args(["--count", "2"]).args(keys);
     receive.run().await.success();
-    assert_eq!(desk.texts(), ["for the older key", "for the new key"]);
-    assert!(desk.quarantine().is_empty());
+    assert_eq!(workspace.texts(), ["for the older key", "for the new key"]);
+    assert!(workspace.quarantine().is_empty());
 }

@@ -1,40 +1,43 @@
 //! The commands that ask the server for one thing.
 
-use ciphermq_tests::{Received, Scene};
+use ciphermq_tests::{Fixture, Received};
 
-use super::desk::{Desk, failed, two_parts};
+use super::workspace::{Workspace, failed, two_parts};
 
 /// What `fetch` prints.
-async fn fetched(desk: &Desk, flags: &[&str]) -> Received {
-    let fetched = desk.cli("fetch").args(flags).run().await.success();
+async fn fetched(workspace: &Workspace, flags: &[&str]) -> Received {
+    let fetched = workspace.cli("fetch").args(flags).run().await.success();
     assert_eq!(fetched.stdout.lines().count(), 1, "{}", fetched.stdout);
     Received::parse(fetched.stdout.trim_end())
 }
 
-pub(crate) async fn fetch_and_ack(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    let empty = desk.cli("fetch").run().await.code(4);
+pub(crate) async fn fetch_and_ack(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let empty = workspace.cli("fetch").run().await.code(4);
     assert_eq!(empty.stdout, "");
-    desk.send_messages(&["one", "{\"two\": 2.0}"]).await;
+    workspace.send_messages(&["one", "{\"two\": 2.0}"]).await;
 
-    let one = fetched(&desk, &[]).await;
+    let one = fetched(&workspace, &[]).await;
     assert_eq!(
         (one.text().as_str(), one.sender.as_deref()),
-        ("one", Some(desk.sender.as_str()))
+        ("one", Some(workspace.sender.as_str()))
     );
     assert_eq!(
-        fetched(&desk, &[]).await.message_id,
+        fetched(&workspace, &[]).await.message_id,
         one.message_id,
         "it stays in the queue"
     );
-    assert_eq!(fetched(&desk, &["--ack"]).await.message_id, one.message_id);
-    let queue = format!("{}_queue", desk.receiver);
-    let two = fetched(&desk, &["--queue", &queue]).await;
+    assert_eq!(
+        fetched(&workspace, &["--ack"]).await.message_id,
+        one.message_id
+    );
+    let queue = format!("{}_queue", workspace.receiver);
+    let two = fetched(&workspace, &["--queue", &queue]).await;
     assert_eq!(two.json(), Some("{\"two\": 2.0}"));
 
     let ids = [two.message_id.as_str(), one.message_id.as_str()];
-    let wrong = desk
+    let wrong = workspace
         .cli("ack")
         .args(["never-seen", ids[0]])
         .run()
@@ -46,81 +49,86 @@ pub(crate) async fn fetch_and_ack(scene: Scene) {
         "{}",
         wrong.stderr
     );
-    let acked = desk.cli("ack").args(ids).run().await.success();
+    let acked = workspace.cli("ack").args(ids).run().await.success();
     assert_eq!(acked.stdout, "", "again, and nothing to say about it");
-    desk.cli("fetch").run().await.code(4);
+    workspace.cli("fetch").run().await.code(4);
 }
 
-pub(crate) async fn resend(scene: Scene) {
-    let desk = Desk::of(&scene);
-    desk.introduce().await;
-    desk.send_messages(&["one"]).await;
-    let id = fetched(&desk, &[]).await.message_id;
+pub(crate) async fn resend(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["one"]).await;
+    let id = fetched(&workspace, &[]).await.message_id;
 
     // Only its sender may ask for that, and only its receiver may ack it.
     let cert = ["--cert", "certs/receiver_1/client.crt"];
-    let (what, advice) = failed(desk.cli("resend").arg(&id).args(cert).run().await);
+    let (what, advice) = failed(workspace.cli("resend").arg(&id).args(cert).run().await);
     assert!(
-        what.contains(&id) && what.contains(&desk.receiver),
+        what.contains(&id) && what.contains(&workspace.receiver),
         "{what}"
     );
     assert!(advice.contains("sender"), "{advice}");
     let cert = ["--cert", "certs/sender_1/client.crt"];
-    let refused = desk.cli("ack").arg(&id).args(cert).run().await.code(3);
+    let refused = workspace.cli("ack").arg(&id).args(cert).run().await.code(3);
     assert!(
         two_parts(&refused).0.contains("not_authorized"),
         "{}",
         refused.stderr
     );
 
-    let resent = desk.cli("resend").arg(&id).run().await.success();
+    let resent = workspace.cli("resend").arg(&id).run().await.success();
     assert_eq!(resent.stdout, "");
-    assert_eq!(fetched(&desk, &["--ack"]).await.message_id, id);
-    let (what, _) = failed(desk.cli("resend").arg(&id).run().await);
+    assert_eq!(fetched(&workspace, &["--ack"]).await.message_id, id);
+    let (what, _) = failed(workspace.cli("resend").arg(&id).run().await);
     assert!(what.contains(&id), "{what}");
-    failed(desk.cli("resend").arg("never-seen").run().await);
+    failed(workspace.cli("resend").arg("never-seen").run().await);
 }
 
-pub(crate) async fn register_key_and_get_key(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let none = desk.cli("get-key").arg(&desk.receiver).run().await.code(4);
+pub(crate) async fn register_key_and_get_key(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let none = workspace
+        .cli("get-key")
+        .arg(&workspace.receiver)
+        .run()
+        .await
+        .code(4);
     assert_eq!(none.stdout, "");
     let (what, advice) = two_parts(&none);
-    assert!(what.contains(&desk.receiver), "{what}");
+    assert!(what.contains(&workspace.receiver), "{what}");
     assert!(advice.contains("register-key"), "{advice}");
 
-    let registered = desk.cli("register-key").run().await.success();
+    let registered = workspace.cli("register-key").run().await.success();
     assert_eq!(registered.stdout, "");
-    let ours = std::fs::read_to_string(desk.path("certs/receiver_public.key")).unwrap();
-    let got = desk
+    let ours = std::fs::read_to_string(workspace.path("certs/receiver_public.key")).unwrap();
+    let got = workspace
         .cli("get-key")
-        .args([desk.receiver.as_str(), "--save"])
+        .args([workspace.receiver.as_str(), "--save"])
         .run()
         .await;
     assert_eq!(got.success().stdout.trim_end(), ours.trim_end());
-    let saved = desk
+    let saved = workspace
         .path("certs")
-        .join(format!("{}_public.key", desk.receiver));
+        .join(format!("{}_public.key", workspace.receiver));
     assert_eq!(
         std::fs::read_to_string(saved).unwrap().trim_end(),
         ours.trim_end()
     );
 
     // The newest one counts.
-    desk.new_key_pair();
-    desk.cli("register-key").run().await.success();
-    let got = desk
+    workspace.new_key_pair();
+    workspace.cli("register-key").run().await.success();
+    let got = workspace
         .cli("get-key")
-        .arg(&desk.receiver)
+        .arg(&workspace.receiver)
         .run()
         .await
         .success();
     assert_ne!(got.stdout.trim_end(), ours.trim_end());
 }
 
-pub(crate) async fn status(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let status = desk.cli("status").run().await.success();
+pub(crate) async fn status(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let status = workspace.cli("status").run().await.success();
     let value = |name: &str| -> String {
         let line = status
             .stdout
@@ -135,8 +143,8 @@ pub(crate) async fn status(scene: Scene) {
         "{}",
         status.stdout
     );
-    assert_eq!(value("client id"), desk.sender);
-    assert!(value("address").contains(&scene.server.address().port().to_string()));
+    assert_eq!(value("client id"), workspace.sender);
+    assert!(value("address").contains(&fixture.server.address().port().to_string()));
     assert!(
         value("tls").contains("TLSv1.3") && value("tls").contains("X25519MLKEM768"),
         "{}",
@@ -150,15 +158,15 @@ pub(crate) async fn status(scene: Scene) {
     );
     assert_eq!(status.stderr, "");
 
-    let status = desk.cli("status").arg("--json").run().await.success();
+    let status = workspace.cli("status").arg("--json").run().await.success();
     assert_eq!(status.stdout.lines().count(), 1, "{}", status.stdout);
     let object: serde_json::Value = serde_json::from_str(&status.stdout).expect("one JSON object");
     assert_eq!(object["server"]["name"], "ciphermq-server");
     assert_eq!(object["server"]["protocol"], 1);
-    assert_eq!(object["client_id"], *desk.sender);
+    assert_eq!(object["client_id"], *workspace.sender);
     let address = object["address"].as_str().expect("an address");
     assert!(
-        address.ends_with(&scene.server.address().port().to_string()),
+        address.ends_with(&fixture.server.address().port().to_string()),
         "{address}"
     );
     assert_eq!(object["tls"]["version"], "TLSv1.3");
@@ -193,16 +201,19 @@ pub(crate) async fn status(scene: Scene) {
 
 /// The same connection from flags, variables and a file; a flag wins over a variable, a variable
 /// over the file.
-pub(crate) async fn options_of_a_file(scene: Scene) {
-    let desk = Desk::of(&scene);
-    let port = scene.server.address().port();
+pub(crate) async fn options_of_a_file(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let port = fixture.server.address().port();
     let file = format!(
         "server = \"localhost:{port}\"\nca = \"certs/ca.crt\"\ncert = \
          \"certs/receiver_1/client.crt\"\nkey = \"certs/receiver_1/client.key\"\n"
     );
-    desk.write("client.toml", &file);
+    workspace.write("client.toml", &file);
     let status = |flags: &[&str], variables: &[(&str, &str)]| {
-        let mut status = desk.cli("status").env("CIPHERMQ_SERVER", "").args(flags);
+        let mut status = workspace
+            .cli("status")
+            .env("CIPHERMQ_SERVER", "")
+            .args(flags);
         for (name, value) in variables {
             status = status.env(name, value);
         }
@@ -210,7 +221,7 @@ pub(crate) async fn options_of_a_file(scene: Scene) {
     };
     let of_file = status(&["--config", "client.toml"], &[]).await.success();
     assert!(
-        of_file.stdout.contains(&desk.receiver),
+        of_file.stdout.contains(&workspace.receiver),
         "{}",
         of_file.stdout
     );
@@ -221,7 +232,7 @@ pub(crate) async fn options_of_a_file(scene: Scene) {
     ];
     let of_variable = status(&[], &sender).await.success();
     assert!(
-        of_variable.stdout.contains(&desk.sender),
+        of_variable.stdout.contains(&workspace.sender),
         "{}",
         of_variable.stdout
     );
@@ -233,12 +244,12 @@ pub(crate) async fn options_of_a_file(scene: Scene) {
     ];
     let of_flag = status(&flags, &sender).await.success();
     assert!(
-        of_flag.stdout.contains(&desk.receiver),
+        of_flag.stdout.contains(&workspace.receiver),
         "{}",
         of_flag.stdout
     );
 
-    desk.write("broken.toml", format!("{file}sever = 1\n"));
+    workspace.write("broken.toml", format!("{file}sever = 1\n"));
     let broken = status(&["--config", "broken.toml"], &[]).await.code(2);
     let (what, advice) = two_parts(&broken);
     assert!(

@@ -8,7 +8,7 @@ use ciphermq_tests::process::Process;
 use ciphermq_tests::{Backend, Cli, PATIENCE, Received, data, received};
 use rustix::process::Signal;
 
-use super::desk::{Desk, said};
+use super::workspace::{Workspace, said};
 
 /// How long sender and receiver may take for all of it.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -28,13 +28,13 @@ async fn next_line(process: &Process, text: &str) {
 
 pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend: Backend) {
     let mut server = backend.server().await;
-    let desk = Desk::named(&server, "sender", "receiver");
+    let workspace = Workspace::named(&server, "sender", "receiver");
     // Twice, so that the stream lasts, and in small batches.
     let readings = std::fs::read_to_string(data::readings()).unwrap().repeat(2);
-    desk.write("readings.jsonl", &readings);
+    workspace.write("readings.jsonl", &readings);
     let count = (data::READINGS * 2).to_string();
-    let mut receiver = desk.receiving(&["--count", &count, "-v"]).await;
-    let mut sender = desk
+    let mut receiver = workspace.receiving(&["--count", &count, "-v"]).await;
+    let mut sender = workspace
         .send()
         .args(["--file", "readings.jsonl", "--batch-size", "5", "-v"])
         .spawn();
@@ -62,18 +62,18 @@ pub(crate) async fn a_server_that_is_killed_and_restarted_in_mid_stream(backend:
         lost >= 2,
         "the sender has lost its connection {lost} times only"
     );
-    received::assert_exactly(&desk.received(), readings.lines());
+    received::assert_exactly(&workspace.received(), readings.lines());
     assert_eq!(sender.stdout.text(), "", "nothing stayed unacknowledged");
-    desk.expect_empty_queue(&server).await;
+    workspace.expect_empty_queue(&server).await;
 }
 
 pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
     let mut server = backend.server().await;
-    let desk = Desk::named(&server, "sender", "receiver");
-    desk.introduce().await;
+    let workspace = Workspace::named(&server, "sender", "receiver");
+    workspace.introduce().await;
     let lines: Vec<String> = (0..30_000).map(|number| format!("\"{number}\"")).collect();
-    desk.write("numbers.jsonl", lines.join("\n"));
-    let mut sender = desk
+    workspace.write("numbers.jsonl", lines.join("\n"));
+    let mut sender = workspace
         .send()
         .args(["--file", "numbers.jsonl", "--batch-size", "5", "-v"])
         .args(["--retries", "2", "--retry-timeout", "0.5"])
@@ -114,13 +114,14 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
 
     // What was acknowledged is there; what was not may be, once.
     server.restart().await;
-    desk.cli("receive")
+    workspace
+        .cli("receive")
         .args(["--idle-exit", "1"])
         .limit(LIMIT)
         .run()
         .await
         .success();
-    let received = desk.received();
+    let received = workspace.received();
     let there: BTreeSet<String> = received
         .iter()
         .map(|line| line.message_id.clone())
@@ -134,14 +135,14 @@ pub(crate) async fn a_server_that_does_not_come_back(backend: Backend) {
 /// confirmed.
 pub(crate) async fn acks_that_nobody_confirms(backend: Backend) {
     let mut server = backend.server().await;
-    let desk = Desk::named(&server, "sender", "receiver");
-    desk.introduce().await;
+    let workspace = Workspace::named(&server, "sender", "receiver");
+    workspace.introduce().await;
     // More than a pipe holds.
     let text = "x".repeat(200_000);
-    desk.send().input(text.as_str()).run().await.success();
-    let pipe = desk.path("pipe");
+    workspace.send().input(text.as_str()).run().await.success();
+    let pipe = workspace.path("pipe");
     Cli::program("mkfifo").arg(&pipe).run().await.success();
-    let mut receiver = desk
+    let mut receiver = workspace
         .cli("receive")
         .args(["--output", "pipe", "--count", "1", "-v"])
         .args(["--retries", "2", "--retry-timeout", "0.5"])
@@ -169,6 +170,11 @@ pub(crate) async fn acks_that_nobody_confirms(backend: Backend) {
 
     // It comes again, unless somebody says that it was processed.
     server.restart().await;
-    desk.cli("ack").arg(&line.message_id).run().await.success();
-    desk.expect_empty_queue(&server).await;
+    workspace
+        .cli("ack")
+        .arg(&line.message_id)
+        .run()
+        .await
+        .success();
+    workspace.expect_empty_queue(&server).await;
 }

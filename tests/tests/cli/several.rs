@@ -3,25 +3,25 @@
 use std::fs;
 use std::time::Duration;
 
-use ciphermq_tests::{Scene, received};
+use ciphermq_tests::{Fixture, received};
 
-use super::desk::{Desk, two_parts};
+use super::workspace::{Workspace, two_parts};
 
 /// How long a long file may take: a receiver syncs, and others run beside it.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Two receivers of one sender, each with a folder of its own; what is sent is sent from the first
 /// one's.
-async fn two(scene: &Scene) -> (Desk, Desk) {
-    let sender = scene.id("sender");
-    let first = Desk::named(&scene.server, &sender, &scene.id("first"));
-    let second = Desk::named(&scene.server, &sender, &scene.id("second"));
+async fn two(fixture: &Fixture) -> (Workspace, Workspace) {
+    let sender = fixture.id("sender");
+    let first = Workspace::named(&fixture.server, &sender, &fixture.id("first"));
+    let second = Workspace::named(&fixture.server, &sender, &fixture.id("second"));
     tokio::join!(first.introduce(), second.introduce());
     (first, second)
 }
 
-pub(crate) async fn each_of_several_receivers_gets_everything(scene: Scene) {
-    let (first, second) = two(&scene).await;
+pub(crate) async fn each_of_several_receivers_gets_everything(fixture: Fixture) {
+    let (first, second) = two(&fixture).await;
     let send = || first.send().args(["--to", &second.receiver]);
     first.write("lines", "a\n\nb\n");
     let sent = send().args(["--file", "lines"]).run().await.success();
@@ -56,13 +56,14 @@ pub(crate) async fn each_of_several_receivers_gets_everything(scene: Scene) {
         assert_eq!(told.count(), 2, "encrypted and acknowledged");
     }
     send().args(["--message", "e"]).run().await.success();
-    for desk in [&first, &second] {
-        desk.receive(5).await;
-        assert_eq!(desk.texts(), ["a", "b", "c", "d", "e"]);
-        desk.expect_empty_queue(&scene.server).await;
+    for workspace in [&first, &second] {
+        workspace.receive(5).await;
+        assert_eq!(workspace.texts(), ["a", "b", "c", "d", "e"]);
+        workspace.expect_empty_queue(&fixture.server).await;
     }
-    let ids = |desk: &Desk| {
-        desk.received()
+    let ids = |workspace: &Workspace| {
+        workspace
+            .received()
             .into_iter()
             .map(|line| line.message_id)
             .collect::<Vec<_>>()
@@ -73,9 +74,9 @@ pub(crate) async fn each_of_several_receivers_gets_everything(scene: Scene) {
     );
 }
 
-pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(scene: Scene) {
-    let (first, second) = two(&scene).await;
-    let stranger = scene.id("stranger");
+pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(fixture: Fixture) {
+    let (first, second) = two(&fixture).await;
+    let stranger = fixture.id("stranger");
     first.write("lines", "a\nb\n");
     let send = |to: &str| {
         first
@@ -128,7 +129,7 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(scene: Sce
     let sent = first
         .send()
         .args(["--to", &second.receiver, "--message", "x", "--routing-key"])
-        .arg(scene.id("nowhere"))
+        .arg(fixture.id("nowhere"))
         .run()
         .await
         .code(3);
@@ -146,8 +147,8 @@ pub(crate) async fn one_of_several_that_fails_leaves_the_others_alone(scene: Sce
     assert_eq!(second.texts(), ["a", "b", "c"]);
 }
 
-pub(crate) async fn several_go_on_after_a_kill(scene: Scene) {
-    let (first, second) = two(&scene).await;
+pub(crate) async fn several_go_on_after_a_kill(fixture: Fixture) {
+    let (first, second) = two(&fixture).await;
     let lines: Vec<String> = (0..8_000)
         .map(|number| format!("\"{number} {}\"", "x".repeat(300)))
         .collect();
@@ -168,11 +169,14 @@ pub(crate) async fn several_go_on_after_a_kill(scene: Scene) {
         sender.kill().await;
     }
     send().limit(LIMIT).run().await.success();
-    for desk in [&first, &second] {
+    for workspace in [&first, &second] {
         let count = lines.len().to_string();
-        let receive = desk.cli("receive").args(["--count", &count]).limit(LIMIT);
+        let receive = workspace
+            .cli("receive")
+            .args(["--count", &count])
+            .limit(LIMIT);
         receive.run().await.success();
-        received::assert_exactly(&desk.received(), lines.iter().map(String::as_str));
-        desk.expect_empty_queue(&scene.server).await;
+        received::assert_exactly(&workspace.received(), lines.iter().map(String::as_str));
+        workspace.expect_empty_queue(&fixture.server).await;
     }
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::{ConsumeError, OpenError, UnopenableReason};
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{next, opened, text};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{next, opened, text};
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
@@ -67,9 +67,9 @@ enum Plan {
 }
 
 /// With `stride` 1 all bits; with more the first one, and every so many after it.
-async fn bits(stage: &Stage, stride: usize) {
-    stage.publish(["00000"]).await;
-    let length = published(stage, "sender")[0].len();
+async fn bits(fixture: &EvilFixture, stride: usize) {
+    fixture.publish(["00000"]).await;
+    let length = published(fixture, "sender")[0].len();
     let mut plans = Vec::new();
     for (number, place) in (0..length * 8).step_by(stride).enumerate() {
         if number % HONEST_EVERY == 0 {
@@ -84,8 +84,8 @@ async fn bits(stage: &Stage, stride: usize) {
     let payloads: Vec<String> = (1..=plans.len())
         .map(|number| format!("{number:05}"))
         .collect();
-    let ids = stage.publish(payloads.iter().map(String::as_str)).await;
-    let envelopes: HashMap<String, String> = published(stage, "sender")
+    let ids = fixture.publish(payloads.iter().map(String::as_str)).await;
+    let envelopes: HashMap<String, String> = published(fixture, "sender")
         .into_iter()
         .map(|envelope| {
             assert_eq!(envelope.len(), length, "{envelope}");
@@ -101,7 +101,7 @@ async fn bits(stage: &Stage, stride: usize) {
         .collect();
     // What would end the line is a case of its own: see `a_delivery_torn_into_two_lines`.
     let torn: Arc<Mutex<Vec<String>>> = Arc::default();
-    stage.evil.play({
+    fixture.evil.play({
         let torn = Arc::clone(&torn);
         move |line| {
             let mut bytes = line.text.as_bytes().to_vec();
@@ -121,7 +121,7 @@ async fn bits(stage: &Stage, stride: usize) {
 
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
-    let consumer = stage.consumer().prefetch(PREFETCH).dedup(record());
+    let consumer = fixture.consumer().prefetch(PREFETCH).dedup(record());
     let mut consumer = consumer.start().await.unwrap();
     assert_eq!(text(&opened(&mut consumer).await), "00000");
     let mut withheld = 0;
@@ -144,7 +144,7 @@ async fn bits(stage: &Stage, stride: usize) {
         match (done, came) {
             (Plan::Honest, Ok(message)) => {
                 assert_eq!(text(&message), payload);
-                assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+                assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
                 message.ack_later().unwrap();
             }
             (Plan::Flip { byte, bit }, Err(ConsumeError::Unopenable(refused))) => {
@@ -161,12 +161,14 @@ async fn bits(stage: &Stage, stride: usize) {
         let torn = torn.lock().unwrap().len();
         assert!(torn * 20 < plans.len(), "{torn} are too many to leave out");
     }
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     consumer.close().await;
 
     // The broker becomes honest: the original of each is there, once.
-    stage.evil.play_honest();
-    let consumer = stage.consumer().prefetch(PREFETCH).dedup(record());
+    fixture.evil.play_honest();
+    let consumer = fixture.consumer().prefetch(PREFETCH).dedup(record());
     let mut consumer = consumer.start().await.unwrap();
     let flipped = plans
         .iter()
@@ -178,7 +180,7 @@ async fn bits(stage: &Stage, stride: usize) {
         assert_eq!(text(&message), payload);
         message.ack_later().unwrap();
     }
-    stage
+    fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;
     assert_eq!(consumer.duplicates(), 0);
@@ -189,26 +191,26 @@ async fn bits(stage: &Stage, stride: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bit_of_an_envelope_is_flipped() {
-    bits(&Stage::new().await, 1).await;
+    bits(&EvilFixture::new().await, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bits_all_over_a_post_quantum_envelope_are_flipped() {
-    let stage = Stage::post_quantum(Options::sqlite()).await;
+    let fixture = EvilFixture::post_quantum(Options::sqlite()).await;
     // Another bit from byte to byte.
-    bits(&stage, 9).await;
+    bits(&fixture, 9).await;
     let suite = "\"suite\":\"XWING-AES256GCM\"";
-    assert!(published(&stage, "sender")[0].contains(suite));
+    assert!(published(&fixture, "sender")[0].contains(suite));
 }
 
 /// A line feed within an envelope ends the line: what stands before it is no envelope, what comes
 /// after no line of the protocol's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_torn_into_two_lines() {
-    let stage = Stage::new().await;
-    stage.publish(["torn", "behind"]).await;
+    let fixture = EvilFixture::new().await;
+    fixture.publish(["torn", "behind"]).await;
     let deliveries = AtomicUsize::new(0);
-    stage.evil.play(move |line| {
+    fixture.evil.play(move |line| {
         let mut bytes = line.text.as_bytes().to_vec();
         if line.delivery_to("receiver").is_some() && deliveries.fetch_add(1, Ordering::SeqCst) == 0
         {
@@ -217,7 +219,7 @@ async fn a_delivery_torn_into_two_lines() {
         }
         vec![bytes]
     });
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     // The second half ends the connection, and with it what the consumer has not looked at yet.
     let mut came = next(&mut consumer).await;
     if let Err(ConsumeError::Unopenable(refused)) = came {
@@ -231,6 +233,8 @@ async fn a_delivery_torn_into_two_lines() {
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "behind");
     message.ack().await.unwrap();
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     assert_eq!(consumer.duplicates(), 0);
 }

@@ -14,13 +14,13 @@ use ciphermq_tests::evil::Evil;
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
-use crate::desk::{Desk, failed};
+use crate::workspace::{Workspace, failed};
 use crate::{identity_of_another_ca, published_through, signer};
 
 /// One user's folder, the real server, and the evil broker that everything in the folder connects
 /// to.
 struct Office {
-    desk: Desk,
+    workspace: Workspace,
     server: Server,
     evil: Evil,
 }
@@ -30,17 +30,25 @@ impl Office {
     async fn open() -> Self {
         let server = Server::start(Options::sqlite()).await;
         let evil = Evil::start(&server).await;
-        let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
-        desk.introduce().await;
-        Self { desk, server, evil }
+        let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+        workspace.introduce().await;
+        Self {
+            workspace,
+            server,
+            evil,
+        }
     }
 
     async fn send(&self, message: &str) -> Outcome {
-        self.desk.send().args(["--message", message]).run().await
+        self.workspace
+            .send()
+            .args(["--message", message])
+            .run()
+            .await
     }
 
     async fn verify_key(&self) -> Outcome {
-        self.desk.cli("verify-key").arg("receiver").run().await
+        self.workspace.cli("verify-key").arg("receiver").run().await
     }
 
     /// What the server answers when it is asked for the receiver's signed key.
@@ -86,8 +94,8 @@ impl Office {
     async fn expect_honest_traffic(&self, before: &[&str]) {
         self.evil.play_honest();
         self.send("honest").await.success();
-        self.desk.receive(1).await;
-        assert_eq!(self.desk.texts(), [before, &["honest"]].concat());
+        self.workspace.receive(1).await;
+        assert_eq!(self.workspace.texts(), [before, &["honest"]].concat());
     }
 }
 
@@ -109,7 +117,7 @@ async fn another_key_than_the_receivers() {
         .await;
     // It only shows; and warns.
     let shown = office
-        .desk
+        .workspace
         .cli("get-key")
         .arg("receiver")
         .run()
@@ -136,7 +144,7 @@ async fn another_key_than_the_receivers() {
         .expect_key_refused("not signed", "--allow-unsigned-keys")
         .await;
     let shown = office
-        .desk
+        .workspace
         .cli("get-key")
         .arg("receiver")
         .run()
@@ -189,7 +197,7 @@ async fn signed_keys_of_others_and_of_the_past() {
     // The option for older clients changes nothing about keys that are signed wrongly.
     office.serve(format!("Signed key: {}", announced(&mallory, now)));
     let send = office
-        .desk
+        .workspace
         .cli("send")
         .args(["--to", "receiver", "--message", "secret"]);
     let send = send.args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
@@ -204,13 +212,13 @@ async fn an_old_signed_key_again() {
     office.send("by the old key").await.success();
     let old = office.signed_key_served();
     office
-        .desk
+        .workspace
         .cli("keygen")
         .arg("rotate")
         .run()
         .await
         .success();
-    office.desk.cli("register-key").run().await.success();
+    office.workspace.cli("register-key").run().await.success();
     office.send("by the new key").await.success();
     assert_ne!(office.signed_key_served(), old);
     office.serve(format!("Signed key: {old}"));
@@ -218,7 +226,7 @@ async fn an_old_signed_key_again() {
         .expect_key_refused("older", "registers its key anew")
         .await;
     office.evil.play_honest();
-    office.desk.receive(2).await;
+    office.workspace.receive(2).await;
     office
         .expect_honest_traffic(&["by the old key", "by the new key"])
         .await;
@@ -228,7 +236,7 @@ async fn an_old_signed_key_again() {
 async fn another_certificate_and_moved_messages() {
     let office = Office::open().await;
     // For another receiver, whose message is then given to this one.
-    let other = Desk::named(&office.server, "sender", "other");
+    let other = Workspace::named(&office.server, "sender", "other");
     other.introduce().await;
     let address = format!("localhost:{}", office.evil.address().port());
     let send = other.cli("send").env("CIPHERMQ_SERVER", &address);
@@ -263,14 +271,14 @@ async fn another_certificate_and_moved_messages() {
     });
     let idle = || {
         office
-            .desk
+            .workspace
             .cli("receive")
             .args(["--idle-exit", "0.5"])
             .run()
     };
     let received = idle().await.success();
-    assert_eq!(office.desk.texts(), [""; 0]);
-    let quarantine = office.desk.quarantine();
+    assert_eq!(office.workspace.texts(), [""; 0]);
+    let quarantine = office.workspace.quarantine();
     let said: Vec<(&str, &str)> = quarantine
         .iter()
         .map(|line| {
@@ -318,9 +326,9 @@ async fn another_certificate_and_moved_messages() {
     );
     for _ in 0..2 {
         idle().await.success();
-        assert_eq!(office.desk.texts(), ["original"]);
+        assert_eq!(office.workspace.texts(), ["original"]);
     }
-    assert_eq!(office.desk.quarantine().len(), 2);
+    assert_eq!(office.workspace.quarantine().len(), 2);
     office.expect_honest_traffic(&["original"]).await;
     // What is the other's is still there for it.
     other.receive(1).await;
@@ -347,7 +355,7 @@ async fn a_hello_that_names_another_client() {
         ("register-key", "receiver"),
         ("status", "sender"),
     ] {
-        let (what, advice) = failed(office.desk.cli(command).run().await);
+        let (what, advice) = failed(office.workspace.cli(command).run().await);
         assert!(what.contains("for `mallory`"), "{command}: {what}");
         assert!(
             what.contains(&format!("names `{own}`")),

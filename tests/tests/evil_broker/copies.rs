@@ -13,15 +13,15 @@ use ciphermq_client::{
 };
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Server;
-use ciphermq_tests::evil::stage::{next, opened, text, unopenable};
-use ciphermq_tests::evil::{Evil, Stage};
+use ciphermq_tests::evil::fixture::{next, opened, text, unopenable};
+use ciphermq_tests::evil::{Evil, EvilFixture};
 use ciphermq_tests::server::Options;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
-use crate::desk::Desk;
 use crate::published_through;
+use crate::workspace::Workspace;
 
 /// The envelope with another ciphertext, a different one for each number.
 fn altered(envelope: &str, number: u16) -> String {
@@ -44,17 +44,17 @@ fn of_an_unknown_certificate(envelope: &str) -> String {
 }
 
 /// A message under the same id that `sender` has sealed and, if it may, signed.
-fn of_another(stage: &Stage, envelope: &str, sender: &str, is_signed: bool) -> String {
+fn of_another(fixture: &EvilFixture, envelope: &str, sender: &str, is_signed: bool) -> String {
     let fields: Value = serde_json::from_str(envelope).unwrap();
-    let key: RecipientKey = (*stage.private_key().public_key()).into();
-    let (receiver, now) = (stage.receiver.id(), Timestamp::now());
-    let files = stage.server.pki().client(sender);
+    let key: RecipientKey = (*fixture.private_key().public_key()).into();
+    let (receiver, now) = (fixture.receiver.id(), Timestamp::now());
+    let files = fixture.server.pki().client(sender);
     let certificate = CertificateDer::from_pem_file(files.certificate).unwrap();
     let key_of_sender = PrivateKeyDer::from_pem_file(files.key).unwrap();
     let identity = Identity::new(vec![certificate], &key_of_sender).unwrap();
     let mut session = match is_signed {
         true => SendingSession::start(&identity, receiver, &key, now).unwrap(),
-        false => SendingSession::start_unsigned(stage.sender.id(), receiver, &key, now).unwrap(),
+        false => SendingSession::start_unsigned(fixture.sender.id(), receiver, &key, now).unwrap(),
     };
     let header = Header {
         message_id: &fields["message_id"].as_str().unwrap().parse().unwrap(),
@@ -105,7 +105,7 @@ type Copies = fn(&str) -> Vec<String>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_copies_before_and_behind_the_genuine_message() {
-    let stage = Stage::new().await;
+    let fixture = EvilFixture::new().await;
     let orders: [(&str, Copies, usize); 6] = [
         (
             "before",
@@ -154,17 +154,17 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
     for (what, copies, forged) in orders {
-        stage.evil.play_honest();
-        stage.publish([what]).await;
-        copy(&stage.evil, copies);
-        let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+        fixture.evil.play_honest();
+        fixture.publish([what]).await;
+        copy(&fixture.evil, copies);
+        let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
         let (mut messages, refused) = take(&mut consumer, forged + 1).await;
         let message = messages.pop().expect(what);
         assert_eq!(
             (text(&message), messages.len(), refused.len()),
             (what, 0, forged)
         );
-        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
         for unopenable in refused {
             assert_eq!(
                 unopenable.reject(None).await.unwrap(),
@@ -173,51 +173,53 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
             );
         }
         message.ack().await.unwrap();
-        stage.evil.play_honest();
-        stage.honest_traffic_arrives(&mut consumer, "beside").await;
+        fixture.evil.play_honest();
+        fixture
+            .honest_traffic_arrives(&mut consumer, "beside")
+            .await;
         consumer.close().await;
-        assert_eq!(rejections(&stage.server).await, 0, "{what}");
+        assert_eq!(rejections(&fixture.server).await, 0, "{what}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_copy_of_what_was_processed_is_not_rejected() {
-    let stage = Stage::new().await;
+    let fixture = EvilFixture::new().await;
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
-    let id = stage.publish(["once"]).await.remove(0);
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
+    let id = fixture.publish(["once"]).await.remove(0);
     opened(&mut consumer).await.ack().await.unwrap();
     consumer.close().await;
     // To a new process, which knows of it from the record alone.
-    let envelope = published_through(&stage.evil, "sender").remove(0);
+    let envelope = published_through(&fixture.evil, "sender").remove(0);
     let forged = envelope.replace("\"sender\"", "\"mallory\"");
-    crate::deliver_to(&stage, "receiver", vec![(id.to_string(), forged)]);
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    crate::deliver_to(&fixture, "receiver", vec![(id.to_string(), forged)]);
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let refused = unopenable(&mut consumer, "in another's name").await;
     assert_eq!(refused.reject(None).await.unwrap(), Rejection::Copy);
-    assert_eq!(rejections(&stage.server).await, 0);
+    assert_eq!(rejections(&fixture.server).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_copy_alone_is_rejected_and_the_genuine_message_is_taken_later_all_the_same() {
-    let stage = Stage::new().await;
-    stage.publish(["original"]).await;
-    copy(&stage.evil, |genuine| {
+    let fixture = EvilFixture::new().await;
+    fixture.publish(["original"]).await;
+    copy(&fixture.evil, |genuine| {
         vec![altered(genuine, 1), altered(genuine, 2)]
     });
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let (messages, refused) = take(&mut consumer, 2).await;
     assert!(messages.is_empty());
     for unopenable in refused {
         assert_eq!(unopenable.reject(None).await.unwrap(), Rejection::SetAside);
     }
-    let genuine = published_through(&stage.evil, "sender").remove(0);
+    let genuine = published_through(&fixture.evil, "sender").remove(0);
     let id: Value = serde_json::from_str(&genuine).unwrap();
     let id = id["message_id"].as_str().unwrap().to_owned();
     consumer.close().await;
-    crate::deliver_to(&stage, "receiver", vec![(id, genuine)]);
-    let mut consumer = stage.consumer().start().await.unwrap();
+    crate::deliver_to(&fixture, "receiver", vec![(id, genuine)]);
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "original");
     message.ack().await.unwrap();
@@ -225,33 +227,33 @@ async fn a_forged_copy_alone_is_rejected_and_the_genuine_message_is_taken_later_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_of_another_client_under_the_same_id_is_another_message() {
-    let stage = Arc::new(Stage::new().await);
+    let fixture = Arc::new(EvilFixture::new().await);
     // The server has the certificate of whoever has published.
-    let mallory = stage.connect("mallory").await;
+    let mallory = fixture.connect("mallory").await;
     let publisher = mallory
-        .publisher(stage.receiver.id())
+        .publisher(fixture.receiver.id())
         .start()
         .await
         .unwrap();
     publisher.submit("as mallory").await.unwrap();
     publisher.finish().await;
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     opened(&mut consumer).await.ack().await.unwrap();
     consumer.close().await;
     for (sender, is_signed, claims) in [("mallory", true, "mallory"), ("sender", false, "sender")] {
-        stage.evil.play_honest();
-        stage.publish(["original"]).await;
-        copy(&stage.evil, {
-            let stage = Arc::downgrade(&stage);
+        fixture.evil.play_honest();
+        fixture.publish(["original"]).await;
+        copy(&fixture.evil, {
+            let fixture = Arc::downgrade(&fixture);
             move |genuine| {
-                let stage = stage.upgrade().expect("the stage stands");
+                let fixture = fixture.upgrade().expect("the fixture stands");
                 vec![
-                    of_another(&stage, genuine, sender, is_signed),
+                    of_another(&fixture, genuine, sender, is_signed),
                     genuine.to_owned(),
                 ]
             }
         });
-        let consumer = stage.consumer().unverified_senders(!is_signed);
+        let consumer = fixture.consumer().unverified_senders(!is_signed);
         let mut consumer = consumer.start().await.unwrap();
         let (messages, refused) = take(&mut consumer, 2).await;
         assert!(refused.is_empty());
@@ -261,7 +263,7 @@ async fn a_message_of_another_client_under_the_same_id_is_another_message() {
         assert_eq!((text(forged), text(genuine)), ("forged", "original"));
         assert_eq!(forged.sender().unwrap().as_ref(), claims);
         assert_eq!(forged.verified_sender().is_some(), is_signed);
-        assert_eq!(genuine.verified_sender(), Some(stage.sender.id()));
+        assert_eq!(genuine.verified_sender(), Some(fixture.sender.id()));
         for (_, result) in consumer.ack_all(messages).await {
             result.unwrap();
         }
@@ -271,16 +273,16 @@ async fn a_message_of_another_client_under_the_same_id_is_another_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_without_end_end_the_connection() {
-    let stage = Stage::new().await;
-    stage.publish(["original"]).await;
+    let fixture = EvilFixture::new().await;
+    fixture.publish(["original"]).await;
     let is_over = Arc::new(AtomicBool::new(false));
-    copy(&stage.evil, move |genuine| {
+    copy(&fixture.evil, move |genuine| {
         if is_over.swap(true, Ordering::SeqCst) {
             return vec![genuine.to_owned()];
         }
         (0..10_000).map(|number| altered(genuine, number)).collect()
     });
-    let consumer = stage.consumer().prefetch(NonZeroU32::MIN);
+    let consumer = fixture.consumer().prefetch(NonZeroU32::MIN);
     let mut consumer = consumer.start().await.unwrap();
     let mut refused = 0;
     let message = loop {
@@ -299,16 +301,21 @@ async fn copies_without_end_end_the_connection() {
 async fn receive_writes_the_genuine_message_and_sets_the_forged_ones_aside() {
     let server = Server::start(Options::sqlite()).await;
     let evil = Evil::start(&server).await;
-    let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
-    desk.introduce().await;
-    desk.send_messages(&["one", "two", "three"]).await;
+    let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+    workspace.introduce().await;
+    workspace.send_messages(&["one", "two", "three"]).await;
     copy(&evil, |genuine| {
         vec![altered(genuine, 1), genuine.to_owned(), altered(genuine, 2)]
     });
-    let receive = || desk.cli("receive").args(["-v", "--idle-exit", "3"]).run();
+    let receive = || {
+        workspace
+            .cli("receive")
+            .args(["-v", "--idle-exit", "3"])
+            .run()
+    };
     let received = receive().await.success();
-    assert_eq!(desk.texts(), ["one", "two", "three"]);
-    assert_eq!(desk.quarantine().len(), 6);
+    assert_eq!(workspace.texts(), ["one", "two", "three"]);
+    assert_eq!(workspace.quarantine().len(), 6);
     assert!(
         received.stderr.contains("3 confirmed"),
         "{}",
@@ -337,7 +344,7 @@ async fn receive_writes_the_genuine_message_and_sets_the_forged_ones_aside() {
         lines
     });
     receive().await.success();
-    assert_eq!(desk.texts(), ["one", "two", "three"]);
+    assert_eq!(workspace.texts(), ["one", "two", "three"]);
     assert_eq!(rejections(&server).await, 0);
-    desk.expect_empty_queue(&server).await;
+    workspace.expect_empty_queue(&server).await;
 }

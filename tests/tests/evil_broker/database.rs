@@ -11,8 +11,8 @@ use ciphermq_client::{
     ConsumeError, ExchangeName, Keyring, MessageId, OpenError, PrivateKey, PublishErrorKind,
     QueueName, RoutingKey, UnopenableReason, default_queue,
 };
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{next, opened, text, unopenable};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{next, opened, text, unopenable};
 use ciphermq_tests::{Backend, Database, on_both_databases};
 use serde_json::Value;
 
@@ -62,17 +62,17 @@ impl Operator<'_> {
 }
 
 async fn rows_of_messages_are_altered(backend: Backend) {
-    let mut stage = Stage::with(backend.options().await).await;
-    let other = stage.connect("other").await;
+    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let other = fixture.connect("other").await;
     let other_key = PrivateKey::generate().unwrap();
     let (alarms, exchange, fire) = (
         QueueName::new("alarms").unwrap(),
         ExchangeName::new("alarms").unwrap(),
         RoutingKey::new("fire").unwrap(),
     );
-    stage.receiver.declare_queue(&alarms).await.unwrap();
-    stage.receiver.declare_exchange(&exchange).await.unwrap();
-    stage
+    fixture.receiver.declare_queue(&alarms).await.unwrap();
+    fixture.receiver.declare_exchange(&exchange).await.unwrap();
+    fixture
         .receiver
         .bind(&alarms, &exchange, &fire)
         .await
@@ -91,9 +91,9 @@ async fn rows_of_messages_are_altered(backend: Backend) {
     ];
     let mut ids = HashMap::new();
     for name in names {
-        ids.insert(name, stage.publish([name]).await.remove(0));
+        ids.insert(name, fixture.publish([name]).await.remove(0));
     }
-    let envelopes: HashMap<&str, String> = published(&stage, "sender")
+    let envelopes: HashMap<&str, String> = published(&fixture, "sender")
         .into_iter()
         .map(|envelope| {
             let fields: Value = serde_json::from_str(&envelope).unwrap();
@@ -103,9 +103,9 @@ async fn rows_of_messages_are_altered(backend: Backend) {
         })
         .collect();
 
-    stage.server.terminate().await;
+    fixture.server.terminate().await;
     let operator = Operator {
-        database: stage.server.database().await,
+        database: fixture.server.database().await,
         backend: &backend,
     };
     let mut altered: Value = serde_json::from_str(&envelopes["altered"]).unwrap();
@@ -179,9 +179,9 @@ async fn rows_of_messages_are_altered(backend: Backend) {
             .await;
     }
     drop(operator);
-    stage.server.restart().await;
+    fixture.server.restart().await;
 
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let mut seen = Vec::new();
     // In the order of the numbers: the copy is the last.
     for _ in 0..7 {
@@ -220,11 +220,16 @@ async fn rows_of_messages_are_altered(backend: Backend) {
             "refused: a-copy",
         ]
     );
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     consumer.close().await;
 
     // Where it was moved to, it says itself that it does not belong there.
-    let consumer = stage.receiver.consumer(&alarms).keyring(stage.keyring());
+    let consumer = fixture
+        .receiver
+        .consumer(&alarms)
+        .keyring(fixture.keyring());
     let mut consumer = consumer
         .expect_route(exchange.clone(), fire)
         .start()
@@ -240,7 +245,7 @@ async fn rows_of_messages_are_altered(backend: Backend) {
     consumer.close().await;
 
     // The other receiver.
-    let queue = default_queue(stage.receiver.id()).unwrap();
+    let queue = default_queue(fixture.receiver.id()).unwrap();
     let consumer = other.consumer(&queue).keyring(Keyring::new(other_key));
     let mut consumer = consumer.start().await.unwrap();
     let refused = unopenable(&mut consumer, "redirected").await;
@@ -249,13 +254,13 @@ async fn rows_of_messages_are_altered(backend: Backend) {
 
 /// A message that was received and acknowledged is put back as it was before.
 async fn rows_are_put_back(backend: Backend) {
-    let mut stage = Stage::with(backend.options().await).await;
-    let id = stage.publish(["once"]).await.remove(0);
+    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let id = fixture.publish(["once"]).await.remove(0);
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
 
-    stage.server.terminate().await;
-    let database = stage.server.database().await;
+    fixture.server.terminate().await;
+    let database = fixture.server.database().await;
     let backup = ["waiting", "envelopes"];
     for table in backup {
         database
@@ -265,15 +270,15 @@ async fn rows_are_put_back(backend: Backend) {
             .await;
     }
     drop(database);
-    stage.server.restart().await;
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    fixture.server.restart().await;
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!((text(&message), message.message_id()), ("once", &id));
     message.ack().await.unwrap();
     consumer.close().await;
 
-    stage.server.terminate().await;
-    let database = stage.server.database().await;
+    fixture.server.terminate().await;
+    let database = fixture.server.database().await;
     for table in backup {
         assert_eq!(
             database
@@ -288,12 +293,14 @@ async fn rows_are_put_back(backend: Backend) {
     }
     assert_eq!(database.execute("DELETE FROM fates").await, 1);
     drop(database);
-    stage.server.restart().await;
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture.server.restart().await;
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     assert_eq!(consumer.duplicates(), 1, "it came, and was left out");
     assert_eq!(
-        stage
+        fixture
             .server
             .database()
             .await
@@ -306,13 +313,13 @@ async fn rows_are_put_back(backend: Backend) {
 /// Sealed rows of the key directory are copied to another client, exchanged or spoilt: the server
 /// does not hand them out.
 async fn rows_of_keys_are_altered(backend: Backend) {
-    let mut stage = Stage::with(backend.options().await).await;
-    let mallory = stage.connect("mallory").await;
+    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let mallory = fixture.connect("mallory").await;
     let theirs = Keyring::new(PrivateKey::generate().unwrap());
     mallory.register_keys(&theirs).await.unwrap();
 
-    stage.server.terminate().await;
-    let database = stage.server.database().await;
+    fixture.server.terminate().await;
+    let database = fixture.server.database().await;
     for (table, column) in [
         ("public_keys", "public_key_ciphertext"),
         ("signed_keys", "signed_key_ciphertext"),
@@ -327,19 +334,21 @@ async fn rows_of_keys_are_altered(backend: Backend) {
         }
     }
     drop(database);
-    stage.server.restart().await;
-    let hasty = stage
+    fixture.server.restart().await;
+    let hasty = fixture
         .builder("sender")
         .retries(1)
         .retry_timeout(Duration::from_millis(300));
     let hasty = hasty.connect().await.unwrap();
-    let error = stage.refused(hasty.publisher(stage.receiver.id())).await;
+    let error = fixture
+        .refused(hasty.publisher(fixture.receiver.id()))
+        .await;
     assert_eq!(error.kind(), PublishErrorKind::KeyUnavailable, "{error}");
     // Mallory's own is as it was.
     let key = mallory.public_key(mallory.id()).await.unwrap();
     assert_eq!(key.unwrap(), *theirs.newest().public_key());
     // The receiver registers its own again when it starts, and is sent to.
-    stage.honest_traffic_still_arrives().await;
+    fixture.honest_traffic_still_arrives().await;
 }
 
 on_both_databases!(

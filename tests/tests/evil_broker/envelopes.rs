@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::{OpenError, UnopenableReason};
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{opened, text, unopenable};
 use ciphermq_tests::server::Options;
 use serde_json::{Map, Value};
 
@@ -107,7 +107,7 @@ pub(crate) fn no_envelope(reason: &UnopenableReason) -> bool {
 
 /// Publishes a message for each of the attacks and an honest one behind it, plays them, and expects
 /// what is said of them. Then the broker becomes honest: each original arrives, once.
-async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
+async fn expect_all(fixture: &EvilFixture, attacks: Vec<Attack>) {
     let payloads: Vec<String> = attacks
         .iter()
         .flat_map(|attack| {
@@ -117,7 +117,7 @@ async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
             ]
         })
         .collect();
-    let ids = stage.publish(payloads.iter().map(String::as_str)).await;
+    let ids = fixture.publish(payloads.iter().map(String::as_str)).await;
     let attacks = Arc::new(attacks);
     let plan: BTreeMap<String, usize> = ids
         .iter()
@@ -125,7 +125,7 @@ async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
         .enumerate()
         .map(|(index, id)| (id.to_string(), index))
         .collect();
-    stage.evil.play({
+    fixture.evil.play({
         let attacks = Arc::clone(&attacks);
         move |line| {
             let Some((id, envelope)) = line.delivery_to("receiver") else {
@@ -142,7 +142,7 @@ async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
 
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     for (attack, payloads) in attacks.iter().zip(payloads.chunks(2)) {
         let refused = unopenable(&mut consumer, &attack.what).await;
         assert!(
@@ -153,29 +153,31 @@ async fn expect_all(stage: &Stage, attacks: Vec<Attack>) {
         );
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payloads[1]);
-        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
         message.ack().await.unwrap();
     }
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     consumer.close().await;
 
-    stage.evil.play_honest();
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    fixture.evil.play_honest();
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     for payload in payloads.iter().step_by(2) {
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
-    stage
+    fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;
     assert_eq!(consumer.duplicates(), 0);
     consumer.close().await;
 }
 
-async fn every_field_of_an_envelope_is_changed(stage: Stage) {
+async fn every_field_of_an_envelope_is_changed(fixture: EvilFixture) {
     // Other clients that there are, and whose names are good.
-    stage.connect("mallory").await;
+    fixture.connect("mallory").await;
     let attacks = vec![
         write("message_id", "another-id", other_id),
         write("receiver_client_id", "mallory", other_receiver),
@@ -205,10 +207,10 @@ async fn every_field_of_an_envelope_is_changed(stage: Stage) {
         strip("ciphertext", no_envelope),
         strip("enc_session_key", no_envelope),
     ];
-    expect_all(&stage, attacks).await;
+    expect_all(&fixture, attacks).await;
 }
 
-async fn bits_of_an_envelope_are_flipped(stage: Stage) {
+async fn bits_of_an_envelope_are_flipped(fixture: EvilFixture) {
     let fields = [
         "enc_session_key",
         "nonce",
@@ -220,10 +222,10 @@ async fn bits_of_an_envelope_are_flipped(stage: Stage) {
         .into_iter()
         .flat_map(|field| [Bit::First, Bit::Middle, Bit::Last].map(|bit| flip(field, bit)))
         .collect();
-    expect_all(&stage, attacks).await;
+    expect_all(&fixture, attacks).await;
 }
 
-async fn the_suite_and_the_signature_are_stripped_or_replaced(stage: Stage) {
+async fn the_suite_and_the_signature_are_stripped_or_replaced(fixture: EvilFixture) {
     let older =
         |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::OlderClient);
     let unknown = |reason: &UnopenableReason| {
@@ -251,7 +253,7 @@ async fn the_suite_and_the_signature_are_stripped_or_replaced(stage: Stage) {
         strip("sender_certificate", not_authentic),
         strip("sender_signature", not_authentic),
     ];
-    expect_all(&stage, attacks).await;
+    expect_all(&fixture, attacks).await;
 }
 
 /// The plays with an X25519 key, and with an X-Wing key.
@@ -260,15 +262,15 @@ macro_rules! with_both_suites {
         mod x25519 {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $play() {
-                super::$play(super::Stage::new().await).await;
+                super::$play(super::EvilFixture::new().await).await;
             })+
         }
 
         mod x_wing {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $play() {
-                let stage = super::Stage::post_quantum(super::Options::sqlite()).await;
-                super::$play(stage).await;
+                let fixture = super::EvilFixture::post_quantum(super::Options::sqlite()).await;
+                super::$play(fixture).await;
             })+
         }
     };

@@ -9,7 +9,7 @@ use ciphermq_client::{
     Announcement, Client, Form, Identity, Keyring, PrivateKey, PublishError, PublishErrorKind,
     PublisherBuilder, RecipientKey, SignedKeyError, Suite, Timestamp, XWingPrivateKey,
 };
-use ciphermq_tests::evil::{Line, Stage};
+use ciphermq_tests::evil::{EvilFixture, Line};
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
@@ -40,8 +40,8 @@ fn serves_bare(key: &PrivateKey) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sy
     }
 }
 
-async fn not_trusted(stage: &Stage, publisher: PublisherBuilder) -> PublishError {
-    let error = stage.refused(publisher).await;
+async fn not_trusted(fixture: &EvilFixture, publisher: PublisherBuilder) -> PublishError {
+    let error = fixture.refused(publisher).await;
     assert_eq!(error.kind(), PublishErrorKind::KeyNotTrusted, "{error}");
     error
 }
@@ -58,56 +58,62 @@ async fn signed_key(client: &Client) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bare_key_in_place_of_the_signed_one() {
-    let stage = Stage::new().await;
+    let fixture = EvilFixture::new().await;
     let stolen = PrivateKey::generate().unwrap();
-    stage.evil.play(serves_bare(&stolen));
-    let error = stage.refused(stage.publisher()).await;
+    fixture.evil.play(serves_bare(&stolen));
+    let error = fixture.refused(fixture.publisher()).await;
     assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
-    stage.honest_traffic_still_arrives().await;
+    fixture.honest_traffic_still_arrives().await;
 
     // Whoever allows unsigned keys is not talked down from a signed one that was seen, by a new
     // process neither.
     let pins = tempfile::tempdir().unwrap();
-    let sender = || stage.builder("sender").pins_in(pins.path()).connect();
-    stage.evil.play_honest();
+    let sender = || fixture.builder("sender").pins_in(pins.path()).connect();
+    fixture.evil.play_honest();
     let before = sender().await.unwrap();
-    drop(before.publisher(stage.receiver.id()).start().await.unwrap());
-    stage.evil.play(serves_bare(&stolen));
+    drop(
+        before
+            .publisher(fixture.receiver.id())
+            .start()
+            .await
+            .unwrap(),
+    );
+    fixture.evil.play(serves_bare(&stolen));
     for client in [before, sender().await.unwrap()] {
         let publisher = client
-            .publisher(stage.receiver.id())
+            .publisher(fixture.receiver.id())
             .allow_unsigned_key(SUITE);
-        not_trusted(&stage, publisher).await;
+        not_trusted(&fixture, publisher).await;
     }
 
     // Nor from an unsigned one that was believed at first.
-    let stubborn = stage.connect("sender").await;
+    let stubborn = fixture.connect("sender").await;
     let publisher = || {
         stubborn
-            .publisher(stage.receiver.id())
+            .publisher(fixture.receiver.id())
             .allow_unsigned_key(SUITE)
     };
     drop(publisher().start().await.unwrap());
-    stage
+    fixture
         .evil
         .play(serves_bare(&PrivateKey::generate().unwrap()));
-    not_trusted(&stage, publisher()).await;
-    stage.honest_traffic_still_arrives().await;
+    not_trusted(&fixture, publisher()).await;
+    fixture.honest_traffic_still_arrives().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clients_signed_key() {
-    let stage = Stage::new().await;
-    let mallory = stage.connect("mallory").await;
+    let fixture = EvilFixture::new().await;
+    let mallory = fixture.connect("mallory").await;
     let key = Keyring::new(PrivateKey::generate().unwrap());
     mallory.register_keys(&key).await.unwrap();
-    stage.evil.play(serves(&signed_key(&mallory).await));
-    let error = not_trusted(&stage, stage.publisher()).await;
+    fixture.evil.play(serves(&signed_key(&mallory).await));
+    let error = not_trusted(&fixture, fixture.publisher()).await;
     assert_eq!(
         reason(&error),
         SignedKeyError::OtherSigner(mallory.id().clone())
     );
-    stage.honest_traffic_still_arrives().await;
+    fixture.honest_traffic_still_arrives().await;
 }
 
 fn announce(identity: &Identity, key: &PrivateKey) -> String {
@@ -119,16 +125,16 @@ fn announce(identity: &Identity, key: &PrivateKey) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_key_of_another_authority() {
-    let stage = Stage::new().await;
+    let fixture = EvilFixture::new().await;
     let identity = identity_of_another_ca("receiver");
     let forged = announce(&identity, &PrivateKey::generate().unwrap());
-    stage.evil.play(serves(&forged));
-    let error = not_trusted(&stage, stage.publisher()).await;
+    fixture.evil.play(serves(&forged));
+    let error = not_trusted(&fixture, fixture.publisher()).await;
     assert!(
         matches!(reason(&error), SignedKeyError::Certificate(_)),
         "{error}"
     );
-    stage.honest_traffic_still_arrives().await;
+    fixture.honest_traffic_still_arrives().await;
 }
 
 /// A signed key with another payload under the same signature.
@@ -144,31 +150,31 @@ fn rewritten(signed_key: &str, rewrite: impl FnOnce(&mut Value)) -> String {
     format!("{header}.{payload}.{signature}")
 }
 
-async fn rewritten_is_refused(stage: &Stage, rewrite: impl FnOnce(&mut Value)) {
-    let own = signed_key(&stage.receiver).await;
-    stage.evil.play(serves(&rewritten(&own, rewrite)));
-    let error = not_trusted(stage, stage.publisher()).await;
+async fn rewritten_is_refused(fixture: &EvilFixture, rewrite: impl FnOnce(&mut Value)) {
+    let own = signed_key(&fixture.receiver).await;
+    fixture.evil.play(serves(&rewritten(&own, rewrite)));
+    let error = not_trusted(fixture, fixture.publisher()).await;
     assert_eq!(reason(&error), SignedKeyError::Signature);
-    stage.evil.play_honest();
+    fixture.evil.play_honest();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_key_with_another_key_written_into_it() {
-    let stage = Stage::new().await;
+    let fixture = EvilFixture::new().await;
     let stolen = PrivateKey::generate().unwrap();
-    rewritten_is_refused(&stage, |payload| {
+    rewritten_is_refused(&fixture, |payload| {
         payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
         payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
     })
     .await;
-    stage.honest_traffic_still_arrives().await;
+    fixture.honest_traffic_still_arrives().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_post_quantum_key_swapped_or_taken_away() {
-    let stage = Stage::post_quantum(Options::sqlite()).await;
+    let fixture = EvilFixture::post_quantum(Options::sqlite()).await;
     let stolen = XWingPrivateKey::generate().unwrap();
-    rewritten_is_refused(&stage, |payload| {
+    rewritten_is_refused(&fixture, |payload| {
         assert_eq!(payload["keys"][0]["suite"], "XWING-AES256GCM");
         payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
         payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
@@ -176,33 +182,36 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
     .await;
     // Talked down: without the stronger suite, with one that nobody knows, or with the weaker one's
     // name.
-    rewritten_is_refused(&stage, |payload| {
+    rewritten_is_refused(&fixture, |payload| {
         payload["keys"].as_array_mut().unwrap().remove(0);
     })
     .await;
     for suite in ["NONE", "X25519-AES256GCM"] {
-        rewritten_is_refused(&stage, |payload| payload["keys"][0]["suite"] = suite.into()).await;
+        rewritten_is_refused(&fixture, |payload| {
+            payload["keys"][0]["suite"] = suite.into()
+        })
+        .await;
     }
     // The bare key is X25519's: nobody is talked down to it.
-    stage.evil.play(serves_bare(&stage.private_key()));
-    let error = stage.refused(stage.publisher()).await;
+    fixture.evil.play(serves_bare(&fixture.private_key()));
+    let error = fixture.refused(fixture.publisher()).await;
     assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
 
-    stage.evil.play_honest();
-    let publisher = stage.publisher().start().await.unwrap();
+    fixture.evil.play_honest();
+    let publisher = fixture.publisher().start().await.unwrap();
     assert_eq!(
         publisher.receiver_key().await.suite(),
         Suite::XWingAes256Gcm
     );
-    stage.honest_traffic_still_arrives().await;
+    fixture.honest_traffic_still_arrives().await;
 }
 
 /// Two that the receiver has really signed in the same millisecond, as two copies of its folder
 /// could.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_signed_keys_of_one_epoch() {
-    let stage = Stage::new().await;
-    let identity = signer(&stage.server.pki().authority().client("receiver"));
+    let fixture = EvilFixture::new().await;
+    let identity = signer(&fixture.server.pki().authority().client("receiver"));
     let now = Timestamp::now();
     let keys = [
         PrivateKey::generate().unwrap(),
@@ -216,14 +225,20 @@ async fn two_signed_keys_of_one_epoch() {
             .unwrap()
     });
     let pins = tempfile::tempdir().unwrap();
-    let sender = || stage.builder("sender").pins_in(pins.path()).connect();
+    let sender = || fixture.builder("sender").pins_in(pins.path()).connect();
     // Whoever has seen one does not take the other, neither at once nor in a new process.
-    stage.evil.play(serves(&first));
+    fixture.evil.play(serves(&first));
     let before = sender().await.unwrap();
-    drop(before.publisher(stage.receiver.id()).start().await.unwrap());
-    stage.evil.play(serves(&second));
+    drop(
+        before
+            .publisher(fixture.receiver.id())
+            .start()
+            .await
+            .unwrap(),
+    );
+    fixture.evil.play(serves(&second));
     for client in [before, sender().await.unwrap()] {
-        let error = not_trusted(&stage, client.publisher(stage.receiver.id())).await;
+        let error = not_trusted(&fixture, client.publisher(fixture.receiver.id())).await;
         let text = error.to_string();
         assert!(
             text.contains("other keys than before under the same epoch"),
@@ -231,26 +246,30 @@ async fn two_signed_keys_of_one_epoch() {
         );
     }
     // The one that it has seen goes on.
-    stage.evil.play(serves(&first));
-    let publisher = sender().await.unwrap().publisher(stage.receiver.id());
+    fixture.evil.play(serves(&first));
+    let publisher = sender().await.unwrap().publisher(fixture.receiver.id());
     let key = publisher.start().await.unwrap().receiver_key().await;
     assert_eq!(key, RecipientKey::X25519(*keys[0].public_key()));
     // Whoever has seen none takes either: both are the receiver's.
-    stage.evil.play(serves(&second));
-    let newcomer = stage.connect("sender").await;
+    fixture.evil.play(serves(&second));
+    let newcomer = fixture.connect("sender").await;
     let publisher = newcomer
-        .publisher(stage.receiver.id())
+        .publisher(fixture.receiver.id())
         .start()
         .await
         .unwrap();
     let key = publisher.receiver_key().await;
     assert_eq!(key, RecipientKey::X25519(*keys[1].public_key()));
     // The receiver's next announcement, of a higher epoch, ends it for all.
-    let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(stage.private_key());
-    stage.receiver.register_keys(&keyring).await.unwrap();
-    stage.evil.play_honest();
+    let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(fixture.private_key());
+    fixture.receiver.register_keys(&keyring).await.unwrap();
+    fixture.evil.play_honest();
     for client in [newcomer, sender().await.unwrap()] {
-        let publisher = client.publisher(stage.receiver.id()).start().await.unwrap();
+        let publisher = client
+            .publisher(fixture.receiver.id())
+            .start()
+            .await
+            .unwrap();
         let key = publisher.receiver_key().await;
         assert_eq!(key, RecipientKey::X25519(*keyring.newest().public_key()));
     }
@@ -258,28 +277,32 @@ async fn two_signed_keys_of_one_epoch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_signed_key_to_who_has_seen_a_newer_one() {
-    let stage = Stage::new().await;
-    let old = signed_key(&stage.receiver).await;
+    let fixture = EvilFixture::new().await;
+    let old = signed_key(&fixture.receiver).await;
     // The receiver changes its key.
-    let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(stage.private_key());
-    stage.receiver.register_keys(&keyring).await.unwrap();
-    let new = signed_key(&stage.receiver).await;
+    let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(fixture.private_key());
+    fixture.receiver.register_keys(&keyring).await.unwrap();
+    let new = signed_key(&fixture.receiver).await;
     assert_ne!(old, new);
 
     let pins = tempfile::tempdir().unwrap();
-    let sender = || stage.builder("sender").pins_in(pins.path()).connect();
+    let sender = || fixture.builder("sender").pins_in(pins.path()).connect();
     let before = sender().await.unwrap();
-    let publisher = before.publisher(stage.receiver.id()).start().await.unwrap();
+    let publisher = before
+        .publisher(fixture.receiver.id())
+        .start()
+        .await
+        .unwrap();
     assert_eq!(
         publisher.receiver_key().await,
         RecipientKey::X25519(*keyring.newest().public_key())
     );
     drop(publisher);
-    stage.evil.play(serves(&old));
+    fixture.evil.play(serves(&old));
     for client in [before, sender().await.unwrap()] {
-        not_trusted(&stage, client.publisher(stage.receiver.id())).await;
+        not_trusted(&fixture, client.publisher(fixture.receiver.id())).await;
     }
-    stage.evil.play(serves(&new));
-    let publisher = sender().await.unwrap().publisher(stage.receiver.id());
+    fixture.evil.play(serves(&new));
+    let publisher = sender().await.unwrap().publisher(fixture.receiver.id());
     drop(publisher.start().await.unwrap());
 }

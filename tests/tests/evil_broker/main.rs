@@ -5,12 +5,6 @@ mod bits;
 mod cli;
 mod copies;
 mod database;
-#[path = "../cli/desk.rs"]
-#[allow(
-    dead_code,
-    reason = "it is made for the tests of the command line, which use the whole of it"
-)]
-mod desk;
 mod envelopes;
 mod keys;
 mod order;
@@ -20,10 +14,16 @@ mod replays;
 mod secrets;
 mod senders;
 mod terminal;
+#[path = "../cli/workspace.rs"]
+#[allow(
+    dead_code,
+    reason = "it is made for the tests of the command line, which use the whole of it"
+)]
+mod workspace;
 
 use ciphermq_client::Identity;
 use ciphermq_tests::Authority;
-use ciphermq_tests::evil::{Evil, Stage};
+use ciphermq_tests::evil::{Evil, EvilFixture};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::value::RawValue;
@@ -40,8 +40,8 @@ fn identity_of_another_ca(id: &str) -> Identity {
 }
 
 /// The envelopes that this client has published so far, as they came.
-fn published(stage: &Stage, client: &str) -> Vec<String> {
-    published_through(&stage.evil, client)
+fn published(fixture: &EvilFixture, client: &str) -> Vec<String> {
+    published_through(&fixture.evil, client)
 }
 
 /// The same, whatever is in front of or behind the broker.
@@ -62,8 +62,8 @@ fn published_through(evil: &Evil, client: &str) -> Vec<String> {
 
 /// The broker delivers these, ids and envelopes, to this client as soon as it consumes, before
 /// anything else.
-fn deliver_to(stage: &Stage, client: &'static str, deliveries: Vec<(String, String)>) {
-    stage.evil.play(move |line| {
+fn deliver_to(fixture: &EvilFixture, client: &'static str, deliveries: Vec<(String, String)>) {
+    fixture.evil.play(move |line| {
         let mut lines = line.honest();
         if line.reply_to(client, "Subscribed to queue").is_some() {
             lines.extend(

@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use ciphermq_client::dedup::Durable;
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{opened, text};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{opened, text};
 use ciphermq_tests::{Backend, on_both_databases};
 
 const MESSAGES: usize = 200;
@@ -21,11 +21,11 @@ const DROPPED_OF: usize = 7;
 const PREFETCH: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
 async fn dropped_reordered_and_repeated(backend: Backend) {
-    let mut stage = Stage::with(backend.options().await).await;
+    let mut fixture = EvilFixture::with(backend.options().await).await;
     let payloads: Vec<String> = (0..MESSAGES)
         .map(|number| format!("number {number}"))
         .collect();
-    let ids = stage.publish(payloads.iter().map(String::as_str)).await;
+    let ids = fixture.publish(payloads.iter().map(String::as_str)).await;
     let dropped: HashSet<String> = ids
         .iter()
         .step_by(DROPPED_OF)
@@ -36,7 +36,7 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
         .collect();
     let (left, held) = (Mutex::new(kept.len()), Mutex::new(Vec::new()));
     let attacked: HashSet<String> = ids.iter().map(ToString::to_string).collect();
-    stage.evil.play(move |line| {
+    fixture.evil.play(move |line| {
         let Some((id, _)) = line
             .delivery_to("receiver")
             .filter(|(id, _)| attacked.contains(*id))
@@ -60,7 +60,7 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
 
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
-    let consumer = stage.consumer().prefetch(PREFETCH).dedup(record());
+    let consumer = fixture.consumer().prefetch(PREFETCH).dedup(record());
     let mut consumer = consumer.start().await.unwrap();
     let mut came = Vec::new();
     for _ in &kept {
@@ -70,11 +70,13 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
             .position(|id| id == message.message_id())
             .unwrap();
         assert_eq!(text(&message), payloads[number]);
-        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
         message.ack().await.unwrap();
         came.push(number);
     }
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     consumer.close().await;
     // What is authenticated tells all of it: ids of one stream count up.
     let expected: Vec<usize> = kept
@@ -85,15 +87,15 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
 
     // The broker becomes honest: what it had dropped comes now, once, in order; also after a
     // restart of the server.
-    stage.evil.play_honest();
-    stage.server.restart().await;
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    fixture.evil.play_honest();
+    fixture.server.restart().await;
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     for payload in payloads.iter().step_by(DROPPED_OF) {
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
-    stage
+    fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;
     assert_eq!(consumer.duplicates(), 0);

@@ -8,8 +8,8 @@ use ciphermq_tests::evil::Evil;
 use ciphermq_tests::faults::proxy::Direction;
 use ciphermq_tests::server::Options;
 
-use crate::desk::Desk;
 use crate::published_through;
+use crate::workspace::Workspace;
 
 const MESSAGES: usize = 100;
 
@@ -23,33 +23,33 @@ async fn a_page_that_the_disk_has_lost() {
     let server = Server::start(Options::sqlite()).await;
     let evil = Evil::start(&server).await;
     for lost in 0..3 {
-        let desk = Desk::at(
+        let workspace = Workspace::at(
             evil.address(),
             server.pki(),
             "sender",
             &format!("receiver-{lost}"),
         );
-        desk.introduce().await;
+        workspace.introduce().await;
         let all = texts(MESSAGES);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        desk.send_messages(&all[..2]).await;
-        desk.receive(2).await;
-        let path = desk.path("data/received_messages.jsonl");
+        workspace.send_messages(&all[..2]).await;
+        workspace.receive(2).await;
+        let path = workspace.path("data/received_messages.jsonl");
         let synced = std::fs::metadata(&path).unwrap().len();
         // Written, and killed before an ack got through.
         evil.play(|line| match line.direction {
             Direction::Up if line.text.starts_with("ack ") => Vec::new(),
             _ => line.honest(),
         });
-        let mut receiver = desk.receiving(&["-v"]).await;
-        desk.send_messages(&all[2..]).await;
+        let mut receiver = workspace.receiving(&["-v"]).await;
+        workspace.send_messages(&all[2..]).await;
         let last = published_through(&evil, "sender").pop().unwrap();
         let last: serde_json::Value = serde_json::from_str(&last).unwrap();
         let stored = format!("Stored message {}", last["message_id"].as_str().unwrap());
         receiver.stderr.expect(&stored).await;
         receiver.kill().await;
         evil.play_honest();
-        assert_eq!(desk.texts(), all);
+        assert_eq!(workspace.texts(), all);
 
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         let page = (synced / 4096 + lost) * 4096;
@@ -58,14 +58,18 @@ async fn a_page_that_the_disk_has_lost() {
         file.write_all_at(&zeros, start).unwrap();
         drop(file);
 
-        let received = desk
+        let received = workspace
             .cli("receive")
             .args(["--idle-exit", "3"])
             .run()
             .await
             .success();
-        assert_eq!(desk.texts(), all, "each once, in order, and nothing else");
-        let aside = desk.path("data/received_messages.jsonl.damaged-1");
+        assert_eq!(
+            workspace.texts(),
+            all,
+            "each once, in order, and nothing else"
+        );
+        let aside = workspace.path("data/received_messages.jsonl.damaged-1");
         assert!(
             received
                 .stderr
@@ -76,6 +80,6 @@ async fn a_page_that_the_disk_has_lost() {
         let mode = std::fs::metadata(&aside).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(std::fs::read(aside).unwrap().contains(&0));
-        desk.expect_empty_queue(&server).await;
+        workspace.expect_empty_queue(&server).await;
     }
 }

@@ -8,8 +8,8 @@ use ciphermq_client::dedup::Durable;
 use ciphermq_crypto::{Authority, OpenPolicy, Opener};
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{Delivery, Reply};
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{opened, text, unopenable};
 use ciphermq_tests::faults::proxy::Direction;
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, on_both_databases};
@@ -37,21 +37,21 @@ fn line(deliveries: &[Delivery]) -> String {
 }
 
 /// A line with deliveries of all payloads, which have come.
-async fn delivered(stage: &Stage) -> String {
-    stage.publish(PAYLOADS).await;
-    let mut consumer = stage.consumer().start().await.unwrap();
+async fn delivered(fixture: &EvilFixture) -> String {
+    fixture.publish(PAYLOADS).await;
+    let mut consumer = fixture.consumer().start().await.unwrap();
     for payload in PAYLOADS {
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
     consumer.close().await;
-    let sent = stage.evil.published_by("sender");
+    let sent = fixture.evil.published_by("sender");
     assert!(
         sent.iter().all(|line| line.starts_with("publish_packed ")),
         "{sent:?}"
     );
-    let recorded = stage.evil.recorded().into_iter();
+    let recorded = fixture.evil.recorded().into_iter();
     let packed = recorded
         .filter(|line| line.direction == Direction::Down && line.client == "receiver")
         .filter_map(|line| deliveries(line.text.as_bytes()));
@@ -62,17 +62,22 @@ async fn delivered(stage: &Stage) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bit_of_a_packed_line_is_flipped() {
-    let stage = Stage::packing(Options::sqlite()).await;
-    let line = delivered(&stage).await;
+    let fixture = EvilFixture::packing(Options::sqlite()).await;
+    let line = delivered(&fixture).await;
     let originals = deliveries(line.as_bytes()).unwrap();
 
-    let pki = stage.server.pki();
+    let pki = fixture.server.pki();
     let certificates = CertificateDer::pem_file_iter(pki.client("sender").certificate).unwrap();
     let sender: Vec<CertificateDer<'static>> = certificates.map(Result::unwrap).collect();
     let opener = || {
         let authority = Authority::new([pki.authority().certificate_der()]).unwrap();
-        let receiver = stage.receiver.id().clone();
-        let mut opener = Opener::new(receiver, stage.keyring(), authority, OpenPolicy::default());
+        let receiver = fixture.receiver.id().clone();
+        let mut opener = Opener::new(
+            receiver,
+            fixture.keyring(),
+            authority,
+            OpenPolicy::default(),
+        );
         opener.learn(sender.clone());
         opener
     };
@@ -119,13 +124,13 @@ async fn every_bit_of_a_packed_line_is_flipped() {
 /// The broker joins a message's own part to what another session's messages share, repeats
 /// messages, changes their order, and takes lines apart and together.
 async fn packed_lines_are_composed_anew(backend: Backend) {
-    let stage = Stage::packing(backend.options().await).await;
-    let other = delivered(&stage).await;
+    let fixture = EvilFixture::packing(backend.options().await).await;
+    let other = delivered(&fixture).await;
     let other = deliveries(other.as_bytes()).unwrap();
     let shared = other[0].envelope.shared().unwrap().clone();
-    let ids = stage.publish(PAYLOADS).await;
+    let ids = fixture.publish(PAYLOADS).await;
     let held = Mutex::new(Vec::new());
-    stage.evil.play(move |packed| {
+    fixture.evil.play(move |packed| {
         let come = packed
             .reply_to("receiver", "Messages: ")
             .and_then(|_| deliveries(packed.text.as_bytes()))
@@ -155,7 +160,7 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
 
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let refused = unopenable(&mut consumer, "another session").await;
     assert!(not_authentic(&refused.reason), "{:?}", refused.reason);
     drop(refused);
@@ -163,21 +168,21 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
     for payload in ["the third", "the first", "the second"] {
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payload);
-        assert_eq!(message.verified_sender(), Some(stage.sender.id()));
+        assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
         // An old message was acked long ago, and is confirmed again.
         message.ack().await.unwrap();
     }
-    stage
+    fixture
         .honest_traffic_arrives(&mut consumer, "beside it")
         .await;
     consumer.close().await;
 
-    stage.evil.play_honest();
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    fixture.evil.play_honest();
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "the first");
     message.ack().await.unwrap();
-    stage
+    fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;
     assert_eq!(consumer.duplicates(), 0);

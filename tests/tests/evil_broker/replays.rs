@@ -9,8 +9,8 @@ use ciphermq_client::{
     Consumer, ExchangeName, Keyring, OpenError, PrivateKey, QueueName, RoutingKey, Timestamp,
     UnopenableReason, default_queue, default_routing_key, start_stream,
 };
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{opened, text, unopenable};
 use ciphermq_tests::{Backend, on_both_databases};
 use serde_json::Value;
 
@@ -21,12 +21,12 @@ const EXCHANGE: &str = "ciphermq_exchange";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_for_another_receiver() {
-    let stage = Stage::new().await;
-    let other = stage.connect("other").await;
+    let fixture = EvilFixture::new().await;
+    let other = fixture.connect("other").await;
     let key = PrivateKey::generate().unwrap();
     let key_id = key.public_key().key_id().to_string();
-    let ids = stage.publish(["for the receiver"]).await;
-    let stolen = published(&stage, "sender").remove(0);
+    let ids = fixture.publish(["for the receiver"]).await;
+    let stolen = published(&fixture, "sender").remove(0);
     // As it is; made out to the other receiver; and sealed, allegedly, for its key.
     let with = |changes: &[(&str, &str)]| {
         let mut fields: Value = serde_json::from_str(&stolen).unwrap();
@@ -45,7 +45,7 @@ async fn a_message_for_another_receiver() {
         with(&[to_other, ("message_id", "a")]),
         with(&[to_other, ("message_id", "b"), ("receiver_key_id", &key_id)]),
     ];
-    deliver_to(&stage, "other", deliveries);
+    deliver_to(&fixture, "other", deliveries);
 
     let mut consumer = other
         .consumer(&default_queue(other.id()).unwrap())
@@ -76,12 +76,12 @@ async fn a_message_for_another_receiver() {
         refused_as_well.reason
     );
     // What is really for the other arrives.
-    let publisher = stage.sender.publisher(other.id()).start().await.unwrap();
+    let publisher = fixture.sender.publisher(other.id()).start().await.unwrap();
     publisher.submit("for the other").await.unwrap();
     publisher.finish().await;
     assert_eq!(text(&opened(&mut consumer).await), "for the other");
 
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(
         (message.message_id(), text(&message)),
@@ -91,13 +91,13 @@ async fn a_message_for_another_receiver() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_under_another_id() {
-    let stage = Stage::new().await;
-    let ids = stage.publish(["one", "two"]).await;
+    let fixture = EvilFixture::new().await;
+    let ids = fixture.publish(["one", "two"]).await;
     let (one, two) = (ids[0].to_string(), ids[1].to_string());
-    let envelopes = published(&stage, "sender");
+    let envelopes = published(&fixture, "sender");
     let relabelled = envelopes[0].replace(&one, "fresh");
     assert_ne!(relabelled, envelopes[0]);
-    stage
+    fixture
         .evil
         .play(move |line| match line.delivery_to("receiver") {
             // Exchanged with each other; and, before them, one under an id that nobody has seen.
@@ -109,7 +109,7 @@ async fn a_message_under_another_id() {
             Some((id, _)) if id == two => Vec::new(),
             _ => line.honest(),
         });
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let fresh = unopenable(&mut consumer, "under a new id").await;
     assert!(not_authentic(&fresh.reason), "{:?}", fresh.reason);
     let mut held = vec![fresh];
@@ -118,44 +118,50 @@ async fn a_message_under_another_id() {
         assert!(other_id(&refused.reason), "{what}: {:?}", refused.reason);
         held.push(refused);
     }
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     drop(held);
     consumer.close().await;
 
-    stage.evil.play_honest();
-    let mut consumer = stage.consumer().start().await.unwrap();
+    fixture.evil.play_honest();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     for payload in ["one", "two"] {
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payload);
         message.ack().await.unwrap();
     }
-    stage
+    fixture
         .honest_traffic_arrives(&mut consumer, "the last")
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_of_another_exchange() {
-    let stage = Stage::new().await;
+    let fixture = EvilFixture::new().await;
     let (exchange, key) = (
         ExchangeName::new("alarms").unwrap(),
         RoutingKey::new("fire").unwrap(),
     );
     let queue = QueueName::new("alarms_queue").unwrap();
-    stage.receiver.declare_queue(&queue).await.unwrap();
-    stage.receiver.declare_exchange(&exchange).await.unwrap();
-    stage.receiver.bind(&queue, &exchange, &key).await.unwrap();
-    let publisher = stage
+    fixture.receiver.declare_queue(&queue).await.unwrap();
+    fixture.receiver.declare_exchange(&exchange).await.unwrap();
+    fixture
+        .receiver
+        .bind(&queue, &exchange, &key)
+        .await
+        .unwrap();
+    let publisher = fixture
         .publisher()
         .exchange(exchange.clone())
         .routing_key(key);
     let publisher = publisher.start().await.unwrap();
     let id = publisher.submit("fire").await.unwrap();
     publisher.finish().await;
-    let moved = published(&stage, "sender").remove(0);
-    deliver_to(&stage, "receiver", vec![(id.to_string(), moved)]);
-    let route = default_routing_key(stage.receiver.id()).unwrap();
-    let consumer = stage
+    let moved = published(&fixture, "sender").remove(0);
+    deliver_to(&fixture, "receiver", vec![(id.to_string(), moved)]);
+    let route = default_routing_key(fixture.receiver.id()).unwrap();
+    let consumer = fixture
         .consumer()
         .expect_route(ExchangeName::new(EXCHANGE).unwrap(), route);
     let mut consumer = consumer.start().await.unwrap();
@@ -164,12 +170,14 @@ async fn a_message_of_another_exchange() {
         refused.reason,
         UnopenableReason::Sealed(OpenError::OtherExchange(exchange))
     );
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
 }
 
 /// Nothing but honest traffic is handed over, though `at_least` replays have come.
-async fn nothing_again(stage: &Stage, consumer: &mut Consumer, at_least: u64) {
-    stage.honest_traffic_arrives(consumer, "beside").await;
+async fn nothing_again(fixture: &EvilFixture, consumer: &mut Consumer, at_least: u64) {
+    fixture.honest_traffic_arrives(consumer, "beside").await;
     assert!(
         consumer.duplicates() >= at_least,
         "{} of {at_least} replays came",
@@ -178,15 +186,15 @@ async fn nothing_again(stage: &Stage, consumer: &mut Consumer, at_least: u64) {
 }
 
 async fn an_acked_message_again_and_after_restarts(backend: Backend) {
-    let mut stage = Stage::with(backend.options().await).await;
-    let id = stage.publish(["once"]).await.remove(0).to_string();
-    let envelope = published(&stage, "sender").remove(0);
+    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let id = fixture.publish(["once"]).await.remove(0).to_string();
+    let envelope = published(&fixture, "sender").remove(0);
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
 
     // At once after it was acked; acking it again is what the receiver answers, so this has an end.
     let times = Arc::new(AtomicUsize::new(0));
-    stage.evil.play({
+    fixture.evil.play({
         let (confirmed, again) = (
             format!("ACK_CONFIRMED {id}"),
             format!("Message: {id} {envelope}"),
@@ -201,38 +209,38 @@ async fn an_acked_message_again_and_after_restarts(backend: Backend) {
             lines
         }
     });
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "once");
     message.ack().await.unwrap();
-    nothing_again(&stage, &mut consumer, 1).await;
+    nothing_again(&fixture, &mut consumer, 1).await;
     consumer.close().await;
 
     // To a new consumer, and to another after a restart of the server.
     for restart in [false, true] {
         if restart {
-            stage.evil.play_honest();
-            stage.server.restart().await;
+            fixture.evil.play_honest();
+            fixture.server.restart().await;
         }
-        deliver_to(&stage, "receiver", vec![(id.clone(), envelope.clone())]);
-        let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
-        nothing_again(&stage, &mut consumer, 1).await;
+        deliver_to(&fixture, "receiver", vec![(id.clone(), envelope.clone())]);
+        let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
+        nothing_again(&fixture, &mut consumer, 1).await;
         consumer.close().await;
     }
 }
 
 async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
-    let stage = Stage::with(backend.options().await).await;
+    let fixture = EvilFixture::with(backend.options().await).await;
     let stream = start_stream(Timestamp::now()).unwrap();
     let mut id = String::new();
     // The second is what a sender does that was killed before it had the first ACK.
-    for client in [&stage.sender, &stage.connect("sender").await] {
-        let publisher = client.publisher(stage.receiver.id()).stream(stream);
+    for client in [&fixture.sender, &fixture.connect("sender").await] {
+        let publisher = client.publisher(fixture.receiver.id()).stream(stream);
         let publisher = publisher.start().await.unwrap();
         id = publisher.submit("once").await.unwrap().to_string();
         assert_eq!(publisher.finish().await.acknowledged, 1);
     }
-    let [first, second] = &published(&stage, "sender")[..] else {
+    let [first, second] = &published(&fixture, "sender")[..] else {
         panic!("it was sent twice");
     };
     assert_ne!(first, second, "it was sealed anew");
@@ -245,18 +253,20 @@ async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
             .into()
     };
     // Both at once, before it is acked: the second one first, in place of the one that is stored.
-    deliver_to(&stage, "receiver", deliveries([second, first]));
-    let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
+    deliver_to(&fixture, "receiver", deliveries([second, first]));
+    let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "once");
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     message.ack().await.unwrap();
     consumer.close().await;
     // And long after.
     for deliveries in [deliveries([first, second]), deliveries([second, first])] {
-        deliver_to(&stage, "receiver", deliveries);
-        let mut consumer = stage.consumer().dedup(record()).start().await.unwrap();
-        nothing_again(&stage, &mut consumer, 1).await;
+        deliver_to(&fixture, "receiver", deliveries);
+        let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
+        nothing_again(&fixture, &mut consumer, 1).await;
         consumer.close().await;
     }
 }

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::PrivateKey;
-use ciphermq_tests::evil::stage::{opened, text};
-use ciphermq_tests::evil::{Stage, search};
+use ciphermq_tests::evil::fixture::{opened, text};
+use ciphermq_tests::evil::{EvilFixture, search};
 use ciphermq_tests::{Backend, RawClient, on_both_databases};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -25,13 +25,13 @@ const TRAFFIC: &str = "traffic behind TLS";
 type Places = Vec<(String, Vec<u8>)>;
 
 /// Every place that the operator of broker and database can look into, but the server's memory.
-fn places(stage: &Stage, backend: &Backend) -> Places {
-    let folders = std::iter::once(stage.server.folder()).chain(backend.folder());
+fn places(fixture: &EvilFixture, backend: &Backend) -> Places {
+    let folders = std::iter::once(fixture.server.folder()).chain(backend.folder());
     let mut places: Places = folders
         .flat_map(search::files)
         .map(|(path, bytes)| (path.display().to_string(), bytes))
         .collect();
-    let lines: Vec<String> = stage
+    let lines: Vec<String> = fixture
         .evil
         .recorded()
         .into_iter()
@@ -84,39 +84,39 @@ fn decoded(field: &Value) -> Vec<u8> {
     BASE64_STANDARD.decode(field.as_str().unwrap()).unwrap()
 }
 
-async fn expect_no_secret(mut stage: Stage, backend: &Backend) {
-    let ids = stage.publish([CANARY, CANARY]).await;
-    let mut planter = RawClient::connect(&stage.server, "planter").await;
+async fn expect_no_secret(mut fixture: EvilFixture, backend: &Backend) {
+    let ids = fixture.publish([CANARY, CANARY]).await;
+    let mut planter = RawClient::connect(&fixture.server, "planter").await;
     planter
         .ask(&format!("declare_queue {PLANTED}"), "Queue declared")
         .await;
     // One is delivered and acked, one waits.
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), CANARY);
     message.ack().await.unwrap();
     consumer.close().await;
 
-    let envelope: Value = serde_json::from_str(&published(&stage, "sender")[1]).unwrap();
+    let envelope: Value = serde_json::from_str(&published(&fixture, "sender")[1]).unwrap();
     let ciphertext = decoded(&envelope["ciphertext"]);
-    let key = BASE64_STANDARD.decode(stage.private_key_text()).unwrap();
+    let key = BASE64_STANDARD.decode(fixture.private_key_text()).unwrap();
     let mut secrets = vec![
         ("the payload", CANARY.as_bytes().to_vec()),
         ("the private key", key),
     ];
-    match stage.x_wing_text() {
+    match fixture.x_wing_text() {
         Some(seed) => secrets.push(("the X-Wing seed", BASE64_STANDARD.decode(seed).unwrap())),
         None => secrets.push((
             "the session key",
-            session_key(&envelope, &stage.private_key()),
+            session_key(&envelope, &fixture.private_key()),
         )),
     }
     assert!(secrets[1..].iter().all(|(_, key)| key.len() == 32));
 
-    let memory = search::memory(stage.server.process());
-    let running = places(&stage, backend);
-    let console = stage.server.terminate().await;
-    let mut ended = places(&stage, backend);
+    let memory = search::memory(fixture.server.process());
+    let running = places(&fixture, backend);
+    let console = fixture.server.terminate().await;
+    let mut ended = places(&fixture, backend);
     ended.push(("console".to_owned(), console.into_bytes()));
 
     // What is there is found: in the memory, the database, the traffic and, of an id, in the log.
@@ -147,8 +147,8 @@ async fn expect_no_secret(mut stage: Stage, backend: &Backend) {
 
 async fn no_secret_is_stored_logged_held_or_sent(backend: Backend) {
     let options = || async { backend.options().await.set("logging", "level", "debug") };
-    expect_no_secret(Stage::with(options().await).await, &backend).await;
-    expect_no_secret(Stage::post_quantum(options().await).await, &backend).await;
+    expect_no_secret(EvilFixture::with(options().await).await, &backend).await;
+    expect_no_secret(EvilFixture::post_quantum(options().await).await, &backend).await;
 }
 
 on_both_databases!(no_secret_is_stored_logged_held_or_sent);

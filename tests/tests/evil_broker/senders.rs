@@ -10,8 +10,8 @@ use ciphermq_client::{
 };
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Authority;
-use ciphermq_tests::evil::Stage;
-use ciphermq_tests::evil::stage::{opened, text, unopenable};
+use ciphermq_tests::evil::EvilFixture;
+use ciphermq_tests::evil::fixture::{opened, text, unopenable};
 use serde_json::Value;
 
 use crate::envelopes::no_certificate;
@@ -19,15 +19,15 @@ use crate::signer;
 
 /// The certificate that a script serves in place of the sender's, and what the receiver must say.
 async fn certificate_served(
-    answer: impl FnOnce(&Stage) -> String,
+    answer: impl FnOnce(&EvilFixture) -> String,
     refused_as: impl Fn(&UnopenableReason) -> bool,
 ) {
-    let stage = Stage::new().await;
-    stage.publish(["original"]).await;
-    let answer = answer(&stage);
+    let fixture = EvilFixture::new().await;
+    fixture.publish(["original"]).await;
+    let answer = answer(&fixture);
     // The bystander's certificate is asked for later: only the first answer is a lie.
     let lies = Mutex::new(1);
-    stage.evil.play(move |line| {
+    fixture.evil.play(move |line| {
         let is_answer = line.reply_to("receiver", "Certificate: ").is_some();
         let mut lies = lies.lock().unwrap();
         if !is_answer || *lies == 0 {
@@ -36,14 +36,16 @@ async fn certificate_served(
         *lies -= 1;
         vec![answer.clone()]
     });
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let refused = unopenable(&mut consumer, "another certificate").await;
     assert!(refused_as(&refused.reason), "{:?}", refused.reason);
     drop(refused);
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
     consumer.close().await;
     // It is not lost.
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "original");
     message.ack().await.unwrap();
@@ -57,13 +59,15 @@ async fn no_certificate_is_served() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clients_certificate_is_served() {
-    let mallory = |stage: &Stage| certificate_of(&stage.server.pki().authority().client("mallory"));
+    let mallory =
+        |fixture: &EvilFixture| certificate_of(&fixture.server.pki().authority().client("mallory"));
     certificate_served(mallory, no_certificate).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_senders_certificate_by_another_authority_is_served() {
-    let stranger = |_: &Stage| certificate_of(&Authority::new("CipherMQ test CA").client("sender"));
+    let stranger =
+        |_: &EvilFixture| certificate_of(&Authority::new("CipherMQ test CA").client("sender"));
     certificate_served(stranger, no_certificate).await;
 }
 
@@ -80,11 +84,11 @@ async fn what_is_no_certificate_is_served() {
 }
 
 /// A message that says to be the sender's, for the receiver's own key, in a session of `session`.
-fn forge(stage: &Stage, id: &str, mut session: SendingSession) -> Value {
+fn forge(fixture: &EvilFixture, id: &str, mut session: SendingSession) -> Value {
     let header = Header {
         message_id: &MessageId::new(id).unwrap(),
         exchange: &ExchangeName::new("ciphermq_exchange").unwrap(),
-        routing_key: &default_routing_key(stage.receiver.id()).unwrap(),
+        routing_key: &default_routing_key(fixture.receiver.id()).unwrap(),
         content_type: "text/plain",
         sent_time: Timestamp::now(),
     };
@@ -94,29 +98,30 @@ fn forge(stage: &Stage, id: &str, mut session: SendingSession) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_the_sender_has_not_sent() {
-    let stage = Stage::new().await;
-    let key: RecipientKey = (*stage.private_key().public_key()).into();
-    let (receiver, now) = (stage.receiver.id(), Timestamp::now());
+    let fixture = EvilFixture::new().await;
+    let key: RecipientKey = (*fixture.private_key().public_key()).into();
+    let (receiver, now) = (fixture.receiver.id(), Timestamp::now());
     let signed_by =
         |identity: &Identity| SendingSession::start(identity, receiver, &key, now).unwrap();
-    stage.publish(["original"]).await;
-    let original: Value = serde_json::from_str(&crate::published(&stage, "sender")[0]).unwrap();
+    fixture.publish(["original"]).await;
+    let original: Value = serde_json::from_str(&crate::published(&fixture, "sender")[0]).unwrap();
 
-    let unsigned = SendingSession::start_unsigned(stage.sender.id(), receiver, &key, now).unwrap();
-    let unsigned = forge(&stage, "unsigned", unsigned);
+    let unsigned =
+        SendingSession::start_unsigned(fixture.sender.id(), receiver, &key, now).unwrap();
+    let unsigned = forge(&fixture, "unsigned", unsigned);
     // With the certificate and signature of a session that the sender has really signed.
-    let session = SendingSession::start_unsigned(stage.sender.id(), receiver, &key, now).unwrap();
-    let mut grafted = forge(&stage, "grafted", session);
+    let session = SendingSession::start_unsigned(fixture.sender.id(), receiver, &key, now).unwrap();
+    let mut grafted = forge(&fixture, "grafted", session);
     for field in ["sender_certificate", "sender_signature"] {
         grafted[field] = original[field].clone();
     }
     // In the name of the sender, by a good certificate of somebody else; and by one in the sender's
     // name, of another CA.
-    let mallory = signer(&stage.server.pki().authority().client("mallory"));
-    let mut relabelled = forge(&stage, "relabelled", signed_by(&mallory));
+    let mallory = signer(&fixture.server.pki().authority().client("mallory"));
+    let mut relabelled = forge(&fixture, "relabelled", signed_by(&mallory));
     relabelled["sender_client_id"] = "sender".into();
     let stranger = crate::identity_of_another_ca("sender");
-    let foreign = forge(&stage, "foreign", signed_by(&stranger));
+    let foreign = forge(&fixture, "foreign", signed_by(&stranger));
     assert_eq!(foreign["sender_client_id"], "sender");
     assert_eq!(
         foreign["sender_certificate"],
@@ -136,7 +141,7 @@ async fn messages_that_the_sender_has_not_sent() {
         "Certificate: {}",
         BASE64_STANDARD.encode(&stranger.chain()[0])
     );
-    stage.evil.play(move |line| {
+    fixture.evil.play(move |line| {
         let mut lines = line.honest();
         if line.reply_to("receiver", "Subscribed to queue").is_some() {
             lines.extend(deliveries.iter().cloned());
@@ -146,7 +151,7 @@ async fn messages_that_the_sender_has_not_sent() {
         }
         lines
     });
-    let mut consumer = stage.consumer().start().await.unwrap();
+    let mut consumer = fixture.consumer().start().await.unwrap();
     let mut refused = Vec::new();
     for what in ["unsigned", "grafted", "relabelled", "foreign"] {
         let forged = unopenable(&mut consumer, what).await;
@@ -168,5 +173,7 @@ async fn messages_that_the_sender_has_not_sent() {
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "original");
     message.ack().await.unwrap();
-    stage.honest_traffic_arrives(&mut consumer, "beside").await;
+    fixture
+        .honest_traffic_arrives(&mut consumer, "beside")
+        .await;
 }

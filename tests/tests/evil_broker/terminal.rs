@@ -10,7 +10,7 @@ use ciphermq_tests::{Cli, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::desk::{Desk, said, screen};
+use crate::workspace::{Workspace, said, screen};
 
 /// Clears the screen, moves, deletes, in seven and in eight bits; turns the reading direction; ends
 /// lines.
@@ -29,7 +29,7 @@ fn is_harmless(what: &str, outcome: &Outcome, text: &str) {
 }
 
 /// All commands that speak to a server, impatient.
-fn commands(desk: &Desk) -> Vec<(&'static str, Cli)> {
+fn commands(workspace: &Workspace) -> Vec<(&'static str, Cli)> {
     let id = "m-1";
     let lines: [(&'static str, &[&str]); 11] = [
         ("status", &[]),
@@ -47,7 +47,12 @@ fn commands(desk: &Desk) -> Vec<(&'static str, Cli)> {
     let impatient = ["--retries", "1", "--retry-timeout", "0.5", "-vv"];
     lines
         .into_iter()
-        .map(|(command, arguments)| (command, desk.cli(command).args(arguments).args(impatient)))
+        .map(|(command, arguments)| {
+            (
+                command,
+                workspace.cli(command).args(arguments).args(impatient),
+            )
+        })
         .collect()
 }
 
@@ -55,8 +60,8 @@ fn commands(desk: &Desk) -> Vec<(&'static str, Cli)> {
 async fn whatever_a_broker_says_does_not_steer_the_terminal() {
     let server = Server::start(Options::sqlite()).await;
     let evil = Evil::start(&server).await;
-    let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
-    desk.introduce().await;
+    let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+    workspace.introduce().await;
 
     // Instead of every reply to these commands' requests.
     let replies = [
@@ -80,7 +85,7 @@ async fn whatever_a_broker_says_does_not_steer_the_terminal() {
             _ => line.honest(),
         });
         let mut running = JoinSet::new();
-        for (command, cli) in commands(&desk) {
+        for (command, cli) in commands(&workspace) {
             let what = format!("{command} told {reply:?}");
             running.spawn(async move { (what, cli.run().await) });
         }
@@ -94,8 +99,8 @@ async fn whatever_a_broker_says_does_not_steer_the_terminal() {
 async fn what_a_broker_says_of_itself_and_of_messages_is_shown_harmless() {
     let server = Server::start(Options::sqlite()).await;
     let evil = Evil::start(&server).await;
-    let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
-    desk.introduce().await;
+    let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+    workspace.introduce().await;
     let rejected = json!({
         "messages": [{
             "message_id": "m-1", "sender": "sender", "receiver": "receiver", "exchange": "e", "routing_key": "k",
@@ -118,7 +123,7 @@ async fn what_a_broker_says_of_itself_and_of_messages_is_shown_harmless() {
         }
         line.honest()
     });
-    let status = desk.cli("status").arg("-vv").run().await.success();
+    let status = workspace.cli("status").arg("-vv").run().await.success();
     is_harmless("status", &status, &status.stdout);
     is_harmless("status", &status, &status.stderr);
     assert!(status.stdout.contains("\\u{1b}[2J"), "{}", status.stdout);
@@ -128,18 +133,18 @@ async fn what_a_broker_says_of_itself_and_of_messages_is_shown_harmless() {
         status.stdout
     );
     // For programs it stays what it was.
-    let status = desk.cli("status").arg("--json").run().await.success();
+    let status = workspace.cli("status").arg("--json").run().await.success();
     let status: Value = serde_json::from_str(&status.stdout).expect("one object");
     assert_eq!(status["server"]["version"], EVIL);
 
-    let listed = desk.cli("rejected").run().await.success();
+    let listed = workspace.cli("rejected").run().await.success();
     let line: Value = serde_json::from_str(&listed.stdout).expect("one object");
     assert_eq!(line, rejected["messages"][0]);
     assert!(listed.stdout.contains('\u{202e}'), "as it came");
     is_harmless("rejected", &listed, &listed.stderr);
     // On a terminal the same JSON, escaped.
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
-    let shown = desk
+    let shown = workspace
         .in_a_terminal(&format!("{} rejected", program.display()))
         .run()
         .await
@@ -162,20 +167,20 @@ async fn what_a_broker_says_of_itself_and_of_messages_is_shown_harmless() {
 async fn a_bar_makes_way_for_every_line() {
     let server = Server::start(Options::sqlite()).await;
     let evil = Evil::start(&server).await;
-    let desk = Desk::at(evil.address(), server.pki(), "sender", "receiver");
-    desk.introduce().await;
+    let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+    workspace.introduce().await;
     // It takes messages, and says nothing of them.
     evil.play(|line| match line.reply_to("sender", "ACK") {
         Some(_) => Vec::new(),
         None => line.honest(),
     });
-    desk.write("lines.txt", "one\ntwo\nthree\n");
+    workspace.write("lines.txt", "one\ntwo\nthree\n");
     let program = ciphermq_tests::binaries::binary("ciphermq-cli");
     let line = format!(
         "stty cols 300; '{}' send --to receiver --file lines.txt --retries 1 --retry-timeout 3",
         program.display()
     );
-    let sending = tokio::spawn(desk.in_a_terminal(&line).run());
+    let sending = tokio::spawn(workspace.in_a_terminal(&line).run());
     while evil.published_by("sender").is_empty() {
         assert!(!sending.is_finished());
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ciphermq_tests::faults::Proxy;
-use ciphermq_tests::faults::proxy::Weather;
+use ciphermq_tests::faults::proxy::NetworkConditions;
 use ciphermq_tests::raw::Tls;
 use ciphermq_tests::{Backend, EnvelopeText, RawClient, Server};
 
@@ -92,9 +92,9 @@ pub(super) async fn hello_takes_over_from_a_connection_that_died_in_silence(back
     dead.expect_prefix("Hello: ").await;
     dead.ask("consume q 2", "Subscribed to queue").await;
     expect_messages(&mut dead, &["1", "2"]).await;
-    bench.proxy.weather(Weather {
+    bench.proxy.conditions(NetworkConditions {
         frozen: true,
-        ..Weather::default()
+        ..NetworkConditions::default()
     });
     let mut next = RawClient::connect(&bench.server, "receiver").await;
     next.send_line(CONSUMER).await;
@@ -115,9 +115,9 @@ pub(super) async fn a_connection_that_died_in_silence_loses_its_messages_by_time
     let mut dead = bench.receiver().await;
     dead.ask("consume q 2", "Subscribed to queue").await;
     expect_messages(&mut dead, &["1", "2"]).await;
-    bench.proxy.weather(Weather {
+    bench.proxy.conditions(NetworkConditions {
         frozen: true,
-        ..Weather::default()
+        ..NetworkConditions::default()
     });
     let mut next = RawClient::connect(&bench.server, "receiver").await;
     next.ask("consume q 9", "Subscribed to queue").await;
@@ -127,7 +127,7 @@ pub(super) async fn a_connection_that_died_in_silence_loses_its_messages_by_time
     next.expect("ACK_CONFIRMED 2").await;
     // What it had to say comes late, and counts all the same.
     dead.send_line("ack 1").await;
-    bench.proxy.weather(Weather::default());
+    bench.proxy.conditions(NetworkConditions::default());
     loop {
         let line = dead.line().await;
         if !line.starts_with("Message: ") {

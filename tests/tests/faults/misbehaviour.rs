@@ -33,9 +33,9 @@ async fn good_manners_are_green() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_does_not_deduplicate_is_red() {
-    let manners = receiver::Manners::DoesNotDeduplicate;
+    let misbehaviour = receiver::Misbehaviour::DoesNotDeduplicate;
     let report = campaign(|settings| Settings {
-        receiver: manners,
+        receiver: misbehaviour,
         ..settings
     })
     .await;
@@ -47,9 +47,9 @@ async fn a_receiver_that_does_not_deduplicate_is_red() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_acks_before_it_writes_is_red() {
-    let manners = receiver::Manners::AcksUnwritten;
+    let misbehaviour = receiver::Misbehaviour::AcksUnwritten;
     let report = campaign(|settings| Settings {
-        receiver: manners,
+        receiver: misbehaviour,
         ..settings
     })
     .await;
@@ -61,9 +61,9 @@ async fn a_receiver_that_acks_before_it_writes_is_red() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_alters_is_red() {
-    let manners = receiver::Manners::Alters;
+    let misbehaviour = receiver::Misbehaviour::Alters;
     let report = campaign(|settings| Settings {
-        receiver: manners,
+        receiver: misbehaviour,
         ..settings
     })
     .await;
@@ -75,11 +75,11 @@ async fn a_receiver_that_alters_is_red() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sender_that_takes_sent_for_acknowledged_is_red() {
-    let manners = sender::Manners::TakesSentForAcknowledged;
+    let misbehaviour = sender::Misbehaviour::TakesSentForAcknowledged;
     let settings = Settings {
         lines: 50,
         rate: 0,
-        senders: manners,
+        senders: misbehaviour,
         ..Settings::new(1, 0)
     };
     let mut campaign = Campaign::start(Backend::Sqlite, settings).await;

@@ -7,7 +7,7 @@ use ciphermq_tests::Cli;
 use ciphermq_tests::data::older_envelopes;
 use serde_json::{Map, Value};
 
-use crate::office::{BINDING, Office, delivery};
+use crate::deployment::{BINDING, Deployment, delivery};
 
 const TEXTS: [&str; 3] = ["Température: 47,8 °F", r#"{"temperature_f": 47.8}"#, "0"];
 
@@ -52,11 +52,11 @@ const FORMS: [(&str, &[&str]); 4] = [
     ("LEGACY-C", WITHOUT_TAG),
 ];
 
-fn send(office: &Office, folder: &std::path::Path) -> Cli {
+fn send(deployment: &Deployment, folder: &std::path::Path) -> Cli {
     let send = Cli::new("send")
         .current_dir(folder)
         .args(["--to", "receiver_1"]);
-    let send = office
+    let send = deployment
         .options()
         .into_iter()
         .fold(send, |send, option| send.arg(option));
@@ -65,23 +65,27 @@ fn send(office: &Office, folder: &std::path::Path) -> Cli {
         .fold(send, |send, text| send.args(["--message", text]))
 }
 
-pub(crate) async fn sent_in_each_form(office: &Office) {
+pub(crate) async fn sent_in_each_form(deployment: &Deployment) {
     let folder = tempfile::tempdir().unwrap();
-    let mut receiver = office.receiver().await;
+    let mut receiver = deployment.receiver().await;
     receiver
         .ask(&format!("consume {}", BINDING.0), "Subscribed to queue")
         .await;
 
     // Nothing is sent unless both options say so.
-    let refused = send(office, folder.path()).run().await.code(1);
+    let refused = send(deployment, folder.path()).run().await.code(1);
     assert!(
         refused.stderr.contains("is not signed") && refused.stderr.contains("--suite LEGACY-A"),
         "{}",
         refused.stderr
     );
     let form = ["--suite", "LEGACY-A"];
-    send(office, folder.path()).args(form).run().await.code(2);
-    send(office, folder.path())
+    send(deployment, folder.path())
+        .args(form)
+        .run()
+        .await
+        .code(2);
+    send(deployment, folder.path())
         .arg("--allow-unsigned-keys")
         .run()
         .await
@@ -103,7 +107,7 @@ pub(crate) async fn sent_in_each_form(office: &Office) {
         policy,
     );
     for (form, names) in FORMS {
-        let sending = send(office, folder.path())
+        let sending = send(deployment, folder.path())
             .args(["--allow-unsigned-keys", "--suite", form])
             .run();
         let receiving = async {

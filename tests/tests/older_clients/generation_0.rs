@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use ciphermq_tests::RawClient;
 
-use crate::office::{BINDING, Office, Post, delivery};
+use crate::deployment::{BINDING, Deployment, Post, delivery};
 
 const BATCHES: usize = 12;
 const BATCH: usize = 7;
 /// How long it waits for a reply.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) async fn exchange(office: &Office) {
-    let mut receiver = Receiver::subscribe(office).await;
+pub(crate) async fn exchange(deployment: &Deployment) {
+    let mut receiver = Receiver::subscribe(deployment).await;
     let mut post = Post::of("0");
     let account = post.clone();
     let send = async {
-        let mut sender = office.sender().await;
+        let mut sender = deployment.sender().await;
         for number in 0..BATCHES {
             let mut batch = Batch::new(&mut post);
             // Every third connection is lost in the middle of the replies.
             if number % 3 == 0 {
                 batch.publish(&mut sender, BATCH / 2).await;
                 assert_eq!(batch.waiting.len(), BATCH - BATCH / 2);
-                sender = office.sender().await;
+                sender = deployment.sender().await;
             }
             batch.publish_until_acked(&mut sender).await;
         }
@@ -93,8 +93,8 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn subscribe(office: &Office) -> Self {
-        let mut socket = office.receiver().await;
+    async fn subscribe(deployment: &Deployment) -> Self {
+        let mut socket = deployment.receiver().await;
         socket
             .ask(&format!("consume {}", BINDING.0), "Subscribed to queue")
             .await;

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use ciphermq_tests::RawClient;
 
-use crate::office::{BINDING, Office, Post, delivery};
+use crate::deployment::{BINDING, Deployment, Post, delivery};
 
 const MESSAGES: usize = 60;
 
-pub(crate) async fn exchange(office: &Office) {
-    let mut receiver = Receiver::subscribe(office).await;
+pub(crate) async fn exchange(deployment: &Deployment) {
+    let mut receiver = Receiver::subscribe(deployment).await;
     let mut post = Post::of("A");
     let account = post.clone();
     let send = async {
-        let mut sender = office.sender().await;
+        let mut sender = deployment.sender().await;
         for number in 0..MESSAGES {
             let id = uuid::Uuid::new_v4().to_string();
             let line = post.publish(&id);
@@ -64,8 +64,8 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn subscribe(office: &Office) -> Self {
-        let mut socket = office.receiver().await;
+    async fn subscribe(deployment: &Deployment) -> Self {
+        let mut socket = deployment.receiver().await;
         socket
             .ask(&format!("consume {}", BINDING.0), "Subscribed to queue")
             .await;

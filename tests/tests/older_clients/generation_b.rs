@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use ciphermq_tests::RawClient;
 
-use crate::office::{BINDING, Office, Post, delivery, short_id};
+use crate::deployment::{BINDING, Deployment, Post, delivery, short_id};
 
 const MESSAGES: usize = 100;
 
@@ -27,8 +27,8 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    pub(crate) async fn subscribe(office: &Office) -> Self {
-        let mut socket = office.receiver().await;
+    pub(crate) async fn subscribe(deployment: &Deployment) -> Self {
+        let mut socket = deployment.receiver().await;
         socket.send_line(&format!("consume {}", BINDING.0)).await;
         Self {
             socket,
@@ -40,8 +40,8 @@ impl Receiver {
 
     /// Connects anew, and still knows what it has seen. What it had yet to ack it does not ack any
     /// more.
-    async fn reconnect(mut self, office: &Office) -> Self {
-        self.socket = office.receiver().await;
+    async fn reconnect(mut self, deployment: &Deployment) -> Self {
+        self.socket = deployment.receiver().await;
         self.socket
             .send_line(&format!("consume {}", BINDING.0))
             .await;
@@ -80,12 +80,12 @@ impl Receiver {
     }
 }
 
-pub(crate) async fn exchange(office: &Office) {
-    let mut receiver = Receiver::subscribe(office).await;
+pub(crate) async fn exchange(deployment: &Deployment) {
+    let mut receiver = Receiver::subscribe(deployment).await;
     let mut post = Post::of("B");
     let account = post.clone();
     let send = async {
-        let mut sender = office.sender().await;
+        let mut sender = deployment.sender().await;
         for _ in 0..MESSAGES {
             publish(&mut sender, &mut post).await;
         }
@@ -102,13 +102,13 @@ pub(crate) async fn exchange(office: &Office) {
 
 /// A message that it got, and lost the connection before its ack left, comes again, is ignored, and
 /// never acked: it must not keep the others from coming.
-pub(crate) async fn duplicates(office: &Office) {
-    let mut receiver = Receiver::subscribe(office).await;
+pub(crate) async fn duplicates(deployment: &Deployment) {
+    let mut receiver = Receiver::subscribe(deployment).await;
     let mut post = Post::of("B");
-    let mut sender = office.sender().await;
+    let mut sender = deployment.sender().await;
     let lost = publish(&mut sender, &mut post).await;
     receiver.next(&post).await;
-    let mut receiver = receiver.reconnect(office).await;
+    let mut receiver = receiver.reconnect(deployment).await;
     for _ in 0..5 {
         publish(&mut sender, &mut post).await;
     }
@@ -122,7 +122,7 @@ pub(crate) async fn duplicates(office: &Office) {
     );
     // A new process has seen nothing, and acks it.
     drop(receiver);
-    let mut fresh = Receiver::subscribe(office).await;
+    let mut fresh = Receiver::subscribe(deployment).await;
     fresh.next(&post).await;
     assert_eq!(fresh.received, HashSet::from([lost]));
     fresh.finish().await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ciphermq_tests::RawClient;
 
+use crate::deployment::{Deployment, Post, short_id};
 use crate::generation_b::Receiver;
-use crate::office::{Office, Post, short_id};
 
 /// How many messages it sends at once.
 pub(crate) const PIPELINE: usize = 1000;
@@ -15,9 +15,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Its reads do: a line that comes in two pieces with a longer pause between is lost.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
-pub(crate) async fn exchange(office: &Office) {
+pub(crate) async fn exchange(deployment: &Deployment) {
     // As generation B's, by the reads of this one's.
-    let mut receiver = Receiver::subscribe(office).await;
+    let mut receiver = Receiver::subscribe(deployment).await;
     let post = Post::of("C");
     let account = post.clone();
     let receive = async {
@@ -27,11 +27,11 @@ pub(crate) async fn exchange(office: &Office) {
         receiver.finish().await;
         assert_eq!(receiver.duplicates, 0);
     };
-    tokio::join!(send(office, post), receive);
+    tokio::join!(send(deployment, post), receive);
 }
 
 /// Sends so many messages as it does at once.
-pub(crate) async fn send(office: &Office, mut post: Post) {
+pub(crate) async fn send(deployment: &Deployment, mut post: Post) {
     let mut waiting: Vec<(String, String)> = (0..PIPELINE)
         .map(|_| {
             let id = short_id();
@@ -41,11 +41,11 @@ pub(crate) async fn send(office: &Office, mut post: Post) {
         .collect();
     // The first connection is lost in the middle of the replies: all that was not acked is sent
     // again.
-    let mut sender = office.sender().await;
+    let mut sender = deployment.sender().await;
     round(&mut sender, &mut waiting, PIPELINE / 2).await;
     assert_eq!(waiting.len(), PIPELINE / 2);
     drop(sender);
-    let mut sender = office.sender().await;
+    let mut sender = deployment.sender().await;
     round(&mut sender, &mut waiting, usize::MAX).await;
     assert!(
         waiting.is_empty(),

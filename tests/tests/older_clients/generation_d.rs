@@ -5,29 +5,29 @@ use std::collections::HashSet;
 
 use ciphermq_tests::RawClient;
 
+use crate::deployment::{BINDING, Deployment, Post, delivery};
 use crate::generation_c::{PIPELINE, send};
-use crate::office::{BINDING, Office, Post, delivery};
 
 /// What stands for its 30 s between two heartbeats: so many messages.
 const HEARTBEAT: usize = 50;
 /// After so many messages it loses its connection.
 const LOSS: usize = 333;
 
-pub(crate) async fn exchange(office: &Office) {
-    let mut receiver = Receiver::subscribe(office).await;
+pub(crate) async fn exchange(deployment: &Deployment) {
+    let mut receiver = Receiver::subscribe(deployment).await;
     // It seals as C.
     let post = Post::of("C");
     let account = post.clone();
     let receive = async {
         while receiver.received.len() < PIPELINE {
-            receiver.next(office, &account).await;
+            receiver.next(deployment, &account).await;
         }
         receiver.settle().await;
         assert_eq!(receiver.duplicates, 0);
         let sent = receiver.received.len() / HEARTBEAT;
         assert_eq!((receiver.heartbeats, receiver.answered), (sent, sent));
     };
-    tokio::join!(send(office, post), receive);
+    tokio::join!(send(deployment, post), receive);
 }
 
 struct Receiver {
@@ -41,9 +41,9 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn subscribe(office: &Office) -> Self {
+    async fn subscribe(deployment: &Deployment) -> Self {
         Self {
-            socket: Self::connect(office).await,
+            socket: Self::connect(deployment).await,
             received: HashSet::new(),
             duplicates: 0,
             unconfirmed: HashSet::new(),
@@ -52,14 +52,14 @@ impl Receiver {
         }
     }
 
-    async fn connect(office: &Office) -> RawClient {
-        let mut socket = office.receiver().await;
+    async fn connect(deployment: &Deployment) -> RawClient {
+        let mut socket = deployment.receiver().await;
         socket.send_line(&format!("consume {}", BINDING.0)).await;
         socket
     }
 
     /// Reads a line; a message that it has not seen it acks, without waiting.
-    async fn next(&mut self, office: &Office, post: &Post) {
+    async fn next(&mut self, deployment: &Deployment, post: &Post) {
         let line = self.socket.line().await;
         let Some((id, json)) = delivery(&line) else {
             self.pass_over(&line);
@@ -80,7 +80,7 @@ impl Receiver {
         if self.received.len() == LOSS {
             // What it has acked before the loss it would ignore when it came again.
             self.settle().await;
-            self.socket = Self::connect(office).await;
+            self.socket = Self::connect(deployment).await;
         }
     }
 

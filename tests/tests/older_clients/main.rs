@@ -3,23 +3,23 @@
 //! their senders publish their receivers get: every message, once, byte for byte. And what
 //! `ciphermq-cli send` writes for them they can read.
 
+mod deployment;
 mod from_cli;
 mod generation_0;
 mod generation_a;
 mod generation_b;
 mod generation_c;
 mod generation_d;
-mod office;
 
 use ciphermq_tests::{Backend, on_both_databases};
-use office::Office;
+use deployment::Deployment;
 
 macro_rules! generations {
     ($($test:ident: $part:path;)+) => {
         $(async fn $test(backend: Backend) {
-            let office = Office::open(backend.options().await).await;
-            $part(&office).await;
-            office.close().await;
+            let deployment = Deployment::open(backend.options().await).await;
+            $part(&deployment).await;
+            deployment.close().await;
         })+
         on_both_databases!($($test),+);
     };

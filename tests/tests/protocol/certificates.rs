@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_tests::pki::{Identity, Request};
 use ciphermq_tests::raw::Tls;
-use ciphermq_tests::{PATIENCE, RawClient, Scene};
+use ciphermq_tests::{Fixture, PATIENCE, RawClient};
 use sha2::{Digest as _, Sha256};
 
 fn reply(identity: &Identity) -> String {
@@ -35,17 +35,17 @@ async fn ask_until(client: &mut RawClient, command: &str, expected: &str) {
     }
 }
 
-pub(super) async fn the_last_chain_or_the_one_named(scene: Scene) {
+pub(super) async fn the_last_chain_or_the_one_named(fixture: Fixture) {
     let folder = tempfile::tempdir().unwrap();
-    let (pki, who) = (scene.server.pki(), scene.id("who"));
+    let (pki, who) = (fixture.server.pki(), fixture.id("who"));
     let [old, new] = [0, 1].map(|_| pki.authority().issue(Request::client(&who)));
-    let mut asker = scene.client("asker").await;
+    let mut asker = fixture.client("asker").await;
     let last = format!("get_certificate {who}");
     let mut files = Vec::new();
     for (name, identity) in [("old", &old), ("new", &new)] {
         files.push(identity.write(folder.path(), name));
         let tls = Tls::trusting(&pki.ca()).identity(files.last().unwrap().clone());
-        let mut client = RawClient::handshake(scene.server.address(), &tls)
+        let mut client = RawClient::handshake(fixture.server.address(), &tls)
             .await
             .unwrap();
         client.ask("ping", "PONG").await;
@@ -59,15 +59,15 @@ pub(super) async fn the_last_chain_or_the_one_named(scene: Scene) {
     }
     // The older one is used again, and is the last one again.
     let tls = Tls::trusting(&pki.ca()).identity(files[0].clone());
-    let _client = RawClient::handshake(scene.server.address(), &tls)
+    let _client = RawClient::handshake(fixture.server.address(), &tls)
         .await
         .unwrap();
     ask_until(&mut asker, &last, &reply(&old)).await;
 }
 
-pub(super) async fn unknown_certificates(scene: Scene) {
-    let mut client = scene.client("client").await;
-    let (me, nobody) = (scene.id("client"), scene.id("nobody"));
+pub(super) async fn unknown_certificates(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
+    let (me, nobody) = (fixture.id("client"), fixture.id("nobody"));
     client
         .ask(
             &format!("get_certificate {nobody}"),

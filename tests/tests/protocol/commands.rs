@@ -1,22 +1,22 @@
 //! Commands and their replies, to the letter.
 
-use ciphermq_tests::{RawClient, Scene};
+use ciphermq_tests::{Fixture, RawClient};
 use rustls::ProtocolVersion;
 use serde_json::Value;
 
-pub(super) async fn every_command_over_tls_1_3(scene: Scene) {
-    every_command(&scene, &rustls::version::TLS13).await;
+pub(super) async fn every_command_over_tls_1_3(fixture: Fixture) {
+    every_command(&fixture, &rustls::version::TLS13).await;
 }
 
-pub(super) async fn every_command_over_tls_1_2(scene: Scene) {
-    every_command(&scene, &rustls::version::TLS12).await;
+pub(super) async fn every_command_over_tls_1_2(fixture: Fixture) {
+    every_command(&fixture, &rustls::version::TLS12).await;
 }
 
 /// One message's life and all that is around it, as docs/protocol.md tells it.
-async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtocolVersion) {
+async fn every_command(fixture: &Fixture, version: &'static rustls::SupportedProtocolVersion) {
     let connect = async |what| {
-        let tls = scene.tls(what).version(version);
-        RawClient::handshake(scene.server.address(), &tls)
+        let tls = fixture.tls(what).version(version);
+        RawClient::handshake(fixture.server.address(), &tls)
             .await
             .unwrap()
     };
@@ -28,7 +28,7 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
         sender.key_exchange() == Some(rustls::NamedGroup::X25519MLKEM768)
     );
 
-    let (queue, exchange, who) = (scene.id("q"), scene.id("e"), scene.id("receiver"));
+    let (queue, exchange, who) = (fixture.id("q"), fixture.id("e"), fixture.id("receiver"));
     sender.ask("ping", "PONG").await;
     sender.ask("heartbeat", "Heartbeat received").await;
     sender
@@ -67,19 +67,19 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
         )
         .await;
 
-    let [one, two, three] = ["one", "two", "three"].map(|id| scene.envelope(id));
-    let ids = ["one", "two", "three"].map(|id| scene.id(id));
+    let [one, two, three] = ["one", "two", "three"].map(|id| fixture.envelope(id));
+    let ids = ["one", "two", "three"].map(|id| fixture.id(id));
     sender
-        .ask(&scene.publish(&one), &format!("ACK {}", ids[0]))
+        .ask(&fixture.publish(&one), &format!("ACK {}", ids[0]))
         .await;
     sender
-        .send_line(&scene.publish_batch(&[&two, &three]))
+        .send_line(&fixture.publish_batch(&[&two, &three]))
         .await;
     sender.expect(&format!("ACK {}", ids[1])).await;
     sender.expect(&format!("ACK {}", ids[2])).await;
 
     receiver
-        .ask(&format!("fetch {queue}"), &scene.delivery("one", &one))
+        .ask(&format!("fetch {queue}"), &fixture.delivery("one", &one))
         .await;
     receiver
         .ask(
@@ -93,21 +93,21 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
     receiver
         .ask(&format!("consume {queue}"), "Subscribed to queue")
         .await;
-    receiver.expect(&scene.delivery("two", &two)).await;
+    receiver.expect(&fixture.delivery("two", &two)).await;
     receiver
         .ask(&format!("resend {}", ids[1]), "Unauthorized resend request")
         .await;
     sender
         .ask(&format!("resend {}", ids[1]), "Resend requested")
         .await;
-    receiver.expect(&scene.delivery("two", &two)).await;
+    receiver.expect(&fixture.delivery("two", &two)).await;
     receiver
         .ask(
             &format!("reject {} cannot be opened", ids[1]),
             &format!("Rejected {}", ids[1]),
         )
         .await;
-    receiver.expect(&scene.delivery("three", &three)).await;
+    receiver.expect(&fixture.delivery("three", &three)).await;
     receiver
         .ask(
             &format!("ack {}", ids[2]),
@@ -118,8 +118,8 @@ async fn every_command(scene: &Scene, version: &'static rustls::SupportedProtoco
     sender.ask("what?", "Unknown command").await;
 }
 
-pub(super) async fn missing_arguments(scene: Scene) {
-    let mut client = scene.client("client").await;
+pub(super) async fn missing_arguments(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
     for (line, reply) in [
         ("declare_queue", "Missing queue name"),
         ("declare_queue ", "Missing queue name"),
@@ -158,9 +158,9 @@ pub(super) async fn missing_arguments(scene: Scene) {
     }
 }
 
-pub(super) async fn names(scene: Scene) {
-    let mut client = scene.client("client").await;
-    let longest = scene.id(&"x".repeat(255 - scene.id("").len()));
+pub(super) async fn names(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
+    let longest = fixture.id(&"x".repeat(255 - fixture.id("").len()));
     assert_eq!(longest.len(), 255);
     for good in [longest.as_str(), "Zürich→Bern/温度", "a:b\"c\\d{}[]'"] {
         client
@@ -196,18 +196,18 @@ pub(super) async fn names(scene: Scene) {
     client.expect_prefix("Error: not_found: ").await;
     client
         .ask(
-            &format!("declare_queue {}", scene.id("q")),
+            &format!("declare_queue {}", fixture.id("q")),
             "Queue declared",
         )
         .await;
     client
-        .send_line(&format!("bind {} no_such_exchange k", scene.id("q")))
+        .send_line(&format!("bind {} no_such_exchange k", fixture.id("q")))
         .await;
     client.expect_prefix("Error: not_found: ").await;
     for bad in ["0", "-1", "many", "+1", "1 1", "1.5"] {
         client
             .ask(
-                &format!("consume {} {bad}", scene.id("q")),
+                &format!("consume {} {bad}", fixture.id("q")),
                 "Error: bad_argument: prefetch must be a number from 1 to 4294967295",
             )
             .await;
@@ -215,8 +215,8 @@ pub(super) async fn names(scene: Scene) {
 }
 
 /// However large a number is, it is cut to what the server has.
-pub(super) async fn large_numbers(scene: Scene) {
-    let mut client = scene.client("client").await;
+pub(super) async fn large_numbers(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
     for large in [
         "65536",
         "4294967295",
@@ -226,7 +226,7 @@ pub(super) async fn large_numbers(scene: Scene) {
     ] {
         client
             .ask(
-                &format!("consume {} {large}", scene.id("q")),
+                &format!("consume {} {large}", fixture.id("q")),
                 "Subscribed to queue",
             )
             .await;
@@ -249,25 +249,25 @@ pub(super) async fn large_numbers(scene: Scene) {
 }
 
 /// The last hello counts for what comes after it; a consumer that it does not name stays.
-pub(super) async fn hello_again(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.client("receiver").await;
+pub(super) async fn hello_again(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.client("receiver").await;
     let hello = async |client: &mut RawClient, json: &str| {
         client.send_line(&format!("hello {json}")).await;
         client.expect_prefix("Hello: ").await;
     };
     hello(&mut receiver, "{\"consumer\":\"one\",\"packed\":true}").await;
-    let envelopes = ["a", "b"].map(|id| scene.envelope(id));
-    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    let envelopes = ["a", "b"].map(|id| fixture.envelope(id));
+    sender.send_line(&fixture.publish_batch(&envelopes)).await;
     for id in ["a", "b"] {
-        sender.expect(&format!("ACK {}", scene.id(id))).await;
+        sender.expect(&format!("ACK {}", fixture.id(id))).await;
     }
-    let consume = format!("consume {} 2", scene.id("q"));
+    let consume = format!("consume {} 2", fixture.id("q"));
     receiver.ask(&consume, "Subscribed to queue").await;
     for (id, envelope) in ["a", "b"].iter().zip(&envelopes) {
-        receiver.expect(&scene.delivery(id, envelope)).await;
+        receiver.expect(&fixture.delivery(id, envelope)).await;
     }
-    let (a, b) = (scene.id("a"), scene.id("b"));
+    let (a, b) = (fixture.id("a"), fixture.id("b"));
     receiver
         .ask(&format!("ack {a} {a}"), "ACK_CONFIRMED_ALL 2")
         .await;
@@ -276,14 +276,14 @@ pub(super) async fn hello_again(scene: Scene) {
     receiver.expect(&format!("ACK_CONFIRMED {a}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
     // It is still the consumer `one`, whose place another connection takes.
-    let mut newer = scene.client("receiver").await;
+    let mut newer = fixture.client("receiver").await;
     hello(&mut newer, "{\"consumer\":\"one\"}").await;
     receiver.expect_closed().await;
     newer.ask("ping", "PONG").await;
 }
 
-pub(super) async fn hello(scene: Scene) {
-    let mut client = scene.client("client").await;
+pub(super) async fn hello(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
     for line in [
         "hello",
         "hello {}",
@@ -293,7 +293,7 @@ pub(super) async fn hello(scene: Scene) {
         let json: Value = serde_json::from_str(&client.expect_prefix("Hello: ").await).unwrap();
         assert_eq!(json["server"], "ciphermq-server");
         assert_eq!(json["protocol"], 1);
-        assert_eq!(json["client_id"], scene.id("client"));
+        assert_eq!(json["client_id"], fixture.id("client"));
         assert!(json["version"].is_string());
         let limits = serde_json::json!({"max_line_bytes": 16_777_216, "max_prefetch": 65535,
             "redelivery_timeout_ms": 30_000, "storage_wait_ms": 8_000});

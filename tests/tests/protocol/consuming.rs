@@ -2,124 +2,127 @@
 
 use std::time::Duration;
 
-use ciphermq_tests::{RawClient, Scene};
+use ciphermq_tests::{Fixture, RawClient};
 
-async fn publish(scene: &Scene, sender: &mut RawClient, messages: std::ops::Range<usize>) {
+async fn publish(fixture: &Fixture, sender: &mut RawClient, messages: std::ops::Range<usize>) {
     let envelopes: Vec<_> = messages
         .clone()
-        .map(|index| scene.envelope(&format!("m{index}")))
+        .map(|index| fixture.envelope(&format!("m{index}")))
         .collect();
-    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    sender.send_line(&fixture.publish_batch(&envelopes)).await;
     for index in messages {
         sender
-            .expect(&format!("ACK {}", scene.id(&format!("m{index}"))))
+            .expect(&format!("ACK {}", fixture.id(&format!("m{index}"))))
             .await;
     }
 }
 
 async fn expect(
-    scene: &Scene,
+    fixture: &Fixture,
     receiver: &mut RawClient,
     messages: impl IntoIterator<Item = usize>,
 ) {
     for index in messages {
         let message = format!("m{index}");
         receiver
-            .expect(&scene.delivery(&message, &scene.envelope(&message)))
+            .expect(&fixture.delivery(&message, &fixture.envelope(&message)))
             .await;
     }
 }
 
-fn ack(scene: &Scene, index: usize) -> (String, String) {
-    let id = scene.id(&format!("m{index}"));
+fn ack(fixture: &Fixture, index: usize) -> (String, String) {
+    let id = fixture.id(&format!("m{index}"));
     (format!("ack {id}"), format!("ACK_CONFIRMED {id}"))
 }
 
-pub(super) async fn prefetch_bounds_what_is_delivered(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.receiver(3).await;
-    publish(&scene, &mut sender, 0..8).await;
-    expect(&scene, &mut receiver, 0..3).await;
+pub(super) async fn prefetch_bounds_what_is_delivered(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.receiver(3).await;
+    publish(&fixture, &mut sender, 0..8).await;
+    expect(&fixture, &mut receiver, 0..3).await;
     receiver.ask("ping", "PONG").await;
     receiver.expect_silence(Duration::from_millis(100)).await;
     // Acked out of order: there is room for one each time.
     for (acked, next) in [(1, 3), (2, 4), (0, 5)] {
-        let (line, reply) = ack(&scene, acked);
+        let (line, reply) = ack(&fixture, acked);
         receiver.ask(&line, &reply).await;
-        expect(&scene, &mut receiver, [next]).await;
+        expect(&fixture, &mut receiver, [next]).await;
         receiver.ask("ping", "PONG").await;
     }
     // One of another's message makes no room.
     receiver
         .ask(
-            &format!("ack {}", scene.id("unknown")),
+            &format!("ack {}", fixture.id("unknown")),
             &format!(
                 "Error: not_found: no such message waits or was acknowledged for message {}",
-                scene.id("unknown")
+                fixture.id("unknown")
             ),
         )
         .await;
-    let (line, reply) = ack(&scene, 0);
+    let (line, reply) = ack(&fixture, 0);
     receiver.ask(&line, &reply).await;
     receiver.ask("ping", "PONG").await;
     receiver.expect_silence(Duration::from_millis(100)).await;
 }
 
-pub(super) async fn without_prefetch_one_at_a_time(scene: Scene) {
-    let mut sender = scene.sender().await;
-    publish(&scene, &mut sender, 0..3).await;
-    let mut receiver = scene.client("receiver").await;
+pub(super) async fn without_prefetch_one_at_a_time(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    publish(&fixture, &mut sender, 0..3).await;
+    let mut receiver = fixture.client("receiver").await;
     receiver
-        .ask(&format!("consume {}", scene.id("q")), "Subscribed to queue")
+        .ask(
+            &format!("consume {}", fixture.id("q")),
+            "Subscribed to queue",
+        )
         .await;
     for index in 0..3 {
-        expect(&scene, &mut receiver, [index]).await;
+        expect(&fixture, &mut receiver, [index]).await;
         receiver.ask("ping", "PONG").await;
-        let (line, reply) = ack(&scene, index);
+        let (line, reply) = ack(&fixture, index);
         receiver.ask(&line, &reply).await;
     }
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn a_prefetch_may_be_changed(scene: Scene) {
-    let mut sender = scene.sender().await;
-    publish(&scene, &mut sender, 0..5).await;
-    let mut receiver = scene.receiver(1).await;
-    expect(&scene, &mut receiver, [0]).await;
-    let consume = format!("consume {} 4", scene.id("q"));
+pub(super) async fn a_prefetch_may_be_changed(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    publish(&fixture, &mut sender, 0..5).await;
+    let mut receiver = fixture.receiver(1).await;
+    expect(&fixture, &mut receiver, [0]).await;
+    let consume = format!("consume {} 4", fixture.id("q"));
     receiver.ask(&consume, "Subscribed to queue").await;
-    expect(&scene, &mut receiver, 1..4).await;
+    expect(&fixture, &mut receiver, 1..4).await;
     receiver.ask("ping", "PONG").await;
     receiver.expect_silence(Duration::from_millis(100)).await;
     // More than limits.max_prefetch is cut, not refused.
-    let consume = format!("consume {} 4294967295", scene.id("q"));
+    let consume = format!("consume {} 4294967295", fixture.id("q"));
     receiver.ask(&consume, "Subscribed to queue").await;
-    expect(&scene, &mut receiver, [4]).await;
+    expect(&fixture, &mut receiver, [4]).await;
 }
 
-pub(super) async fn the_confirmation_comes_before_what_it_made_room_for(scene: Scene) {
-    let mut sender = scene.sender().await;
-    publish(&scene, &mut sender, 0..200).await;
-    let mut receiver = scene.receiver(1).await;
+pub(super) async fn the_confirmation_comes_before_what_it_made_room_for(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    publish(&fixture, &mut sender, 0..200).await;
+    let mut receiver = fixture.receiver(1).await;
     for index in 0..200 {
-        expect(&scene, &mut receiver, [index]).await;
-        let (line, reply) = ack(&scene, index);
+        expect(&fixture, &mut receiver, [index]).await;
+        let (line, reply) = ack(&fixture, index);
         // To the letter, and with nothing before it: an older receiver throws away other lines.
         receiver.ask(&line, &reply).await;
     }
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn competing_consumers_take_turns(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut first = scene.receiver(100).await;
-    let mut second = scene.receiver(100).await;
-    publish(&scene, &mut sender, 0..10).await;
-    expect(&scene, &mut first, (0..10).step_by(2)).await;
-    expect(&scene, &mut second, (1..10).step_by(2)).await;
+pub(super) async fn competing_consumers_take_turns(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut first = fixture.receiver(100).await;
+    let mut second = fixture.receiver(100).await;
+    publish(&fixture, &mut sender, 0..10).await;
+    expect(&fixture, &mut first, (0..10).step_by(2)).await;
+    expect(&fixture, &mut second, (1..10).step_by(2)).await;
     // Who has no room is passed over.
-    let mut third = scene.receiver(1).await;
-    publish(&scene, &mut sender, 10..19).await;
+    let mut third = fixture.receiver(1).await;
+    publish(&fixture, &mut sender, 10..19).await;
     let mut counts = [0; 3];
     for (count, receiver) in counts.iter_mut().zip([&mut first, &mut second, &mut third]) {
         receiver.send_line("ping").await;
@@ -130,73 +133,75 @@ pub(super) async fn competing_consumers_take_turns(scene: Scene) {
     assert_eq!(counts, [4, 4, 1]);
 }
 
-pub(super) async fn a_late_consumer_gets_the_backlog_in_order(scene: Scene) {
-    let mut sender = scene.sender().await;
+pub(super) async fn a_late_consumer_gets_the_backlog_in_order(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
     // More than what is held ready at once, from several batches.
     for start in (0..3000).step_by(500) {
-        publish(&scene, &mut sender, start..start + 500).await;
+        publish(&fixture, &mut sender, start..start + 500).await;
     }
-    let mut receiver = scene.receiver(5000).await;
-    publish(&scene, &mut sender, 3000..3100).await;
-    expect(&scene, &mut receiver, 0..3100).await;
+    let mut receiver = fixture.receiver(5000).await;
+    publish(&fixture, &mut sender, 3000..3100).await;
+    expect(&fixture, &mut receiver, 0..3100).await;
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn messages_go_to_their_receiver_only(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.receiver(10).await;
-    let mut stranger = scene.client("stranger").await;
-    let consume = format!("consume {} 10", scene.id("q"));
+pub(super) async fn messages_go_to_their_receiver_only(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.receiver(10).await;
+    let mut stranger = fixture.client("stranger").await;
+    let consume = format!("consume {} 10", fixture.id("q"));
     stranger.ask(&consume, "Subscribed to queue").await;
-    let foreign = scene
+    let foreign = fixture
         .envelope("foreign")
-        .set("receiver_client_id", scene.id("stranger"));
-    let own = scene.envelope("own");
+        .set("receiver_client_id", fixture.id("stranger"));
+    let own = fixture.envelope("own");
     sender
-        .send_line(&scene.publish_batch(&[&foreign, &own]))
+        .send_line(&fixture.publish_batch(&[&foreign, &own]))
         .await;
-    receiver.expect(&scene.delivery("own", &own)).await;
-    stranger.expect(&scene.delivery("foreign", &foreign)).await;
+    receiver.expect(&fixture.delivery("own", &own)).await;
+    stranger
+        .expect(&fixture.delivery("foreign", &foreign))
+        .await;
     receiver.ask("ping", "PONG").await;
     stranger.ask("ping", "PONG").await;
 }
 
-pub(super) async fn a_lost_connection_returns_its_messages_in_order(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut first = scene.receiver(4).await;
-    publish(&scene, &mut sender, 0..6).await;
-    expect(&scene, &mut first, 0..4).await;
-    let (line, reply) = ack(&scene, 1);
+pub(super) async fn a_lost_connection_returns_its_messages_in_order(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut first = fixture.receiver(4).await;
+    publish(&fixture, &mut sender, 0..6).await;
+    expect(&fixture, &mut first, 0..4).await;
+    let (line, reply) = ack(&fixture, 1);
     first.ask(&line, &reply).await;
-    expect(&scene, &mut first, [4]).await;
+    expect(&fixture, &mut first, [4]).await;
     first.end().await;
     // Those that came back first, then what was never handed out.
-    let mut second = scene.receiver(10).await;
-    expect(&scene, &mut second, [0, 2, 3, 4, 5]).await;
+    let mut second = fixture.receiver(10).await;
+    expect(&fixture, &mut second, [0, 2, 3, 4, 5]).await;
     second.ask("ping", "PONG").await;
 }
 
-pub(super) async fn a_consumer_that_reconnects_takes_over(scene: Scene) {
-    let mut sender = scene.sender().await;
-    publish(&scene, &mut sender, 0..3).await;
+pub(super) async fn a_consumer_that_reconnects_takes_over(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    publish(&fixture, &mut sender, 0..3).await;
     let hello = "hello {\"consumer\":\"0f5cf04a-8d42-4c3a-a1a4-5d6b7d3e2f10\"}";
-    let mut old = scene.client("receiver").await;
+    let mut old = fixture.client("receiver").await;
     old.send_line(hello).await;
     old.expect_prefix("Hello: ").await;
-    let consume = format!("consume {} 10", scene.id("q"));
+    let consume = format!("consume {} 10", fixture.id("q"));
     old.ask(&consume, "Subscribed to queue").await;
-    expect(&scene, &mut old, 0..3).await;
+    expect(&fixture, &mut old, 0..3).await;
 
     // The old connection is still open, as when the network lost it without a word.
-    let mut new = scene.client("receiver").await;
+    let mut new = fixture.client("receiver").await;
     new.send_line(hello).await;
     new.expect_prefix("Hello: ").await;
     old.expect_closed().await;
     new.ask(&consume, "Subscribed to queue").await;
-    expect(&scene, &mut new, 0..3).await;
+    expect(&fixture, &mut new, 0..3).await;
 
     // Neither another consumer of the client nor another client's consumer of that name is touched.
-    let mut other = scene.client("receiver").await;
+    let mut other = fixture.client("receiver").await;
     other.send_line("hello {\"consumer\":\"another\"}").await;
     other.expect_prefix("Hello: ").await;
     sender.send_line(hello).await;
@@ -206,30 +211,30 @@ pub(super) async fn a_consumer_that_reconnects_takes_over(scene: Scene) {
     }
 }
 
-pub(super) async fn several_queues_on_one_connection(scene: Scene) {
-    let mut sender = scene.client("sender").await;
-    scene.bind_queue(&mut sender, "q").await;
-    let (other, exchange) = (scene.id("other"), scene.id("e"));
+pub(super) async fn several_queues_on_one_connection(fixture: Fixture) {
+    let mut sender = fixture.client("sender").await;
+    fixture.bind_queue(&mut sender, "q").await;
+    let (other, exchange) = (fixture.id("other"), fixture.id("e"));
     sender
         .ask(&format!("declare_queue {other}"), "Queue declared")
         .await;
     sender
         .ask(&format!("bind {other} {exchange} o"), "Queue bound")
         .await;
-    let mut receiver = scene.receiver(1).await;
+    let mut receiver = fixture.receiver(1).await;
     receiver
         .ask(&format!("consume {other} 1"), "Subscribed to queue")
         .await;
-    let [a, b] = ["a", "b"].map(|id| scene.envelope(id));
+    let [a, b] = ["a", "b"].map(|id| fixture.envelope(id));
     sender
-        .ask(&scene.publish(&a), &format!("ACK {}", scene.id("a")))
+        .ask(&fixture.publish(&a), &format!("ACK {}", fixture.id("a")))
         .await;
-    receiver.expect(&scene.delivery("a", &a)).await;
+    receiver.expect(&fixture.delivery("a", &a)).await;
     sender
         .ask(
             &format!("publish {exchange} o {b}"),
-            &format!("ACK {}", scene.id("b")),
+            &format!("ACK {}", fixture.id("b")),
         )
         .await;
-    receiver.expect(&scene.delivery("b", &b)).await;
+    receiver.expect(&fixture.delivery("b", &b)).await;
 }

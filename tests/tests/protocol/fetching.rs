@@ -1,20 +1,23 @@
 //! `fetch`: one message at a time, leased.
 
-use ciphermq_tests::Scene;
+use ciphermq_tests::Fixture;
 
-pub(super) async fn fetch_leases_and_does_not_remove(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let envelope = scene.envelope("m");
+pub(super) async fn fetch_leases_and_does_not_remove(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let envelope = fixture.envelope("m");
     sender
-        .ask(&scene.publish(&envelope), &format!("ACK {}", scene.id("m")))
+        .ask(
+            &fixture.publish(&envelope),
+            &format!("ACK {}", fixture.id("m")),
+        )
         .await;
-    let fetch = format!("fetch {}", scene.id("q"));
-    let delivery = scene.delivery("m", &envelope);
-    let mut one = scene.client("receiver").await;
+    let fetch = format!("fetch {}", fixture.id("q"));
+    let delivery = fixture.delivery("m", &envelope);
+    let mut one = fixture.client("receiver").await;
     one.ask(&fetch, &delivery).await;
     one.ask(&fetch, "No messages").await;
     // Nobody else gets it meanwhile, and its sender never.
-    let mut two = scene.client("receiver").await;
+    let mut two = fixture.client("receiver").await;
     two.ask(&fetch, "No messages").await;
     sender.ask(&fetch, "No messages").await;
     one.close().await.unwrap();
@@ -26,22 +29,25 @@ pub(super) async fn fetch_leases_and_does_not_remove(scene: Scene) {
     }
     assert_eq!(line, delivery);
     two.ask(
-        &format!("ack {}", scene.id("m")),
-        &format!("ACK_CONFIRMED {}", scene.id("m")),
+        &format!("ack {}", fixture.id("m")),
+        &format!("ACK_CONFIRMED {}", fixture.id("m")),
     )
     .await;
     drop(two);
-    let mut three = scene.client("receiver").await;
+    let mut three = fixture.client("receiver").await;
     three.ask(&fetch, "No messages").await;
     three
-        .ask(&format!("fetch {}", scene.id("undeclared")), "No messages")
+        .ask(
+            &format!("fetch {}", fixture.id("undeclared")),
+            "No messages",
+        )
         .await;
 }
 
-pub(super) async fn fetch_is_refused_where_one_consumes(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.receiver(1).await;
-    let fetch = format!("fetch {}", scene.id("q"));
+pub(super) async fn fetch_is_refused_where_one_consumes(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.receiver(1).await;
+    let fetch = format!("fetch {}", fixture.id("q"));
     receiver
         .ask(
             &fetch,
@@ -50,36 +56,39 @@ pub(super) async fn fetch_is_refused_where_one_consumes(scene: Scene) {
         .await;
     receiver
         .ask(
-            &format!("fetch {}", scene.id("other")),
+            &format!("fetch {}", fixture.id("other")),
             "Error: consuming: this connection consumes; fetch on another one",
         )
         .await;
     // And the consumer goes on.
-    let envelope = scene.envelope("m");
+    let envelope = fixture.envelope("m");
     sender
-        .ask(&scene.publish(&envelope), &format!("ACK {}", scene.id("m")))
+        .ask(
+            &fixture.publish(&envelope),
+            &format!("ACK {}", fixture.id("m")),
+        )
         .await;
-    receiver.expect(&scene.delivery("m", &envelope)).await;
+    receiver.expect(&fixture.delivery("m", &envelope)).await;
 }
 
-pub(super) async fn fetch_takes_messages_in_order(scene: Scene) {
-    let mut sender = scene.sender().await;
+pub(super) async fn fetch_takes_messages_in_order(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
     let envelopes: Vec<_> = (0..50)
-        .map(|index| scene.envelope(&format!("m{index}")))
+        .map(|index| fixture.envelope(&format!("m{index}")))
         .collect();
-    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    sender.send_line(&fixture.publish_batch(&envelopes)).await;
     for index in 0..50 {
         sender
-            .expect(&format!("ACK {}", scene.id(&format!("m{index}"))))
+            .expect(&format!("ACK {}", fixture.id(&format!("m{index}"))))
             .await;
     }
-    let mut receiver = scene.client("receiver").await;
+    let mut receiver = fixture.client("receiver").await;
     receiver
-        .send_bytes(format!("fetch {}\n", scene.id("q")).repeat(51))
+        .send_bytes(format!("fetch {}\n", fixture.id("q")).repeat(51))
         .await;
     for (index, envelope) in envelopes.iter().enumerate() {
         receiver
-            .expect(&scene.delivery(&format!("m{index}"), envelope))
+            .expect(&fixture.delivery(&format!("m{index}"), envelope))
             .await;
     }
     receiver.expect("No messages").await;

@@ -3,12 +3,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::prelude::BASE64_STANDARD;
-use ciphermq_tests::Scene;
+use ciphermq_tests::Fixture;
 use serde_json::{Value, json};
 
-pub(super) async fn public_keys_in_both_spellings(scene: Scene) {
-    let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
-    let who = scene.id("receiver");
+pub(super) async fn public_keys_in_both_spellings(fixture: Fixture) {
+    let (mut receiver, mut sender) = (
+        fixture.client("receiver").await,
+        fixture.client("sender").await,
+    );
+    let who = fixture.id("receiver");
     for get in ["get_public_key", "get_key"] {
         sender
             .ask(&format!("{get} {who}"), "Public key not found")
@@ -33,10 +36,10 @@ pub(super) async fn public_keys_in_both_spellings(scene: Scene) {
     }
 }
 
-pub(super) async fn a_key_is_registered_by_its_client_only(scene: Scene) {
-    let mut stranger = scene.client("stranger").await;
+pub(super) async fn a_key_is_registered_by_its_client_only(fixture: Fixture) {
+    let mut stranger = fixture.client("stranger").await;
     let key = BASE64_STANDARD.encode([5; 32]);
-    let (who, me) = (scene.id("receiver"), scene.id("stranger"));
+    let (who, me) = (fixture.id("receiver"), fixture.id("stranger"));
     stranger
         .ask(
             &format!("register_key {who} {key}"),
@@ -51,8 +54,8 @@ pub(super) async fn a_key_is_registered_by_its_client_only(scene: Scene) {
         .await;
 }
 
-pub(super) async fn what_is_no_key_is_refused(scene: Scene) {
-    let mut client = scene.client("client").await;
+pub(super) async fn what_is_no_key_is_refused(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
     for bad in [
         "x".to_owned(),
         BASE64_STANDARD.encode([1; 31]),
@@ -76,7 +79,7 @@ pub(super) async fn what_is_no_key_is_refused(scene: Scene) {
     }
     client
         .ask(
-            &format!("get_public_key {}", scene.id("client")),
+            &format!("get_public_key {}", fixture.id("client")),
             "Public key not found",
         )
         .await;
@@ -100,9 +103,12 @@ fn payload(client_id: &str, key: &str) -> Value {
         "keys": [{"suite": "X25519-AES256GCM", "key_id": "0011223344556677", "key": key}]})
 }
 
-pub(super) async fn signed_keys(scene: Scene) {
-    let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
-    let who = scene.id("receiver");
+pub(super) async fn signed_keys(fixture: Fixture) {
+    let (mut receiver, mut sender) = (
+        fixture.client("receiver").await,
+        fixture.client("sender").await,
+    );
+    let who = fixture.id("receiver");
     sender
         .ask(&format!("get_signed_key {who}"), "Public key not found")
         .await;
@@ -142,9 +148,9 @@ pub(super) async fn signed_keys(scene: Scene) {
         .await;
 }
 
-pub(super) async fn a_signed_key_is_registered_by_its_client_only(scene: Scene) {
-    let mut stranger = scene.client("stranger").await;
-    let (who, me) = (scene.id("receiver"), scene.id("stranger"));
+pub(super) async fn a_signed_key_is_registered_by_its_client_only(fixture: Fixture) {
+    let mut stranger = fixture.client("stranger").await;
+    let (who, me) = (fixture.id("receiver"), fixture.id("stranger"));
     let signed = jws(&payload(&who, &BASE64_STANDARD.encode([7; 32])));
     stranger
         .ask(
@@ -162,9 +168,12 @@ pub(super) async fn a_signed_key_is_registered_by_its_client_only(scene: Scene) 
 }
 
 /// A receiver that is sent to by X-Wing alone, or by suites that this server does not know.
-pub(super) async fn a_signed_key_without_an_x25519_key(scene: Scene) {
-    let (mut receiver, mut sender) = (scene.client("receiver").await, scene.client("sender").await);
-    let who = scene.id("receiver");
+pub(super) async fn a_signed_key_without_an_x25519_key(fixture: Fixture) {
+    let (mut receiver, mut sender) = (
+        fixture.client("receiver").await,
+        fixture.client("sender").await,
+    );
+    let who = fixture.id("receiver");
     let bare = format!("Public key: {}", BASE64_STANDARD.encode([7; 32]));
     for (epoch, keys) in (1..).zip([
         json!([{"suite": "XWING-AES256GCM", "key_id": "0011223344556677", "key": "AA=="}]),
@@ -214,9 +223,9 @@ pub(super) async fn a_signed_key_without_an_x25519_key(scene: Scene) {
     sender.ask(&format!("get_public_key {who}"), &bare).await;
 }
 
-pub(super) async fn what_is_no_signed_key_is_refused(scene: Scene) {
-    let mut client = scene.client("client").await;
-    let (me, key) = (scene.id("client"), BASE64_STANDARD.encode([7; 32]));
+pub(super) async fn what_is_no_signed_key_is_refused(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
+    let (me, key) = (fixture.id("client"), BASE64_STANDARD.encode([7; 32]));
     let good = jws(&payload(&me, &key));
     let mut without_key = payload(&me, &key);
     without_key["keys"] = json!([]);

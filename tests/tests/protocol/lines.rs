@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-use ciphermq_tests::Scene;
+use ciphermq_tests::Fixture;
 
-pub(super) async fn pipelined_commands_are_answered_in_order(scene: Scene) {
-    let mut client = scene.sender().await;
+pub(super) async fn pipelined_commands_are_answered_in_order(fixture: Fixture) {
+    let mut client = fixture.sender().await;
     let mut lines = String::new();
     let mut replies = Vec::new();
     // Commands that wait for the store among such that don't.
     for index in 0..200 {
         let message = format!("m{index}");
-        lines += &format!("declare_queue {}\n", scene.id(&format!("q{index}")));
+        lines += &format!("declare_queue {}\n", fixture.id(&format!("q{index}")));
         replies.push("Queue declared".to_owned());
-        lines += &format!("{}\n", scene.publish(&scene.envelope(&message)));
-        replies.push(format!("ACK {}", scene.id(&message)));
+        lines += &format!("{}\n", fixture.publish(&fixture.envelope(&message)));
+        replies.push(format!("ACK {}", fixture.id(&message)));
         lines += "ping\nnonsense\n";
         replies.extend(["PONG", "Unknown command"].map(str::to_owned));
-        lines += &format!("ack {}\n", scene.id("never"));
+        lines += &format!("ack {}\n", fixture.id("never"));
         let text = "Error: not_found: no such message waits or was acknowledged for message ";
-        replies.push(format!("{text}{}", scene.id("never")));
-        lines += &format!("get_public_key {}\n", scene.id("nobody"));
+        replies.push(format!("{text}{}", fixture.id("never")));
+        lines += &format!("get_public_key {}\n", fixture.id("nobody"));
         replies.push("Public key not found".to_owned());
     }
     client.send_bytes(&lines).await;
@@ -29,14 +29,14 @@ pub(super) async fn pipelined_commands_are_answered_in_order(scene: Scene) {
     }
 }
 
-pub(super) async fn lines_may_come_in_pieces(scene: Scene) {
-    let mut client = scene.sender().await;
-    let envelope = scene.envelope("m").set("note", "温度 — Zürich");
-    let line = format!("{}\nping\n", scene.publish(&envelope));
+pub(super) async fn lines_may_come_in_pieces(fixture: Fixture) {
+    let mut client = fixture.sender().await;
+    let envelope = fixture.envelope("m").set("note", "温度 — Zürich");
+    let line = format!("{}\nping\n", fixture.publish(&envelope));
     for byte in line.as_bytes() {
         client.send_bytes([*byte]).await;
     }
-    client.expect(&format!("ACK {}", scene.id("m"))).await;
+    client.expect(&format!("ACK {}", fixture.id("m"))).await;
     client.expect("PONG").await;
     client.send_bytes("pi").await;
     client.expect_silence(Duration::from_millis(50)).await;
@@ -45,12 +45,12 @@ pub(super) async fn lines_may_come_in_pieces(scene: Scene) {
     client.expect("PONG").await;
     client.send_bytes("ng\n").await;
     client.expect("PONG").await;
-    let mut receiver = scene.receiver(1).await;
-    receiver.expect(&scene.delivery("m", &envelope)).await;
+    let mut receiver = fixture.receiver(1).await;
+    receiver.expect(&fixture.delivery("m", &envelope)).await;
 }
 
-pub(super) async fn both_line_endings(scene: Scene) {
-    let mut client = scene.client("client").await;
+pub(super) async fn both_line_endings(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
     client.send_bytes("ping\r\nping\n\r\n\nping\r").await;
     for reply in ["PONG", "PONG", "Unknown command", "Unknown command"] {
         client.expect(reply).await;
@@ -59,22 +59,25 @@ pub(super) async fn both_line_endings(scene: Scene) {
     client.expect("PONG").await;
     // A name does not take the ending with it.
     client
-        .send_bytes(format!("declare_queue {}\r\n", scene.id("q")))
+        .send_bytes(format!("declare_queue {}\r\n", fixture.id("q")))
         .await;
     client.expect("Queue declared").await;
     client
-        .ask(&format!("fetch {}", scene.id("q")), "No messages")
+        .ask(&format!("fetch {}", fixture.id("q")), "No messages")
         .await;
     client.send_bytes("a\rb\n").await;
     client.expect("Unknown command").await;
 }
 
-pub(super) async fn deliveries_stand_between_replies(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.receiver(1000).await;
+pub(super) async fn deliveries_stand_between_replies(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.receiver(1000).await;
     let mut lines = String::new();
     for index in 0..500 {
-        lines += &format!("{}\n", scene.publish(&scene.envelope(&format!("m{index}"))));
+        lines += &format!(
+            "{}\n",
+            fixture.publish(&fixture.envelope(&format!("m{index}")))
+        );
     }
     let pings = "ping\n".repeat(500);
     tokio::join!(sender.send_bytes(&lines), receiver.send_bytes(&pings));
@@ -84,7 +87,10 @@ pub(super) async fn deliveries_stand_between_replies(scene: Scene) {
             "PONG" => pongs += 1,
             line => {
                 let message = format!("m{delivered}");
-                assert_eq!(line, scene.delivery(&message, &scene.envelope(&message)));
+                assert_eq!(
+                    line,
+                    fixture.delivery(&message, &fixture.envelope(&message))
+                );
                 delivered += 1;
             }
         }
@@ -92,8 +98,8 @@ pub(super) async fn deliveries_stand_between_replies(scene: Scene) {
     assert_eq!((delivered, pongs), (500, 500));
 }
 
-pub(super) async fn nothing_comes_unasked(scene: Scene) {
-    let mut client = scene.client("client").await;
+pub(super) async fn nothing_comes_unasked(fixture: Fixture) {
+    let mut client = fixture.client("client").await;
     client.expect_silence(Duration::from_secs(1)).await;
     client.ask("ping", "PONG").await;
     client.expect_silence(Duration::from_secs(1)).await;

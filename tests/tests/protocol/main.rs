@@ -11,11 +11,11 @@ mod lines;
 mod publishing;
 mod settling;
 
-use ciphermq_tests::{Backend, on_both_databases, scenes};
+use ciphermq_tests::{Backend, fixtures, on_both_databases};
 
 async fn every_command(backend: Backend) {
     let server = backend.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             commands::every_command_over_tls_1_3,
@@ -36,7 +36,7 @@ async fn every_command(backend: Backend) {
 
 async fn publishing(backend: Backend) {
     let server = backend.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             publishing::the_same_id_again,
@@ -58,7 +58,7 @@ async fn publishing(backend: Backend) {
 
 async fn consuming(backend: Backend) {
     let server = backend.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             consuming::prefetch_bounds_what_is_delivered,
@@ -86,7 +86,7 @@ async fn consuming(backend: Backend) {
 
 async fn keys_and_certificates(backend: Backend) {
     let server = backend.server().await;
-    scenes!(
+    fixtures!(
         server,
         [
             keys::public_keys_in_both_spellings,

@@ -1,67 +1,75 @@
 //! `publish` and `publish_batch`.
 
-use ciphermq_tests::{EnvelopeText, Scene};
+use ciphermq_tests::{EnvelopeText, Fixture};
 
 const IN_USE: &str = "Error: id_in_use: another message has this id; give this one a new id";
 
 /// The receiver has this one message, once.
-async fn delivered_once(scene: &Scene, message_id: &str, envelope: &EnvelopeText) {
-    let mut receiver = scene.receiver(100).await;
-    receiver.expect(&scene.delivery(message_id, envelope)).await;
+async fn delivered_once(fixture: &Fixture, message_id: &str, envelope: &EnvelopeText) {
+    let mut receiver = fixture.receiver(100).await;
+    receiver
+        .expect(&fixture.delivery(message_id, envelope))
+        .await;
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn the_same_id_again(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (envelope, ack) = (scene.envelope("m"), format!("ACK {}", scene.id("m")));
-    sender.ask(&scene.publish(&envelope), &ack).await;
-    sender.ask(&scene.publish(&envelope), &ack).await;
+pub(super) async fn the_same_id_again(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (envelope, ack) = (fixture.envelope("m"), format!("ACK {}", fixture.id("m")));
+    sender.ask(&fixture.publish(&envelope), &ack).await;
+    sender.ask(&fixture.publish(&envelope), &ack).await;
     let other = envelope.clone().set("ciphertext", "YW5vdGhlcg==");
-    sender.ask(&scene.publish(&other), IN_USE).await;
+    sender.ask(&fixture.publish(&other), IN_USE).await;
     // The bytes count, not what they mean.
     let spaced = envelope.to_string().replacen(':', ": ", 1);
-    sender.ask(&scene.publish(&spaced), IN_USE).await;
-    sender.ask(&scene.publish(&envelope), &ack).await;
-    delivered_once(&scene, "m", &envelope).await;
+    sender.ask(&fixture.publish(&spaced), IN_USE).await;
+    sender.ask(&fixture.publish(&envelope), &ack).await;
+    delivered_once(&fixture, "m", &envelope).await;
 }
 
-pub(super) async fn the_same_id_of_another_client(scene: Scene) {
-    let (mut sender, mut other) = (scene.sender().await, scene.client("other").await);
-    let old = scene.envelope("old");
+pub(super) async fn the_same_id_of_another_client(fixture: Fixture) {
+    let (mut sender, mut other) = (fixture.sender().await, fixture.client("other").await);
+    let old = fixture.envelope("old");
     sender
-        .ask(&scene.publish(&old), &format!("ACK {}", scene.id("old")))
+        .ask(
+            &fixture.publish(&old),
+            &format!("ACK {}", fixture.id("old")),
+        )
         .await;
-    other.ask(&scene.publish(&old), IN_USE).await;
-    let new = EnvelopeText::modern(&scene.id("new"), &scene.id("receiver"));
+    other.ask(&fixture.publish(&old), IN_USE).await;
+    let new = EnvelopeText::modern(&fixture.id("new"), &fixture.id("receiver"));
     other
-        .ask(&scene.publish(&new), &format!("ACK {}", scene.id("new")))
+        .ask(
+            &fixture.publish(&new),
+            &format!("ACK {}", fixture.id("new")),
+        )
         .await;
-    sender.ask(&scene.publish(&new), IN_USE).await;
-    let mut receiver = scene.receiver(100).await;
-    receiver.expect(&scene.delivery("old", &old)).await;
-    receiver.expect(&scene.delivery("new", &new)).await;
+    sender.ask(&fixture.publish(&new), IN_USE).await;
+    let mut receiver = fixture.receiver(100).await;
+    receiver.expect(&fixture.delivery("old", &old)).await;
+    receiver.expect(&fixture.delivery("new", &new)).await;
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn the_same_id_with_a_suite(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let first = EnvelopeText::modern(&scene.id("m"), &scene.id("receiver"));
+pub(super) async fn the_same_id_with_a_suite(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let first = EnvelopeText::modern(&fixture.id("m"), &fixture.id("receiver"));
     let again = first.clone().set("ciphertext", "c2VhbGVkIGFuZXc=");
-    let ack = format!("ACK {}", scene.id("m"));
-    sender.ask(&scene.publish(&first), &ack).await;
-    sender.ask(&scene.publish(&again), &ack).await;
+    let ack = format!("ACK {}", fixture.id("m"));
+    sender.ask(&fixture.publish(&first), &ack).await;
+    sender.ask(&fixture.publish(&again), &ack).await;
     // An older client's message under an id of ours is another message.
     sender
-        .ask(&scene.publish(&first.clone().without("suite")), IN_USE)
+        .ask(&fixture.publish(&first.clone().without("suite")), IN_USE)
         .await;
-    delivered_once(&scene, "m", &first).await;
+    delivered_once(&fixture, "m", &first).await;
 }
 
 /// By another route, or to another receiver, it is another message: it would not come there.
-pub(super) async fn the_same_id_by_another_route(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (q, e) = (scene.id("q"), scene.id("e"));
-    let elsewhere = scene.id("elsewhere");
+pub(super) async fn the_same_id_by_another_route(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (q, e) = (fixture.id("q"), fixture.id("e"));
+    let elsewhere = fixture.id("elsewhere");
     for (line, reply) in [
         (format!("declare_exchange {elsewhere}"), "Exchange declared"),
         (format!("bind {q} {e} other"), "Queue bound"),
@@ -70,110 +78,110 @@ pub(super) async fn the_same_id_by_another_route(scene: Scene) {
         sender.ask(&line, reply).await;
     }
     let (older, modern) = (
-        scene.envelope("older"),
-        EnvelopeText::modern(&scene.id("modern"), &scene.id("receiver")),
+        fixture.envelope("older"),
+        EnvelopeText::modern(&fixture.id("modern"), &fixture.id("receiver")),
     );
     for (id, envelope) in [("older", &older), ("modern", &modern)] {
-        let ack = format!("ACK {}", scene.id(id));
-        sender.ask(&scene.publish(envelope), &ack).await;
+        let ack = format!("ACK {}", fixture.id(id));
+        sender.ask(&fixture.publish(envelope), &ack).await;
         for route in [format!("{e} other"), format!("{elsewhere} k")] {
             sender
                 .ask(&format!("publish {route} {envelope}"), IN_USE)
                 .await;
         }
         let to_another = envelope.clone().set("receiver_client_id", "somebody");
-        sender.ask(&scene.publish(&to_another), IN_USE).await;
-        sender.ask(&scene.publish(envelope), &ack).await;
+        sender.ask(&fixture.publish(&to_another), IN_USE).await;
+        sender.ask(&fixture.publish(envelope), &ack).await;
     }
-    let mut receiver = scene.receiver(100).await;
-    receiver.expect(&scene.delivery("older", &older)).await;
-    receiver.expect(&scene.delivery("modern", &modern)).await;
+    let mut receiver = fixture.receiver(100).await;
+    receiver.expect(&fixture.delivery("older", &older)).await;
+    receiver.expect(&fixture.delivery("modern", &modern)).await;
     receiver.ask("ping", "PONG").await;
 }
 
 /// A client that reads a line a message is not put out by a route that is none.
-pub(super) async fn a_batch_by_a_bad_route_is_answered_message_by_message(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let envelopes = ["a", "b"].map(|id| scene.envelope(id));
+pub(super) async fn a_batch_by_a_bad_route_is_answered_message_by_message(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let envelopes = ["a", "b"].map(|id| fixture.envelope(id));
     let batch = format!("[{},{}]", envelopes[0], envelopes[1]);
     let long = "x".repeat(256);
-    for route in [format!("{long} k"), format!("{} {long}", scene.id("e"))] {
+    for route in [format!("{long} k"), format!("{} {long}", fixture.id("e"))] {
         sender
             .send_line(&format!("publish_batch {route} {batch}"))
             .await;
         for id in ["a", "b"] {
             let reply = sender.expect_prefix("Error: bad_name: ").await;
             assert!(
-                reply.ends_with(&format!(" for message {}", scene.id(id))),
+                reply.ends_with(&format!(" for message {}", fixture.id(id))),
                 "{reply}"
             );
         }
         sender.ask("ping", "PONG").await;
     }
-    let mut receiver = scene.receiver(100).await;
+    let mut receiver = fixture.receiver(100).await;
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn the_same_id_inside_one_batch(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let one = scene.envelope("m");
+pub(super) async fn the_same_id_inside_one_batch(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let one = fixture.envelope("m");
     let other = one.clone().set("ciphertext", "YW5vdGhlcg==");
-    let ack = format!("ACK {}", scene.id("m"));
+    let ack = format!("ACK {}", fixture.id("m"));
     sender
-        .send_line(&scene.publish_batch(&[&one, &one, &other, &one]))
+        .send_line(&fixture.publish_batch(&[&one, &one, &other, &one]))
         .await;
     sender.expect(&ack).await;
     sender.expect(&ack).await;
     sender
-        .expect(&format!("{IN_USE} for message {}", scene.id("m")))
+        .expect(&format!("{IN_USE} for message {}", fixture.id("m")))
         .await;
     sender.expect(&ack).await;
-    delivered_once(&scene, "m", &one).await;
+    delivered_once(&fixture, "m", &one).await;
 }
 
-pub(super) async fn the_same_id_in_pipelined_commands(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let one = scene.envelope("m");
+pub(super) async fn the_same_id_in_pipelined_commands(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let one = fixture.envelope("m");
     let other = one.clone().set("ciphertext", "YW5vdGhlcg==");
     let mut lines = String::new();
     for envelope in [&one, &one, &other, &one] {
-        lines += &(scene.publish(envelope) + "\n");
+        lines += &(fixture.publish(envelope) + "\n");
     }
-    lines += &(scene.publish_batch(&[&other, &one]) + "\n");
+    lines += &(fixture.publish_batch(&[&other, &one]) + "\n");
     sender.send_bytes(&lines).await;
     let (ack, of_batch) = (
-        format!("ACK {}", scene.id("m")),
-        format!("{IN_USE} for message {}", scene.id("m")),
+        format!("ACK {}", fixture.id("m")),
+        format!("{IN_USE} for message {}", fixture.id("m")),
     );
     for reply in [&ack, &ack, IN_USE, &ack, &of_batch, &ack] {
         sender.expect(reply).await;
     }
-    delivered_once(&scene, "m", &one).await;
+    delivered_once(&fixture, "m", &one).await;
 }
 
-pub(super) async fn the_same_id_after_its_ack(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (envelope, ack) = (scene.envelope("m"), format!("ACK {}", scene.id("m")));
-    sender.ask(&scene.publish(&envelope), &ack).await;
-    let mut receiver = scene.receiver(10).await;
-    receiver.expect(&scene.delivery("m", &envelope)).await;
+pub(super) async fn the_same_id_after_its_ack(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (envelope, ack) = (fixture.envelope("m"), format!("ACK {}", fixture.id("m")));
+    sender.ask(&fixture.publish(&envelope), &ack).await;
+    let mut receiver = fixture.receiver(10).await;
+    receiver.expect(&fixture.delivery("m", &envelope)).await;
     receiver
         .ask(
-            &format!("ack {}", scene.id("m")),
-            &format!("ACK_CONFIRMED {}", scene.id("m")),
+            &format!("ack {}", fixture.id("m")),
+            &format!("ACK_CONFIRMED {}", fixture.id("m")),
         )
         .await;
-    sender.ask(&scene.publish(&envelope), &ack).await;
+    sender.ask(&fixture.publish(&envelope), &ack).await;
     sender
-        .ask(&scene.publish(&envelope.set("x", 1)), IN_USE)
+        .ask(&fixture.publish(&envelope.set("x", 1)), IN_USE)
         .await;
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn errors_of_single_messages(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (e, s) = (scene.id("e"), scene.id("sender"));
-    let envelope = scene.envelope("m");
+pub(super) async fn errors_of_single_messages(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (e, s) = (fixture.id("e"), fixture.id("sender"));
+    let envelope = fixture.envelope("m");
     for (line, reply) in [
         (
             format!("publish {e} nowhere {envelope}"),
@@ -187,80 +195,89 @@ pub(super) async fn errors_of_single_messages(scene: Scene) {
                 .to_owned(),
         ),
         (
-            scene.publish(&envelope.clone().set("sender_client_id", "somebody")),
+            fixture.publish(&envelope.clone().set("sender_client_id", "somebody")),
             format!(
                 "Error: sender_mismatch: the envelope names somebody as its sender, the \
                  certificate {s}"
             ),
         ),
         (
-            scene.publish(&envelope.clone().set("exchange", "elsewhere")),
+            fixture.publish(&envelope.clone().set("exchange", "elsewhere")),
             format!(
                 "Error: route_mismatch: the envelope names the exchange elsewhere, the command {e}"
             ),
         ),
         (
-            scene.publish(&envelope.clone().set("routing_key", "other")),
+            fixture.publish(&envelope.clone().set("routing_key", "other")),
             "Error: route_mismatch: the envelope names the routing key other, the command k"
                 .to_owned(),
         ),
-        (scene.publish(&envelope), format!("ACK {}", scene.id("m"))),
+        (
+            fixture.publish(&envelope),
+            format!("ACK {}", fixture.id("m")),
+        ),
     ] {
         sender.ask(&line, &reply).await;
     }
-    let agreeing = scene
+    let agreeing = fixture
         .envelope("n")
         .set("sender_client_id", s)
         .set("exchange", e)
         .set("routing_key", "k");
     sender
-        .ask(&scene.publish(&agreeing), &format!("ACK {}", scene.id("n")))
+        .ask(
+            &fixture.publish(&agreeing),
+            &format!("ACK {}", fixture.id("n")),
+        )
         .await;
 }
 
-pub(super) async fn a_batch_is_answered_message_by_message(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let good = ["a", "b", "c"].map(|id| scene.envelope(id));
-    let bad = scene.envelope("bad").set("sender_client_id", "somebody");
+pub(super) async fn a_batch_is_answered_message_by_message(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let good = ["a", "b", "c"].map(|id| fixture.envelope(id));
+    let bad = fixture.envelope("bad").set("sender_client_id", "somebody");
     sender
-        .send_line(&scene.publish_batch(&[&good[0], &bad, &good[1], &good[2]]))
+        .send_line(&fixture.publish_batch(&[&good[0], &bad, &good[1], &good[2]]))
         .await;
-    sender.expect(&format!("ACK {}", scene.id("a"))).await;
+    sender.expect(&format!("ACK {}", fixture.id("a"))).await;
     let refused = sender.expect_prefix("Error: sender_mismatch: ").await;
     assert!(
-        refused.ends_with(&format!(" for message {}", scene.id("bad"))),
+        refused.ends_with(&format!(" for message {}", fixture.id("bad"))),
         "{refused}"
     );
-    sender.expect(&format!("ACK {}", scene.id("b"))).await;
-    sender.expect(&format!("ACK {}", scene.id("c"))).await;
-    let mut receiver = scene.receiver(10).await;
+    sender.expect(&format!("ACK {}", fixture.id("b"))).await;
+    sender.expect(&format!("ACK {}", fixture.id("c"))).await;
+    let mut receiver = fixture.receiver(10).await;
     for (id, envelope) in ["a", "b", "c"].iter().zip(&good) {
-        receiver.expect(&scene.delivery(id, envelope)).await;
+        receiver.expect(&fixture.delivery(id, envelope)).await;
     }
     receiver.ask("ping", "PONG").await;
 
     // Without a route each message says so.
-    let [x, y] = ["x", "y"].map(|id| scene.envelope(id));
+    let [x, y] = ["x", "y"].map(|id| fixture.envelope(id));
     sender
         .send_line(&format!(
             "publish_batch {} nowhere [{x},{y}]",
-            scene.id("e")
+            fixture.id("e")
         ))
         .await;
     for id in ["x", "y"] {
         let refused = sender.expect_prefix("Error: no_route: ").await;
         assert!(
-            refused.ends_with(&format!(" for message {}", scene.id(id))),
+            refused.ends_with(&format!(" for message {}", fixture.id(id))),
             "{refused}"
         );
     }
     sender.ask("ping", "PONG").await;
 }
 
-pub(super) async fn a_batch_that_is_none_stores_nothing(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (good, lacking) = (scene.envelope("a"), scene.envelope("b").without("nonce"));
-    let command = format!("publish_batch {} k", scene.id("e"));
+pub(super) async fn a_batch_that_is_none_stores_nothing(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (good, lacking) = (
+        fixture.envelope("a"),
+        fixture.envelope("b").without("nonce"),
+    );
+    let command = format!("publish_batch {} k", fixture.id("e"));
     for bad in [
         "[]".to_owned(),
         "{}".to_owned(),
@@ -283,75 +300,84 @@ pub(super) async fn a_batch_that_is_none_stores_nothing(scene: Scene) {
         .expect_prefix("Invalid batch format: message 2 of the batch: ")
         .await;
     assert!(text.contains("missing field `nonce`"), "{text}");
-    let mut receiver = scene.receiver(10).await;
+    let mut receiver = fixture.receiver(10).await;
     receiver.ask("ping", "PONG").await;
     // White space around and between is JSON's business.
     sender
-        .send_line(&format!("{command}  [ {good} , {} ] ", scene.envelope("b")))
+        .send_line(&format!(
+            "{command}  [ {good} , {} ] ",
+            fixture.envelope("b")
+        ))
         .await;
-    sender.expect(&format!("ACK {}", scene.id("a"))).await;
-    sender.expect(&format!("ACK {}", scene.id("b"))).await;
-    receiver.expect(&scene.delivery("a", &good)).await;
+    sender.expect(&format!("ACK {}", fixture.id("a"))).await;
+    sender.expect(&format!("ACK {}", fixture.id("b"))).await;
+    receiver.expect(&fixture.delivery("a", &good)).await;
     receiver
-        .expect(&scene.delivery("b", &scene.envelope("b")))
+        .expect(&fixture.delivery("b", &fixture.envelope("b")))
         .await;
 }
 
-pub(super) async fn envelopes_arrive_byte_for_byte(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let mut receiver = scene.receiver(10).await;
+pub(super) async fn envelopes_arrive_byte_for_byte(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let mut receiver = fixture.receiver(10).await;
     let odd = format!(
         "{{ \"z\" : [1, 2.50e+3, {{\"deep\": null}}], \
          \"message_id\":\"{}\",\t\"receiver_client_id\":\"\\u0072{}\", \
          \"enc_session_key\":\"\",\"nonce\":\"not base64!\",\"ciphertext\":\"\\/\\ud83d\\ude00 温度 \
          \u{1F512}\",\"é\":\"\\u0000\" }}",
-        scene.id("m"),
-        scene.id("eceiver"),
+        fixture.id("m"),
+        fixture.id("eceiver"),
     );
     sender
-        .ask(&scene.publish(&odd), &format!("ACK {}", scene.id("m")))
+        .ask(&fixture.publish(&odd), &format!("ACK {}", fixture.id("m")))
         .await;
-    receiver.expect(&scene.delivery("m", &odd)).await;
+    receiver.expect(&fixture.delivery("m", &odd)).await;
     // What stands around it does not belong to it.
-    let plain = scene.envelope("n");
+    let plain = fixture.envelope("n");
     sender
-        .send_line(&format!("publish {} k  {plain}  ", scene.id("e")))
+        .send_line(&format!("publish {} k  {plain}  ", fixture.id("e")))
         .await;
-    sender.expect(&format!("ACK {}", scene.id("n"))).await;
-    receiver.expect(&scene.delivery("n", &plain)).await;
+    sender.expect(&format!("ACK {}", fixture.id("n"))).await;
+    receiver.expect(&fixture.delivery("n", &plain)).await;
     // The older form with the tag at the end of the ciphertext, and a large one.
-    let large = scene
+    let large = fixture
         .envelope("o")
         .without("tag")
         .set("ciphertext", "x".repeat(3_000_000));
     sender
-        .ask(&scene.publish(&large), &format!("ACK {}", scene.id("o")))
+        .ask(
+            &fixture.publish(&large),
+            &format!("ACK {}", fixture.id("o")),
+        )
         .await;
     let line = receiver.line().await;
     assert!(
-        line == scene.delivery("o", &large),
+        line == fixture.delivery("o", &large),
         "{} bytes differ",
         line.len()
     );
 }
 
-pub(super) async fn a_message_goes_to_every_bound_queue(scene: Scene) {
-    let mut sender = scene.sender().await;
-    scene.bind_queue(&mut sender, "second").await;
-    let envelope = scene.envelope("m");
+pub(super) async fn a_message_goes_to_every_bound_queue(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    fixture.bind_queue(&mut sender, "second").await;
+    let envelope = fixture.envelope("m");
     sender
-        .ask(&scene.publish(&envelope), &format!("ACK {}", scene.id("m")))
+        .ask(
+            &fixture.publish(&envelope),
+            &format!("ACK {}", fixture.id("m")),
+        )
         .await;
     for queue in ["q", "second"] {
-        let mut receiver = scene.client("receiver").await;
+        let mut receiver = fixture.client("receiver").await;
         receiver
             .ask(
-                &format!("fetch {}", scene.id(queue)),
-                &scene.delivery("m", &envelope),
+                &format!("fetch {}", fixture.id(queue)),
+                &fixture.delivery("m", &envelope),
             )
             .await;
         receiver
-            .ask(&format!("fetch {}", scene.id(queue)), "No messages")
+            .ask(&format!("fetch {}", fixture.id(queue)), "No messages")
             .await;
         receiver.close().await.unwrap();
     }

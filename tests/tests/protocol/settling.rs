@@ -1,20 +1,20 @@
 //! `ack`, `reject` and `resend`: whose word counts.
 
-use ciphermq_tests::Scene;
+use ciphermq_tests::Fixture;
 
 const UNKNOWN: &str = "Error: not_found: no such message waits or was acknowledged for message ";
 const FOREIGN: &str = "Error: not_authorized: only the message's receiver may say so for message ";
 
-pub(super) async fn only_the_receiver_acks(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (envelope, id) = (scene.envelope("m"), scene.id("m"));
+pub(super) async fn only_the_receiver_acks(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (envelope, id) = (fixture.envelope("m"), fixture.id("m"));
     sender
         .ask(&format!("ack {id}"), &format!("{UNKNOWN}{id}"))
         .await;
     sender
-        .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+        .ask(&fixture.publish(&envelope), &format!("ACK {id}"))
         .await;
-    let mut stranger = scene.client("stranger").await;
+    let mut stranger = fixture.client("stranger").await;
     for client in [&mut sender, &mut stranger] {
         client
             .ask(&format!("ack {id}"), &format!("{FOREIGN}{id}"))
@@ -23,8 +23,8 @@ pub(super) async fn only_the_receiver_acks(scene: Scene) {
             .ask(&format!("reject {id} for fun"), &format!("{FOREIGN}{id}"))
             .await;
     }
-    let mut receiver = scene.receiver(1).await;
-    receiver.expect(&scene.delivery("m", &envelope)).await;
+    let mut receiver = fixture.receiver(1).await;
+    receiver.expect(&fixture.delivery("m", &envelope)).await;
     receiver
         .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
         .await;
@@ -36,21 +36,21 @@ pub(super) async fn only_the_receiver_acks(scene: Scene) {
         .await;
 }
 
-pub(super) async fn acks_of_several_messages(scene: Scene) {
-    let mut sender = scene.sender().await;
+pub(super) async fn acks_of_several_messages(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
     let envelopes: Vec<_> = ["a", "b", "c"]
         .iter()
-        .map(|id| scene.envelope(id))
+        .map(|id| fixture.envelope(id))
         .collect();
-    let [a, b, c] = ["a", "b", "c"].map(|id| scene.id(id));
-    sender.send_line(&scene.publish_batch(&envelopes)).await;
+    let [a, b, c] = ["a", "b", "c"].map(|id| fixture.id(id));
+    sender.send_line(&fixture.publish_batch(&envelopes)).await;
     for id in [&a, &b, &c] {
         sender.expect(&format!("ACK {id}")).await;
     }
-    let mut receiver = scene.receiver(2).await;
-    receiver.expect(&scene.delivery("a", &envelopes[0])).await;
-    receiver.expect(&scene.delivery("b", &envelopes[1])).await;
-    let never = scene.id("never");
+    let mut receiver = fixture.receiver(2).await;
+    receiver.expect(&fixture.delivery("a", &envelopes[0])).await;
+    receiver.expect(&fixture.delivery("b", &envelopes[1])).await;
+    let never = fixture.id("never");
     // All of them confirmed before the one delivery that they make room for.
     receiver
         .send_line(&format!("ack {b} {never} {a} {b}"))
@@ -59,61 +59,61 @@ pub(super) async fn acks_of_several_messages(scene: Scene) {
     receiver.expect(&format!("{UNKNOWN}{never}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {a}")).await;
     receiver.expect(&format!("ACK_CONFIRMED {b}")).await;
-    receiver.expect(&scene.delivery("c", &envelopes[2])).await;
+    receiver.expect(&fixture.delivery("c", &envelopes[2])).await;
     receiver.send_line(&format!("ack {c}  {a}")).await;
     receiver.expect("Missing message ID").await;
     // One that is never acked is still there.
     drop(receiver);
-    let mut again = scene.receiver(5).await;
-    again.expect(&scene.delivery("c", &envelopes[2])).await;
+    let mut again = fixture.receiver(5).await;
+    again.expect(&fixture.delivery("c", &envelopes[2])).await;
     again.ask("ping", "PONG").await;
 }
 
-pub(super) async fn one_ack_serves_every_queue(scene: Scene) {
-    let mut sender = scene.sender().await;
-    scene.bind_queue(&mut sender, "second").await;
-    let (envelope, id) = (scene.envelope("m"), scene.id("m"));
+pub(super) async fn one_ack_serves_every_queue(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    fixture.bind_queue(&mut sender, "second").await;
+    let (envelope, id) = (fixture.envelope("m"), fixture.id("m"));
     sender
-        .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+        .ask(&fixture.publish(&envelope), &format!("ACK {id}"))
         .await;
-    let mut receiver = scene.receiver(1).await;
-    receiver.expect(&scene.delivery("m", &envelope)).await;
+    let mut receiver = fixture.receiver(1).await;
+    receiver.expect(&fixture.delivery("m", &envelope)).await;
     receiver
         .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
         .await;
-    let second = format!("consume {} 5", scene.id("second"));
+    let second = format!("consume {} 5", fixture.id("second"));
     receiver.ask(&second, "Subscribed to queue").await;
     receiver.ask("ping", "PONG").await;
     let waiting = format!("SELECT count(*) FROM messages WHERE message_id = '{id}'");
-    assert_eq!(scene.server.database().await.number(&waiting).await, 0);
+    assert_eq!(fixture.server.database().await.number(&waiting).await, 0);
 }
 
-pub(super) async fn an_ack_counts_on_another_connection(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let envelopes: Vec<_> = ["a", "b"].iter().map(|id| scene.envelope(id)).collect();
-    let [a, b] = ["a", "b"].map(|id| scene.id(id));
-    sender.send_line(&scene.publish_batch(&envelopes)).await;
+pub(super) async fn an_ack_counts_on_another_connection(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let envelopes: Vec<_> = ["a", "b"].iter().map(|id| fixture.envelope(id)).collect();
+    let [a, b] = ["a", "b"].map(|id| fixture.id(id));
+    sender.send_line(&fixture.publish_batch(&envelopes)).await;
     sender.expect(&format!("ACK {a}")).await;
     sender.expect(&format!("ACK {b}")).await;
-    let mut first = scene.receiver(2).await;
-    first.expect(&scene.delivery("a", &envelopes[0])).await;
-    first.expect(&scene.delivery("b", &envelopes[1])).await;
+    let mut first = fixture.receiver(2).await;
+    first.expect(&fixture.delivery("a", &envelopes[0])).await;
+    first.expect(&fixture.delivery("b", &envelopes[1])).await;
     drop(first);
     // Written before the connection was lost, and said now, without a lease.
-    let mut second = scene.client("receiver").await;
+    let mut second = fixture.client("receiver").await;
     second
         .ask(&format!("ack {a}"), &format!("ACK_CONFIRMED {a}"))
         .await;
     second
         .ask(
-            &format!("consume {} 5", scene.id("q")),
+            &format!("consume {} 5", fixture.id("q")),
             "Subscribed to queue",
         )
         .await;
-    second.expect(&scene.delivery("b", &envelopes[1])).await;
+    second.expect(&fixture.delivery("b", &envelopes[1])).await;
     second.ask("ping", "PONG").await;
     // Another connection's lease does not matter either.
-    let mut third = scene.client("receiver").await;
+    let mut third = fixture.client("receiver").await;
     third
         .ask(&format!("ack {b}"), &format!("ACK_CONFIRMED {b}"))
         .await;
@@ -122,29 +122,29 @@ pub(super) async fn an_ack_counts_on_another_connection(scene: Scene) {
         .await;
 }
 
-pub(super) async fn rejected_messages_are_kept(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let envelopes: Vec<_> = ["a", "b"].iter().map(|id| scene.envelope(id)).collect();
-    let [a, b] = ["a", "b"].map(|id| scene.id(id));
-    sender.send_line(&scene.publish_batch(&envelopes)).await;
+pub(super) async fn rejected_messages_are_kept(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let envelopes: Vec<_> = ["a", "b"].iter().map(|id| fixture.envelope(id)).collect();
+    let [a, b] = ["a", "b"].map(|id| fixture.id(id));
+    sender.send_line(&fixture.publish_batch(&envelopes)).await;
     sender.expect(&format!("ACK {a}")).await;
     sender.expect(&format!("ACK {b}")).await;
-    let mut receiver = scene.receiver(1).await;
-    receiver.expect(&scene.delivery("a", &envelopes[0])).await;
+    let mut receiver = fixture.receiver(1).await;
+    receiver.expect(&fixture.delivery("a", &envelopes[0])).await;
     receiver
         .ask(
             &format!("reject {a} it can't be opened: Schlüssel fehlt"),
             &format!("Rejected {a}"),
         )
         .await;
-    receiver.expect(&scene.delivery("b", &envelopes[1])).await;
-    let never = scene.id("never");
+    receiver.expect(&fixture.delivery("b", &envelopes[1])).await;
+    let never = fixture.id("never");
     receiver
         .ask(&format!("reject {never} x"), &format!("{UNKNOWN}{never}"))
         .await;
     receiver.ask("reject", "Missing message ID").await;
 
-    let database = scene.server.database().await;
+    let database = fixture.server.database().await;
     // SQLite gives a BLOB as it is, PostgreSQL in hexadecimal: compared as text on either.
     let as_text = match &database {
         ciphermq_tests::Database::Sqlite(_) => "CAST(envelope AS TEXT)",
@@ -157,9 +157,9 @@ pub(super) async fn rejected_messages_are_kept(scene: Scene) {
         ))
         .await;
     let expected = [
-        scene.id("sender"),
-        scene.id("receiver"),
-        scene.id("e"),
+        fixture.id("sender"),
+        fixture.id("receiver"),
+        fixture.id("e"),
         "k".to_owned(),
         "it can't be opened: Schlüssel fehlt".to_owned(),
         envelopes[0].to_string(),
@@ -172,24 +172,24 @@ pub(super) async fn rejected_messages_are_kept(scene: Scene) {
         .await;
 }
 
-pub(super) async fn resend(scene: Scene) {
-    let mut sender = scene.sender().await;
-    let (envelope, id) = (scene.envelope("m"), scene.id("m"));
+pub(super) async fn resend(fixture: Fixture) {
+    let mut sender = fixture.sender().await;
+    let (envelope, id) = (fixture.envelope("m"), fixture.id("m"));
     sender
         .ask(&format!("resend {id}"), "Message ID not found")
         .await;
     sender
-        .ask(&scene.publish(&envelope), &format!("ACK {id}"))
+        .ask(&fixture.publish(&envelope), &format!("ACK {id}"))
         .await;
     // Waiting as it is: nothing to do, and it is said to be so.
     sender
         .ask(&format!("resend {id}"), "Resend requested")
         .await;
-    let mut receiver = scene.receiver(1).await;
-    let delivery = scene.delivery("m", &envelope);
+    let mut receiver = fixture.receiver(1).await;
+    let delivery = fixture.delivery("m", &envelope);
     receiver.expect(&delivery).await;
     for other in ["receiver", "stranger"] {
-        let mut other = scene.client(other).await;
+        let mut other = fixture.client(other).await;
         other
             .ask(&format!("resend {id}"), "Unauthorized resend request")
             .await;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::plan::{PlanArgs, SpawnArgs};
 use crate::commands::keygen::failure as keygen_failure;
-use crate::connection::{Settings, key_file_failure};
+use crate::connection::{ConnectionSettings, key_file_failure};
 use crate::exit::Failure;
 use crate::local::{self, Child, ENDING};
 
@@ -17,7 +17,7 @@ use crate::local::{self, Child, ENDING};
 pub(super) enum Target {
     /// One that runs. One client speaks in all roles.
     Running {
-        settings: Box<Settings>,
+        settings: Box<ConnectionSettings>,
         pid: Option<u32>,
     },
     /// One of our own.
@@ -42,7 +42,7 @@ pub(super) enum Role {
 }
 
 impl Target {
-    pub(super) fn running(settings: Settings, pid: Option<u32>) -> Result<Self, Failure> {
+    pub(super) fn running(settings: ConnectionSettings, pid: Option<u32>) -> Result<Self, Failure> {
         if let Some(pid) = pid {
             cost(pid).ok_or_else(|| {
                 Failure::usage(

@@ -28,7 +28,7 @@ use self::gaps::Gaps;
 use self::idle::Idle;
 use self::opening::open_output;
 use self::receiver::{Plan, Receiver};
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs, Settings};
+use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::Sink;
@@ -200,7 +200,7 @@ impl Args {
     }
 
     /// Sees to it that the output, its checkpoint and the quarantine are no other file.
-    fn claim_files(&self, settings: &Settings) -> Result<(), Failure> {
+    fn claim_files(&self, settings: &ConnectionSettings) -> Result<(), Failure> {
         let mut files = settings.own_files();
         if self.output != Path::new("-") {
             files.claim_for_lines("--output", &self.output)?;

@@ -18,7 +18,7 @@ use super::gaps::Gaps;
 use super::idle::Idle;
 use super::place;
 use super::settle::Settling;
-use crate::connection::Settings;
+use crate::connection::ConnectionSettings;
 use crate::console::Console;
 use crate::console::pace::{Pace, rate};
 use crate::exit::{Exit, Failure};
@@ -122,7 +122,7 @@ impl Receiver {
     pub(super) async fn run(
         mut self,
         signals: &mut Signals,
-        settings: &Settings,
+        settings: &ConnectionSettings,
         output: &Path,
     ) -> Result<Exit, Failure> {
         let end = match self.receive(signals).await {

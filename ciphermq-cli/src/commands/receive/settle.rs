@@ -7,7 +7,7 @@ use ciphermq_client::{Acker, MessageId, Rejection, Unopenable};
 use tokio::task::JoinSet;
 
 use super::batch::Written;
-use crate::connection::Settings;
+use crate::connection::ConnectionSettings;
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 
@@ -153,7 +153,7 @@ impl Settling {
 
     /// Acks once more what was not confirmed, on a new connection: while the receiver went on, the
     /// server may have come back. Returns what is still not confirmed.
-    pub(super) async fn ack_once_more(&mut self, settings: &Settings) -> Vec<MessageId> {
+    pub(super) async fn ack_once_more(&mut self, settings: &ConnectionSettings) -> Vec<MessageId> {
         let ids: Vec<MessageId> = std::mem::take(&mut self.unconfirmed).into_iter().collect();
         if ids.is_empty() {
             return ids;

@@ -99,7 +99,7 @@ pub(super) fn read(
             senders.retain(|sender| sender.blocking_send(piece.clone()).is_ok());
             !senders.is_empty()
         };
-        let mut lines = Lines::new(input, limit, start);
+        let mut lines = LineReader::new(input, limit, start);
         loop {
             match lines.chunk() {
                 Ok(None) => return,
@@ -134,7 +134,7 @@ pub(super) fn hand_on(messages: Vec<String>, senders: &[mpsc::Sender<Piece>]) {
     }
 }
 
-struct Lines<R> {
+struct LineReader<R> {
     reader: BufReader<R>,
     limit: usize,
     number: u64,
@@ -142,7 +142,7 @@ struct Lines<R> {
     end: u64,
 }
 
-impl<R: Read> Lines<R> {
+impl<R: Read> LineReader<R> {
     fn new(input: R, limit: usize, start: Start) -> Self {
         Self {
             reader: BufReader::with_capacity(CHUNK_BYTES, input),
@@ -231,7 +231,7 @@ mod tests {
     type All = (Vec<(u64, Vec<u8>)>, usize, Option<LineError>);
 
     fn all(input: impl Read, limit: usize) -> All {
-        let mut lines = Lines::new(input, limit, Start::default());
+        let mut lines = LineReader::new(input, limit, Start::default());
         let (mut out, mut empty) = (Vec::new(), 0);
         loop {
             match lines.chunk() {
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_complete_does_not_wait_for_the_next() {
-        let mut lines = Lines::new(
+        let mut lines = LineReader::new(
             Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()),
             100,
             Start::default(),
@@ -321,7 +321,10 @@ mod tests {
             bytes: 100,
             lines: 7,
         };
-        let chunk = Lines::new(&text[..], 100, start).chunk().unwrap().unwrap();
+        let chunk = LineReader::new(&text[..], 100, start)
+            .chunk()
+            .unwrap()
+            .unwrap();
         let ends: Vec<_> = chunk
             .lines
             .iter()
@@ -329,7 +332,7 @@ mod tests {
             .collect();
         assert_eq!(ends, [(8, 105), (11, 111)]);
         assert_eq!(chunk.empty, [106, 107]);
-        let mut lines = Lines::new(
+        let mut lines = LineReader::new(
             &text[11..],
             100,
             Start {
@@ -347,7 +350,7 @@ mod tests {
     #[test]
     fn many_lines_come_in_chunks_of_bounded_size() {
         let text = "0123456789abcdef\n".repeat(100_000);
-        let mut lines = Lines::new(text.as_bytes(), 100, Start::default());
+        let mut lines = LineReader::new(text.as_bytes(), 100, Start::default());
         let mut count = 0;
         while let Some(chunk) = lines.chunk().unwrap() {
             assert!(chunk.lines.len() * 16 <= CHUNK_BYTES + 16);

@@ -43,11 +43,11 @@ use self::ending::{Ending, conclude};
 use self::form::FormParser;
 use self::input::{Input, InputFile};
 use self::lines::{Piece, Start};
-use self::recipient::{Recipient, Shared};
+use self::recipient::{Recipient, SendContext};
 use self::report::Report;
 use self::resume::{Checkpoint, Plan, Step};
 use self::survey::Survey;
-use crate::connection::{ConnectionArgs, Identity, PrivateKeyArgs, Settings};
+use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::{Console, Messages};
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
@@ -156,7 +156,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         source.bytes_to_send(&plans),
         source.resumes(),
     );
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SendContext {
         client,
         whole: source.survey().map(|survey| survey.whole.clone()),
         report: Mutex::new(report),
@@ -253,7 +253,11 @@ impl Work {
     ///
     /// [`Failure`] if the input cannot be read, or if a checkpoint would be written over another
     /// file that is in use. What else is wrong with one receiver's checkpoint is for its plan.
-    fn prepare(args: &Args, settings: &Settings, console: &Console) -> Result<Self, Failure> {
+    fn prepare(
+        args: &Args,
+        settings: &ConnectionSettings,
+        console: &Console,
+    ) -> Result<Self, Failure> {
         let mut file = match Input::open(args, console)? {
             Input::Messages(messages) => {
                 return Ok(Self::unplanned(Source::Messages(messages), args));
@@ -396,10 +400,10 @@ impl Source {
 
 /// Begins to send to each receiver; those to whom nothing is sent have their ending already.
 async fn begin_all(
-    shared: &Arc<Shared>,
+    shared: &Arc<SendContext>,
     plans: Vec<Result<Option<Plan>, Failure>>,
     base: Start,
-    settings: &Settings,
+    settings: &ConnectionSettings,
     console: &Console,
 ) -> Vec<Result<Recipient, Ending>> {
     let mut all = Vec::new();
@@ -417,7 +421,7 @@ async fn begin_all(
 }
 
 async fn begin(
-    shared: &Arc<Shared>,
+    shared: &Arc<SendContext>,
     number: usize,
     receiver: &ClientId,
     plan: Option<Plan>,
@@ -471,7 +475,7 @@ async fn begin(
 
 /// Keeps a record of the key that was used, `<receiver>_public.key` beside the certificates. It is
 /// a record only: the server is asked anew by every process.
-async fn record_key(publisher: &Publisher, settings: &Settings, console: &Console) {
+async fn record_key(publisher: &Publisher, settings: &ConnectionSettings, console: &Console) {
     let (key, receiver) = (publisher.receiver_key().await, publisher.receiver());
     console.message(format_args!(
         "Public key of {receiver} received, key id {}, suite {}",

@@ -21,7 +21,7 @@ use crate::signals::Signals;
 const WINDOW: (usize, usize) = (16_384, 16 * 1024 * 1024);
 
 /// What all recipients share.
-pub(super) struct Shared {
+pub(super) struct SendContext {
     pub(super) client: Client,
     pub(super) args: Args,
     /// The file that is sent, if it is one.
@@ -35,7 +35,7 @@ pub(super) struct Shared {
 
 /// A receiver to whom sending has begun.
 pub(super) struct Recipient {
-    shared: Arc<Shared>,
+    shared: Arc<SendContext>,
     number: usize,
     receiver: ClientId,
     publisher: Publisher,
@@ -56,7 +56,7 @@ struct Stream {
 /// Learns what is acknowledged. It is set before anything is sent.
 type Progress = Arc<OnceLock<Box<dyn Fn(Outcome<'_>) + Send + Sync>>>;
 
-impl Shared {
+impl SendContext {
     pub(super) fn report(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +126,7 @@ impl Recipient {
     ///
     /// [`Failure`] if the receiver's key cannot be had, or the checkpoint cannot be written.
     pub(super) async fn begin(
-        shared: Arc<Shared>,
+        shared: Arc<SendContext>,
         number: usize,
         receiver: ClientId,
         step: Option<Step>,
@@ -312,7 +312,7 @@ impl Recipient {
 }
 
 impl Stream {
-    fn begin(step: Step, shared: &Shared, progress: &Progress) -> Result<Self, Failure> {
+    fn begin(step: Step, shared: &SendContext, progress: &Progress) -> Result<Self, Failure> {
         let (stream, then) = step.begin(shared.args.again)?;
         // Nobody else sets it.
         let _ = progress.set(Box::new(stream.observer()));

@@ -4,27 +4,27 @@ use super::*;
 
 #[test]
 fn deliveries_go_to_the_inbox_and_a_lost_connection_empties_it() {
-    let inbox = Arc::new(Inbox::new(10));
-    let mut test = Test::new(Some(inbox.clone()));
+    let queued = Arc::new(DeliveryQueue::new(10));
+    let mut test = Test::new(Some(queued.clone()));
     test.receive(&["Message: 1 {}", "Message: 2 {}"]).unwrap();
-    assert_eq!(inbox.pop().unwrap().message_id.as_str(), "1");
+    assert_eq!(queued.pop().unwrap().message_id.as_str(), "1");
     test.disconnect();
-    assert!(inbox.pop().is_none());
+    assert!(queued.pop().is_none());
     test.connect(100_000);
     test.receive(&["Message: 1 {}", "Message: 2 {}"]).unwrap();
     for id in ["1", "2"] {
         assert_eq!(
-            inbox.pop().unwrap().message_id.as_str(),
+            queued.pop().unwrap().message_id.as_str(),
             id,
             "both come again"
         );
     }
-    assert!(inbox.pop().is_none());
+    assert!(queued.pop().is_none());
 }
 
 #[test]
 fn a_server_that_ignores_the_prefetch_is_left() {
-    let mut test = Test::new(Some(Arc::new(Inbox::new(1))));
+    let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(1))));
     let lines: Vec<String> = (0..20).map(|id| format!("Message: {id} {{}}")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     assert!(matches!(test.receive(&lines), Err(Broken::Violation(_))));
@@ -32,7 +32,7 @@ fn a_server_that_ignores_the_prefetch_is_left() {
 
 #[test]
 fn acks_gather_while_others_are_under_way() {
-    let mut test = Test::new(Some(Arc::new(Inbox::new(10))));
+    let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(10))));
     let first = test.ack("1");
     assert_eq!(test.sent(), ["ack 1"], "an ack that is alone goes at once");
     let rest = ["2", "3"].map(|id| test.ack(id));
@@ -58,7 +58,7 @@ fn acks_gather_while_others_are_under_way() {
 
 #[test]
 fn many_acks_go_in_lines_of_512() {
-    let mut test = Test::new(Some(Arc::new(Inbox::new(10))));
+    let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(10))));
     let items = (0..1100).map(|id| AckItem::later(MessageId::new(&format!("m{id}")).unwrap()));
     test.machine.push_acks(test.now, items);
     let (done, summary) = oneshot::channel();
@@ -77,7 +77,7 @@ fn many_acks_go_in_lines_of_512() {
 
 #[test]
 fn acks_are_sent_again_after_a_loss_and_given_up_after_three_tries() {
-    let mut test = Test::new(Some(Arc::new(Inbox::new(10))));
+    let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(10))));
     let result = test.ack("1");
     assert_eq!(test.sent(), ["ack 1"]);
     test.disconnect();

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::acks::AckItem;
 use super::machine::{Broken, HIGH_WATER, Machine};
-use super::{Op, Outgoing, PublisherId, PublisherSetup, Request, Retry, Settings};
+use super::{DriverSettings, Op, Outgoing, PublisherId, PublisherSetup, Request, Retry};
 use crate::backoff::Backoff;
-use crate::consumer::Inbox;
+use crate::consumer::DeliveryQueue;
 use crate::error::{AckError, AckErrorKind, PublishError, PublishErrorKind};
-use crate::publisher::{BatchLimits, Observer, Summary, Window};
+use crate::publisher::{BatchLimits, OutcomeObserver, Summary, Window};
 
 mod connection;
 mod consuming;
@@ -39,8 +39,8 @@ struct Test {
 type PublishReceipt = oneshot::Receiver<Result<(), PublishError>>;
 
 impl Test {
-    fn new(inbox: Option<Arc<Inbox>>) -> Self {
-        let settings = Settings {
+    fn new(queued: Option<Arc<DeliveryQueue>>) -> Self {
+        let settings = DriverSettings {
             retry: Retry::default(),
             ping_interval: 10 * SECOND,
             stall_timeout: 900 * SECOND,
@@ -49,7 +49,7 @@ impl Test {
             program: "test".to_owned(),
         };
         let now = Instant::now();
-        let machine = Machine::new(&settings, inbox, now);
+        let machine = Machine::new(&settings, queued, now);
         let mut test = Self {
             machine,
             now,
@@ -158,7 +158,7 @@ impl Test {
                 ..BatchLimits::default()
             },
             window: window.clone(),
-            observer: Observer::default(),
+            observer: OutcomeObserver::default(),
         };
         self.machine.apply(self.now, Op::OpenPublisher(id, setup));
         id

@@ -265,7 +265,7 @@ fn a_finished_publisher_tells_what_became_of_its_messages() {
     let publisher = test.publisher("e", &window);
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let observed = outcomes.clone();
-    let observer = Observer(Some(Arc::new(move |outcome| {
+    let observer = OutcomeObserver(Some(Arc::new(move |outcome| {
         observed
             .lock()
             .unwrap()
@@ -327,7 +327,7 @@ fn what_one_session_has_sealed_is_packed_where_the_server_knows_that() {
         ("5", "b"),
         ("6", "b"),
     ]
-    .map(|(id, session)| test.publish_envelope(publisher, packed(id, session)))
+    .map(|(id, pending)| test.publish_envelope(publisher, packed(id, pending)))
     .into();
     assert_eq!(
         test.sent(),

@@ -93,7 +93,7 @@ impl Receiver {
     /// Anything is received from it.
     fn speak(&mut self, bench: &mut Bench) {
         self.heard = bench.now;
-        bench.inbox.heard(A);
+        bench.inbox.touch(A);
         bench.settle();
     }
 
@@ -230,10 +230,10 @@ fn nobody_gets_more_than_its_prefetch_unless_it_has_let_a_lease_lapse() {
     bench.now += Duration::from_millis(1);
     let expired = bench.inbox.expire(bench.now, |_| Some(heard));
     assert_eq!(expired.silent, HashSet::from([A]));
-    assert_eq!(expired.aside.len(), 2);
+    assert_eq!(expired.deferred.len(), 2);
     assert_eq!(bench.settle().seen_seqs(), [3, 4]);
     // It says that it is slow: its leases last as long as anybody's again.
-    bench.inbox.heard(A);
+    bench.inbox.touch(A);
     bench.inbox.keep_leases(A);
     let heard = bench.now;
     bench.now += TIMEOUT / 2;
@@ -242,7 +242,7 @@ fn nobody_gets_more_than_its_prefetch_unless_it_has_let_a_lease_lapse() {
         bench
             .inbox
             .expire(bench.now, |_| Some(heard))
-            .aside
+            .deferred
             .is_empty()
     );
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
@@ -257,7 +257,7 @@ fn a_late_ack_ends_probation() {
     bench.now += TIMEOUT;
     bench.inbox.expire(bench.now, |_| Some(heard));
     assert_eq!(bench.settle().seen_seqs(), [1, 2]);
-    bench.inbox.heard(A);
+    bench.inbox.touch(A);
     bench.ack(A, 1);
     let heard = bench.now;
     bench.now += TIMEOUT / 2;
@@ -314,7 +314,7 @@ fn another_consumer_goes_on_and_gets_what_lapsed_last() {
     bench.ack(B, 5);
     assert_eq!(bench.seen(), [(2, "1".to_owned())]);
     bench.ack(B, 1);
-    bench.inbox.heard(A);
+    bench.inbox.touch(A);
     bench.ack(A, 6);
     assert!(bench.stored.is_empty());
 }
@@ -333,8 +333,8 @@ fn only_so_many_step_aside_fast() {
         receiver.step(&mut bench);
     }
     assert!(
-        bench.inbox.aside().count() < 4500,
+        bench.inbox.deferred().count() < 4500,
         "{}",
-        bench.inbox.aside().count()
+        bench.inbox.deferred().count()
     );
 }

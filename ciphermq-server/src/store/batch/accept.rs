@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::id::{Stream, place};
-use super::ledger::{Known, Ledger};
+use super::settlement::{Known, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
 use crate::store::model::{Publish, PublishOutcome, Seq};
 
@@ -42,7 +42,7 @@ enum Verdict {
 impl<'a> Accepted<'a> {
     /// Sorts out what is known already, by the batches in the ledger, and joins the rest to
     /// batches.
-    pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], ledger: &Ledger) -> Self {
+    pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], settlement: &Settlement) -> Self {
         let mut accepted = Self {
             batches: Vec::new(),
             outcomes: Vec::with_capacity(publishes.len()),
@@ -53,7 +53,7 @@ impl<'a> Accepted<'a> {
             let first = *by_id
                 .entry(publish.envelope.message_id.as_str())
                 .or_insert(at);
-            let verdict = match ledger.find(&publish.envelope.message_id) {
+            let verdict = match settlement.find(&publish.envelope.message_id) {
                 Some(known) => Verdict::Known(judge(is_known(&known, publish))),
                 None if first == at => Verdict::New,
                 None => Verdict::Repeats(first),
@@ -170,7 +170,7 @@ impl<'a> NewBatch<'a> {
             sent_time: Some(first.sent_time.to_string()),
             has_suite: first.envelope.has_suite,
             digests: digests.map(|digests| digests.concat()),
-            fates: Vec::new(),
+            dispositions: Vec::new(),
         }
     }
 }

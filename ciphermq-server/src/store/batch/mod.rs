@@ -14,20 +14,20 @@
 //! `copy`th of its queues has the sequence number `first_seq + index * copies + copy`.
 //!
 //! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to
-//! batches; [`fate`], what became of a batch's messages; [`ledger`], acks and rejections;
+//! batches; [`disposition`], what became of a batch's messages; [`settlement`], acks and rejections;
 //! [`recent`], batches that need not be looked up; [`cut`], from batches back to messages;
 //! [`forget`], what is old.
 
 pub(super) mod accept;
-pub(super) mod cut;
-pub(super) mod fate;
+pub(super) mod disposition;
 pub(super) mod forget;
 pub(super) mod id;
-pub(super) mod ledger;
-pub(super) mod recent;
+pub(super) mod select;
+pub(super) mod settlement;
+pub(super) mod tail_cache;
 
 use crate::store::model::{QueueId, Seq};
-use fate::Run;
+use disposition::DispositionRange;
 
 /// A batch has at most so many messages: whoever looks for the batch of an id looks so far back.
 pub(super) const MAX_MESSAGES: usize = 128;
@@ -58,7 +58,7 @@ pub(super) struct BatchRow {
     /// SHA-256 of each envelope, one after the other; `None` where the suite makes up for it.
     pub(super) digests: Option<Vec<u8>>,
     /// What became of its messages, in order.
-    pub(super) fates: Vec<Run>,
+    pub(super) dispositions: Vec<DispositionRange>,
 }
 
 impl BatchRow {

@@ -4,31 +4,31 @@ use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
 
 use super::change::change;
-use super::connect::Connector;
+use super::connect::SessionFactory;
 use super::error::{decode, error, is_definite};
 use super::session::answer;
 use super::sql::FORGET;
 use super::write::{Position, look_up, set_aside, write};
 use crate::store::batch::accept::Accepted;
 use crate::store::batch::forget::{Forgetting, Looked, STEP};
-use crate::store::batch::ledger::Entries;
-use crate::store::batch::recent::Recent;
+use crate::store::batch::settlement::Entries;
+use crate::store::batch::tail_cache::TailCache;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error, explained};
 
 pub(super) struct PostgresCommitter {
-    connector: Connector,
+    connector: SessionFactory,
     /// Holds the lock. `None` when it is lost; [`Committer::reopen`] gets another.
     session: Option<PgConnection>,
     /// Nobody else moves it while the lock is held.
     position: Position,
-    recent: Recent,
+    tail_cache: TailCache,
     forgetting: Forgetting,
 }
 
 impl PostgresCommitter {
     pub(super) async fn new(
-        connector: Connector,
+        connector: SessionFactory,
         mut session: PgConnection,
     ) -> Result<Self, Error> {
         let position = settle(&mut session).await?;
@@ -36,7 +36,7 @@ impl PostgresCommitter {
             connector,
             session: Some(session),
             position,
-            recent: Recent::default(),
+            tail_cache: TailCache::default(),
             forgetting: Forgetting::default(),
         })
     }
@@ -63,16 +63,16 @@ impl Committer for PostgresCommitter {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         // Dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
-        let (mut ledger, unknown) = self.recent.recall(transaction.message_ids());
-        let ends = match answer(look_up(&mut session, unknown, &mut ledger)).await {
+        let (mut settlement, unknown) = self.tail_cache.recall(transaction.message_ids());
+        let ends = match answer(look_up(&mut session, unknown, &mut settlement)).await {
             Ok(ends) => ends,
             Err(failure) => return Err(self.failed(session, failure)),
         };
-        let mut accepted = Accepted::new(&transaction.publishes, &ledger);
+        let mut accepted = Accepted::new(&transaction.publishes, &settlement);
         accepted.number(self.position.next_seq());
         let position = self.position.after(accepted.copies);
         for batch in &accepted.batches {
-            if let Err(failure) = ledger.add(batch.row()) {
+            if let Err(failure) = settlement.add(batch.row()) {
                 return Err(self.failed(session, decode(failure)));
             }
         }
@@ -80,9 +80,9 @@ impl Committer for PostgresCommitter {
             commit: position.commit(),
             ..Outcomes::default()
         };
-        ledger.apply(transaction, &mut outcomes);
+        settlement.apply(transaction, &mut outcomes);
         let moves = (self.position, position);
-        let entries = ledger.entries();
+        let entries = settlement.entries();
 
         let committed = if is_in_steps(transaction, &entries, self.position) {
             commit_in_steps(
@@ -104,7 +104,7 @@ impl Committer for PostgresCommitter {
             Ok(()) => {
                 self.session = Some(session);
                 self.position = position;
-                self.recent.keep(ledger, ends);
+                self.tail_cache.keep(settlement, ends);
                 Ok(outcomes)
             }
             Err(Failure::Commit(failure)) if !says_no(&failure) => Err(CommitError::Unknown {
@@ -119,7 +119,7 @@ impl Committer for PostgresCommitter {
 
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
         self.session = None;
-        self.recent.clear();
+        self.tail_cache.clear();
         let mut session = self.connector.reconnect().await?;
         self.position = settle(&mut session).await?;
         self.session = Some(session);
@@ -146,7 +146,7 @@ impl Committer for PostgresCommitter {
             answer(forget).await.map_err(error)?;
         self.session = Some(session);
         if forgotten > 0 {
-            self.recent.clear();
+            self.tail_cache.clear();
         }
         Ok(self.forgetting.advance(Looked { last, batches, old }))
     }

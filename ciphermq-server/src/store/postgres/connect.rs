@@ -18,14 +18,14 @@ const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes sessions.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(super) struct SessionFactory {
     options: PgConnectOptions,
     /// Names this very process in `pg_stat_activity`, so that a session that it has lost can be
     /// told from another server's.
     instance: String,
 }
 
-impl Connector {
+impl SessionFactory {
     pub(super) fn new(settings: &Postgres) -> Result<Self, Error> {
         let instance = format!("ciphermq-server {:016x}", rand::random::<u64>());
         let mut options = match &settings.target {

@@ -28,13 +28,13 @@ use sqlx::{Connection as _, PgConnection};
 use super::{Error, Store};
 use crate::config;
 use committer::PostgresCommitter;
-use connect::Connector;
+use connect::SessionFactory;
 use reader::PostgresReader;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
 
 pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
-    let connector = Connector::new(settings)?;
+    let connector = SessionFactory::new(settings)?;
     let mut session = connector.writing().await?;
     if let Err(error) = migrate(&connector, &mut session).await {
         let _ = session.close().await;
@@ -48,7 +48,7 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
     })
 }
 
-async fn migrate(connector: &Connector, session: &mut PgConnection) -> Result<(), Error> {
+async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
     // The lock that keeps other servers out keeps their migrations out too.
     MIGRATIONS.run_direct(None, session, false).await.map_err(|error| match error {

@@ -7,7 +7,7 @@ use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 use std::time::Duration;
 
-use super::connect::Connector;
+use super::connect::SessionFactory;
 use super::error::error;
 use super::session::{ANSWER_TIMEOUT, answer, prepare};
 use crate::store::Error;
@@ -34,7 +34,7 @@ pub(super) type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Po
 
 impl ReadPool {
     /// Connects when something is read.
-    pub(super) fn open(connector: &Connector) -> Self {
+    pub(super) fn open(connector: &SessionFactory) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)

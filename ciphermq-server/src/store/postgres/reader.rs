@@ -8,20 +8,20 @@ use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, FromRow as _, PgConnection, Row as _};
 
-use super::connect::Connector;
+use super::connect::SessionFactory;
 use super::error::error;
 use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
 use super::write::look_up;
 use crate::store::batch::count;
-use crate::store::batch::cut::{Piece, Selection, WaitingBatch, ends, steps};
-use crate::store::batch::fate::runs;
+use crate::store::batch::disposition::runs;
 use crate::store::batch::id::ranges;
-use crate::store::batch::ledger::Ledger;
+use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
+use crate::store::batch::settlement::Settlement;
 use crate::store::model::{
     Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    Topology,
+    StoredTopology,
 };
 use crate::store::{Error, Reader, corrupt};
 
@@ -31,7 +31,7 @@ pub(super) struct PostgresReader {
 
 impl PostgresReader {
     /// Connects when something is read.
-    pub(super) fn open(connector: &Connector) -> Self {
+    pub(super) fn open(connector: &SessionFactory) -> Self {
         Self {
             pool: ReadPool::open(connector),
         }
@@ -129,7 +129,7 @@ async fn slices(
 
 #[async_trait]
 impl Reader for PostgresReader {
-    async fn topology(&self) -> Result<Topology, Error> {
+    async fn topology(&self) -> Result<StoredTopology, Error> {
         let mut connection = self.pool.lend().await?;
         let read = async {
             // One transaction, so that every binding's queue and exchange are there.
@@ -153,7 +153,7 @@ impl Reader for PostgresReader {
         };
         let (queues, exchanges, bindings) = answer(read).await.map_err(error)?;
         give_back(connection);
-        Ok(Topology {
+        Ok(StoredTopology {
             queues: queues
                 .into_iter()
                 .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
@@ -240,12 +240,16 @@ impl Reader for PostgresReader {
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
         let mut connection = self.pool.lend().await?;
-        let mut ledger = Ledger::default();
-        answer(look_up(&mut connection, ranges([message_id]), &mut ledger))
-            .await
-            .map_err(error)?;
+        let mut settlement = Settlement::default();
+        answer(look_up(
+            &mut connection,
+            ranges([message_id]),
+            &mut settlement,
+        ))
+        .await
+        .map_err(error)?;
         give_back(connection);
-        ledger.state(message_id)
+        settlement.state(message_id)
     }
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
@@ -364,7 +368,7 @@ fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
         ends: ends(json(6)?).map_err(corrupt)?,
-        fates: runs(json(7)?).map_err(corrupt)?,
+        dispositions: runs(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Row as _};
 
-use super::connect::Connector;
+use super::connect::SessionFactory;
 use super::error::{code, error};
 use crate::store::Error;
 
@@ -63,7 +63,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
 /// Refuses a PostgreSQL that cannot keep what is promised.
 pub(super) async fn check(
     connection: &mut PgConnection,
-    connector: &Connector,
+    connector: &SessionFactory,
 ) -> Result<(), Error> {
     let place = connector.place();
     let row = sqlx::query(
@@ -107,7 +107,7 @@ pub(super) async fn check(
 }
 
 /// Refuses a role that cannot write, or that does not find the tables.
-async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<(), Error> {
+async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
     // Schemas that hold the server's tables, the one where they would be made left out.
     let row = sqlx::query(
@@ -165,7 +165,7 @@ async fn usable(connection: &mut PgConnection, connector: &Connector) -> Result<
 /// Takes the lock; waits a while for a session that was lost to let go of it.
 pub(super) async fn lock(
     connection: &mut PgConnection,
-    connector: &Connector,
+    connector: &SessionFactory,
 ) -> Result<(), Error> {
     let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
         .bind(LOCK)

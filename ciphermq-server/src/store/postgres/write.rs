@@ -7,10 +7,10 @@ use sqlx::{PgConnection, Row as _};
 use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
 use crate::store::batch::accept::NewBatch;
-use crate::store::batch::fate::runs;
+use crate::store::batch::disposition::runs;
 use crate::store::batch::id::Range;
-use crate::store::batch::ledger::{Entries, Ledger, Rejected, lanes};
-use crate::store::batch::recent::ends;
+use crate::store::batch::settlement::{Entries, Rejected, Settlement, lanes};
+use crate::store::batch::tail_cache::ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
 use crate::store::model::CommitNumber;
 
@@ -57,7 +57,7 @@ impl Position {
 pub(super) async fn look_up(
     session: &mut PgConnection,
     ranges: Vec<Range>,
-    ledger: &mut Ledger,
+    settlement: &mut Settlement,
 ) -> Result<Vec<Range>, sqlx::Error> {
     if ranges.is_empty() {
         return Ok(ranges);
@@ -78,7 +78,7 @@ pub(super) async fn look_up(
             continue;
         };
         let queue_ids: &str = row.try_get(4)?;
-        let fates: &str = row.try_get(12)?;
+        let dispositions: &str = row.try_get(12)?;
         let batch = BatchRow {
             first_seq,
             messages: row.try_get(3)?,
@@ -91,9 +91,9 @@ pub(super) async fn look_up(
             route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
             has_suite: row.try_get(10)?,
             digests: row.try_get(11)?,
-            fates: runs(fates).map_err(decode)?,
+            dispositions: runs(dispositions).map_err(decode)?,
         };
-        ledger.add(batch).map_err(decode)?;
+        settlement.add(batch).map_err(decode)?;
     }
     Ok(ends(ranges, &goes_on))
 }
@@ -143,9 +143,13 @@ pub(super) async fn write(
         .bind(column(written, |(batch, _)| *batch))
         .bind(column(written, |(_, run)| run.from))
         .bind(column(written, |(_, run)| run.messages))
-        .bind(column(written, |(_, run)| &*run.fate.delivered))
-        .bind(column(written, |(_, run)| run.fate.acknowledged.as_deref()))
-        .bind(column(written, |(_, run)| run.fate.rejected.as_deref()))
+        .bind(column(written, |(_, run)| &*run.disposition.delivered))
+        .bind(column(written, |(_, run)| {
+            run.disposition.acknowledged.as_deref()
+        }))
+        .bind(column(written, |(_, run)| {
+            run.disposition.rejected.as_deref()
+        }))
         // Batches of which nothing waits any more.
         .bind(column(&entries.finished, |batch| batch.first_seq))
         .bind(left.queues)

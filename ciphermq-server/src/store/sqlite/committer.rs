@@ -25,19 +25,19 @@ pub(super) struct SqliteCommitter {
     thread: DatabaseThread,
     /// `None` after an error that may have left it in an unknown state: the next commit opens
     /// another.
-    session: Option<Session>,
+    session: Option<WriteSession>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
     forgetting: Forgetting,
 }
 
 /// A connection, and what it knows without asking.
-struct Session {
+struct WriteSession {
     connection: Connection,
     remembered: Remembered,
 }
 
-impl Session {
+impl WriteSession {
     fn open(file: &DatabaseFile) -> rusqlite::Result<Self> {
         let connection = file.writing()?;
         Ok(Self {
@@ -62,13 +62,13 @@ impl SqliteCommitter {
         })
     }
 
-    async fn session(&mut self) -> Result<Session, Error> {
+    async fn session(&mut self) -> Result<WriteSession, Error> {
         match self.session.take() {
             Some(session) => Ok(session),
             None => {
                 let file = Arc::clone(&self.file);
                 self.thread
-                    .run(move || Session::open(&file).map_err(write_error))
+                    .run(move || WriteSession::open(&file).map_err(write_error))
                     .await?
             }
         }
@@ -141,8 +141,8 @@ impl Committer for SqliteCommitter {
     }
 }
 
-fn open(file: &DatabaseFile) -> Result<Session, Error> {
-    let session = Session::open(file).map_err(write_error)?;
+fn open(file: &DatabaseFile) -> Result<WriteSession, Error> {
+    let session = WriteSession::open(file).map_err(write_error)?;
     checkpoint(&session.connection)?;
     file.sync_names()?;
     Ok(session)
@@ -150,16 +150,16 @@ fn open(file: &DatabaseFile) -> Result<Session, Error> {
 
 /// Returns the session if it is still good.
 fn commit(
-    mut session: Session,
+    mut session: WriteSession,
     transaction: &Transaction,
-) -> (Option<Session>, Result<Outcomes, CommitError>) {
-    let Session {
+) -> (Option<WriteSession>, Result<Outcomes, CommitError>) {
+    let WriteSession {
         connection,
         remembered,
     } = &mut session;
     let Written {
         outcomes,
-        ledger,
+        settlement,
         ends,
     } = match write(connection, remembered, transaction) {
         Ok(written) => written,
@@ -170,7 +170,7 @@ fn commit(
     };
     match connection.execute_batch("COMMIT") {
         Ok(()) => {
-            remembered.batches.keep(ledger, ends);
+            remembered.batches.keep(settlement, ends);
             (Some(session), Ok(outcomes))
         }
         // There was no room for the log's last page, the one that makes a commit of it.
@@ -192,8 +192,12 @@ struct Maintenance {
 
 impl Maintenance {
     /// Whether there is more to do.
-    fn run(&mut self, session: &mut Session, forget_before: Option<Time>) -> Result<bool, Error> {
-        let Session {
+    fn run(
+        &mut self,
+        session: &mut WriteSession,
+        forget_before: Option<Time>,
+    ) -> Result<bool, Error> {
+        let WriteSession {
             connection,
             remembered,
         } = session;

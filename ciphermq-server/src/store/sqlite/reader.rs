@@ -12,14 +12,14 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use super::error::{decode, error};
 use super::file::DatabaseFile;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, SLICES, json, range_list};
-use crate::store::batch::cut::{Piece, Selection, WaitingBatch, ends, steps};
-use crate::store::batch::fate::runs;
+use crate::store::batch::disposition::runs;
 use crate::store::batch::id::ranges;
-use crate::store::batch::ledger::Ledger;
+use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
+use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::model::{
     Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    Topology,
+    StoredTopology,
 };
 use crate::store::{Error, Reader, corrupt};
 
@@ -119,7 +119,7 @@ impl SqliteReader {
 
 #[async_trait]
 impl Reader for SqliteReader {
-    async fn topology(&self) -> Result<Topology, Error> {
+    async fn topology(&self) -> Result<StoredTopology, Error> {
         // One transaction, so that every binding's queue and exchange are there.
         let mut transaction = self.pool.begin().await.map_err(error)?;
         let queues: Vec<(i64, String)> =
@@ -140,7 +140,7 @@ impl Reader for SqliteReader {
         .await
         .map_err(error)?;
         transaction.commit().await.map_err(error)?;
-        Ok(Topology {
+        Ok(StoredTopology {
             queues: queues
                 .into_iter()
                 .map(|(id, name)| Ok((QueueId(id), QueueName::new(&name).map_err(corrupt)?)))
@@ -228,7 +228,7 @@ impl Reader for SqliteReader {
     }
 
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error> {
-        let mut ledger = Ledger::default();
+        let mut settlement = Settlement::default();
         let rows = sqlx::query(LOOK_UP)
             .bind(range_list(&ranges([message_id])).map_err(corrupt)?)
             .fetch_all(&self.pool)
@@ -236,10 +236,10 @@ impl Reader for SqliteReader {
             .map_err(error)?;
         for row in rows {
             if let Some(batch) = batch_row(&row).map_err(error)? {
-                ledger.add(batch).map_err(corrupt)?;
+                settlement.add(batch).map_err(corrupt)?;
             }
         }
-        ledger.state(message_id)
+        settlement.state(message_id)
     }
 
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error> {
@@ -360,7 +360,7 @@ fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
         route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
         has_suite: row.try_get(10)?,
         digests: row.try_get(11)?,
-        fates: runs(row.try_get(12)?).map_err(decode)?,
+        dispositions: runs(row.try_get(12)?).map_err(decode)?,
     }))
 }
 
@@ -374,7 +374,7 @@ fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
         ends: ends(json(6)?).map_err(corrupt)?,
-        fates: runs(json(7)?).map_err(corrupt)?,
+        dispositions: runs(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })
 }

@@ -14,20 +14,21 @@ pub(super) const INSERT_ENVELOPES: &str =
 pub(super) const INSERT_WAITING: &str =
     "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) VALUES (?, ?, ?, ?)";
 
-pub(super) const WRITE_FATE: &str = "INSERT OR REPLACE INTO fates (first_seq, from_index, \
+pub(super) const WRITE_FATE: &str = "INSERT OR REPLACE INTO dispositions (first_seq, from_index, \
                                      messages, delivered_time, \
      acknowledged_time, rejected_time) VALUES (?, ?, ?, ?, ?, ?)";
 
-pub(super) const REMOVE_FATE: &str = "DELETE FROM fates WHERE first_seq = ? AND from_index = ?";
+pub(super) const REMOVE_FATE: &str =
+    "DELETE FROM dispositions WHERE first_seq = ? AND from_index = ?";
 
 // Lists are parameters as JSON.
 
 /// What became of a batch's messages.
-macro_rules! fates {
+macro_rules! dispositions {
     () => {
         "(SELECT json_group_array(json_array(from_index, messages, delivered_time, \
          acknowledged_time, rejected_time)) \
-         FROM fates f WHERE f.first_seq = b.first_seq)"
+         FROM dispositions f WHERE f.first_seq = b.first_seq)"
     };
 }
 
@@ -40,7 +41,7 @@ pub(super) const LOOK_UP: &str = concat!(
      b.first_seq, b.messages, b.queues, b.id_stream, b.id_position, b.client_id, \
      b.receiver_client_id, \
      b.sent_time, b.has_suite, b.digests, ",
-    fates!(),
+    dispositions!(),
     ", b.exchange_name, b.routing_key FROM json_each(?) g LEFT JOIN batches b ON b.id_stream = \
      g.value ->> 0 AND b.id_position > g.value ->> 1 \
      AND b.id_position <= g.value ->> 3 AND b.id_position + b.messages > g.value ->> 2"
@@ -76,7 +77,7 @@ pub(super) const FORGET_BATCHES: &str =
 
 /// And what became of them.
 pub(super) const FORGET_FATES: &str =
-    "DELETE FROM fates WHERE first_seq IN (SELECT value FROM json_each(?))";
+    "DELETE FROM dispositions WHERE first_seq IN (SELECT value FROM json_each(?))";
 
 /// The lane's batch that begins last up to a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
@@ -89,7 +90,7 @@ macro_rules! waiting_batch {
             "SELECT b.first_seq, ",
             $copy,
             ", json_array_length(b.queues), b.id_stream, b.id_position, b.sent_time, e.ends, ",
-            fates!(),
+            dispositions!(),
             ", COALESCE(length(e.shared), 0)"
         )
     };

@@ -11,32 +11,32 @@ use super::sql::{
     REMOVE_WAITING, SET_ASIDE, WRITE_FATE, range_list,
 };
 use crate::store::batch::accept::{Accepted, NewBatch};
-use crate::store::batch::fate::runs;
+use crate::store::batch::disposition::runs;
 use crate::store::batch::id::Range;
-use crate::store::batch::ledger::{Entries, Ledger, lanes};
-use crate::store::batch::recent::{Recent, ends};
+use crate::store::batch::settlement::{Entries, Settlement, lanes};
+use crate::store::batch::tail_cache::{TailCache, ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 use crate::store::model::{CommitNumber, Outcomes, Transaction};
 
 /// What a transaction comes to if it is committed.
 pub(super) struct Written {
     pub(super) outcomes: Outcomes,
-    /// For [`Recent::keep`].
-    pub(super) ledger: Ledger,
+    /// For [`TailCache::keep`].
+    pub(super) settlement: Settlement,
     pub(super) ends: Vec<Range>,
 }
 
 /// Everything up to the commit itself.
 pub(super) fn write(
     connection: &Connection,
-    recent: &mut Remembered,
+    tail_cache: &mut Remembered,
     transaction: &Transaction,
 ) -> rusqlite::Result<Written> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    recent.forget_if_changed(connection)?;
-    let (mut ledger, unknown) = recent.batches.recall(transaction.message_ids());
-    let ends = look_up(connection, unknown, &mut ledger)?;
-    let mut accepted = Accepted::new(&transaction.publishes, &ledger);
+    tail_cache.forget_if_changed(connection)?;
+    let (mut settlement, unknown) = tail_cache.batches.recall(transaction.message_ids());
+    let ends = look_up(connection, unknown, &mut settlement)?;
+    let mut accepted = Accepted::new(&transaction.publishes, &settlement);
     let (commit, last): (i64, i64) = connection
         .prepare_cached(
             "UPDATE server_state SET commit_number = commit_number + 1, last_seq = last_seq + ? \
@@ -56,21 +56,21 @@ pub(super) fn write(
     for batch in &accepted.batches {
         let row = batch.row();
         insert(connection, batch, &row)?;
-        ledger.add(row).map_err(strange)?;
+        settlement.add(row).map_err(strange)?;
     }
     outcomes.publishes = accepted.outcomes;
-    ledger.apply(transaction, &mut outcomes);
-    record(connection, &ledger.entries())?;
+    settlement.apply(transaction, &mut outcomes);
+    record(connection, &settlement.entries())?;
     Ok(Written {
         outcomes,
-        ledger,
+        settlement,
         ends,
     })
 }
 
 /// What a connection remembers of the database.
 pub(super) struct Remembered {
-    pub(super) batches: Recent,
+    pub(super) batches: TailCache,
     /// Differs once somebody else has written.
     data_version: i64,
 }
@@ -78,7 +78,7 @@ pub(super) struct Remembered {
 impl Remembered {
     pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
         Ok(Self {
-            batches: Recent::default(),
+            batches: TailCache::default(),
             data_version: data_version(connection)?,
         })
     }
@@ -105,7 +105,7 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 fn look_up(
     connection: &Connection,
     ranges: Vec<Range>,
-    ledger: &mut Ledger,
+    settlement: &mut Settlement,
 ) -> rusqlite::Result<Vec<Range>> {
     if ranges.is_empty() {
         return Ok(ranges);
@@ -132,9 +132,9 @@ fn look_up(
             route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
             has_suite: row.get(10)?,
             digests: row.get(11)?,
-            fates: runs(row.get_ref(12)?.as_str()?).map_err(strange)?,
+            dispositions: runs(row.get_ref(12)?.as_str()?).map_err(strange)?,
         };
-        ledger.add(batch).map_err(strange)?;
+        settlement.add(batch).map_err(strange)?;
     }
     Ok(ends(ranges, &goes_on))
 }
@@ -190,9 +190,9 @@ fn record(connection: &Connection, entries: &Entries<'_>) -> rusqlite::Result<()
             batch,
             run.from,
             run.messages,
-            run.fate.delivered,
-            run.fate.acknowledged,
-            run.fate.rejected,
+            run.disposition.delivered,
+            run.disposition.acknowledged,
+            run.disposition.rejected,
         ])?;
     }
     let mut remove = connection.prepare_cached(REMOVE_ENVELOPES)?;

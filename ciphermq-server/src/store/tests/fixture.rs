@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::config::{self, Secret, Target};
 use crate::store::{
-    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Settings, Store, Time,
-    Transaction, open,
+    Ack, Change, DatabaseSettings, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Store,
+    Time, Transaction, open,
 };
 
 /// A database that is gone with the value.
@@ -33,13 +33,13 @@ impl Database {
         Self::Postgres(Box::new(postgres), name)
     }
 
-    pub(in crate::store) fn settings(&self) -> Settings {
+    pub(in crate::store) fn settings(&self) -> DatabaseSettings {
         match self {
-            Self::Sqlite(folder) => Settings::Sqlite {
+            Self::Sqlite(folder) => DatabaseSettings::Sqlite {
                 path: folder.path().join("data/mq.db"),
                 disk_reserve: 0,
             },
-            Self::Postgres(postgres, name) => Settings::Postgres(at(postgres.url(name))),
+            Self::Postgres(postgres, name) => DatabaseSettings::Postgres(at(postgres.url(name))),
         }
     }
 

@@ -10,12 +10,15 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
 use crate::store::{
-    AckOutcome, CommitError, CommitNumber, Error, PageLimit, PublishOutcome, SealedRow, Seq,
-    Settings, Store, Transaction, open,
+    AckOutcome, CommitError, CommitNumber, DatabaseSettings, Error, PageLimit, PublishOutcome,
+    SealedRow, Seq, Store, Transaction, open,
 };
 
 async fn refused(settings: config::Postgres) -> String {
-    match open(&Settings::Postgres(settings)).await.unwrap_err() {
+    match open(&DatabaseSettings::Postgres(settings))
+        .await
+        .unwrap_err()
+    {
         Error::Unusable(text) => text,
         other => panic!("{other:?}"),
     }
@@ -91,7 +94,7 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     );
     // The fields name the same database as the url.
     close(
-        open(&Settings::Postgres(fields(
+        open(&DatabaseSettings::Postgres(fields(
             user,
             postgres.password(),
             &name,
@@ -101,7 +104,7 @@ async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
     )
     .await;
 
-    let settings = Settings::Postgres(fields(user, postgres.password(), &name));
+    let settings = DatabaseSettings::Postgres(fields(user, postgres.password(), &name));
     postgres.stop(Stop::Fast).await;
     let error = open(&settings).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)));
@@ -126,7 +129,7 @@ async fn postgres_tls_is_verified() {
         sslrootcert,
         ..at(postgres.url(&name))
     };
-    let store = open(&Settings::Postgres(with(
+    let store = open(&DatabaseSettings::Postgres(with(
         SslMode::VerifyFull,
         Some(postgres.ca()),
     )))
@@ -137,7 +140,7 @@ async fn postgres_tls_is_verified() {
     // Not vouched for by anybody known.
     let text = refused(with(SslMode::VerifyFull, None)).await;
     assert!(text.contains("sslrootcert"), "{text}");
-    let error = open(&Settings::Postgres(with(SslMode::Disable, None)))
+    let error = open(&DatabaseSettings::Postgres(with(SslMode::Disable, None)))
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Unusable(_)), "{error:?}");
@@ -263,7 +266,7 @@ async fn postgres_of_an_older_server_is_adopted() {
 async fn postgres_of_another_program_is_refused() {
     let database = Database::postgres().await;
     database.execute("CREATE TABLE messages (body TEXT)").await;
-    let Settings::Postgres(settings) = database.settings() else {
+    let DatabaseSettings::Postgres(settings) = database.settings() else {
         unreachable!()
     };
     let text = refused(settings).await;
@@ -532,7 +535,7 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
         &format!(":{}", postgres.port()),
         &format!(":{}", proxy.address().port()),
     );
-    let mut store = open(&Settings::Postgres(at(url))).await.unwrap();
+    let mut store = open(&DatabaseSettings::Postgres(at(url))).await.unwrap();
     let queue = queues(&mut store, &["q"]).await[0];
     publish_all(&mut store, vec![message("a", queue)]).await;
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::fixture::*;
-use crate::store::{AckOutcome, Error, PublishOutcome, Seq, Settings, open};
+use crate::store::{AckOutcome, DatabaseSettings, Error, PublishOutcome, Seq, open};
 
-fn at(path: &Path) -> Settings {
-    Settings::Sqlite {
+fn at(path: &Path) -> DatabaseSettings {
+    DatabaseSettings::Sqlite {
         path: path.to_owned(),
         disk_reserve: 0,
     }
@@ -88,7 +88,7 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     );
 
     let database = Database::sqlite().await;
-    let Settings::Sqlite { path, .. } = database.settings() else {
+    let DatabaseSettings::Sqlite { path, .. } = database.settings() else {
         unreachable!()
     };
     fs::create_dir(path.parent().unwrap()).unwrap();
@@ -102,7 +102,7 @@ async fn what_is_no_database_of_ours_is_left_alone() {
 #[tokio::test]
 async fn a_database_that_was_not_finished_is_finished() {
     let database = Database::sqlite().await;
-    let Settings::Sqlite { path, .. } = database.settings() else {
+    let DatabaseSettings::Sqlite { path, .. } = database.settings() else {
         unreachable!()
     };
     fs::create_dir(path.parent().unwrap()).unwrap();
@@ -119,7 +119,7 @@ async fn a_database_that_was_not_finished_is_finished() {
 #[tokio::test]
 async fn there_is_no_room_below_the_reserve() {
     let folder = tempfile::tempdir().unwrap();
-    let with = |disk_reserve| Settings::Sqlite {
+    let with = |disk_reserve| DatabaseSettings::Sqlite {
         path: folder.path().join("mq.db"),
         disk_reserve,
     };

@@ -50,7 +50,7 @@ pub use thread::WriterThread;
 
 /// How the writer works.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct WriterSettings {
     /// How many bytes of messages may have been submitted and not yet answered, all together.
     pub max_pending_bytes: usize,
     /// How many acks and rejections may have been submitted and not yet answered, all together.
@@ -67,7 +67,7 @@ pub struct Settings {
     pub close_timeout: Duration,
 }
 
-impl Default for Settings {
+impl Default for WriterSettings {
     fn default() -> Self {
         Self {
             max_pending_bytes: 64 << 20,
@@ -153,7 +153,7 @@ pub fn spawn(
     runtime: &Handle,
     committer: Box<dyn Committer>,
     observer: Arc<dyn CommitObserver>,
-    settings: Settings,
+    settings: WriterSettings,
 ) -> (WriterHandle, JoinHandle<Result<(), super::Error>>) {
     let (submissions, waiting) = mpsc::unbounded_channel();
     let (close_by, closing) = watch::channel(None);

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::outcome::Results;
-use super::{Settings, WriteError};
+use super::{WriteError, WriterSettings};
 use crate::store::model::{
     Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Time, Transaction,
 };
@@ -151,7 +151,7 @@ impl Queue {
     }
 
     /// Takes a transaction's worth from the front.
-    pub(super) fn batch(&mut self, settings: &Settings) -> (Transaction, Batch) {
+    pub(super) fn batch(&mut self, settings: &WriterSettings) -> (Transaction, Batch) {
         let mut transaction = Transaction::default();
         let mut submissions = Vec::new();
         let (mut items, mut size) = (0, 0);

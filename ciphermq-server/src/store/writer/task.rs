@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::outcome::{Results, len, split};
 use super::queue::{Batch, Queue, Submission, earlier};
-use super::{CommitObserver, Settings, WriteError};
+use super::{CommitObserver, WriteError, WriterSettings};
 use crate::memory;
 use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
@@ -49,7 +49,7 @@ enum End {
 struct Writer {
     committer: Box<dyn Committer>,
     observer: Arc<dyn CommitObserver>,
-    settings: Settings,
+    settings: WriterSettings,
     queue: Queue,
     closing: Closing,
     /// The last commit that is known of.
@@ -64,7 +64,7 @@ struct Writer {
 pub(super) async fn run(
     committer: Box<dyn Committer>,
     observer: Arc<dyn CommitObserver>,
-    settings: Settings,
+    settings: WriterSettings,
     incoming: mpsc::UnboundedReceiver<Submission>,
     closing: watch::Receiver<Option<Instant>>,
 ) -> Result<(), Error> {
@@ -198,7 +198,7 @@ impl Writer {
         let mut results = Results::default();
         let mut parts = VecDeque::from([transaction]);
         let mut losses = 0;
-        let mut backoff = Backoff::default();
+        let mut backoff = RetryPauses::default();
         while let Some(mut part) = parts.pop_front() {
             let attempt = self.committer.commit(&part);
             let attempt = attend(
@@ -291,7 +291,7 @@ impl Writer {
 
     /// Tries to reach the database until it is there.
     async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, End> {
-        let mut backoff = Backoff::default();
+        let mut backoff = RetryPauses::default();
         let mut told = false;
         loop {
             let attempt = self.committer.reopen();
@@ -411,15 +411,15 @@ impl Closing {
 }
 
 /// Pauses that grow, with jitter.
-struct Backoff(Duration);
+struct RetryPauses(Duration);
 
-impl Default for Backoff {
+impl Default for RetryPauses {
     fn default() -> Self {
         Self(FIRST_PAUSE)
     }
 }
 
-impl Backoff {
+impl RetryPauses {
     fn next(&mut self) -> Duration {
         let pause = self.0.mul_f64(rand::random_range(0.5..1.0));
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);

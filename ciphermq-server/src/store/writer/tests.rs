@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{CommitObserver, Decided, Pending, Settings, WriteError, WriterHandle, spawn};
+use super::{CommitObserver, Decided, Pending, WriteError, WriterHandle, WriterSettings, spawn};
 use crate::store::model::*;
 use crate::store::{CommitError, Committer, Error};
 
@@ -247,7 +247,7 @@ impl CommitObserver for Scripted {
 
 type Task = JoinHandle<Result<(), Error>>;
 
-fn start(settings: Settings) -> (Scripted, WriterHandle, Task) {
+fn start(settings: WriterSettings) -> (Scripted, WriterHandle, Task) {
     let scripted = Scripted {
         world: Arc::default(),
         gate: Arc::new(Semaphore::new(0)),
@@ -264,7 +264,7 @@ fn start(settings: Settings) -> (Scripted, WriterHandle, Task) {
 
 /// With a gate that is open.
 fn start_open() -> (Scripted, WriterHandle, Task) {
-    let (scripted, handle, task) = start(Settings::default());
+    let (scripted, handle, task) = start(WriterSettings::default());
     scripted.gate.add_permits(1_000_000);
     (scripted, handle, task)
 }
@@ -339,7 +339,7 @@ async fn soon<T>(answer: impl Future<Output = T>) -> T {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order() {
-    let (scripted, handle, task) = start(Settings::default());
+    let (scripted, handle, task) = start(WriterSettings::default());
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
     let b = publish(&handle, &["b", "again"]).await;
@@ -381,7 +381,7 @@ async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order()
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_answered_before_the_commit_and_the_observer() {
-    let (scripted, handle, _task) = start(Settings::default());
+    let (scripted, handle, _task) = start(WriterSettings::default());
     let mut a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
     settle().await;
@@ -406,9 +406,9 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transaction_is_bounded() {
-    let settings = Settings {
+    let settings = WriterSettings {
         max_batch_items: 3,
-        ..Settings::default()
+        ..WriterSettings::default()
     };
     let (scripted, handle, _task) = start(settings);
     let _first = publish(&handle, &["first"]).await;
@@ -431,9 +431,9 @@ async fn a_transaction_is_bounded() {
     );
 
     let bytes = message("a").envelope.raw().len();
-    let (scripted, handle, _task) = start(Settings {
+    let (scripted, handle, _task) = start(WriterSettings {
         max_batch_bytes: 2 * bytes,
-        ..Settings::default()
+        ..WriterSettings::default()
     });
     drop(publish(&handle, &["a"]).await);
     begun(&scripted).await;
@@ -507,7 +507,7 @@ async fn only_the_culprit_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_publishes_and_takes_acks() {
-    let (scripted, handle, _task) = start(Settings::default());
+    let (scripted, handle, _task) = start(WriterSettings::default());
     scripted.with(|world| world.steps = [Step::Full].into());
     let first = publish(&handle, &["a", "b"]).await;
     let acked = ack_all(&handle, &["x"]).await;
@@ -557,9 +557,9 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
 
 #[tokio::test(start_paused = true)]
 async fn acks_beyond_their_room_wait_outside() {
-    let (scripted, handle, _task) = start(Settings {
+    let (scripted, handle, _task) = start(WriterSettings {
         max_pending_acks: 2,
-        ..Settings::default()
+        ..WriterSettings::default()
     });
     let first = ack_all(&handle, &["a", "b"]).await;
     let mut second = std::pin::pin!(ack_all(&handle, &["c"]));
@@ -574,7 +574,7 @@ async fn acks_beyond_their_room_wait_outside() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_database_is_lost_over_again_and_again_is_tried_in_parts() {
-    let (scripted, handle, _task) = start(Settings::default());
+    let (scripted, handle, _task) = start(WriterSettings::default());
     scripted.with(|world| world.steps = [Step::Unavailable, Step::Unknown(false)].into());
     let acks = ack_all(&handle, &["a", "b", "c"]).await;
     scripted.gate.add_permits(10);
@@ -593,7 +593,7 @@ async fn what_the_database_is_lost_over_again_and_again_is_tried_in_parts() {
 #[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_resolved_before_anything_else() {
     for happened in [true, false] {
-        let (scripted, handle, _task) = start(Settings::default());
+        let (scripted, handle, _task) = start(WriterSettings::default());
         scripted.with(|world| {
             world.steps = [Step::Unknown(happened)].into();
             world.away = 3;
@@ -658,7 +658,7 @@ async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_hangs_holds_up_nobody_beyond_their_deadline() {
-    let (scripted, handle, _task) = start(Settings::default());
+    let (scripted, handle, _task) = start(WriterSettings::default());
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
     let b = publish(&handle, &["b"]).await;
@@ -672,9 +672,9 @@ async fn a_commit_that_hangs_holds_up_nobody_beyond_their_deadline() {
 #[tokio::test(start_paused = true)]
 async fn submitting_waits_for_room() {
     let size = message("a").envelope.raw().len();
-    let settings = Settings {
+    let settings = WriterSettings {
         max_pending_bytes: size + 1,
-        ..Settings::default()
+        ..WriterSettings::default()
     };
     let (scripted, handle, _task) = start(settings);
     let a = publish(&handle, &["a"]).await;
@@ -742,7 +742,7 @@ async fn ends_when_the_database_has_lost_commits() {
 
 #[tokio::test(start_paused = true)]
 async fn commits_what_waits_before_it_ends() {
-    let (scripted, handle, task) = start(Settings::default());
+    let (scripted, handle, task) = start(WriterSettings::default());
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
     let b = publish(&handle, &["b"]).await;
@@ -781,9 +781,9 @@ async fn does_not_wait_for_ever_when_it_is_to_end() {
     assert_eq!(soon(x).await, Err(WriteError::Closed));
 
     // A commit hangs, and all handles are gone.
-    let (scripted, handle, task) = start(Settings {
+    let (scripted, handle, task) = start(WriterSettings {
         close_timeout: Duration::from_secs(3),
-        ..Settings::default()
+        ..WriterSettings::default()
     });
     let x = ack_all(&handle, &["x"]).await;
     begun(&scripted).await;
@@ -800,9 +800,9 @@ async fn does_not_wait_for_ever_when_it_is_to_end() {
 #[tokio::test(start_paused = true)]
 async fn maintains_the_database_when_idle() {
     let day = Duration::from_secs(24 * 3600);
-    let (scripted, handle, _task) = start(Settings {
+    let (scripted, handle, _task) = start(WriterSettings {
         metadata_retention: Some(day),
-        ..Settings::default()
+        ..WriterSettings::default()
     });
     scripted.gate.add_permits(10);
     soon(publish(&handle, &["a"]).await).await.unwrap();

@@ -14,7 +14,7 @@ use ciphermq_protocol::{ClientId, Delivery, MessageId};
 /// Filled by the driver, emptied by the consumer. Bounded: a server never has more messages out for
 /// delivery than the consumer's prefetch.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(crate) struct DeliveryQueue {
     prefetch: Arc<AtomicU32>,
     state: Mutex<State>,
     /// Its keys are secret: nobody can make two envelopes of one hash.
@@ -56,7 +56,7 @@ impl Present {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
-impl Inbox {
+impl DeliveryQueue {
     pub(crate) fn new(prefetch: u32) -> Self {
         Self {
             prefetch: Arc::new(AtomicU32::new(prefetch)),
@@ -283,108 +283,108 @@ mod tests {
         }
     }
 
-    fn deliver(inbox: &Inbox, id: &str) -> Result<(), Overflow> {
-        inbox.deliver(vec![copy(id, "{}")])
+    fn deliver(queued: &DeliveryQueue, id: &str) -> Result<(), Overflow> {
+        queued.deliver(vec![copy(id, "{}")])
     }
 
-    fn is_forgotten(inbox: &Inbox) -> bool {
-        inbox.lock().present.is_empty()
+    fn is_forgotten(queued: &DeliveryQueue) -> bool {
+        queued.lock().present.is_empty()
     }
 
-    fn ids(inbox: &Inbox) -> Vec<String> {
-        std::iter::from_fn(|| inbox.pop())
+    fn ids(queued: &DeliveryQueue) -> Vec<String> {
+        std::iter::from_fn(|| queued.pop())
             .map(|delivery| delivery.message_id.to_string())
             .collect()
     }
 
     #[test]
     fn the_same_bytes_wait_once_and_other_bytes_under_the_same_id_wait_beside_them() {
-        let inbox = Inbox::new(10);
+        let queued = DeliveryQueue::new(10);
         for envelope in ["1", "2", "1", "2", "3", "1"] {
-            inbox.deliver(vec![copy("a", envelope)]).unwrap();
+            queued.deliver(vec![copy("a", envelope)]).unwrap();
         }
-        deliver(&inbox, "b").unwrap();
-        let copies: Vec<_> = std::iter::from_fn(|| inbox.pop_copy(&id("a")))
+        deliver(&queued, "b").unwrap();
+        let copies: Vec<_> = std::iter::from_fn(|| queued.pop_copy(&id("a")))
             .map(|copy| copy.envelope.to_bytes())
             .collect();
         assert_eq!(copies, ["1", "2", "3"]);
-        assert_eq!(ids(&inbox), ["b"]);
-        assert!(is_forgotten(&inbox));
-        inbox.deliver(vec![copy("a", "1")]).unwrap();
-        assert_eq!(ids(&inbox), ["a"], "what was taken may come again");
+        assert_eq!(ids(&queued), ["b"]);
+        assert!(is_forgotten(&queued));
+        queued.deliver(vec![copy("a", "1")]).unwrap();
+        assert_eq!(ids(&queued), ["a"], "what was taken may come again");
     }
 
     #[test]
     fn a_message_is_held_once_for_each_sender() {
-        let inbox = Inbox::new(10);
+        let queued = DeliveryQueue::new(10);
         let [one, other] = ["one", "other"].map(|name| ClientId::new(name).unwrap());
         for sender in [Some(&one), Some(&other), None] {
-            assert!(inbox.hold(&id("a"), sender));
-            assert!(!inbox.hold(&id("a"), sender));
+            assert!(queued.hold(&id("a"), sender));
+            assert!(!queued.hold(&id("a"), sender));
         }
-        inbox.release(&id("a"), Some(&one));
-        assert!(inbox.hold(&id("a"), Some(&one)) && !inbox.hold(&id("a"), None));
+        queued.release(&id("a"), Some(&one));
+        assert!(queued.hold(&id("a"), Some(&one)) && !queued.hold(&id("a"), None));
         for sender in [Some(&one), Some(&other), None] {
-            inbox.release(&id("a"), sender);
+            queued.release(&id("a"), sender);
         }
-        assert!(is_forgotten(&inbox));
+        assert!(is_forgotten(&queued));
     }
 
     #[test]
     fn what_was_refused_waits_no_second_time_and_knows_whether_a_copy_was_opened() {
-        let inbox = Inbox::new(10);
+        let queued = DeliveryQueue::new(10);
         let forged = Bytes::from_static(b"forged");
-        let hash = inbox.refuse(&id("a"), &forged).unwrap();
-        assert_eq!(inbox.refuse(&id("a"), &forged), None);
-        inbox.deliver(vec![copy("a", "forged")]).unwrap();
-        assert_eq!(ids(&inbox), [""; 0]);
-        assert!(!inbox.is_opened(&id("a")));
-        assert!(inbox.hold(&id("a"), None));
-        inbox.release(&id("a"), None);
+        let hash = queued.refuse(&id("a"), &forged).unwrap();
+        assert_eq!(queued.refuse(&id("a"), &forged), None);
+        queued.deliver(vec![copy("a", "forged")]).unwrap();
+        assert_eq!(ids(&queued), [""; 0]);
+        assert!(!queued.is_opened(&id("a")));
+        assert!(queued.hold(&id("a"), None));
+        queued.release(&id("a"), None);
         assert!(
-            inbox.is_opened(&id("a")),
+            queued.is_opened(&id("a")),
             "as long as the forged one is here"
         );
-        inbox.release_refused(&id("a"), hash);
-        assert!(!inbox.is_opened(&id("a")) && is_forgotten(&inbox));
-        inbox.deliver(vec![copy("a", "forged")]).unwrap();
-        assert_eq!(ids(&inbox), ["a"]);
+        queued.release_refused(&id("a"), hash);
+        assert!(!queued.is_opened(&id("a")) && is_forgotten(&queued));
+        queued.deliver(vec![copy("a", "forged")]).unwrap();
+        assert_eq!(ids(&queued), ["a"]);
     }
 
     #[test]
     fn a_lost_connection_takes_what_nobody_has_taken() {
-        let inbox = Inbox::new(10);
+        let queued = DeliveryQueue::new(10);
         for id in ["a", "b", "c"] {
-            deliver(&inbox, id).unwrap();
+            deliver(&queued, id).unwrap();
         }
-        assert_eq!(inbox.pop().unwrap().message_id.as_str(), "a");
-        inbox.hold(&id("a"), None);
-        inbox.purge();
-        assert_eq!(ids(&inbox), [""; 0]);
+        assert_eq!(queued.pop().unwrap().message_id.as_str(), "a");
+        queued.hold(&id("a"), None);
+        queued.purge();
+        assert_eq!(ids(&queued), [""; 0]);
         for id in ["a", "b", "c"] {
-            deliver(&inbox, id).unwrap();
+            deliver(&queued, id).unwrap();
         }
-        assert_eq!(ids(&inbox), ["a", "b", "c"], "they come again");
+        assert_eq!(ids(&queued), ["a", "b", "c"], "they come again");
         assert!(
-            !inbox.hold(&id("a"), None),
+            !queued.hold(&id("a"), None),
             "`a` is in the application's hands"
         );
     }
 
     #[test]
     fn a_server_that_ignores_the_prefetch_is_noticed() {
-        let inbox = Inbox::new(1);
+        let queued = DeliveryQueue::new(1);
         for index in 0..18 {
-            deliver(&inbox, &index.to_string()).unwrap();
+            deliver(&queued, &index.to_string()).unwrap();
         }
-        assert_eq!(deliver(&inbox, "one-too-many"), Err(Overflow));
+        assert_eq!(deliver(&queued, "one-too-many"), Err(Overflow));
         assert_eq!(
-            inbox.deliver(vec![copy("0", "another")]),
+            queued.deliver(vec![copy("0", "another")]),
             Err(Overflow),
             "copies need room, too"
         );
         assert_eq!(
-            deliver(&inbox, "0"),
+            deliver(&queued, "0"),
             Ok(()),
             "what is there already needs no room"
         );
@@ -392,18 +392,18 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_woken_by_a_delivery_and_by_the_end() {
-        let inbox = std::sync::Arc::new(Inbox::new(1));
-        let waiting = |inbox: std::sync::Arc<Inbox>| {
-            task(async move { std::future::poll_fn(|cx| inbox.poll_pop(cx)).await })
+        let queued = std::sync::Arc::new(DeliveryQueue::new(1));
+        let waiting = |queued: std::sync::Arc<DeliveryQueue>| {
+            task(async move { std::future::poll_fn(|cx| queued.poll_pop(cx)).await })
         };
-        let mut first = waiting(inbox.clone());
+        let mut first = waiting(queued.clone());
         assert!(first.poll().is_pending() && !first.is_woken());
-        deliver(&inbox, "a").unwrap();
+        deliver(&queued, "a").unwrap();
         assert!(first.is_woken());
         assert!(matches!(first.poll(), Poll::Ready(Some(_))));
-        let mut second = waiting(inbox.clone());
+        let mut second = waiting(queued.clone());
         assert!(second.poll().is_pending());
-        inbox.close();
+        queued.close();
         assert!(second.is_woken());
         assert!(matches!(second.poll(), Poll::Ready(None)));
     }

@@ -17,7 +17,7 @@ pub(crate) const BINDING: (&str, &str, &str) =
     ("receiver_1_queue", "ciphermq_exchange", "receiver_1_key");
 
 /// A server, and the two clients' certificates.
-pub(crate) struct Office {
+pub(crate) struct Deployment {
     server: Server,
     ca: OpensslAuthority,
     sender: Files,
@@ -26,7 +26,7 @@ pub(crate) struct Office {
     key: String,
 }
 
-impl Office {
+impl Deployment {
     pub(crate) async fn open(options: Options) -> Self {
         let ca = OpensslAuthority::new();
         let own = ca.issue("localhost", Some("DNS:localhost,IP:127.0.0.1"));

@@ -7,13 +7,13 @@ use crate::store::model::Time;
 /// What became of a message that has been delivered. Times as the databases keep them, which sort
 /// as texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) struct Fate {
+pub(in crate::store) struct Disposition {
     pub(in crate::store) delivered: Arc<str>,
     pub(in crate::store) acknowledged: Option<Arc<str>>,
     pub(in crate::store) rejected: Option<Arc<str>>,
 }
 
-impl Fate {
+impl Disposition {
     /// Whether the message no longer waits.
     pub(in crate::store) fn is_settled(&self) -> bool {
         self.acknowledged.is_some() || self.rejected.is_some()
@@ -22,14 +22,14 @@ impl Fate {
 
 /// Messages of a batch that follow one another and had the same fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) struct Run {
+pub(in crate::store) struct DispositionRange {
     /// The first one's index in the batch.
     pub(in crate::store) from: i64,
     pub(in crate::store) messages: i64,
-    pub(in crate::store) fate: Fate,
+    pub(in crate::store) disposition: Disposition,
 }
 
-impl Run {
+impl DispositionRange {
     /// Whether the message at this index is one of them.
     pub(in crate::store) fn holds(&self, index: i64) -> bool {
         (self.from..self.from.saturating_add(self.messages)).contains(&index)
@@ -38,20 +38,22 @@ impl Run {
 
 /// Runs as the databases read them out: a JSON list of (from, messages, delivered, acknowledged,
 /// rejected).
-pub(in crate::store) fn runs(json: &str) -> Result<Vec<Run>, serde_json::Error> {
+pub(in crate::store) fn runs(json: &str) -> Result<Vec<DispositionRange>, serde_json::Error> {
     type Row = (i64, i64, Arc<str>, Option<Arc<str>>, Option<Arc<str>>);
     let rows: Vec<Row> = serde_json::from_str(json)?;
-    let mut runs: Vec<Run> = rows
+    let mut runs: Vec<DispositionRange> = rows
         .into_iter()
-        .map(|(from, messages, delivered, acknowledged, rejected)| Run {
-            from,
-            messages,
-            fate: Fate {
-                delivered,
-                acknowledged,
-                rejected,
+        .map(
+            |(from, messages, delivered, acknowledged, rejected)| DispositionRange {
+                from,
+                messages,
+                disposition: Disposition {
+                    delivered,
+                    acknowledged,
+                    rejected,
+                },
             },
-        })
+        )
         .collect();
     runs.sort_unstable_by_key(|run| run.from);
     Ok(runs)

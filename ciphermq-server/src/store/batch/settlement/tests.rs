@@ -21,7 +21,7 @@ fn time(second: i64) -> Time {
         .into()
 }
 
-fn batch(fates: Vec<Run>) -> BatchRow {
+fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
     BatchRow {
         first_seq: 1000,
         messages: MESSAGES,
@@ -34,12 +34,12 @@ fn batch(fates: Vec<Run>) -> BatchRow {
         route: None,
         has_suite: true,
         digests: None,
-        fates,
+        dispositions,
     }
 }
 
 /// What the database holds after these entries.
-fn written(mut runs: Vec<Run>, entries: &Entries<'_>) -> Vec<Run> {
+fn written(mut runs: Vec<DispositionRange>, entries: &Entries<'_>) -> Vec<DispositionRange> {
     runs.retain(|run| !entries.removed.contains(&(1000, run.from)));
     for (batch, run) in &entries.written {
         assert_eq!(*batch, 1000);
@@ -85,16 +85,16 @@ proptest! {
         // Delivered, acknowledged, rejected.
         let mut rows: Vec<(Option<i64>, Option<i64>, Option<i64>)> = vec![(None, None, None); 20];
         let mut runs = Vec::new();
-        let mut ledger = Ledger::default();
-        ledger.add(batch(Vec::new())).unwrap();
+        let mut settlement = Settlement::default();
+        settlement.add(batch(Vec::new())).unwrap();
         for step in steps.into_iter().chain([Step::Commit]) {
             match step {
                 Step::Ack(at, second) | Step::Reject(at, second) => {
                     let is_ack = matches!(step, Step::Ack(..));
                     let outcome = if is_ack {
-                        ledger.ack(&ack(at, second))
+                        settlement.ack(&ack(at, second))
                     } else {
-                        ledger.reject(&Rejection { ack: ack(at, second), reason: String::new() })
+                        settlement.reject(&Rejection { ack: ack(at, second), reason: String::new() })
                     };
                     let row = &mut rows[usize::try_from(at).unwrap()];
                     let expected = match row {
@@ -114,26 +114,26 @@ proptest! {
                     prop_assert_eq!(outcome, expected);
                 }
                 Step::Deliver(at, second) => {
-                    ledger.deliver(&id(at), time(second));
+                    settlement.deliver(&id(at), time(second));
                     rows[usize::try_from(at).unwrap()].0.get_or_insert(second.max(10));
                 }
                 Step::Commit => {
-                    let entries = ledger.entries();
+                    let entries = settlement.entries();
                     runs = written(runs, &entries);
                     let all = rows.iter().all(|row| row.1.is_some() || row.2.is_some());
                     prop_assert!(entries.finished.is_empty() || all);
-                    ledger = Ledger::default();
-                    ledger.add(batch(runs.clone())).unwrap();
+                    settlement = Settlement::default();
+                    settlement.add(batch(runs.clone())).unwrap();
                     for (at, row) in (0..).zip(&rows) {
-                        let mut fates = runs.iter().filter(|run| run.holds(at)).map(|run| &run.fate);
-                        let fate = fates.next();
-                        prop_assert!(fates.next().is_none());
+                        let mut dispositions = runs.iter().filter(|run| run.holds(at)).map(|run| &run.disposition);
+                        let disposition = dispositions.next();
+                        prop_assert!(dispositions.next().is_none());
                         let text = |second: Option<i64>| second.map(|second| time(second).to_string());
-                        prop_assert_eq!(fate.map(|fate| fate.delivered.to_string()), text(row.0));
-                        let settled = |of: fn(&Fate) -> &Option<Arc<str>>| fate.and_then(|fate| of(fate).as_ref().map(ToString::to_string));
-                        prop_assert_eq!(settled(|fate| &fate.acknowledged), text(row.1));
-                        prop_assert_eq!(settled(|fate| &fate.rejected), text(row.2));
-                        let state = ledger.state(&id(at)).unwrap().unwrap();
+                        prop_assert_eq!(disposition.map(|disposition| disposition.delivered.to_string()), text(row.0));
+                        let settled = |of: fn(&Disposition) -> &Option<Arc<str>>| disposition.and_then(|disposition| of(disposition).as_ref().map(ToString::to_string));
+                        prop_assert_eq!(settled(|disposition| &disposition.acknowledged), text(row.1));
+                        prop_assert_eq!(settled(|disposition| &disposition.rejected), text(row.2));
+                        let state = settlement.state(&id(at)).unwrap().unwrap();
                         prop_assert_eq!(state.waiting.is_empty(), row.1.is_some() || row.2.is_some());
                     }
                 }
@@ -144,17 +144,17 @@ proptest! {
 
 #[test]
 fn the_last_settlement_finishes_a_batch_and_no_earlier_one() {
-    let mut ledger = Ledger::default();
-    ledger.add(batch(Vec::new())).unwrap();
+    let mut settlement = Settlement::default();
+    settlement.add(batch(Vec::new())).unwrap();
     for at in 0..MESSAGES - 1 {
-        ledger.ack(&ack(at, 20));
+        settlement.ack(&ack(at, 20));
     }
-    assert!(ledger.entries().finished.is_empty());
-    ledger.reject(&Rejection {
+    assert!(settlement.entries().finished.is_empty());
+    settlement.reject(&Rejection {
         ack: ack(MESSAGES - 1, 21),
         reason: "no".to_owned(),
     });
-    let entries = ledger.entries();
+    let entries = settlement.entries();
     assert_eq!(entries.finished.len(), 1);
     assert_eq!(entries.rejected.len(), 1);
     assert_eq!(entries.written.len(), 2);
@@ -162,14 +162,14 @@ fn the_last_settlement_finishes_a_batch_and_no_earlier_one() {
 
 #[test]
 fn ids_beside_the_batch_are_not_in_it() {
-    let mut ledger = Ledger::default();
-    ledger.add(batch(Vec::new())).unwrap();
+    let mut settlement = Settlement::default();
+    settlement.add(batch(Vec::new())).unwrap();
     for at in [-1, MESSAGES] {
-        assert_eq!(ledger.ack(&ack(at, 20)), AckOutcome::NotFound);
+        assert_eq!(settlement.ack(&ack(at, 20)), AckOutcome::NotFound);
     }
     let other = Ack {
         message_id: StreamId::new(5, 7).message_id(100).unwrap(),
         ..ack(0, 20)
     };
-    assert_eq!(ledger.ack(&other), AckOutcome::NotFound);
+    assert_eq!(settlement.ack(&other), AckOutcome::NotFound);
 }

@@ -7,7 +7,7 @@ use crate::store::{QueueId, Seq, Time};
 
 /// What is under way for one message id.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     /// One for each queue that has handed it out: nearly always one.
     pub(super) leases: Vec<Lease>,
     /// How many acks of it are on their way to the store.
@@ -16,7 +16,7 @@ pub(super) struct Flight {
     pub(super) gone: bool,
 }
 
-impl Flight {
+impl InFlight {
     pub(super) fn is_done(&self) -> bool {
         self.leases.is_empty() && self.acks == 0
     }
@@ -48,5 +48,5 @@ pub(super) struct Lease {
     /// How often it was not answered in time before.
     pub(super) lapses: u32,
     /// Its number among all that the inbox has handed out.
-    pub(super) launch: u64,
+    pub(super) delivery_tag: u64,
 }

@@ -10,8 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::Topology;
-use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, Load, Policy, What};
-use crate::store::{self, LaneKey, Page, Reader, Time};
+use super::observer::CommitDispatcher;
+use crate::config::Limits;
+use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, LoadRequest, LoadScope, Policy};
+use crate::logging::MessageLog;
+use crate::store::writer::CommitObserver;
+use crate::store::{self, LaneKey, Page, PageLimit, Reader, Time};
 
 /// Between two tries to read from a store that does not answer.
 const READ_RETRY: Duration = Duration::from_millis(200);
@@ -23,12 +27,12 @@ pub(super) struct Outlet {
     pub(super) mailbox: mpsc::UnboundedSender<Vec<Delivery>>,
     /// Ends the connection.
     pub(super) close: Arc<Notify>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// When something was last received on a connection.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Activity {
     start: Instant,
     millis: AtomicU64,
     silent: AtomicBool,
@@ -36,7 +40,7 @@ pub struct Pulse {
     lapsed: AtomicBool,
 }
 
-impl Pulse {
+impl Activity {
     fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -63,8 +67,15 @@ impl Pulse {
     }
 }
 
+/// How much one lane holds ready: enough that reading the next page costs little a message.
+const READY_PAGE: PageLimit = PageLimit {
+    messages: 2048,
+    bytes: 2 << 20,
+};
+/// How many bytes of deliveries may be on their way to one socket.
+const UNSENT_BYTES: usize = 1 << 20;
 /// All inboxes, by receiver, and all outlets, by connection.
-pub struct Deliveries {
+pub struct Dispatcher {
     pub(super) inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
     pub(super) outlets: DashMap<ConnectionId, Outlet>,
     next_connection: AtomicU64,
@@ -79,7 +90,7 @@ pub struct Deliveries {
     loaded: Notify,
 }
 
-impl Deliveries {
+impl Dispatcher {
     /// Nothing in memory yet: everything is found in the store when it is wanted, and read on the
     /// runtime that this is called on.
     ///
@@ -87,12 +98,14 @@ impl Deliveries {
     ///
     /// Outside of a runtime.
     #[must_use]
-    pub fn new(
-        topology: Arc<Topology>,
-        reader: Arc<dyn Reader>,
-        policy: Policy,
-        budget: Budget,
-    ) -> Arc<Self> {
+    pub fn new(limits: &Limits, topology: Arc<Topology>, reader: Arc<dyn Reader>) -> Arc<Self> {
+        let policy = Policy {
+            redelivery_timeout: limits.redelivery_timeout,
+            max_redeliveries: limits.max_redeliveries,
+            unsent_bytes: UNSENT_BYTES,
+            ready: READY_PAGE,
+        };
+        let budget = Budget::new(limits.max_ready_bytes);
         Arc::new(Self {
             inboxes: DashMap::new(),
             outlets: DashMap::new(),
@@ -106,16 +119,25 @@ impl Deliveries {
         })
     }
 
+    /// Returns what the store's writer must tell of its commits, so that they are delivered.
+    #[must_use]
+    pub fn observer(self: &Arc<Self>, messages: MessageLog) -> Arc<dyn CommitObserver> {
+        Arc::new(CommitDispatcher {
+            dispatcher: Arc::clone(self),
+            messages,
+        })
+    }
+
     /// Opens an outlet. The receiver gets the deliveries of the connection's consumers.
     pub(super) fn connect(&self, client_id: ClientId) -> (ConnectionId, Connected) {
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let (mailbox, deliveries) = mpsc::unbounded_channel();
-        let (close, pulse) = (Arc::new(Notify::new()), Arc::new(Pulse::new()));
+        let (close, activity) = (Arc::new(Notify::new()), Arc::new(Activity::new()));
         let outlet = Outlet {
             client_id,
             mailbox,
             close: Arc::clone(&close),
-            pulse: Arc::clone(&pulse),
+            activity: Arc::clone(&activity),
         };
         self.outlets.insert(connection, outlet);
         (
@@ -123,7 +145,7 @@ impl Deliveries {
             Connected {
                 deliveries,
                 close,
-                pulse,
+                activity,
             },
         )
     }
@@ -142,7 +164,7 @@ impl Deliveries {
         if let Some((_, outlet)) = self.outlets.remove(&connection)
             && self.inboxes.contains_key(&outlet.client_id)
         {
-            self.stir(&outlet.client_id, |inbox, now| {
+            self.with_inbox(&outlet.client_id, |inbox, now| {
                 inbox.disconnect(connection, now)
             });
         }
@@ -155,7 +177,7 @@ impl Deliveries {
     }
 
     /// Does something to an inbox, and then whatever that makes possible.
-    pub(super) fn stir<T>(
+    pub(super) fn with_inbox<T>(
         self: &Arc<Self>,
         receiver: &ClientId,
         act: impl FnOnce(&mut Inbox, Instant) -> T,
@@ -164,19 +186,19 @@ impl Deliveries {
         let clock = (Instant::now(), Time::now());
         let mut inbox = lock(&inbox);
         let result = act(&mut inbox, clock.0);
-        let pumped = inbox.pump(clock);
+        let actions = inbox.poll(clock);
         // Sent while the inbox is locked, so that no later delivery of a lane can overtake. An
         // outlet that is gone has its leases returned by `disconnect`.
-        for dispatch in pumped.dispatches {
+        for dispatch in actions.dispatches {
             if let Some(outlet) = self.outlets.get(&dispatch.connection) {
                 let _ = outlet.mailbox.send(dispatch.deliveries);
             }
         }
         drop(inbox);
-        for load in pumped.loads {
+        for load in actions.loads {
             self.spawn_load(receiver.clone(), load);
         }
-        if let Some(time) = pumped.look_at {
+        if let Some(time) = actions.look_at {
             self.spawn_look(receiver.clone(), time);
         }
         result
@@ -224,7 +246,7 @@ impl Deliveries {
             .map(|entry| entry.key().clone())
             .collect();
         for receiver in receivers {
-            let expired = self.stir(&receiver, |inbox, now| {
+            let expired = self.with_inbox(&receiver, |inbox, now| {
                 inbox.wake(now);
                 unrecorded.extend(inbox.unrecorded(recorded_before));
                 self.expire(inbox, now)
@@ -241,12 +263,12 @@ impl Deliveries {
         let expired = inbox.expire(now, |connection| {
             self.outlets
                 .get(&connection)
-                .map(|outlet| outlet.pulse.last())
+                .map(|outlet| outlet.activity.last())
         });
         for connection in &expired.silent {
             if let Some(outlet) = self.outlets.get(connection) {
-                outlet.pulse.silent.store(true, Ordering::Relaxed);
-                outlet.pulse.lapsed.store(true, Ordering::Relaxed);
+                outlet.activity.silent.store(true, Ordering::Relaxed);
+                outlet.activity.lapsed.store(true, Ordering::Relaxed);
             }
         }
         expired
@@ -255,7 +277,7 @@ impl Deliveries {
     /// Tells people of messages that nobody answers: the first time, and then more and more rarely.
     fn tell(&self, receiver: &ClientId, expired: &Expired) {
         let told = expired
-            .aside
+            .deferred
             .iter()
             .filter(|(_, lapses)| lapses.is_power_of_two());
         let Some((example, times)) = told.clone().max_by_key(|(_, lapses)| *lapses) else {
@@ -275,14 +297,14 @@ impl Deliveries {
 
     /// Looks again, once, for messages that are left unanswered.
     fn spawn_look(self: &Arc<Self>, receiver: ClientId, time: Instant) {
-        let deliveries = Arc::clone(self);
+        let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
             tokio::time::sleep_until(time.into()).await;
-            let expired = deliveries.stir(&receiver, |inbox, now| {
+            let expired = dispatcher.with_inbox(&receiver, |inbox, now| {
                 inbox.look();
-                deliveries.expire(inbox, now)
+                dispatcher.expire(inbox, now)
             });
-            deliveries.tell(&receiver, &expired);
+            dispatcher.tell(&receiver, &expired);
         });
     }
 
@@ -307,15 +329,15 @@ impl Deliveries {
 
     /// Reads in a task of its own: a lane whose read is under way waits for it, so it must come to
     /// an end even when the connection that began it does not.
-    fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: Load) {
-        let deliveries = Arc::clone(self);
+    fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: LoadRequest) {
+        let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
             let lane = LaneKey {
                 queue: load.queue,
                 receiver,
             };
             let page = loop {
-                match deliveries.read(&lane, &load.what).await {
+                match dispatcher.read(&lane, &load.what).await {
                     Ok(page) => break page,
                     Err(error) => {
                         tracing::error!(error = %error, "Cannot read waiting messages, trying \
@@ -324,15 +346,15 @@ impl Deliveries {
                     }
                 }
             };
-            deliveries.stir(&lane.receiver, |inbox, _| inbox.loaded(load, page));
-            deliveries.loaded.notify_waiters();
+            dispatcher.with_inbox(&lane.receiver, |inbox, _| inbox.loaded(load, page));
+            dispatcher.loaded.notify_waiters();
         });
     }
 
-    async fn read(&self, lane: &LaneKey, what: &What) -> Result<Page, store::Error> {
+    async fn read(&self, lane: &LaneKey, what: &LoadScope) -> Result<Page, store::Error> {
         match what {
-            What::After(seq, limit) => self.reader.lane(lane, *seq, *limit).await,
-            What::Again(seqs, bytes) => self.reader.messages(seqs, *bytes).await,
+            LoadScope::After(seq, limit) => self.reader.lane(lane, *seq, *limit).await,
+            LoadScope::Again(seqs, bytes) => self.reader.messages(seqs, *bytes).await,
         }
     }
 }
@@ -341,7 +363,7 @@ impl Deliveries {
 pub(super) struct Connected {
     pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
     pub(super) close: Arc<Notify>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, MessageId};
 
-use super::fate::{Fate, Run, TimeText, later};
+use super::disposition::{Disposition, DispositionRange, TimeText, later};
 use super::id::{Stream, message_id, place};
 use super::{BatchRow, count, length};
 use crate::store::model::{
@@ -17,7 +17,7 @@ use crate::store::{Error, corrupt};
 /// The batches that a transaction is about: those that it names by their messages' ids, as far as
 /// they are there.
 #[derive(Default)]
-pub(in crate::store) struct Ledger {
+pub(in crate::store) struct Settlement {
     entries: Vec<Entry>,
     by_place: HashMap<Stream, BTreeMap<i64, usize>>,
     rejected: Vec<Rejected>,
@@ -29,7 +29,7 @@ struct Entry {
     stream: Stream,
     batch: BatchRow,
     /// The fate of each message, once one of them has changed.
-    fates: Option<Vec<Option<Fate>>>,
+    dispositions: Option<Vec<Option<Disposition>>>,
 }
 
 /// A message in a batch that is known.
@@ -51,7 +51,7 @@ pub(in crate::store) struct Rejected {
 #[derive(Default)]
 pub(in crate::store) struct Entries<'a> {
     /// Runs to write, in place of older ones that begin where they do, each with its batch.
-    pub(in crate::store) written: Vec<(i64, Run)>,
+    pub(in crate::store) written: Vec<(i64, DispositionRange)>,
     /// Runs to remove: their batches, and where they begin.
     pub(in crate::store) removed: Vec<(i64, i64)>,
     /// Batches of which nothing waits any more.
@@ -60,7 +60,7 @@ pub(in crate::store) struct Entries<'a> {
     pub(in crate::store) rejected: &'a [Rejected],
 }
 
-impl Ledger {
+impl Settlement {
     /// Adds a batch, unless it is there.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Ledger {
             self.entries.push(Entry {
                 stream,
                 batch,
-                fates: None,
+                dispositions: None,
             });
         }
     }
@@ -89,8 +89,8 @@ impl Ledger {
     pub(super) fn into_batches(self) -> impl Iterator<Item = (Stream, BatchRow)> {
         self.entries.into_iter().map(|entry| {
             let mut batch = entry.batch;
-            if let Some(fates) = entry.fates {
-                batch.fates = join(&fates);
+            if let Some(dispositions) = entry.dispositions {
+                batch.dispositions = join(&dispositions);
             }
             (entry.stream, batch)
         })
@@ -122,9 +122,9 @@ impl Ledger {
             return Ok(None);
         };
         let is_settled = batch
-            .fates
+            .dispositions
             .iter()
-            .any(|run| run.holds(count(index)) && run.fate.is_settled());
+            .any(|run| run.holds(count(index)) && run.disposition.is_settled());
         Ok(Some(MessageState {
             sender: ClientId::new(sender).map_err(corrupt)?,
             receiver: batch
@@ -166,8 +166,8 @@ impl Ledger {
             Ok(outcome) => {
                 if let Some((at, index)) = self.locate(&ack.message_id)
                     && let Some(entry) = self.entries.get_mut(at)
-                    && let Some(Some(fate)) = entry.fate(index)
-                    && let Some(time) = fate.rejected.clone()
+                    && let Some(Some(disposition)) = entry.disposition(index)
+                    && let Some(time) = disposition.rejected.clone()
                 {
                     self.rejected.push(Rejected {
                         batch: entry.batch.first_seq,
@@ -193,8 +193,8 @@ impl Ledger {
             return;
         };
         let delivered = entry.delivered(delivered);
-        if let Some(fate @ None) = entry.fate(index) {
-            *fate = Some(Fate {
+        if let Some(disposition @ None) = entry.disposition(index) {
+            *disposition = Some(Disposition {
                 delivered,
                 acknowledged: None,
                 rejected: None,
@@ -222,18 +222,18 @@ impl Ledger {
         let delivered = self.delivered.text(ack.delivered_time.unwrap_or(ack.time));
         let delivered = entry.delivered(delivered);
         let time = self.settled.text(ack.time);
-        let fate = entry.fate(index).ok_or(Unsettled::Unknown)?;
-        let delivered = match fate {
-            Some(fate) if fate.is_settled() => {
+        let disposition = entry.disposition(index).ok_or(Unsettled::Unknown)?;
+        let delivered = match disposition {
+            Some(disposition) if disposition.is_settled() => {
                 return Err(Unsettled::Before {
-                    acknowledged: fate.acknowledged.is_some(),
+                    acknowledged: disposition.acknowledged.is_some(),
                 });
             }
-            Some(fate) => Arc::clone(&fate.delivered),
+            Some(disposition) => Arc::clone(&disposition.delivered),
             None => delivered,
         };
         let (acknowledged, rejected) = how(later(&delivered, &time));
-        *fate = Some(Fate {
+        *disposition = Some(Disposition {
             delivered,
             acknowledged,
             rejected,
@@ -247,21 +247,30 @@ impl Ledger {
             rejected: &self.rejected,
             ..Entries::default()
         };
-        for Entry { batch, fates, .. } in &self.entries {
-            let Some(fates) = fates else { continue };
-            let runs = join(fates);
+        for Entry {
+            batch,
+            dispositions,
+            ..
+        } in &self.entries
+        {
+            let Some(dispositions) = dispositions else {
+                continue;
+            };
+            let runs = join(dispositions);
             let begins = |from: i64| runs.binary_search_by_key(&from, |run| run.from).is_ok();
-            let gone = batch.fates.iter().filter(|old| !begins(old.from));
+            let gone = batch.dispositions.iter().filter(|old| !begins(old.from));
             entries
                 .removed
                 .extend(gone.map(|old| (batch.first_seq, old.from)));
-            if fates
+            if dispositions
                 .iter()
-                .all(|fate| fate.as_ref().is_some_and(Fate::is_settled))
+                .all(|disposition| disposition.as_ref().is_some_and(Disposition::is_settled))
             {
                 entries.finished.push(batch);
             }
-            let new = runs.into_iter().filter(|run| !batch.fates.contains(run));
+            let new = runs
+                .into_iter()
+                .filter(|run| !batch.dispositions.contains(run));
             entries
                 .written
                 .extend(new.map(|run| (batch.first_seq, run)));
@@ -271,8 +280,8 @@ impl Ledger {
 }
 
 impl Entry {
-    fn fate(&mut self, index: usize) -> Option<&mut Option<Fate>> {
-        self.fates
+    fn disposition(&mut self, index: usize) -> Option<&mut Option<Disposition>> {
+        self.dispositions
             .get_or_insert_with(|| spread(&self.batch))
             .get_mut(index)
     }
@@ -312,28 +321,32 @@ impl Unsettled {
 }
 
 /// The fate of each message of a batch.
-fn spread(batch: &BatchRow) -> Vec<Option<Fate>> {
-    let mut fates = vec![None; length(batch.messages)];
-    for run in &batch.fates {
+fn spread(batch: &BatchRow) -> Vec<Option<Disposition>> {
+    let mut dispositions = vec![None; length(batch.messages)];
+    for run in &batch.dispositions {
         let (from, messages) = (length(run.from), length(run.messages));
-        for fate in fates.iter_mut().skip(from).take(messages) {
-            *fate = Some(run.fate.clone());
+        for disposition in dispositions.iter_mut().skip(from).take(messages) {
+            *disposition = Some(run.disposition.clone());
         }
     }
-    fates
+    dispositions
 }
 
 /// And back, in as few runs as there can be.
-fn join(fates: &[Option<Fate>]) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (from, fate) in (0..).zip(fates) {
-        let Some(fate) = fate else { continue };
+fn join(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
+    let mut runs: Vec<DispositionRange> = Vec::new();
+    for (from, disposition) in (0..).zip(dispositions) {
+        let Some(disposition) = disposition else {
+            continue;
+        };
         match runs.last_mut() {
-            Some(run) if run.from + run.messages == from && run.fate == *fate => run.messages += 1,
-            _ => runs.push(Run {
+            Some(run) if run.from + run.messages == from && run.disposition == *disposition => {
+                run.messages += 1
+            }
+            _ => runs.push(DispositionRange {
                 from,
                 messages: 1,
-                fate: fate.clone(),
+                disposition: disposition.clone(),
             }),
         }
     }

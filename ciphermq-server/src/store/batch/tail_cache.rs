@@ -10,14 +10,14 @@ use ciphermq_protocol::MessageId;
 
 use super::BatchRow;
 use super::id::{Range, Stream, ranges};
-use super::ledger::Ledger;
+use super::settlement::Settlement;
 
 /// Batches that are remembered: a few seconds of single messages, or what some senders have under
 /// way.
 const MOST_BATCHES: usize = 256;
 
 /// The batches at the ends of streams.
-pub(in crate::store) struct Recent {
+pub(in crate::store) struct TailCache {
     tails: HashMap<Stream, Tail>,
     /// Which batches there are, the oldest first.
     order: VecDeque<(Stream, i64)>,
@@ -45,7 +45,7 @@ fn end(batch: &BatchRow) -> i64 {
     batch.position.saturating_add(batch.messages)
 }
 
-impl Default for Recent {
+impl Default for TailCache {
     fn default() -> Self {
         Self::new(MOST_BATCHES)
     }
@@ -60,7 +60,7 @@ pub(in crate::store) fn ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<
     ends.collect()
 }
 
-impl Recent {
+impl TailCache {
     /// Remembers so many batches at most.
     fn new(most_batches: usize) -> Self {
         Self {
@@ -75,25 +75,25 @@ impl Recent {
     pub(in crate::store) fn recall<'a>(
         &self,
         ids: impl Iterator<Item = &'a MessageId>,
-    ) -> (Ledger, Vec<Range>) {
-        let mut ledger = Ledger::default();
+    ) -> (Settlement, Vec<Range>) {
+        let mut settlement = Settlement::default();
         let mut unknown = ranges(ids);
         unknown.retain(|range| match self.tails.get(&range.stream) {
             Some(tail) if tail.from <= range.first => {
                 for batch in tail.within(range) {
-                    ledger.add_to(range.stream.clone(), batch.clone());
+                    settlement.add_to(range.stream.clone(), batch.clone());
                 }
                 false
             }
             _ => true,
         });
-        (ledger, unknown)
+        (settlement, unknown)
     }
 
     /// A commit happened: keeps what was looked up for it, with all that it has made of it. `ends`
     /// are ranges that were looked up and found to be the ends of their streams: no batch begins
     /// above them.
-    pub(in crate::store) fn keep(&mut self, ledger: Ledger, ends: Vec<Range>) {
+    pub(in crate::store) fn keep(&mut self, settlement: Settlement, ends: Vec<Range>) {
         for range in &ends {
             self.tails
                 .entry(range.stream.clone())
@@ -102,7 +102,7 @@ impl Recent {
                     batches: BTreeMap::new(),
                 });
         }
-        for (stream, batch) in ledger.into_batches() {
+        for (stream, batch) in settlement.into_batches() {
             if let Some(tail) = self.tails.get_mut(&stream)
                 && end(&batch) > tail.from
             {
@@ -156,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::batch::fate::{Fate, Run};
+    use crate::store::batch::disposition::{Disposition, DispositionRange};
     use crate::store::batch::id::{ALONE, message_id};
 
     /// All that stands in a database, looked through from end to end.
@@ -165,14 +165,14 @@ mod tests {
 
     impl Table {
         /// As the databases' statement does it.
-        fn look_up(&self, ranges: Vec<Range>, ledger: &mut Ledger) -> Vec<Range> {
+        fn look_up(&self, ranges: Vec<Range>, settlement: &mut Settlement) -> Vec<Range> {
             for range in &ranges {
                 for (stream, batch) in &self.0 {
                     if *stream == range.stream
                         && batch.position <= range.last
                         && end(batch) > range.first
                     {
-                        ledger.add(batch.clone()).unwrap();
+                        settlement.add(batch.clone()).unwrap();
                     }
                 }
             }
@@ -213,15 +213,15 @@ mod tests {
             route: None,
             has_suite: true,
             digests: None,
-            fates: Vec::new(),
+            dispositions: Vec::new(),
         }
     }
 
-    fn run(mark: u32) -> Run {
-        Run {
+    fn run(mark: u32) -> DispositionRange {
+        DispositionRange {
             from: 0,
             messages: 1,
-            fate: Fate {
+            disposition: Disposition {
                 delivered: mark.to_string().into(),
                 acknowledged: None,
                 rejected: None,
@@ -272,10 +272,10 @@ mod tests {
             steps in prop::collection::vec(step(), 1..60), most in 1..6usize
         ) {
             let streams = streams();
-            let (mut table, mut recent) = (Table::default(), Recent::new(most));
+            let (mut table, mut tail_cache) = (Table::default(), TailCache::new(most));
             for (mark, step) in (0..).zip(steps) {
                 let Step::Commit(Commit { stream, first, messages, also, settles, fails }) = step else {
-                    recent.clear();
+                    tail_cache.clear();
                     continue;
                 };
                 let stream = &streams[stream];
@@ -288,10 +288,10 @@ mod tests {
                 }
                 let id = |position| message_id(&stream.to_string(), position).unwrap();
                 let ids: Vec<MessageId> = wanted.iter().copied().map(id).collect();
-                let (mut ledger, unknown) = recent.recall(ids.iter());
-                let ends = table.look_up(unknown, &mut ledger);
+                let (mut settlement, unknown) = tail_cache.recall(ids.iter());
+                let ends = table.look_up(unknown, &mut settlement);
                 for (id, &position) in ids.iter().zip(&wanted) {
-                    let found = ledger.find(id).map(|known| known.batch);
+                    let found = settlement.find(id).map(|known| known.batch);
                     prop_assert_eq!(found.is_some(), table.holds(stream, position), "{} \
                         {}", stream, position);
                     if let Some(found) = found {
@@ -299,7 +299,7 @@ mod tests {
                             .0
                             .iter()
                             .find(|(of, batch)| of == stream && batch.position == found.position);
-                        prop_assert_eq!(&found.fates, &there.unwrap().1.fates);
+                        prop_assert_eq!(&found.dispositions, &there.unwrap().1.dispositions);
                     }
                 }
                 if fails {
@@ -308,31 +308,31 @@ mod tests {
                 if settles {
                     // The table first; the ledger, which has the same batch, is told in place of
                     // its commit.
-                    let mut told = Ledger::default();
-                    for (of, mut batch) in ledger.into_batches() {
+                    let mut told = Settlement::default();
+                    for (of, mut batch) in settlement.into_batches() {
                         if wanted.iter().any(|p| (batch.position..end(&batch)).contains(p)) {
-                            batch.fates = vec![run(mark)];
+                            batch.dispositions = vec![run(mark)];
                             for (in_table, row) in &mut table.0 {
                                 if *in_table == of && row.position == batch.position {
-                                    row.fates.clone_from(&batch.fates);
+                                    row.dispositions.clone_from(&batch.dispositions);
                                 }
                             }
                         }
                         told.add(batch).unwrap();
                     }
-                    recent.keep(told, ends);
+                    tail_cache.keep(told, ends);
                 } else {
                     let missing: Vec<i64> =
                         wanted.iter().copied().filter(|&p| !table.holds(stream, p)).collect();
                     for joined in missing.chunk_by(|a, b| a + 1 == *b) {
                         let row = batch(stream, joined[0], i64::try_from(joined.len()).unwrap());
                         table.0.push((stream.clone(), row.clone()));
-                        ledger.add(row).unwrap();
+                        settlement.add(row).unwrap();
                     }
-                    recent.keep(ledger, ends);
+                    tail_cache.keep(settlement, ends);
                 }
-                prop_assert!(recent.order.len() <= most);
-                prop_assert!(recent.tails.values().all(|tail| !tail.batches.is_empty()));
+                prop_assert!(tail_cache.order.len() <= most);
+                prop_assert!(tail_cache.tails.values().all(|tail| !tail.batches.is_empty()));
             }
         }
     }
@@ -340,35 +340,35 @@ mod tests {
     #[test]
     fn the_end_of_a_stream_need_not_be_looked_up() {
         let [stream, _, alone] = streams();
-        let mut recent = Recent::new(2);
+        let mut tail_cache = TailCache::new(2);
         let id = |stream: &Stream, position| message_id(&stream.to_string(), position).unwrap();
-        let asked = |recent: &Recent, stream, position| {
-            let (_, unknown) = recent.recall([&id(stream, position)].into_iter());
+        let asked = |tail_cache: &TailCache, stream, position| {
+            let (_, unknown) = tail_cache.recall([&id(stream, position)].into_iter());
             !unknown.is_empty()
         };
-        let publish = |recent: &mut Recent, stream: &Stream, position, messages| {
-            let (mut ledger, ends) = recent.recall([&id(stream, position)].into_iter());
-            ledger.add(batch(stream, position, messages)).unwrap();
-            recent.keep(ledger, ends);
+        let publish = |tail_cache: &mut TailCache, stream: &Stream, position, messages| {
+            let (mut settlement, ends) = tail_cache.recall([&id(stream, position)].into_iter());
+            settlement.add(batch(stream, position, messages)).unwrap();
+            tail_cache.keep(settlement, ends);
         };
-        assert!(asked(&recent, &stream, 5));
-        publish(&mut recent, &stream, 5, 2);
+        assert!(asked(&tail_cache, &stream, 5));
+        publish(&mut tail_cache, &stream, 5, 2);
         // What was published, what comes next, but not what may have come before.
         assert!(
-            !asked(&recent, &stream, 5)
-                && !asked(&recent, &stream, 6)
-                && !asked(&recent, &stream, 7)
+            !asked(&tail_cache, &stream, 5)
+                && !asked(&tail_cache, &stream, 6)
+                && !asked(&tail_cache, &stream, 7)
         );
-        assert!(asked(&recent, &stream, 4));
-        publish(&mut recent, &stream, 7, 1);
-        publish(&mut recent, &alone, ALONE, 1);
+        assert!(asked(&tail_cache, &stream, 4));
+        publish(&mut tail_cache, &stream, 7, 1);
+        publish(&mut tail_cache, &alone, ALONE, 1);
         // The oldest is forgotten.
         assert!(
-            asked(&recent, &stream, 6)
-                && !asked(&recent, &stream, 7)
-                && !asked(&recent, &alone, ALONE)
+            asked(&tail_cache, &stream, 6)
+                && !asked(&tail_cache, &stream, 7)
+                && !asked(&tail_cache, &alone, ALONE)
         );
-        recent.clear();
-        assert!(asked(&recent, &stream, 8) && asked(&recent, &alone, ALONE));
+        tail_cache.clear();
+        assert!(asked(&tail_cache, &stream, 8) && asked(&tail_cache, &alone, ALONE));
     }
 }

@@ -3,12 +3,12 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-fn session(is_consuming: bool, expected: impl IntoIterator<Item = Expected>) -> Session {
-    let mut session = Session::new(1000, is_consuming);
+fn pending(is_consuming: bool, expected: impl IntoIterator<Item = Expected>) -> PendingReplies {
+    let mut pending = PendingReplies::new(1000, is_consuming);
     expected
         .into_iter()
-        .for_each(|expected| session.expect(expected));
-    session
+        .for_each(|expected| pending.expect(expected));
+    pending
 }
 
 fn request(client: &str) -> Expected {
@@ -26,11 +26,11 @@ fn published(numbers: &[u64]) -> Expected {
 }
 
 /// What each line of `text` means, as a short text; the first violation ends it.
-fn read(session: &mut Session, text: &str) -> Vec<String> {
+fn read(pending: &mut PendingReplies, text: &str) -> Vec<String> {
     let mut buffer = BytesMut::from(text.as_bytes());
     let mut meanings = Vec::new();
     loop {
-        match session.next(&mut buffer) {
+        match pending.next(&mut buffer) {
             Ok(None) => return meanings,
             Ok(Some(answer)) => meanings.push(meaning(answer)),
             Err(violation) => {
@@ -70,7 +70,7 @@ fn meaning(answer: Answer) -> String {
 #[test]
 fn replies_belong_to_the_commands_in_their_order() {
     let acks = Expected::Acked(Line::new(vec![5, 6]));
-    let mut session = session(
+    let mut pending = pending(
         false,
         [
             request("a"),
@@ -80,11 +80,11 @@ fn replies_belong_to_the_commands_in_their_order() {
             request("b"),
         ],
     );
-    assert!(session.owes());
+    assert!(pending.owes());
     let text = "Public key: x\nACK m1\nError: no_route: no queue for message m2\nPONG\n\
                 ACK_CONFIRMED m5\nError: not_found: unknown for message m6\nPublic key not found\n";
     assert_eq!(
-        read(&mut session, text),
+        read(&mut pending, text),
         [
             "reply to a",
             "published 1 m1",
@@ -95,7 +95,7 @@ fn replies_belong_to_the_commands_in_their_order() {
             "reply to b"
         ]
     );
-    assert!(!session.owes());
+    assert!(!pending.owes());
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
     let acks = || Expected::Acked(Line::new(vec![1, 2]));
     let text = "Message: d1 {}\nACK_CONFIRMED m1\nMessage: d2 {}\nACK_CONFIRMED m2\n";
     assert_eq!(
-        read(&mut session(true, [acks()]), text),
+        read(&mut pending(true, [acks()]), text),
         [
             "delivery d1",
             "acked 1 m1",
@@ -112,10 +112,10 @@ fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
         ]
     );
     assert_eq!(
-        read(&mut session(false, [request("a")]), "Message: d1 {}\n"),
+        read(&mut pending(false, [request("a")]), "Message: d1 {}\n"),
         ["reply to a"]
     );
-    assert!(read(&mut session(false, [acks()]), text)[0].starts_with("violation"));
+    assert!(read(&mut pending(false, [acks()]), text)[0].starts_with("violation"));
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn a_batch_is_refused_as_a_whole_by_one_line() {
         "Error: storage_full: no room",
         "Error: something_new: what is it",
     ] {
-        let mut session = session(false, [published(&[1, 2, 3]), Expected::Pong]);
+        let mut pending = pending(false, [published(&[1, 2, 3]), Expected::Pong]);
         assert_eq!(
-            read(&mut session, &format!("{reply}\nPONG\n")),
+            read(&mut pending, &format!("{reply}\nPONG\n")),
             ["published [1, 2, 3], last", "pong"],
             "{reply}"
         );
@@ -139,10 +139,10 @@ fn a_batch_is_refused_as_a_whole_by_one_line() {
 #[test]
 fn a_whole_line_is_answered_by_one_line() {
     let acks = Expected::Acked(Line::new(vec![4, 5]));
-    let mut session = session(true, [published(&[1, 2, 3]), acks, Expected::Pong]);
+    let mut pending = pending(true, [published(&[1, 2, 3]), acks, Expected::Pong]);
     assert_eq!(
         read(
-            &mut session,
+            &mut pending,
             "ACK_ALL 3\nMessages: 1 {\"message_id\":\"d1\"} {\"a\":1}\nACK_CONFIRMED_ALL 2\nPONG\n"
         ),
         [
@@ -178,7 +178,7 @@ fn what_was_not_asked_for_is_a_violation() {
         (Some(Expected::Pong), "what is this\n"),
         (Some(Expected::Pong), "\n"),
     ] {
-        let read = read(&mut session(false, expected), text);
+        let read = read(&mut pending(false, expected), text);
         assert!(
             read.last().unwrap().starts_with("violation"),
             "{text:?}: {read:?}"
@@ -190,11 +190,11 @@ fn what_was_not_asked_for_is_a_violation() {
 fn lines_may_come_in_any_pieces() {
     let text = "ACK m1\r\nMessage: d1 {\"a\": 1}\nACK m2\n";
     for cut in 0..text.len() {
-        let mut session = session(true, [published(&[1, 2])]);
+        let mut pending = pending(true, [published(&[1, 2])]);
         let (mut buffer, mut meanings) = (BytesMut::new(), Vec::new());
         for piece in [&text[..cut], &text[cut..]] {
             buffer.extend_from_slice(piece.as_bytes());
-            while let Some(answer) = session.next(&mut buffer).unwrap() {
+            while let Some(answer) = pending.next(&mut buffer).unwrap() {
                 meanings.push(meaning(answer));
             }
         }
@@ -209,5 +209,5 @@ fn lines_may_come_in_any_pieces() {
 #[test]
 fn a_line_without_end_is_a_violation_before_it_fills_the_memory() {
     let text = "x".repeat(1001);
-    assert!(read(&mut session(false, [Expected::Pong]), &text)[0].starts_with("violation"));
+    assert!(read(&mut pending(false, [Expected::Pong]), &text)[0].starts_with("violation"));
 }

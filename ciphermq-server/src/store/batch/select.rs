@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
-use super::fate::Run;
+use super::disposition::DispositionRange;
 use super::id::message_id;
 use super::{count, length};
 use crate::store::model::{Page, PageLimit, Seq, StoredMessage};
@@ -26,7 +26,7 @@ pub(in crate::store) struct WaitingBatch {
     pub(in crate::store) ends: Vec<i64>,
     /// How many bytes each of them has besides: the piece that they share.
     pub(in crate::store) shared_bytes: i64,
-    pub(in crate::store) fates: Vec<Run>,
+    pub(in crate::store) dispositions: Vec<DispositionRange>,
 }
 
 impl WaitingBatch {
@@ -43,9 +43,9 @@ impl WaitingBatch {
 
     fn is_settled(&self, index: usize) -> bool {
         let index = count(index);
-        self.fates
+        self.dispositions
             .iter()
-            .any(|run| run.holds(index) && run.fate.is_settled())
+            .any(|run| run.holds(index) && run.disposition.is_settled())
     }
 
     /// The index of the message that has this sequence number, and which copy it is.

@@ -19,7 +19,7 @@ const MAX_KEYS: usize = 10_000;
 
 /// What is needed to believe a key, and the keys that are believed, each for a while.
 #[derive(Debug)]
-pub(crate) struct KeyDirectory {
+pub(crate) struct RecipientKeyCache {
     authority: Authority,
     pins: Pins,
     ttl: Duration,
@@ -40,7 +40,7 @@ struct Known {
     since: Instant,
 }
 
-impl KeyDirectory {
+impl RecipientKeyCache {
     pub(crate) fn new(authority: Authority, pins: Pins, ttl: Duration) -> Self {
         Self {
             authority,
@@ -240,8 +240,8 @@ mod tests {
         ClientId::new(name).unwrap()
     }
 
-    fn directory() -> KeyDirectory {
-        KeyDirectory::new(
+    fn directory() -> RecipientKeyCache {
+        RecipientKeyCache::new(
             Authority::nobody(),
             Pins::new(None),
             Duration::from_secs(300),

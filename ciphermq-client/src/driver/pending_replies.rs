@@ -13,7 +13,7 @@ use super::{PublisherId, Request};
 
 /// The replies that one connection owes us.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct PendingReplies {
     decoder: LineDecoder,
     expected: VecDeque<Expected>,
     /// `Message:` lines are deliveries, not replies to `fetch`.
@@ -97,7 +97,7 @@ pub(crate) enum About {
 #[error("{0}")]
 pub(crate) struct Violation(pub(crate) String);
 
-impl Session {
+impl PendingReplies {
     pub(crate) fn new(max_reply_bytes: usize, is_consuming: bool) -> Self {
         Self {
             decoder: LineDecoder::new(max_reply_bytes),
@@ -259,5 +259,5 @@ fn unasked(reply: &Reply) -> Violation {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
+#[path = "pending_replies_tests.rs"]
 mod tests;

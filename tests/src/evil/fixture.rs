@@ -14,7 +14,7 @@ use crate::{PATIENCE, Server};
 
 /// The real server, the evil broker before it, and its clients. The bystander is a sender that
 /// nobody attacks.
-pub struct Stage {
+pub struct EvilFixture {
     /// The real server.
     pub server: Server,
     /// What all clients connect to.
@@ -28,7 +28,7 @@ pub struct Stage {
     x_wing: Option<String>,
 }
 
-impl Stage {
+impl EvilFixture {
     /// All connected; the receiver's key is registered, its queue declared and bound.
     ///
     /// # Panics
@@ -73,7 +73,7 @@ impl Stage {
             evil.keep_packed();
         }
         let key = PrivateKey::generate().expect("randomness");
-        let stage = Self {
+        let fixture = Self {
             sender: connect(builder(&server, &evil, "sender")).await,
             receiver: connect(builder(&server, &evil, "receiver")).await,
             bystander: connect(builder(&server, &evil, "bystander")).await,
@@ -82,14 +82,14 @@ impl Stage {
             key: key.to_base64().to_string(),
             x_wing,
         };
-        stage
+        fixture
             .consumer()
             .start()
             .await
             .expect("a consumer")
             .close()
             .await;
-        stage
+        fixture
     }
 
     /// A client that connects through the evil broker, not connected yet.

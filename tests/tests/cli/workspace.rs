@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use ciphermq_tests::cli::Outcome;
 use ciphermq_tests::process::Process;
-use ciphermq_tests::{Cli, Pki, RawClient, Received, Scene, Server, received};
+use ciphermq_tests::{Cli, Fixture, Pki, RawClient, Received, Server, received};
 use tempfile::TempDir;
 
 /// A folder with `certs/` in it, for one sender and one receiver.
-pub(crate) struct Desk {
+pub(crate) struct Workspace {
     folder: TempDir,
     address: String,
     /// The client whose certificate lies where the sender's does by default.
@@ -20,10 +20,14 @@ pub(crate) struct Desk {
     pub(crate) receiver: String,
 }
 
-impl Desk {
+impl Workspace {
     /// For a play of its own clients.
-    pub(crate) fn of(scene: &Scene) -> Self {
-        Self::named(&scene.server, &scene.id("sender"), &scene.id("receiver"))
+    pub(crate) fn of(fixture: &Fixture) -> Self {
+        Self::named(
+            &fixture.server,
+            &fixture.id("sender"),
+            &fixture.id("receiver"),
+        )
     }
 
     /// For these clients.
@@ -33,7 +37,7 @@ impl Desk {
 
     /// For these clients, whose programs connect to this address.
     pub(crate) fn at(address: SocketAddr, pki: &Pki, sender: &str, receiver: &str) -> Self {
-        let desk = Self {
+        let workspace = Self {
             folder: tempfile::tempdir().expect("a folder can be made"),
             address: format!("localhost:{}", address.port()),
             sender: sender.to_owned(),
@@ -41,14 +45,14 @@ impl Desk {
         };
         for (place, id) in [("sender_1", sender), ("receiver_1", receiver)] {
             let identity = pki.client(id);
-            let folder = desk.path("certs").join(place);
+            let folder = workspace.path("certs").join(place);
             std::fs::create_dir_all(&folder).expect("a folder can be made");
             copy(&identity.certificate, &folder.join("client.crt"));
             copy(&identity.key, &folder.join("client.key"));
         }
-        copy(&pki.ca(), &desk.path("certs/ca.crt"));
-        desk.new_key_pair();
-        desk
+        copy(&pki.ca(), &workspace.path("certs/ca.crt"));
+        workspace.new_key_pair();
+        workspace
     }
 
     /// Makes a key pair for the receiver, in place of the one it has.

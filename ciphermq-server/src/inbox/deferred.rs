@@ -29,7 +29,7 @@ pub(super) struct Lapse {
     /// When it was handed out.
     pub(super) since: Instant,
     /// Its number among all that were handed out.
-    pub(super) launch: u64,
+    pub(super) delivery_tag: u64,
 }
 
 #[derive(Debug)]
@@ -43,12 +43,12 @@ struct Parked {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct Deferred {
     parked: BTreeMap<Seq, Parked>,
     due: BTreeSet<(Instant, Seq)>,
 }
 
-impl Aside {
+impl Deferred {
     /// How long a message waits aside; `None` if it need not.
     pub(super) fn delay(waiting: &Waiting, max_redeliveries: u32) -> Option<Duration> {
         let doubled = |times: u32| {
@@ -105,7 +105,7 @@ impl Aside {
     }
 
     /// The connection lives: what it did not answer stays aside when it ends.
-    pub(super) fn heard(&mut self, connection: ConnectionId) {
+    pub(super) fn touch(&mut self, connection: ConnectionId) {
         let lapsed = self.parked.values_mut().filter(|parked| {
             let lapse = parked.lapse.as_ref();
             lapse.is_some_and(|lapse| lapse.holder == connection)
@@ -116,17 +116,17 @@ impl Aside {
     }
 
     /// Takes what the connection did not answer, and has said nothing after.
-    pub(super) fn take_unheard(&mut self, connection: ConnectionId) -> Vec<(Seq, Waiting)> {
-        let unheard = self.parked.extract_if(.., |_, parked| {
+    pub(super) fn take_silent(&mut self, connection: ConnectionId) -> Vec<(Seq, Waiting)> {
+        let silent = self.parked.extract_if(.., |_, parked| {
             let lapse = parked.lapse.as_ref();
             !parked.heard && lapse.is_some_and(|lapse| lapse.holder == connection)
         });
-        let unheard: Vec<(Seq, Parked)> = unheard.collect();
+        let silent: Vec<(Seq, Parked)> = silent.collect();
         let take = |(seq, parked): (Seq, Parked)| {
             self.due.remove(&(parked.due, seq));
             (seq, parked.waiting)
         };
-        unheard.into_iter().map(take).collect()
+        silent.into_iter().map(take).collect()
     }
 
     /// Whether no more may step aside fast.

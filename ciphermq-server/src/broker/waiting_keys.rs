@@ -10,7 +10,7 @@ use ciphermq_protocol::waiting::{
 };
 use ciphermq_protocol::{ErrorReply, Reply};
 
-use super::Session;
+use super::ClientSession;
 use super::session::{argument, reply_json};
 use crate::store::{self, LaneKey, PageLimit, QueueId, Seq};
 
@@ -31,7 +31,7 @@ const SUITE_BYTES: usize = 64;
 /// The digits of a key's id.
 const KEY_ID_DIGITS: usize = 16;
 
-impl Session {
+impl ClientSession {
     /// `list_waiting_keys`
     ///
     /// # Errors

@@ -12,13 +12,13 @@ use crate::{RawClient, Server};
 
 /// One play's part of a server.
 #[derive(Clone)]
-pub struct Scene {
+pub struct Fixture {
     /// The server, shared with other plays: do not stop it.
     pub server: Arc<Server>,
     name: &'static str,
 }
 
-impl Scene {
+impl Fixture {
     /// A part of this name.
     pub fn new(server: Arc<Server>, name: &'static str) -> Self {
         Self { server, name }
@@ -117,7 +117,7 @@ impl Scene {
     }
 }
 
-/// Plays, started on one server at the same time. See [`scenes!`](crate::scenes).
+/// Plays, started on one server at the same time. See [`fixtures!`](crate::scenes).
 pub struct Scenes {
     server: Arc<Server>,
     running: JoinSet<&'static str>,
@@ -135,11 +135,11 @@ impl Scenes {
     }
 
     /// Starts a play.
-    pub fn start<F>(&mut self, name: &'static str, play: impl FnOnce(Scene) -> F)
+    pub fn start<F>(&mut self, name: &'static str, play: impl FnOnce(Fixture) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let play = play(Scene::new(Arc::clone(&self.server), name));
+        let play = play(Fixture::new(Arc::clone(&self.server), name));
         let task = self.running.spawn(async move {
             play.await;
             name
@@ -173,12 +173,12 @@ impl Scenes {
     }
 }
 
-/// Runs these functions `async fn(Scene)` on one server.
+/// Runs these functions `async fn(Fixture)` on one server.
 #[macro_export]
-macro_rules! scenes {
+macro_rules! fixtures {
     ($server:expr, [$($play:path),+ $(,)?]) => {{
-        let mut scenes = $crate::scene::Scenes::new($server);
-        $(scenes.start(stringify!($play), $play);)+
-        scenes.finish().await;
+        let mut fixtures = $crate::fixture::Scenes::new($server);
+        $(fixtures.start(stringify!($play), $play);)+
+        fixtures.finish().await;
     }};
 }
