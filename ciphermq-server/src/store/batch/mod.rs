@@ -15,7 +15,7 @@
 //!
 //! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to
 //! batches; [`disposition`], what became of a batch's messages; [`settlement`], acks and rejections;
-//! [`recent`], batches that need not be looked up; [`cut`], from batches back to messages;
+//! [`tail_cache`], batches that need not be looked up; [`select`], from batches back to messages;
 //! [`forget`], what is old.
 
 pub(super) mod accept;
