@@ -245,6 +245,8 @@ async fn postgres_named_by_the_environment() {
     let mut reader = postgres_reader(&postgres).await;
     // "The environment can do the same": CIPHERMQ_DATABASE_URL=... ciphermq-server ...
     let readme = std::fs::read_to_string(checkout().join("README.md")).unwrap();
+    // The command wraps like the text around it.
+    let readme = readme.replace('\n', " ");
     let (_, after) = readme
         .split_once("CIPHERMQ_DATABASE_URL=")
         .expect("the README tells of the variable");
