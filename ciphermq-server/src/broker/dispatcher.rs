@@ -14,8 +14,9 @@ use super::observer::CommitDispatcher;
 use crate::config::Limits;
 use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
+use crate::model::{LaneKey, Page, PageLimit, Time};
 use crate::store::writer::CommitObserver;
-use crate::store::{self, LaneKey, Page, PageLimit, Reader, Time};
+use crate::store::{self, Reader};
 
 /// Between two tries to read from a store that does not answer.
 const READ_RETRY: Duration = Duration::from_millis(200);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::ConnectionId;
 use super::lane::Waiting;
-use crate::store::Seq;
+use crate::model::Seq;
 
 /// How long a message waits aside; doubled each further time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);

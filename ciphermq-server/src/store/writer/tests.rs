@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{CommitObserver, Decided, Pending, WriteError, WriterHandle, WriterSettings, spawn};
-use crate::store::model::*;
+use crate::model::*;
 use crate::store::{CommitError, Committer, Error};
 
 /// What the next commit does. Without one it succeeds.
