@@ -10,7 +10,7 @@
 
 use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
 use ciphermq_server::broker::topology::Topology;
-use ciphermq_server::store::{self, QueueId};
+use ciphermq_server::model::{Binding, QueueId, StoredTopology};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const EXCHANGES: usize = 10;
@@ -24,9 +24,9 @@ fn routing_key(number: usize) -> RoutingKey {
 }
 
 /// So many queues, each bound by a key of its own to one of the exchanges.
-fn stored(queues: usize) -> store::StoredTopology {
+fn stored(queues: usize) -> StoredTopology {
     let queue = |number: usize| QueueId(i64::try_from(number).unwrap());
-    store::StoredTopology {
+    StoredTopology {
         queues: (0..queues)
             .map(|number| {
                 (
@@ -37,7 +37,11 @@ fn stored(queues: usize) -> store::StoredTopology {
             .collect(),
         exchanges: (0..EXCHANGES).map(exchange).collect(),
         bindings: (0..queues)
-            .map(|number| (exchange(number), routing_key(number), queue(number)))
+            .map(|number| Binding {
+                exchange: exchange(number),
+                routing_key: routing_key(number),
+                queue: queue(number),
+            })
             .collect(),
     }
 }
@@ -71,7 +75,7 @@ fn many_queues(criterion: &mut Criterion) {
     for queues in [1, 10, 1000] {
         let mut stored = stored(queues);
         for binding in &mut stored.bindings {
-            (binding.0, binding.1) = (exchange(0), routing_key(0));
+            (binding.exchange, binding.routing_key) = (exchange(0), routing_key(0));
         }
         let topology = Topology::new(stored);
         let (exchange, key) = (exchange(0), routing_key(0));

@@ -20,10 +20,10 @@ use bytes::Bytes;
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey, StreamId};
 use ciphermq_server::config::{self, Secret, Target};
-use ciphermq_server::store::{
-    self, Ack, AckOutcome, Change, DatabaseSettings, Outcomes, Publish, PublishOutcome, QueueId,
-    Store, Time, Transaction,
+use ciphermq_server::model::{
+    Ack, AckOutcome, Change, Outcomes, Publish, PublishOutcome, QueueId, Time, Transaction,
 };
+use ciphermq_server::store::{self, DatabaseSettings, Store};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 

@@ -14,8 +14,9 @@ pub use adopt::{OlderRows, adopt};
 
 use self::announced::announced;
 use crate::at_rest::{self, AtRestCipher, RowKind, SealedKey};
+use crate::model::{Change, SealedRow};
 use crate::store::writer::WriterHandle;
-use crate::store::{self, Change, Reader, SealedRow};
+use crate::store::{self, Reader};
 
 /// An X25519 public key has so many bytes (RFC 7748, section 5).
 const KEY_BYTES: usize = 32;

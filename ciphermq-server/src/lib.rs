@@ -23,6 +23,7 @@
 //! - [`connection`]: lines in, replies in order and deliveries out
 //! - [`broker`]: what each command does
 //! - [`inbox`]: one receiver's lanes, leases, consumers and credit, without I/O
+//! - [`model`]: what the inbox, the broker and the store share
 //! - [`store`]: the durable truth
 //! - [`keys`]: the key directory
 //! - [`at_rest`]: how keys are sealed in the database
@@ -38,6 +39,7 @@ pub mod keys;
 pub mod listener;
 pub mod logging;
 mod memory;
+pub mod model;
 pub mod private_file;
 pub mod server;
 pub mod signals;

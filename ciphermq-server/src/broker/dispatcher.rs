@@ -1,11 +1,12 @@
 //! From committed messages to the connections that want them: the inboxes and their outlets.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
@@ -14,8 +15,9 @@ use super::observer::CommitDispatcher;
 use crate::config::Limits;
 use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
+use crate::model::{LaneKey, Page, PageLimit, Time};
 use crate::store::writer::CommitObserver;
-use crate::store::{self, LaneKey, Page, PageLimit, Reader, Time};
+use crate::store::{self, Reader};
 
 /// Between two tries to read from a store that does not answer.
 const READ_RETRY: Duration = Duration::from_millis(200);
@@ -79,6 +81,7 @@ const MAX_DEFERRED: usize = 65_536;
 const UNSENT_BYTES: usize = 1 << 20;
 /// All inboxes, by receiver, and all outlets, by connection.
 pub struct Dispatcher {
+    /// No lock is poisoned by a panic: an inbox's invariants hold between any two of its operations.
     pub(super) inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
     pub(super) outlets: DashMap<ConnectionId, Outlet>,
     next_connection: AtomicU64,
@@ -188,7 +191,7 @@ impl Dispatcher {
     ) -> T {
         let inbox = self.inbox(receiver);
         let clock = (Instant::now(), Time::now());
-        let mut inbox = lock(&inbox);
+        let mut inbox = inbox.lock();
         let result = act(&mut inbox, clock.0);
         let actions = inbox.poll(clock);
         // Sent while the inbox is locked, so that no later delivery of a lane can overtake. An
@@ -222,7 +225,7 @@ impl Dispatcher {
             let loaded = self.loaded.notified();
             let fetched = {
                 let inbox = self.inbox(&lane.receiver);
-                let mut inbox = lock(&inbox);
+                let mut inbox = inbox.lock();
                 // A message leased to a connection that has ended would be nobody's.
                 if !self.is_connected(connection) {
                     return None;
@@ -257,7 +260,7 @@ impl Dispatcher {
             });
             self.tell(&receiver, &expired);
             self.inboxes.remove_if(&receiver, |_, inbox| {
-                Arc::strong_count(inbox) == 1 && lock(inbox).tidy()
+                Arc::strong_count(inbox) == 1 && inbox.lock().tidy()
             });
         }
         unrecorded
@@ -368,10 +371,4 @@ pub(super) struct Connected {
     pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
     pub(super) close: Arc<Notify>,
     pub(super) activity: Arc<Activity>,
-}
-
-/// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its
-/// operations.
-fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,8 +36,9 @@ pub use topology::Topology;
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
+use crate::model::{Change, QueueId, Time};
+use crate::store::Reader;
 use crate::store::writer::{WriteError, WriterHandle};
-use crate::store::{Change, QueueId, Reader, Time};
 use crate::tls::Peer;
 
 /// A delivery's time is written on its own only if the message is not acked within this time.

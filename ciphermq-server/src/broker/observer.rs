@@ -7,8 +7,8 @@ use ciphermq_protocol::{ClientId, QueueName};
 
 use super::Dispatcher;
 use crate::logging::MessageLog;
+use crate::model::{AckOutcome, Publish, QueueId, Seq};
 use crate::store::writer::{CommitObserver, Decided};
-use crate::store::{AckOutcome, Publish, QueueId, Seq};
 
 /// What is committed is delivered; what is acked is forgotten.
 pub(super) struct CommitDispatcher {

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::topology::NoRoute;
 use super::{ClientSession, write_error};
+use crate::model::{Publish, PublishOutcome, QueueId, Time};
 use crate::store::writer::{Pending, WriteError};
-use crate::store::{Publish, PublishOutcome, QueueId, Time};
 
 /// What comes back from the store, one for each message handed to it.
 type Outcomes = Pending<Vec<Result<PublishOutcome, WriteError>>>;

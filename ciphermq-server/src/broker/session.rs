@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use super::{Activity, Broker, Dispatcher, write_error};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::keys;
+use crate::model::{Ack, AckOutcome, Binding, Change, LaneKey, QueueId, Rejection, Time};
 use crate::store::writer::{Pending, WriteError};
-use crate::store::{Ack, AckOutcome, Change, LaneKey, QueueId, Rejection, Time};
 
 /// How many rejected messages are listed at once.
 const REJECTED_PAGE: u32 = 1000;
@@ -153,17 +153,15 @@ impl ClientSession {
         let is_bound = topology
             .route(&exchange, &routing_key)
             .is_ok_and(|queues| queues.contains(&id));
+        let binding = Binding {
+            exchange,
+            routing_key,
+            queue: id,
+        };
         if !is_bound {
-            let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
-            self.broker
-                .change(Change::Bind {
-                    exchange,
-                    routing_key,
-                    queue: id,
-                })
-                .await?;
+            self.broker.change(Change::Bind(binding.clone())).await?;
         }
-        topology.add_binding(exchange, routing_key, id);
+        topology.add_binding(binding);
         Ok(Reply::QueueBound)
     }
 

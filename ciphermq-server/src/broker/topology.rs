@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
 use dashmap::DashMap;
 
-use crate::store::{self, QueueId};
+use crate::model::{Binding, QueueId, StoredTopology};
 
 /// How messages find their queues. It only grows, and only after the store has committed.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub enum NoRoute {
 impl Topology {
     /// What the store holds.
     #[must_use]
-    pub fn new(stored: store::StoredTopology) -> Self {
+    pub fn new(stored: StoredTopology) -> Self {
         let topology = Self::default();
         for (id, name) in stored.queues {
             topology.add_queue(name, id);
@@ -36,8 +36,8 @@ impl Topology {
         for exchange in stored.exchanges {
             topology.add_exchange(exchange);
         }
-        for (exchange, routing_key, queue) in stored.bindings {
-            topology.add_binding(exchange, routing_key, queue);
+        for binding in stored.bindings {
+            topology.add_binding(binding);
         }
         topology
     }
@@ -89,12 +89,12 @@ impl Topology {
         self.exchanges.entry(name).or_default();
     }
 
-    pub(super) fn add_binding(
-        &self,
-        exchange: ExchangeName,
-        routing_key: RoutingKey,
-        queue: QueueId,
-    ) {
+    pub(super) fn add_binding(&self, binding: Binding) {
+        let Binding {
+            exchange,
+            routing_key,
+            queue,
+        } = binding;
         let mut bindings = self.exchanges.entry(exchange).or_default();
         let queues = bindings.entry(routing_key).or_insert_with(|| Arc::new([]));
         if !queues.contains(&queue) {
@@ -118,13 +118,17 @@ mod tests {
         topology.add_exchange(exchange.clone());
         assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoBinding));
         for queue in [3, 1, 3] {
-            topology.add_binding(exchange.clone(), key.clone(), QueueId(queue));
+            topology.add_binding(Binding {
+                exchange: exchange.clone(),
+                routing_key: key.clone(),
+                queue: QueueId(queue),
+            });
         }
-        topology.add_binding(
-            exchange.clone(),
-            RoutingKey::new("other").unwrap(),
-            QueueId(9),
-        );
+        topology.add_binding(Binding {
+            exchange: exchange.clone(),
+            routing_key: RoutingKey::new("other").unwrap(),
+            queue: QueueId(9),
+        });
         topology.add_exchange(exchange.clone());
         assert_eq!(
             &*topology.route(&exchange, &key).unwrap(),

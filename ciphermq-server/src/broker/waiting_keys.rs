@@ -12,7 +12,8 @@ use ciphermq_protocol::{ErrorReply, Reply};
 
 use super::ClientSession;
 use super::session::{argument, reply_json};
-use crate::store::{self, LaneKey, PageLimit, QueueId, Seq};
+use crate::model::{LaneKey, PageLimit, QueueId, Seq};
+use crate::store;
 
 /// How many messages one command looks at.
 const MESSAGES: u32 = 10_000;

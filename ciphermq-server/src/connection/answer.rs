@@ -5,7 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::broker::publish::Publishing;
 use crate::broker::{AckOutcomes, Subscription, write_error};
-use crate::store::AckOutcome;
+use crate::model::AckOutcome;
 use crate::store::writer::{Pending, WriteError};
 
 /// What will be answered to one command.

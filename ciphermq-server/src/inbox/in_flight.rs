@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::ConnectionId;
-use crate::store::{QueueId, Seq, Time};
+use crate::model::{QueueId, Seq, Time};
 
 /// What is under way for one message id.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use super::consumer::Consumer;
 use super::deferred::{Deferred, Lapse};
 use super::{Budget, ConnectionId, LoadScope, Policy, Prefetch};
-use crate::store::{Page, PageLimit, Seq, Time};
+use crate::model::{Page, PageLimit, Seq, Time};
 
 /// So many pages of messages are kept as they are committed, while there is memory for them: a
 /// receiver that lags for a moment does not read them from the store.

@@ -36,7 +36,7 @@ use deferred::Lapse;
 use in_flight::{InFlight, Lease};
 use lane::{Lane, Waiting};
 
-use crate::store::{AckOutcome, Page, PageLimit, QueueId, Seq, Time};
+use crate::model::{AckOutcome, Page, PageLimit, QueueId, Seq, Time};
 
 /// A connection of the receiver, for as long as it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::StoredMessage;
+use crate::model::StoredMessage;
 
 mod unanswered;
 

@@ -10,7 +10,8 @@ use std::io;
 use super::{sealed_key, sealed_row};
 use crate::at_rest::adopted::{Notes, key_id};
 use crate::at_rest::{AtRestCipher, RowKind};
-use crate::store::{self, Change, CommitError, SealedKeys, SealedRow, Store, Transaction};
+use crate::model::{AdoptedRow, Change, SealedKeys, Transaction};
+use crate::store::{self, CommitError, Store};
 
 /// Whether rows of older servers are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,7 +117,7 @@ fn note(notes: &Notes, key_id: &str, count: usize) {
 #[derive(Default)]
 struct Sorted {
     /// Older servers' rows, sealed anew.
-    older: Vec<(RowKind, String, SealedRow)>,
+    older: Vec<AdoptedRow>,
     /// How many older servers' rows there are.
     refused: usize,
     /// How many are this version's.
@@ -136,9 +137,11 @@ fn sort(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> Sorted {
         } else if let Ok(bytes) = at_rest_cipher.open_older(kind, client_id, &row) {
             sorted.refused += 1;
             match at_rest_cipher.seal(kind, client_id, &bytes) {
-                Ok(sealed) => sorted
-                    .older
-                    .push((kind, client_id.clone(), sealed_row(sealed))),
+                Ok(sealed) => sorted.older.push(AdoptedRow {
+                    kind,
+                    client_id: client_id.clone(),
+                    row: sealed_row(sealed),
+                }),
                 Err(error) => tracing::error!(%client_id, %error, "Cannot seal a public key anew"),
             }
         } else {

@@ -10,10 +10,12 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
+
+use parking_lot::{Condvar, Mutex};
 
 /// How long a failed output is left alone.
 const RETRY: Duration = Duration::from_secs(1);
@@ -67,6 +69,7 @@ pub(super) struct Spool(Arc<SpoolState>);
 #[derive(Debug)]
 struct SpoolState {
     capacity: usize,
+    /// A panic does not poison it: the state is sound after every statement.
     state: Mutex<State>,
     /// There is something to do for the thread.
     work: Condvar,
@@ -177,15 +180,16 @@ impl Spool {
             !state.lines.bytes.is_empty() && state.lines.bytes.len() + line.len() > shared.capacity
         };
         let hopeless = |state: &State| state.failing || state.stalled || state.closed;
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if full(&state)
             && let Patience::For(limit) = patience
             && !hopeless(&state)
         {
-            let waited = shared
-                .progress
-                .wait_timeout_while(state, limit, |state| full(state) && !hopeless(state));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            shared.progress.wait_while_for(
+                &mut state,
+                |state| full(state) && !hopeless(state),
+                limit,
+            );
             // Those that come after need not find out again.
             state.stalled |= full(&state);
         }
@@ -208,37 +212,28 @@ impl Spool {
         let pending = |state: &mut State| {
             (state.writing || !state.lines.bytes.is_empty()) && !state.failing && !state.closed
         };
-        let _ = self
-            .0
-            .progress
-            .wait_timeout_while(self.0.lock(), limit, pending);
+        let mut state = self.0.state.lock();
+        self.0.progress.wait_while_for(&mut state, pending, limit);
     }
 
     /// Tells the thread to open the output anew.
     pub(super) fn reopen(&self) {
-        self.0.lock().reopen = true;
+        self.0.state.lock().reopen = true;
         self.0.work.notify_one();
     }
 
     /// Tells the thread to write what there is and to end.
     pub(super) fn close(&self) {
-        self.0.lock().closing = true;
+        self.0.state.lock().closing = true;
         self.0.work.notify_one();
     }
 
     /// Waits until the thread has ended, or the time is over.
     pub(super) fn wait_closed(&self, limit: Duration) {
-        let _ = self
-            .0
+        let mut state = self.0.state.lock();
+        self.0
             .progress
-            .wait_timeout_while(self.0.lock(), limit, |state| !state.closed);
-    }
-}
-
-impl SpoolState {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is sound after every statement: a panic elsewhere has not left it half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+            .wait_while_for(&mut state, |state| !state.closed, limit);
     }
 }
 
@@ -251,15 +246,14 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             "cannot open {}: {error}; the server goes on and tries again",
             output.name()
         ));
-        shared.lock().failing = true;
+        shared.state.lock().failing = true;
     }
     loop {
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if failing {
-            let waited = shared
+            shared
                 .work
-                .wait_timeout_while(state, RETRY, |state| !state.closing && !state.reopen);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                .wait_while_for(&mut state, |state| !state.closing && !state.reopen, RETRY);
         }
         while state.lines.bytes.is_empty()
             && lines.bytes.is_empty()
@@ -269,10 +263,7 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             && !failing
         {
             state.idle = true;
-            state = shared
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            shared.work.wait(&mut state);
         }
         state.idle = false;
         // What is left from a failed try goes first, and stays apart so that the bound holds.
@@ -300,7 +291,7 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             complain(&complaint);
         }
 
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         state.writing = !lines.bytes.is_empty();
         if outcome.is_ok() {
             state.lost -= lost;
@@ -334,12 +325,11 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
         }
         drop(state);
         shared.progress.notify_all();
-        let gathered = shared
-            .work
-            .wait_timeout_while(shared.lock(), GATHER, |state| {
-                !state.closing && !state.reopen
-            });
-        drop(gathered);
+        shared.work.wait_while_for(
+            &mut shared.state.lock(),
+            |state| !state.closing && !state.reopen,
+            GATHER,
+        );
     }
 }
 

@@ -1,10 +1,11 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Mutex, atomic::AtomicU64, atomic::Ordering},
+    sync::{atomic::AtomicU64, atomic::Ordering},
 };
 
 use ciphermq_protocol::{ExchangeName, MessageId};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{debug, error, info, info_span, trace, warn};
 
@@ -19,13 +20,13 @@ struct Screen(Arc<Mutex<Vec<u8>>>);
 
 impl Screen {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }
 
 impl Output for Screen {
     fn write(&mut self, _time: Duration, lines: &[u8]) -> Result<(), Failure> {
-        self.0.lock().unwrap().extend_from_slice(lines);
+        self.0.lock().extend_from_slice(lines);
         Ok(())
     }
 

@@ -11,13 +11,11 @@
 //! commits whatever is waiting in one transaction. Reads go past it. SQL stands in this folder and
 //! nowhere else.
 //!
-//! - [`model`]: the rows and the transactions, without SQL
 //! - [`writer`]: group commit, splitting off what the store refuses, resolving unknown outcomes
 //! - `batch`: how messages are stored, without SQL
 //! - `sqlite`, `postgres`: the two databases, file by file alike
 
 mod batch;
-pub mod model;
 mod postgres;
 mod sqlite;
 #[cfg(test)]
@@ -31,7 +29,10 @@ use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
 use ciphermq_protocol::{ClientId, MessageId};
 
-pub use model::*;
+use crate::model::{
+    CommitNumber, Envelopes, LaneKey, Lanes, MessageState, Outcomes, Page, PageLimit, QueueId,
+    SealedKeys, SealedRow, Seq, StoredTopology, Time, Transaction,
+};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -111,7 +111,7 @@ fn with_patience_a_line_waits_for_room() {
     answer.send(None).unwrap();
     waiting.join().unwrap();
     spool.flush(LONG);
-    assert_eq!(spool.0.lock().lost, 0);
+    assert_eq!(spool.0.state.lock().lost, 0);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn patience_ends_and_is_not_tried_by_every_line() {
     let begun = std::time::Instant::now();
     spool.push(NOW, b"d\n", Patience::For(LONG));
     assert!(begun.elapsed() < LONG);
-    assert_eq!(spool.0.lock().lost, 2);
+    assert_eq!(spool.0.state.lock().lost, 2);
     answer.send(None).unwrap();
     answer.send(None).unwrap();
 }
@@ -163,7 +163,7 @@ fn closing_writes_what_is_left_and_does_not_wait_for_a_broken_output() {
     assert_eq!(seen.recv_timeout(LONG).unwrap(), "b\n");
     answer.send(Some(0)).unwrap();
     spool.wait_closed(LONG);
-    assert!(spool.0.lock().closed);
+    assert!(spool.0.state.lock().closed);
     // Lost, and neither blocks nor panics.
     spool.push(NOW, b"c\n", Patience::For(LONG));
 }

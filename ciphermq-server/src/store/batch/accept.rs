@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::id::{Stream, place};
 use super::settlement::{Known, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
-use crate::store::model::{Publish, PublishOutcome, Seq};
+use crate::model::{Publish, PublishOutcome, Seq};
 
 /// What a transaction's publishes come to.
 pub(in crate::store) struct Accepted<'a> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::model::Time;
+use crate::model::Time;
 
 /// What became of a message that has been delivered. Times as the databases keep them, which sort
 /// as texts.

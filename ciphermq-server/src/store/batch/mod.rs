@@ -26,7 +26,7 @@ pub(super) mod select;
 pub(super) mod settlement;
 pub(super) mod tail_cache;
 
-use crate::store::model::{QueueId, Seq};
+use crate::model::{QueueId, Seq};
 use disposition::DispositionRange;
 
 /// A batch has at most so many messages: whoever looks for the batch of an id looks so far back.

@@ -9,7 +9,7 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use super::disposition::DispositionRange;
 use super::id::message_id;
 use super::{count, length};
-use crate::store::model::{Page, PageLimit, Seq, StoredMessage};
+use crate::model::{Page, PageLimit, Seq, StoredMessage};
 use crate::store::{Error, corrupt};
 
 /// A batch of which something waits, as a lane or somebody who looks for messages sees it.

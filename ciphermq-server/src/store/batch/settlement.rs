@@ -9,7 +9,7 @@ use ciphermq_protocol::{ClientId, MessageId};
 use super::disposition::{Disposition, DispositionRange, TimeText, later};
 use super::id::{Stream, message_id, place};
 use super::{BatchRow, count, length};
-use crate::store::model::{
+use crate::model::{
     Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction,
 };
 use crate::store::{Error, corrupt};

@@ -9,11 +9,11 @@ use super::error::{decode, error, is_definite};
 use super::session::answer;
 use super::sql::FORGET;
 use super::write::{Position, look_up, set_aside, write};
+use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::accept::Accepted;
 use crate::store::batch::forget::{Forgetting, Looked, STEP};
 use crate::store::batch::settlement::Entries;
 use crate::store::batch::tail_cache::TailCache;
-use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error, explained};
 
 pub(super) struct PostgresCommitter {

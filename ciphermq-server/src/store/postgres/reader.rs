@@ -14,15 +14,15 @@ use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
 use super::write::look_up;
+use crate::model::{
+    Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
+    SealedRow, Seq, StoredTopology,
+};
 use crate::store::batch::count;
 use crate::store::batch::disposition::runs;
 use crate::store::batch::id::ranges;
 use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::settlement::Settlement;
-use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology,
-};
 use crate::store::{Error, Reader, corrupt};
 
 pub(super) struct PostgresReader {
@@ -166,11 +166,11 @@ impl Reader for PostgresReader {
                 .into_iter()
                 .map(|(exchange, key, queue)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok((
+                    Ok(Binding {
                         exchange,
-                        RoutingKey::new(&key).map_err(corrupt)?,
-                        QueueId(queue),
-                    ))
+                        routing_key: RoutingKey::new(&key).map_err(corrupt)?,
+                        queue: QueueId(queue),
+                    })
                 })
                 .collect::<Result<_, Error>>()?,
         })

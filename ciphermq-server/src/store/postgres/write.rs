@@ -6,13 +6,13 @@ use sqlx::{PgConnection, Row as _};
 
 use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
+use crate::model::CommitNumber;
 use crate::store::batch::accept::NewBatch;
 use crate::store::batch::disposition::runs;
 use crate::store::batch::id::Range;
 use crate::store::batch::settlement::{Entries, Rejected, Settlement, lanes};
 use crate::store::batch::tail_cache::ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
-use crate::store::model::CommitNumber;
 
 /// Where the database stands.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::at_rest::RowKind;
-use crate::store::model::{Change, CommitNumber, QueueId, SealedRow, Time};
+use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, SealedRow, Time};
 
 /// Makes one change; the queue's number if it declared one.
 pub(super) fn change(
@@ -30,11 +30,11 @@ pub(super) fn change(
                 [name.as_str()],
             )?;
         }
-        Change::Bind {
+        Change::Bind(Binding {
             exchange,
             routing_key,
             queue,
-        } => {
+        }) => {
             connection.execute(
                 "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON \
                  CONFLICT DO NOTHING",
@@ -59,7 +59,12 @@ pub(super) fn change(
             }
         }
         Change::Adopt(rows) => {
-            for (kind, client_id, row) in rows {
+            for AdoptedRow {
+                kind,
+                client_id,
+                row,
+            } in rows
+            {
                 let text = match kind {
                     RowKind::PublicKey => PUBLIC_KEY,
                     RowKind::SignedKey => SIGNED_KEY,

@@ -10,8 +10,8 @@ use super::file::{DatabaseFile, checkpoint};
 use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGETTABLE};
 use super::thread::DatabaseThread;
 use super::write::{Remembered, Written, write};
+use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::forget::{Forgetting, Looked, STEP};
-use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// What is given back to the disk in one step, in pages.

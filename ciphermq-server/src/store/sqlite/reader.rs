@@ -12,15 +12,15 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use super::error::{decode, error};
 use super::file::DatabaseFile;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, SLICES, json, range_list};
+use crate::model::{
+    Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
+    SealedRow, Seq, StoredTopology,
+};
 use crate::store::batch::disposition::runs;
 use crate::store::batch::id::ranges;
 use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
-use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology,
-};
 use crate::store::{Error, Reader, corrupt};
 
 /// Reads are short; each is a thread with memory of its own, some megabytes while it reads.
@@ -153,11 +153,11 @@ impl Reader for SqliteReader {
                 .into_iter()
                 .map(|(exchange, key, queue)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok((
+                    Ok(Binding {
                         exchange,
-                        RoutingKey::new(&key).map_err(corrupt)?,
-                        QueueId(queue),
-                    ))
+                        routing_key: RoutingKey::new(&key).map_err(corrupt)?,
+                        queue: QueueId(queue),
+                    })
                 })
                 .collect::<Result<_, Error>>()?,
         })

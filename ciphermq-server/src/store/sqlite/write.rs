@@ -10,13 +10,13 @@ use super::sql::{
     INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE,
     REMOVE_WAITING, SET_ASIDE, WRITE_FATE, range_list,
 };
+use crate::model::{CommitNumber, Outcomes, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::disposition::runs;
 use crate::store::batch::id::Range;
 use crate::store::batch::settlement::{Entries, Settlement, lanes};
 use crate::store::batch::tail_cache::{TailCache, ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
-use crate::store::model::{CommitNumber, Outcomes, Transaction};
 
 /// What a transaction comes to if it is committed.
 pub(super) struct Written {

@@ -7,7 +7,7 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::message_id::StreamId;
 
 use super::fixture::*;
-use crate::store::{
+use crate::model::{
     Ack, AckOutcome, PageLimit, Publish, PublishOutcome, QueueId, Rejection, Seq, Transaction,
 };
 

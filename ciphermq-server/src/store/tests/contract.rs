@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ciphermq_protocol::{Envelope, ExchangeName, QueueName, RoutingKey};
 
 use super::fixture::*;
-use crate::store::{
-    AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome,
-    QueueId, Rejection, SealedRow, Seq, Store, Transaction, open,
+use crate::model::{
+    AckOutcome, Binding, Change, CommitNumber, MessageState, PageLimit, Publish, PublishOutcome,
+    QueueId, Rejection, SealedRow, Seq, Transaction,
 };
+use crate::store::{Error, Store, open};
 
 on_both! {
     everything_is_there_after_a_restart,
@@ -51,11 +52,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     let queue = queues(&mut store, &["q", "other", "q"]).await;
     assert_eq!((queue[0], queue.len()), (queue[2], 3));
     let exchange = ExchangeName::new("e").unwrap();
-    let bind = Change::Bind {
+    let bind = Change::Bind(Binding {
         exchange: exchange.clone(),
         routing_key: RoutingKey::new("k").unwrap(),
         queue: queue[0],
-    };
+    });
     let changes = vec![
         Change::DeclareExchange(exchange.clone()),
         Change::DeclareExchange(exchange.clone()),
@@ -116,7 +117,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     assert_eq!(topology.exchanges, std::slice::from_ref(&exchange));
     assert_eq!(
         topology.bindings,
-        [(exchange, RoutingKey::new("k").unwrap(), queue[0])]
+        [Binding {
+            exchange,
+            routing_key: RoutingKey::new("k").unwrap(),
+            queue: queue[0],
+        }]
     );
     assert_eq!(waiting(&store, queue[0], "r").await, ["a", "c"]);
     assert_eq!(waiting(&store, queue[1], "r").await, [""; 0]);

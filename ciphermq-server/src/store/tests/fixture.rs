@@ -11,10 +11,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::config::{self, Secret, Target};
-use crate::store::{
-    Ack, Change, DatabaseSettings, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Store,
-    Time, Transaction, open,
+use crate::model::{
+    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Time, Transaction,
 };
+use crate::store::{DatabaseSettings, Store, open};
 
 /// A database that is gone with the value.
 pub(in crate::store) enum Database {

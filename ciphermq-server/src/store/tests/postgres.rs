@@ -9,10 +9,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
-use crate::store::{
-    AckOutcome, CommitError, CommitNumber, DatabaseSettings, Error, PageLimit, PublishOutcome,
-    SealedRow, Seq, Store, Transaction, open,
+use crate::model::{
+    AckOutcome, CommitNumber, PageLimit, PublishOutcome, SealedRow, Seq, Transaction,
 };
+use crate::store::{CommitError, DatabaseSettings, Error, Store, open};
 
 async fn refused(settings: config::Postgres) -> String {
     match open(&DatabaseSettings::Postgres(settings))

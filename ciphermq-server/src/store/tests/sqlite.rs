@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::fixture::*;
-use crate::store::{AckOutcome, DatabaseSettings, Error, PublishOutcome, Seq, open};
+use crate::model::{AckOutcome, PublishOutcome, Seq};
+use crate::store::{DatabaseSettings, Error, open};
 
 fn at(path: &Path) -> DatabaseSettings {
     DatabaseSettings::Sqlite {

@@ -42,7 +42,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Committer;
-use super::model::{
+use crate::model::{
     Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time,
 };
 use queue::Submission;

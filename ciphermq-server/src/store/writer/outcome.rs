@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::{CommitObserver, Decided, WriteError};
-use crate::store::model::{
-    Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction,
-};
+use crate::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
 
 /// What became of everything in a batch, kind by kind, in order.
 #[derive(Default)]

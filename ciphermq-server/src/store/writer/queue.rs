@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::outcome::Results;
 use super::{WriteError, WriterSettings};
-use crate::store::model::{
+use crate::model::{
     Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Time, Transaction,
 };
 

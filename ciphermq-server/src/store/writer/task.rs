@@ -13,7 +13,7 @@ use super::outcome::{Results, len, split};
 use super::queue::{Batch, Queue, Submission, earlier};
 use super::{CommitObserver, WriteError, WriterSettings};
 use crate::memory;
-use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
+use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
 /// Nothing has come for so long: time for maintenance.

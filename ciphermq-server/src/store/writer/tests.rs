@@ -3,20 +3,21 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{CommitObserver, Decided, Pending, WriteError, WriterHandle, WriterSettings, spawn};
-use crate::store::model::*;
+use crate::model::*;
 use crate::store::{CommitError, Committer, Error};
 
 /// What the next commit does. Without one it succeeds.
@@ -94,7 +95,7 @@ impl Scripted {
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut World) -> T) -> T {
-        what(&mut self.world.lock().unwrap())
+        what(&mut self.world.lock())
     }
 
     fn events(&self) -> Vec<String> {
@@ -390,7 +391,7 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
     let seen = Arc::clone(&a);
     scripted.with(|world| {
         world.on_commit = Some(Box::new(move || {
-            let mut answer = seen.lock().unwrap();
+            let mut answer = seen.lock();
             assert!(
                 (&mut *answer).now_or_never().is_none(),
                 "answered before the observer has seen it"
@@ -400,7 +401,7 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
     scripted.gate.add_permits(1);
     settle().await;
     assert_eq!(scripted.events(), ["commit p:a", "see [a=1] []"]);
-    let answer = (&mut *a.lock().unwrap()).now_or_never();
+    let answer = (&mut *a.lock()).now_or_never();
     assert_eq!(answer.unwrap().unwrap(), [stored(1)]);
 }
 

@@ -3,13 +3,11 @@
 use ciphermq_protocol::QueueName;
 
 use super::SqliteCommitter;
+use crate::model::{AckOutcome, Change, PageLimit, PublishOutcome, QueueId, Seq, Transaction};
 use crate::store::sqlite::file::DatabaseFile;
 use crate::store::sqlite::reader::SqliteReader;
 use crate::store::tests::fixture::{ack, envelope, lane, publish};
-use crate::store::{
-    AckOutcome, Change, CommitError, Committer as _, Error, PageLimit, PublishOutcome, QueueId,
-    Reader as _, Seq, Transaction,
-};
+use crate::store::{CommitError, Committer as _, Error, Reader as _};
 
 /// SQLite says the same when it may use no more pages as when the disk gives no more.
 fn pages(committer: &SqliteCommitter, limit: i64) {
