@@ -81,9 +81,9 @@ impl Flaw {
                  use certificates and a `ca.crt` that were made together."
             }
             Self::Expired(_) => {
-                "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and check the \
-                 clocks of both machines. If only an intermediate authority's has expired, renew \
-                 that one."
+                "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and check \
+                 the clocks of both machines. If only an intermediate authority's has expired, \
+                 renew that one."
             }
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \

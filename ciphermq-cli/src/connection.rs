@@ -326,8 +326,8 @@ impl ConnectionSettings {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if a file cannot be read, is not private, or holds no key; or if nobody has named
-    /// it, and it is another client's.
+    /// [`Failure`] if a file cannot be read, is not private, or holds no key; or if nobody has
+    /// named it, and it is another client's.
     pub(crate) fn keyring(&self) -> Result<Keyring, Failure> {
         let (newest, older) = &self.private_keys;
         if self.needs_own_private_key && !newest.exists() {

@@ -221,8 +221,8 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
         .collect();
     let names = names.join(", ");
     let issue = format!(
-        "issue one with this name (subjectAltName; `ciphermq-cli certs --force --server-name {name}` \
-         does, with a --server-name for each of its names)."
+        "issue one with this name (subjectAltName; `ciphermq-cli certs --force --server-name \
+         {name}` does, with a --server-name for each of its names)."
     );
     let connect = "connect by one of its names, say which name it has (--server-name)";
     let (named, advice) = if let Some(dns) = dns_address(name, presented) {
@@ -257,8 +257,8 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
     .advise(advice)
 }
 
-/// A name of a certificate as people write it, if somebody can connect by it: no e-mail address, and
-/// no address among the DNS names.
+/// A name of a certificate as people write it, if somebody can connect by it: no e-mail address,
+/// and no address among the DNS names.
 fn usable_name(presented: &str) -> Option<&str> {
     let name = plain(presented);
     match presented.split_once('(')?.0 {

@@ -163,9 +163,11 @@ impl Sealer {
     }
 }
 
-/// Asks for the receiver's key. What is wrong with this client's own certificate comes first, at the
-/// latest when the receiver's key is refused: a clock that is wrong speaks against both, and it is
-/// this machine's. `is_signing`: a session is to begin.
+/// Asks for the receiver's key.
+///
+/// What is wrong with this client's own certificate comes first, at the latest when the receiver's
+/// key is refused: a clock that is wrong speaks against both, and it is this machine's.
+/// `is_signing`: a session is to begin.
 pub(crate) async fn ask_key(
     client: &Client,
     receiver: &ClientId,

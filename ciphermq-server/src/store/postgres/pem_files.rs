@@ -1,5 +1,6 @@
-//! The PEM files that TLS to PostgreSQL needs, looked at before it is tried: the driver does not say
-//! which of them is wrong, and takes an empty one for none.
+//! The PEM files that TLS to PostgreSQL needs, looked at before it is tried.
+//!
+//! The driver does not say which of them is wrong, and takes an empty one for none.
 
 use std::path::PathBuf;
 
