@@ -1,6 +1,7 @@
 //! The store on a PostgreSQL server.
 //!
 //! - `connect`: where the server is, sessions on it, and what their failures mean for a person
+//! - `pem_files`: the certificates and the key that its TLS needs
 //! - `session`: how a session is set up, and the lock against a second server
 //! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction, `write` for what stands in it, `change` for its rare parts
@@ -14,6 +15,7 @@ mod change;
 mod committer;
 mod connect;
 mod error;
+mod pem_files;
 mod pool;
 mod reader;
 mod session;
