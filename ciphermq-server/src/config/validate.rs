@@ -146,12 +146,19 @@ fn logging(
         section.error_file_path.as_ref(),
         "logs/server_error.log",
     )?;
-    // Two rotating writers on one file would each rename it under the other.
-    let clash = if debug_file_path == info_file_path {
+    // Two rotating writers on one file would each rename it under the other. Devices and the like
+    // are never renamed.
+    let is_shared = |one: &Path, other: &Path| {
+        one == other
+            && std::fs::metadata(one).map_or(true, |there| there.is_file())
+            && !ciphermq_files::resolve(one)
+                .is_ok_and(|place| ciphermq_files::is_descriptor(&place))
+    };
+    let clash = if is_shared(&debug_file_path, &info_file_path) {
         Some((debug, section.debug_file_path.as_ref(), "info_file_path"))
-    } else if error_file_path == info_file_path {
+    } else if is_shared(&error_file_path, &info_file_path) {
         Some((error, section.error_file_path.as_ref(), "info_file_path"))
-    } else if error_file_path == debug_file_path {
+    } else if is_shared(&error_file_path, &debug_file_path) {
         Some((error, section.error_file_path.as_ref(), "debug_file_path"))
     } else {
         None
