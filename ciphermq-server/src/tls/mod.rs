@@ -108,16 +108,12 @@ pub enum Error {
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
-        warn_of_time("ca_cert_path", &tls.ca_cert_path, &authority);
         roots.add(authority).map_err(|source| Error::Authority {
             path: tls.ca_cert_path.clone(),
             source: source.into(),
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
-    for certificate in &chain {
-        warn_of_time("cert_path", &tls.cert_path, certificate);
-    }
     let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -150,8 +146,23 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
-/// Says so if a certificate's time is over, or has not come. That keeps nobody from starting: the
-/// clock may be wrong, and be corrected.
+/// Logs a warning for each certificate of the server and its authority whose time is over, or has
+/// not come.
+///
+/// That keeps nobody from starting: the clock may be wrong, and be corrected. What cannot be read is
+/// passed over here, as [`acceptor`] refuses it.
+pub fn warn_of_validity(tls: &Tls) {
+    for (field, path) in [
+        ("ca_cert_path", &tls.ca_cert_path),
+        ("cert_path", &tls.cert_path),
+    ] {
+        for certificate in certificates(field, path).unwrap_or_default() {
+            warn_of_time(field, path, &certificate);
+        }
+    }
+}
+
+/// Logs a warning if the time of a certificate is over, or has not come.
 fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
