@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::{Activity, Broker, Dispatcher, write_error};
+use super::{Activity, Broker, Dispatcher, check_new, write_error};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::keys;
 use crate::store::writer::{Pending, WriteError};
@@ -122,6 +122,7 @@ impl ClientSession {
     /// `declare_exchange`
     pub async fn declare_exchange(&self, exchange: ExchangeName) -> Result<Reply, ErrorReply> {
         if !self.broker.topology.has_exchange(&exchange) {
+            check_new("exchange", exchange.as_str())?;
             self.broker
                 .change(Change::DeclareExchange(exchange.clone()))
                 .await?;
@@ -154,6 +155,7 @@ impl ClientSession {
             .route(&exchange, &routing_key)
             .is_ok_and(|queues| queues.contains(&id));
         if !is_bound {
+            check_new("routing key", routing_key.as_str())?;
             let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
             self.broker
                 .change(Change::Bind {

@@ -28,7 +28,7 @@ pub(super) fn validate(
     let text = setting.value.0.trim();
     let picked = read(text).map_err(|unknown| {
         let mut advice = String::from("Write error, warn, info, debug or trace.");
-        if unknown.parse::<Directive>().is_ok() {
+        if unknown.parse::<Directive>().is_ok() && !unknown.contains(char::is_whitespace) {
             let target = format!(" If it is a target in a filter, write {unknown}=trace.");
             advice.push_str(&target);
         }
