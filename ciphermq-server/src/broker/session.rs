@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::{Activity, Broker, Dispatcher, write_error};
+use super::{Activity, Broker, Dispatcher, check_new, write_error};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::keys;
 use crate::model::{Ack, AckOutcome, Binding, Change, LaneKey, QueueId, Rejection, Time};
@@ -122,6 +122,7 @@ impl ClientSession {
     /// `declare_exchange`
     pub async fn declare_exchange(&self, exchange: ExchangeName) -> Result<Reply, ErrorReply> {
         if !self.broker.topology.has_exchange(&exchange) {
+            check_new("exchange", exchange.as_str())?;
             self.broker
                 .change(Change::DeclareExchange(exchange.clone()))
                 .await?;
@@ -159,6 +160,7 @@ impl ClientSession {
             queue: id,
         };
         if !is_bound {
+            check_new("routing key", binding.routing_key.as_str())?;
             self.broker.change(Change::Bind(binding.clone())).await?;
         }
         topology.add_binding(binding);
@@ -460,6 +462,11 @@ impl ClientSession {
             }
             Err(error @ keys::Error::Stale(_)) => {
                 Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
+            }
+            // Asking again changes nothing: the client whose key it is must come.
+            Err(keys::Error::AtRest(error)) => {
+                tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored key");
+                Err(ErrorReply::new(ErrorCode::BadKey, error.for_client()))
             }
             Err(error) => {
                 tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \

@@ -93,26 +93,7 @@ fn logging(
     check: &Check<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Logging, Error> {
-    let picked = check.choice(
-        ("logging", "level"),
-        section.level.as_ref(),
-        level::Picked {
-            level: tracing::Level::INFO,
-            of_filter: false,
-        },
-        level::read,
-        "error, warn, info, debug or trace",
-    )?;
-    let level = picked.level;
-    if let Some(setting) = section.level.as_ref().filter(|_| picked.of_filter) {
-        let origin = check.origin(Some(&setting.place));
-        let (text, word) = (setting.value.0.trim(), level.as_str().to_ascii_lowercase());
-        warnings.push(format!(
-            "{origin}: [logging] level: `{text}` is a filter, and one level is for all: {word} is \
-             taken; write \
-             level = \"{word}\""
-        ));
-    }
+    let level = level::validate(section.level.as_ref(), check, warnings)?;
     let messages = check.switch(("logging", "messages"), section.messages.as_ref(), true)?;
     let rotation = check.choice(
         ("logging", "rotation"),

@@ -49,8 +49,11 @@ pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announ
         return Err(invalid("it holds no key"));
     }
     let bare = x25519_key(&keys).map_err(unreadable)?;
+    let epoch: serde_json::Number = payload.get("epoch").map_err(unreadable)?;
     Ok(Announced {
-        epoch: payload.get("epoch").map_err(unreadable)?,
+        epoch: epoch
+            .as_u64()
+            .ok_or_else(|| invalid("`epoch` is an integer from 0 on, of 64 bits"))?,
         bare: bare.map(|key| parse_key(&key)).transpose()?,
     })
 }

@@ -145,7 +145,6 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
-        warn_of_time("ca_cert_path", &tls.ca_cert_path, &authority);
         roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),
             source: match error {
@@ -157,9 +156,6 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
-    for certificate in &chain {
-        warn_of_time("cert_path", &tls.cert_path, certificate);
-    }
     let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
     if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
@@ -205,8 +201,23 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
-/// Says so if a certificate's time is over, or has not come. That keeps nobody from starting: the
-/// clock may be wrong, and be corrected.
+/// Logs a warning for each certificate of the server and its authority whose time is over, or has
+/// not come.
+///
+/// That keeps nobody from starting: the clock may be wrong, and be corrected. What cannot be read is
+/// passed over here, as [`acceptor`] refuses it.
+pub fn warn_of_validity(tls: &Tls) {
+    for (field, path) in [
+        ("ca_cert_path", &tls.ca_cert_path),
+        ("cert_path", &tls.cert_path),
+    ] {
+        for certificate in certificates(field, path).unwrap_or_default() {
+            warn_of_time(field, path, &certificate);
+        }
+    }
+}
+
+/// Logs a warning if the time of a certificate is over, or has not come.
 fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
