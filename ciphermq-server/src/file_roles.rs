@@ -1,9 +1,8 @@
-//! Every file that the server writes is its own: none is another one of its files, however it is
-//! spelt or linked.
+//! Refuses configurations in which one file has two roles, however it is spelt or linked.
 //!
 //! A log that is the database, or a database that is a private key, would destroy it. Paths are
-//! compared by what they lead to, so this asks the file system; the configuration's own checks do
-//! not.
+//! compared by the files they lead to, which needs the file system; the configuration's own checks
+//! do not use it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use ciphermq_files::{beside, is_same_file};
 
 use crate::config::{Config, Database, KeySource};
 
-/// Two settings name one file.
+/// The error of two settings that name one file.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{written} ({}) is the same file as {other} ({})\nGive each of them a file of its own.",
@@ -54,7 +53,7 @@ pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFi
     Ok(())
 }
 
-/// What the server makes or writes, by the setting that names it.
+/// Returns the files that the server creates or writes, with the settings that name them.
 fn written(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let logging = &config.logging;
     let mut files = vec![

@@ -18,16 +18,16 @@ use crate::model::{Change, SealedRow};
 use crate::store::writer::WriterHandle;
 use crate::store::{self, Reader};
 
-/// An X25519 public key has so many bytes (RFC 7748, section 5).
+/// The length of an X25519 public key (RFC 7748, section 5).
 const KEY_BYTES: usize = 32;
 
-/// Why a key was not registered or not found.
+/// The reason why a key was not registered or not found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was sent is no key. The text says what it should be.
+    /// The request holds no valid key. The text says what it should hold.
     #[error("{0}")]
     Invalid(String),
-    /// What was sent is another client's signed key.
+    /// The signed key is another client's.
     #[error("only the client itself registers its key, and this connection is {0}'s")]
     OtherClient(ClientId),
     /// A newer signed key is registered, the one with this epoch.
@@ -35,7 +35,7 @@ pub enum Error {
         "a signed key with the epoch {0} is registered already; ask for it with get_signed_key"
     )]
     Stale(u64),
-    /// The store did not do it.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The store did not answer in time.
@@ -46,7 +46,7 @@ pub enum Error {
     AtRest(#[from] at_rest::Error),
 }
 
-/// Registers and finds keys.
+/// A directory of public keys and signed keys.
 #[derive(Clone)]
 pub struct KeyDirectory {
     at_rest_cipher: AtRestCipher,
@@ -55,12 +55,12 @@ pub struct KeyDirectory {
     registering: Arc<Registering>,
 }
 
-/// Whose signed key is being compared with the stored one or written: one at a time for each
-/// client.
+/// The clients whose signed key is being compared with the stored one or written: one at a time for
+/// each client.
 type Registering = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
-    /// A directory on the store, whose rows `at_rest_cipher` seals.
+    /// Creates a directory on the store, whose rows `at_rest_cipher` seals.
     #[must_use]
     pub fn new(
         at_rest_cipher: AtRestCipher,
@@ -75,19 +75,19 @@ impl KeyDirectory {
         }
     }
 
-    /// Keeps a client's public key, base64 of 32 bytes, in place of an older one. Returns when it
+    /// Stores a client's public key, base64 of 32 bytes, and replaces an older one. Returns when it
     /// is durable.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no key.
+    /// [`Error`]; [`Error::Invalid`] if the key is invalid.
     pub async fn register(&self, client_id: &ClientId, key: &str) -> Result<(), Error> {
         let key = parse_key(key)?;
         let row = self.seal(RowKind::PublicKey, client_id, &key)?;
         self.write(Change::PublicKey(client_id.clone(), row)).await
     }
 
-    /// A client's public key, base64 of 32 bytes.
+    /// Returns a client's public key, base64 of 32 bytes.
     ///
     /// # Errors
     ///
@@ -102,15 +102,16 @@ impl KeyDirectory {
         Ok(Some(BASE64_STANDARD.encode(opened)))
     }
 
-    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare
-    /// one; if there is none in it, the client has no bare key any more. Of two signed keys the one
-    /// with the higher epoch stays, whatever the order in which they come.
+    /// Stores a client's signed key and replaces an older one.
     ///
-    /// The server does not judge the signature: senders do, and trust the server with nothing.
+    /// The X25519 key in it becomes the client's bare key; without one in it, the client has no
+    /// bare key any more. Of two signed keys the one with the higher epoch stays, in whatever order
+    /// they arrive. The server does not verify the signature: senders do, and do not trust the
+    /// server.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and keys in it,
+    /// [`Error`]; [`Error::Invalid`] if it is not a compact JWS with an epoch and keys in it,
     /// [`Error::OtherClient`] if it is another client's, [`Error::Stale`] if its epoch is lower
     /// than that of the stored one.
     pub async fn register_signed(
@@ -132,8 +133,8 @@ impl KeyDirectory {
         if let Some(stored) = stored.filter(|stored| *stored > announced.epoch) {
             return Err(Error::Stale(stored));
         }
-        // A write that was begun goes on when nobody waits for it any more, and so does its turn:
-        // the next one must find what it has written.
+        // A write continues when nobody waits for it any more, and so does its turn: the next
+        // registration must see what it has written.
         let directory = self.clone();
         let written = tokio::spawn(async move {
             let _turn = turn;
@@ -142,9 +143,10 @@ impl KeyDirectory {
         written.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    /// The epoch of the signed key that is stored. A row without one, from before epochs were
-    /// compared, gives way to any key, and so does one that the configured key does not open:
-    /// nobody gets anything from it.
+    /// Returns the epoch of the stored signed key.
+    ///
+    /// A row without an epoch, from before epochs were compared, gives way to any key. So does one
+    /// that the configured key does not open: it is of no use to anybody.
     async fn stored_epoch(&self, client_id: &ClientId) -> Result<Option<u64>, Error> {
         match self.signed_key(client_id).await {
             Ok(stored) => {
@@ -158,7 +160,7 @@ impl KeyDirectory {
         }
     }
 
-    /// A client's signed key, as it was registered.
+    /// Returns a client's signed key, as it was registered.
     ///
     /// # Errors
     ///
@@ -192,11 +194,12 @@ impl KeyDirectory {
     }
 }
 
-/// A client's turn to register a signed key, until it is dropped.
+/// A client's exclusive turn to register a signed key, until it is dropped.
 struct Turn {
     registering: Arc<Registering>,
     client_id: ClientId,
-    /// Given back before the lock is looked at: who waits for it holds it too.
+    /// Released before the lock's count is examined: whoever waits for the lock holds a reference
+    /// too.
     guard: Option<OwnedMutexGuard<()>>,
 }
 

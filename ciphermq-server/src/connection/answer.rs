@@ -1,4 +1,4 @@
-//! The answer to a command: here already, or on its way from the store.
+//! Answers to commands, ready or waiting for the store.
 
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 use tokio::sync::OwnedSemaphorePermit;
@@ -8,38 +8,38 @@ use crate::broker::{AckOutcomes, Subscription, write_error};
 use crate::model::AckOutcome;
 use crate::store::writer::{Pending, WriteError};
 
-/// What will be answered to one command.
+/// The answer to one command.
 pub(super) enum Answer {
-    /// This.
+    /// A reply.
     Ready(Reply),
-    /// These: the line was no command.
+    /// The replies to a line that is not a command.
     Refused(Vec<Reply>),
-    /// This, and from then on whether deliveries are packed.
+    /// The reply to `hello`, and whether deliveries are packed from then on.
     Hello(Reply, bool),
     /// `Subscribed to queue`, and from then on deliveries.
     Subscribed(Subscription),
-    /// What the store says of these messages.
+    /// The store's outcomes of these messages.
     Publishing(Publishing),
-    /// What the store says of acks of these messages; in one line, if the client takes that and all
-    /// were done.
+    /// The store's outcomes of acks of these messages; answered in one line if the client takes
+    /// that and all are done.
     Acks(Vec<MessageId>, AckOutcomes, bool),
-    /// What the store says of the rejection of this message.
+    /// The store's outcome of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
 }
 
-/// What an ack takes until it is answered, roughly.
+/// The approximate memory of an ack until it is answered.
 const ACK_BYTES: usize = 64;
 
 /// An answer in the queue from the reader to the writer.
 pub(super) struct Queued {
     pub(super) answer: Answer,
-    /// The memory that a long command line has until it is answered.
+    /// The reservation of a long command line until it is answered.
     pub(super) _line: Option<OwnedSemaphorePermit>,
-    /// The memory of a long reply until it is written.
+    /// The reservation of a long reply until it is written.
     pub(super) reply: Option<OwnedSemaphorePermit>,
 }
 
-/// What the writer does once the replies stand in the output.
+/// The writer's next step once the replies are in the output.
 pub(super) enum AfterWrite {
     Nothing,
     Pack(bool),
@@ -48,7 +48,7 @@ pub(super) enum AfterWrite {
 }
 
 impl Answer {
-    /// How many bytes of memory it takes that may be many, as far as is known already.
+    /// Returns the answer's memory in bytes, as far as it is known already and may be large.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
@@ -61,7 +61,7 @@ impl Answer {
         }
     }
 
-    /// Waits for the replies. It may be dropped and called again until it has returned.
+    /// Waits for the replies. It is cancel safe until it has returned.
     pub(super) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
         match self {
             Self::Ready(reply) => (

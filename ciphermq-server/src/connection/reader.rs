@@ -1,4 +1,4 @@
-//! The reading half: lines to operations.
+//! The reading half of a connection: from lines to commands.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -17,19 +17,19 @@ use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
 const CHUNK: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
-/// How many bytes of long replies of one connection may wait to be written.
+/// The most bytes of long replies of one connection that may wait to be written.
 const REPLY_BYTES: usize = 1 << 20;
 /// How long a long line may pause before it gives its memory back.
 const LINE_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a connection has ended.
+/// The reason why a connection has ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The client closed it.
     Closed,
     /// It broke.
     Lost,
-    /// The client sent what cannot be read on from.
+    /// The client sent a line after which the connection cannot go on.
     Unreadable(ErrorCode),
     /// The server stops.
     Stopped,
@@ -49,7 +49,7 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Reads until the connection ends, and hands an answer for each line to the writer.
+/// Reads until the connection ends, and sends an answer for each line to the writer.
 pub(super) async fn run<I: AsyncRead + Unpin>(
     input: I,
     session: ClientSession,
@@ -104,7 +104,7 @@ struct Reader<I> {
     answers: mpsc::Sender<Queued>,
     decoder: LineDecoder,
     buffer_permit: BufferPermit,
-    /// What long replies that wait may take, in bytes.
+    /// The room for long replies that wait, in bytes.
     replies: Arc<Semaphore>,
     stop: Stop,
     buffer: BytesMut,
@@ -112,7 +112,7 @@ struct Reader<I> {
 }
 
 impl<I: AsyncRead + Unpin> Reader<I> {
-    /// Reads once and carries out the lines that are whole.
+    /// Reads once and executes the lines that are complete.
     async fn step(&mut self) -> Result<(), Ended> {
         self.fill().await?;
         if !is_heartbeat(&self.buffer) {
@@ -125,7 +125,8 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
             let overloaded = |_| Ended::Unreadable(ErrorCode::Overloaded);
-            // What the line took while it was unfinished is free before it takes the same again.
+            // The unfinished line's reservation is released before the finished one takes the same
+            // again.
             self.buffer_permit
                 .reserve_for_buffer(self.buffer.len())
                 .await
@@ -159,7 +160,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             // Lines may still be held elsewhere; an idle connection must not keep their memory.
             self.buffer = BytesMut::new();
         }
-        // A long line grows by doubling, so that each of its bytes is moved a few times only.
+        // The buffer of a long line doubles, so that each of its bytes is moved a few times only.
         self.buffer
             .reserve(self.chunk.max(self.buffer.len().min(1 << 20)));
         let room = self.buffer.capacity() - self.buffer.len();
@@ -173,7 +174,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             read = read => match read {
                 Ok(Ok(0)) => return Err(Ended::Closed),
                 Ok(Ok(count)) => count,
-                // A client that goes without TLS's farewell is gone all the same.
+                // A client that closes without TLS's `close_notify` has closed nevertheless.
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(Ended::Closed),
                 Ok(Err(_)) => return Err(Ended::Lost),
                 Err(_) => return Err(Ended::Unreadable(ErrorCode::Overloaded)),
@@ -190,17 +191,16 @@ impl<I: AsyncRead + Unpin> Reader<I> {
     }
 }
 
-/// Whether nothing but heartbeats has come. Older clients send them from a task of its own: they
-/// show that the connection lives, and nothing of what becomes of the messages that were delivered
-/// on it.
+/// Whether nothing but heartbeats was received. Older clients send them from a task of their own:
+/// they show that the connection lives, but not that its messages are being processed.
 fn is_heartbeat(received: &[u8]) -> bool {
     let mut lines = received.split(|byte| *byte == b'\n');
     received.starts_with(b"heartbeat")
         && lines.all(|line| matches!(line.trim_ascii_end(), b"" | b"heartbeat"))
 }
 
-/// Waits until the long replies before it are written, so far as there is room for this one; it may
-/// be longer than all the room.
+/// Waits until there is room for this reply beside the long ones that wait to be written. A reply
+/// longer than the whole room waits for all of it.
 async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSemaphorePermit> {
     let bytes = answer.bytes().min(REPLY_BYTES);
     let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
@@ -208,19 +208,21 @@ async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSe
     Arc::clone(replies).acquire_many_owned(permits).await.ok()
 }
 
-/// Whether the messages of a packed line would be too long for a line if each were said with what
-/// they share. Whatever is bounded by the length of a line would not be bounded otherwise.
+/// Whether the messages of a packed line would be too long for a line if each were repeated with
+/// the shared piece. Otherwise what is bounded by the length of a line would not be bounded.
 fn is_too_long(session: &ClientSession, envelopes: &[Envelope]) -> bool {
     let bytes: usize = envelopes.iter().map(|envelope| envelope.raw().len()).sum();
     bytes > session.broker().limits().max_line_bytes
 }
 
-/// Carries out one command, or hands it to the store. What may change later commands' meaning has
-/// happened when this returns; publishes and acks are only on their way.
+/// Executes one command, or submits it to the store.
+///
+/// Everything that may change the meaning of later commands has happened when this returns;
+/// publishes and acks are only submitted.
 ///
 /// # Errors
 ///
-/// Why the connection is to be closed.
+/// The reason for closing the connection.
 async fn execute(session: &mut ClientSession, line: &Bytes) -> Result<Answer, ErrorCode> {
     let command = match Command::parse(line) {
         Ok(command) => command,

@@ -1,4 +1,5 @@
-//! The writing half: replies in the order of their commands, deliveries between them.
+//! The writing half of a connection: replies in the order of their commands, deliveries between
+//! them.
 
 use bytes::BytesMut;
 use ciphermq_protocol::{Delivery, Reply};
@@ -9,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::answer::{AfterWrite, Queued};
 use crate::broker::{Mailbox, Receipts};
 
-/// How much is gathered before it is written.
+/// The number of bytes that are collected before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Writes until no more answers come, or the connection is lost.
@@ -31,11 +32,11 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
         packs: false,
     };
     while writer.step().await.is_ok() {}
-    // Farewell, so that the client can tell the end from a loss. It may be gone already.
+    // The client distinguishes an orderly end from a loss by it. It may be gone already.
     let _ = writer.output.shutdown().await;
 }
 
-/// There is nothing more to write, or nothing can be written.
+/// The end of the output: there is nothing more to write, or nothing can be written.
 struct Done;
 
 struct Writer<O> {
@@ -46,11 +47,11 @@ struct Writer<O> {
     /// The answer whose turn it is.
     current: Option<Queued>,
     out: BytesMut,
-    /// Bytes of envelopes in `out`.
+    /// The bytes of envelopes in `out`.
     unsent: usize,
-    /// The memory of long replies in `out`.
+    /// The reservations of long replies in `out`.
     held: Vec<OwnedSemaphorePermit>,
-    /// The client takes packed deliveries.
+    /// Whether the client takes packed deliveries.
     packs: bool,
 }
 
@@ -102,7 +103,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         }
     }
 
-    /// The current answer's replies are known, and are in the output next.
+    /// Keeps the reservation of the current answer, whose replies go to the output next.
     fn answered(&mut self) {
         let held = self.current.take().and_then(|current| current.reply);
         self.held.extend(held);
@@ -112,7 +113,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         for reply in replies {
             reply.encode(&mut self.out);
         }
-        // What follows from the replies may be delivered now: it will stand after them.
+        // Deliveries that the replies permit may be made now: they come after them in the output.
         match then {
             AfterWrite::Nothing => {}
             AfterWrite::Pack(packs) => self.packs = packs,

@@ -1,9 +1,9 @@
-//! Rows that older servers have sealed are taken over once, when the server starts.
+//! Adopts rows that older servers have sealed, once, when the server starts.
 //!
-//! The oldest are bound to no client: whoever can write to the database could give one client's row
-//! to another. So they are sealed anew, all of them in one transaction, which also notes in the
-//! database that this was done; and it is noted beside the key, where the database's operator
-//! cannot set it back. From then on they are refused.
+//! The oldest rows are bound to no client: whoever can write to the database could give one
+//! client's row to another. So all of them are sealed anew in one transaction, which also records
+//! in the database that this was done. A note beside the key records it as well, where the
+//! database's operator cannot undo it. From then on such rows are refused.
 
 use std::io;
 
@@ -13,19 +13,19 @@ use crate::at_rest::{AtRestCipher, RowKind};
 use crate::model::{AdoptedRow, Change, SealedKeys, Transaction};
 use crate::store::{self, CommitError, Store};
 
-/// Whether rows of older servers are taken over.
+/// The policy for rows of older servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OlderRows {
-    /// At the first start with this key.
+    /// Adopts them at the first start with this key.
     #[default]
     Once,
-    /// Never.
+    /// Never adopts them.
     Refuse,
-    /// Now, whatever is noted: an older server's database was put back.
+    /// Adopts them now, whatever was recorded: an older server's database was restored.
     Accept,
 }
 
-/// Seals anew what older servers have sealed, unless that was done before.
+/// Seals the rows of older servers anew, unless that was done before.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub async fn adopt(
         true
     });
     let sorted = sort(&rows, at_rest_cipher);
-    // A row that is bound to its kind was written after the older ones were taken over.
+    // A row that is bound to its kind was written after the older ones were adopted.
     let was_adopted = noted || rows.is_adopted || sorted.bound > 0;
     let accept = match older_rows {
         OlderRows::Once => !was_adopted,
@@ -61,7 +61,7 @@ pub async fn adopt(
              older_rows = \"accept\""
         );
     }
-    // With a key that opens nothing it may be the wrong one: the right one is still to come.
+    // A key that opens nothing may be the wrong one: the right one is still to come.
     let is_wrong_key = sorted.strange > 0 && sorted.bound == 0 && sorted.refused == 0;
     if is_wrong_key {
         return Ok(());
@@ -75,7 +75,7 @@ pub async fn adopt(
         };
         match store.committer.commit(&transaction).await {
             Ok(_) => {}
-            // What waits can still be acknowledged, and it is done at the next start.
+            // Messages that wait can still be acknowledged, and the next start records it.
             Err(CommitError::Failed(store::Error::Full(_))) if count == 0 => {}
             Err(CommitError::Failed(error)) => return Err(error),
             Err(CommitError::Unknown { source, .. }) => {
@@ -105,7 +105,7 @@ fn note(notes: &Notes, key_id: &str, count: usize) {
          write to the database \
          could have them taken over again: set [encryption] older_rows = \"refuse\""
     );
-    // Where nothing can be written, as in many containers, it would be told at every start.
+    // Where nothing can be written, as in many containers, a warning would repeat at every start.
     if count > 0 || error.kind() == io::ErrorKind::InvalidData {
         tracing::warn!("{text}");
     } else {
@@ -113,16 +113,16 @@ fn note(notes: &Notes, key_id: &str, count: usize) {
     }
 }
 
-/// What the rows are.
+/// The rows of the key directory, classified by who sealed them.
 #[derive(Default)]
 struct Sorted {
     /// Older servers' rows, sealed anew.
     older: Vec<AdoptedRow>,
-    /// How many older servers' rows there are.
+    /// The number of older servers' rows.
     refused: usize,
-    /// How many are this version's.
+    /// The number of this version's rows.
     bound: usize,
-    /// How many nobody can open.
+    /// The number of rows that cannot be opened.
     strange: usize,
 }
 

@@ -1,5 +1,5 @@
-//! What the server takes from a signed key, a compact JWS (RFC 7515, section 7.1). It does not
-//! judge the signature.
+//! Reads the claims of a signed key, a compact JWS (RFC 7515, section 7.1). The server does not
+//! verify the signature.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ciphermq_protocol::ClientId;
@@ -7,19 +7,19 @@ use ciphermq_protocol::json::Object;
 
 use super::{Error, parse_key};
 
-/// A signed key is a few certificates and a few keys long.
+/// A signed key holds a few certificates and a few keys.
 const MAX_SIGNED_KEY_BYTES: usize = 64 * 1024;
 
-/// The part of a signed key that the server uses.
+/// The claims of a signed key that the server uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Announced {
     /// Unix milliseconds, growing from each signed key of a client to the next.
     pub(super) epoch: u64,
-    /// The X25519 key, if one is announced.
+    /// The X25519 key, if there is one.
     pub(super) bare: Option<Vec<u8>>,
 }
 
-/// Reads a signed key of this client.
+/// Parses a signed key of this client.
 pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announced, Error> {
     let invalid = |text: &str| Error::Invalid(format!("a signed key is a compact JWS: {text}"));
     if signed_key.len() > MAX_SIGNED_KEY_BYTES {
@@ -55,8 +55,8 @@ pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announ
     })
 }
 
-/// The first X25519 key. Keys for suites that are not known are passed over, whatever they look
-/// like: the receiver may be newer than this server.
+/// Returns the first X25519 key. Keys of unknown suites are skipped, whatever they look like: the
+/// receiver may be newer than this server.
 fn x25519_key(keys: &[Object<'_>]) -> Result<Option<String>, serde_json::Error> {
     let mut found = None;
     for key in keys {

@@ -1,4 +1,4 @@
-//! Takes events from `tracing`, and decides where their lines go.
+//! Receives events from `tracing`, and routes their lines.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use super::{
     spool::{Patience, Spool},
 };
 
-/// How long a line that matters waits for room before it is lost. It holds up a worker of the
+/// How long a line that matters waits for room before it is lost. It blocks a worker of the
 /// runtime.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Writes every event that comes this far: into one file by its level, and on the console.
+/// A layer that writes every event to one file, by its level, and to the console.
 pub(super) struct LogLayer {
     pub(super) info: Spool,
     pub(super) debug: Spool,
@@ -48,7 +48,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         let now = (self.clock)();
         let (level, target) = (*event.metadata().level(), event.metadata().target());
         let (file, patience) = match level {
-            // The broker says more in these than a slow disk can take, and can do without them.
+            // The broker logs more at these levels than a slow disk can take, and can do without
+            // them.
             Level::DEBUG | Level::TRACE => (&self.debug, Patience::None),
             Level::INFO => (&self.info, Patience::For(PATIENCE)),
             Level::WARN | Level::ERROR => (&self.error, Patience::For(PATIENCE)),

@@ -70,7 +70,7 @@ impl Logs {
         }
     }
 
-    /// Runs `f` with these logs, and ends them.
+    /// Runs `f` with these logs, and closes them.
     fn run(&self, f: impl FnOnce()) {
         self.run_with(|_| f());
     }
@@ -323,7 +323,7 @@ fn a_value_that_logs_while_it_is_formatted_does_no_harm() {
     }
     let logs = Logs::new(tracing::Level::INFO);
     logs.run(|| info!("{Chatty}"));
-    // Whether the inner one is let through is tracing's affair; the outer one must be whole.
+    // Whether the inner one is let through is up to tracing; the outer one must be whole.
     let lines = logs.lines("info.log");
     assert_eq!(lines.last().unwrap()["message"], "chatty");
 }

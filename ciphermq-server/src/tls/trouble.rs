@@ -1,4 +1,4 @@
-//! Why a handshake failed, and what to do: for the log.
+//! Explains failed handshakes for the log.
 
 use std::fmt;
 use std::io;
@@ -8,14 +8,14 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::NameError;
 
-/// What a handshake failed of.
+/// The cause of a failed handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// What happened.
     pub what: String,
-    /// What to do; empty if nobody need do anything.
+    /// What to do; empty if there is nothing to do.
     pub advice: &'static str,
-    /// The client's certificate is good, but names no client.
+    /// Whether the client's certificate is valid, but names no client.
     pub is_nameless: bool,
 }
 
@@ -28,7 +28,7 @@ impl Trouble {
         }
     }
 
-    /// What an error of a handshake means.
+    /// Explains the error of a handshake.
     #[must_use]
     pub fn of(error: &io::Error) -> Self {
         let tls = error
@@ -68,7 +68,7 @@ impl Trouble {
         }
     }
 
-    /// It did not come to an end.
+    /// Returns the cause of a handshake that exceeded its time limit.
     #[must_use]
     pub fn timed_out() -> Self {
         Self::new(
@@ -79,7 +79,7 @@ impl Trouble {
     }
 }
 
-/// The client's certificate was refused.
+/// Explains why the client's certificate was refused.
 fn certificate(reason: &CertificateError) -> Trouble {
     if let CertificateError::Other(other) = reason
         && let Some(error) = other.0.downcast_ref::<NameError>()
@@ -102,7 +102,7 @@ fn certificate(reason: &CertificateError) -> Trouble {
     Trouble::new(format_args!("the client's certificate {flaw}"), advice)
 }
 
-/// The client ended the handshake, and has said why.
+/// Explains the alert with which the client ended the handshake.
 fn alerted(alert: AlertDescription) -> Trouble {
     use AlertDescription as Alert;
     let (why, advice) = match alert {

@@ -17,7 +17,7 @@ fn write(file: &mut RotatingFile, second: u64, lines: &str) {
         .unwrap();
 }
 
-/// Every file in the folder, with what is in it.
+/// Returns every file in the folder, with its contents.
 fn files(folder: &Path) -> BTreeMap<String, String> {
     fs::read_dir(folder)
         .unwrap()
@@ -161,7 +161,7 @@ fn a_restart_appends_and_mends_half_a_line() {
     let mut log = file(&path, Rotation::Never, Some(20));
     write(&mut log, MORNING, "two\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "one\nha\ntwo\n");
-    // What was there counts: 11 bytes, and 10 more are too many.
+    // The existing bytes count: 11, and 10 more are too many.
     write(&mut log, MORNING, "123456789\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "123456789\n");
 }
@@ -246,8 +246,8 @@ fn a_rotation_that_fails_lets_the_file_grow_and_is_tried_again() {
     let path = folder.path().join("a.log");
     let mut log = file(&path, Rotation::Daily, Some(6));
     write(&mut log, MORNING, "1111\n");
-    // A name too long for the file system stands in for a folder that may not be written in: root
-    // may always.
+    // A name too long for the file system stands for a folder without write permission: root may
+    // write everywhere.
     log.path = folder.path().join("a".repeat(250));
     fs::rename(&path, &log.path).unwrap();
     write(&mut log, MORNING, "2222\n");

@@ -2,8 +2,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::*;
 
-/// An output that tells of every call and does what it is told in answer: `None` to take all, or
-/// how many bytes to take before it fails.
+/// An output that reports every call and follows the scripted answers: `None` to take all, or the
+/// number of bytes to take before it fails.
 struct Puppet {
     calls: Sender<String>,
     answers: Receiver<Option<usize>>,

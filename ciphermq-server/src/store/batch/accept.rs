@@ -1,4 +1,4 @@
-//! From publishes to batches.
+//! Groups publishes into batches and recognises retries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use super::settlement::{Known, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
 use crate::model::{Publish, PublishOutcome, Seq};
 
-/// What a transaction's publishes come to.
+/// The result of accepting a transaction's publishes.
 pub(in crate::store) struct Accepted<'a> {
-    /// What to insert.
+    /// The batches to insert.
     pub(in crate::store) batches: Vec<NewBatch<'a>>,
-    /// For each publish. Numbers begin at 0 until [`Accepted::number`] was called.
+    /// One outcome for each publish. Sequence numbers start at 0 until [`Accepted::number`] is
+    /// called.
     pub(in crate::store) outcomes: Vec<PublishOutcome>,
-    /// How many sequence numbers it takes.
+    /// The number of sequence numbers that it takes.
     pub(in crate::store) copies: i64,
 }
 
@@ -25,22 +26,22 @@ pub(in crate::store) struct NewBatch<'a> {
     pub(in crate::store) first_seq: i64,
     pub(in crate::store) stream: Stream,
     pub(in crate::store) position: i64,
-    /// What all of its messages have in common, this one has.
+    /// The first publish, with everything that all of them have in common.
     pub(in crate::store) first: &'a Publish,
     pub(in crate::store) publishes: Vec<&'a Publish>,
     bytes: usize,
 }
 
-/// What a publish is to what is known already.
+/// How a publish relates to the messages that are known.
 enum Verdict {
     New,
     Known(PublishOutcome),
-    /// The same as an earlier one of this transaction, whatever becomes of that.
+    /// The same id as that of an earlier publish of this transaction, by its index.
     Repeats(usize),
 }
 
 impl<'a> Accepted<'a> {
-    /// Sorts out what is known already, by the batches in the ledger, and joins the rest to
+    /// Recognises retries by the batches in the settlement, and groups all other publishes into
     /// batches.
     pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], settlement: &Settlement) -> Self {
         let mut accepted = Self {
@@ -93,7 +94,7 @@ impl<'a> Accepted<'a> {
         PublishOutcome::Stored { first: Seq(first) }
     }
 
-    /// Gives out the sequence numbers from `next` on.
+    /// Assigns the sequence numbers from `next` on.
     pub(in crate::store) fn number(&mut self, next: i64) {
         for batch in &mut self.batches {
             batch.first_seq += next;
@@ -121,7 +122,7 @@ impl<'a> NewBatch<'a> {
         joins
     }
 
-    /// Where each envelope's own piece ends among all of them: a JSON list.
+    /// Returns the end offsets of the envelopes' own pieces, as a JSON list.
     pub(in crate::store) fn ends(&self) -> String {
         let mut end = 0;
         let ends: Vec<String> = self
@@ -135,12 +136,12 @@ impl<'a> NewBatch<'a> {
         format!("[{}]", ends.join(","))
     }
 
-    /// What its envelopes share.
+    /// Returns the piece that all of its envelopes share.
     pub(in crate::store) fn shared(&self) -> Option<&'a [u8]> {
         self.first.envelope.raw().shared().map(Bytes::as_ref)
     }
 
-    /// Its envelopes' own pieces, one after the other.
+    /// Returns its envelopes' own pieces, concatenated.
     pub(in crate::store) fn envelopes(&self) -> Vec<u8> {
         let raw: Vec<&[u8]> = self
             .publishes
@@ -150,7 +151,6 @@ impl<'a> NewBatch<'a> {
         raw.concat()
     }
 
-    /// Its row.
     pub(in crate::store) fn row(&self) -> BatchRow {
         let first = self.first;
         let digests: Option<Vec<&[u8]>> = self
@@ -175,7 +175,7 @@ impl<'a> NewBatch<'a> {
     }
 }
 
-/// Whether two messages differ in nothing that a batch keeps once.
+/// Whether two messages agree in everything that a batch stores once.
 fn is_alike(a: &Publish, b: &Publish) -> bool {
     a.sent_time == b.sent_time
         && a.envelope.has_suite == b.envelope.has_suite
@@ -197,8 +197,8 @@ fn judge(same: bool) -> PublishOutcome {
     }
 }
 
-/// Whether a publish is a message that was accepted before, sent again: by the same sender, to the
-/// same receiver, by the same route. To another one it would not come.
+/// Whether a publish is a retry of a known message: from the same sender, to the same receiver, by
+/// the same route. A message by another route would not arrive where it should.
 fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
     let receiver = publish.envelope.receiver_client_id.as_str();
     let (exchange, routing_key) = (publish.exchange.as_str(), publish.routing_key.as_str());
@@ -216,8 +216,9 @@ fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
                     == publish.digest.as_ref().map(<[u8; 32]>::as_slice))
 }
 
-/// Whether the second publish is the first one sent again. With a suite it may have been sealed
-/// anew; ids of clients that name a suite don't collide.
+/// Whether the second publish is a retry of the first one.
+///
+/// A client that names a suite may have sealed it anew; the ids of such clients do not collide.
 fn is_retry(first: &Publish, second: &Publish) -> bool {
     first.sender == second.sender
         && first.envelope.receiver_client_id == second.envelope.receiver_client_id

@@ -1,25 +1,25 @@
-//! Forgetting old batches of which nothing waits, some at a time.
+//! Forgets old batches of which nothing waits, a step at a time.
 //!
-//! A pass looks at all batches in their order, up to where none is old: their order is nearly that
-//! of their times. What waits is passed over once a pass, not once a step.
+//! A pass examines all batches in their order up to where none is old; that order is nearly the
+//! order of their times. A batch that still waits is skipped once a pass, not once a step.
 
-/// How many batches a step looks at.
+/// The number of batches that a step examines.
 pub(in crate::store) const STEP: i64 = 500;
 
-/// How far a pass has come.
+/// The position of a pass.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Forgetting {
     after: i64,
 }
 
-/// What a step has seen.
+/// The result of a step.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Looked {
-    /// The number of the last batch that it has looked at; `None` if there was none.
+    /// The number of the last batch that it examined; `None` if there was none.
     pub(in crate::store) last: Option<i64>,
-    /// How many it has looked at.
+    /// The number of batches that it examined.
     pub(in crate::store) batches: i64,
-    /// How many of them were old, or have no time, as some of older servers.
+    /// The number of those that are old or, like some of older servers, have no time.
     pub(in crate::store) old: i64,
 }
 
@@ -30,13 +30,13 @@ impl Default for Forgetting {
 }
 
 impl Forgetting {
-    /// The number after which the next step looks.
+    /// Returns the number of the batch after which the next step starts.
     pub(in crate::store) fn after(self) -> i64 {
         self.after
     }
 
-    /// Goes on behind what a step has looked at, or to the beginning of the next pass; whether this
-    /// one has more to do.
+    /// Advances past the batches of a step, or back to the start for the next pass. Returns whether
+    /// this pass has more to do.
     pub(in crate::store) fn advance(&mut self, looked: Looked) -> bool {
         let next = looked
             .last

@@ -1,7 +1,7 @@
-//! How ids follow one another.
+//! Message ids as streams and positions.
 //!
 //! CipherMQ's own ids end in the message's position in its stream, ten hexadecimal digits. A batch
-//! keeps what comes before them once, and the first position. Any other id has a stream and a batch
+//! stores the part before them once, and the first position. Any other id has a stream and a batch
 //! to itself.
 
 use std::fmt;
@@ -15,19 +15,19 @@ use super::MAX_MESSAGES;
 /// The position of ids that are not CipherMQ's own.
 pub(in crate::store) const ALONE: i64 = -1;
 
-/// How many characters of CipherMQ's own ids are the stream's.
+/// The number of characters of CipherMQ's own ids that belong to the stream.
 const STREAM_LENGTH: usize = 26;
 
-/// What ids have in common that follow one another.
+/// The common part of consecutive ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::store) enum Stream {
-    /// Ids of CipherMQ's own.
+    /// The stream of CipherMQ's own ids.
     Ours(StreamId),
-    /// One id of another client.
+    /// An id of another client.
     Alone(MessageId),
 }
 
-/// As the databases keep it.
+/// Formats the stream as the databases store it.
 impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -40,7 +40,7 @@ impl fmt::Display for Stream {
     }
 }
 
-/// A stream, and a position in it.
+/// Splits an id into its stream and its position.
 pub(in crate::store) fn place(id: &MessageId) -> (Stream, i64) {
     match StreamId::split(id) {
         // 40 bits.
@@ -49,7 +49,7 @@ pub(in crate::store) fn place(id: &MessageId) -> (Stream, i64) {
     }
 }
 
-/// The id at a position, from what the databases keep.
+/// Joins a stream and a position, as the databases store them, to an id.
 pub(in crate::store) fn message_id(stream: &str, position: i64) -> Result<MessageId, NameError> {
     if position < 0 {
         MessageId::new(stream)
@@ -58,7 +58,7 @@ pub(in crate::store) fn message_id(stream: &str, position: i64) -> Result<Messag
     }
 }
 
-/// Ids to look for: positions `first` to `last` of a stream.
+/// Consecutive ids to look up: positions `first` to `last` of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Range {
     pub(in crate::store) stream: Stream,
@@ -67,13 +67,13 @@ pub(in crate::store) struct Range {
 }
 
 impl Range {
-    /// A batch that holds one of the ids begins after this position.
+    /// Returns the position after which every batch begins that holds one of the ids.
     pub(in crate::store) fn begins_after(&self) -> i64 {
         self.first.saturating_sub(super::count(MAX_MESSAGES))
     }
 }
 
-/// Joins ids that follow one another, in the order in which they come.
+/// Groups consecutive ids, in the order in which they come.
 pub(in crate::store) fn ranges<'a>(ids: impl IntoIterator<Item = &'a MessageId>) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     for id in ids {

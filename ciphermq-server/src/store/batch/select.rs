@@ -1,4 +1,4 @@
-//! From batches back to messages.
+//! Selects messages from batches, and cuts their envelopes out of what is read.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,19 +12,19 @@ use super::{count, length};
 use crate::model::{Page, PageLimit, Seq, StoredMessage};
 use crate::store::{Error, corrupt};
 
-/// A batch of which something waits, as a lane or somebody who looks for messages sees it.
+/// A batch with waiting messages, as a lane or a lookup by sequence number sees it.
 #[derive(Debug)]
 pub(in crate::store) struct WaitingBatch {
     pub(in crate::store) first_seq: i64,
     pub(in crate::store) copies: i64,
-    /// Which copy of its messages the lane has.
+    /// The index of the lane's copy of each message.
     pub(in crate::store) copy: i64,
     pub(in crate::store) stream: String,
     pub(in crate::store) position: i64,
     pub(in crate::store) sent_time: Option<String>,
-    /// Where each envelope's own piece ends among all of them.
+    /// The end offsets of the envelopes' own pieces.
     pub(in crate::store) ends: Vec<i64>,
-    /// How many bytes each of them has besides: the piece that they share.
+    /// The length of the piece that all envelopes share, which each of them has besides its own.
     pub(in crate::store) shared_bytes: i64,
     pub(in crate::store) dispositions: Vec<DispositionRange>,
 }
@@ -34,7 +34,7 @@ impl WaitingBatch {
         self.first_seq + count(index) * self.copies + copy
     }
 
-    /// Where an envelope stands among all of them.
+    /// Returns the range of an envelope's own piece.
     fn range(&self, index: usize) -> Range<usize> {
         let end = |index: usize| self.ends.get(index).map_or(0, |&end| length(end));
         let start = index.checked_sub(1).map_or(0, end);
@@ -48,7 +48,7 @@ impl WaitingBatch {
             .any(|run| run.holds(index) && run.disposition.is_settled())
     }
 
-    /// The index of the message that has this sequence number, and which copy it is.
+    /// Returns the index of the message with this sequence number, and the index of its copy.
     fn index(&self, seq: i64) -> Option<(usize, i64)> {
         let offset = seq
             .checked_sub(self.first_seq)
@@ -58,18 +58,18 @@ impl WaitingBatch {
     }
 }
 
-/// How many batches are read at a time: at first those that most pages are made of, then ever more
-/// for lanes whose batches are small.
+/// Iterates over the numbers of batches to read at a time: first as many as most pages need, then
+/// ever more for lanes with small batches.
 pub(in crate::store) fn steps() -> impl Iterator<Item = i64> {
     std::iter::successors(Some(8), |step| Some(i64::min(step * 8, 4096)))
 }
 
-/// Reads where envelopes end.
+/// Parses end offsets, a JSON list.
 pub(in crate::store) fn ends(json: &str) -> Result<Vec<i64>, serde_json::Error> {
     serde_json::from_str(json)
 }
 
-/// A message that waits, without its envelope.
+/// A waiting message, without its envelope.
 #[derive(Debug, Clone, Copy)]
 struct Choice {
     batch: usize,
@@ -77,11 +77,11 @@ struct Choice {
     seq: i64,
 }
 
-/// Messages chosen from batches, up to a limit.
+/// Messages selected from batches, up to a limit.
 #[derive(Debug)]
 pub(in crate::store) struct Selection {
     limit: PageLimit,
-    /// Whether envelopes are wanted of first copies only.
+    /// Whether only the envelopes of first copies are wanted.
     of_first_copies: bool,
     batches: Vec<WaitingBatch>,
     chosen: Vec<Choice>,
@@ -89,17 +89,16 @@ pub(in crate::store) struct Selection {
     more: bool,
 }
 
-/// What was read of a batch's envelopes.
+/// The part of a batch's envelopes that was read.
 #[derive(Debug)]
 pub(in crate::store) struct Piece {
     /// The slice that was asked for.
     own: Bytes,
-    /// What all of them share.
+    /// The piece that all envelopes share.
     shared: Option<Bytes>,
 }
 
 impl Piece {
-    /// From the columns as either database gives them.
     pub(in crate::store) fn new(own: Vec<u8>, shared: Option<Vec<u8>>) -> Self {
         Self {
             own: own.into(),
@@ -108,11 +107,11 @@ impl Piece {
     }
 }
 
-/// What to read of a batch's envelopes.
+/// The part of a batch's envelopes to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Slice {
     pub(in crate::store) batch: i64,
-    /// From 0.
+    /// The offset, from 0.
     pub(in crate::store) start: usize,
     pub(in crate::store) length: usize,
 }
@@ -129,7 +128,7 @@ impl Selection {
         }
     }
 
-    /// Further copies count, but not for their envelopes.
+    /// Creates a selection in which further copies of a message count, but not their envelopes.
     pub(in crate::store) fn of_first_copies(limit: PageLimit) -> Self {
         Self {
             of_first_copies: true,
@@ -137,7 +136,8 @@ impl Selection {
         }
     }
 
-    /// Chooses what waits in a lane's batch after a sequence number; whether more can be chosen.
+    /// Selects the waiting messages of a lane's batch after a sequence number. Returns whether more
+    /// can be selected.
     pub(in crate::store) fn choose_after(&mut self, batch: WaitingBatch, after: i64) -> bool {
         let copy = batch.copy;
         let from = if after < batch.first_seq {
@@ -152,8 +152,8 @@ impl Selection {
         self.choose(batch, waiting)
     }
 
-    /// Chooses what waits of these sequence numbers, which are in order; whether more can be
-    /// chosen.
+    /// Selects the waiting messages among these sequence numbers, which are in order. Returns
+    /// whether more can be selected.
     pub(in crate::store) fn choose_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
         let begin = seqs.partition_point(|&seq| seq < batch.first_seq);
         let waiting: Vec<(usize, i64)> = seqs
@@ -168,7 +168,7 @@ impl Selection {
 
     fn choose(&mut self, batch: WaitingBatch, waiting: Vec<(usize, i64)>) -> bool {
         for (index, seq) in waiting {
-            // One at least, unless none is wanted.
+            // At least one, unless the limit is no messages at all.
             let full = !self.chosen.is_empty() && self.bytes >= self.limit.bytes;
             if full || self.chosen.len() >= self.limit.messages {
                 self.more = true;
@@ -187,7 +187,7 @@ impl Selection {
         !self.more
     }
 
-    /// What is to be read, one slice a batch.
+    /// Returns the slices to read, one for each batch.
     pub(in crate::store) fn slices(&self) -> Vec<Slice> {
         let mut slices: Vec<Slice> = Vec::new();
         for choice in &self.chosen {
@@ -211,12 +211,12 @@ impl Selection {
         slices
     }
 
-    /// The messages, from the slices that were read, by batch. A batch that is gone by now was
-    /// settled meanwhile.
+    /// Returns the messages, given the slices that were read, by batch. A batch that is gone by now
+    /// was settled meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if an id is none.
+    /// [`Error::Corrupt`] if an id is invalid.
     pub(in crate::store) fn page(&self, read: &HashMap<i64, Piece>) -> Result<Page, Error> {
         let mut messages = Vec::with_capacity(self.chosen.len());
         for (choice, batch, envelope) in self.read(read) {
@@ -238,7 +238,7 @@ impl Selection {
         })
     }
 
-    /// The envelopes alone, each with the time when its message was accepted.
+    /// Returns the envelopes alone, each with the time when its message was accepted.
     pub(in crate::store) fn envelopes(
         &self,
         read: &HashMap<i64, Piece>,
@@ -262,9 +262,9 @@ impl Selection {
             let Piece { own, shared } = read.get(&batch.first_seq)?;
             let start = *slices.get(&batch.first_seq)?;
             let range = batch.range(choice.index);
-            // Envelopes that somebody has cut short are their receivers' to refuse.
+            // The receiver rejects an envelope that somebody has truncated in the database.
             let clamp = |at: usize| at.saturating_sub(start).min(own.len());
-            // A copy of its own: a message that stays must not hold the whole batch.
+            // Copied: a message that stays in memory must not hold the whole batch there.
             let own = Bytes::copy_from_slice(own.get(clamp(range.start)..clamp(range.end))?);
             let envelope = match shared {
                 Some(shared) => EnvelopeBytes::packed(own, shared.clone()),
@@ -278,17 +278,17 @@ impl Selection {
         !self.of_first_copies || batch.copy == 0
     }
 
-    /// How many were chosen.
+    /// Returns the number of selected messages.
     pub(in crate::store) fn len(&self) -> usize {
         self.chosen.len()
     }
 
-    /// The last one that was chosen.
+    /// Returns the sequence number of the last selected message.
     pub(in crate::store) fn last(&self) -> Option<Seq> {
         self.chosen.last().map(|choice| Seq(choice.seq))
     }
 
-    /// Whether there may be more than was chosen.
+    /// Whether there may be more messages beyond the limit.
     pub(in crate::store) fn has_more(&self) -> bool {
         self.more
     }

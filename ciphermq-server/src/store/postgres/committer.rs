@@ -1,4 +1,4 @@
-//! One transaction.
+//! Commits transactions in the session that holds the lock.
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
@@ -18,7 +18,7 @@ use crate::store::{CommitError, Committer, Error, explained};
 
 pub(super) struct PostgresCommitter {
     connector: SessionFactory,
-    /// Holds the lock. `None` when it is lost; [`Committer::reopen`] gets another.
+    /// The session that holds the lock. `None` when it is lost; [`Committer::reopen`] gets another.
     session: Option<PgConnection>,
     /// Nobody else moves it while the lock is held.
     position: Position,
@@ -47,7 +47,8 @@ impl PostgresCommitter {
             .ok_or_else(|| Error::Unavailable("the connection to PostgreSQL is lost".into()))
     }
 
-    /// Nothing was committed. Keeps the session if it is still good.
+    /// Returns the error of a transaction of which nothing was committed. Keeps the session if it
+    /// is still good.
     fn failed(&mut self, session: PgConnection, failure: sqlx::Error) -> CommitError {
         if says_no(&failure) {
             self.session = Some(session);
@@ -58,10 +59,10 @@ impl PostgresCommitter {
 
 #[async_trait]
 impl Committer for PostgresCommitter {
-    /// One statement is all there is in most commits, and two if something has to be looked up:
-    /// each is a way to PostgreSQL and back.
+    /// Runs one statement in most commits, and two if something has to be looked up: each is a
+    /// round trip to PostgreSQL.
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
-        // Dropped half-way, the session is closed, and PostgreSQL rolls back.
+        // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
         let (mut settlement, unknown) = self.tail_cache.recall(transaction.message_ids());
         let ends = match answer(look_up(&mut session, unknown, &mut settlement)).await {
@@ -126,7 +127,7 @@ impl Committer for PostgresCommitter {
         Ok(self.position.commit())
     }
 
-    /// The disk is PostgreSQL's own affair; it says when it is full.
+    /// The disk is PostgreSQL's own affair; it reports when it is full.
     fn has_room(&self) -> bool {
         true
     }
@@ -135,7 +136,7 @@ impl Committer for PostgresCommitter {
         let Some(before) = forget_before else {
             return Ok(false);
         };
-        // Dropped half-way, the session is closed, and PostgreSQL rolls back.
+        // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
         let forget = sqlx::query_as(FORGET)
             .bind(before.to_string())
@@ -153,13 +154,13 @@ impl Committer for PostgresCommitter {
 
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
-            // The lock goes with the session, however that ends.
+            // The lock is released with the session, however that ends.
             let _ = answer(session.close()).await;
         }
     }
 }
 
-/// Where the database stands, for certain.
+/// Returns the database's position, for certain.
 async fn settle(session: &mut PgConnection) -> Result<Position, Error> {
     match answer(Position::settle(session)).await {
         Err(sqlx::Error::Io(silent)) if silent.kind() == std::io::ErrorKind::TimedOut => {
@@ -177,8 +178,8 @@ fn says_no(failure: &sqlx::Error) -> bool {
     is_definite(failure) || matches!(failure, sqlx::Error::Encode(_))
 }
 
-/// Whether a transaction needs more than the one statement: for what is rare, or because a batch of
-/// its own is finished in it.
+/// Whether a transaction needs more than the one statement: for rare changes, or because it
+/// finishes a batch of its own.
 fn is_in_steps(transaction: &Transaction, entries: &Entries<'_>, before: Position) -> bool {
     let finishes_its_own = || {
         entries
@@ -189,7 +190,7 @@ fn is_in_steps(transaction: &Transaction, entries: &Entries<'_>, before: Positio
     !transaction.changes.is_empty() || !entries.rejected.is_empty() || finishes_its_own()
 }
 
-/// What failed.
+/// The step of a commit that failed.
 enum Failure {
     /// A step before the commit: nothing is committed.
     Step(sqlx::Error),
@@ -197,7 +198,7 @@ enum Failure {
     Commit(sqlx::Error),
 }
 
-/// Commits step by step, each where it sees what the ones before have written.
+/// Commits step by step, so that each step sees what the ones before have written.
 async fn commit_in_steps(
     session: &mut PgConnection,
     transaction: &Transaction,
@@ -207,7 +208,7 @@ async fn commit_in_steps(
     outcomes: &mut Outcomes,
 ) -> Result<(), Failure> {
     let steps = async {
-        // Dropped, it is rolled back.
+        // Rolled back when it is dropped.
         let mut steps = session.begin().await?;
         for given in &transaction.changes {
             let changed = change(&mut steps, after.commit(), given).await?;

@@ -1,12 +1,11 @@
-//! What PostgreSQL's error codes mean:
-//! <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+//! Maps PostgreSQL's error codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::store::{BoxError, Error, explained};
 
-/// What went wrong, in PostgreSQL's words and no others: neither the driver's nor a line of
-/// PostgreSQL's own source.
+/// Returns the server's own message, without the driver's words and without a line of PostgreSQL's
+/// source.
 pub(super) fn said(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else {
         return error.to_string();
@@ -19,7 +18,7 @@ pub(super) fn said(error: &sqlx::Error) -> String {
     text
 }
 
-/// The error for those who go on telling it.
+/// Boxes an error, reduced to the server's message if it has one.
 fn told(error: sqlx::Error) -> BoxError {
     match error {
         sqlx::Error::Database(_) => said(&error).into(),
@@ -27,7 +26,7 @@ fn told(error: sqlx::Error) -> BoxError {
     }
 }
 
-/// A pooler that gives each transaction another session.
+/// Describes a pooler that gives each transaction another session.
 pub(super) const POOLED: &str = "it is reached through a pooler that shares sessions, as PgBouncer \
                                  does with pool_mode = \
                                  transaction or statement, and the lock that keeps a second server \
@@ -35,19 +34,19 @@ pub(super) const POOLED: &str = "it is reached through a pooler that shares sess
                                  held; set pool_mode = session for this database, or name \
                                  PostgreSQL itself in [database]";
 
-/// What a session says that is not the one that was set up: a statement that was prepared is not
-/// there, or another is.
+/// Whether a session reports that it is not the one that was set up: a prepared statement is not
+/// there, or is another one.
 pub(super) fn is_pooled(code: &str) -> bool {
     matches!(code, "26000" | "42P05")
 }
 
-/// The SQLSTATE.
+/// Returns the SQLSTATE.
 pub(super) fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// Whether the server has said that this statement failed, and goes on. Otherwise it may have ended
-/// in the middle: what the statement did is not known.
+/// Whether the server has reported that this statement failed, and goes on. Otherwise it may have
+/// ended in the middle: what the statement did is not known.
 pub(super) fn is_definite(error: &sqlx::Error) -> bool {
     let Some(error) = error
         .as_database_error()
@@ -71,7 +70,7 @@ pub(super) fn error(error: sqlx::Error) -> Error {
     match (code.as_str(), code.get(..2)) {
         // Disk full.
         ("53100", _) => Error::Full(told(error)),
-        // The one division there is: see `WRITE`.
+        // The only division is the one in `WRITE`.
         ("22012", _) => Error::Corrupt(String::from(
             "it does not stand where this server left it: another server or a person has written \
              to it. Nothing was \
@@ -81,7 +80,7 @@ pub(super) fn error(error: sqlx::Error) -> Error {
         (code, _) if is_pooled(code) => {
             Error::Unusable(format!("The PostgreSQL database: {POOLED}"))
         }
-        // Read-only: made so for a while, or a standby after a failover.
+        // Read-only: set so for a while, or a standby after a failover.
         ("25006", _) => Error::Unavailable(explained(
             "PostgreSQL takes no writes; make the database writable again, or name the primary in \
              [database]",
@@ -89,13 +88,13 @@ pub(super) fn error(error: sqlx::Error) -> Error {
         )),
         // Data exception, integrity constraint violation, program limit exceeded.
         (_, Some("22" | "23" | "54")) => Error::Refused(told(error)),
-        // A table or a right is gone; data or an index is damaged.
+        // A table or a right is missing; data or an index is damaged.
         ("XX001" | "XX002", _) | (_, Some("42")) => Error::Corrupt(said(&error)),
         _ => Error::Unavailable(told(error)),
     }
 }
 
-/// What was read is not what this server writes.
+/// Wraps an error of reading a value that this server cannot have written.
 pub(super) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }

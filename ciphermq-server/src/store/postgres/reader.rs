@@ -1,4 +1,4 @@
-//! Reads, past the committer.
+//! Reads that bypass the committer.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub(super) struct PostgresReader {
 }
 
 impl PostgresReader {
-    /// Connects when something is read.
+    /// Creates the reader, which connects at the first read.
     pub(super) fn open(connector: &SessionFactory) -> Self {
         Self {
             pool: ReadPool::open(connector),
@@ -52,14 +52,14 @@ impl PostgresReader {
     }
 }
 
-/// Chooses what waits in a lane, without the envelopes.
+/// Selects what waits in a lane, without the envelopes.
 async fn select(
     connection: &mut PgConnection,
     lane: &LaneKey,
     after: Seq,
     mut selection: Selection,
 ) -> Result<Selection, Error> {
-    // The batch that it stands in, or the first one after it.
+    // The batch that holds the sequence number, or the first one after it.
     let start = sqlx::query(LANE_START)
         .bind(lane.queue.0)
         .bind(lane.receiver.as_str())
@@ -92,7 +92,7 @@ async fn select(
     Ok(selection)
 }
 
-/// Reads what was chosen.
+/// Reads the selected slices.
 async fn slices(
     connection: &mut PgConnection,
     selection: &Selection,
@@ -281,7 +281,7 @@ impl Reader for PostgresReader {
     }
 
     async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
-        // What an older server has left empty is no key.
+        // An empty column of an older server is not a key.
         let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
             let rows = self.pool.rows(sqlx::query(text)).await?;
             let row = |row: &PgRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
@@ -332,7 +332,7 @@ impl Reader for PostgresReader {
         after: Option<&RejectedCursor>,
         limit: u32,
     ) -> Result<Vec<RejectedMessage>, Error> {
-        // Every time comes after the empty text.
+        // Every time sorts after the empty text.
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });

@@ -1,4 +1,4 @@
-//! What stands in a transaction.
+//! Writes the messages of a transaction.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::store::batch::settlement::{Entries, Rejected, Settlement, lanes};
 use crate::store::batch::tail_cache::ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
 
-/// Where the database stands.
+/// The position of the database: its last commit and sequence number.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub(super) struct Position {
     commit_number: i64,
@@ -22,9 +22,11 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Where it stands, for certain. It writes, and waits for that as for any commit: what was
-    /// committed before is durable then, too. Merely read, a commit might be there that still
-    /// waits, or no longer does, for a synchronous standby.
+    /// Reads the position, for certain.
+    ///
+    /// It writes, and waits for that as for any commit: then what was committed before is durable,
+    /// too. A mere read could see a commit that still waits, or no longer waits, for a synchronous
+    /// standby.
     pub(super) async fn settle(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
         sqlx::query_as(
             "UPDATE server_state SET commit_number = commit_number RETURNING commit_number, \
@@ -38,12 +40,12 @@ impl Position {
         CommitNumber(self.commit_number)
     }
 
-    /// The first sequence number that is free.
+    /// Returns the first free sequence number.
     pub(super) fn next_seq(self) -> i64 {
         self.last_seq + 1
     }
 
-    /// Where it will stand after a commit that takes so many sequence numbers.
+    /// Returns the position after a commit that takes `copies` sequence numbers.
     pub(super) fn after(self, copies: i64) -> Self {
         Self {
             commit_number: self.commit_number + 1,
@@ -52,8 +54,8 @@ impl Position {
     }
 }
 
-/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream
-/// begins.
+/// Adds the batches that hold ids of these ranges. Returns the ranges above which no batch of their
+/// stream begins.
 pub(super) async fn look_up(
     session: &mut PgConnection,
     ranges: Vec<Range>,
@@ -98,9 +100,11 @@ pub(super) async fn look_up(
     Ok(ends(ranges, &goes_on))
 }
 
-/// Writes new batches, what became of messages, and where the database stands then, if it stands
-/// where it is taken to stand before, in one statement. What it writes of a batch may not depend on
-/// what it writes elsewhere: it does not see its own rows.
+/// Writes new batches, dispositions and the database's new position in one statement, if its
+/// position is the expected one.
+///
+/// What it writes about a batch may not depend on what it writes elsewhere: it does not see its own
+/// rows.
 pub(super) async fn write(
     session: &mut PgConnection,
     (before, position): (Position, Position),
@@ -131,15 +135,15 @@ pub(super) async fn write(
         .bind(column(batches, NewBatch::ends))
         .bind(column(batches, NewBatch::envelopes))
         .bind(column(batches, NewBatch::shared))
-        // Where they wait.
+        // The lanes where they wait.
         .bind(places.queues)
         .bind(places.receivers)
         .bind(places.batches)
         .bind(places.copies)
-        // Fates that others take the place of.
+        // Dispositions that others replace.
         .bind(column(removed, |(batch, _)| *batch))
         .bind(column(removed, |(_, from)| *from))
-        // Fates.
+        // Dispositions.
         .bind(column(written, |(batch, _)| *batch))
         .bind(column(written, |(_, run)| run.from))
         .bind(column(written, |(_, run)| run.messages))
@@ -161,8 +165,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Keeps messages that their receivers cannot use. Their batches are there, and so are the
-/// envelopes.
+/// Stores messages that their receivers cannot use. Their batches exist, and so do the envelopes.
 pub(super) async fn set_aside(
     session: &mut PgConnection,
     rejected: &[Rejected],
@@ -170,7 +173,7 @@ pub(super) async fn set_aside(
     for rejected in rejected {
         sqlx::query(SET_ASIDE)
             .bind(rejected.message_id.as_str())
-            // PostgreSQL has no zero byte in its texts.
+            // PostgreSQL allows no zero byte in texts.
             .bind(rejected.reason.replace('\0', "\u{fffd}"))
             .bind(&*rejected.time)
             .bind(rejected.batch)
@@ -181,7 +184,7 @@ pub(super) async fn set_aside(
     Ok(())
 }
 
-/// A column of rows.
+/// Returns a column of rows.
 fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }

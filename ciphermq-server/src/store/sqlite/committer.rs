@@ -1,4 +1,4 @@
-//! One transaction.
+//! Commits transactions on the one connection that writes.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::forget::{Forgetting, Looked, STEP};
 use crate::store::{CommitError, Committer, Error};
 
-/// What is given back to the disk in one step, in pages.
+/// The number of pages that one step gives back to the disk.
 const VACUUM_PAGES: i64 = 256;
-/// Free pages that are kept for the messages to come: giving them back and taking them anew costs
-/// twice.
+/// The number of free pages that are kept for messages to come: giving them back and taking them
+/// anew costs twice.
 const SPARE_PAGES: i64 = 2048;
 
 pub(super) struct SqliteCommitter {
@@ -31,7 +31,7 @@ pub(super) struct SqliteCommitter {
     forgetting: Forgetting,
 }
 
-/// A connection, and what it knows without asking.
+/// A connection, and its cache of the database.
 struct WriteSession {
     connection: Connection,
     remembered: Remembered,
@@ -48,7 +48,7 @@ impl WriteSession {
 }
 
 impl SqliteCommitter {
-    /// Opens the connection; what is found in the database is durable from now on.
+    /// Opens the connection. What is found in the database is durable when this returns.
     pub(super) async fn open(file: Arc<DatabaseFile>) -> Result<Self, Error> {
         let thread = DatabaseThread::start()?;
         let opened = Arc::clone(&file);
@@ -80,7 +80,7 @@ impl Committer for SqliteCommitter {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         let session = self.session().await?;
         self.log_used = true;
-        // Its messages are not copied.
+        // Cheap: the messages are shared.
         let transaction = transaction.clone();
         let work = move || commit(session, &transaction);
         let (session, outcomes) = self.thread.run(work).await?;
@@ -91,7 +91,7 @@ impl Committer for SqliteCommitter {
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
         let (old, file) = (self.session.take(), Arc::clone(&self.file));
         let work = move || {
-            // It is given up for its errors.
+            // Errors of closing it do not matter: it is given up because of its errors.
             drop(old);
             let session = open(&file)?;
             let number = session
@@ -132,7 +132,7 @@ impl Committer for SqliteCommitter {
 
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
-            // The log is emptied by the next start if not now.
+            // If the log is not emptied now, the next start empties it.
             let _ = self
                 .thread
                 .run(move || checkpoint(&session.connection))
@@ -148,7 +148,7 @@ fn open(file: &DatabaseFile) -> Result<WriteSession, Error> {
     Ok(session)
 }
 
-/// Returns the session if it is still good.
+/// Commits, and returns the session if it is still good.
 fn commit(
     mut session: WriteSession,
     transaction: &Transaction,
@@ -173,9 +173,9 @@ fn commit(
             remembered.batches.keep(settlement, ends);
             (Some(session), Ok(outcomes))
         }
-        // There was no room for the log's last page, the one that makes a commit of it.
+        // There was no room for the log's last page, which would complete the commit.
         Err(failure) if is_full(&failure) => (None, Err(write_error(failure).into())),
-        // The sync failed: what is in the log may be found there after a crash, or not.
+        // The sync failed: after a crash, what is in the log may be found there, or not.
         Err(failure) => {
             let source = failure.into();
             (None, Err(CommitError::Unknown { outcomes, source }))
@@ -191,7 +191,7 @@ struct Maintenance {
 }
 
 impl Maintenance {
-    /// Whether there is more to do.
+    /// Runs the step. Returns whether there is more to do.
     fn run(
         &mut self,
         session: &mut WriteSession,
@@ -213,7 +213,7 @@ impl Maintenance {
         if !more && self.log_used {
             checkpoint(connection)?;
             self.log_used = false;
-            // Nothing waits: the memory of the pages read and written is for others.
+            // Nothing waits: release the memory of the pages that were read and written.
             connection
                 .execute_batch("PRAGMA shrink_memory")
                 .map_err(write_error)?;
@@ -221,7 +221,7 @@ impl Maintenance {
         Ok(more)
     }
 
-    /// What it has looked at, and how many batches it has forgotten.
+    /// Forgets old batches. Returns what it examined, and how many batches it forgot.
     fn forget(
         &mut self,
         connection: &Connection,
@@ -244,13 +244,13 @@ impl Maintenance {
         Ok((looked, forgotten))
     }
 
-    /// Gives some free pages back; whether there are more.
+    /// Gives some free pages back. Returns whether there are more.
     fn shrink(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
         if free <= self.spare_pages {
             return Ok(false);
         }
-        // It gives a page back for each row that is asked for.
+        // The pragma gives back one page for each row that is fetched.
         let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}

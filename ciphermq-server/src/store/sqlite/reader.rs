@@ -1,4 +1,4 @@
-//! Reads, past the committer.
+//! Reads that bypass the committer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,13 +23,14 @@ use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::{Error, Reader, corrupt};
 
-/// Reads are short; each is a thread with memory of its own, some megabytes while it reads.
+/// Reads are short; each connection is a thread with memory of its own, some megabytes while it
+/// reads.
 const CONNECTIONS: u32 = 2;
 
-/// How long to wait for one of them.
+/// The time limit for getting a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After how long one that is not needed is closed: each is a thread, files and a cache.
+/// The time after which an unused connection is closed: each is a thread, files and a cache.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct SqliteReader {
@@ -52,14 +53,14 @@ impl SqliteReader {
 }
 
 impl SqliteReader {
-    /// Chooses what waits in a lane, without the envelopes.
+    /// Selects what waits in a lane, without the envelopes.
     async fn select(
         &self,
         lane: &LaneKey,
         after: Seq,
         mut selection: Selection,
     ) -> Result<Selection, Error> {
-        // The batch that it stands in, or the first one after it.
+        // The batch that holds the sequence number, or the first one after it.
         let begun: Option<i64> = sqlx::query_scalar(LANE_START)
             .bind(lane.queue.0)
             .bind(lane.receiver.as_str())
@@ -92,7 +93,7 @@ impl SqliteReader {
         Ok(selection)
     }
 
-    /// Reads what was chosen.
+    /// Reads the selected slices.
     async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
         let slices = selection.slices();
         if slices.is_empty() {
@@ -317,7 +318,7 @@ impl Reader for SqliteReader {
         after: Option<&RejectedCursor>,
         limit: u32,
     ) -> Result<Vec<RejectedMessage>, Error> {
-        // Every time comes after the empty text.
+        // Every time sorts after the empty text.
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
@@ -343,7 +344,7 @@ impl Reader for SqliteReader {
     }
 }
 
-/// The batch of a row of [`LOOK_UP`], if there is one.
+/// Reads the batch of a row of [`LOOK_UP`], if there is one.
 fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
     let Some(first_seq) = row.try_get(2)? else {
         return Ok(None);

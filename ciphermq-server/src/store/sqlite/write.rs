@@ -1,4 +1,4 @@
-//! What stands in a transaction, up to the commit itself.
+//! Writes the messages of a transaction, up to the commit itself.
 
 use std::collections::HashSet;
 
@@ -18,15 +18,15 @@ use crate::store::batch::settlement::{Entries, Settlement, lanes};
 use crate::store::batch::tail_cache::{TailCache, ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 
-/// What a transaction comes to if it is committed.
+/// The results of a transaction if it is committed.
 pub(super) struct Written {
     pub(super) outcomes: Outcomes,
-    /// For [`TailCache::keep`].
+    /// The argument for [`TailCache::keep`].
     pub(super) settlement: Settlement,
     pub(super) ends: Vec<Range>,
 }
 
-/// Everything up to the commit itself.
+/// Writes everything, up to the commit itself.
 pub(super) fn write(
     connection: &Connection,
     tail_cache: &mut Remembered,
@@ -68,10 +68,10 @@ pub(super) fn write(
     })
 }
 
-/// What a connection remembers of the database.
+/// A connection's cache of the database.
 pub(super) struct Remembered {
     pub(super) batches: TailCache,
-    /// Differs once somebody else has written.
+    /// SQLite's `data_version`, which changes once somebody else has written.
     data_version: i64,
 }
 
@@ -83,8 +83,8 @@ impl Remembered {
         })
     }
 
-    /// SQLite lets everybody write who can open the file, such as a person with the `sqlite3`
-    /// shell.
+    /// Clears the cache if somebody else has written: SQLite lets everybody write who can open the
+    /// file, such as a person with the `sqlite3` shell.
     fn forget_if_changed(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let found = data_version(connection)?;
         if std::mem::replace(&mut self.data_version, found) != found {
@@ -100,8 +100,8 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream
-/// begins.
+/// Adds the batches that hold ids of these ranges. Returns the ranges above which no batch of their
+/// stream begins.
 fn look_up(
     connection: &Connection,
     ranges: Vec<Range>,
@@ -169,7 +169,7 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
     Ok(())
 }
 
-/// Writes what became of messages.
+/// Writes and removes dispositions.
 fn record(connection: &Connection, entries: &Entries<'_>) -> rusqlite::Result<()> {
     for rejected in entries.rejected {
         connection.prepare_cached(SET_ASIDE)?.execute(params![

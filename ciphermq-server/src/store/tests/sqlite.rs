@@ -1,4 +1,4 @@
-//! What only a file can get wrong.
+//! Behaviour that only a file needs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -98,7 +98,7 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     assert!(unusable(open(&at(&path)).await.unwrap_err()).contains("another program"));
 }
 
-/// A server was killed at its first start, after the list of migrations was made and before the
+/// A server was killed at its first start, after the list of migrations was created and before the
 /// first of them.
 #[tokio::test]
 async fn a_database_that_was_not_finished_is_finished() {

@@ -16,31 +16,31 @@ use crate::memory;
 use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
-/// Nothing has come for so long: time for maintenance.
+/// The time without work after which maintenance starts.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// A writer that never rests does a step of maintenance this often, and an idle one looks this
-/// often for what has become old enough to be forgotten.
+/// The interval of maintenance steps of a writer that is never idle, and of an idle one's search
+/// for metadata that has become old enough to be forgotten.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The same while there is more to do: a step takes a few milliseconds.
+/// The interval of maintenance steps while there is more to do. A step takes a few milliseconds.
 const BUSY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The same while there is no room: space is given back between publishes that are refused and acks
-/// that make room.
+/// The interval of maintenance steps while there is no room: space is given back between publishes
+/// that are refused and acks that make room.
 const FULL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often what was submitted is looked at while a commit is under way: new deadlines may be
-/// among it. Looking at each submission as it comes would wake this task for each.
+/// The interval at which submissions are taken in during a commit, to notice their deadlines.
+/// Taking in each as it comes would wake this task for each.
 const GATHER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Between attempts to reach the database.
+/// The bounds of the pause between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why the loop ends.
+/// The reason why the loop ends early.
 enum End {
-    /// It was asked to, and its time is over.
+    /// The deadline of a shutdown has passed.
     Deadline,
     /// The database cannot be used any more.
     Fatal(Error),
@@ -57,7 +57,7 @@ struct Writer {
     maintained: Instant,
     /// Whether the last step of maintenance left something to do.
     has_maintenance: bool,
-    /// Whether something was committed since memory was last given back.
+    /// Whether something was committed since memory was last released.
     has_worked: bool,
 }
 
@@ -84,8 +84,8 @@ pub(super) async fn run(
         has_worked: false,
     };
     let end = writer.run().await;
-    // Everybody who still waits learns that it is over before the database is closed, which may
-    // take long.
+    // Submitters learn that the writer has ended before the database is closed, which may take
+    // long.
     writer.queue.close();
     writer.queue.refuse_publishes(&WriteError::Closed);
     drop(writer.queue);
@@ -128,7 +128,8 @@ impl Writer {
             } else {
                 batch.answer(Results::default());
             }
-            // Senders that try again and again must not keep the disk full by it.
+            // Senders that retry again and again must not keep maintenance from freeing the full
+            // disk.
             let interval = match (has_room, self.has_maintenance) {
                 (true, false) => MAINTENANCE_INTERVAL,
                 (true, true) => BUSY_INTERVAL,
@@ -141,7 +142,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for work, and meanwhile maintains the database; `false` when there will be none.
+    /// Waits for work and maintains the database meanwhile. Returns `false` when there will be no
+    /// more work.
     async fn wait(&mut self) -> Result<bool, End> {
         let mut pause = IDLE;
         loop {
@@ -166,7 +168,7 @@ impl Writer {
         }
     }
 
-    /// One step of maintenance.
+    /// Runs one step of maintenance.
     async fn maintain(&mut self) -> Result<(), End> {
         let forget_before = self.settings.metadata_retention.and_then(|retention| {
             let retention = jiff::SignedDuration::try_from(retention).ok()?;
@@ -182,7 +184,7 @@ impl Writer {
         self.has_maintenance = match step {
             Ok(more) => more,
             Err(error) => {
-                // Nothing is lost by it; if the database is gone, the next commit deals with that.
+                // It costs no data; if the database is gone, the next commit deals with that.
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "maintenance of the database failed"
@@ -193,7 +195,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits a batch, part by part if need be, and answers it.
+    /// Commits a batch, in parts if need be, and answers it.
     async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), End> {
         let mut results = Results::default();
         let mut parts = VecDeque::from([transaction]);
@@ -243,7 +245,7 @@ impl Writer {
                         "the database's disk is full"
                     );
                     results.publishes_failed(&part, &WriteError::Full);
-                    // Acks make room, so they are tried without the publishes, and again and again.
+                    // Acks make room, so they are tried without the publishes, again and again.
                     if std::mem::take(&mut part.publishes).is_empty() {
                         self.queue.refuse_publishes(&WriteError::Full);
                         if results.has_stored_none()
@@ -289,7 +291,7 @@ impl Writer {
         Ok(committed)
     }
 
-    /// Tries to reach the database until it is there.
+    /// Tries to reach the database until it succeeds.
     async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, End> {
         let mut backoff = RetryPauses::default();
         let mut told = false;
@@ -317,8 +319,9 @@ impl Writer {
         }
     }
 
-    /// The database must stand where this server left it. Otherwise commits were lost, by a
-    /// restored backup or a standby that was behind, and what is in memory is not true any more.
+    /// Checks that the database's last commit is one that this server made. Otherwise commits were
+    /// lost, by a restored backup or a standby that lagged behind, and the caches in memory are
+    /// wrong.
     fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), End> {
         let known: Vec<CommitNumber> = allowed.iter().flatten().copied().collect();
         if known.is_empty() || known.contains(&found) {
@@ -338,8 +341,8 @@ impl Writer {
     }
 }
 
-/// Puts a part that was not committed back in front. If the database was lost over it more than
-/// once, it may be too much for the time that an answer may take: then in halves.
+/// Puts a part that was not committed back in front. If the connection was lost during it more than
+/// once, it may take longer than an answer may take: then it is halved.
 fn again(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
     if losses > 1 && len(&part) > 1 {
         push_halves(parts, part);
@@ -354,7 +357,7 @@ fn push_halves(parts: &mut VecDeque<Transaction>, part: Transaction) {
     parts.push_front(first);
 }
 
-/// Waits for `work`, and meanwhile gathers what is submitted and answers whose deadline passes.
+/// Awaits `work`, and meanwhile takes in submissions and answers those whose deadline passes.
 async fn attend<T>(
     work: impl Future<Output = T>,
     queue: &mut Queue,
@@ -383,7 +386,7 @@ async fn attend<T>(
     }
 }
 
-/// Whether the writer was asked to end, and by when.
+/// The shutdown of the writer, once it is requested, and its deadline.
 struct Closing {
     asked: watch::Receiver<Option<Instant>>,
     deadline: Option<Instant>,
@@ -391,8 +394,7 @@ struct Closing {
 }
 
 impl Closing {
-    /// Returns when the writer is asked to end. Asked means called for, or that all handles are
-    /// gone.
+    /// Returns when a shutdown is requested: by a call, or by dropping all handles.
     async fn asked(&mut self) {
         if self.deadline.is_none() {
             let asked = self.asked.wait_for(Option::is_some).await;
@@ -401,7 +403,7 @@ impl Closing {
         }
     }
 
-    /// Returns when the time is over.
+    /// Returns when the deadline has passed.
     async fn deadline(&mut self) {
         self.asked().await;
         if let Some(deadline) = self.deadline {
@@ -410,7 +412,7 @@ impl Closing {
     }
 }
 
-/// Pauses that grow, with jitter.
+/// Pauses between retries that grow exponentially, with jitter.
 struct RetryPauses(Duration);
 
 impl Default for RetryPauses {

@@ -38,7 +38,7 @@ fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
     }
 }
 
-/// What the database holds after these entries.
+/// Returns the dispositions in the database after these entries are written.
 fn written(mut runs: Vec<DispositionRange>, entries: &Entries<'_>) -> Vec<DispositionRange> {
     runs.retain(|run| !entries.removed.contains(&(1000, run.from)));
     for (batch, run) in &entries.written {
@@ -55,7 +55,7 @@ enum Step {
     Ack(i64, i64),
     Reject(i64, i64),
     Deliver(i64, i64),
-    /// A new transaction begins.
+    /// Starts a new transaction.
     Commit,
 }
 
@@ -79,7 +79,7 @@ fn ack(at: i64, second: i64) -> Ack {
 }
 
 proptest! {
-    /// Whatever happens to a batch, each message is as if it were kept by itself.
+    /// Whatever happens to a batch, each message's disposition is as if it were stored by itself.
     #[test]
     fn runs_say_what_rows_would(steps in prop::collection::vec(step(), 0..120)) {
         // Delivered, acknowledged, rejected.
