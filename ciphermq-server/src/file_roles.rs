@@ -30,7 +30,7 @@ pub struct SharedFile {
 ///
 /// [`SharedFile`], with the settings that name it.
 pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFile> {
-    let written = written(config);
+    let written = written_files(config);
     let read = [
         ("the configuration", config_file.to_owned()),
         ("[tls] cert_path", config.tls.cert_path.clone()),
@@ -54,7 +54,7 @@ pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFi
 }
 
 /// Returns the files that the server creates or writes, with the settings that name them.
-fn written(config: &Config) -> Vec<(&'static str, PathBuf)> {
+fn written_files(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let logging = &config.logging;
     let mut files = vec![
         ("[logging] info_file_path", logging.info_file_path.clone()),

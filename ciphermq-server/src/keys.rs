@@ -1,7 +1,7 @@
 //! The key directory: receivers' public keys and signed keys, sealed at rest.
 
 mod adopt;
-mod announced;
+mod signed_key;
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use adopt::{OlderRows, adopt};
 
-use self::announced::announced;
+use self::signed_key::parse_claims;
 use crate::at_rest::{self, AtRestCipher, RowKind, SealedKey};
 use crate::model::{Change, SealedRow};
 use crate::store::writer::WriterHandle;
@@ -52,12 +52,12 @@ pub struct KeyDirectory {
     at_rest_cipher: AtRestCipher,
     reader: Arc<dyn Reader>,
     writer: WriterHandle,
-    registering: Arc<Registering>,
+    registration_locks: Arc<RegistrationLocks>,
 }
 
 /// The clients whose signed key is being compared with the stored one or written: one at a time for
 /// each client.
-type Registering = DashMap<ClientId, Arc<Mutex<()>>>;
+type RegistrationLocks = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
     /// Creates a directory on the store, whose rows `at_rest_cipher` seals.
@@ -71,7 +71,7 @@ impl KeyDirectory {
             at_rest_cipher,
             reader,
             writer,
-            registering: Arc::default(),
+            registration_locks: Arc::default(),
         }
     }
 
@@ -119,8 +119,8 @@ impl KeyDirectory {
         client_id: &ClientId,
         signed_key: &str,
     ) -> Result<(), Error> {
-        let announced = announced(client_id, signed_key)?;
-        let bare = announced.bare.as_deref();
+        let claims = parse_claims(client_id, signed_key)?;
+        let bare = claims.bare.as_deref();
         let change = Change::SignedKey {
             client_id: client_id.clone(),
             signed: self.seal(RowKind::SignedKey, client_id, signed_key.as_bytes())?,
@@ -128,9 +128,9 @@ impl KeyDirectory {
                 .map(|key| self.seal(RowKind::PublicKey, client_id, key))
                 .transpose()?,
         };
-        let turn = Turn::wait(&self.registering, client_id).await;
+        let turn = RegistrationTurn::wait(&self.registration_locks, client_id).await;
         let stored = self.stored_epoch(client_id).await?;
-        if let Some(stored) = stored.filter(|stored| *stored > announced.epoch) {
+        if let Some(stored) = stored.filter(|stored| *stored > claims.epoch) {
             return Err(Error::Stale(stored));
         }
         // A write continues when nobody waits for it any more, and so does its turn: the next
@@ -150,7 +150,7 @@ impl KeyDirectory {
     async fn stored_epoch(&self, client_id: &ClientId) -> Result<Option<u64>, Error> {
         match self.signed_key(client_id).await {
             Ok(stored) => {
-                Ok(stored.and_then(|stored| Some(announced(client_id, &stored).ok()?.epoch)))
+                Ok(stored.and_then(|stored| Some(parse_claims(client_id, &stored).ok()?.epoch)))
             }
             Err(Error::AtRest(error)) => {
                 tracing::warn!(%client_id, %error, "Replacing a signed key that cannot be opened");
@@ -195,19 +195,19 @@ impl KeyDirectory {
 }
 
 /// A client's exclusive turn to register a signed key, until it is dropped.
-struct Turn {
-    registering: Arc<Registering>,
+struct RegistrationTurn {
+    registration_locks: Arc<RegistrationLocks>,
     client_id: ClientId,
     /// Released before the lock's count is examined: whoever waits for the lock holds a reference
     /// too.
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turn {
-    async fn wait(registering: &Arc<Registering>, client_id: &ClientId) -> Self {
-        let lock = Arc::clone(&registering.entry(client_id.clone()).or_default());
+impl RegistrationTurn {
+    async fn wait(registration_locks: &Arc<RegistrationLocks>, client_id: &ClientId) -> Self {
+        let lock = Arc::clone(&registration_locks.entry(client_id.clone()).or_default());
         let mut turn = Self {
-            registering: Arc::clone(registering),
+            registration_locks: Arc::clone(registration_locks),
             client_id: client_id.clone(),
             guard: None,
         };
@@ -216,10 +216,10 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RegistrationTurn {
     fn drop(&mut self) {
         self.guard = None;
-        self.registering
+        self.registration_locks
             .remove_if(&self.client_id, |_, lock| Arc::strong_count(lock) == 1);
     }
 }

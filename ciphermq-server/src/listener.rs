@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::connection::{self, BufferBudget};
 use crate::stop::Stop;
 use crate::tls::Peer;
-use crate::tls::trouble::Trouble;
+use crate::tls::handshake_failure::HandshakeFailure;
 
 /// The most connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -189,8 +189,8 @@ async fn serve(
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return refused(address, &Trouble::of(&error)),
-        Err(_) => return refused(address, &Trouble::timed_out()),
+        Ok(Err(error)) => return refused(address, &HandshakeFailure::from_error(&error)),
+        Err(_) => return refused(address, &HandshakeFailure::timed_out()),
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
@@ -212,13 +212,13 @@ async fn serve(
 }
 
 /// Logs why a client was refused, and what to do.
-fn refused(address: SocketAddr, trouble: &Trouble) {
-    let Trouble {
+fn refused(address: SocketAddr, failure: &HandshakeFailure) {
+    let HandshakeFailure {
         what: error,
         advice,
-        is_nameless,
-    } = trouble;
-    if *is_nameless {
+        names_no_client,
+    } = failure;
+    if *names_no_client {
         tracing::error!(%address, error, advice, "Connection closed: the certificate names no \
             client");
     } else {

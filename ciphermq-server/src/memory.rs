@@ -5,7 +5,7 @@
 
 /// Returns free memory to the system. It takes milliseconds, so call it when nothing waits. Does
 /// nothing with other C libraries.
-pub(crate) fn give_back() {
+pub(crate) fn release() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "there is no safe way to say it")]
     // SAFETY: it takes no pointers, and may be called by any thread at any time (malloc_trim(3)).

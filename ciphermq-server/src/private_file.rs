@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_ones_own_is_for_oneself_and_one_of_roots_may_be_for_a_group() {
+    fn own_key_files_are_private_and_roots_may_be_group_readable() {
         let (me, other) = (1000, 1001);
         for mode in [0o600, 0o400, 0o700] {
             for owner in [me, ROOT, other] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_the_mend() {
+    fn the_error_names_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.key");
         std::fs::write(&path, "secret").unwrap();

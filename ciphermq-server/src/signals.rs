@@ -29,7 +29,7 @@ impl Signals {
     ///
     /// The operating system's error if it cannot install one.
     pub fn listen() -> io::Result<Self> {
-        let unheeded = [
+        let ignored = [
             libc::SIGXFSZ,
             libc::SIGUSR2,
             libc::SIGALRM,
@@ -38,7 +38,7 @@ impl Signals {
         ];
         // Once tokio has installed its handler, the signal has no other effect as long as the
         // process lives.
-        for number in unheeded {
+        for number in ignored {
             drop(signal(SignalKind::from_raw(number))?);
         }
         drop(signal(SignalKind::pipe())?);

@@ -8,7 +8,7 @@ use ciphermq_protocol::{ClientId, QueueName};
 use super::Dispatcher;
 use crate::logging::MessageLog;
 use crate::model::{AckOutcome, Publish, QueueId, Seq};
-use crate::store::writer::{CommitObserver, Decided};
+use crate::store::writer::{CommitObserver, Settled};
 
 /// What is committed is delivered; what is acked is forgotten.
 pub(super) struct CommitDispatcher {
@@ -20,8 +20,8 @@ impl CommitObserver for CommitDispatcher {
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
-        acks: &[Decided<'_>],
-        rejections: &[Decided<'_>],
+        acks: &[Settled<'_>],
+        rejections: &[Settled<'_>],
     ) {
         let dispatcher = &self.dispatcher;
         let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
@@ -62,7 +62,7 @@ impl CommitObserver for CommitDispatcher {
 
 impl CommitDispatcher {
     /// A line for each message and queue, and one for each acknowledgement.
-    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
+    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Settled<'_>]) {
         self.messages.write(|lines| {
             // The name of the queue that the last message went to: nearly always that of the next
             // one, too.

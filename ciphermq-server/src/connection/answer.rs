@@ -31,7 +31,7 @@ pub(super) enum Answer {
 const ACK_BYTES: usize = 64;
 
 /// An answer in the queue from the reader to the writer.
-pub(super) struct Queued {
+pub(super) struct QueuedAnswer {
     pub(super) answer: Answer,
     /// The reservation of a long command line until it is answered.
     pub(super) _line: Option<OwnedSemaphorePermit>,

@@ -42,7 +42,7 @@ impl BufferBudget {
     }
 
     /// Reserves units, and waits for others to release them, but no longer than [`WAIT`].
-    async fn take(&self, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
+    async fn reserve(&self, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
         let take = acquire(&self.units, units);
         tokio::time::timeout(WAIT, take)
             .await
@@ -78,7 +78,7 @@ impl BufferPermit {
         if wanted == 0 {
             self.permit = None;
         } else if wanted > held {
-            let permit = self.budget.take(wanted - held).await?;
+            let permit = self.budget.reserve(wanted - held).await?;
             match &mut self.permit {
                 Some(held) => held.merge(permit),
                 None => self.permit = Some(permit),
@@ -98,7 +98,7 @@ impl BufferPermit {
         }
         let units = line.div_ceil(UNIT).min(self.budget.total);
         if line > FREE_BYTES {
-            return self.budget.take(units).await.map(Some);
+            return self.budget.reserve(units).await.map(Some);
         }
         // Others may hold the whole budget: then it waits only for its own lines to be answered.
         let permit = tokio::select! {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_of_middle_length_need_not_wait_for_others() {
+    async fn medium_lines_do_not_wait_for_other_connections() {
         let budget = BufferBudget::new(100 * UNIT);
         let (mut greedy, modest) = (budget.permit(), budget.permit());
         greedy

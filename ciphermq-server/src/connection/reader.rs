@@ -10,7 +10,7 @@ use ciphermq_protocol::{Command, Envelope, ErrorCode, ErrorReply, LineDecoder, R
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::answer::{Answer, Queued};
+use super::answer::{Answer, QueuedAnswer};
 use super::buffers::{BufferBudget, BufferPermit};
 use crate::broker::ClientSession;
 use crate::stop::Stop;
@@ -53,7 +53,7 @@ impl fmt::Display for Ended {
 pub(super) async fn run<I: AsyncRead + Unpin>(
     input: I,
     session: ClientSession,
-    answers: mpsc::Sender<Queued>,
+    answers: mpsc::Sender<QueuedAnswer>,
     buffers: &Arc<BufferBudget>,
     stop: Stop,
 ) -> Ended {
@@ -85,7 +85,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
                 };
                 let _ = reader
                     .answers
-                    .send(Queued {
+                    .send(QueuedAnswer {
                         answer: Answer::Ready(ErrorReply::new(code, text).into()),
                         _line: None,
                         reply: None,
@@ -101,7 +101,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
 struct Reader<I> {
     input: I,
     session: ClientSession,
-    answers: mpsc::Sender<Queued>,
+    answers: mpsc::Sender<QueuedAnswer>,
     decoder: LineDecoder,
     buffer_permit: BufferPermit,
     /// The room for long replies that wait, in bytes.
@@ -114,7 +114,7 @@ struct Reader<I> {
 impl<I: AsyncRead + Unpin> Reader<I> {
     /// Reads once and executes the lines that are complete.
     async fn step(&mut self) -> Result<(), Ended> {
-        self.fill().await?;
+        self.receive().await?;
         if !is_heartbeat(&self.buffer) {
             self.session.touch();
         }
@@ -139,9 +139,9 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             let answer = execute(&mut self.session, &line)
                 .await
                 .map_err(Ended::Unreadable)?;
-            let held = hold_reply(&self.replies, &answer).await;
+            let held = reserve_for_reply(&self.replies, &answer).await;
             self.answers
-                .send(Queued {
+                .send(QueuedAnswer {
                     answer,
                     _line: room,
                     reply: held,
@@ -155,7 +155,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             .map_err(|_| Ended::Unreadable(ErrorCode::Overloaded))
     }
 
-    async fn fill(&mut self) -> Result<(), Ended> {
+    async fn receive(&mut self) -> Result<(), Ended> {
         if self.buffer.is_empty() {
             // Lines may still be held elsewhere; an idle connection must not keep their memory.
             self.buffer = BytesMut::new();
@@ -201,7 +201,10 @@ fn is_heartbeat(received: &[u8]) -> bool {
 
 /// Waits until there is room for this reply beside the long ones that wait to be written. A reply
 /// longer than the whole room waits for all of it.
-async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSemaphorePermit> {
+async fn reserve_for_reply(
+    replies: &Arc<Semaphore>,
+    answer: &Answer,
+) -> Option<OwnedSemaphorePermit> {
     let bytes = answer.bytes().min(REPLY_BYTES);
     let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
     // It is never closed.

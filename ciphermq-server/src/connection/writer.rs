@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::answer::{AfterWrite, Queued};
+use super::answer::{AfterWrite, QueuedAnswer};
 use crate::broker::{Mailbox, Receipts};
 
 /// The number of bytes that are collected before they are written.
@@ -16,7 +16,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// Writes until no more answers come, or the connection is lost.
 pub(super) async fn run<O: AsyncWrite + Unpin>(
     output: O,
-    answers: mpsc::Receiver<Queued>,
+    answers: mpsc::Receiver<QueuedAnswer>,
     mailbox: Mailbox,
     receipts: Receipts,
 ) {
@@ -28,7 +28,7 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
         current: None,
         out: BytesMut::new(),
         unsent: 0,
-        held: Vec::new(),
+        reservations: Vec::new(),
         packs: false,
     };
     while writer.step().await.is_ok() {}
@@ -41,23 +41,23 @@ struct Done;
 
 struct Writer<O> {
     output: O,
-    answers: mpsc::Receiver<Queued>,
+    answers: mpsc::Receiver<QueuedAnswer>,
     mailbox: Mailbox,
     receipts: Receipts,
     /// The answer whose turn it is.
-    current: Option<Queued>,
+    current: Option<QueuedAnswer>,
     out: BytesMut,
     /// The bytes of envelopes in `out`.
     unsent: usize,
     /// The reservations of long replies in `out`.
-    held: Vec<OwnedSemaphorePermit>,
+    reservations: Vec<OwnedSemaphorePermit>,
     /// Whether the client takes packed deliveries.
     packs: bool,
 }
 
 impl<O: AsyncWrite + Unpin> Writer<O> {
     async fn step(&mut self) -> Result<(), Done> {
-        self.gather();
+        self.collect_ready();
         if !self.out.is_empty() {
             return self.write().await;
         }
@@ -66,7 +66,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         match &mut self.current {
             Some(current) => tokio::select! {
                 (replies, then) = current.answer.replies() => {
-                    self.answered();
+                    self.keep_reservation();
                     self.emit(&replies, then);
                 }
                 Some(deliveries) = self.mailbox.recv() => self.deliver(&deliveries),
@@ -83,7 +83,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
     }
 
     /// Takes everything that is ready, answers first.
-    fn gather(&mut self) {
+    fn collect_ready(&mut self) {
         while self.out.len() < WRITE_BYTES {
             if self.current.is_none() {
                 self.current = self.answers.try_recv().ok();
@@ -93,7 +93,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
                 .as_mut()
                 .and_then(|current| current.answer.replies().now_or_never())
             {
-                self.answered();
+                self.keep_reservation();
                 self.emit(&replies, then);
             } else if let Ok(deliveries) = self.mailbox.try_recv() {
                 self.deliver(&deliveries);
@@ -104,9 +104,9 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
     }
 
     /// Keeps the reservation of the current answer, whose replies go to the output next.
-    fn answered(&mut self) {
-        let held = self.current.take().and_then(|current| current.reply);
-        self.held.extend(held);
+    fn keep_reservation(&mut self) {
+        let reservations = self.current.take().and_then(|current| current.reply);
+        self.reservations.extend(reservations);
     }
 
     fn emit(&mut self, replies: &[Reply], then: AfterWrite) {
@@ -141,7 +141,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.output.write_all(&self.out).await.map_err(|_| Done)?;
         self.output.flush().await.map_err(|_| Done)?;
         self.out.clear();
-        self.held.clear();
+        self.reservations.clear();
         let sent = std::mem::take(&mut self.unsent);
         if sent > 0 {
             self.receipts.sent(sent);

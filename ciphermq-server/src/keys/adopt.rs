@@ -43,18 +43,22 @@ pub async fn adopt(
         tracing::warn!("Cannot read {path}: {error}; move it away if it is not the server's");
         true
     });
-    let sorted = sort(&rows, at_rest_cipher);
+    let classified = classify(&rows, at_rest_cipher);
     // A row that is bound to its kind was written after the older ones were adopted.
-    let was_adopted = noted || rows.is_adopted || sorted.bound > 0;
+    let was_adopted = noted || rows.is_adopted || classified.current > 0;
     let accept = match older_rows {
         OlderRows::Once => !was_adopted,
         OlderRows::Refuse => false,
         OlderRows::Accept => true,
     };
-    let older = if accept { sorted.older } else { Vec::new() };
-    if !accept && sorted.refused > 0 {
+    let older = if accept {
+        classified.resealed
+    } else {
+        Vec::new()
+    };
+    if !accept && classified.older > 0 {
         tracing::warn!(
-            rows = sorted.refused,
+            rows = classified.older,
             "Public keys that an older server has sealed are not taken over again: their clients \
              must register them \
              anew. If an older server's database was put back, start once with [encryption] \
@@ -62,7 +66,8 @@ pub async fn adopt(
         );
     }
     // A key that opens nothing may be the wrong one: the right one is still to come.
-    let is_wrong_key = sorted.strange > 0 && sorted.bound == 0 && sorted.refused == 0;
+    let is_wrong_key =
+        classified.unreadable > 0 && classified.current == 0 && classified.older == 0;
     if is_wrong_key {
         return Ok(());
     }
@@ -115,29 +120,29 @@ fn note(notes: &Notes, key_id: &str, count: usize) {
 
 /// The rows of the key directory, classified by who sealed them.
 #[derive(Default)]
-struct Sorted {
+struct ClassifiedRows {
     /// Older servers' rows, sealed anew.
-    older: Vec<AdoptedRow>,
+    resealed: Vec<AdoptedRow>,
     /// The number of older servers' rows.
-    refused: usize,
+    older: usize,
     /// The number of this version's rows.
-    bound: usize,
+    current: usize,
     /// The number of rows that cannot be opened.
-    strange: usize,
+    unreadable: usize,
 }
 
-fn sort(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> Sorted {
-    let mut sorted = Sorted::default();
+fn classify(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> ClassifiedRows {
+    let mut classified = ClassifiedRows::default();
     let public = rows.public.iter().map(|row| (RowKind::PublicKey, row));
     let signed = rows.signed.iter().map(|row| (RowKind::SignedKey, row));
     for (kind, (client_id, row)) in public.chain(signed) {
         let row = sealed_key(row.clone());
         if at_rest_cipher.open(kind, client_id, &row).is_ok() {
-            sorted.bound += 1;
+            classified.current += 1;
         } else if let Ok(bytes) = at_rest_cipher.open_older(kind, client_id, &row) {
-            sorted.refused += 1;
+            classified.older += 1;
             match at_rest_cipher.seal(kind, client_id, &bytes) {
-                Ok(sealed) => sorted.older.push(AdoptedRow {
+                Ok(sealed) => classified.resealed.push(AdoptedRow {
                     kind,
                     client_id: client_id.clone(),
                     row: sealed_row(sealed),
@@ -145,8 +150,8 @@ fn sort(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> Sorted {
                 Err(error) => tracing::error!(%client_id, %error, "Cannot seal a public key anew"),
             }
         } else {
-            sorted.strange += 1;
+            classified.unreadable += 1;
         }
     }
-    sorted
+    classified
 }

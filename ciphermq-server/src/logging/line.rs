@@ -102,12 +102,12 @@ impl Fields {
     fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         if field.name() == "message" {
             self.message.clear();
-            return cap(&mut self.message, value);
+            return write_truncated(&mut self.message, value);
         }
         self.begin(field.name());
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        cap(&mut scratch, value);
+        write_truncated(&mut scratch, value);
         self.json.push('"');
         escape_json(&mut self.json, &scratch);
         self.json.push('"');
@@ -239,8 +239,8 @@ impl Buffers {
     ) -> &[u8] {
         let Self { fields, line } = self;
         line.clear();
-        let (dim, hue, plain) = if colour {
-            ("\x1b[2m", hue(level), "\x1b[0m")
+        let (dim, color, plain) = if colour {
+            ("\x1b[2m", color(level), "\x1b[0m")
         } else {
             ("", "", "")
         };
@@ -248,7 +248,7 @@ impl Buffers {
         push_time(line, now);
         line.push_str(plain);
         line.push(' ');
-        line.push_str(hue);
+        line.push_str(color);
         let _ = write!(line, "{:>5}", level.as_str());
         line.push_str(plain);
         line.push(' ');
@@ -268,7 +268,7 @@ impl Buffers {
 }
 
 /// Formats the line that takes the place of `count` lost lines, in the form of the file of `level`.
-pub(super) fn lost(now: Duration, level: &str, count: u64) -> String {
+pub(super) fn lost_line(now: Duration, level: &str, count: u64) -> String {
     let mut line = String::from("{\"timestamp\":\"");
     push_time(&mut line, now);
     let _ = writeln!(
@@ -280,7 +280,7 @@ pub(super) fn lost(now: Duration, level: &str, count: u64) -> String {
 }
 
 /// Returns the Select Graphic Rendition for a level (ECMA-48).
-const fn hue(level: Level) -> &'static str {
+const fn color(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
         Level::WARN => "\x1b[33m",
@@ -311,27 +311,27 @@ pub(super) fn push_time(line: &mut String, now: Duration) {
 }
 
 /// Appends a value, but no more of it than a line may hold.
-fn cap(out: &mut String, value: fmt::Arguments<'_>) {
-    let mut capped = Capped {
+fn write_truncated(out: &mut String, value: fmt::Arguments<'_>) {
+    let mut truncating = Truncating {
         out,
         left: MAX_VALUE,
         beyond: 0,
     };
     // A Display that fails half-way leaves what it has written.
-    let _ = capped.write_fmt(value);
-    let beyond = capped.beyond;
+    let _ = truncating.write_fmt(value);
+    let beyond = truncating.beyond;
     if beyond > 0 {
         let _ = write!(out, "... ({beyond} bytes more)");
     }
 }
 
-struct Capped<'a> {
+struct Truncating<'a> {
     out: &'a mut String,
     left: usize,
     beyond: usize,
 }
 
-impl fmt::Write for Capped<'_> {
+impl fmt::Write for Truncating<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let fitting = if text.len() <= self.left {
             text.len()

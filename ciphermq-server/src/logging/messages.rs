@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ciphermq_protocol::{ExchangeName, MessageId};
 
-use super::layer::PATIENCE;
+use super::layer::WAIT_WHEN_FULL;
 use super::line::{Clock, escape_json, push_time};
-use super::spool::{Patience, Spool};
+use super::spool::{Spool, WhenFull};
 
 /// The number of bytes that are pushed at once.
 const CHUNK: usize = 64 << 10;
@@ -100,8 +100,10 @@ impl MessageLines<'_> {
 
     fn hand_over(&mut self) {
         if !self.text.is_empty() {
-            let patience = Patience::For(PATIENCE);
-            self.log.file.push(self.now, self.text.as_bytes(), patience);
+            let when_full = WhenFull::Wait(WAIT_WHEN_FULL);
+            self.log
+                .file
+                .push(self.now, self.text.as_bytes(), when_full);
             self.text.clear();
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct RotatingFile {
     clock: Clock,
     open: Option<Open>,
     /// The second before which there is no rotation, as the last one failed.
-    rest_until: u64,
+    retry_after: u64,
     complaint: Option<String>,
 }
 
@@ -85,7 +85,7 @@ impl RotatingFile {
             level,
             clock,
             open: None,
-            rest_until: 0,
+            retry_after: 0,
             complaint: None,
         }
     }
@@ -183,11 +183,11 @@ impl RotatingFile {
         match renamed {
             Ok(()) => {
                 self.open = None;
-                self.rest_until = 0;
+                self.retry_after = 0;
                 self.open = Some(self.open_new(second)?);
             }
             Err(error) => {
-                self.rest_until = second + RETRY_SECONDS;
+                self.retry_after = second + RETRY_SECONDS;
                 self.complaint = Some(format!(
                     "cannot rotate {}: {error}; it grows until that is possible",
                     self.path.display()
@@ -250,9 +250,9 @@ impl Output for RotatingFile {
             .map_err(|source| Failure { written, source })
     }
 
-    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+    fn write_lost(&mut self, count: u64) -> io::Result<()> {
         let now = (self.clock)();
-        let line = line::lost(now, self.level, count);
+        let line = line::lost_line(now, self.level, count);
         self.write(now, line.as_bytes())
             .map_err(|failure| failure.source)
     }
@@ -270,7 +270,7 @@ impl RotatingFile {
     /// Writes lines of one hour, and counts in `written` what is safely in the file.
     fn write_from(&mut self, second: u64, lines: &[u8], written: &mut usize) -> io::Result<()> {
         let period = self.period(second);
-        let may_rotate = second >= self.rest_until || self.rest_until > second + RETRY_SECONDS;
+        let may_rotate = second >= self.retry_after || self.retry_after > second + RETRY_SECONDS;
         let max_bytes = self.max_bytes;
         let open = self.opened(second)?;
         let may_rotate = may_rotate && open.rotates;
@@ -288,10 +288,10 @@ impl RotatingFile {
         while let Some(rest) = lines.get(*written..).filter(|rest| !rest.is_empty()) {
             let open = self.opened(second)?;
             let room = max_bytes.map(|max| max.saturating_sub(open.bytes));
-            let take = fitting(rest, room, open.bytes == 0);
+            let take = fitting_length(rest, room, open.bytes == 0);
             if take == 0 {
                 self.rotate(second)?;
-                if self.rest_until > second {
+                if self.retry_after > second {
                     // It could not be rotated: better a file that is too large than lost lines.
                     max_bytes = None;
                 }
@@ -300,7 +300,7 @@ impl RotatingFile {
             let part = rest.get(..take).unwrap_or_default();
             match append(open, part) {
                 Ok(count) => *written += count,
-                Err(Partial { count, source }) => {
+                Err(PartialWrite { count, source }) => {
                     *written += count;
                     return Err(source);
                 }
@@ -312,7 +312,7 @@ impl RotatingFile {
 
 /// Returns the number of bytes of `lines` that fit into a file with this room: whole lines, and at
 /// least one if it is empty.
-fn fitting(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
+fn fitting_length(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
     let room = room.map_or(usize::MAX, |room| {
         usize::try_from(room).unwrap_or(usize::MAX)
     });
@@ -333,13 +333,13 @@ fn fitting(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
 }
 
 /// An append that ended early: `count` bytes, whole lines, are in the file.
-struct Partial {
+struct PartialWrite {
     count: usize,
     source: io::Error,
 }
 
 /// Appends lines. Half a line, as a full disk leaves it, is removed again.
-fn append(open: &mut Open, lines: &[u8]) -> Result<usize, Partial> {
+fn append(open: &mut Open, lines: &[u8]) -> Result<usize, PartialWrite> {
     let mut done = 0;
     while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
         let outcome = match open.file.write(rest) {
@@ -362,7 +362,7 @@ fn append(open: &mut Open, lines: &[u8]) -> Result<usize, Partial> {
                     // garbled.
                     let _ = open.file.set_len(open.bytes);
                 }
-                return Err(Partial {
+                return Err(PartialWrite {
                     count: whole,
                     source,
                 });

@@ -34,7 +34,7 @@ pub(super) trait Output: Send + 'static {
     fn write(&mut self, time: Duration, lines: &[u8]) -> Result<(), Failure>;
 
     /// Writes a line that says that `count` lines are missing here.
-    fn tell_lost(&mut self, count: u64) -> io::Result<()>;
+    fn write_lost(&mut self, count: u64) -> io::Result<()>;
 
     /// Returns, once, a problem that a person should know about although lines are being written.
     fn complaint(&mut self) -> Option<String> {
@@ -55,11 +55,11 @@ pub(super) struct Failure {
 
 /// What happens to a line when the buffer is full.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Patience {
+pub(super) enum WhenFull {
     /// It is dropped, and counted as lost.
-    None,
+    Drop,
     /// It waits for this time, then it is dropped and counted as lost.
-    For(Duration),
+    Wait(Duration),
 }
 
 /// The sending end of a spool. It is cheap to clone.
@@ -173,21 +173,21 @@ impl Spool {
 
     /// Adds one or more lines, with their line ends, that were logged at `time` since the Unix
     /// epoch.
-    pub(super) fn push(&self, time: Duration, line: &[u8], patience: Patience) {
+    pub(super) fn push(&self, time: Duration, line: &[u8], when_full: WhenFull) {
         let shared = &*self.0;
         // A line longer than the buffer is accepted when it is alone in it.
         let full = |state: &State| {
             !state.lines.bytes.is_empty() && state.lines.bytes.len() + line.len() > shared.capacity
         };
-        let hopeless = |state: &State| state.failing || state.stalled || state.closed;
+        let cannot_drain = |state: &State| state.failing || state.stalled || state.closed;
         let mut state = shared.state.lock();
         if full(&state)
-            && let Patience::For(limit) = patience
-            && !hopeless(&state)
+            && let WhenFull::Wait(limit) = when_full
+            && !cannot_drain(&state)
         {
             shared.progress.wait_while_for(
                 &mut state,
-                |state| full(state) && !hopeless(state),
+                |state| full(state) && !cannot_drain(state),
                 limit,
             );
             // The next lines need not wait to find this out again.
@@ -242,7 +242,7 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
     let mut failing = false;
     if let Err(error) = output.open() {
         failing = true;
-        complain(&format!(
+        report(&format!(
             "cannot open {}: {error}; the server goes on and tries again",
             output.name()
         ));
@@ -282,13 +282,13 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
         let outcome = opened.and_then(|()| lines.write_to(&mut *output));
         let outcome = outcome.and_then(|()| {
             if lost > 0 {
-                output.tell_lost(lost)
+                output.write_lost(lost)
             } else {
                 Ok(())
             }
         });
         if let Some(complaint) = output.complaint() {
-            complain(&complaint);
+            report(&complaint);
         }
 
         let mut state = shared.state.lock();
@@ -297,8 +297,8 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             state.lost -= lost;
         }
         match &outcome {
-            Ok(()) if failing => complain(&format!("{} is written again", output.name())),
-            Err(error) if !failing => complain(&format!(
+            Ok(()) if failing => report(&format!("{} is written again", output.name())),
+            Err(error) if !failing => report(&format!(
                 "cannot write {}: {error}; the server goes on and tries again every second, and \
                  lines that find \
                  no more room in memory are lost",
@@ -316,7 +316,7 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             drop(state);
             shared.progress.notify_all();
             if failing {
-                complain(&format!(
+                report(&format!(
                     "the last lines for {} could not be written, and {missing} before",
                     output.name()
                 ));
@@ -334,7 +334,7 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
 }
 
 /// Reports a problem of the logs in the one place that is left.
-fn complain(text: &str) {
+fn report(text: &str) {
     let _ = writeln!(io::stderr().lock(), "logging: {text}");
 }
 
@@ -356,7 +356,7 @@ impl Output for Stderr {
         Ok(())
     }
 
-    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+    fn write_lost(&mut self, count: u64) -> io::Result<()> {
         let _ = writeln!(
             io::stderr().lock(),
             "... {count} lines did not fit here; see the log files"

@@ -229,14 +229,14 @@ pub async fn open(settings: &DatabaseSettings) -> Result<Store, Error> {
 /// A driver's error with a text that says what it means.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-struct Explained {
+struct DescribedError {
     what: String,
     #[source]
     source: BoxError,
 }
 
-fn explained(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
-    Box::new(Explained {
+fn described(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
+    Box::new(DescribedError {
         what: what.into(),
         source: source.into(),
     })

@@ -1,9 +1,9 @@
 //! Mutual TLS, and the mapping from a client's certificate to its client id.
 //!
 //! - `verifier`: accepts certificates that name a client
-//! - [`trouble`]: explains failed handshakes
+//! - [`handshake_failure`]: explains failed handshakes
 
-pub mod trouble;
+pub mod handshake_failure;
 mod verifier;
 
 use std::fs::File;

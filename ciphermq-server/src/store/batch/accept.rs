@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::id::{Stream, place};
-use super::settlement::{Known, Settlement};
+use super::id::{Stream, split_id};
+use super::settlement::{Found, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
 use crate::model::{Publish, PublishOutcome, Seq};
 
@@ -14,7 +14,7 @@ use crate::model::{Publish, PublishOutcome, Seq};
 pub(in crate::store) struct Accepted<'a> {
     /// The batches to insert.
     pub(in crate::store) batches: Vec<NewBatch<'a>>,
-    /// One outcome for each publish. Sequence numbers start at 0 until [`Accepted::number`] is
+    /// One outcome for each publish. Sequence numbers start at 0 until [`Accepted::assign_seqs`] is
     /// called.
     pub(in crate::store) outcomes: Vec<PublishOutcome>,
     /// The number of sequence numbers that it takes.
@@ -55,14 +55,14 @@ impl<'a> Accepted<'a> {
                 .entry(publish.envelope.message_id.as_str())
                 .or_insert(at);
             let verdict = match settlement.find(&publish.envelope.message_id) {
-                Some(known) => Verdict::Known(judge(is_known(&known, publish))),
+                Some(known) => Verdict::Known(duplicate_if(is_known(&known, publish))),
                 None if first == at => Verdict::New,
                 None => Verdict::Repeats(first),
             };
             let outcome = match verdict {
                 Verdict::New => accepted.store(publish),
                 Verdict::Known(outcome) => outcome,
-                Verdict::Repeats(first) => judge(
+                Verdict::Repeats(first) => duplicate_if(
                     publishes
                         .get(first)
                         .is_some_and(|first| is_retry(first, publish)),
@@ -76,7 +76,7 @@ impl<'a> Accepted<'a> {
     fn store(&mut self, publish: &'a Publish) -> PublishOutcome {
         let first = self.copies;
         self.copies += count(publish.queues.len());
-        let (stream, position) = place(&publish.envelope.message_id);
+        let (stream, position) = split_id(&publish.envelope.message_id);
         let joined = self
             .batches
             .last_mut()
@@ -95,7 +95,7 @@ impl<'a> Accepted<'a> {
     }
 
     /// Assigns the sequence numbers from `next` on.
-    pub(in crate::store) fn number(&mut self, next: i64) {
+    pub(in crate::store) fn assign_seqs(&mut self, next: i64) {
         for batch in &mut self.batches {
             batch.first_seq += next;
         }
@@ -189,7 +189,7 @@ fn is_alike(a: &Publish, b: &Publish) -> bool {
             || a.envelope.raw().shared().is_none() && b.envelope.raw().shared().is_none())
 }
 
-fn judge(same: bool) -> PublishOutcome {
+fn duplicate_if(same: bool) -> PublishOutcome {
     if same {
         PublishOutcome::Duplicate
     } else {
@@ -199,7 +199,7 @@ fn judge(same: bool) -> PublishOutcome {
 
 /// Whether a publish is a retry of a known message: from the same sender, to the same receiver, by
 /// the same route. A message by another route would not arrive where it should.
-fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
+fn is_known(known: &Found<'_>, publish: &Publish) -> bool {
     let receiver = publish.envelope.receiver_client_id.as_str();
     let (exchange, routing_key) = (publish.exchange.as_str(), publish.routing_key.as_str());
     let is_route = |(of, by): &(String, String)| of == exchange && by == routing_key;

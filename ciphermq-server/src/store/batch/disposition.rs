@@ -30,14 +30,16 @@ pub(in crate::store) struct DispositionRange {
 }
 
 impl DispositionRange {
-    pub(in crate::store) fn holds(&self, index: i64) -> bool {
+    pub(in crate::store) fn contains(&self, index: i64) -> bool {
         (self.from..self.from.saturating_add(self.messages)).contains(&index)
     }
 }
 
 /// Parses the JSON list that the databases return: (from, messages, delivered, acknowledged,
 /// rejected) each.
-pub(in crate::store) fn runs(json: &str) -> Result<Vec<DispositionRange>, serde_json::Error> {
+pub(in crate::store) fn disposition_ranges(
+    json: &str,
+) -> Result<Vec<DispositionRange>, serde_json::Error> {
     type Row = (i64, i64, Arc<str>, Option<Arc<str>>, Option<Arc<str>>);
     let rows: Vec<Row> = serde_json::from_str(json)?;
     let mut runs: Vec<DispositionRange> = rows

@@ -13,7 +13,7 @@ use ciphermq_protocol::name::NameError;
 use super::MAX_MESSAGES;
 
 /// The position of ids that are not CipherMQ's own.
-pub(in crate::store) const ALONE: i64 = -1;
+pub(in crate::store) const NO_POSITION: i64 = -1;
 
 /// The number of characters of CipherMQ's own ids that belong to the stream.
 const STREAM_LENGTH: usize = 26;
@@ -22,30 +22,30 @@ const STREAM_LENGTH: usize = 26;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::store) enum Stream {
     /// The stream of CipherMQ's own ids.
-    Ours(StreamId),
+    Native(StreamId),
     /// An id of another client.
-    Alone(MessageId),
+    Single(MessageId),
 }
 
 /// Formats the stream as the databases store it.
 impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ours(stream) => {
+            Self::Native(stream) => {
                 let text = stream.to_string();
                 f.write_str(text.get(..STREAM_LENGTH).unwrap_or(&text))
             }
-            Self::Alone(id) => f.write_str(id.as_str()),
+            Self::Single(id) => f.write_str(id.as_str()),
         }
     }
 }
 
 /// Splits an id into its stream and its position.
-pub(in crate::store) fn place(id: &MessageId) -> (Stream, i64) {
+pub(in crate::store) fn split_id(id: &MessageId) -> (Stream, i64) {
     match StreamId::split(id) {
         // 40 bits.
-        Some((stream, position)) => (Stream::Ours(stream), position.cast_signed()),
-        None => (Stream::Alone(id.clone()), ALONE),
+        Some((stream, position)) => (Stream::Native(stream), position.cast_signed()),
+        None => (Stream::Single(id.clone()), NO_POSITION),
     }
 }
 
@@ -77,7 +77,7 @@ impl Range {
 pub(in crate::store) fn ranges<'a>(ids: impl IntoIterator<Item = &'a MessageId>) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     for id in ids {
-        let (stream, position) = place(id);
+        let (stream, position) = split_id(id);
         match ranges.last_mut() {
             Some(range) if range.stream == stream && range.last + 1 == position => {
                 range.last = position
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_follow_one_another_are_joined() {
+    fn consecutive_ids_are_grouped() {
         let (a, b) = (StreamId::new(1, 2), StreamId::new(1, 3));
         let ids = [
             a.message_id(7).unwrap(),
@@ -134,11 +134,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_id_is_found_again_from_what_is_kept(
+        fn every_id_survives_splitting_and_joining(
             time: u64, random: u64, position in 0..ciphermq_protocol::message_id::POSITIONS, other in "[!-~]{1,60}"
         ) {
             for id in [StreamId::new(time, random).message_id(position).unwrap(), id(&other)] {
-                let (stream, position) = place(&id);
+                let (stream, position) = split_id(&id);
                 prop_assert_eq!(message_id(&stream.to_string(), position).unwrap(), id);
             }
         }

@@ -69,7 +69,7 @@ pub(super) struct BatchRow {
 impl BatchRow {
     /// Returns the queues and sequence numbers of a message's copies, whether they still wait or
     /// not.
-    pub(super) fn places(&self, index: usize) -> Vec<(QueueId, Seq)> {
+    pub(super) fn copies(&self, index: usize) -> Vec<(QueueId, Seq)> {
         let copies = count(self.queues.len());
         let first = self
             .first_seq

@@ -45,7 +45,7 @@ impl WaitingBatch {
         let index = count(index);
         self.dispositions
             .iter()
-            .any(|run| run.holds(index) && run.disposition.is_settled())
+            .any(|run| run.contains(index) && run.disposition.is_settled())
     }
 
     /// Returns the index of the message with this sequence number, and the index of its copy.
@@ -71,7 +71,7 @@ pub(in crate::store) fn ends(json: &str) -> Result<Vec<i64>, serde_json::Error> 
 
 /// A waiting message, without its envelope.
 #[derive(Debug, Clone, Copy)]
-struct Choice {
+struct Selected {
     batch: usize,
     index: usize,
     seq: i64,
@@ -84,21 +84,21 @@ pub(in crate::store) struct Selection {
     /// Whether only the envelopes of first copies are wanted.
     of_first_copies: bool,
     batches: Vec<WaitingBatch>,
-    chosen: Vec<Choice>,
+    chosen: Vec<Selected>,
     bytes: usize,
     more: bool,
 }
 
 /// The part of a batch's envelopes that was read.
 #[derive(Debug)]
-pub(in crate::store) struct Piece {
+pub(in crate::store) struct EnvelopeSlice {
     /// The slice that was asked for.
     own: Bytes,
     /// The piece that all envelopes share.
     shared: Option<Bytes>,
 }
 
-impl Piece {
+impl EnvelopeSlice {
     pub(in crate::store) fn new(own: Vec<u8>, shared: Option<Vec<u8>>) -> Self {
         Self {
             own: own.into(),
@@ -138,7 +138,7 @@ impl Selection {
 
     /// Selects the waiting messages of a lane's batch after a sequence number. Returns whether more
     /// can be selected.
-    pub(in crate::store) fn choose_after(&mut self, batch: WaitingBatch, after: i64) -> bool {
+    pub(in crate::store) fn select_after(&mut self, batch: WaitingBatch, after: i64) -> bool {
         let copy = batch.copy;
         let from = if after < batch.first_seq {
             0
@@ -154,7 +154,7 @@ impl Selection {
 
     /// Selects the waiting messages among these sequence numbers, which are in order. Returns
     /// whether more can be selected.
-    pub(in crate::store) fn choose_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
+    pub(in crate::store) fn select_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
         let begin = seqs.partition_point(|&seq| seq < batch.first_seq);
         let waiting: Vec<(usize, i64)> = seqs
             .get(begin..)
@@ -177,7 +177,7 @@ impl Selection {
             if self.reads(&batch) {
                 self.bytes += batch.range(index).len() + length(batch.shared_bytes);
             }
-            self.chosen.push(Choice {
+            self.chosen.push(Selected {
                 batch: self.batches.len(),
                 index,
                 seq,
@@ -217,7 +217,7 @@ impl Selection {
     /// # Errors
     ///
     /// [`Error::Corrupt`] if an id is invalid.
-    pub(in crate::store) fn page(&self, read: &HashMap<i64, Piece>) -> Result<Page, Error> {
+    pub(in crate::store) fn page(&self, read: &HashMap<i64, EnvelopeSlice>) -> Result<Page, Error> {
         let mut messages = Vec::with_capacity(self.chosen.len());
         for (choice, batch, envelope) in self.read(read) {
             let position = batch.position.saturating_add(count(choice.index));
@@ -241,7 +241,7 @@ impl Selection {
     /// Returns the envelopes alone, each with the time when its message was accepted.
     pub(in crate::store) fn envelopes(
         &self,
-        read: &HashMap<i64, Piece>,
+        read: &HashMap<i64, EnvelopeSlice>,
     ) -> Vec<(Option<String>, EnvelopeBytes)> {
         self.read(read)
             .map(|(_, batch, envelope)| (batch.sent_time.clone(), envelope))
@@ -250,8 +250,8 @@ impl Selection {
 
     fn read<'a>(
         &'a self,
-        read: &'a HashMap<i64, Piece>,
-    ) -> impl Iterator<Item = (Choice, &'a WaitingBatch, EnvelopeBytes)> {
+        read: &'a HashMap<i64, EnvelopeSlice>,
+    ) -> impl Iterator<Item = (Selected, &'a WaitingBatch, EnvelopeBytes)> {
         let slices: HashMap<i64, usize> = self
             .slices()
             .into_iter()
@@ -259,7 +259,7 @@ impl Selection {
             .collect();
         self.chosen.iter().filter_map(move |&choice| {
             let batch = self.batches.get(choice.batch)?;
-            let Piece { own, shared } = read.get(&batch.first_seq)?;
+            let EnvelopeSlice { own, shared } = read.get(&batch.first_seq)?;
             let start = *slices.get(&batch.first_seq)?;
             let range = batch.range(choice.index);
             // The receiver rejects an envelope that somebody has truncated in the database.

@@ -7,7 +7,7 @@ use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, MessageId};
 
 use super::disposition::{Disposition, DispositionRange, TimeText, later};
-use super::id::{Stream, message_id, place};
+use super::id::{Stream, message_id, split_id};
 use super::{BatchRow, count, length};
 use crate::model::{
     Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction,
@@ -18,7 +18,7 @@ use crate::store::{Error, corrupt};
 #[derive(Default)]
 pub(in crate::store) struct Settlement {
     entries: Vec<Entry>,
-    by_place: HashMap<Stream, BTreeMap<i64, usize>>,
+    by_stream: HashMap<Stream, BTreeMap<i64, usize>>,
     rejected: Vec<Rejected>,
     delivered: TimeText,
     settled: TimeText,
@@ -32,7 +32,7 @@ struct Entry {
 }
 
 /// A message that was found in a batch.
-pub(super) struct Known<'a> {
+pub(super) struct Found<'a> {
     pub(super) batch: &'a BatchRow,
     pub(super) index: usize,
 }
@@ -67,13 +67,13 @@ impl Settlement {
     /// [`NameError`] if its ids are invalid.
     pub(in crate::store) fn add(&mut self, batch: BatchRow) -> Result<(), NameError> {
         let first = message_id(&batch.stream, batch.position)?;
-        self.add_to(place(&first).0, batch);
+        self.add_to(split_id(&first).0, batch);
         Ok(())
     }
 
     /// Adds a batch of a stream unless it was added before.
     pub(super) fn add_to(&mut self, stream: Stream, batch: BatchRow) {
-        let batches = self.by_place.entry(stream.clone()).or_default();
+        let batches = self.by_stream.entry(stream.clone()).or_default();
         if let std::collections::btree_map::Entry::Vacant(vacant) = batches.entry(batch.position) {
             vacant.insert(self.entries.len());
             self.entries.push(Entry {
@@ -89,23 +89,27 @@ impl Settlement {
         self.entries.into_iter().map(|entry| {
             let mut batch = entry.batch;
             if let Some(dispositions) = entry.dispositions {
-                batch.dispositions = join(&dispositions);
+                batch.dispositions = to_ranges(&dispositions);
             }
             (entry.stream, batch)
         })
     }
 
     fn locate(&self, id: &MessageId) -> Option<(usize, usize)> {
-        let (stream, position) = place(id);
-        let (&first, &at) = self.by_place.get(&stream)?.range(..=position).next_back()?;
+        let (stream, position) = split_id(id);
+        let (&first, &at) = self
+            .by_stream
+            .get(&stream)?
+            .range(..=position)
+            .next_back()?;
         let index = position - first;
         (index < self.entries.get(at)?.batch.messages).then_some((at, length(index)))
     }
 
-    pub(super) fn find(&self, id: &MessageId) -> Option<Known<'_>> {
+    pub(super) fn find(&self, id: &MessageId) -> Option<Found<'_>> {
         let (at, index) = self.locate(id)?;
         let batch = &self.entries.get(at)?.batch;
-        Some(Known { batch, index })
+        Some(Found { batch, index })
     }
 
     /// Returns the state of a message; `None` also for an older server's message without a sender.
@@ -114,7 +118,7 @@ impl Settlement {
     ///
     /// [`Error::Corrupt`] if a name is invalid.
     pub(in crate::store) fn state(&self, id: &MessageId) -> Result<Option<MessageState>, Error> {
-        let Some(Known { batch, index }) = self.find(id) else {
+        let Some(Found { batch, index }) = self.find(id) else {
             return Ok(None);
         };
         let Some(sender) = batch.sender.as_deref() else {
@@ -123,7 +127,7 @@ impl Settlement {
         let is_settled = batch
             .dispositions
             .iter()
-            .any(|run| run.holds(count(index)) && run.disposition.is_settled());
+            .any(|run| run.contains(count(index)) && run.disposition.is_settled());
         Ok(Some(MessageState {
             sender: ClientId::new(sender).map_err(corrupt)?,
             receiver: batch
@@ -134,7 +138,7 @@ impl Settlement {
             waiting: if is_settled {
                 Vec::new()
             } else {
-                batch.places(index)
+                batch.copies(index)
             },
         }))
     }
@@ -155,7 +159,7 @@ impl Settlement {
     /// Records that the receiver has processed a message.
     pub(in crate::store) fn ack(&mut self, ack: &Ack) -> AckOutcome {
         self.settle(ack, |time| (Some(time), None))
-            .unwrap_or_else(|why| why.of_ack())
+            .unwrap_or_else(|why| why.ack_outcome())
     }
 
     /// Records that the receiver cannot use a message.
@@ -178,7 +182,7 @@ impl Settlement {
                 }
                 outcome
             }
-            Err(why) => why.of_rejection(),
+            Err(why) => why.rejection_outcome(),
         }
     }
 
@@ -237,7 +241,7 @@ impl Settlement {
             acknowledged,
             rejected,
         });
-        Ok(AckOutcome::Done(entry.batch.places(index)))
+        Ok(AckOutcome::Done(entry.batch.copies(index)))
     }
 
     /// Returns the rows to write.
@@ -255,7 +259,7 @@ impl Settlement {
             let Some(dispositions) = dispositions else {
                 continue;
             };
-            let runs = join(dispositions);
+            let runs = to_ranges(dispositions);
             let begins = |from: i64| runs.binary_search_by_key(&from, |run| run.from).is_ok();
             let gone = batch.dispositions.iter().filter(|old| !begins(old.from));
             entries
@@ -281,7 +285,7 @@ impl Settlement {
 impl Entry {
     fn disposition(&mut self, index: usize) -> Option<&mut Option<Disposition>> {
         self.dispositions
-            .get_or_insert_with(|| spread(&self.batch))
+            .get_or_insert_with(|| per_message(&self.batch))
             .get_mut(index)
     }
 
@@ -302,7 +306,7 @@ enum Unsettled {
 }
 
 impl Unsettled {
-    fn of_ack(self) -> AckOutcome {
+    fn ack_outcome(self) -> AckOutcome {
         match self {
             Self::Unknown => AckOutcome::NotFound,
             Self::NotAuthorized => AckOutcome::NotAuthorized,
@@ -311,16 +315,16 @@ impl Unsettled {
     }
 
     /// Returns the outcome of a rejection: a message that was acked cannot be rejected any more.
-    fn of_rejection(self) -> AckOutcome {
+    fn rejection_outcome(self) -> AckOutcome {
         match self {
             Self::Before { acknowledged: true } => AckOutcome::NotFound,
-            other => other.of_ack(),
+            other => other.ack_outcome(),
         }
     }
 }
 
 /// Expands a batch's dispositions to one for each message.
-fn spread(batch: &BatchRow) -> Vec<Option<Disposition>> {
+fn per_message(batch: &BatchRow) -> Vec<Option<Disposition>> {
     let mut dispositions = vec![None; length(batch.messages)];
     for run in &batch.dispositions {
         let (from, messages) = (length(run.from), length(run.messages));
@@ -332,7 +336,7 @@ fn spread(batch: &BatchRow) -> Vec<Option<Disposition>> {
 }
 
 /// Groups dispositions into as few ranges as possible.
-fn join(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
+fn to_ranges(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
     let mut runs: Vec<DispositionRange> = Vec::new();
     for (from, disposition) in (0..).zip(dispositions) {
         let Some(disposition) = disposition else {

@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::store::batch::disposition::{Disposition, DispositionRange};
-    use crate::store::batch::id::{ALONE, message_id};
+    use crate::store::batch::id::{NO_POSITION, message_id};
 
     /// A whole database, scanned from end to end.
     #[derive(Default)]
@@ -184,7 +184,7 @@ mod tests {
             ranges.into_iter().filter(ends).collect()
         }
 
-        fn holds(&self, stream: &Stream, position: i64) -> bool {
+        fn contains(&self, stream: &Stream, position: i64) -> bool {
             self.0
                 .iter()
                 .any(|(of, batch)| of == stream && (batch.position..end(batch)).contains(&position))
@@ -193,9 +193,9 @@ mod tests {
 
     fn streams() -> [Stream; 3] {
         [
-            Stream::Ours(StreamId::new(1, 1)),
-            Stream::Ours(StreamId::new(1, 2)),
-            Stream::Alone(MessageId::new("alone").unwrap()),
+            Stream::Native(StreamId::new(1, 1)),
+            Stream::Native(StreamId::new(1, 2)),
+            Stream::Single(MessageId::new("alone").unwrap()),
         ]
     }
 
@@ -267,7 +267,7 @@ mod tests {
         /// The cache returns what a lookup of everything would have found, whatever was cached or
         /// forgotten.
         #[test]
-        fn recalls_what_stands_in_the_database(
+        fn recalls_what_the_database_holds(
             steps in prop::collection::vec(step(), 1..60), most in 1..6usize
         ) {
             let streams = streams();
@@ -279,10 +279,10 @@ mod tests {
                 };
                 let stream = &streams[stream];
                 let mut wanted: Vec<i64> = match stream {
-                    Stream::Ours(_) => (first..first + messages).collect(),
-                    Stream::Alone(_) => vec![ALONE],
+                    Stream::Native(_) => (first..first + messages).collect(),
+                    Stream::Single(_) => vec![NO_POSITION],
                 };
-                if matches!(stream, Stream::Ours(_)) && !wanted.contains(&also) {
+                if matches!(stream, Stream::Native(_)) && !wanted.contains(&also) {
                     wanted.push(also);
                 }
                 let id = |position| message_id(&stream.to_string(), position).unwrap();
@@ -291,7 +291,7 @@ mod tests {
                 let ends = table.look_up(unknown, &mut settlement);
                 for (id, &position) in ids.iter().zip(&wanted) {
                     let found = settlement.find(id).map(|known| known.batch);
-                    prop_assert_eq!(found.is_some(), table.holds(stream, position), "{} \
+                    prop_assert_eq!(found.is_some(), table.contains(stream, position), "{} \
                         {}", stream, position);
                     if let Some(found) = found {
                         let there = table
@@ -321,7 +321,7 @@ mod tests {
                     tail_cache.keep(told, ends);
                 } else {
                     let missing: Vec<i64> =
-                        wanted.iter().copied().filter(|&p| !table.holds(stream, p)).collect();
+                        wanted.iter().copied().filter(|&p| !table.contains(stream, p)).collect();
                     for joined in missing.chunk_by(|a, b| a + 1 == *b) {
                         let row = batch(stream, joined[0], i64::try_from(joined.len()).unwrap());
                         table.0.push((stream.clone(), row.clone()));
@@ -359,14 +359,14 @@ mod tests {
         );
         assert!(asked(&tail_cache, &stream, 4));
         publish(&mut tail_cache, &stream, 7, 1);
-        publish(&mut tail_cache, &alone, ALONE, 1);
+        publish(&mut tail_cache, &alone, NO_POSITION, 1);
         // The oldest is forgotten.
         assert!(
             asked(&tail_cache, &stream, 6)
                 && !asked(&tail_cache, &stream, 7)
-                && !asked(&tail_cache, &alone, ALONE)
+                && !asked(&tail_cache, &alone, NO_POSITION)
         );
         tail_cache.clear();
-        assert!(asked(&tail_cache, &stream, 8) && asked(&tail_cache, &alone, ALONE));
+        assert!(asked(&tail_cache, &stream, 8) && asked(&tail_cache, &alone, NO_POSITION));
     }
 }

@@ -11,10 +11,10 @@ use super::sql::FORGET;
 use super::write::{Position, look_up, set_aside, write};
 use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::accept::Accepted;
-use crate::store::batch::forget::{Forgetting, Looked, STEP};
+use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
 use crate::store::batch::settlement::Entries;
 use crate::store::batch::tail_cache::TailCache;
-use crate::store::{CommitError, Committer, Error, explained};
+use crate::store::{CommitError, Committer, Error, described};
 
 pub(super) struct PostgresCommitter {
     connector: SessionFactory,
@@ -23,7 +23,7 @@ pub(super) struct PostgresCommitter {
     /// Nobody else moves it while the lock is held.
     position: Position,
     tail_cache: TailCache,
-    forgetting: Forgetting,
+    forget_cursor: ForgetCursor,
 }
 
 impl PostgresCommitter {
@@ -37,7 +37,7 @@ impl PostgresCommitter {
             session: Some(session),
             position,
             tail_cache: TailCache::default(),
-            forgetting: Forgetting::default(),
+            forget_cursor: ForgetCursor::default(),
         })
     }
 
@@ -50,7 +50,7 @@ impl PostgresCommitter {
     /// Returns the error of a transaction of which nothing was committed. Keeps the session if it
     /// is still good.
     fn failed(&mut self, session: PgConnection, failure: sqlx::Error) -> CommitError {
-        if says_no(&failure) {
+        if did_nothing(&failure) {
             self.session = Some(session);
         }
         error(failure).into()
@@ -70,7 +70,7 @@ impl Committer for PostgresCommitter {
             Err(failure) => return Err(self.failed(session, failure)),
         };
         let mut accepted = Accepted::new(&transaction.publishes, &settlement);
-        accepted.number(self.position.next_seq());
+        accepted.assign_seqs(self.position.next_seq());
         let position = self.position.after(accepted.copies);
         for batch in &accepted.batches {
             if let Err(failure) = settlement.add(batch.row()) {
@@ -85,7 +85,7 @@ impl Committer for PostgresCommitter {
         let moves = (self.position, position);
         let entries = settlement.entries();
 
-        let committed = if is_in_steps(transaction, &entries, self.position) {
+        let committed = if needs_steps(transaction, &entries, self.position) {
             commit_in_steps(
                 &mut session,
                 transaction,
@@ -108,7 +108,7 @@ impl Committer for PostgresCommitter {
                 self.tail_cache.keep(settlement, ends);
                 Ok(outcomes)
             }
-            Err(Failure::Commit(failure)) if !says_no(&failure) => Err(CommitError::Unknown {
+            Err(Failure::Commit(failure)) if !did_nothing(&failure) => Err(CommitError::Unknown {
                 outcomes,
                 source: failure.into(),
             }),
@@ -140,7 +140,7 @@ impl Committer for PostgresCommitter {
         let mut session = self.session()?;
         let forget = sqlx::query_as(FORGET)
             .bind(before.to_string())
-            .bind(self.forgetting.after())
+            .bind(self.forget_cursor.after())
             .bind(STEP)
             .fetch_one(&mut session);
         let (last, batches, old, forgotten): (Option<i64>, i64, i64, i64) =
@@ -149,7 +149,9 @@ impl Committer for PostgresCommitter {
         if forgotten > 0 {
             self.tail_cache.clear();
         }
-        Ok(self.forgetting.advance(Looked { last, batches, old }))
+        Ok(self
+            .forget_cursor
+            .advance(ForgetStep { last, batches, old }))
     }
 
     async fn close(self: Box<Self>) {
@@ -167,20 +169,20 @@ async fn settle(session: &mut PgConnection) -> Result<Position, Error> {
             let what = "PostgreSQL does not finish a commit; if a synchronous standby is away, \
                         bring it back, or take it \
                         out of synchronous_standby_names";
-            Err(Error::Unavailable(explained(what, silent)))
+            Err(Error::Unavailable(described(what, silent)))
         }
         position => position.map_err(error),
     }
 }
 
 /// Whether it is certain that a statement did nothing, and the session is as it was.
-fn says_no(failure: &sqlx::Error) -> bool {
+fn did_nothing(failure: &sqlx::Error) -> bool {
     is_definite(failure) || matches!(failure, sqlx::Error::Encode(_))
 }
 
 /// Whether a transaction needs more than the one statement: for rare changes, or because it
 /// finishes a batch of its own.
-fn is_in_steps(transaction: &Transaction, entries: &Entries<'_>, before: Position) -> bool {
+fn needs_steps(transaction: &Transaction, entries: &Entries<'_>, before: Position) -> bool {
     let finishes_its_own = || {
         entries
             .finished

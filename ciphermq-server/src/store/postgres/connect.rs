@@ -5,10 +5,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::error::{POOLED, code, error, is_pooled, said};
+use super::error::{POOLED, code, error, is_pooled, server_message};
 use super::session;
 use crate::config::{Postgres, SslMode, Target};
-use crate::store::{Error, explained};
+use crate::store::{Error, described};
 
 /// The time limit of connecting, TLS and password included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,12 +204,12 @@ impl SessionFactory {
              (or its url)",
             self.address()
         );
-        Error::Unavailable(explained(what, source))
+        Error::Unavailable(described(what, source))
     }
 
     /// Explains a failed connection. The password is in none of the texts.
     fn connect_error(&self, source: sqlx::Error) -> Error {
-        let (address, user, what) = (self.address(), self.user(), said(&source));
+        let (address, user, what) = (self.address(), self.user(), server_message(&source));
         match (code(&source).as_deref(), &source) {
             // Invalid authorization, invalid password.
             (Some("28000" | "28P01"), _) => Error::Unusable(format!(
@@ -239,7 +239,7 @@ impl SessionFactory {
                 "no connection to PostgreSQL at {address}: {what}; check [database]"
             )),
             // Starting up, shutting down, too many connections ...
-            (Some(_), _) => Error::Unavailable(explained(
+            (Some(_), _) => Error::Unavailable(described(
                 format!("PostgreSQL at {address} takes no connection now"),
                 what,
             )),

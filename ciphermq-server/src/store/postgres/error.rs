@@ -2,11 +2,11 @@
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use crate::store::{BoxError, Error, explained};
+use crate::store::{BoxError, Error, described};
 
 /// Returns the server's own message, without the driver's words and without a line of PostgreSQL's
 /// source.
-pub(super) fn said(error: &sqlx::Error) -> String {
+pub(super) fn server_message(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else {
         return error.to_string();
     };
@@ -19,9 +19,9 @@ pub(super) fn said(error: &sqlx::Error) -> String {
 }
 
 /// Boxes an error, reduced to the server's message if it has one.
-fn told(error: sqlx::Error) -> BoxError {
+fn boxed(error: sqlx::Error) -> BoxError {
     match error {
-        sqlx::Error::Database(_) => said(&error).into(),
+        sqlx::Error::Database(_) => server_message(&error).into(),
         other => other.into(),
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn is_definite(error: &sqlx::Error) -> bool {
 
 pub(super) fn error(error: sqlx::Error) -> Error {
     match &error {
-        sqlx::Error::Encode(_) => return Error::Refused(told(error)),
+        sqlx::Error::Encode(_) => return Error::Refused(boxed(error)),
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound => {
             return Error::Corrupt(error.to_string());
         }
@@ -69,7 +69,7 @@ pub(super) fn error(error: sqlx::Error) -> Error {
     let code = code(&error).unwrap_or_default();
     match (code.as_str(), code.get(..2)) {
         // Disk full.
-        ("53100", _) => Error::Full(told(error)),
+        ("53100", _) => Error::Full(boxed(error)),
         // The only division is the one in `WRITE`.
         ("22012", _) => Error::Corrupt(String::from(
             "it does not stand where this server left it: another server or a person has written \
@@ -81,16 +81,16 @@ pub(super) fn error(error: sqlx::Error) -> Error {
             Error::Unusable(format!("The PostgreSQL database: {POOLED}"))
         }
         // Read-only: set so for a while, or a standby after a failover.
-        ("25006", _) => Error::Unavailable(explained(
+        ("25006", _) => Error::Unavailable(described(
             "PostgreSQL takes no writes; make the database writable again, or name the primary in \
              [database]",
-            told(error),
+            boxed(error),
         )),
         // Data exception, integrity constraint violation, program limit exceeded.
-        (_, Some("22" | "23" | "54")) => Error::Refused(told(error)),
+        (_, Some("22" | "23" | "54")) => Error::Refused(boxed(error)),
         // A table or a right is missing; data or an index is damaged.
-        ("XX001" | "XX002", _) | (_, Some("42")) => Error::Corrupt(said(&error)),
-        _ => Error::Unavailable(told(error)),
+        ("XX001" | "XX002", _) | (_, Some("42")) => Error::Corrupt(server_message(&error)),
+        _ => Error::Unavailable(boxed(error)),
     }
 }
 

@@ -71,13 +71,13 @@ async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Resu
                      \"{database}\" OWNER TO \"{user}\"), or GRANT USAGE, CREATE on its schema to \
                      it; tables that are there \
                      already must be its own",
-                    error::said(&source)
+                    error::server_message(&source)
                 )),
                 Some("42P07" | "42710" | "42703" | "42804") => Error::Unusable(format!(
                     "{place} holds tables of another program: {}; give the server a database of \
                      its own, by \
                      [database]",
-                    error::said(&source)
+                    error::server_message(&source)
                 )),
                 _ => error::error(source),
             }

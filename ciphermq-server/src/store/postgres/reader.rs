@@ -19,9 +19,9 @@ use crate::model::{
     SealedRow, Seq, StoredTopology,
 };
 use crate::store::batch::count;
-use crate::store::batch::disposition::runs;
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
-use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
+use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::settlement::Settlement;
 use crate::store::{Error, Reader, corrupt};
 
@@ -43,7 +43,7 @@ impl PostgresReader {
         lane: &LaneKey,
         after: Seq,
         selection: Selection,
-    ) -> Result<(Selection, HashMap<i64, Piece>), Error> {
+    ) -> Result<(Selection, HashMap<i64, EnvelopeSlice>), Error> {
         let mut connection = self.pool.lend().await?;
         let selection = select(&mut connection, lane, after, selection).await?;
         let pieces = slices(&mut connection, &selection).await?;
@@ -81,7 +81,7 @@ async fn select(
         for row in &batches {
             let batch = waiting_batch(row)?;
             from = batch.first_seq.saturating_add(1);
-            if !selection.choose_after(batch, after.0) {
+            if !selection.select_after(batch, after.0) {
                 return Ok(selection);
             }
         }
@@ -96,7 +96,7 @@ async fn select(
 async fn slices(
     connection: &mut PgConnection,
     selection: &Selection,
-) -> Result<HashMap<i64, Piece>, Error> {
+) -> Result<HashMap<i64, EnvelopeSlice>, Error> {
     let slices = selection.slices();
     if slices.is_empty() {
         return Ok(HashMap::new());
@@ -117,8 +117,8 @@ async fn slices(
                 .map(|slice| int(slice.length))
                 .collect::<Vec<_>>(),
         );
-    let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
-        let piece = Piece::new(
+    let slice = |row: &PgRow| -> Result<(i64, EnvelopeSlice), Error> {
+        let piece = EnvelopeSlice::new(
             row.try_get(1).map_err(error)?,
             row.try_get(2).map_err(error)?,
         );
@@ -192,7 +192,7 @@ impl Reader for PostgresReader {
             bytes,
         });
         for row in &batches {
-            if !selection.choose_among(waiting_batch(row)?, &seqs) {
+            if !selection.select_among(waiting_batch(row)?, &seqs) {
                 break;
             }
         }
@@ -368,7 +368,7 @@ fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
         ends: ends(json(6)?).map_err(corrupt)?,
-        dispositions: runs(json(7)?).map_err(corrupt)?,
+        dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })
 }

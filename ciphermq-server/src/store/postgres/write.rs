@@ -8,7 +8,7 @@ use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
 use crate::model::CommitNumber;
 use crate::store::batch::accept::NewBatch;
-use crate::store::batch::disposition::runs;
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
 use crate::store::batch::settlement::{Entries, Rejected, Settlement, lanes};
 use crate::store::batch::tail_cache::ends;
@@ -93,7 +93,7 @@ pub(super) async fn look_up(
             route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
             has_suite: row.try_get(10)?,
             digests: row.try_get(11)?,
-            dispositions: runs(dispositions).map_err(decode)?,
+            dispositions: disposition_ranges(dispositions).map_err(decode)?,
         };
         settlement.add(batch).map_err(decode)?;
     }

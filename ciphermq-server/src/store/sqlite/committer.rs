@@ -7,11 +7,11 @@ use rusqlite::Connection;
 
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
-use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGETTABLE};
+use super::sql::{FORGET_BATCHES, FORGET_DISPOSITIONS, FORGETTABLE};
 use super::thread::DatabaseThread;
-use super::write::{Remembered, Written, write};
+use super::write::{SessionCache, WrittenTransaction, write};
 use crate::model::{CommitNumber, Outcomes, Time, Transaction};
-use crate::store::batch::forget::{Forgetting, Looked, STEP};
+use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
 use crate::store::{CommitError, Committer, Error};
 
 /// The number of pages that one step gives back to the disk.
@@ -28,20 +28,20 @@ pub(super) struct SqliteCommitter {
     session: Option<WriteSession>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
-    forgetting: Forgetting,
+    forget_cursor: ForgetCursor,
 }
 
 /// A connection, and its cache of the database.
 struct WriteSession {
     connection: Connection,
-    remembered: Remembered,
+    cache: SessionCache,
 }
 
 impl WriteSession {
     fn open(file: &DatabaseFile) -> rusqlite::Result<Self> {
         let connection = file.writing()?;
         Ok(Self {
-            remembered: Remembered::new(&connection)?,
+            cache: SessionCache::new(&connection)?,
             connection,
         })
     }
@@ -58,7 +58,7 @@ impl SqliteCommitter {
             thread,
             session: Some(session),
             log_used: false,
-            forgetting: Forgetting::default(),
+            forget_cursor: ForgetCursor::default(),
         })
     }
 
@@ -116,7 +116,7 @@ impl Committer for SqliteCommitter {
         let mut step = Maintenance {
             spare_pages: if self.file.has_room() { SPARE_PAGES } else { 0 },
             log_used: self.log_used,
-            forgetting: self.forgetting,
+            forget_cursor: self.forget_cursor,
         };
         let work = move || {
             let more = step.run(&mut session, forget_before);
@@ -124,7 +124,7 @@ impl Committer for SqliteCommitter {
         };
         let (session, step, more) = self.thread.run(work).await?;
         self.log_used = step.log_used;
-        self.forgetting = step.forgetting;
+        self.forget_cursor = step.forget_cursor;
         let more = more?;
         self.session = Some(session);
         Ok(more)
@@ -153,15 +153,12 @@ fn commit(
     mut session: WriteSession,
     transaction: &Transaction,
 ) -> (Option<WriteSession>, Result<Outcomes, CommitError>) {
-    let WriteSession {
-        connection,
-        remembered,
-    } = &mut session;
-    let Written {
+    let WriteSession { connection, cache } = &mut session;
+    let WrittenTransaction {
         outcomes,
         settlement,
         ends,
-    } = match write(connection, remembered, transaction) {
+    } = match write(connection, cache, transaction) {
         Ok(written) => written,
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
@@ -170,7 +167,7 @@ fn commit(
     };
     match connection.execute_batch("COMMIT") {
         Ok(()) => {
-            remembered.batches.keep(settlement, ends);
+            cache.batches.keep(settlement, ends);
             (Some(session), Ok(outcomes))
         }
         // There was no room for the log's last page, which would complete the commit.
@@ -187,7 +184,7 @@ fn commit(
 struct Maintenance {
     spare_pages: i64,
     log_used: bool,
-    forgetting: Forgetting,
+    forget_cursor: ForgetCursor,
 }
 
 impl Maintenance {
@@ -197,17 +194,14 @@ impl Maintenance {
         session: &mut WriteSession,
         forget_before: Option<Time>,
     ) -> Result<bool, Error> {
-        let WriteSession {
-            connection,
-            remembered,
-        } = session;
+        let WriteSession { connection, cache } = session;
         let mut more = false;
         if let Some(before) = forget_before {
             let (looked, forgotten) = self.forget(connection, before).map_err(write_error)?;
             if forgotten > 0 {
-                remembered.batches.clear();
+                cache.batches.clear();
             }
-            more |= self.forgetting.advance(looked);
+            more |= self.forget_cursor.advance(looked);
         }
         more |= self.shrink(connection).map_err(write_error)?;
         if !more && self.log_used {
@@ -226,18 +220,18 @@ impl Maintenance {
         &mut self,
         connection: &Connection,
         before: Time,
-    ) -> rusqlite::Result<(Looked, usize)> {
+    ) -> rusqlite::Result<(ForgetStep, usize)> {
         let transaction = connection.unchecked_transaction()?;
-        let asked = (before.to_string(), self.forgetting.after(), STEP);
+        let asked = (before.to_string(), self.forget_cursor.after(), STEP);
         let (batches, looked): (String, _) = transaction.query_row(FORGETTABLE, asked, |row| {
-            let looked = Looked {
+            let looked = ForgetStep {
                 last: row.get(1)?,
                 batches: row.get(2)?,
                 old: row.get(3)?,
             };
             Ok((row.get(0)?, looked))
         })?;
-        transaction.execute(FORGET_FATES, [&batches])?;
+        transaction.execute(FORGET_DISPOSITIONS, [&batches])?;
         let forgotten = transaction.execute(FORGET_BATCHES, [&batches])?;
         transaction.commit()?;
         self.log_used |= forgotten > 0;

@@ -24,11 +24,11 @@ pub(super) fn is_not_a_database(error: &sqlx::Error) -> bool {
 pub(super) fn error(error: sqlx::Error) -> Error {
     let code = code(&error);
     let is_ours = matches!(error, sqlx::Error::Encode(_));
-    let is_strange = matches!(
+    let is_corrupt = matches!(
         error,
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound
     );
-    judge(code, is_ours, is_strange, error.into())
+    classify(code, is_ours, is_corrupt, error.into())
 }
 
 /// Returns the primary result code of an error of the writing connection.
@@ -46,25 +46,25 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
 pub(super) fn write_error(error: rusqlite::Error) -> Error {
     let code = write_code(&error);
     let is_ours = matches!(error, rusqlite::Error::ToSqlConversionFailure(_));
-    let is_strange = matches!(
+    let is_corrupt = matches!(
         error,
         rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::QueryReturnedNoRows
     );
-    judge(code, is_ours, is_strange, error.into())
+    classify(code, is_ours, is_corrupt, error.into())
 }
 
-/// Maps a result code. `is_ours`: a value to write cannot be expressed in SQL; `is_strange`: a
+/// Maps a result code. `is_ours`: a value to write cannot be expressed in SQL; `is_corrupt`: a
 /// value was read that this server cannot have written.
-fn judge(code: Option<i32>, is_ours: bool, is_strange: bool, error: BoxError) -> Error {
+fn classify(code: Option<i32>, is_ours: bool, is_corrupt: bool, error: BoxError) -> Error {
     match code {
         Some(FULL) => Error::Full(error),
         Some(TOO_BIG | CONSTRAINT | MISMATCH) => Error::Refused(error),
         Some(ERROR | CORRUPT | NOT_A_DATABASE) => Error::Corrupt(error.to_string()),
         _ if is_ours => Error::Refused(error),
-        _ if is_strange => Error::Corrupt(error.to_string()),
+        _ if is_corrupt => Error::Corrupt(error.to_string()),
         _ => Error::Unavailable(error),
     }
 }
@@ -75,6 +75,8 @@ pub(super) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> s
 }
 
 /// Wraps an error of reading a value that this server cannot have written, for the committer.
-pub(super) fn strange(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn corrupt_row(
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
 }

@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::{error, is_not_a_database, write_error};
-use crate::store::{Error, explained};
+use crate::store::{Error, described};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -237,7 +237,7 @@ impl DatabaseFile {
             ));
         }
         match error(source) {
-            Error::Unavailable(source) => Error::Unavailable(explained(
+            Error::Unavailable(source) => Error::Unavailable(described(
                 format!(
                     "cannot open {path}; check that the file and its folder can be read and written"
                 ),
@@ -363,7 +363,7 @@ fn lock(database: &Path) -> Result<File, Error> {
         // acknowledged.
         Ok(()) => Ok(file),
         Err(error) => {
-            tracing::debug!(%error, "cannot write the process id into the lock file");
+            tracing::debug!(%error, "Cannot write the process id into the lock file");
             Ok(file)
         }
     }

@@ -16,9 +16,9 @@ use crate::model::{
     Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
     SealedRow, Seq, StoredTopology,
 };
-use crate::store::batch::disposition::runs;
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
-use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
+use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, ends, steps};
 use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
 use crate::store::{Error, Reader, corrupt};
@@ -82,7 +82,7 @@ impl SqliteReader {
             for row in &rows {
                 let batch = waiting_batch(row)?;
                 from = batch.first_seq.saturating_add(1);
-                if !selection.choose_after(batch, after.0) {
+                if !selection.select_after(batch, after.0) {
                     return Ok(selection);
                 }
             }
@@ -94,7 +94,7 @@ impl SqliteReader {
     }
 
     /// Reads the selected slices.
-    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
+    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, EnvelopeSlice>, Error> {
         let slices = selection.slices();
         if slices.is_empty() {
             return Ok(HashMap::new());
@@ -107,8 +107,8 @@ impl SqliteReader {
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
-        let slice = |row: &SqliteRow| -> Result<(i64, Piece), Error> {
-            let piece = Piece::new(
+        let slice = |row: &SqliteRow| -> Result<(i64, EnvelopeSlice), Error> {
+            let piece = EnvelopeSlice::new(
                 row.try_get(1).map_err(error)?,
                 row.try_get(2).map_err(error)?,
             );
@@ -183,7 +183,7 @@ impl Reader for SqliteReader {
             bytes,
         });
         for row in &rows {
-            if !selection.choose_among(waiting_batch(row)?, &seqs) {
+            if !selection.select_among(waiting_batch(row)?, &seqs) {
                 break;
             }
         }
@@ -361,7 +361,7 @@ fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
         route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
         has_suite: row.try_get(10)?,
         digests: row.try_get(11)?,
-        dispositions: runs(row.try_get(12)?).map_err(decode)?,
+        dispositions: disposition_ranges(row.try_get(12)?).map_err(decode)?,
     }))
 }
 
@@ -375,7 +375,7 @@ fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
         ends: ends(json(6)?).map_err(corrupt)?,
-        dispositions: runs(json(7)?).map_err(corrupt)?,
+        dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })
 }

@@ -78,7 +78,7 @@ pub(super) const FORGET_BATCHES: &str =
     "DELETE FROM batches WHERE first_seq IN (SELECT value FROM json_each(?))";
 
 /// Deletes the dispositions of batches.
-pub(super) const FORGET_FATES: &str =
+pub(super) const FORGET_DISPOSITIONS: &str =
     "DELETE FROM dispositions WHERE first_seq IN (SELECT value FROM json_each(?))";
 
 /// Selects the lane's last batch that begins at or before a sequence number.
@@ -169,7 +169,7 @@ mod tests {
             REMOVE_WAITING,
             FORGETTABLE,
             FORGET_BATCHES,
-            FORGET_FATES,
+            FORGET_DISPOSITIONS,
             LANE_START,
             LANE_BATCHES,
             SLICES,

@@ -5,21 +5,21 @@ use std::collections::HashSet;
 use rusqlite::{Connection, params};
 
 use super::change::change;
-use super::error::strange;
+use super::error::corrupt_row;
 use super::sql::{
     INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE,
     REMOVE_WAITING, SET_ASIDE, WRITE_FATE, range_list,
 };
 use crate::model::{CommitNumber, Outcomes, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
-use crate::store::batch::disposition::runs;
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
 use crate::store::batch::settlement::{Entries, Settlement, lanes};
 use crate::store::batch::tail_cache::{TailCache, ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 
 /// The results of a transaction if it is committed.
-pub(super) struct Written {
+pub(super) struct WrittenTransaction {
     pub(super) outcomes: Outcomes,
     /// The argument for [`TailCache::keep`].
     pub(super) settlement: Settlement,
@@ -29,9 +29,9 @@ pub(super) struct Written {
 /// Writes everything, up to the commit itself.
 pub(super) fn write(
     connection: &Connection,
-    tail_cache: &mut Remembered,
+    tail_cache: &mut SessionCache,
     transaction: &Transaction,
-) -> rusqlite::Result<Written> {
+) -> rusqlite::Result<WrittenTransaction> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     tail_cache.forget_if_changed(connection)?;
     let (mut settlement, unknown) = tail_cache.batches.recall(transaction.message_ids());
@@ -43,7 +43,7 @@ pub(super) fn write(
              RETURNING commit_number, last_seq",
         )?
         .query_row([accepted.copies], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    accepted.number(last - accepted.copies + 1);
+    accepted.assign_seqs(last - accepted.copies + 1);
     let mut outcomes = Outcomes {
         commit: CommitNumber(commit),
         ..Outcomes::default()
@@ -56,12 +56,12 @@ pub(super) fn write(
     for batch in &accepted.batches {
         let row = batch.row();
         insert(connection, batch, &row)?;
-        settlement.add(row).map_err(strange)?;
+        settlement.add(row).map_err(corrupt_row)?;
     }
     outcomes.publishes = accepted.outcomes;
     settlement.apply(transaction, &mut outcomes);
     record(connection, &settlement.entries())?;
-    Ok(Written {
+    Ok(WrittenTransaction {
         outcomes,
         settlement,
         ends,
@@ -69,13 +69,13 @@ pub(super) fn write(
 }
 
 /// A connection's cache of the database.
-pub(super) struct Remembered {
+pub(super) struct SessionCache {
     pub(super) batches: TailCache,
     /// SQLite's `data_version`, which changes once somebody else has written.
     data_version: i64,
 }
 
-impl Remembered {
+impl SessionCache {
     pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             batches: TailCache::default(),
@@ -111,7 +111,7 @@ fn look_up(
         return Ok(ranges);
     }
     let mut statement = connection.prepare_cached(LOOK_UP)?;
-    let mut rows = statement.query([range_list(&ranges).map_err(strange)?])?;
+    let mut rows = statement.query([range_list(&ranges).map_err(corrupt_row)?])?;
     let mut goes_on = HashSet::new();
     while let Some(row) = rows.next()? {
         if row.get(1)? {
@@ -123,7 +123,7 @@ fn look_up(
         let batch = BatchRow {
             first_seq,
             messages: row.get(3)?,
-            queues: queues(row.get_ref(4)?.as_str()?).map_err(strange)?,
+            queues: queues(row.get_ref(4)?.as_str()?).map_err(corrupt_row)?,
             stream: row.get(5)?,
             position: row.get(6)?,
             sender: row.get(7)?,
@@ -132,9 +132,9 @@ fn look_up(
             route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
             has_suite: row.get(10)?,
             digests: row.get(11)?,
-            dispositions: runs(row.get_ref(12)?.as_str()?).map_err(strange)?,
+            dispositions: disposition_ranges(row.get_ref(12)?.as_str()?).map_err(corrupt_row)?,
         };
-        settlement.add(batch).map_err(strange)?;
+        settlement.add(batch).map_err(corrupt_row)?;
     }
     Ok(ends(ranges, &goes_on))
 }

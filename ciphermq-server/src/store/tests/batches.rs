@@ -11,7 +11,7 @@ use crate::model::{
     Ack, AckOutcome, PageLimit, Publish, PublishOutcome, QueueId, Rejection, Seq, Transaction,
 };
 
-async fn each_message_of_a_batch_is_itself(database: &Database) {
+async fn messages_of_a_batch_are_independent(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q1", "q2"]).await;
     let stream = Ids::new(1);
@@ -108,7 +108,7 @@ async fn each_message_of_a_batch_is_itself(database: &Database) {
     close(store).await;
 }
 
-async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Database) {
+async fn a_batch_is_removed_once_all_of_it_is_settled(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await;
     let stream = Ids::new(2);
@@ -178,7 +178,7 @@ async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Databa
     close(store).await;
 }
 
-async fn an_ack_of_what_is_published_in_the_same_commit(database: &Database) {
+async fn a_message_can_be_acked_in_the_commit_that_publishes_it(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await;
     let stream = Ids::new(3);
@@ -203,7 +203,7 @@ async fn an_ack_of_what_is_published_in_the_same_commit(database: &Database) {
     close(store).await;
 }
 
-async fn messages_that_are_not_alike_are_not_joined(database: &Database) {
+async fn messages_of_different_kinds_are_not_joined(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q1", "q2"]).await;
     let stream = Ids::new(4);
@@ -225,7 +225,7 @@ async fn messages_that_are_not_alike_are_not_joined(database: &Database) {
 }
 
 /// The piece that packed messages share is stored once; each message is read as a whole.
-async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
+async fn packed_messages_share_a_stored_piece(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await;
     let stream = Ids::new(5);
@@ -286,11 +286,11 @@ async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
 }
 
 on_both! {
-    each_message_of_a_batch_is_itself,
-    a_batch_gives_its_room_back_when_all_of_it_is_settled,
-    an_ack_of_what_is_published_in_the_same_commit,
-    messages_that_are_not_alike_are_not_joined,
-    packed_messages_share_a_piece_and_each_is_whole,
+    messages_of_a_batch_are_independent,
+    a_batch_is_removed_once_all_of_it_is_settled,
+    a_message_can_be_acked_in_the_commit_that_publishes_it,
+    messages_of_different_kinds_are_not_joined,
+    packed_messages_share_a_stored_piece,
 }
 
 async fn number(database: &Database, sql: &str) -> i64 {

@@ -15,12 +15,12 @@ on_both! {
     everything_is_there_after_a_restart,
     pages_are_in_order_and_limited,
     a_message_to_several_queues_is_stored_once,
-    the_same_id_again,
-    acks_and_what_they_are_answered,
+    a_repeated_id_is_a_retry_or_in_use,
+    acks_have_outcomes,
     times_never_go_backwards,
     rejected_messages_are_kept,
     envelopes_are_found_once_over_all_queues,
-    goes_on_after_reopening,
+    continues_after_reopening,
     a_second_server_is_refused,
     large_envelopes_are_kept_byte_for_byte,
     old_metadata_is_forgotten_and_nothing_else,
@@ -351,7 +351,7 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
     close(store).await;
 }
 
-async fn the_same_id_again(database: &Database) {
+async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
     use PublishOutcome::{Duplicate, IdInUse};
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -509,7 +509,7 @@ async fn the_same_id_again(database: &Database) {
     close(store).await;
 }
 
-async fn acks_and_what_they_are_answered(database: &Database) {
+async fn acks_have_outcomes(database: &Database) {
     use AckOutcome::{AlreadyDone, NotAuthorized, NotFound};
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -842,7 +842,7 @@ async fn envelopes_are_found_once_over_all_queues(database: &Database) {
     close(store).await;
 }
 
-async fn goes_on_after_reopening(database: &Database) {
+async fn continues_after_reopening(database: &Database) {
     let mut store = database.open().await;
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(0));
     let queue = queues(&mut store, &["q"]).await[0];

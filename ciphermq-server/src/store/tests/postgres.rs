@@ -55,7 +55,7 @@ async fn until(connection: &mut PgConnection, sql: &str) {
 }
 
 #[tokio::test]
-async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
+async fn postgres_connection_failures_say_what_to_do() {
     let mut postgres = Postgres::start().await;
     let name = postgres.create_database().await;
     let fields = |user: &str, password: &str, dbname: &str| config::Postgres {
@@ -288,7 +288,7 @@ async fn postgres_that_cannot_hold_every_name_is_refused() {
 }
 
 #[tokio::test]
-async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
+async fn postgres_a_session_lost_before_the_commit_commits_nothing() {
     let database = Database::postgres().await;
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -525,7 +525,7 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
 /// The machine at the other end vanishes: requests that wait for it are given up and occupy no
 /// place.
 #[tokio::test]
-async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
+async fn postgres_that_stops_answering_is_given_up() {
     let database = Database::postgres().await;
     let Database::Postgres(postgres, name) = &database else {
         unreachable!()

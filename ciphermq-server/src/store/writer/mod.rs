@@ -99,7 +99,7 @@ pub enum WriteError {
 }
 
 /// An ack or a rejection, with its outcome.
-pub type Decided<'a> = (&'a Ack, &'a AckOutcome);
+pub type Settled<'a> = (&'a Ack, &'a AckOutcome);
 
 /// An observer of commits, called in their order and before the submitters are answered.
 pub trait CommitObserver: Send + Sync {
@@ -112,8 +112,8 @@ pub trait CommitObserver: Send + Sync {
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
-        acks: &[Decided<'_>],
-        rejections: &[Decided<'_>],
+        acks: &[Settled<'_>],
+        rejections: &[Settled<'_>],
     );
 }
 

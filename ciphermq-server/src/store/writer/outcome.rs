@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CommitObserver, Decided, WriteError};
+use super::{CommitObserver, Settled, WriteError};
 use crate::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
 
 /// The results of a batch's items, kind by kind, in order.
@@ -31,8 +31,8 @@ impl Results {
                 PublishOutcome::Duplicate | PublishOutcome::IdInUse => None,
             })
             .collect();
-        let acked: Vec<Decided<'_>> = part.acks.iter().zip(&outcomes.acks).collect();
-        let rejected: Vec<Decided<'_>> = rejecting(part).zip(&outcomes.rejections).collect();
+        let acked: Vec<Settled<'_>> = part.acks.iter().zip(&outcomes.acks).collect();
+        let rejected: Vec<Settled<'_>> = rejecting(part).zip(&outcomes.rejections).collect();
         if !stored.is_empty() || !acked.is_empty() || !rejected.is_empty() {
             observer.committed(&stored, &acked, &rejected);
         }
@@ -53,8 +53,8 @@ impl Results {
     pub(super) fn refused(&mut self, part: &Transaction, why: &str, observer: &dyn CommitObserver) {
         let error = WriteError::Refused(why.into());
         let not_found = |ack| (ack, &AckOutcome::NotFound);
-        let acked: Vec<Decided<'_>> = part.acks.iter().map(not_found).collect();
-        let rejected: Vec<Decided<'_>> = rejecting(part).map(not_found).collect();
+        let acked: Vec<Settled<'_>> = part.acks.iter().map(not_found).collect();
+        let rejected: Vec<Settled<'_>> = rejecting(part).map(not_found).collect();
         if !acked.is_empty() || !rejected.is_empty() {
             observer.committed(&[], &acked, &rejected);
         }

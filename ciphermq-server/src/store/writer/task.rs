@@ -39,7 +39,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The reason why the loop ends early.
-enum End {
+enum Exit {
     /// The deadline of a shutdown has passed.
     Deadline,
     /// The database cannot be used any more.
@@ -93,20 +93,20 @@ pub(super) async fn run(
         .await
         .is_err()
     {
-        tracing::warn!("the database was not closed cleanly in time");
+        tracing::warn!("The database was not closed cleanly in time");
     }
     match end {
         Ok(()) => Ok(()),
-        Err(End::Deadline) => {
+        Err(Exit::Deadline) => {
             tracing::warn!(
-                "the database did not take everything in time; what is left was not acknowledged"
+                "The database did not take everything in time; the rest was not acknowledged"
             );
             Ok(())
         }
-        Err(End::Fatal(error)) => {
+        Err(Exit::Fatal(error)) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "the database cannot be used any more"
+                "The database cannot be used any more"
             );
             Err(error)
         }
@@ -114,7 +114,7 @@ pub(super) async fn run(
 }
 
 impl Writer {
-    async fn run(&mut self) -> Result<(), End> {
+    async fn run(&mut self) -> Result<(), Exit> {
         while self.wait().await? {
             self.queue.expire(Instant::now());
             let has_room = self.committer.has_room();
@@ -144,7 +144,7 @@ impl Writer {
 
     /// Waits for work and maintains the database meanwhile. Returns `false` when there will be no
     /// more work.
-    async fn wait(&mut self) -> Result<bool, End> {
+    async fn wait(&mut self) -> Result<bool, Exit> {
         let mut pause = IDLE;
         loop {
             tokio::select! {
@@ -161,7 +161,7 @@ impl Writer {
                 Duration::ZERO
             } else {
                 if std::mem::take(&mut self.has_worked) {
-                    memory::give_back();
+                    memory::release();
                 }
                 MAINTENANCE_INTERVAL
             };
@@ -169,7 +169,7 @@ impl Writer {
     }
 
     /// Runs one step of maintenance.
-    async fn maintain(&mut self) -> Result<(), End> {
+    async fn maintain(&mut self) -> Result<(), Exit> {
         let forget_before = self.settings.metadata_retention.and_then(|retention| {
             let retention = jiff::SignedDuration::try_from(retention).ok()?;
             Time::now()
@@ -179,7 +179,7 @@ impl Writer {
                 .map(Time::from)
         });
         let step = self.committer.maintain(forget_before);
-        let step = attend(step, &mut self.queue, None, &mut self.closing).await?;
+        let step = drive(step, &mut self.queue, None, &mut self.closing).await?;
         self.maintained = Instant::now();
         self.has_maintenance = match step {
             Ok(more) => more,
@@ -187,7 +187,7 @@ impl Writer {
                 // It costs no data; if the database is gone, the next commit deals with that.
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
-                    "maintenance of the database failed"
+                    "Maintenance of the database failed"
                 );
                 false
             }
@@ -196,14 +196,14 @@ impl Writer {
     }
 
     /// Commits a batch, in parts if need be, and answers it.
-    async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), End> {
+    async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), Exit> {
         let mut results = Results::default();
         let mut parts = VecDeque::from([transaction]);
         let mut losses = 0;
-        let mut backoff = RetryPauses::default();
+        let mut backoff = Backoff::default();
         while let Some(mut part) = parts.pop_front() {
             let attempt = self.committer.commit(&part);
-            let attempt = attend(
+            let attempt = drive(
                 attempt,
                 &mut self.queue,
                 Some(&mut batch),
@@ -219,30 +219,30 @@ impl Writer {
                 Err(CommitError::Unknown { outcomes, source }) => {
                     tracing::warn!(
                         error = &*source as &dyn std::error::Error,
-                        "the outcome of a commit is not known"
+                        "The outcome of a commit is not known"
                     );
                     if self.resolve(&outcomes, &mut batch).await? {
                         results.committed(&part, outcomes, &*self.observer);
                     } else {
                         losses += 1;
-                        again(&mut parts, part, losses);
+                        requeue(&mut parts, part, losses);
                     }
                 }
                 Err(CommitError::Failed(Error::Unavailable(source))) => {
                     tracing::warn!(
                         error = &*source as &dyn std::error::Error,
-                        "the database is not available"
+                        "The database is not available"
                     );
                     let last = self.last_commit;
                     let found = self.reopen(&mut batch).await?;
                     self.expect(found, &[last])?;
                     losses += 1;
-                    again(&mut parts, part, losses);
+                    requeue(&mut parts, part, losses);
                 }
                 Err(CommitError::Failed(Error::Full(source))) => {
                     tracing::warn!(
                         error = &*source as &dyn std::error::Error,
-                        "the database's disk is full"
+                        "The database's disk is full"
                     );
                     results.publishes_failed(&part, &WriteError::Full);
                     // Acks make room, so they are tried without the publishes, again and again.
@@ -254,7 +254,7 @@ impl Writer {
                             batch.refuse_publishes(&WriteError::Full);
                         }
                         let pause = tokio::time::sleep(backoff.next());
-                        attend(pause, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
+                        drive(pause, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
                     }
                     if len(&part) > 0 {
                         parts.push_front(part);
@@ -266,13 +266,13 @@ impl Writer {
                     } else {
                         tracing::warn!(
                             error = &*source as &dyn std::error::Error,
-                            "the database refuses an item"
+                            "The database refuses an item"
                         );
                         results.refused(&part, &source.to_string(), &*self.observer);
                     }
                 }
                 Err(CommitError::Failed(error @ (Error::Unusable(_) | Error::Corrupt(_)))) => {
-                    return Err(End::Fatal(error));
+                    return Err(Exit::Fatal(error));
                 }
             }
         }
@@ -281,39 +281,39 @@ impl Writer {
     }
 
     /// Finds out whether a commit happened.
-    async fn resolve(&mut self, outcomes: &Outcomes, batch: &mut Batch) -> Result<bool, End> {
+    async fn resolve(&mut self, outcomes: &Outcomes, batch: &mut Batch) -> Result<bool, Exit> {
         let before = CommitNumber(outcomes.commit.0 - 1);
         let found = self.reopen(batch).await?;
         self.expect(found, &[Some(before), Some(outcomes.commit)])?;
         let committed = found == outcomes.commit;
-        tracing::info!(committed, "the outcome of the commit is known now");
+        tracing::info!(committed, "The outcome of the commit is known now");
         self.last_commit = Some(found);
         Ok(committed)
     }
 
     /// Tries to reach the database until it succeeds.
-    async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, End> {
-        let mut backoff = RetryPauses::default();
+    async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, Exit> {
+        let mut backoff = Backoff::default();
         let mut told = false;
         loop {
             let attempt = self.committer.reopen();
-            match attend(attempt, &mut self.queue, Some(batch), &mut self.closing).await? {
+            match drive(attempt, &mut self.queue, Some(batch), &mut self.closing).await? {
                 Ok(found) => {
-                    tracing::info!("the database is available again");
+                    tracing::info!("The database is available again");
                     return Ok(found);
                 }
                 Err(error @ (Error::Unusable(_) | Error::Corrupt(_))) => {
-                    return Err(End::Fatal(error));
+                    return Err(Exit::Fatal(error));
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::error!(
                             error = &error as &dyn std::error::Error,
-                            "the database is not available; trying again until it is"
+                            "The database is not available; trying again until it is"
                         );
                     }
                     let pause = tokio::time::sleep(backoff.next());
-                    attend(pause, &mut self.queue, Some(batch), &mut self.closing).await?;
+                    drive(pause, &mut self.queue, Some(batch), &mut self.closing).await?;
                 }
             }
         }
@@ -322,12 +322,12 @@ impl Writer {
     /// Checks that the database's last commit is one that this server made. Otherwise commits were
     /// lost, by a restored backup or a standby that lagged behind, and the caches in memory are
     /// wrong.
-    fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), End> {
+    fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), Exit> {
         let known: Vec<CommitNumber> = allowed.iter().flatten().copied().collect();
         if known.is_empty() || known.contains(&found) {
             return Ok(());
         }
-        Err(End::Fatal(Error::Corrupt(format!(
+        Err(Exit::Fatal(Error::Corrupt(format!(
             "its last commit is {}, and it was left at {}; was a backup restored, or a standby \
              promoted that was \
              behind? Start the server again to go on with what is there",
@@ -343,7 +343,7 @@ impl Writer {
 
 /// Puts a part that was not committed back in front. If the connection was lost during it more than
 /// once, it may take longer than an answer may take: then it is halved.
-fn again(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
+fn requeue(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
     if losses > 1 && len(&part) > 1 {
         push_halves(parts, part);
     } else {
@@ -358,12 +358,12 @@ fn push_halves(parts: &mut VecDeque<Transaction>, part: Transaction) {
 }
 
 /// Awaits `work`, and meanwhile takes in submissions and answers those whose deadline passes.
-async fn attend<T>(
+async fn drive<T>(
     work: impl Future<Output = T>,
     queue: &mut Queue,
     mut batch: Option<&mut Batch>,
     closing: &mut Closing,
-) -> Result<T, End> {
+) -> Result<T, Exit> {
     let mut work = pin!(work);
     loop {
         let now = Instant::now();
@@ -374,7 +374,7 @@ async fn attend<T>(
         tokio::select! {
             biased;
             done = &mut work => return Ok(done),
-            () = closing.deadline() => return Err(End::Deadline),
+            () = closing.deadline() => return Err(Exit::Deadline),
             () = sleep_until(wake.unwrap_or(now)) => {}
         }
         let now = Instant::now();
@@ -413,15 +413,15 @@ impl Closing {
 }
 
 /// Pauses between retries that grow exponentially, with jitter.
-struct RetryPauses(Duration);
+struct Backoff(Duration);
 
-impl Default for RetryPauses {
+impl Default for Backoff {
     fn default() -> Self {
         Self(FIRST_PAUSE)
     }
 }
 
-impl RetryPauses {
+impl Backoff {
     fn next(&mut self) -> Duration {
         let pause = self.0.mul_f64(rand::random_range(0.5..1.0));
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{CommitObserver, Decided, Pending, WriteError, WriterHandle, WriterSettings, spawn};
+use super::{CommitObserver, Pending, Settled, WriteError, WriterHandle, WriterSettings, spawn};
 use crate::model::*;
 use crate::store::{CommitError, Committer, Error};
 
@@ -216,8 +216,8 @@ impl CommitObserver for Scripted {
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
-        acks: &[Decided<'_>],
-        rejections: &[Decided<'_>],
+        acks: &[Settled<'_>],
+        rejections: &[Settled<'_>],
     ) {
         let check = self.with(|world| world.on_commit.take());
         if let Some(mut check) = check {
@@ -337,7 +337,7 @@ async fn soon<T>(answer: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order() {
+async fn submissions_during_a_commit_are_committed_together_in_order() {
     let (scripted, handle, task) = start(WriterSettings::default());
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
@@ -450,7 +450,7 @@ async fn a_transaction_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_culprit_is_refused() {
+async fn only_the_faulty_item_is_refused() {
     let (scripted, handle, _task) = start_open();
     scripted.with(|world| {
         world
@@ -572,7 +572,7 @@ async fn acks_beyond_their_room_wait_outside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_database_is_lost_over_again_and_again_is_tried_in_parts() {
+async fn a_transaction_that_loses_the_database_repeatedly_is_split() {
     let (scripted, handle, _task) = start(WriterSettings::default());
     scripted.with(|world| world.steps = [Step::Unavailable, Step::Unknown(false)].into());
     let acks = ack_all(&handle, &["a", "b", "c"]).await;
@@ -621,7 +621,7 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
+async fn publishes_wait_until_their_deadline_and_acks_indefinitely() {
     let (scripted, handle, _task) = start_open();
     scripted.with(|world| {
         world.steps = [Step::Unavailable].into();
@@ -765,7 +765,7 @@ async fn commits_what_waits_before_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn does_not_wait_for_ever_when_it_is_to_end() {
+async fn shutdown_does_not_wait_indefinitely() {
     // The database is away.
     let (scripted, handle, task) = start_open();
     scripted.with(|world| {

@@ -26,7 +26,7 @@ fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
         first_seq: 1000,
         messages: MESSAGES,
         queues: vec![QueueId(3), QueueId(9)],
-        stream: Stream::Ours(stream()).to_string(),
+        stream: Stream::Native(stream()).to_string(),
         position: 100,
         sender: Some("s".to_owned()),
         receiver: Some("r".to_owned()),
@@ -125,7 +125,7 @@ proptest! {
                     settlement = Settlement::default();
                     settlement.add(batch(runs.clone())).unwrap();
                     for (at, row) in (0..).zip(&rows) {
-                        let mut dispositions = runs.iter().filter(|run| run.holds(at)).map(|run| &run.disposition);
+                        let mut dispositions = runs.iter().filter(|run| run.contains(at)).map(|run| &run.disposition);
                         let disposition = dispositions.next();
                         prop_assert!(dispositions.next().is_none());
                         let text = |second: Option<i64>| second.map(|second| time(second).to_string());

@@ -27,7 +27,7 @@ async fn committer(folder: &std::path::Path) -> SqliteCommitter {
 }
 
 #[tokio::test]
-async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
+async fn a_full_disk_commits_nothing_partially_and_acks_make_room() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = committer(folder.path()).await;
     let reader = SqliteReader::open(&committer.file).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
+async fn a_value_that_is_too_large_is_refused_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = committer(folder.path()).await;
     let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > \
