@@ -39,7 +39,7 @@ async fn publishing(backend: Backend) {
     fixtures!(
         server,
         [
-            publishing::a_repeated_id_is_a_retry_or_in_use,
+            publishing::the_same_id_again,
             publishing::the_same_id_of_another_client,
             publishing::the_same_id_with_a_suite,
             publishing::the_same_id_by_another_route,

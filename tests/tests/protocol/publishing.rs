@@ -13,7 +13,7 @@ async fn delivered_once(fixture: &Fixture, message_id: &str, envelope: &Envelope
     receiver.ask("ping", "PONG").await;
 }
 
-pub(super) async fn a_repeated_id_is_a_retry_or_in_use(fixture: Fixture) {
+pub(super) async fn the_same_id_again(fixture: Fixture) {
     let mut sender = fixture.sender().await;
     let (envelope, ack) = (fixture.envelope("m"), format!("ACK {}", fixture.id("m")));
     sender.ask(&fixture.publish(&envelope), &ack).await;
