@@ -1,6 +1,7 @@
-# shellcheck shell=bash What `scripts/test`, `scripts/demo` and `.ci/run` share: checks of the
-# toolchain, and the set-up of the programs that the tests start. To be sourced, with
-# `set -euo pipefail`, from the repository's root.
+# shellcheck shell=bash
+# What `scripts/test`, `scripts/demo` and `.ci/run` share: checks of the toolchain, and the set-up
+# of the programs that the tests start. To be sourced, with `set -euo pipefail`, from the
+# repository's root.
 
 # Everything that is needed beside Rust and a C compiler stands in these few lines: a command, and
 # the Debian package that holds it. PostgreSQL's server programs are looked for apart, as they are
@@ -165,7 +166,8 @@ apt_install() {
   retry 5 "${apt[@]}" update >&2 || warn "apt-get update failed; trying with the package lists at hand"
   if [[ " ${missing[*]} " == *" postgresql "* ]]; then
     # Debian's package would make a cluster and start it as a service. The tests make their own:
-    # nobody asked for that one. shellcheck disable=SC2016 # expanded by that shell
+    # nobody asked for that one.
+    # shellcheck disable=SC2016  # expanded by that shell
     "${as_root[@]}" sh -c 'conf=/etc/postgresql-common/createcluster.conf
       [ -e $conf ] || { mkdir -p ${conf%/*} && echo "create_main_cluster = false" >$conf; }' \
       || die "Cannot write /etc/postgresql-common/createcluster.conf." "Install PostgreSQL by hand: apt-get install postgresql"
@@ -221,8 +223,9 @@ EOF
   done
 }
 
-# shellcheck disable=SC2016 # expanded by the starter write_starter ROOT PROGRAM: PostgreSQL finds
-# its shared files from where it lies; libraries must be told.
+# shellcheck disable=SC2016  # expanded by the starter
+# write_starter ROOT PROGRAM: PostgreSQL finds its shared files from where it lies; libraries must
+# be told.
 write_starter() {
   local starter="$target_dir/tools/bin/${2##*/}" libraries
   libraries=$(find "$1" -maxdepth 3 -type d -path '*lib/*-linux-*' | paste -s -d :)

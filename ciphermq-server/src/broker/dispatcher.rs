@@ -74,6 +74,9 @@ const READY_PAGE: PageLimit = PageLimit {
     messages: 2048,
     bytes: 2 << 20,
 };
+/// The most messages of a lane that are deferred before the redelivery timeout: some 20 MB. A receiver
+/// that can open nothing at all would bring all that waits for it into memory.
+const MAX_DEFERRED: usize = 65_536;
 /// How many bytes of deliveries may be on their way to one socket.
 const UNSENT_BYTES: usize = 1 << 20;
 /// All inboxes, by receiver, and all outlets, by connection.
@@ -105,6 +108,7 @@ impl Dispatcher {
         let policy = Policy {
             redelivery_timeout: limits.redelivery_timeout,
             max_redeliveries: limits.max_redeliveries,
+            max_deferred: MAX_DEFERRED,
             unsent_bytes: UNSENT_BYTES,
             ready: READY_PAGE,
         };

@@ -514,8 +514,8 @@ impl Receipts {
     /// The answers to acks of these messages stand in the output: what they made room for may
     /// follow.
     pub fn settled(&self, message_ids: &[MessageId]) {
-        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
-            inbox.settled(self.id, message_ids)
+        self.dispatcher.with_inbox(&self.client_id, |inbox, now| {
+            inbox.settled(self.id, message_ids, now);
         });
     }
 

@@ -1,10 +1,9 @@
-//! Messages that step aside: everything else that waits goes first, and they come again after a
-//! growing delay.
+//! Deferred messages: all others that wait go first, and these come again after a growing delay.
 //!
-//! A message gets here in two ways: it came back too often from connections that were lost, or a
-//! connection that lives did not answer it in time. The second happens to messages that their
-//! receiver cannot open and, being of an older generation, does not reject: at the head of a lane
-//! each of them would hold up all others.
+//! A message is deferred for one of two reasons: it came back too often from connections that were
+//! lost, or a connection that lives did not answer it in time. The second happens to messages that
+//! their receiver cannot open and, being of an older generation, does not reject: at the head of a
+//! lane each of them would hold up all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,22 +12,20 @@ use super::ConnectionId;
 use super::lane::Waiting;
 use crate::model::Seq;
 
-/// How long a message waits aside; doubled each further time.
+/// The first delay; it doubles each further time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
-/// How long it waits at most.
+/// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
-/// So many messages may step aside fast. Each costs memory, and a receiver that can open nothing at
-/// all would bring all that waits for it here.
-const MOST: usize = 4096;
-
-/// How a message came to lapse.
+/// The delivery that a deferred message was not answered in.
 #[derive(Debug, Clone)]
 pub(super) struct Lapse {
-    /// Who did not answer it.
+    /// The connection that did not answer it.
     pub(super) holder: ConnectionId,
-    /// When it was handed out.
+    /// The time of the delivery.
     pub(super) since: Instant,
-    /// Its number among all that were handed out.
+    /// Until then the message stays with its holder, which may be slow: nobody else gets it.
+    pub(super) kept_until: Instant,
+    /// The delivery's number among all of the inbox.
     pub(super) delivery_tag: u64,
 }
 
@@ -36,12 +33,12 @@ pub(super) struct Lapse {
 struct Parked {
     waiting: Waiting,
     due: Instant,
-    /// Who did not answer it and has said nothing since.
     lapse: Option<Lapse>,
-    heard: bool,
+    /// Whether anything was received from the lapse's holder since.
+    holder_lives: bool,
 }
 
-/// See the module.
+/// The deferred messages of a lane, by sequence number and by the time when they are due.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     parked: BTreeMap<Seq, Parked>,
@@ -49,14 +46,14 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// How long a message waits aside; `None` if it need not.
+    /// Returns the delay of a message; `None` if it need not be deferred.
     pub(super) fn delay(waiting: &Waiting, max_redeliveries: u32) -> Option<Duration> {
         let doubled = |times: u32| {
             FIRST_DELAY
                 .saturating_mul(1 << times.min(16))
                 .min(LONGEST_DELAY)
         };
-        // The first time nothing is to be waited for but the others.
+        // The first time the other messages are all that it waits for.
         let lapsed = match waiting.lapses {
             0 => None,
             1 => Some(Duration::ZERO),
@@ -73,12 +70,15 @@ impl Deferred {
         due: Instant,
         lapse: Option<Lapse>,
     ) {
+        let due = lapse
+            .as_ref()
+            .map_or(due, |lapse| due.max(lapse.kept_until));
         self.due.insert((due, seq));
         let parked = Parked {
             waiting,
             due,
             lapse,
-            heard: false,
+            holder_lives: false,
         };
         self.parked.insert(seq, parked);
     }
@@ -111,27 +111,60 @@ impl Deferred {
             lapse.is_some_and(|lapse| lapse.holder == connection)
         });
         for parked in lapsed {
-            parked.heard = true;
+            parked.holder_lives = true;
         }
     }
 
     /// Takes what the connection did not answer, and has said nothing after.
     pub(super) fn take_silent(&mut self, connection: ConnectionId) -> Vec<(Seq, Waiting)> {
-        let silent = self.parked.extract_if(.., |_, parked| {
-            let lapse = parked.lapse.as_ref();
-            !parked.heard && lapse.is_some_and(|lapse| lapse.holder == connection)
-        });
-        let silent: Vec<(Seq, Parked)> = silent.collect();
-        let take = |(seq, parked): (Seq, Parked)| {
-            self.due.remove(&(parked.due, seq));
-            (seq, parked.waiting)
-        };
-        silent.into_iter().map(take).collect()
+        let silent = self.take(|parked, lapse| !parked.holder_lives && lapse.holder == connection);
+        let waiting = silent
+            .into_iter()
+            .map(|(seq, parked)| (seq, parked.waiting));
+        waiting.collect()
     }
 
-    /// Whether no more may step aside fast.
-    pub(super) fn is_full(&self) -> bool {
-        self.parked.len() >= MOST
+    /// Takes what the connection did not answer, and got after the delivery with this tag.
+    pub(super) fn take_later(
+        &mut self,
+        connection: ConnectionId,
+        delivery_tag: u64,
+    ) -> Vec<(Seq, Waiting, Lapse)> {
+        let later =
+            self.take(|_, lapse| lapse.holder == connection && lapse.delivery_tag > delivery_tag);
+        let lapsed = later.into_iter();
+        lapsed
+            .filter_map(|(seq, parked)| Some((seq, parked.waiting, parked.lapse?)))
+            .collect()
+    }
+
+    /// Nobody holds what the connection did not answer any more: it is due after its delay alone.
+    pub(super) fn release(&mut self, connection: ConnectionId, now: Instant) {
+        let held = self.take(|_, lapse| lapse.holder == connection);
+        for (seq, parked) in held {
+            let delay = Self::delay(&parked.waiting, u32::MAX).unwrap_or_default();
+            self.insert(seq, parked.waiting, parked.due.min(now + delay), None);
+        }
+    }
+
+    fn take(&mut self, which: impl Fn(&Parked, &Lapse) -> bool) -> Vec<(Seq, Parked)> {
+        let taken: Vec<(Seq, Parked)> = self
+            .parked
+            .extract_if(.., |_, parked| {
+                parked
+                    .lapse
+                    .as_ref()
+                    .is_some_and(|lapse| which(parked, lapse))
+            })
+            .collect();
+        for (seq, parked) in &taken {
+            self.due.remove(&(parked.due, *seq));
+        }
+        taken
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parked.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,17 +6,17 @@
 //!    again.
 //! 2. `fresh`: the window of messages never handed out, up to `cursor`; the store may hold more
 //!    after it.
-//! 3. `aside`: come back too often, or not answered in time. They step aside for all others.
+//! 3. `deferred`: come back too often, or not answered in time. All others go first.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
 use super::consumer::Consumer;
 use super::deferred::{Deferred, Lapse};
-use super::{Budget, ConnectionId, LoadScope, Prefetch};
+use super::{Budget, ConnectionId, LoadScope, Policy, Prefetch};
 use crate::model::{Page, PageLimit, Seq, Time};
 
 /// So many pages of messages are kept as they are committed, while there is memory for them: a
@@ -225,19 +225,20 @@ impl Lane {
         self.enlist(connection);
     }
 
-    /// An ack of one of its messages was read, so long after this was handed out. Returns whether
-    /// that makes room for another one.
+    /// Notes that an ack of a message delivered at `since` was read. Returns whether that makes room
+    /// for another one.
     pub(super) fn acked(
         &mut self,
         connection: ConnectionId,
-        latency: Duration,
+        since: Instant,
         delivery_tag: u64,
+        now: Instant,
     ) -> bool {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return false;
         };
         consumer.acked = (consumer.acked + 1).min(consumer.outstanding);
-        consumer.answered(latency, delivery_tag);
+        consumer.answer(since, delivery_tag, now);
         self.enlist(connection);
         self.turns.contains(&connection)
     }
@@ -262,38 +263,58 @@ impl Lane {
         self.deferred.touch(connection);
     }
 
-    /// How long it may leave a message unanswered, if it is on probation.
-    pub(super) fn patience(&self, connection: ConnectionId) -> Option<Duration> {
+    pub(super) fn has_probation(&self) -> bool {
+        self.consumers.values().any(Consumer::is_on_probation)
+    }
+
+    /// Returns when a message that the consumer got at `since` lapses before the redelivery timeout;
+    /// `None` if it does not.
+    pub(super) fn lapses_at(
+        &self,
+        connection: ConnectionId,
+        since: Instant,
+        policy: &Policy,
+    ) -> Option<Instant> {
         let consumer = self.consumers.get(&connection)?;
-        consumer.patience().filter(|_| !self.deferred.is_full())
+        let time = consumer.lapses_at(since);
+        time.filter(|_| self.deferred.len() < policy.max_deferred)
     }
 
-    /// The consumers that are on probation.
-    pub(super) fn on_probation(&self) -> impl Iterator<Item = (ConnectionId, Duration)> {
-        let connections = self.consumers.keys();
-        connections.filter_map(|connection| Some((*connection, self.patience(*connection)?)))
-    }
-
-    /// Confirmations stand in its output; the last message that it got is the one with this number.
-    pub(super) fn confirmed(&mut self, connection: ConnectionId, last_delivery_tag: u64) {
-        if let Some(consumer) = self.consumers.get_mut(&connection) {
-            consumer.confirmed(last_delivery_tag);
+    /// Notes that confirmations are in the consumer's output, behind everything up to this tag.
+    /// Takes the messages whose lapses do not count, to be leased to it again.
+    pub(super) fn confirmed(
+        &mut self,
+        connection: ConnectionId,
+        last_delivery_tag: u64,
+        now: Instant,
+    ) -> Vec<(Seq, Waiting, Lapse)> {
+        let Some(consumer) = self.consumers.get_mut(&connection) else {
+            return Vec::new();
+        };
+        let Some(answered) = consumer.confirmed(last_delivery_tag, now) else {
+            return Vec::new();
+        };
+        if consumer.lapsed_tag <= answered {
+            return Vec::new();
         }
+        let later = self.deferred.take_later(connection, answered);
+        consumer.outstanding += u32::try_from(later.len()).unwrap_or(u32::MAX);
+        self.in_flight += later.len();
+        later
     }
 
-    /// Whether it may have thrown away a message that it has not answered, rather than not be able
-    /// to.
+    /// Whether the consumer may have discarded a message that it has not answered.
     pub(super) fn may_have_missed(&self, connection: ConnectionId, delivery_tag: u64) -> bool {
         self.consumers
             .get(&connection)
             .is_some_and(|consumer| consumer.may_have_missed(delivery_tag))
     }
 
-    /// It has let a lease lapse.
-    pub(super) fn lapsed(&mut self, connection: ConnectionId, longest: Duration) {
-        let is_full = self.deferred.is_full();
+    /// Notes that leases of the consumer have lapsed.
+    pub(super) fn stalled(&mut self, connection: ConnectionId, policy: &Policy) {
+        let may_grow = self.deferred.len() < policy.max_deferred;
         if let Some(consumer) = self.consumers.get_mut(&connection) {
-            consumer.lapsed(longest, is_full);
+            consumer.stalled(policy.redelivery_timeout, may_grow);
         }
         self.enlist(connection);
     }
@@ -308,16 +329,13 @@ impl Lane {
     /// It has acked a message whose lease had lapsed before.
     pub(super) fn acked_late(&mut self, lapse: &Lapse, now: Instant) {
         if let Some(consumer) = self.consumers.get_mut(&lapse.holder) {
-            consumer.answered(
-                now.saturating_duration_since(lapse.since),
-                lapse.delivery_tag,
-            );
+            consumer.answer(lapse.since, lapse.delivery_tag, now);
         }
     }
 
-    /// The connection has ended. What it was handed and never said a word after goes back to the
-    /// head: it was dead.
-    pub(super) fn return_silent(&mut self, connection: ConnectionId) {
+    /// Notes that the connection has ended. What it got and never said a word after goes back to the
+    /// head, since it was dead; nobody keeps the others any more.
+    pub(super) fn release(&mut self, connection: ConnectionId, now: Instant) {
         for (seq, waiting) in self.deferred.take_silent(connection) {
             let waiting = Waiting {
                 lapses: waiting.lapses.saturating_sub(1),
@@ -325,6 +343,7 @@ impl Lane {
             };
             self.put_first(seq, waiting);
         }
+        self.deferred.release(connection, now);
     }
 }
 
@@ -444,6 +463,11 @@ impl Lane {
         lapse: Option<Lapse>,
         now: Instant,
     ) {
+        if let Some(lapse) = &lapse
+            && let Some(holder) = self.consumers.get_mut(&lapse.holder)
+        {
+            holder.lapsed_tag = holder.lapsed_tag.max(lapse.delivery_tag);
+        }
         match Deferred::delay(&waiting, max_redeliveries) {
             None => self.put_first(seq, waiting),
             Some(delay) => self.deferred.insert(seq, waiting, now + delay, lapse),
@@ -467,11 +491,11 @@ impl Lane {
         self.deferred.remove(seq)
     }
 
-    pub(super) fn launched(&mut self) {
+    pub(super) fn leased(&mut self) {
         self.in_flight += 1;
     }
 
-    pub(super) fn landed(&mut self) {
+    pub(super) fn released(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 

@@ -49,6 +49,9 @@ pub struct Policy {
     pub redelivery_timeout: Duration,
     /// After how many lost leases a message steps aside for all others.
     pub max_redeliveries: u32,
+    /// The most messages of a lane that are deferred before the redelivery timeout. Each takes some
+    /// 300 bytes.
+    pub max_deferred: usize,
     /// How many bytes may be on their way to a connection's socket; one message at least.
     pub unsent_bytes: usize,
     /// How much one lane holds ready.
@@ -63,9 +66,6 @@ pub struct Dispatch {
     /// The deliveries.
     pub deliveries: Vec<Delivery>,
 }
-
-/// On probation a message may be left unanswered for this part of the redelivery timeout at most.
-const PROBATION: u32 = 32;
 
 /// So many acked messages may wait for their commits beside a prefetch: some commits' worth. All
 /// that is not confirmed may come again after a crash, and receivers of older clients' messages
@@ -241,9 +241,8 @@ impl Inbox {
         for lease in &mut in_flight.leases {
             if lease.holder == Some(connection) && lease.credited && !lease.acked {
                 lease.acked = true;
-                let latency = now.saturating_duration_since(lease.since);
                 if let Some(lane) = self.lanes.get_mut(&lease.queue)
-                    && lane.acked(connection, latency, lease.delivery_tag)
+                    && lane.acked(connection, lease.since, lease.delivery_tag, now)
                 {
                     self.dirty.insert(lease.queue);
                 }
@@ -298,24 +297,14 @@ impl Inbox {
         self.forget_if_done(message_id);
     }
 
-    /// The answers to acks of these messages stand in the connection's output: their credit is
-    /// free.
+    /// Notes that the answers to acks of these messages are in the connection's output, behind all
+    /// that it was given so far: their credit is free.
     pub fn settled<'a>(
         &mut self,
         connection: ConnectionId,
         message_ids: impl IntoIterator<Item = &'a MessageId>,
+        now: Instant,
     ) {
-        // Also where a lease had lapsed before: its client waited for the confirmation all the
-        // same.
-        if self.probation
-            && let Some(peer) = self.peers.get(&connection)
-        {
-            for queue in &peer.queues {
-                if let Some(lane) = self.lanes.get_mut(queue) {
-                    lane.confirmed(connection, self.last_delivery_tag);
-                }
-            }
-        }
         for message_id in message_ids {
             let Some(in_flight) = self
                 .in_flight
@@ -327,6 +316,43 @@ impl Inbox {
             let leases = in_flight.extract(|lease| lease.holder == Some(connection));
             self.free_all(&leases);
             self.forget_if_done(message_id);
+        }
+        // Also where a lease had lapsed before: its client waited for the confirmation all the same.
+        if self.probation {
+            self.lease_again(connection, now);
+        }
+    }
+
+    /// Leases to a consumer again what lapsed while it was busy with another message.
+    fn lease_again(&mut self, connection: ConnectionId, now: Instant) {
+        let Some(peer) = self.peers.get(&connection) else {
+            return;
+        };
+        for queue in &peer.queues {
+            let Some(lane) = self.lanes.get_mut(queue) else {
+                continue;
+            };
+            for (seq, waiting, lapse) in lane.confirmed(connection, self.last_delivery_tag, now) {
+                // Always there: it has been delivered.
+                let Some((delivered, recorded)) = waiting.delivered else {
+                    continue;
+                };
+                let in_flight = self.in_flight.entry(waiting.message_id).or_default();
+                in_flight.leases.push(Lease {
+                    queue: *queue,
+                    seq,
+                    holder: Some(connection),
+                    credited: true,
+                    acked: false,
+                    since: lapse.since,
+                    delivered,
+                    recorded,
+                    attempts: waiting.attempts,
+                    lapses: waiting.lapses.saturating_sub(1),
+                    delivery_tag: lapse.delivery_tag,
+                });
+            }
+            self.dirty.insert(*queue);
         }
     }
 
@@ -375,7 +401,7 @@ impl Inbox {
         };
         for queue in &peer.queues {
             if let Some(lane) = self.lanes.get_mut(queue) {
-                lane.return_silent(connection);
+                lane.release(connection, now);
                 lane.unsubscribe(connection, &self.budget);
                 self.dirty.insert(*queue);
             }
@@ -413,21 +439,22 @@ impl Inbox {
         now: Instant,
         last_received: impl Fn(ConnectionId) -> Option<Instant>,
     ) -> Expired {
-        let timeout = self.policy.redelivery_timeout;
-        let patience = self.patience();
+        let (lanes, policy) = (&self.lanes, &self.policy);
+        let timeout = policy.redelivery_timeout;
         let lapsed = |lease: &Lease| {
             let Some(holder) = lease.holder else {
                 return false;
             };
-            if let Some(patience) = patience.get(&(lease.queue, holder)) {
-                return now.saturating_duration_since(lease.since) >= *patience;
+            let lane = lanes.get(&lease.queue).filter(|_| !lease.acked);
+            if let Some(time) = lane.and_then(|lane| lane.lapses_at(holder, lease.since, policy)) {
+                return now >= time;
             }
             let heard = last_received(holder).map_or(lease.since, |heard| heard.max(lease.since));
             now.saturating_duration_since(heard) >= timeout
         };
         let mut expired = Expired::default();
         let mut holders = HashSet::new();
-        for (message_id, leases, gone) in self.take_leases(lapsed) {
+        for (message_id, leases, gone) in take_leases(&mut self.in_flight, lapsed) {
             self.free_all(&leases);
             for lease in &leases {
                 holders.extend(lease.holder.map(|holder| (lease.queue, holder)));
@@ -444,7 +471,7 @@ impl Inbox {
         for (queue, connection) in holders {
             if let Some(lane) = self.lanes.get_mut(&queue) {
                 lane.suspect(connection);
-                lane.lapsed(connection, timeout / PROBATION);
+                lane.stalled(connection, &self.policy);
                 self.probation = true;
             }
             if let Some(peer) = self.peers.get_mut(&connection) {
@@ -533,32 +560,21 @@ impl Inbox {
         actions
     }
 
-    /// How long each consumer on probation may leave a message unanswered.
-    fn patience(&self) -> HashMap<(QueueId, ConnectionId), Duration> {
-        if !self.probation {
-            return HashMap::new();
-        }
-        let lanes = self.lanes.iter();
-        lanes
-            .flat_map(|(queue, lane)| {
-                lane.on_probation()
-                    .map(|(holder, patience)| ((*queue, holder), patience))
-            })
-            .collect()
-    }
-
-    /// When the first message will have been left unanswered for too long by a consumer on
-    /// probation.
+    /// Returns when the first message lapses that a consumer on probation holds.
     fn next_look(&mut self) -> Option<Instant> {
-        let patience = self.patience();
-        self.probation = !patience.is_empty();
+        self.probation = self.lanes.values().any(Lane::has_probation);
+        let (lanes, policy) = (&self.lanes, &self.policy);
+        let lapses_at = |lease: &Lease| {
+            let lane = lanes.get(&lease.queue)?;
+            lane.lapses_at(lease.holder?, lease.since, policy)
+        };
         let leases = self
             .in_flight
             .values()
             .flat_map(|in_flight| &in_flight.leases);
         leases
             .filter(|lease| !lease.acked)
-            .filter_map(|lease| Some(lease.since + *patience.get(&(lease.queue, lease.holder?))?))
+            .filter_map(lapses_at)
             .min()
     }
 
@@ -658,27 +674,9 @@ impl Inbox {
 
 /// Leases.
 impl Inbox {
-    /// Takes out the leases that `which` names, unless an ack is under way, and tells whether their
-    /// message is gone.
-    fn take_leases(
-        &mut self,
-        mut which: impl FnMut(&Lease) -> bool,
-    ) -> Vec<(MessageId, Vec<Lease>, bool)> {
-        let mut taken = Vec::new();
-        for (message_id, in_flight) in &mut self.in_flight {
-            if in_flight.gone || in_flight.acks == 0 {
-                let leases = in_flight.extract(&mut which);
-                if !leases.is_empty() {
-                    taken.push((message_id.clone(), leases, in_flight.gone));
-                }
-            }
-        }
-        taken
-    }
-
     /// Ends the leases that `which` names, unless an ack is under way.
     fn end_leases(&mut self, now: Instant, which: impl FnMut(&Lease) -> bool) {
-        for (message_id, leases, gone) in self.take_leases(which) {
+        for (message_id, leases, gone) in take_leases(&mut self.in_flight, which) {
             self.free_all(&leases);
             if !gone {
                 self.give_back_all(&message_id, &leases, now);
@@ -700,6 +698,7 @@ impl Inbox {
         let lapse = Lapse {
             holder,
             since: lease.since,
+            kept_until: lease.since + self.policy.redelivery_timeout,
             delivery_tag: lease.delivery_tag,
         };
         self.give_back(message_id, lease, Some(lapse), now);
@@ -712,7 +711,7 @@ impl Inbox {
             let Some(lane) = self.lanes.get_mut(&lease.queue) else {
                 continue;
             };
-            lane.landed();
+            lane.released();
             if let Some(holder) = lease.holder.filter(|_| lease.credited) {
                 lane.free_credit(holder, lease.acked);
             }
@@ -797,9 +796,27 @@ fn lease(
         lapses: waiting.lapses,
         delivery_tag,
     });
-    lane.launched();
+    lane.leased();
     holder.map(|_| Delivery {
         message_id: waiting.message_id,
         envelope,
     })
+}
+
+/// Takes out the leases that `which` names, unless an ack is under way, and tells whether their
+/// message is gone.
+fn take_leases(
+    in_flight: &mut HashMap<MessageId, InFlight>,
+    mut which: impl FnMut(&Lease) -> bool,
+) -> Vec<(MessageId, Vec<Lease>, bool)> {
+    let mut taken = Vec::new();
+    for (message_id, in_flight) in in_flight {
+        if in_flight.gone || in_flight.acks == 0 {
+            let leases = in_flight.extract(&mut which);
+            if !leases.is_empty() {
+                taken.push((message_id.clone(), leases, in_flight.gone));
+            }
+        }
+    }
+    taken
 }

@@ -47,6 +47,7 @@ impl Bench {
         let policy = Policy {
             redelivery_timeout: Duration::from_secs(30),
             max_redeliveries: 3,
+            max_deferred: 4096,
             unsent_bytes: 1 << 20,
             ready,
         };
@@ -163,7 +164,7 @@ impl Bench {
     fn ack(&mut self, connection: ConnectionId, seq: i64) -> &mut Self {
         self.inbox.begin_ack(connection, &id(seq), self.now);
         self.commit_ack(seq);
-        self.inbox.settled(connection, [&id(seq)]);
+        self.inbox.settled(connection, [&id(seq)], self.now);
         self.settle()
     }
 
@@ -231,7 +232,7 @@ fn prefetch_bounds_what_is_out_and_credit_comes_back_with_the_confirmation() {
         [] as [i64; 0],
         "no delivery may overtake the confirmation"
     );
-    bench.inbox.settled(A, [&id(1)]);
+    bench.inbox.settled(A, [&id(1)], bench.now);
     assert_eq!(bench.settle().seen_seqs(), [3]);
 }
 
@@ -251,7 +252,7 @@ fn who_need_not_wait_for_confirmations_has_room_once_an_ack_is_read() {
     bench.inbox.begin_ack(A, &id(3), bench.now);
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0]);
     bench.commit_ack(2);
-    bench.inbox.settled(A, [&id(2)]);
+    bench.inbox.settled(A, [&id(2)], bench.now);
     assert_eq!(bench.settle().seen_seqs(), [5]);
     bench.disconnect(A).commit_ack(3).subscribe(B, 10);
     assert_eq!(bench.seen_seqs(), [4, 5, 6, 7, 8, 9]);
@@ -269,7 +270,7 @@ fn an_ack_that_fails_takes_its_room_back() {
         .ack_committed(&id(1), &AckOutcome::NotAuthorized, bench.now);
     bench.inbox.begin_ack(A, &id(2), bench.now);
     bench.commit_ack(2);
-    bench.inbox.settled(A, [&id(2)]);
+    bench.inbox.settled(A, [&id(2)], bench.now);
     assert_eq!(bench.settle().seen_seqs(), [0_i64; 0], "1 is unacked");
     bench.ack(A, 1);
     assert_eq!(bench.seen_seqs(), [3]);
@@ -290,13 +291,13 @@ fn credit_waits_for_the_confirmation_also_if_somebody_else_acked_too() {
         "A has not been told yet"
     );
     bench.commit_ack(1);
-    bench.inbox.settled(B, [&id(1)]);
+    bench.inbox.settled(B, [&id(1)], bench.now);
     assert_eq!(
         bench.settle().seen_seqs(),
         [0_i64; 0],
         "A has not been told yet"
     );
-    bench.inbox.settled(A, [&id(1)]);
+    bench.inbox.settled(A, [&id(1)], bench.now);
     assert_eq!(bench.settle().seen_seqs(), [2]);
 }
 
@@ -347,7 +348,7 @@ fn a_message_that_was_never_delivered_here_can_be_acked() {
         "2 is set aside while its ack is under way"
     );
     bench.commit_ack(2);
-    bench.inbox.settled(A, [&id(2)]);
+    bench.inbox.settled(A, [&id(2)], bench.now);
     bench.settle().ack(A, 3);
     assert_eq!(bench.seen_seqs(), [] as [i64; 0]);
 }
@@ -661,7 +662,7 @@ proptest! {
                 Act::Settle(c) => {
                     unsettled.retain(|(connection, seq)| {
                         if connection.0 == c {
-                            bench.inbox.settled(*connection, [&id(*seq)]);
+                            bench.inbox.settled(*connection, [&id(*seq)], bench.now);
                         }
                         connection.0 != c
                     });

@@ -19,9 +19,13 @@ const WORK: Duration = Duration::from_millis(1);
 /// A receiver of this generation on connection `A`, and what it finds in its socket.
 struct Receiver {
     generation: Generation,
+    /// What opening a message takes.
+    work: Duration,
     bad: BTreeSet<i64>,
     socket: Vec<i64>,
     opened: BTreeSet<i64>,
+    /// In the order in which it has opened them.
+    order: Vec<i64>,
     heard: Instant,
     /// How often it was handed something.
     handed: usize,
@@ -37,9 +41,11 @@ impl Receiver {
         bench.subscribe(A, prefetch);
         Self {
             generation,
+            work: WORK,
             bad: bad.into_iter().collect(),
             socket: Vec::new(),
             opened: BTreeSet::new(),
+            order: Vec::new(),
             heard: bench.now,
             handed: 0,
         }
@@ -71,13 +77,20 @@ impl Receiver {
             return self.wait(bench);
         }
         let seq = self.socket.remove(0);
-        bench.now += WORK;
+        bench.now += if self.bad.contains(&seq) {
+            WORK
+        } else {
+            self.work
+        };
+        self.look(bench);
         if self.bad.contains(&seq)
             || (self.generation == Generation::B && self.opened.contains(&seq))
         {
             return;
         }
-        self.opened.insert(seq);
+        if self.opened.insert(seq) {
+            self.order.push(seq);
+        }
         bench.inbox.begin_ack(A, &id(seq), bench.now);
         self.speak(bench);
         bench.now += COMMIT;
@@ -86,7 +99,7 @@ impl Receiver {
             self.take(bench);
             self.socket.clear();
         }
-        bench.inbox.settled(A, [&id(seq)]);
+        bench.inbox.settled(A, [&id(seq)], bench.now);
         bench.settle();
     }
 
@@ -95,6 +108,19 @@ impl Receiver {
         self.heard = bench.now;
         bench.inbox.touch(A);
         bench.settle();
+    }
+
+    /// What the server does meanwhile, while this works.
+    fn look(&mut self, bench: &mut Bench) {
+        while let Some(look) = bench.look_at.filter(|look| *look <= bench.now) {
+            bench.look_at = None;
+            let now = std::mem::replace(&mut bench.now, look);
+            bench.inbox.look();
+            let heard = self.heard;
+            bench.inbox.expire(bench.now, |_| Some(heard));
+            bench.settle();
+            bench.now = now;
+        }
     }
 
     /// Nothing happens until a lease lapses, or a message aside is due.
@@ -337,4 +363,77 @@ fn only_so_many_step_aside_fast() {
         "{}",
         bench.inbox.deferred().count()
     );
+}
+
+/// A receiver that needs long for each message is not taken for one that cannot open them.
+#[test]
+fn a_slow_receiver_gets_good_messages_in_order_and_hardly_ever_twice() {
+    for generation in [Generation::A, Generation::B] {
+        for (millis, bad, spread) in [
+            (80, 1, 1),
+            (500, 5, 3),
+            (1200, 0, 1),
+            (1200, 1, 1),
+            (1200, 3, 1),
+            (1200, 3, 5),
+            (1200, 20, 1),
+            (5000, 2, 2),
+        ] {
+            let mut bench = Bench::new();
+            let total = bad * spread + 20;
+            bench.publish(usize::try_from(total).unwrap());
+            let bads = (0..bad).map(|n| 1 + n * spread);
+            let mut receiver = Receiver::new(&mut bench, generation, bads, 1);
+            receiver.work = Duration::from_millis(millis);
+            let good = usize::try_from(total - bad).unwrap();
+            let took = receiver.until(&mut bench, good);
+            let name = format!("{generation:?}, {millis} ms, {bad} bad ones, every {spread}");
+            let work = (receiver.work + COMMIT) * u32::try_from(good).unwrap();
+            // Each bad one that stands alone costs the time of an answer, and a part of a timeout.
+            let alone = (receiver.work + TIMEOUT / 16) * u32::try_from(bad).unwrap();
+            let timeout = if bad > 0 {
+                TIMEOUT + TIMEOUT / 4
+            } else {
+                Duration::ZERO
+            };
+            assert!(
+                took <= timeout + work + alone.min(TIMEOUT * 2),
+                "{name}: {took:?}"
+            );
+            assert!(receiver.order.is_sorted(), "{name}: {:?}", receiver.order);
+            let most = good * 2 + 10 * usize::try_from(bad).unwrap();
+            assert!(receiver.handed < most, "{name}: {} times", receiver.handed);
+        }
+    }
+}
+
+/// What was handed out while a receiver was busy for long comes neither twice nor late.
+#[test]
+fn a_long_pause_on_probation_delays_nothing_but_itself() {
+    for generation in [Generation::A, Generation::B] {
+        let mut bench = Bench::new();
+        bench.publish(60);
+        let mut receiver = Receiver::new(&mut bench, generation, [1], 1);
+        receiver.until(&mut bench, 10);
+        receiver.work = Duration::from_secs(10);
+        receiver.until(&mut bench, 11);
+        receiver.work = WORK;
+        let took = receiver.until(&mut bench, 59);
+        assert!(took < TIMEOUT / 2, "{generation:?}: {took:?}");
+        assert!(
+            receiver.order.is_sorted(),
+            "{generation:?}: {:?}",
+            receiver.order
+        );
+        let most = if generation == Generation::A {
+            59 * 6
+        } else {
+            70
+        };
+        assert!(
+            receiver.handed < most,
+            "{generation:?}: {}",
+            receiver.handed
+        );
+    }
 }
