@@ -1,4 +1,4 @@
-//! What follows from a commit: deliveries, room for further ones, and log lines.
+//! Applies commits to the inboxes, and logs their messages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::logging::MessageLog;
 use crate::model::{AckOutcome, Publish, QueueId, Seq};
 use crate::store::writer::{CommitObserver, Settled};
 
-/// What is committed is delivered; what is acked is forgotten.
+/// An observer that delivers committed messages and forgets acked ones.
 pub(super) struct CommitDispatcher {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) messages: MessageLog,
@@ -36,7 +36,7 @@ impl CommitObserver for CommitDispatcher {
             by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
         }
         for (receiver, (publishes, acks)) in by_receiver {
-            // A receiver of whom nothing is in memory finds its messages in the store.
+            // If nothing of a receiver is in memory, its messages are found in the store.
             if !dispatcher.inboxes.contains_key(receiver) {
                 continue;
             }
@@ -61,11 +61,10 @@ impl CommitObserver for CommitDispatcher {
 }
 
 impl CommitDispatcher {
-    /// A line for each message and queue, and one for each acknowledgement.
+    /// Logs a line for each message and queue, and one for each acknowledgement.
     fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Settled<'_>]) {
         self.messages.write(|lines| {
-            // The name of the queue that the last message went to: nearly always that of the next
-            // one, too.
+            // The name of the last message's queue, which is nearly always the next one's, too.
             let mut known: Option<(QueueId, Option<QueueName>)> = None;
             for (publish, _) in publishes {
                 for &queue in &*publish.queues {

@@ -1,4 +1,4 @@
-//! A connection: who it is, and what each of its commands does.
+//! A connection and its commands.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,49 +13,49 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::{Activity, Broker, Dispatcher, write_error};
+use super::{Activity, Broker, Dispatcher, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::keys;
 use crate::model::{Ack, AckOutcome, Binding, Change, LaneKey, QueueId, Rejection, Time};
 use crate::store::writer::{Pending, WriteError};
 
-/// How many rejected messages are listed at once.
+/// The most rejected messages in one page.
 const REJECTED_PAGE: u32 = 1000;
-/// How many bytes of a rejection's reason are kept.
+/// The most bytes of a rejection's reason that are stored.
 const REASON_BYTES: usize = 1024;
 
-/// A connection, known to the broker until it is dropped.
+/// A client's session on one connection, registered with the broker until it is dropped.
 pub struct ClientSession {
     pub(super) broker: Arc<Broker>,
     id: ConnectionId,
     pub(super) client_id: ClientId,
     consumer: Option<(ClientId, String)>,
     consuming: bool,
-    /// The client takes packed deliveries and replies.
+    /// Whether the client takes packed deliveries and replies.
     pub(super) packs: bool,
-    /// Tells that the client lives.
+    /// Records that the client is alive.
     pub activity: Arc<Activity>,
-    /// Woken when another connection of the same consumer takes over.
+    /// Notified when another connection of the same consumer takes over.
     pub close: Arc<Notify>,
 }
 
-/// How many acks of a line are committed in one go.
+/// The most acks of a line that are committed together.
 const ACKS: usize = 4096;
 
-/// What the store has decided on acks, in order.
-pub type Decisions = Vec<Result<AckOutcome, WriteError>>;
+/// The store's outcomes of acks, in order.
+pub type AckResults = Vec<Result<AckOutcome, WriteError>>;
 
-/// What becomes of the acks of a line.
+/// The outcomes of a line of acks, as the store returns them.
 #[derive(Default)]
 pub struct AckOutcomes {
-    /// With the number of their acks.
-    waiting: VecDeque<(usize, Pending<Decisions>)>,
-    known: Decisions,
+    /// Each with the number of its acks.
+    waiting: VecDeque<(usize, Pending<AckResults>)>,
+    known: AckResults,
 }
 
 impl AckOutcomes {
-    /// Waits for all of them, in order. May be dropped and awaited again until it has returned.
-    pub async fn all(&mut self) -> Decisions {
+    /// Waits for all outcomes, in order. It is cancel safe until it has returned.
+    pub async fn all(&mut self) -> AckResults {
         while let Some((count, outcomes)) = self.waiting.front_mut() {
             match outcomes.await {
                 Ok(outcomes) => self.known.extend(outcomes),
@@ -87,29 +87,29 @@ impl ClientSession {
         }
     }
 
-    /// Who is connected.
+    /// Returns the client id in the certificate.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         &self.client_id
     }
 
-    /// The broker.
+    /// Returns the broker.
     #[must_use]
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
 
-    /// What the connection's other half needs to know of it.
+    /// Returns the interface for the connection's writing half.
     #[must_use]
-    pub fn receipts(&self) -> Receipts {
-        Receipts {
+    pub fn output_observer(&self) -> OutputObserver {
+        OutputObserver {
             dispatcher: Arc::clone(&self.broker.dispatcher),
             id: self.id,
             client_id: self.client_id.clone(),
         }
     }
 
-    /// `declare_queue`
+    /// Executes `declare_queue`.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl ClientSession {
         Ok(Reply::QueueDeclared)
     }
 
-    /// `declare_exchange`
+    /// Executes `declare_exchange`.
     pub async fn declare_exchange(&self, exchange: ExchangeName) -> Result<Reply, ErrorReply> {
         if !self.broker.topology.has_exchange(&exchange) {
             self.broker
@@ -130,7 +130,7 @@ impl ClientSession {
         Ok(Reply::ExchangeDeclared)
     }
 
-    /// `bind`
+    /// Executes `bind`.
     pub async fn bind(
         &self,
         queue: &QueueName,
@@ -165,7 +165,8 @@ impl ClientSession {
         Ok(Reply::QueueBound)
     }
 
-    /// `consume`, up to where its reply can be sent; then [`Receipts::subscribe`].
+    /// Executes `consume` up to its reply. Once the reply is in the output,
+    /// [`OutputObserver::subscribed`] starts the deliveries.
     pub async fn consume(
         &mut self,
         queue: &QueueName,
@@ -182,7 +183,7 @@ impl ClientSession {
         Ok(Subscription { queue, prefetch })
     }
 
-    /// `fetch`
+    /// Executes `fetch`.
     pub async fn fetch(&self, queue: &QueueName) -> Result<Reply, ErrorReply> {
         if self.consuming {
             let text = "this connection consumes; fetch on another one";
@@ -199,11 +200,11 @@ impl ClientSession {
         match tokio::time::timeout(self.broker.limits.storage_wait, fetch).await {
             Ok(Some(delivery)) => Ok(Reply::Message(delivery)),
             Ok(None) => Ok(Reply::NoMessages),
-            Err(_) => Err(write_error(&WriteError::Unavailable)),
+            Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }
     }
 
-    /// `ack`. It waits while the store has as many acks to do as it may.
+    /// Submits `ack`. It waits for room in the store's queue.
     pub async fn ack(&self, message_ids: &[MessageId]) -> AckOutcomes {
         let time = Time::now();
         let mut outcomes = AckOutcomes::default();
@@ -224,7 +225,7 @@ impl ClientSession {
         outcomes
     }
 
-    /// `reject`. It waits as acks do.
+    /// Submits `reject`. It waits for room in the store's queue.
     pub async fn reject(&self, message_id: &MessageId, mut reason: String) -> Pending<AckOutcome> {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES));
         tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by \
@@ -256,7 +257,7 @@ impl ClientSession {
         }
     }
 
-    /// `resend`
+    /// Executes `resend`.
     pub async fn resend(&self, message_id: &MessageId) -> Result<Reply, ErrorReply> {
         let state = self
             .broker
@@ -279,7 +280,7 @@ impl ClientSession {
         }
     }
 
-    /// `register_public_key` and `register_key`
+    /// Executes `register_public_key` and `register_key`.
     pub async fn register_public_key(
         &self,
         client_id: Option<&ClientId>,
@@ -298,13 +299,13 @@ impl ClientSession {
         Ok(Reply::PublicKeyRegistered)
     }
 
-    /// `get_public_key` and `get_key`
+    /// Executes `get_public_key` and `get_key`.
     pub async fn public_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
         let key = self.key(self.broker.keys.public_key(client_id)).await?;
         Ok(key.map_or(Reply::PublicKeyNotFound, Reply::PublicKey))
     }
 
-    /// `register_signed_key`
+    /// Executes `register_signed_key`.
     pub async fn register_signed_key(&self, signed_key: &str) -> Result<Reply, ErrorReply> {
         self.key(
             self.broker
@@ -316,14 +317,15 @@ impl ClientSession {
         Ok(Reply::PublicKeyRegistered)
     }
 
-    /// `get_signed_key`
+    /// Executes `get_signed_key`.
     pub async fn signed_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
         let keys = &self.broker.keys;
         let is_own = *client_id == self.client_id;
         let read = async {
             match keys.signed_key(client_id).await {
-                // Receivers ask what is there before they register. One whose row was altered, or
-                // sealed with another key, must come to register anew, which replaces the row.
+                // Receivers ask for the stored key before they register. One whose row was altered,
+                // or sealed with another key, must be able to register anew, which replaces the
+                // row.
                 Err(keys::Error::AtRest(error)) if is_own => {
                     tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client \
                         may register it again");
@@ -336,7 +338,7 @@ impl ClientSession {
         Ok(key.map_or(Reply::PublicKeyNotFound, Reply::SignedKey))
     }
 
-    /// `get_certificate`
+    /// Executes `get_certificate`.
     pub async fn certificate(
         &self,
         client_id: &ClientId,
@@ -351,7 +353,7 @@ impl ClientSession {
         Ok(chain.map_or(Reply::CertificateNotFound, split))
     }
 
-    /// `list_rejected`
+    /// Executes `list_rejected`.
     pub async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
         let request: RejectedRequest = argument("list_rejected", json)?;
         let limit = request
@@ -376,7 +378,7 @@ impl ClientSession {
         self.packs
     }
 
-    /// `hello`
+    /// Executes `hello`.
     pub fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
         let request: HelloRequest = argument("hello", json)?;
         self.packs = request.packed;
@@ -404,7 +406,7 @@ impl ClientSession {
         Ok(Reply::Hello(reply_json(&reply)?))
     }
 
-    /// Ends an older connection of the same consumer; its leases return before this goes on.
+    /// Ends an older connection of the same consumer; its leases return before this returns.
     fn take_over(&mut self, consumer: (ClientId, String)) {
         if let Some(before) = self.consumer.take() {
             self.broker
@@ -419,14 +421,14 @@ impl ClientSession {
         if let Some(older) = older {
             tracing::info!(client_id = %self.client_id, "Consumer has reconnected, its older \
                 connection is ended");
-            self.broker.dispatcher.end(older);
+            self.broker.dispatcher.close(older);
         }
         self.consumer = Some(consumer);
     }
 
-    /// The client lives; call it for whatever is received.
+    /// Records that the client is alive; call it for whatever is received.
     pub fn touch(&self) {
-        if self.activity.beat() {
+        if self.activity.received() {
             let id = self.id;
             self.broker
                 .dispatcher
@@ -434,7 +436,7 @@ impl ClientSession {
         }
     }
 
-    /// `ping`, by which clients keep what they were handed and have not finished yet.
+    /// Executes `ping`, by which clients keep the leases of messages that they have not finished.
     #[must_use]
     pub fn ping(&self) -> Reply {
         if self.activity.keep_leases() {
@@ -446,7 +448,7 @@ impl ClientSession {
         Reply::Pong
     }
 
-    /// Awaits what the key directory does, within the time that a publish may take.
+    /// Awaits the key directory within `limits.storage_wait`.
     async fn key<T>(
         &self,
         work: impl Future<Output = Result<T, keys::Error>>,
@@ -484,23 +486,23 @@ impl Drop for ClientSession {
     }
 }
 
-/// A consumer that starts once its reply stands in the output.
+/// A consumer that starts once its reply is in the output.
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
     queue: QueueId,
     prefetch: Prefetch,
 }
 
-/// What the writing half of a connection tells the broker: what stands in the output.
-pub struct Receipts {
+/// The interface by which the writing half of a connection reports its output to the broker.
+pub struct OutputObserver {
     dispatcher: Arc<Dispatcher>,
     id: ConnectionId,
     client_id: ClientId,
 }
 
-impl Receipts {
-    /// `Subscribed to queue` stands in the output: deliveries may follow.
-    pub fn subscribe(&self, subscription: Subscription) {
+impl OutputObserver {
+    /// Starts a consumer: `Subscribed to queue` is in the output, and deliveries may follow.
+    pub fn subscribed(&self, subscription: Subscription) {
         let Subscription { queue, prefetch } = subscription;
         self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
             // The reading half may have ended meanwhile, and nobody would ever end this
@@ -511,7 +513,7 @@ impl Receipts {
         });
     }
 
-    /// The answers to acks of these messages stand in the output: what they made room for may
+    /// Frees credit: the answers to acks of these messages are in the output, and deliveries may
     /// follow.
     pub fn settled(&self, message_ids: &[MessageId]) {
         self.dispatcher.with_inbox(&self.client_id, |inbox, now| {
@@ -519,14 +521,14 @@ impl Receipts {
         });
     }
 
-    /// So many bytes of envelopes have been written to the socket.
+    /// Reports that `bytes` of envelopes have been written to the socket.
     pub fn sent(&self, bytes: usize) {
         self.dispatcher
             .with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
     }
 }
 
-/// Reads the JSON object that a command takes.
+/// Parses the JSON object that a command takes.
 pub(super) fn argument<T: DeserializeOwned>(command: &str, json: &str) -> Result<T, ErrorReply> {
     let refused = |what: &str| {
         ErrorReply::new(

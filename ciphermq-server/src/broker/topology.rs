@@ -1,4 +1,4 @@
-//! Exchanges, queues and bindings in memory: a cache of what the store holds.
+//! Exchanges, queues and bindings in memory: a cache of those in the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use dashmap::DashMap;
 
 use crate::model::{Binding, QueueId, StoredTopology};
 
-/// How messages find their queues. It only grows, and only after the store has committed.
+/// The routes from exchanges to queues. It only grows, and only after the store has committed.
 #[derive(Debug, Default)]
 pub struct Topology {
     queues: DashMap<QueueName, QueueId>,
@@ -16,7 +16,7 @@ pub struct Topology {
     exchanges: DashMap<ExchangeName, HashMap<RoutingKey, Arc<[QueueId]>>>,
 }
 
-/// Why a message goes nowhere.
+/// The reason why a message has no route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoute {
     /// The exchange does not exist.
@@ -26,7 +26,7 @@ pub enum NoRoute {
 }
 
 impl Topology {
-    /// What the store holds.
+    /// Loads the topology in the store.
     #[must_use]
     pub fn new(stored: StoredTopology) -> Self {
         let topology = Self::default();
@@ -42,25 +42,25 @@ impl Topology {
         topology
     }
 
-    /// The queue of that name.
+    /// Returns the queue with this name.
     #[must_use]
     pub fn queue(&self, name: &QueueName) -> Option<QueueId> {
         self.queues.get(name).map(|id| *id)
     }
 
-    /// The name of a queue.
+    /// Returns the name of a queue.
     #[must_use]
     pub fn queue_name(&self, queue: QueueId) -> Option<QueueName> {
         self.names.get(&queue).map(|name| name.clone())
     }
 
-    /// Whether there is such an exchange.
+    /// Whether the exchange exists.
     #[must_use]
     pub fn has_exchange(&self, name: &ExchangeName) -> bool {
         self.exchanges.contains_key(name)
     }
 
-    /// The queues that a message goes to, one at least, all different.
+    /// Returns the queues that a message goes to: at least one, all different.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Topology {
         bindings.get(routing_key).cloned().ok_or(NoRoute::NoBinding)
     }
 
-    /// How many queues there are.
+    /// Returns the number of queues.
     #[must_use]
     pub fn queue_count(&self) -> usize {
         self.queues.len()

@@ -4,7 +4,7 @@ use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::broker::publish::Publishing;
-use crate::broker::{AckOutcomes, Subscription, write_error};
+use crate::broker::{AckOutcomes, Subscription, write_error_reply};
 use crate::model::AckOutcome;
 use crate::store::writer::{Pending, WriteError};
 
@@ -121,7 +121,7 @@ fn confirmation(
             ErrorCode::NotAuthorized,
             "only the message's receiver may say so",
         ),
-        Err(error) => write_error(&error),
+        Err(error) => write_error_reply(&error),
     };
     error.for_message(message_id.clone()).into()
 }

@@ -51,12 +51,12 @@ pub async fn serve<S>(
 {
     let (mut input, output) = tokio::io::split(stream);
     let (answers, waiting) = mpsc::channel(ANSWERS);
-    let (close, receipts, client_id) = (
+    let (close, output_observer, client_id) = (
         Arc::clone(&session.close),
-        session.receipts(),
+        session.output_observer(),
         session.client_id().clone(),
     );
-    let writer = writer::run(output, waiting, mailbox, receipts);
+    let writer = writer::run(output, waiting, mailbox, output_observer);
     let reader = reader::run(&mut input, session, answers, buffers, stop);
     let both = async {
         tokio::pin!(writer);

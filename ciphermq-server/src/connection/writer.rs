@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::answer::{AfterWrite, QueuedAnswer};
-use crate::broker::{Mailbox, Receipts};
+use crate::broker::{Mailbox, OutputObserver};
 
 /// The number of bytes that are collected before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -18,13 +18,13 @@ pub(super) async fn run<O: AsyncWrite + Unpin>(
     output: O,
     answers: mpsc::Receiver<QueuedAnswer>,
     mailbox: Mailbox,
-    receipts: Receipts,
+    output_observer: OutputObserver,
 ) {
     let mut writer = Writer {
         output,
         answers,
         mailbox,
-        receipts,
+        output_observer,
         current: None,
         out: BytesMut::new(),
         unsent: 0,
@@ -43,7 +43,7 @@ struct Writer<O> {
     output: O,
     answers: mpsc::Receiver<QueuedAnswer>,
     mailbox: Mailbox,
-    receipts: Receipts,
+    output_observer: OutputObserver,
     /// The answer whose turn it is.
     current: Option<QueuedAnswer>,
     out: BytesMut,
@@ -124,8 +124,8 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         match then {
             AfterWrite::Nothing => {}
             AfterWrite::Pack(packs) => self.packs = packs,
-            AfterWrite::Subscribe(subscription) => self.receipts.subscribe(subscription),
-            AfterWrite::Settle(message_ids) => self.receipts.settled(&message_ids),
+            AfterWrite::Subscribe(subscription) => self.output_observer.subscribed(subscription),
+            AfterWrite::Settle(message_ids) => self.output_observer.settled(&message_ids),
         }
     }
 
@@ -151,7 +151,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.reservations.clear();
         let sent = std::mem::take(&mut self.unsent);
         if sent > 0 {
-            self.receipts.sent(sent);
+            self.output_observer.sent(sent);
         }
         Ok(())
     }
