@@ -1,25 +1,36 @@
 //! The broker: executes commands, and delivers messages.
 //!
 //! ```text
-//!    connection ── Command ──► ClientSession ──► Topology (routes)
-//!                                   │
-//!                                   ├──► WriterHandle ──► store ──► CommitDispatcher ──► Dispatcher
-//!                                   └──► KeyDirectory
+//!    connection ── Command ──► ClientSession::execute ──► handler ──► Topology (routes)
+//!        ▲                                                   │
+//!        │                                                   ├──► KeyDirectory
+//!        │                                                   ▼
+//!    Dispatcher ◄── CommitDispatcher ◄── store ◄── WriterHandle
 //! ```
 //!
-//! - [`topology`]: exchanges, queues and bindings
-//! - [`dispatcher`]: inboxes and connections; `observer`: the effects of a commit on them
-//! - [`session`]: a connection and its commands
-//! - [`publish`]: from envelopes to rows
-//! - [`waiting_keys`]: the keys that waiting messages are sealed for
+//! Every command passes through `command`. Its handlers are grouped as in `docs/protocol.md`:
+//!
+//! - [`topology`]: queues, exchanges and bindings
+//! - `publish`: from envelopes to rows
+//! - `consume`: subscriptions, acks and rejections
+//! - `keys`: keys and certificates
+//! - `session`: the connection itself
+//!
+//! The rest serves them:
+//!
+//! - `answer`: replies, ready or waiting for the store
+//! - `dispatcher`: inboxes and connections; `observer`: the effects of a commit on them
 //! - this file: the state that all connections share
 
-pub mod dispatcher;
+mod answer;
+mod command;
+mod consume;
+mod dispatcher;
+mod keys;
 mod observer;
-pub mod publish;
-pub mod session;
+mod publish;
+mod session;
 pub mod topology;
-pub mod waiting_keys;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,17 +39,18 @@ use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, QueueName};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
+pub(crate) use answer::{AfterWrite, Answer};
+pub use consume::{OutputObserver, Subscription};
 pub use dispatcher::{Activity, Dispatcher};
-pub use session::{AckOutcomes, ClientSession, OutputObserver, Subscription};
+pub use session::ClientSession;
 pub use topology::Topology;
 
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
-use crate::model::{Change, QueueId, Time};
+use crate::model::{Change, QueueId};
 use crate::store::Reader;
 use crate::store::writer::{WriteError, WriterHandle};
-use crate::tls::Peer;
 
 /// A delivery's time is written on its own only if the message is not acked within this time.
 const RECORD_AFTER: Duration = Duration::from_secs(2);
@@ -106,34 +118,6 @@ impl Broker {
             connected.close,
         );
         (session, deliveries)
-    }
-
-    /// Stores the chain that a client has connected with, for receivers that verify its messages
-    /// later.
-    pub async fn remember_certificate(&self, peer: &Peer) {
-        let key = (peer.client_id.clone(), peer.fingerprint.clone());
-        if self.known_certificates.contains(&key) {
-            return;
-        }
-        let (client_id, fingerprint) = key.clone();
-        let change = Change::Certificate {
-            client_id,
-            fingerprint,
-            chain: peer.chain.clone(),
-            seen: Time::now(),
-        };
-        match self.change(change).await {
-            Ok(_) => {
-                // The latest chain counts: an older certificate that comes back is recorded again.
-                self.known_certificates
-                    .retain(|(client_id, _)| *client_id != peer.client_id);
-                self.known_certificates.insert(key);
-            }
-            Err(error) => {
-                tracing::error!(client_id = %peer.client_id, %error, "Cannot keep a client's \
-                    certificate");
-            }
-        }
     }
 
     /// Runs the periodic work, forever: spawn it as a task.

@@ -1,4 +1,4 @@
-//! Publishing: `publish`, `publish_batch` and `publish_packed`.
+//! Publishing: `publish`, `publish_batch`, `publish_packed` and `resend`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::store::writer::{Pending, WriteError};
 type Outcomes = Pending<Vec<Result<PublishOutcome, WriteError>>>;
 
 /// Messages that are submitted to the store and not answered yet.
-pub struct Publishing {
+pub(crate) struct Publishing {
     /// Each message, with the error of one that was not submitted.
     messages: Vec<(MessageId, Option<ErrorReply>)>,
     /// `None` if no message was submitted.
@@ -34,7 +34,7 @@ impl ClientSession {
     ///
     /// It waits for room in the store's queue, and then for the answer, together at most
     /// `limits.storage_wait`.
-    pub async fn publish(
+    pub(super) async fn publish(
         &self,
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
@@ -79,6 +79,29 @@ impl ClientSession {
             deadline,
             is_batch,
             packs: self.packs && is_batch,
+        }
+    }
+
+    /// Executes `resend`.
+    pub(super) async fn resend(&self, message_id: &MessageId) -> Result<Reply, ErrorReply> {
+        let state = self
+            .broker
+            .read(self.broker.reader.message_state(message_id))
+            .await?;
+        let Some(state) = state else {
+            return Ok(Reply::MessageIdNotFound);
+        };
+        if state.sender != self.client_id {
+            return Ok(Reply::UnauthorizedResend);
+        }
+        match state.receiver.filter(|_| !state.waiting.is_empty()) {
+            Some(receiver) => {
+                self.broker
+                    .dispatcher
+                    .with_inbox(&receiver, |inbox, now| inbox.resend(message_id, now));
+                Ok(Reply::ResendRequested)
+            }
+            None => Ok(Reply::MessageIdNotFound),
         }
     }
 
@@ -143,7 +166,7 @@ impl ClientSession {
 impl Publishing {
     /// Waits for the store and returns the replies in order, one for each message, or one for all
     /// if the client takes that and all were stored. It is cancel safe.
-    pub async fn replies(&mut self) -> Vec<Reply> {
+    pub(crate) async fn replies(&mut self) -> Vec<Reply> {
         // The writer answers at the deadline by itself; this time limit is for a writer that hangs.
         let stored = match &mut self.outcomes {
             Some(outcomes) => timeout_at(self.deadline, outcomes)

@@ -1,70 +1,29 @@
-//! A connection and its commands.
+//! The session of a connection, and the commands about the connection itself: `hello` and `ping`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
-use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
-use ciphermq_protocol::{
-    ClientId, ErrorCode, ErrorReply, ExchangeName, MessageId, QueueName, Reply, RoutingKey,
-};
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::{Activity, Broker, Dispatcher, write_error_reply};
-use crate::inbox::{ConnectionId, Inbox, Prefetch};
-use crate::keys;
-use crate::model::{Ack, AckOutcome, Binding, Change, LaneKey, QueueId, Rejection, Time};
-use crate::store::writer::{Pending, WriteError};
-
-/// The most rejected messages in one page.
-const REJECTED_PAGE: u32 = 1000;
-/// The most bytes of a rejection's reason that are stored.
-const REASON_BYTES: usize = 1024;
+use super::{Activity, Broker, OutputObserver};
+use crate::inbox::ConnectionId;
 
 /// A client's session on one connection, registered with the broker until it is dropped.
 pub struct ClientSession {
     pub(super) broker: Arc<Broker>,
-    id: ConnectionId,
+    pub(super) id: ConnectionId,
     pub(super) client_id: ClientId,
     consumer: Option<(ClientId, String)>,
-    consuming: bool,
+    pub(super) consuming: bool,
     /// Whether the client takes packed deliveries and replies.
     pub(super) packs: bool,
     /// Records that the client is alive.
     pub activity: Arc<Activity>,
     /// Notified when another connection of the same consumer takes over.
     pub close: Arc<Notify>,
-}
-
-/// The most acks of a line that are committed together.
-const ACKS: usize = 4096;
-
-/// The store's outcomes of acks, in order.
-pub type AckResults = Vec<Result<AckOutcome, WriteError>>;
-
-/// The outcomes of a line of acks, as the store returns them.
-#[derive(Default)]
-pub struct AckOutcomes {
-    /// Each with the number of its acks.
-    waiting: VecDeque<(usize, Pending<AckResults>)>,
-    known: AckResults,
-}
-
-impl AckOutcomes {
-    /// Waits for all outcomes, in order. It is cancel safe until it has returned.
-    pub async fn all(&mut self) -> AckResults {
-        while let Some((count, outcomes)) = self.waiting.front_mut() {
-            match outcomes.await {
-                Ok(outcomes) => self.known.extend(outcomes),
-                Err(error) => self.known.extend((0..*count).map(|_| Err(error.clone()))),
-            }
-            self.waiting.pop_front();
-        }
-        std::mem::take(&mut self.known)
-    }
 }
 
 impl ClientSession {
@@ -109,277 +68,18 @@ impl ClientSession {
         }
     }
 
-    /// Executes `declare_queue`.
-    ///
-    /// # Errors
-    ///
-    /// The reply for the client, here and below.
-    pub async fn declare_queue(&self, queue: &QueueName) -> Result<Reply, ErrorReply> {
-        self.broker.queue_id(queue).await?;
-        Ok(Reply::QueueDeclared)
-    }
-
-    /// Executes `declare_exchange`.
-    pub async fn declare_exchange(&self, exchange: ExchangeName) -> Result<Reply, ErrorReply> {
-        if !self.broker.topology.has_exchange(&exchange) {
+    /// Records that the client is alive; call it for whatever is received.
+    pub fn touch(&self) {
+        if self.activity.received() {
+            let id = self.id;
             self.broker
-                .change(Change::DeclareExchange(exchange.clone()))
-                .await?;
-            self.broker.topology.add_exchange(exchange);
-        }
-        Ok(Reply::ExchangeDeclared)
-    }
-
-    /// Executes `bind`.
-    pub async fn bind(
-        &self,
-        queue: &QueueName,
-        exchange: ExchangeName,
-        routing_key: RoutingKey,
-    ) -> Result<Reply, ErrorReply> {
-        let topology = &self.broker.topology;
-        let missing = |what: &str| {
-            ErrorReply::new(
-                ErrorCode::NotFound,
-                format!("{what} does not exist; declare it first"),
-            )
-        };
-        let id = topology
-            .queue(queue)
-            .ok_or_else(|| missing(&format!("queue '{queue}'")))?;
-        if !topology.has_exchange(&exchange) {
-            return Err(missing(&format!("exchange '{exchange}'")));
-        }
-        let is_bound = topology
-            .route(&exchange, &routing_key)
-            .is_ok_and(|queues| queues.contains(&id));
-        let binding = Binding {
-            exchange,
-            routing_key,
-            queue: id,
-        };
-        if !is_bound {
-            self.broker.change(Change::Bind(binding.clone())).await?;
-        }
-        topology.add_binding(binding);
-        Ok(Reply::QueueBound)
-    }
-
-    /// Executes `consume` up to its reply. Once the reply is in the output,
-    /// [`OutputObserver::subscribed`] starts the deliveries.
-    pub async fn consume(
-        &mut self,
-        queue: &QueueName,
-        prefetch: Option<u32>,
-    ) -> Result<Subscription, ErrorReply> {
-        let queue = self.broker.queue_id(queue).await?;
-        self.consuming = true;
-        let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
-        let prefetch = if self.packs {
-            Prefetch::until_acked(messages)
-        } else {
-            Prefetch::until_confirmed(messages)
-        };
-        Ok(Subscription { queue, prefetch })
-    }
-
-    /// Executes `fetch`.
-    pub async fn fetch(&self, queue: &QueueName) -> Result<Reply, ErrorReply> {
-        if self.consuming {
-            let text = "this connection consumes; fetch on another one";
-            return Err(ErrorReply::new(ErrorCode::Consuming, text));
-        }
-        let Some(queue) = self.broker.topology.queue(queue) else {
-            return Ok(Reply::NoMessages);
-        };
-        let lane = LaneKey {
-            queue,
-            receiver: self.client_id.clone(),
-        };
-        let fetch = self.broker.dispatcher.fetch(&lane, self.id);
-        match tokio::time::timeout(self.broker.limits.storage_wait, fetch).await {
-            Ok(Some(delivery)) => Ok(Reply::Message(delivery)),
-            Ok(None) => Ok(Reply::NoMessages),
-            Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
-        }
-    }
-
-    /// Submits `ack`. It waits for room in the store's queue.
-    pub async fn ack(&self, message_ids: &[MessageId]) -> AckOutcomes {
-        let time = Time::now();
-        let mut outcomes = AckOutcomes::default();
-        for message_ids in message_ids.chunks(ACKS) {
-            let acks = || {
-                self.broker
-                    .dispatcher
-                    .with_inbox(&self.client_id, |inbox, now| {
-                        message_ids
-                            .iter()
-                            .map(|message_id| self.begin_ack(inbox, message_id, (now, time)))
-                            .collect()
-                    })
-            };
-            let pending = self.broker.writer.ack(message_ids.len(), acks).await;
-            outcomes.waiting.push_back((message_ids.len(), pending));
-        }
-        outcomes
-    }
-
-    /// Submits `reject`. It waits for room in the store's queue.
-    pub async fn reject(&self, message_id: &MessageId, mut reason: String) -> Pending<AckOutcome> {
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-        tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by \
-            its receiver");
-        let rejection = || Rejection {
-            ack: self
-                .broker
                 .dispatcher
-                .with_inbox(&self.client_id, |inbox, now| {
-                    self.begin_ack(inbox, message_id, (now, Time::now()))
-                }),
-            reason,
-        };
-        self.broker.writer.reject(rejection).await
-    }
-
-    fn begin_ack(
-        &self,
-        inbox: &mut Inbox,
-        message_id: &MessageId,
-        (now, time): (Instant, Time),
-    ) -> Ack {
-        let delivered_time = inbox.begin_ack(self.id, message_id, now);
-        Ack {
-            message_id: message_id.clone(),
-            client_id: self.client_id.clone(),
-            delivered_time,
-            time,
+                .with_inbox(&self.client_id, |inbox, _| inbox.touch(id));
         }
-    }
-
-    /// Executes `resend`.
-    pub async fn resend(&self, message_id: &MessageId) -> Result<Reply, ErrorReply> {
-        let state = self
-            .broker
-            .read(self.broker.reader.message_state(message_id))
-            .await?;
-        let Some(state) = state else {
-            return Ok(Reply::MessageIdNotFound);
-        };
-        if state.sender != self.client_id {
-            return Ok(Reply::UnauthorizedResend);
-        }
-        match state.receiver.filter(|_| !state.waiting.is_empty()) {
-            Some(receiver) => {
-                self.broker
-                    .dispatcher
-                    .with_inbox(&receiver, |inbox, now| inbox.resend(message_id, now));
-                Ok(Reply::ResendRequested)
-            }
-            None => Ok(Reply::MessageIdNotFound),
-        }
-    }
-
-    /// Executes `register_public_key` and `register_key`.
-    pub async fn register_public_key(
-        &self,
-        client_id: Option<&ClientId>,
-        key: &str,
-    ) -> Result<Reply, ErrorReply> {
-        if client_id.is_some_and(|client_id| *client_id != self.client_id) {
-            let text = format!(
-                "only the client itself registers its key, and this connection is {}'s",
-                self.client_id
-            );
-            return Err(ErrorReply::new(ErrorCode::NotAuthorized, text));
-        }
-        self.key(self.broker.keys.register(&self.client_id, key))
-            .await?;
-        tracing::info!(client_id = %self.client_id, "Public key registered");
-        Ok(Reply::PublicKeyRegistered)
-    }
-
-    /// Executes `get_public_key` and `get_key`.
-    pub async fn public_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
-        let key = self.key(self.broker.keys.public_key(client_id)).await?;
-        Ok(key.map_or(Reply::PublicKeyNotFound, Reply::PublicKey))
-    }
-
-    /// Executes `register_signed_key`.
-    pub async fn register_signed_key(&self, signed_key: &str) -> Result<Reply, ErrorReply> {
-        self.key(
-            self.broker
-                .keys
-                .register_signed(&self.client_id, signed_key),
-        )
-        .await?;
-        tracing::info!(client_id = %self.client_id, "Signed key registered");
-        Ok(Reply::PublicKeyRegistered)
-    }
-
-    /// Executes `get_signed_key`.
-    pub async fn signed_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
-        let keys = &self.broker.keys;
-        let is_own = *client_id == self.client_id;
-        let read = async {
-            match keys.signed_key(client_id).await {
-                // Receivers ask for the stored key before they register. One whose row was altered,
-                // or sealed with another key, must be able to register anew, which replaces the
-                // row.
-                Err(keys::Error::AtRest(error)) if is_own => {
-                    tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client \
-                        may register it again");
-                    Ok(None)
-                }
-                read => read,
-            }
-        };
-        let key = self.key(read).await?;
-        Ok(key.map_or(Reply::PublicKeyNotFound, Reply::SignedKey))
-    }
-
-    /// Executes `get_certificate`.
-    pub async fn certificate(
-        &self,
-        client_id: &ClientId,
-        fingerprint: Option<&str>,
-    ) -> Result<Reply, ErrorReply> {
-        let chain = self
-            .broker
-            .read(self.broker.reader.certificate(client_id, fingerprint))
-            .await?;
-        let split =
-            |chain: String| Reply::Certificate(chain.split(',').map(str::to_owned).collect());
-        Ok(chain.map_or(Reply::CertificateNotFound, split))
-    }
-
-    /// Executes `list_rejected`.
-    pub async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: RejectedRequest = argument("list_rejected", json)?;
-        let limit = request
-            .limit
-            .unwrap_or(REJECTED_PAGE)
-            .clamp(1, REJECTED_PAGE);
-        let read = self
-            .broker
-            .reader
-            .rejected(&self.client_id, request.after.as_ref(), limit);
-        let messages = self.broker.read(read).await?;
-        let more = u32::try_from(messages.len()).is_ok_and(|count| count == limit);
-        Ok(Reply::RejectedMessages(reply_json(&RejectedPage {
-            messages,
-            more,
-        })?))
-    }
-
-    /// Whether the client takes packed deliveries and replies.
-    #[must_use]
-    pub fn packs(&self) -> bool {
-        self.packs
     }
 
     /// Executes `hello`.
-    pub fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
+    pub(super) fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
         let request: HelloRequest = argument("hello", json)?;
         self.packs = request.packed;
         if let Some(consumer) = request.consumer {
@@ -426,19 +126,9 @@ impl ClientSession {
         self.consumer = Some(consumer);
     }
 
-    /// Records that the client is alive; call it for whatever is received.
-    pub fn touch(&self) {
-        if self.activity.received() {
-            let id = self.id;
-            self.broker
-                .dispatcher
-                .with_inbox(&self.client_id, |inbox, _| inbox.touch(id));
-        }
-    }
-
     /// Executes `ping`, by which clients keep the leases of messages that they have not finished.
     #[must_use]
-    pub fn ping(&self) -> Reply {
+    pub(super) fn ping(&self) -> Reply {
         if self.activity.keep_leases() {
             let id = self.id;
             self.broker
@@ -446,32 +136,6 @@ impl ClientSession {
                 .with_inbox(&self.client_id, |inbox, _| inbox.keep_leases(id));
         }
         Reply::Pong
-    }
-
-    /// Awaits the key directory within `limits.storage_wait`.
-    async fn key<T>(
-        &self,
-        work: impl Future<Output = Result<T, keys::Error>>,
-    ) -> Result<T, ErrorReply> {
-        let result = tokio::time::timeout(self.broker.limits.storage_wait, work).await;
-        match result.unwrap_or(Err(keys::Error::Unavailable)) {
-            Ok(value) => Ok(value),
-            Err(keys::Error::Invalid(text)) => Err(ErrorReply::new(ErrorCode::BadKey, text)),
-            Err(error @ keys::Error::OtherClient(_)) => {
-                Err(ErrorReply::new(ErrorCode::NotAuthorized, error.to_string()))
-            }
-            Err(error @ keys::Error::Stale(_)) => {
-                Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
-            }
-            Err(error) => {
-                tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \
-                    directory");
-                Err(ErrorReply::new(
-                    ErrorCode::StorageUnavailable,
-                    error.to_string(),
-                ))
-            }
-        }
     }
 }
 
@@ -483,48 +147,6 @@ impl Drop for ClientSession {
                 .remove_if(&consumer, |_, connection| *connection == self.id);
         }
         self.broker.dispatcher.disconnect(self.id);
-    }
-}
-
-/// A consumer that starts once its reply is in the output.
-#[derive(Debug, Clone, Copy)]
-pub struct Subscription {
-    queue: QueueId,
-    prefetch: Prefetch,
-}
-
-/// The interface by which the writing half of a connection reports its output to the broker.
-pub struct OutputObserver {
-    dispatcher: Arc<Dispatcher>,
-    id: ConnectionId,
-    client_id: ClientId,
-}
-
-impl OutputObserver {
-    /// Starts a consumer: `Subscribed to queue` is in the output, and deliveries may follow.
-    pub fn subscribed(&self, subscription: Subscription) {
-        let Subscription { queue, prefetch } = subscription;
-        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
-            // The reading half may have ended meanwhile, and nobody would ever end this
-            // subscription.
-            if self.dispatcher.is_connected(self.id) {
-                inbox.subscribe(queue, self.id, prefetch);
-            }
-        });
-    }
-
-    /// Frees credit: the answers to acks of these messages are in the output, and deliveries may
-    /// follow.
-    pub fn settled(&self, message_ids: &[MessageId]) {
-        self.dispatcher.with_inbox(&self.client_id, |inbox, now| {
-            inbox.settled(self.id, message_ids, now);
-        });
-    }
-
-    /// Reports that `bytes` of envelopes have been written to the socket.
-    pub fn sent(&self, bytes: usize) {
-        self.dispatcher
-            .with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
     }
 }
 

@@ -11,11 +11,9 @@
 //! client that does not read its replies is not read from either.
 //!
 //! - `reader`: from lines to commands, within the memory that lines may take
-//! - `answer`: replies, ready or waiting for the store
 //! - `writer`: replies in order, deliveries between them
 //! - [`buffers`]: the memory that unfinished lines may take together
 
-mod answer;
 pub mod buffers;
 mod reader;
 mod writer;
@@ -24,12 +22,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 pub use buffers::BufferBudget;
 
-use crate::broker::{ClientSession, Mailbox};
+use crate::broker::{Answer, ClientSession, Mailbox};
 use crate::stop::Stop;
+
+/// An answer in the queue from the reader to the writer.
+struct QueuedAnswer {
+    answer: Answer,
+    /// The reservation of a long command line until it is answered.
+    _line: Option<OwnedSemaphorePermit>,
+    /// The reservation of a long reply until it is written.
+    reply: Option<OwnedSemaphorePermit>,
+}
 
 /// The most commands of one connection that may wait for their answers.
 const ANSWERS: usize = 1024;

@@ -1,18 +1,17 @@
 //! The reading half of a connection: from lines to commands.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use ciphermq_protocol::{Command, Envelope, ErrorCode, ErrorReply, LineDecoder, Reply};
+use bytes::BytesMut;
+use ciphermq_protocol::{Command, ErrorCode, ErrorReply, LineDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::answer::{Answer, QueuedAnswer};
+use super::QueuedAnswer;
 use super::buffers::{BufferBudget, BufferPermit};
-use crate::broker::ClientSession;
+use crate::broker::{Answer, ClientSession};
 use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
@@ -136,9 +135,14 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .reserve_for_answer(line.len())
                 .await
                 .map_err(overloaded)?;
-            let answer = execute(&mut self.session, &line)
-                .await
-                .map_err(Ended::Unreadable)?;
+            let answer = match Command::parse(&line) {
+                Ok(command) => self
+                    .session
+                    .execute(command)
+                    .await
+                    .map_err(Ended::Unreadable)?,
+                Err(error) => Answer::Refused(error.replies()),
+            };
             let held = reserve_for_reply(&self.replies, &answer).await;
             self.answers
                 .send(QueuedAnswer {
@@ -209,104 +213,4 @@ async fn reserve_for_reply(
     let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
     // It is never closed.
     Arc::clone(replies).acquire_many_owned(permits).await.ok()
-}
-
-/// Whether the messages of a packed line would be too long for a line if each were repeated with
-/// the shared piece. Otherwise what is bounded by the length of a line would not be bounded.
-fn is_too_long(session: &ClientSession, envelopes: &[Envelope]) -> bool {
-    let bytes: usize = envelopes.iter().map(|envelope| envelope.raw().len()).sum();
-    bytes > session.broker().limits().max_line_bytes
-}
-
-/// Executes one command, or submits it to the store.
-///
-/// Everything that may change the meaning of later commands has happened when this returns;
-/// publishes and acks are only submitted.
-///
-/// # Errors
-///
-/// The reason for closing the connection.
-async fn execute(session: &mut ClientSession, line: &Bytes) -> Result<Answer, ErrorCode> {
-    let command = match Command::parse(line) {
-        Ok(command) => command,
-        Err(error) => return Ok(Answer::Refused(error.replies())),
-    };
-    let reply = match command {
-        Command::Publish {
-            exchange,
-            routing_key,
-            envelope,
-        } => {
-            return Ok(Answer::Publishing(
-                session
-                    .publish(&exchange, &routing_key, vec![envelope], false)
-                    .await,
-            ));
-        }
-        Command::PublishPacked { envelopes, .. } if is_too_long(session, &envelopes) => {
-            return Err(ErrorCode::LineTooLong);
-        }
-        Command::PublishBatch {
-            exchange,
-            routing_key,
-            envelopes,
-        }
-        | Command::PublishPacked {
-            exchange,
-            routing_key,
-            envelopes,
-        } => {
-            return Ok(Answer::Publishing(
-                session
-                    .publish(&exchange, &routing_key, envelopes, true)
-                    .await,
-            ));
-        }
-        Command::Ack { message_ids } => {
-            let outcomes = session.ack(&message_ids).await;
-            return Ok(Answer::Acks(message_ids, outcomes, session.packs()));
-        }
-        Command::Reject { message_id, reason } => {
-            let outcomes = session.reject(&message_id, reason).await;
-            return Ok(Answer::Rejection(message_id, outcomes));
-        }
-        Command::Consume { queue, prefetch } => {
-            match session.consume(&queue, prefetch.map(NonZeroU32::get)).await {
-                Ok(subscription) => return Ok(Answer::Subscribed(subscription)),
-                Err(error) => Err(error),
-            }
-        }
-        Command::Hello { json } => match session.hello(&json) {
-            Ok(reply) => return Ok(Answer::Hello(reply, session.packs())),
-            Err(error) => Err(error),
-        },
-        Command::DeclareQueue { queue } => session.declare_queue(&queue).await,
-        Command::DeclareExchange { exchange } => session.declare_exchange(exchange).await,
-        Command::Bind {
-            queue,
-            exchange,
-            routing_key,
-        } => session.bind(&queue, exchange, routing_key).await,
-        Command::Fetch { queue } => session.fetch(&queue).await,
-        Command::Resend { message_id } => session.resend(&message_id).await,
-        Command::RegisterPublicKey { client_id, key } => {
-            session.register_public_key(client_id.as_ref(), &key).await
-        }
-        Command::GetPublicKey { client_id } => session.public_key(&client_id).await,
-        Command::RegisterSignedKey { signed_key } => session.register_signed_key(&signed_key).await,
-        Command::GetSignedKey { client_id } => session.signed_key(&client_id).await,
-        Command::GetCertificate {
-            client_id,
-            fingerprint,
-        } => {
-            session
-                .certificate(&client_id, fingerprint.as_deref())
-                .await
-        }
-        Command::ListRejected { json } => session.rejected(&json).await,
-        Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
-        Command::Ping => Ok(session.ping()),
-        Command::Heartbeat => Ok(Reply::HeartbeatReceived),
-    };
-    Ok(Answer::Ready(reply.unwrap_or_else(Reply::Error)))
 }

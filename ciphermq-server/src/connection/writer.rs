@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::answer::{AfterWrite, QueuedAnswer};
-use crate::broker::{Mailbox, OutputObserver};
+use super::QueuedAnswer;
+use crate::broker::{AfterWrite, Mailbox, OutputObserver};
 
 /// The number of bytes that are collected before they are written.
 const WRITE_BYTES: usize = 64 * 1024;

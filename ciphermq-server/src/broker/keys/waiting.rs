@@ -10,8 +10,8 @@ use ciphermq_protocol::waiting::{
 };
 use ciphermq_protocol::{ErrorReply, Reply};
 
-use super::ClientSession;
-use super::session::{argument, reply_json};
+use crate::broker::ClientSession;
+use crate::broker::session::{argument, reply_json};
 use crate::model::{LaneKey, PageLimit, QueueId, Seq};
 use crate::store;
 
@@ -34,11 +34,7 @@ const KEY_ID_DIGITS: usize = 16;
 
 impl ClientSession {
     /// Executes `list_waiting_keys`.
-    ///
-    /// # Errors
-    ///
-    /// The reply for the client.
-    pub async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
+    pub(in crate::broker) async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
         let request: WaitingRequest = argument("list_waiting_keys", json)?;
         let limit = request.limit.unwrap_or(MESSAGES).clamp(1, MESSAGES);
         let page = self

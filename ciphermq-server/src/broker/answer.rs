@@ -1,15 +1,15 @@
 //! Answers to commands, ready or waiting for the store.
 
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::broker::publish::Publishing;
-use crate::broker::{AckOutcomes, Subscription, write_error_reply};
+use super::consume::{AckOutcomes, Subscription};
+use super::publish::Publishing;
+use super::write_error_reply;
 use crate::model::AckOutcome;
 use crate::store::writer::{Pending, WriteError};
 
 /// The answer to one command.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A reply.
     Ready(Reply),
     /// The replies to a line that is not a command.
@@ -22,7 +22,11 @@ pub(super) enum Answer {
     Publishing(Publishing),
     /// The store's outcomes of acks of these messages; answered in one line if the client takes
     /// that and all are done.
-    Acks(Vec<MessageId>, AckOutcomes, bool),
+    Acks {
+        message_ids: Vec<MessageId>,
+        outcomes: AckOutcomes,
+        packs: bool,
+    },
     /// The store's outcome of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
 }
@@ -30,17 +34,8 @@ pub(super) enum Answer {
 /// The approximate memory of an ack until it is answered.
 const ACK_BYTES: usize = 64;
 
-/// An answer in the queue from the reader to the writer.
-pub(super) struct QueuedAnswer {
-    pub(super) answer: Answer,
-    /// The reservation of a long command line until it is answered.
-    pub(super) _line: Option<OwnedSemaphorePermit>,
-    /// The reservation of a long reply until it is written.
-    pub(super) reply: Option<OwnedSemaphorePermit>,
-}
-
 /// The writer's next step once the replies are in the output.
-pub(super) enum AfterWrite {
+pub(crate) enum AfterWrite {
     Nothing,
     Pack(bool),
     Subscribe(Subscription),
@@ -49,20 +44,20 @@ pub(super) enum AfterWrite {
 
 impl Answer {
     /// Returns the answer's memory in bytes, as far as it is known already and may be large.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
             Self::Ready(
                 Reply::RejectedMessages(text) | Reply::WaitingKeys(text) | Reply::SignedKey(text),
             ) => text.len(),
             Self::Ready(Reply::Certificate(chain)) => chain.iter().map(String::len).sum(),
-            Self::Acks(message_ids, ..) => message_ids.len() * ACK_BYTES,
+            Self::Acks { message_ids, .. } => message_ids.len() * ACK_BYTES,
             _ => 0,
         }
     }
 
     /// Waits for the replies. It is cancel safe until it has returned.
-    pub(super) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
+    pub(crate) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
         match self {
             Self::Ready(reply) => (
                 vec![std::mem::replace(reply, Reply::Pong)],
@@ -78,7 +73,11 @@ impl Answer {
                 AfterWrite::Subscribe(*subscription),
             ),
             Self::Publishing(publishing) => (publishing.replies().await, AfterWrite::Nothing),
-            Self::Acks(message_ids, outcomes, packs) => {
+            Self::Acks {
+                message_ids,
+                outcomes,
+                packs,
+            } => {
                 let outcomes = outcomes.all().await;
                 let message_ids = std::mem::take(message_ids);
                 let is_done = |outcome: &_| {
