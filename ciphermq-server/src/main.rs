@@ -14,8 +14,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override what stands in
-    /// it.
+    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override its
+    /// settings.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }

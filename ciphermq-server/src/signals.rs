@@ -63,7 +63,7 @@ impl Signals {
                 _ = self.user.recv() => {}
             }
             logs.reopen();
-            tracing::info!("The log files are opened anew");
+            tracing::info!("The log files are reopened");
         }
     }
 }

@@ -43,7 +43,8 @@ pub(crate) enum AfterWrite {
 }
 
 impl Answer {
-    /// Returns the answer's memory in bytes, as far as it is known already and may be large.
+    /// Returns the memory in bytes of an answer that may be long; 0 if it is short or not known
+    /// yet.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),

@@ -1,8 +1,10 @@
 //! Dispatches committed messages to the connections that consume them, through the receivers'
 //! inboxes.
 
+mod activity;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+pub use self::activity::Activity;
 use super::Topology;
 use super::observer::CommitDispatcher;
 use crate::config::Limits;
@@ -33,59 +36,22 @@ pub(super) struct ConnectionHandle {
     pub(super) activity: Arc<Activity>,
 }
 
-/// The time when something was last received on a connection.
-#[derive(Debug)]
-pub struct Activity {
-    start: Instant,
-    millis: AtomicU64,
-    silent: AtomicBool,
-    /// Whether it has left messages unanswered.
-    lapsed: AtomicBool,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            millis: AtomicU64::new(0),
-            silent: AtomicBool::new(false),
-            lapsed: AtomicBool::new(false),
-        }
-    }
-
-    /// Records that something was received. Returns whether the connection had been considered
-    /// silent.
-    pub fn received(&self) -> bool {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.millis.store(millis, Ordering::Relaxed);
-        self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed)
-    }
-
-    /// Records that the client asks to keep its leases. Returns whether it has lost some of them
-    /// before.
-    pub fn keep_leases(&self) -> bool {
-        self.lapsed.load(Ordering::Relaxed) && self.lapsed.swap(false, Ordering::Relaxed)
-    }
-
-    fn last_received(&self) -> Instant {
-        self.start + Duration::from_millis(self.millis.load(Ordering::Relaxed))
-    }
-}
-
 /// The messages that one lane holds ready: enough that reading the next page costs little for each.
 const READY_PAGE: PageLimit = PageLimit {
     messages: 2048,
     bytes: 2 << 20,
 };
-/// The most bytes of deliveries that may be on their way to one socket.
+/// The most messages of a lane that are deferred before the redelivery timeout: some 20 MB.
+///
+/// A receiver that can open nothing at all would otherwise bring everything that waits for it into
+/// memory.
 const MAX_DEFERRED: usize = 65_536;
-/// All inboxes, by receiver, and all connections.
+/// The most bytes of deliveries that may be on their way to one socket.
 const UNSENT_BYTES: usize = 1 << 20;
-/// The inboxes. A panic poisons no lock: an inbox's invariants hold between any two of its
-/// operations.
+/// All inboxes, by receiver, and all connections.
 pub struct Dispatcher {
-    /// The runtime on which pages are read from the store: the writer, which requests some of them,
-    /// has a runtime of its own.
+    /// The inboxes. A panic poisons no lock: an inbox's invariants hold between any two of its
+    /// operations.
     pub(super) inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
     pub(super) connections: DashMap<ConnectionId, ConnectionHandle>,
     next_connection: AtomicU64,
@@ -93,19 +59,20 @@ pub struct Dispatcher {
     reader: Arc<dyn Reader>,
     policy: Policy,
     budget: Budget,
-    /// Notified whenever a page has arrived from the store.
+    /// The runtime on which pages are read from the store: the writer, which requests some of them,
+    /// has a runtime of its own.
     runtime: Handle,
+    /// Notified whenever a page has arrived from the store.
+    loaded: Notify,
+}
+
+impl Dispatcher {
     /// Creates a dispatcher with nothing in memory: messages are read from the store when they are
     /// wanted, on the current runtime.
     ///
     /// # Panics
     ///
     /// Outside of a runtime.
-    loaded: Notify,
-}
-
-impl Dispatcher {
-    /// Returns the observer of the store's commits, which delivers what is committed.
     #[must_use]
     pub fn new(limits: &Limits, topology: Arc<Topology>, reader: Arc<dyn Reader>) -> Arc<Self> {
         let policy = Policy {
@@ -129,7 +96,7 @@ impl Dispatcher {
         })
     }
 
-    /// Registers a connection, whose consumers' deliveries go to the returned mailbox.
+    /// Returns the observer of the store's commits, which delivers what is committed.
     #[must_use]
     pub fn observer(self: &Arc<Self>, messages: MessageLog) -> Arc<dyn CommitObserver> {
         Arc::new(CommitDispatcher {
@@ -138,7 +105,7 @@ impl Dispatcher {
         })
     }
 
-    /// Ends a connection at once, whatever replies it still has to send.
+    /// Registers a connection, whose consumers' deliveries go to the returned mailbox.
     pub(super) fn connect(&self, client_id: ClientId) -> (ConnectionId, Connected) {
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let (mailbox, deliveries) = mpsc::unbounded_channel();
@@ -160,8 +127,7 @@ impl Dispatcher {
         )
     }
 
-    /// Unregisters a connection, and returns its leases to their lanes. The connection itself goes
-    /// on, to answer the commands that it has read.
+    /// Ends a connection at once, whatever replies it still has to send.
     pub(super) fn close(self: &Arc<Self>, connection: ConnectionId) {
         if let Some(handle) = self.connections.get(&connection) {
             handle.close.notify_one();
@@ -169,25 +135,25 @@ impl Dispatcher {
         self.disconnect(connection);
     }
 
-    /// Whether the connection is registered. While its inbox is locked, a connection found
-    /// registered stays so, or its inbox is yet to learn of its end.
+    /// Unregisters a connection, and returns its leases to their lanes. The connection itself goes
+    /// on, to answer the commands that it has read.
     pub(super) fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
         if let Some((_, handle)) = self.connections.remove(&connection)
             && self.inboxes.contains_key(&handle.client_id)
         {
             self.with_inbox(&handle.client_id, |inbox, now| {
-                inbox.disconnect(connection, now)
+                inbox.disconnect(connection, now);
             });
         }
     }
 
-    /// Runs an operation on an inbox, and then executes the actions that it makes possible.
+    /// Whether the connection is registered. While its inbox is locked, a connection found
+    /// registered stays so, or its inbox is yet to learn of its end.
     pub(super) fn is_connected(&self, connection: ConnectionId) -> bool {
         self.connections.contains_key(&connection)
     }
 
-    /// Sent while the inbox is locked, so that no later delivery of a lane can overtake. If the
-    /// connection is gone, `disconnect` returns the leases.
+    /// Runs an operation on an inbox, and then executes the actions that it makes possible.
     pub(super) fn with_inbox<T>(
         self: &Arc<Self>,
         receiver: &ClientId,
@@ -198,9 +164,8 @@ impl Dispatcher {
         let mut inbox = inbox.lock();
         let result = act(&mut inbox, clock.0);
         let actions = inbox.poll(clock);
-        // Takes one message of the lane for a connection that does not consume.
-        //
-        // It waits for the store without a limit: give it a timeout.
+        // Sent while the inbox is locked, so that no later delivery of a lane can overtake. If the
+        // connection is gone, `disconnect` returns the leases.
         for dispatch in actions.dispatches {
             if let Some(handle) = self.connections.get(&dispatch.connection) {
                 let _ = handle.mailbox.send(dispatch.deliveries);
@@ -216,7 +181,9 @@ impl Dispatcher {
         result
     }
 
-    /// A message leased to a connection that has ended would be lost until its timeout.
+    /// Takes one message of the lane for a connection that does not consume.
+    ///
+    /// It waits for the store without a limit: give it a timeout.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         lane: &LaneKey,
@@ -227,11 +194,7 @@ impl Dispatcher {
             let fetched = {
                 let inbox = self.inbox(&lane.receiver);
                 let mut inbox = inbox.lock();
-                // Ends leases of silent connections, returns deferred messages, and removes idle
-                // inboxes.
-                //
-                // Returns the deliveries whose time is to be recorded: those made before
-                // `recorded_before` and not acked.
+                // A message leased to a connection that has ended would belong to nobody.
                 if !self.is_connected(connection) {
                     return None;
                 }
@@ -247,7 +210,10 @@ impl Dispatcher {
         }
     }
 
-    /// Logs messages that nobody answers: the first time, and then more and more rarely.
+    /// Ends leases of silent connections, returns deferred messages, and removes idle inboxes.
+    ///
+    /// Returns the deliveries whose time is to be recorded: those made before `recorded_before` and
+    /// not acked.
     pub(super) fn sweep(self: &Arc<Self>, recorded_before: Instant) -> Vec<(MessageId, Time)> {
         let mut unrecorded = Vec::new();
         let receivers: Vec<ClientId> = self
@@ -277,14 +243,13 @@ impl Dispatcher {
         });
         for connection in &expired.silent {
             if let Some(handle) = self.connections.get(connection) {
-                handle.activity.silent.store(true, Ordering::Relaxed);
-                handle.activity.lapsed.store(true, Ordering::Relaxed);
+                handle.activity.mark_silent();
             }
         }
         expired
     }
 
-    /// Schedules one check for messages that are left unanswered.
+    /// Logs messages that nobody answers: the first time, and then more and more rarely.
     fn log_unanswered(&self, receiver: &ClientId, expired: &Expired) {
         let to_log = expired
             .deferred
@@ -305,7 +270,7 @@ impl Dispatcher {
         );
     }
 
-    /// Returns the number of bytes of messages that are held ready.
+    /// Schedules one check for messages that are left unanswered.
     fn schedule_check(self: &Arc<Self>, receiver: ClientId, time: Instant) {
         let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -318,8 +283,7 @@ impl Dispatcher {
         });
     }
 
-    /// Reads a page in a task of its own: the lane waits for it, so the read must complete even if
-    /// the connection that caused it ends.
+    /// Returns the number of bytes of messages that are held ready.
     #[must_use]
     pub fn ready_bytes(&self) -> usize {
         self.budget.used()
@@ -338,7 +302,8 @@ impl Dispatcher {
         Arc::clone(&self.inboxes.entry(receiver.clone()).or_insert_with(new))
     }
 
-    /// A new connection's end of the registration.
+    /// Reads a page in a task of its own: the lane waits for it, so the read must complete even if
+    /// the connection that caused it ends.
     fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: LoadRequest) {
         let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -369,7 +334,7 @@ impl Dispatcher {
     }
 }
 
-/// What a new connection gets.
+/// A new connection's end of the registration.
 pub(super) struct Connected {
     pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
     pub(super) close: Arc<Notify>,

@@ -32,7 +32,7 @@ impl Broker {
                 self.known_certificates.insert(key);
             }
             Err(error) => {
-                tracing::error!(client_id = %peer.client_id, %error, "Cannot keep a client's \
+                tracing::error!(client_id = %peer.client_id, %error, "Cannot store a client's \
                     certificate");
             }
         }
@@ -84,7 +84,7 @@ impl ClientSession {
         let read = async {
             match keys.signed_key(client_id).await {
                 // Receivers ask for the stored key before they register. One whose row was altered,
-                // or sealed with another key, must be able to register anew, which replaces the
+                // or sealed with another key, must be able to register again, which replaces the
                 // row.
                 Err(keys::Error::AtRest(error)) if is_own => {
                     tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client \

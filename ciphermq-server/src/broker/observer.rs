@@ -7,13 +7,20 @@ use ciphermq_protocol::{ClientId, QueueName};
 
 use super::Dispatcher;
 use crate::logging::MessageLog;
-use crate::model::{AckOutcome, Publish, QueueId, Seq};
+use crate::model::{Ack, AckOutcome, Publish, QueueId, Seq};
 use crate::store::writer::{CommitObserver, Settled};
 
 /// An observer that delivers committed messages and forgets acked ones.
 pub(super) struct CommitDispatcher {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) messages: MessageLog,
+}
+
+/// The part of a commit that concerns one receiver.
+#[derive(Default)]
+struct ReceiverCommit<'a> {
+    publishes: Vec<&'a (Arc<Publish>, Seq)>,
+    settled: Vec<&'a Settled<'a>>,
 }
 
 impl CommitObserver for CommitDispatcher {
@@ -24,24 +31,25 @@ impl CommitObserver for CommitDispatcher {
         rejections: &[Settled<'_>],
     ) {
         let dispatcher = &self.dispatcher;
-        let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
+        let mut by_receiver: HashMap<&ClientId, ReceiverCommit<'_>> = HashMap::new();
         for publish in publishes {
             by_receiver
                 .entry(&publish.0.envelope.receiver_client_id)
                 .or_default()
-                .0
+                .publishes
                 .push(publish);
         }
         for ack in acks.iter().chain(rejections) {
-            by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
+            let (Ack { client_id, .. }, _) = ack;
+            by_receiver.entry(client_id).or_default().settled.push(ack);
         }
-        for (receiver, (publishes, acks)) in by_receiver {
+        for (receiver, commit) in by_receiver {
             // If nothing of a receiver is in memory, its messages are found in the store.
             if !dispatcher.inboxes.contains_key(receiver) {
                 continue;
             }
             dispatcher.with_inbox(receiver, |inbox, now| {
-                for (publish, first) in publishes {
+                for (publish, first) in commit.publishes {
                     for (seq, queue) in (first.0..).zip(&*publish.queues) {
                         inbox.committed(
                             *queue,
@@ -51,7 +59,7 @@ impl CommitObserver for CommitDispatcher {
                         );
                     }
                 }
-                for (ack, outcome) in acks {
+                for (ack, outcome) in commit.settled {
                     inbox.ack_committed(&ack.message_id, outcome, now);
                 }
             });

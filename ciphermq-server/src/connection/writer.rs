@@ -111,8 +111,8 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
 
     fn emit(&mut self, replies: &[Reply], then: AfterWrite) {
         if matches!(then, AfterWrite::Settle(_)) && !self.packs {
-            // The oldest clients discard what comes before a confirmation. The inbox takes it that
-            // this is all that it has handed out so far.
+            // The oldest clients discard what comes before a confirmation. The inbox assumes that
+            // these are all the deliveries that it has made so far.
             while let Ok(deliveries) = self.mailbox.try_recv() {
                 self.deliver(&deliveries);
             }

@@ -39,7 +39,9 @@ pub(super) fn parse_claims(
             .decode(part)
             .map_err(|_| invalid("its parts are base64url without padding"))
     };
-    let (_, payload, _) = (decode(header)?, decode(payload)?, decode(signature)?);
+    decode(header)?;
+    let payload = decode(payload)?;
+    decode(signature)?;
     let payload = String::from_utf8(payload).map_err(|_| invalid("its payload is UTF-8"))?;
     let payload = Object::parse(&payload).map_err(|error| invalid(&error.to_string()))?;
     let unreadable = |error: serde_json::Error| invalid(&error.to_string());

@@ -119,7 +119,7 @@ fn from_alert(alert: AlertDescription) -> HandshakeFailure {
         ),
         Alert::BadCertificate => (
             "does not take this server's certificate",
-            "Most likely it connects by a name that does not stand in `cert_path` \
+            "Most likely it connects by a name that is not in `cert_path` \
              (subjectAltName): the client's own error \
              says which.",
         ),

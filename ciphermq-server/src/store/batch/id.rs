@@ -80,7 +80,7 @@ pub(in crate::store) fn ranges<'a>(ids: impl IntoIterator<Item = &'a MessageId>)
         let (stream, position) = split_id(id);
         match ranges.last_mut() {
             Some(range) if range.stream == stream && range.last + 1 == position => {
-                range.last = position
+                range.last = position;
             }
             Some(range)
                 if range.stream == stream && (range.first..=range.last).contains(&position) => {}

@@ -60,12 +60,12 @@ impl WaitingBatch {
 
 /// Iterates over the numbers of batches to read at a time: first as many as most pages need, then
 /// ever more for lanes with small batches.
-pub(in crate::store) fn steps() -> impl Iterator<Item = i64> {
+pub(in crate::store) fn read_sizes() -> impl Iterator<Item = i64> {
     std::iter::successors(Some(8), |step| Some(i64::min(step * 8, 4096)))
 }
 
 /// Parses end offsets, a JSON list.
-pub(in crate::store) fn ends(json: &str) -> Result<Vec<i64>, serde_json::Error> {
+pub(in crate::store) fn parse_ends(json: &str) -> Result<Vec<i64>, serde_json::Error> {
     serde_json::from_str(json)
 }
 
@@ -77,6 +77,13 @@ struct Selected {
     seq: i64,
 }
 
+/// A selected message with its envelope.
+struct ReadMessage<'a> {
+    selected: Selected,
+    batch: &'a WaitingBatch,
+    envelope: EnvelopeBytes,
+}
+
 /// Messages selected from batches, up to a limit.
 #[derive(Debug)]
 pub(in crate::store) struct Selection {
@@ -84,7 +91,7 @@ pub(in crate::store) struct Selection {
     /// Whether only the envelopes of first copies are wanted.
     of_first_copies: bool,
     batches: Vec<WaitingBatch>,
-    chosen: Vec<Selected>,
+    selected: Vec<Selected>,
     bytes: usize,
     more: bool,
 }
@@ -122,7 +129,7 @@ impl Selection {
             limit,
             of_first_copies: false,
             batches: Vec::new(),
-            chosen: Vec::new(),
+            selected: Vec::new(),
             bytes: 0,
             more: false,
         }
@@ -149,7 +156,7 @@ impl Selection {
             .filter(|&index| !batch.is_settled(index))
             .map(|index| (index, batch.seq(index, copy)))
             .collect();
-        self.choose(batch, waiting)
+        self.select(batch, waiting)
     }
 
     /// Selects the waiting messages among these sequence numbers, which are in order. Returns
@@ -163,21 +170,21 @@ impl Selection {
             .map_while(|&seq| Some((batch.index(seq)?.0, seq)))
             .filter(|&(index, _)| !batch.is_settled(index))
             .collect();
-        self.choose(batch, waiting)
+        self.select(batch, waiting)
     }
 
-    fn choose(&mut self, batch: WaitingBatch, waiting: Vec<(usize, i64)>) -> bool {
+    fn select(&mut self, batch: WaitingBatch, waiting: Vec<(usize, i64)>) -> bool {
         for (index, seq) in waiting {
             // At least one, unless the limit is no messages at all.
-            let full = !self.chosen.is_empty() && self.bytes >= self.limit.bytes;
-            if full || self.chosen.len() >= self.limit.messages {
+            let full = !self.selected.is_empty() && self.bytes >= self.limit.bytes;
+            if full || self.selected.len() >= self.limit.messages {
                 self.more = true;
                 break;
             }
-            if self.reads(&batch) {
+            if self.wants_envelopes(&batch) {
                 self.bytes += batch.range(index).len() + length(batch.shared_bytes);
             }
-            self.chosen.push(Selected {
+            self.selected.push(Selected {
                 batch: self.batches.len(),
                 index,
                 seq,
@@ -190,11 +197,11 @@ impl Selection {
     /// Returns the slices to read, one for each batch.
     pub(in crate::store) fn slices(&self) -> Vec<Slice> {
         let mut slices: Vec<Slice> = Vec::new();
-        for choice in &self.chosen {
+        for choice in &self.selected {
             let batch = self
                 .batches
                 .get(choice.batch)
-                .filter(|batch| self.reads(batch));
+                .filter(|batch| self.wants_envelopes(batch));
             let Some(batch) = batch else { continue };
             let range = batch.range(choice.index);
             match slices.last_mut() {
@@ -218,16 +225,21 @@ impl Selection {
     ///
     /// [`Error::Corrupt`] if an id is invalid.
     pub(in crate::store) fn page(&self, read: &HashMap<i64, EnvelopeSlice>) -> Result<Page, Error> {
-        let mut messages = Vec::with_capacity(self.chosen.len());
-        for (choice, batch, envelope) in self.read(read) {
-            let position = batch.position.saturating_add(count(choice.index));
+        let mut messages = Vec::with_capacity(self.selected.len());
+        for message in self.read(read) {
+            let ReadMessage {
+                selected,
+                batch,
+                envelope,
+            } = message;
+            let position = batch.position.saturating_add(count(selected.index));
             let position = if batch.position < 0 {
                 batch.position
             } else {
                 position
             };
             messages.push(StoredMessage {
-                seq: Seq(choice.seq),
+                seq: Seq(selected.seq),
                 message_id: message_id(&batch.stream, position).map_err(corrupt)?,
                 envelope,
             });
@@ -244,20 +256,20 @@ impl Selection {
         read: &HashMap<i64, EnvelopeSlice>,
     ) -> Vec<(Option<String>, EnvelopeBytes)> {
         self.read(read)
-            .map(|(_, batch, envelope)| (batch.sent_time.clone(), envelope))
+            .map(|read| (read.batch.sent_time.clone(), read.envelope))
             .collect()
     }
 
     fn read<'a>(
         &'a self,
         read: &'a HashMap<i64, EnvelopeSlice>,
-    ) -> impl Iterator<Item = (Selected, &'a WaitingBatch, EnvelopeBytes)> {
+    ) -> impl Iterator<Item = ReadMessage<'a>> {
         let slices: HashMap<i64, usize> = self
             .slices()
             .into_iter()
             .map(|slice| (slice.batch, slice.start))
             .collect();
-        self.chosen.iter().filter_map(move |&choice| {
+        self.selected.iter().filter_map(move |&choice| {
             let batch = self.batches.get(choice.batch)?;
             let EnvelopeSlice { own, shared } = read.get(&batch.first_seq)?;
             let start = *slices.get(&batch.first_seq)?;
@@ -270,22 +282,26 @@ impl Selection {
                 Some(shared) => EnvelopeBytes::packed(own, shared.clone()),
                 None => own.into(),
             };
-            Some((choice, batch, envelope))
+            Some(ReadMessage {
+                selected: choice,
+                batch,
+                envelope,
+            })
         })
     }
 
-    fn reads(&self, batch: &WaitingBatch) -> bool {
+    fn wants_envelopes(&self, batch: &WaitingBatch) -> bool {
         !self.of_first_copies || batch.copy == 0
     }
 
     /// Returns the number of selected messages.
     pub(in crate::store) fn len(&self) -> usize {
-        self.chosen.len()
+        self.selected.len()
     }
 
     /// Returns the sequence number of the last selected message.
     pub(in crate::store) fn last(&self) -> Option<Seq> {
-        self.chosen.last().map(|choice| Seq(choice.seq))
+        self.selected.last().map(|choice| Seq(choice.seq))
     }
 
     /// Whether there may be more messages beyond the limit.

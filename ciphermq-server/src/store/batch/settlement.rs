@@ -48,7 +48,7 @@ pub(in crate::store) struct Rejected {
 
 /// The rows that a settlement writes and removes.
 #[derive(Default)]
-pub(in crate::store) struct Entries<'a> {
+pub(in crate::store) struct SettlementRows<'a> {
     /// Dispositions to write, each with its batch; they replace those that begin at the same index.
     pub(in crate::store) written: Vec<(i64, DispositionRange)>,
     /// Dispositions to remove, by batch and first index.
@@ -245,10 +245,10 @@ impl Settlement {
     }
 
     /// Returns the rows to write.
-    pub(in crate::store) fn entries(&self) -> Entries<'_> {
-        let mut entries = Entries {
+    pub(in crate::store) fn rows(&self) -> SettlementRows<'_> {
+        let mut entries = SettlementRows {
             rejected: &self.rejected,
-            ..Entries::default()
+            ..SettlementRows::default()
         };
         for Entry {
             batch,
@@ -344,7 +344,7 @@ fn to_ranges(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
         };
         match runs.last_mut() {
             Some(run) if run.from + run.messages == from && run.disposition == *disposition => {
-                run.messages += 1
+                run.messages += 1;
             }
             _ => runs.push(DispositionRange {
                 from,

@@ -53,7 +53,7 @@ impl Default for TailCache {
 
 /// Returns those of the looked-up ranges that are the ends of their streams. `goes_on` holds the
 /// indices of the others.
-pub(in crate::store) fn ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<Range> {
+pub(in crate::store) fn stream_ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<Range> {
     let ends = (0..)
         .zip(ranges)
         .filter_map(|(at, range)| (!goes_on.contains(&at)).then_some(range));

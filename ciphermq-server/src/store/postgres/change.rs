@@ -47,7 +47,7 @@ pub(super) async fn change(
             .await?;
         }
         Change::PublicKey(client_id, row) => {
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?;
         }
         Change::SignedKey {
             client_id,

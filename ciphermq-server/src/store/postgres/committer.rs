@@ -8,11 +8,11 @@ use super::connect::SessionFactory;
 use super::error::{decode, error, is_definite};
 use super::session::answer;
 use super::sql::FORGET;
-use super::write::{Position, look_up, set_aside, write};
+use super::write::{Advance, Position, look_up, set_aside, write};
 use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::accept::Accepted;
 use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
-use crate::store::batch::settlement::Entries;
+use crate::store::batch::settlement::SettlementRows;
 use crate::store::batch::tail_cache::TailCache;
 use crate::store::{CommitError, Committer, Error, described};
 
@@ -31,7 +31,7 @@ impl PostgresCommitter {
         connector: SessionFactory,
         mut session: PgConnection,
     ) -> Result<Self, Error> {
-        let position = settle(&mut session).await?;
+        let position = current_position(&mut session).await?;
         Ok(Self {
             connector,
             session: Some(session),
@@ -82,21 +82,24 @@ impl Committer for PostgresCommitter {
             ..Outcomes::default()
         };
         settlement.apply(transaction, &mut outcomes);
-        let moves = (self.position, position);
-        let entries = settlement.entries();
+        let advance = Advance {
+            from: self.position,
+            to: position,
+        };
+        let entries = settlement.rows();
 
         let committed = if needs_steps(transaction, &entries, self.position) {
             commit_in_steps(
                 &mut session,
                 transaction,
-                moves,
+                advance,
                 &accepted,
                 &entries,
                 &mut outcomes,
             )
             .await
         } else {
-            answer(write(&mut session, moves, &accepted.batches, &entries))
+            answer(write(&mut session, advance, &accepted.batches, &entries))
                 .await
                 .map_err(Failure::Commit)
         };
@@ -122,7 +125,7 @@ impl Committer for PostgresCommitter {
         self.session = None;
         self.tail_cache.clear();
         let mut session = self.connector.reconnect().await?;
-        self.position = settle(&mut session).await?;
+        self.position = current_position(&mut session).await?;
         self.session = Some(session);
         Ok(self.position.commit())
     }
@@ -163,8 +166,8 @@ impl Committer for PostgresCommitter {
 }
 
 /// Returns the database's position, for certain.
-async fn settle(session: &mut PgConnection) -> Result<Position, Error> {
-    match answer(Position::settle(session)).await {
+async fn current_position(session: &mut PgConnection) -> Result<Position, Error> {
+    match answer(Position::read_durable(session)).await {
         Err(sqlx::Error::Io(silent)) if silent.kind() == std::io::ErrorKind::TimedOut => {
             let what = "PostgreSQL does not finish a commit; if a synchronous standby is away, \
                         bring it back, or take it \
@@ -182,7 +185,7 @@ fn did_nothing(failure: &sqlx::Error) -> bool {
 
 /// Whether a transaction needs more than the one statement: for rare changes, or because it
 /// finishes a batch of its own.
-fn needs_steps(transaction: &Transaction, entries: &Entries<'_>, before: Position) -> bool {
+fn needs_steps(transaction: &Transaction, entries: &SettlementRows<'_>, before: Position) -> bool {
     let finishes_its_own = || {
         entries
             .finished
@@ -204,27 +207,31 @@ enum Failure {
 async fn commit_in_steps(
     session: &mut PgConnection,
     transaction: &Transaction,
-    (before, after): (Position, Position),
+    advance: Advance,
     accepted: &Accepted<'_>,
-    entries: &Entries<'_>,
+    entries: &SettlementRows<'_>,
     outcomes: &mut Outcomes,
 ) -> Result<(), Failure> {
     let steps = async {
         // Rolled back when it is dropped.
         let mut steps = session.begin().await?;
         for given in &transaction.changes {
-            let changed = change(&mut steps, after.commit(), given).await?;
+            let changed = change(&mut steps, advance.to.commit(), given).await?;
             outcomes.changes.push(changed);
         }
         write(
             &mut steps,
-            (before, after),
+            advance,
             &accepted.batches,
-            &Entries::default(),
+            &SettlementRows::default(),
         )
         .await?;
         set_aside(&mut steps, entries.rejected).await?;
-        write(&mut steps, (after, after), &[], entries).await?;
+        let stay = Advance {
+            from: advance.to,
+            ..advance
+        };
+        write(&mut steps, stay, &[], entries).await?;
         Ok(steps)
     };
     let steps = answer(steps).await.map_err(Failure::Step)?;

@@ -21,7 +21,7 @@ use crate::model::{
 use crate::store::batch::count;
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
-use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, ends, steps};
+use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_ends, read_sizes};
 use crate::store::batch::settlement::Settlement;
 use crate::store::{Error, Reader, corrupt};
 
@@ -70,7 +70,7 @@ async fn select(
         .map_or(Ok(None), |row| row.try_get(0))
         .map_err(error)?;
     let mut from = begun.unwrap_or(after.0);
-    for step in steps() {
+    for step in read_sizes() {
         let batches = sqlx::query(LANE_BATCHES)
             .bind(lane.queue.0)
             .bind(lane.receiver.as_str())
@@ -367,7 +367,7 @@ fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
         stream: row.try_get(3).map_err(error)?,
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
-        ends: ends(json(6)?).map_err(corrupt)?,
+        ends: parse_ends(json(6)?).map_err(corrupt)?,
         dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })

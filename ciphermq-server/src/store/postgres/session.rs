@@ -153,7 +153,7 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
     };
     if let Some(elsewhere) = elsewhere.filter(|_| !has_tables) {
         return Err(Error::Unusable(format!(
-            "the server's tables stand in the schema \"{elsewhere}\" of {place}, and the \
+            "the server's tables are in the schema \"{elsewhere}\" of {place}, and the \
              search_path of user \"{user}\", \
              '{search_path}', leads to \"{schema}\"; {}, or choose another database in [database]",
             set(&elsewhere)

@@ -10,8 +10,8 @@ use crate::model::CommitNumber;
 use crate::store::batch::accept::NewBatch;
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
-use crate::store::batch::settlement::{Entries, Rejected, Settlement, lanes};
-use crate::store::batch::tail_cache::ends;
+use crate::store::batch::settlement::{Rejected, Settlement, SettlementRows, lanes};
+use crate::store::batch::tail_cache::stream_ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
 
 /// The position of the database: its last commit and sequence number.
@@ -27,7 +27,7 @@ impl Position {
     /// It writes, and waits for that as for any commit: then what was committed before is durable,
     /// too. A mere read could see a commit that still waits, or no longer waits, for a synchronous
     /// standby.
-    pub(super) async fn settle(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    pub(super) async fn read_durable(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
         sqlx::query_as(
             "UPDATE server_state SET commit_number = commit_number RETURNING commit_number, \
              last_seq",
@@ -52,6 +52,13 @@ impl Position {
             last_seq: self.last_seq + copies,
         }
     }
+}
+
+/// A move of the database's position by a commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Advance {
+    pub(super) from: Position,
+    pub(super) to: Position,
 }
 
 /// Adds the batches that hold ids of these ranges. Returns the ranges above which no batch of their
@@ -97,7 +104,7 @@ pub(super) async fn look_up(
         };
         settlement.add(batch).map_err(decode)?;
     }
-    Ok(ends(ranges, &goes_on))
+    Ok(stream_ends(ranges, &goes_on))
 }
 
 /// Writes new batches, dispositions and the database's new position in one statement, if its
@@ -107,17 +114,17 @@ pub(super) async fn look_up(
 /// rows.
 pub(super) async fn write(
     session: &mut PgConnection,
-    (before, position): (Position, Position),
+    Advance { from, to }: Advance,
     batches: &[NewBatch<'_>],
-    entries: &Entries<'_>,
+    entries: &SettlementRows<'_>,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<BatchRow> = batches.iter().map(NewBatch::row).collect();
-    let places = Places::of(&rows);
-    let left = Places::of(entries.finished.iter().copied());
+    let lanes_joined = LaneColumns::of(&rows);
+    let lanes_left = LaneColumns::of(entries.finished.iter().copied());
     let (removed, written) = (&entries.removed, &entries.written);
     sqlx::query(WRITE)
-        .bind(position.commit_number)
-        .bind(position.last_seq)
+        .bind(to.commit_number)
+        .bind(to.last_seq)
         // Batches.
         .bind(column(&rows, |row| row.first_seq))
         .bind(column(&rows, |row| row.messages))
@@ -136,10 +143,10 @@ pub(super) async fn write(
         .bind(column(batches, NewBatch::envelopes))
         .bind(column(batches, NewBatch::shared))
         // The lanes where they wait.
-        .bind(places.queues)
-        .bind(places.receivers)
-        .bind(places.batches)
-        .bind(places.copies)
+        .bind(lanes_joined.queues)
+        .bind(lanes_joined.receivers)
+        .bind(lanes_joined.batches)
+        .bind(lanes_joined.copies)
         // Dispositions that others replace.
         .bind(column(removed, |(batch, _)| *batch))
         .bind(column(removed, |(_, from)| *from))
@@ -156,10 +163,10 @@ pub(super) async fn write(
         }))
         // Batches of which nothing waits any more.
         .bind(column(&entries.finished, |batch| batch.first_seq))
-        .bind(left.queues)
-        .bind(left.receivers)
-        .bind(left.batches)
-        .bind(before.commit_number)
+        .bind(lanes_left.queues)
+        .bind(lanes_left.receivers)
+        .bind(lanes_left.batches)
+        .bind(from.commit_number)
         .execute(session)
         .await?;
     Ok(())
@@ -191,24 +198,24 @@ fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
 
 /// The lanes that batches wait in, column by column.
 #[derive(Default)]
-struct Places<'a> {
+struct LaneColumns<'a> {
     queues: Vec<i64>,
     receivers: Vec<&'a str>,
     batches: Vec<i64>,
     copies: Vec<i64>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> LaneColumns<'a> {
     fn of(rows: impl IntoIterator<Item = &'a BatchRow>) -> Self {
-        let mut places = Self::default();
+        let mut lanes_joined = Self::default();
         for row in rows {
             for (copy, (queue, receiver)) in (0..).zip(lanes(row)) {
-                places.queues.push(queue.0);
-                places.receivers.push(receiver);
-                places.batches.push(row.first_seq);
-                places.copies.push(copy);
+                lanes_joined.queues.push(queue.0);
+                lanes_joined.receivers.push(receiver);
+                lanes_joined.batches.push(row.first_seq);
+                lanes_joined.copies.push(copy);
             }
         }
-        places
+        lanes_joined
     }
 }

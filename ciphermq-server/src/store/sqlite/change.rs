@@ -42,7 +42,7 @@ pub(super) fn change(
             )?;
         }
         Change::PublicKey(client_id, row) => {
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?;
         }
         Change::SignedKey {
             client_id,

@@ -278,7 +278,7 @@ pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error>
         Ok(())
     } else {
         Err(Error::Unavailable(
-            "somebody else is reading or writing the database and does not let go of it".into(),
+            "another program is reading or writing the database and does not release it".into(),
         ))
     }
 }

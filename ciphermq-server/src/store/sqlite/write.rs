@@ -14,8 +14,8 @@ use crate::model::{CommitNumber, Outcomes, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
 use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
-use crate::store::batch::settlement::{Entries, Settlement, lanes};
-use crate::store::batch::tail_cache::{TailCache, ends};
+use crate::store::batch::settlement::{Settlement, SettlementRows, lanes};
+use crate::store::batch::tail_cache::{TailCache, stream_ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
 
 /// The results of a transaction if it is committed.
@@ -60,7 +60,7 @@ pub(super) fn write(
     }
     outcomes.publishes = accepted.outcomes;
     settlement.apply(transaction, &mut outcomes);
-    record(connection, &settlement.entries())?;
+    record(connection, &settlement.rows())?;
     Ok(WrittenTransaction {
         outcomes,
         settlement,
@@ -136,7 +136,7 @@ fn look_up(
         };
         settlement.add(batch).map_err(corrupt_row)?;
     }
-    Ok(ends(ranges, &goes_on))
+    Ok(stream_ends(ranges, &goes_on))
 }
 
 fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusqlite::Result<()> {
@@ -170,7 +170,7 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
 }
 
 /// Writes and removes dispositions.
-fn record(connection: &Connection, entries: &Entries<'_>) -> rusqlite::Result<()> {
+fn record(connection: &Connection, entries: &SettlementRows<'_>) -> rusqlite::Result<()> {
     for rejected in entries.rejected {
         connection.prepare_cached(SET_ASIDE)?.execute(params![
             rejected.message_id.as_str(),

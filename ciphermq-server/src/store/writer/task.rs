@@ -73,7 +73,7 @@ pub(super) async fn run(
         observer,
         queue: Queue::new(incoming),
         closing: Closing {
-            asked: closing,
+            request: closing,
             deadline: None,
             timeout: settings.close_timeout,
         },
@@ -150,7 +150,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 filled = self.queue.filled() => return Ok(filled),
-                () = self.closing.asked() => {
+                () = self.closing.requested() => {
                     self.queue.close();
                     return Ok(self.queue.filled().await);
                 }
@@ -235,7 +235,7 @@ impl Writer {
                     );
                     let last = self.last_commit;
                     let found = self.reopen(&mut batch).await?;
-                    self.expect(found, &[last])?;
+                    self.check_last_commit(found, &[last])?;
                     losses += 1;
                     requeue(&mut parts, part, losses);
                 }
@@ -284,7 +284,7 @@ impl Writer {
     async fn resolve(&mut self, outcomes: &Outcomes, batch: &mut Batch) -> Result<bool, Exit> {
         let before = CommitNumber(outcomes.commit.0 - 1);
         let found = self.reopen(batch).await?;
-        self.expect(found, &[Some(before), Some(outcomes.commit)])?;
+        self.check_last_commit(found, &[Some(before), Some(outcomes.commit)])?;
         let committed = found == outcomes.commit;
         tracing::info!(committed, "The outcome of the commit is known now");
         self.last_commit = Some(found);
@@ -294,7 +294,7 @@ impl Writer {
     /// Tries to reach the database until it succeeds.
     async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, Exit> {
         let mut backoff = Backoff::default();
-        let mut told = false;
+        let mut logged = false;
         loop {
             let attempt = self.committer.reopen();
             match drive(attempt, &mut self.queue, Some(batch), &mut self.closing).await? {
@@ -306,7 +306,7 @@ impl Writer {
                     return Err(Exit::Fatal(error));
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         tracing::error!(
                             error = &error as &dyn std::error::Error,
                             "The database is not available; trying again until it is"
@@ -322,7 +322,11 @@ impl Writer {
     /// Checks that the database's last commit is one that this server made. Otherwise commits were
     /// lost, by a restored backup or a standby that lagged behind, and the caches in memory are
     /// wrong.
-    fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), Exit> {
+    fn check_last_commit(
+        &self,
+        found: CommitNumber,
+        allowed: &[Option<CommitNumber>],
+    ) -> Result<(), Exit> {
         let known: Vec<CommitNumber> = allowed.iter().flatten().copied().collect();
         if known.is_empty() || known.contains(&found) {
             return Ok(());
@@ -330,7 +334,7 @@ impl Writer {
         Err(Exit::Fatal(Error::Corrupt(format!(
             "its last commit is {}, and it was left at {}; was a backup restored, or a standby \
              promoted that was \
-             behind? Start the server again to go on with what is there",
+             behind? Start the server again to continue with the database as it is",
             found.0,
             known
                 .iter()
@@ -388,24 +392,24 @@ async fn drive<T>(
 
 /// The shutdown of the writer, once it is requested, and its deadline.
 struct Closing {
-    asked: watch::Receiver<Option<Instant>>,
+    request: watch::Receiver<Option<Instant>>,
     deadline: Option<Instant>,
     timeout: Duration,
 }
 
 impl Closing {
     /// Returns when a shutdown is requested: by a call, or by dropping all handles.
-    async fn asked(&mut self) {
+    async fn requested(&mut self) {
         if self.deadline.is_none() {
-            let asked = self.asked.wait_for(Option::is_some).await;
-            let deadline = asked.ok().and_then(|asked| *asked);
+            let request = self.request.wait_for(Option::is_some).await;
+            let deadline = request.ok().and_then(|request| *request);
             self.deadline = Some(deadline.unwrap_or_else(|| Instant::now() + self.timeout));
         }
     }
 
     /// Returns when the deadline has passed.
     async fn deadline(&mut self) {
-        self.asked().await;
+        self.requested().await;
         if let Some(deadline) = self.deadline {
             sleep_until(deadline).await;
         }

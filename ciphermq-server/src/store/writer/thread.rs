@@ -25,7 +25,7 @@ impl WriterThread {
     /// The operating system's error if it provides no thread or no file descriptors.
     pub fn start() -> io::Result<Self> {
         let (end, ended) = oneshot::channel::<()>();
-        let (tell, told) = mpsc::channel();
+        let (started_sender, started) = mpsc::channel();
         // The runtime is made on the thread that drops it: dropped within another runtime it would
         // panic.
         std::thread::Builder::new()
@@ -33,17 +33,17 @@ impl WriterThread {
             .spawn(
                 move || match Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => {
-                        let _ = tell.send(Ok(runtime.handle().clone()));
+                        let _ = started_sender.send(Ok(runtime.handle().clone()));
                         // Resolved when the sender is dropped.
                         let _ = runtime.block_on(ended);
                         runtime.shutdown_background();
                     }
                     Err(error) => {
-                        let _ = tell.send(Err(error));
+                        let _ = started_sender.send(Err(error));
                     }
                 },
             )?;
-        let runtime = told
+        let runtime = started
             .recv()
             .map_err(|_| io::Error::other("the thread ended at once"))??;
         Ok(Self { runtime, _end: end })

@@ -39,7 +39,7 @@ fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
 }
 
 /// Returns the dispositions in the database after these entries are written.
-fn written(mut runs: Vec<DispositionRange>, entries: &Entries<'_>) -> Vec<DispositionRange> {
+fn written(mut runs: Vec<DispositionRange>, entries: &SettlementRows<'_>) -> Vec<DispositionRange> {
     runs.retain(|run| !entries.removed.contains(&(1000, run.from)));
     for (batch, run) in &entries.written {
         assert_eq!(*batch, 1000);
@@ -118,7 +118,7 @@ proptest! {
                     rows[usize::try_from(at).unwrap()].0.get_or_insert(second.max(10));
                 }
                 Step::Commit => {
-                    let entries = settlement.entries();
+                    let entries = settlement.rows();
                     runs = written(runs, &entries);
                     let all = rows.iter().all(|row| row.1.is_some() || row.2.is_some());
                     prop_assert!(entries.finished.is_empty() || all);
@@ -149,12 +149,12 @@ fn the_last_settlement_finishes_a_batch_and_no_earlier_one() {
     for at in 0..MESSAGES - 1 {
         settlement.ack(&ack(at, 20));
     }
-    assert!(settlement.entries().finished.is_empty());
+    assert!(settlement.rows().finished.is_empty());
     settlement.reject(&Rejection {
         ack: ack(MESSAGES - 1, 21),
         reason: "no".to_owned(),
     });
-    let entries = settlement.entries();
+    let entries = settlement.rows();
     assert_eq!(entries.finished.len(), 1);
     assert_eq!(entries.rejected.len(), 1);
     assert_eq!(entries.written.len(), 2);
