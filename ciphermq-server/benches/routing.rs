@@ -1,4 +1,4 @@
-//! From an exchange and a routing key to queues, when there are many.
+//! Measures routing from an exchange and a routing key to queues, with many of them.
 //!
 //! `cargo bench -p ciphermq-server --bench routing`
 
@@ -23,7 +23,7 @@ fn routing_key(number: usize) -> RoutingKey {
     RoutingKey::new(&format!("sensors.hall_{number}.temperature")).unwrap()
 }
 
-/// So many queues, each bound by a key of its own to one of the exchanges.
+/// Makes `queues` queues, each bound by a key of its own to one of the exchanges.
 fn stored(queues: usize) -> StoredTopology {
     let queue = |number: usize| QueueId(i64::try_from(number).unwrap());
     StoredTopology {
@@ -46,7 +46,7 @@ fn stored(queues: usize) -> StoredTopology {
     }
 }
 
-/// As many messages as there are bindings, up to a thousand, spread over all of them.
+/// Routes as many messages as there are bindings, up to a thousand, spread over all of them.
 fn many_bindings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
     for bindings in [1, 100, 10_000, 100_000] {
@@ -69,7 +69,7 @@ fn many_bindings(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One key that leads to many queues.
+/// Routes by one key that leads to many queues.
 fn many_queues(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     for queues in [1, 10, 1000] {
@@ -87,7 +87,7 @@ fn many_queues(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a server does when it starts.
+/// Loads the topology, as a server does when it starts.
 fn start(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("load_topology");
     for queues in [100, 10_000] {

@@ -1,5 +1,4 @@
-//! Every file that the server writes is its own: none is another one of its files, however it is
-//! spelt or linked.
+//! Refuses configurations in which one file has two roles, however it is spelt or linked.
 //!
 //! A log that is the database, or a database that is a private key, would destroy it. Paths are
 //! compared by what they lead to. Only what is written in the same way twice is found by the
@@ -11,7 +10,7 @@ use ciphermq_files::{beside, is_descriptor, is_same_file, resolve};
 
 use crate::config::{Config, Database, KeySource};
 
-/// Two settings name one file.
+/// The error of two settings that name one file.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{written} ({}) is the same file as {other} ({})\nGive each of them a file of its own.",
@@ -31,7 +30,7 @@ pub struct SharedFile {
 ///
 /// [`SharedFile`], with the settings that name it.
 pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFile> {
-    let written = written(config);
+    let written = written_files(config);
     let read = [
         ("the configuration", config_file.to_owned()),
         ("[tls] cert_path", config.tls.cert_path.clone()),
@@ -64,8 +63,8 @@ fn is_descriptor_of_log(path: &Path) -> bool {
     resolve(path).is_ok_and(|place| is_descriptor(&place))
 }
 
-/// What the server makes or writes, by the setting that names it.
-fn written(config: &Config) -> Vec<(&'static str, PathBuf)> {
+/// Returns the files that the server creates or writes, with the settings that name them.
+fn written_files(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let logging = &config.logging;
     let mut files = vec![
         ("[logging] info_file_path", logging.info_file_path.clone()),

@@ -1,4 +1,4 @@
-//! The server as a whole: from a configuration to a clean end.
+//! The lifecycle of the server: start, run, stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
 use crate::{listener, stop, tls};
 
-/// Why the server did not start, or had to stop.
+/// The reason why the server did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The key that seals public keys.
+    /// The key that seals public keys cannot be used.
     #[error(transparent)]
     AtRestKey(#[from] KeyError),
-    /// Certificates.
+    /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// The database.
+    /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The address.
+    /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] listener::BindError),
-    /// The operating system gives no thread.
+    /// The operating system provides no thread.
     #[error(
         "cannot start the thread that writes the database: {0}\nAllow the server's user more \
          processes and open files \
@@ -60,7 +60,7 @@ pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
     })
 }
 
-/// Runs until a signal asks it to stop, or until the database cannot be used any more.
+/// Runs until a signal stops it, or until the database cannot be used any more.
 ///
 /// # Errors
 ///
@@ -74,8 +74,8 @@ pub async fn run(
     run_with(config, prepared, logs, signals, |store| store).await
 }
 
-/// The same with something between the server and its store: the fault tests put a store there that
-/// breaks its promises, to see that this is found out.
+/// Runs like [`run`], with a store that `between` may replace: fault tests insert one that breaks
+/// its promises, to check that they detect it.
 ///
 /// # Errors
 ///
@@ -153,7 +153,7 @@ pub async fn run_with(
         ended = &mut writing => Some(ended),
     };
     tracing::info!("Stopping");
-    // What was read is answered; then the writer, which answers it, ends.
+    // Every command that was read is answered; then the writer ends, which the answers depend on.
     let deadline = tokio::time::Instant::now() + shutdown_timeout;
     stopper.stop();
     if tokio::time::timeout_at(deadline, &mut listening)
@@ -170,7 +170,7 @@ pub async fn run_with(
         None => writing.await,
     };
     reader.close().await;
-    // A task that panicked has told so already; what it had not acknowledged is not lost.
+    // The panic has been logged already; what was not acknowledged is still the senders'.
     let result = ended.unwrap_or_else(|panic| Err(writer_failed(&panic)));
     if result.is_ok() {
         tracing::info!("Stopped");
@@ -184,7 +184,7 @@ fn writer_failed(panic: &tokio::task::JoinError) -> store::Error {
     ))
 }
 
-/// What the last commit may take even if the connections have used up the time.
+/// The time for the last commit even if the connections have used up the shutdown's time.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSettings {
@@ -194,7 +194,8 @@ fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSetti
     }
 }
 
-/// Lets this process have as many connections as the system allows it.
+/// Raises the limit of open files to the highest value that the system permits, one for each
+/// connection.
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,9 +1,9 @@
-//! TLS with certificates on both sides, and from a client's certificate to its id.
+//! Mutual TLS, and the mapping from a client's certificate to its client id.
 //!
-//! - `verifier`: which clients' certificates are let in
-//! - [`trouble`]: why a handshake failed, and what to do
+//! - `verifier`: accepts certificates that name a client
+//! - [`handshake_failure`]: explains failed handshakes
 
-pub mod trouble;
+pub mod handshake_failure;
 mod verifier;
 
 use std::fs::File;
@@ -27,10 +27,11 @@ use zeroize::Zeroizing;
 use crate::config::Tls;
 use crate::private_file;
 
-/// No private key's file is longer. What is named by mistake need not be read to its end.
+/// The longest private key file that is read. A file that is named by mistake need not be read to
+/// its end.
 const MAX_KEY_BYTES: u64 = 1 << 20;
 
-/// Why the server's certificates cannot be used.
+/// The reason why the server's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
@@ -41,11 +42,11 @@ pub enum Error {
     File {
         /// The setting.
         field: &'static str,
-        /// What should be in the file.
+        /// The expected contents of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A file holds no PEM of the kind that is needed.
@@ -56,20 +57,20 @@ pub enum Error {
         field: &'static str,
         /// The file.
         path: PathBuf,
-        /// What stands there instead.
+        /// The contents found instead.
         wrong: NotPem,
     },
-    /// The private key lies open.
+    /// Other users have access to the private key.
     #[error("[tls] key_path: the private key {0}")]
     Exposed(#[source] private_file::Exposed),
-    /// The CA file's certificates cannot be trusted anchors.
+    /// The CA file's certificates cannot be trust anchors.
     #[error("[tls] ca_cert_path: {} holds no usable certificate of a certificate authority: \
              {source}\nName the CA's own certificate there, not a client's or the \
              server's.", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the TLS library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file begins with another certificate than the private key's.
@@ -106,15 +107,15 @@ pub enum Error {
          together: {0}\nName a certificate and the key that it was made for."
     )]
     Identity(#[source] rustls::Error),
-    /// The server's certificate is none that clients take.
+    /// Clients would not accept the server's certificate.
     #[error("[tls] cert_path: the certificate in {} {flaw}\n{}", path.display(), flaw.advice())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The flaw of the certificate.
         flaw: Flaw,
     },
-    /// The key is of a kind that TLS does not take.
+    /// TLS does not support the kind of the key.
     #[error(
         "[tls] cert_path and key_path: the certificate and the private key cannot be used: the key \
          is {0}\nIssue a certificate for a key of the kind ECDSA P-384, ECDSA P-256, Ed25519, or \
@@ -136,12 +137,14 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Makes what accepts TLS 1.3 and 1.2 from clients with a certificate of the configured authority.
+/// Creates an acceptor of TLS 1.3 and 1.2 for clients with a certificate of the configured
+/// authority.
+///
 /// Where the client offers it, the key exchange is the X25519MLKEM768 hybrid.
 ///
 /// # Errors
 ///
-/// [`Error`] names the setting and the mend.
+/// [`Error`], which names the setting and the fix.
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
@@ -179,7 +182,7 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         .with_client_cert_verifier(Arc::new(verifier::NamedClients(verifier)))
         .with_single_cert(chain, key)
         .map_err(|error| match (error, kind) {
-            // All that rustls says of a key that it does not know.
+            // rustls reports a kind of key that it does not know with no more than this.
             (rustls::Error::General(_), Some(kind)) => Error::KeyKind(kind),
             (rustls::Error::InvalidCertificate(reason), _) => Error::Certificate {
                 path: tls.cert_path.clone(),
@@ -217,7 +220,8 @@ pub fn warn_of_validity(tls: &Tls) {
     }
 }
 
-/// Logs a warning if the time of a certificate is over, or has not come.
+/// Warns if a certificate has expired or is not valid yet. That prevents no start: the clock may be
+/// wrong, and be corrected.
 fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
@@ -262,7 +266,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
         path: path.to_owned(),
         wrong,
     })?;
-    // Asked last: what is no private key may be open to all, and is told to be no key.
+    // Checked last: a certificate or another file that is no secret is reported as not being a key.
     match private_file::refuse_exposed(path, &file) {
         Ok(()) => Ok(key),
         Err(private_file::Error::Exposed(exposed)) => Err(Error::Exposed(exposed)),
@@ -284,19 +288,19 @@ fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'
     })
 }
 
-/// Why a certificate, valid as it is, names no client.
+/// The reason why a valid certificate names no client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NameError {
-    /// There is no X.509 certificate that can be read.
+    /// There is no X.509 certificate that can be parsed.
     #[error("the certificate cannot be read: {0}")]
     Unreadable(String),
-    /// Its Common Name is none that a client can have.
+    /// Its Common Name is not a valid client id.
     #[error("the certificate {0}")]
     CommonName(#[from] ciphermq_certificates::NameError),
 }
 
 impl NameError {
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -308,21 +312,21 @@ impl NameError {
     }
 }
 
-/// Whose a client's certificate is.
+/// Returns the client id in a client's certificate.
 fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
     let (_, certificate) = x509_parser::parse_x509_certificate(own)
         .map_err(|_| NameError::Unreadable(Flaw::DAMAGED.to_owned()))?;
     Ok(ciphermq_certificates::client_id(&certificate)?)
 }
 
-/// Who a client is, by the chain that it connected with.
+/// A client's identity, from the chain that it connected with.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The Common Name.
+    /// The client id, which is the Common Name.
     pub client_id: ClientId,
     /// SHA-256 of the client's certificate, lower-case hexadecimal.
     pub fingerprint: String,
-    /// The chain in base64 of DER, the client's own first, joined by commas.
+    /// The chain in base64 of DER, the client's own certificate first, joined by commas.
     pub chain: String,
 }
 

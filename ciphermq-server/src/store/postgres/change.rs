@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use crate::at_rest::RowKind;
 use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, SealedRow, Time};
 
-/// Makes one change; the queue's number if it declared one.
+/// Makes one change. Returns the queue's number if it declared one.
 pub(super) async fn change(
     connection: &mut PgConnection,
     commit: CommitNumber,
@@ -47,7 +47,7 @@ pub(super) async fn change(
             .await?;
         }
         Change::PublicKey(client_id, row) => {
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?;
         }
         Change::SignedKey {
             client_id,

@@ -1,27 +1,27 @@
-//! Where the server is, sessions on it, and what their failures mean for a person.
+//! Connects to the server, and explains failures.
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::error::{NARROW, POOLED, code, error, has_waited, is_pooled, said};
+use super::error::{NARROW, POOLED, code, error, has_waited, is_pooled, server_message};
 use super::{pem_files, session};
 use crate::config::{Postgres, SslMode, Target};
-use crate::store::{Error, explained};
+use crate::store::{Error, described};
 
-/// How long connecting may take, TLS and password included.
+/// The time limit of connecting, TLS and password included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a session that nobody else has may take to say its number.
+/// The time limit of a session of its own for reporting its number.
 const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes sessions.
+/// A factory of sessions.
 #[derive(Clone)]
 pub(super) struct SessionFactory {
     options: PgConnectOptions,
-    /// Names this very process in `pg_stat_activity`, so that a session that it has lost can be
-    /// told from another server's.
+    /// Names this process in `pg_stat_activity`, to distinguish its lost sessions from those of
+    /// another server.
     instance: String,
 }
 
@@ -69,7 +69,7 @@ impl SessionFactory {
             options = options.ssl_root_cert(certificate);
         }
         pem_files::check(settings, options.get_ssl_mode())?;
-        // Poolers refuse to be told how many digits a number has, and no number here has a point.
+        // Poolers refuse `extra_float_digits`, and no number here has a fraction.
         let options = options
             .application_name(&instance)
             .extra_float_digits(None)
@@ -77,7 +77,7 @@ impl SessionFactory {
         Ok(Self { options, instance })
     }
 
-    /// What a person calls the database.
+    /// Returns the database's name for people.
     pub(super) fn place(&self) -> String {
         format!(
             "PostgreSQL database \"{}\" at {}",
@@ -86,7 +86,7 @@ impl SessionFactory {
         )
     }
 
-    /// The name that this process has in `pg_stat_activity`.
+    /// Returns the name of this process in `pg_stat_activity`.
     pub(super) fn instance(&self) -> &str {
         &self.instance
     }
@@ -95,7 +95,7 @@ impl SessionFactory {
         &self.options
     }
 
-    /// A session that may write: set up and checked, and it holds the lock.
+    /// Opens a session that may write: it is set up and checked, and holds the lock.
     pub(super) async fn writing(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await?;
         self.refuse_shared(&mut connection).await?;
@@ -103,9 +103,11 @@ impl SessionFactory {
         Ok(connection)
     }
 
-    /// A session in place of one that was lost. What was fine when the server started and is not
-    /// now, such as a password, is for its keeper to mend while the server waits; only another
-    /// server's lock, or an unsafe configuration, ends this one.
+    /// Opens a session in place of one that was lost.
+    ///
+    /// Whatever was fine when the server started and is not now, such as a password, is for the
+    /// operator to fix while the server waits. Only another server's lock or an unsafe
+    /// configuration ends this server.
     pub(super) async fn reconnect(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await.map_err(|error| match error {
             Error::Unusable(text) => Error::Unavailable(text.into()),
@@ -123,8 +125,8 @@ impl SessionFactory {
     }
 
     /// Refuses a pooler that shares sessions: while another connection is in a transaction, this
-    /// one must still have the session that it had. Plain statements, as prepared ones are what
-    /// fails first there.
+    /// one must keep its session. Uses plain statements, because prepared ones are the first to
+    /// fail there.
     async fn refuse_shared(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let mut other = self.connect().await?;
         let sessions = two_sessions(connection, &mut other);
@@ -160,14 +162,14 @@ impl SessionFactory {
         }
     }
 
-    /// The role that connects.
+    /// Returns the role that connects.
     pub(super) fn user(&self) -> &str {
         self.options.get_username()
     }
 
-    /// The database's name.
+    /// Returns the database's name.
     pub(super) fn database(&self) -> &str {
-        // As PostgreSQL itself chooses.
+        // PostgreSQL's own default.
         self.options
             .get_database()
             .unwrap_or_else(|| self.options.get_username())
@@ -186,12 +188,12 @@ impl SessionFactory {
              (or its url)",
             self.address()
         );
-        Error::Unavailable(explained(what, source))
+        Error::Unavailable(described(what, source))
     }
 
-    /// What a failed connection means for a person. The password is in none of the texts.
+    /// Explains a failed connection. The password is in none of the texts.
     fn connect_error(&self, source: sqlx::Error) -> Error {
-        let (address, user, what) = (self.address(), self.user(), said(&source));
+        let (address, user, what) = (self.address(), self.user(), server_message(&source));
         match (code(&source).as_deref(), &source) {
             // Invalid authorization, invalid password.
             (Some("28000" | "28P01"), _) => Error::Unusable(format!(
@@ -221,7 +223,7 @@ impl SessionFactory {
                 "no connection to PostgreSQL at {address}: {what}; check [database]"
             )),
             // Starting up, shutting down, too many connections ...
-            (Some(_), _) => Error::Unavailable(explained(
+            (Some(_), _) => Error::Unavailable(described(
                 format!("PostgreSQL at {address} takes no connection now"),
                 what,
             )),
@@ -270,7 +272,7 @@ async fn two_sessions(
     })
 }
 
-/// Whether TLS is what went wrong. A certificate that is not trusted comes as an I/O error.
+/// Whether TLS is what failed. A certificate that is not trusted is reported as an I/O error.
 fn is_tls(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,

@@ -1,12 +1,12 @@
 //! The store on a PostgreSQL server.
 //!
-//! - `connect`: where the server is, sessions on it, and what their failures mean for a person
-//! - `pem_files`: the certificates and the key that its TLS needs
-//! - `session`: how a session is set up, and the lock against a second server
+//! - `connect`: connections to the server, and explanations of their failures
+//! - `pem_files`: the certificates and the key for TLS to the server
+//! - `session`: the setup of a session, and the lock against a second server
 //! - `sql`: the statements that every message goes through
-//! - `committer`: one transaction, `write` for what stands in it, `change` for its rare parts
-//! - `reader`: reads, past the committer; `pool`, the connections for it
-//! - `error`: what PostgreSQL's error codes mean
+//! - `committer`: one transaction; `write` for its messages, `change` for its rare parts
+//! - `reader`: reads that bypass the committer; `pool`, the connections for it
+//! - `error`: the meaning of PostgreSQL's error codes
 //!
 //! The committer's session holds an advisory lock. If the session ends, so does its transaction,
 //! and only then can the lock be taken by another session, of this server or of another one.
@@ -73,13 +73,13 @@ async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Resu
                      \"{database}\" OWNER TO \"{user}\"), or GRANT USAGE, CREATE on its schema to \
                      it; tables that are there \
                      already must be its own",
-                    error::said(&source)
+                    error::server_message(&source)
                 )),
                 Some("42P07" | "42710" | "42703" | "42804") => Error::Unusable(format!(
                     "{place} holds tables of another program: {}; give the server a database of \
                      its own, by \
                      [database]",
-                    error::said(&source)
+                    error::server_message(&source)
                 )),
                 _ => error::error(source),
             }

@@ -1,4 +1,4 @@
-//! How a session is set up, and the lock against a second server.
+//! Sets sessions up, and takes the lock against a second server.
 
 use std::fmt;
 use std::io;
@@ -13,17 +13,17 @@ use crate::store::Error;
 /// The advisory lock's number: "CipherMQ". Its scope is the database.
 const LOCK: i64 = 0x4369_7068_6572_4d51;
 
-/// How long a session that was lost may take to end and let go of the lock.
+/// How long to wait for a lost session to end and release the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the
-/// machine at its other end may have gone without a word.
+/// The time limit of an answer from PostgreSQL. A connection that is silent for longer is given up:
+/// the machine at its other end may have vanished.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 10 } else { 60 });
 
-/// The oldest PostgreSQL that is supported, as `server_version_num` has it.
+/// The oldest PostgreSQL that is supported, as in `server_version_num`.
 const OLDEST: i32 = 130_000;
 
-/// Waits for an answer, but not for ever.
+/// Waits for an answer, but no longer than [`ANSWER_TIMEOUT`].
 pub(super) async fn answer<T>(
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
@@ -36,11 +36,11 @@ pub(super) async fn answer<T>(
     }
 }
 
-/// Sets up what the server relies on, whatever the database's own configuration says. Settings that
-/// this PostgreSQL does not know are left out.
+/// Sets what the server relies on, whatever the database's own configuration is. Settings that this
+/// PostgreSQL does not know are left out.
 pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // - A commit returns when it is on disk (with a synchronous standby: on its disk too).
-    // - Every statement finds its rows by index. The planner would sometimes rather read whole
+    // - Every statement finds its rows by index. The planner would sometimes rather scan whole
     //   tables: its statistics of tables that fill and empty within minutes are always old.
     // - A session whose client has gone ends soon, and with it its locks.
     sqlx::query(
@@ -61,7 +61,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// Refuses a PostgreSQL that cannot keep what is promised.
+/// Refuses a PostgreSQL that cannot keep a commit's promise.
 pub(super) async fn check(
     connection: &mut PgConnection,
     connector: &SessionFactory,
@@ -110,7 +110,7 @@ pub(super) async fn check(
 /// Refuses a role that cannot write, or that does not find the tables.
 async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
-    // Schemas that hold the server's tables, the one where they would be made left out; and of that
+    // Schemas that hold the server's tables, except the one where they would be created; and of that
     // one the tables that the role may not use.
     let row = sqlx::query(
         "SELECT current_setting('default_transaction_read_only') = 'on', current_schema()::text, \
@@ -175,7 +175,7 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
     };
     if let Some(elsewhere) = elsewhere.filter(|_| !has_tables) {
         return Err(Error::Unusable(format!(
-            "the server's tables stand in the schema \"{elsewhere}\" of {place}, and the \
+            "the server's tables are in the schema \"{elsewhere}\" of {place}, and the \
              search_path of user \"{user}\", \
              '{search_path}', leads to \"{schema}\"; {}, or choose another database in [database]",
             set(&elsewhere)
@@ -272,7 +272,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Takes the lock; waits a while for a session that was lost to let go of it.
+/// Takes the lock. Waits a while for a lost session to release it.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     connector: &SessionFactory,
@@ -335,7 +335,7 @@ async fn lock_timeout(connection: &mut PgConnection, timeout: Duration) -> Resul
     Ok(())
 }
 
-/// The session that has the lock.
+/// The session that holds the lock.
 struct Holder {
     process: i32,
     application: String,

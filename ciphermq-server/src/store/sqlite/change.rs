@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::at_rest::RowKind;
 use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, SealedRow, Time};
 
-/// Makes one change; the queue's number if it declared one.
+/// Makes one change. Returns the queue's number if it declared one.
 pub(super) fn change(
     connection: &Connection,
     commit: CommitNumber,
@@ -42,7 +42,7 @@ pub(super) fn change(
             )?;
         }
         Change::PublicKey(client_id, row) => {
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?;
         }
         Change::SignedKey {
             client_id,

@@ -1,4 +1,4 @@
-//! What only a server elsewhere can get wrong.
+//! Behaviour that only a remote server needs.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn until(connection: &mut PgConnection, sql: &str) {
 }
 
 #[tokio::test]
-async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
+async fn postgres_connection_failures_say_what_to_do() {
     let mut postgres = Postgres::start().await;
     let name = postgres.create_database().await;
     let fields = |user: &str, password: &str, dbname: &str| config::Postgres {
@@ -137,7 +137,7 @@ async fn postgres_tls_is_verified() {
     .unwrap();
     store.reader.topology().await.unwrap();
     close(store).await;
-    // Not vouched for by anybody known.
+    // Signed by no known authority.
     let text = refused(with(SslMode::VerifyFull, None)).await;
     assert!(text.contains("sslrootcert"), "{text}");
     let error = open(&DatabaseSettings::Postgres(with(SslMode::Disable, None)))
@@ -258,7 +258,7 @@ async fn postgres_of_an_older_server_is_adopted() {
             None
         ]
     );
-    // And again, as a database of this version.
+    // Reopened as a database of this version.
     close(database.open().await).await;
 }
 
@@ -288,7 +288,7 @@ async fn postgres_that_cannot_hold_every_name_is_refused() {
 }
 
 #[tokio::test]
-async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
+async fn postgres_a_session_lost_before_the_commit_commits_nothing() {
     let database = Database::postgres().await;
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -307,7 +307,7 @@ async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
         matches!(error, CommitError::Failed(Error::Unavailable(_))),
         "{error:?}"
     );
-    // And goes on saying so until it is opened anew.
+    // It continues to fail until it is reopened.
     let error = store.committer.commit(&transaction).await.unwrap_err();
     assert!(
         matches!(error, CommitError::Failed(Error::Unavailable(_))),
@@ -318,7 +318,7 @@ async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
         store.committer.commit(&transaction).await.unwrap().commit,
         CommitNumber(2)
     );
-    // The readers' connections were ended too, and mend themselves.
+    // The readers' connections were ended too, and reconnect.
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     close(store).await;
 }
@@ -405,7 +405,7 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
         "{error:?}"
     );
     database.execute("DROP TRIGGER refuse ON batches").await;
-    // Nothing of it is remembered, and the session is good.
+    // Nothing of it is cached, and the session is good.
     let outcomes = store.committer.commit(&transaction).await.unwrap();
     assert_eq!(
         (outcomes.commit, outcomes.publishes),
@@ -418,7 +418,7 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
     close(store).await;
 }
 
-/// Commits, ends the session in the middle of the commit, and tells what the committer said of it.
+/// Commits, ends the session in the middle of the commit, and returns what the committer reported.
 async fn killed_in_its_commit(
     store: &mut Store,
     transaction: &Transaction,
@@ -522,10 +522,10 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
     close(store).await;
 }
 
-/// The machine at the other end goes without a word: what waits for it is given up, and keeps no
+/// The machine at the other end vanishes: requests that wait for it are given up and occupy no
 /// place.
 #[tokio::test]
-async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
+async fn postgres_that_stops_answering_is_given_up() {
     let database = Database::postgres().await;
     let Database::Postgres(postgres, name) = &database else {
         unreachable!()
@@ -548,7 +548,7 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
         },
     );
     let read = || store.reader.lane(&lane, Seq(0), limit);
-    // More than there are connections, and all of them wait for a table.
+    // More reads than there are connections, all of them waiting for a table.
     let lock = "BEGIN; LOCK TABLE waiting IN ACCESS EXCLUSIVE MODE";
     let mut holder = connect(&database).await;
     sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
@@ -593,7 +593,7 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
         "{committed:?}"
     );
 
-    // The commit had not come to PostgreSQL.
+    // The commit had not reached PostgreSQL.
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     store.committer.commit(&transaction).await.unwrap();
