@@ -1,4 +1,4 @@
-//! From an exchange and a routing key to queues, when there are many.
+//! Measures routing from an exchange and a routing key to queues, with many of them.
 //!
 //! `cargo bench -p ciphermq-server --bench routing`
 
@@ -10,7 +10,7 @@
 
 use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
 use ciphermq_server::broker::topology::Topology;
-use ciphermq_server::store::{self, QueueId};
+use ciphermq_server::model::{Binding, QueueId, StoredTopology};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const EXCHANGES: usize = 10;
@@ -23,10 +23,10 @@ fn routing_key(number: usize) -> RoutingKey {
     RoutingKey::new(&format!("sensors.hall_{number}.temperature")).unwrap()
 }
 
-/// So many queues, each bound by a key of its own to one of the exchanges.
-fn stored(queues: usize) -> store::StoredTopology {
+/// Makes `queues` queues, each bound by a key of its own to one of the exchanges.
+fn stored(queues: usize) -> StoredTopology {
     let queue = |number: usize| QueueId(i64::try_from(number).unwrap());
-    store::StoredTopology {
+    StoredTopology {
         queues: (0..queues)
             .map(|number| {
                 (
@@ -37,12 +37,16 @@ fn stored(queues: usize) -> store::StoredTopology {
             .collect(),
         exchanges: (0..EXCHANGES).map(exchange).collect(),
         bindings: (0..queues)
-            .map(|number| (exchange(number), routing_key(number), queue(number)))
+            .map(|number| Binding {
+                exchange: exchange(number),
+                routing_key: routing_key(number),
+                queue: queue(number),
+            })
             .collect(),
     }
 }
 
-/// As many messages as there are bindings, up to a thousand, spread over all of them.
+/// Routes as many messages as there are bindings, up to a thousand, spread over all of them.
 fn many_bindings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
     for bindings in [1, 100, 10_000, 100_000] {
@@ -65,13 +69,13 @@ fn many_bindings(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One key that leads to many queues.
+/// Routes by one key that leads to many queues.
 fn many_queues(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     for queues in [1, 10, 1000] {
         let mut stored = stored(queues);
         for binding in &mut stored.bindings {
-            (binding.0, binding.1) = (exchange(0), routing_key(0));
+            (binding.exchange, binding.routing_key) = (exchange(0), routing_key(0));
         }
         let topology = Topology::new(stored);
         let (exchange, key) = (exchange(0), routing_key(0));
@@ -83,7 +87,7 @@ fn many_queues(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a server does when it starts.
+/// Loads the topology, as a server does when it starts.
 fn start(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("load_topology");
     for queues in [100, 10_000] {

@@ -1,5 +1,5 @@
-//! What a durable commit takes: messages accepted, and messages acknowledged, so many in one
-//! transaction.
+//! Measures durable commits: messages accepted and messages acknowledged, for several numbers of
+//! messages in one transaction.
 //!
 //! `cargo bench -p ciphermq-server --bench store_commit` measures SQLite, in a temporary folder
 //! (`TMPDIR` names another disk). PostgreSQL is measured, too, if `CIPHERMQ_BENCH_DATABASE_URL` is
@@ -20,17 +20,17 @@ use bytes::Bytes;
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey, StreamId};
 use ciphermq_server::config::{self, Secret, Target};
-use ciphermq_server::store::{
-    self, Ack, AckOutcome, Change, DatabaseSettings, Outcomes, Publish, PublishOutcome, QueueId,
-    Store, Time, Transaction,
+use ciphermq_server::model::{
+    Ack, AckOutcome, Change, Outcomes, Publish, PublishOutcome, QueueId, Time, Transaction,
 };
+use ciphermq_server::store::{self, DatabaseSettings, Store};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 
 const URL: &str = "CIPHERMQ_BENCH_DATABASE_URL";
-/// What a payload of 256 bytes is in base64.
+/// The length of a payload of 256 bytes in base64.
 const CIPHERTEXT: usize = 344;
-/// What the messages of a session share, near enough.
+/// The approximate number of bytes that the messages of a session share.
 const SHARED_BYTES: usize = 670;
 
 /// An open database, and ids that no message in it has.
@@ -65,19 +65,19 @@ impl Bench {
         }
     }
 
-    /// The next messages of the stream, for the queue.
+    /// Makes the next messages of the stream, for the queue.
     fn messages(&mut self, count: u64) -> Vec<Arc<Publish>> {
         let ids = (self.next..self.next + count)
             .map(|position| self.stream.message_id(position).unwrap());
         self.next += count;
         let shared = shared();
-        // Those of a line were sent at the same time.
+        // Messages of one line are sent at the same time.
         let time = Time::now();
         ids.map(|id| publish(&id, self.queue, &shared, time))
             .collect()
     }
 
-    /// The outcomes, and how long they took.
+    /// Commits, and returns the outcomes and the elapsed time.
     fn commit(&mut self, transaction: &Transaction) -> (Outcomes, Duration) {
         let start = Instant::now();
         let outcomes = self
@@ -86,7 +86,7 @@ impl Bench {
         (outcomes.unwrap(), start.elapsed())
     }
 
-    /// Accepts messages in one commit and acknowledges them in another; how long each took.
+    /// Accepts messages in one commit and acknowledges them in another. Returns the time of each.
     fn round(&mut self, count: u64) -> [Duration; 2] {
         let publishes = self.messages(count);
         let time = Time::now();
@@ -118,7 +118,7 @@ impl Bench {
     }
 }
 
-/// As `ciphermq-client` publishes it.
+/// Makes a message as `ciphermq-client` publishes it.
 fn publish(id: &MessageId, queue: QueueId, shared: &Bytes, sent_time: Time) -> Arc<Publish> {
     let own = format!(
         r#"{{"message_id":"{id}","sent_time":"2026-01-01T00:00:00.000Z","nonce":"AAAAAAAAAAAAAAAA","ciphertext":"{}","tag":"AAAAAAAAAAAAAAAAAAAAAA==""#,
@@ -161,7 +161,8 @@ fn commits(criterion: &mut Criterion, database: &str, settings: &DatabaseSetting
         for count in [1, 100, 1000] {
             group.throughput(Throughput::Elements(count));
             group.bench_function(BenchmarkId::new(what, count), |bencher| {
-                // Each needs the other, as a database that only grows is another one in the end.
+                // Each needs the other: a database that only grows would become slower during the
+                // measurement.
                 bencher.iter_custom(|rounds| (0..rounds).map(|_| bench.round(count)[place]).sum());
             });
         }

@@ -1,7 +1,7 @@
 //! The key directory: receivers' public keys and signed keys, sealed at rest.
 
 mod adopt;
-mod announced;
+mod signed_key;
 
 use std::sync::Arc;
 
@@ -12,21 +12,22 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use adopt::{OlderRows, adopt};
 
-use self::announced::announced;
+use self::signed_key::parse_claims;
 use crate::at_rest::{self, AtRestCipher, RowKind, SealedKey};
+use crate::model::{Change, SealedRow};
 use crate::store::writer::WriterHandle;
-use crate::store::{self, Change, Reader, SealedRow};
+use crate::store::{self, Reader};
 
-/// An X25519 public key has so many bytes (RFC 7748, section 5).
+/// The length of an X25519 public key (RFC 7748, section 5).
 const KEY_BYTES: usize = 32;
 
-/// Why a key was not registered or not found.
+/// The reason why a key was not registered or not found.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was sent is no key. The text says what it should be.
+    /// The request holds no valid key. The text says what it should hold.
     #[error("{0}")]
     Invalid(String),
-    /// What was sent is another client's signed key.
+    /// The signed key is another client's.
     #[error("only the client itself registers its key, and this connection is {0}'s")]
     OtherClient(ClientId),
     /// A newer signed key is registered, the one with this epoch.
@@ -34,7 +35,7 @@ pub enum Error {
         "a signed key with the epoch {0} is registered already; ask for it with get_signed_key"
     )]
     Stale(u64),
-    /// The store did not do it.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The store did not answer in time.
@@ -42,24 +43,27 @@ pub enum Error {
     Unavailable,
     /// The row cannot be opened.
     #[error(transparent)]
-    AtRest(#[from] at_rest::Error),
+    AtRest(at_rest::Error),
+    /// The key cannot be sealed.
+    #[error(transparent)]
+    Seal(at_rest::Error),
 }
 
-/// Registers and finds keys.
+/// A directory of public keys and signed keys.
 #[derive(Clone)]
 pub struct KeyDirectory {
     at_rest_cipher: AtRestCipher,
     reader: Arc<dyn Reader>,
     writer: WriterHandle,
-    registering: Arc<Registering>,
+    registration_locks: Arc<RegistrationLocks>,
 }
 
-/// Whose signed key is being compared with the stored one or written: one at a time for each
-/// client.
-type Registering = DashMap<ClientId, Arc<Mutex<()>>>;
+/// The clients whose signed key is being compared with the stored one or written: one at a time for
+/// each client.
+type RegistrationLocks = DashMap<ClientId, Arc<Mutex<()>>>;
 
 impl KeyDirectory {
-    /// A directory on the store, whose rows `at_rest_cipher` seals.
+    /// Creates a directory on the store, whose rows `at_rest_cipher` seals.
     #[must_use]
     pub fn new(
         at_rest_cipher: AtRestCipher,
@@ -70,23 +74,23 @@ impl KeyDirectory {
             at_rest_cipher,
             reader,
             writer,
-            registering: Arc::default(),
+            registration_locks: Arc::default(),
         }
     }
 
-    /// Keeps a client's public key, base64 of 32 bytes, in place of an older one. Returns when it
+    /// Stores a client's public key, base64 of 32 bytes, and replaces an older one. Returns when it
     /// is durable.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no key.
+    /// [`Error`]; [`Error::Invalid`] if the key is invalid.
     pub async fn register(&self, client_id: &ClientId, key: &str) -> Result<(), Error> {
         let key = parse_key(key)?;
         let row = self.seal(RowKind::PublicKey, client_id, &key)?;
         self.write(Change::PublicKey(client_id.clone(), row)).await
     }
 
-    /// A client's public key, base64 of 32 bytes.
+    /// Returns a client's public key, base64 of 32 bytes.
     ///
     /// # Errors
     ///
@@ -95,21 +99,20 @@ impl KeyDirectory {
         let Some(row) = self.reader.public_key(client_id).await? else {
             return Ok(None);
         };
-        let opened =
-            self.at_rest_cipher
-                .open(RowKind::PublicKey, client_id.as_str(), &sealed_key(row))?;
+        let opened = self.open(RowKind::PublicKey, client_id, row)?;
         Ok(Some(BASE64_STANDARD.encode(opened)))
     }
 
-    /// Keeps a client's signed key in place of an older one, and the X25519 key in it as the bare
-    /// one; if there is none in it, the client has no bare key any more. Of two signed keys the one
-    /// with the higher epoch stays, whatever the order in which they come.
+    /// Stores a client's signed key and replaces an older one.
     ///
-    /// The server does not judge the signature: senders do, and trust the server with nothing.
+    /// The X25519 key in it becomes the client's bare key; without one in it, the client has no
+    /// bare key any more. Of two signed keys the one with the higher epoch stays, in whatever order
+    /// they arrive. The server does not verify the signature: senders do, and do not trust the
+    /// server.
     ///
     /// # Errors
     ///
-    /// [`Error`]; [`Error::Invalid`] if it is no compact JWS with an epoch and keys in it,
+    /// [`Error`]; [`Error::Invalid`] if it is not a compact JWS with an epoch and keys in it,
     /// [`Error::OtherClient`] if it is another client's, [`Error::Stale`] if its epoch is lower
     /// than that of the stored one.
     pub async fn register_signed(
@@ -117,8 +120,8 @@ impl KeyDirectory {
         client_id: &ClientId,
         signed_key: &str,
     ) -> Result<(), Error> {
-        let announced = announced(client_id, signed_key)?;
-        let bare = announced.bare.as_deref();
+        let claims = parse_claims(client_id, signed_key)?;
+        let bare = claims.bare.as_deref();
         let change = Change::SignedKey {
             client_id: client_id.clone(),
             signed: self.seal(RowKind::SignedKey, client_id, signed_key.as_bytes())?,
@@ -126,13 +129,13 @@ impl KeyDirectory {
                 .map(|key| self.seal(RowKind::PublicKey, client_id, key))
                 .transpose()?,
         };
-        let turn = Turn::wait(&self.registering, client_id).await;
+        let turn = RegistrationTurn::wait(&self.registration_locks, client_id).await;
         let stored = self.stored_epoch(client_id).await?;
-        if let Some(stored) = stored.filter(|stored| *stored > announced.epoch) {
+        if let Some(stored) = stored.filter(|stored| *stored > claims.epoch) {
             return Err(Error::Stale(stored));
         }
-        // A write that was begun goes on when nobody waits for it any more, and so does its turn:
-        // the next one must find what it has written.
+        // A write continues when nobody waits for it any more, and so does its turn: the next
+        // registration must see what it has written.
         let directory = self.clone();
         let written = tokio::spawn(async move {
             let _turn = turn;
@@ -141,13 +144,14 @@ impl KeyDirectory {
         written.await.unwrap_or(Err(Error::Unavailable))
     }
 
-    /// The epoch of the signed key that is stored. A row without one, from before epochs were
-    /// compared, gives way to any key, and so does one that the configured key does not open:
-    /// nobody gets anything from it.
+    /// Returns the epoch of the stored signed key.
+    ///
+    /// A row without an epoch, from before epochs were compared, gives way to any key. So does one
+    /// that the configured key does not open: it is of no use to anybody.
     async fn stored_epoch(&self, client_id: &ClientId) -> Result<Option<u64>, Error> {
         match self.signed_key(client_id).await {
             Ok(stored) => {
-                Ok(stored.and_then(|stored| Some(announced(client_id, &stored).ok()?.epoch)))
+                Ok(stored.and_then(|stored| Some(parse_claims(client_id, &stored).ok()?.epoch)))
             }
             Err(Error::AtRest(error)) => {
                 tracing::warn!(%client_id, %error, "Replacing a signed key that cannot be opened");
@@ -157,7 +161,7 @@ impl KeyDirectory {
         }
     }
 
-    /// A client's signed key, as it was registered.
+    /// Returns a client's signed key, as it was registered.
     ///
     /// # Errors
     ///
@@ -166,20 +170,22 @@ impl KeyDirectory {
         let Some(row) = self.reader.signed_key(client_id).await? else {
             return Ok(None);
         };
-        let opened =
-            self.at_rest_cipher
-                .open(RowKind::SignedKey, client_id.as_str(), &sealed_key(row))?;
+        let opened = self.open(RowKind::SignedKey, client_id, row)?;
         let text = String::from_utf8(opened)
             .map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
         Ok(Some(text))
     }
 
     fn seal(&self, kind: RowKind, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
-        Ok(sealed_row(self.at_rest_cipher.seal(
-            kind,
-            client_id.as_str(),
-            bytes,
-        )?))
+        let sealed = self.at_rest_cipher.seal(kind, client_id.as_str(), bytes);
+        sealed.map(sealed_row).map_err(Error::Seal)
+    }
+
+    fn open(&self, kind: RowKind, client_id: &ClientId, row: SealedRow) -> Result<Vec<u8>, Error> {
+        let opened = self
+            .at_rest_cipher
+            .open(kind, client_id.as_str(), &sealed_key(row));
+        opened.map_err(Error::AtRest)
     }
 
     async fn write(&self, change: Change) -> Result<(), Error> {
@@ -191,19 +197,20 @@ impl KeyDirectory {
     }
 }
 
-/// A client's turn to register a signed key, until it is dropped.
-struct Turn {
-    registering: Arc<Registering>,
+/// A client's exclusive turn to register a signed key, until it is dropped.
+struct RegistrationTurn {
+    registration_locks: Arc<RegistrationLocks>,
     client_id: ClientId,
-    /// Given back before the lock is looked at: who waits for it holds it too.
+    /// Released before the lock's count is examined: whoever waits for the lock holds a reference
+    /// too.
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turn {
-    async fn wait(registering: &Arc<Registering>, client_id: &ClientId) -> Self {
-        let lock = Arc::clone(&registering.entry(client_id.clone()).or_default());
+impl RegistrationTurn {
+    async fn wait(registration_locks: &Arc<RegistrationLocks>, client_id: &ClientId) -> Self {
+        let lock = Arc::clone(&registration_locks.entry(client_id.clone()).or_default());
         let mut turn = Self {
-            registering: Arc::clone(registering),
+            registration_locks: Arc::clone(registration_locks),
             client_id: client_id.clone(),
             guard: None,
         };
@@ -212,10 +219,10 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RegistrationTurn {
     fn drop(&mut self) {
         self.guard = None;
-        self.registering
+        self.registration_locks
             .remove_if(&self.client_id, |_, lock| Arc::strong_count(lock) == 1);
     }
 }

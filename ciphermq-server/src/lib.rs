@@ -1,4 +1,4 @@
-//! The CipherMQ broker as a library; `main.rs` is its thin program.
+//! The CipherMQ broker as a library; `main.rs` is the program around it.
 //!
 //! ```text
 //!   listener ──► connection ──► broker ──► store ──► SQLite or PostgreSQL
@@ -6,27 +6,29 @@
 //!     tls            └── inbox ◄───┴── commit ┘
 //! ```
 //!
-//! The broker cannot open a message: it does not even depend on the crate that could. What it has
-//! acknowledged is in the store, synced; memory is a cache of that and may be lost at any time.
+//! The broker cannot open a message: it does not even depend on the crate that could. Everything
+//! that it has acknowledged is in the store, synced; what it holds in memory is a cache and may be
+//! lost at any time.
 //!
 //! Modules in reading order:
 //!
-//! - [`config`]: `config.toml` and what overrides it
-//! - [`file_roles`]: every file that is written is nothing else
+//! - [`config`]: `config.toml` and its overrides
+//! - [`file_roles`]: no file has two roles
 //! - [`logging`]: JSON lines in files by level, readable ones on the console
 //! - [`server`]: start, run, stop
-//! - [`signals`]: what signals mean
-//! - [`stop`]: how every part learns that it is to stop
-//! - [`private_file`]: who may read a private key's file
-//! - [`tls`]: certificates on both sides, and from a certificate to a client id
+//! - [`signals`]: the meaning of signals
+//! - [`stop`]: the stop signal to every part
+//! - [`private_file`]: the permissions of private key files
+//! - [`tls`]: mutual TLS, and the mapping from a certificate to a client id
 //! - [`listener`]: the accept loop
 //! - [`connection`]: lines in, replies in order and deliveries out
-//! - [`broker`]: what each command does
+//! - [`broker`]: the commands
 //! - [`inbox`]: one receiver's lanes, leases, consumers and credit, without I/O
-//! - [`store`]: the durable truth
+//! - [`model`]: the values that inbox, broker and store share
+//! - [`store`]: the durable store
 //! - [`keys`]: the key directory
-//! - [`at_rest`]: how keys are sealed in the database
-//! - `memory`: giving it back when nothing is to do
+//! - [`at_rest`]: the sealing of keys in the database
+//! - `memory`: returning free memory to the system
 
 pub mod at_rest;
 pub mod broker;
@@ -38,6 +40,7 @@ pub mod keys;
 pub mod listener;
 pub mod logging;
 mod memory;
+pub mod model;
 pub mod private_file;
 pub mod server;
 pub mod signals;

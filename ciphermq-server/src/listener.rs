@@ -1,4 +1,4 @@
-//! The accept loop: connections in, each served by a task of its own.
+//! Accepts connections, and serves each in a task of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,26 +18,26 @@ use crate::broker::Broker;
 use crate::connection::{self, BufferBudget};
 use crate::stop::Stop;
 use crate::tls::Peer;
-use crate::tls::trouble::Trouble;
+use crate::tls::handshake_failure::HandshakeFailure;
 
-/// How many connections may wait to be accepted.
+/// The most connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// After an accept that failed for want of file descriptors and the like.
+/// The pause after a failed accept, for want of file descriptors for example.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-/// When a silent peer is asked whether it is there, and how often.
+/// When a silent peer is probed, and how often.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
-/// How long a new certificate is waited for to be kept.
+/// How long a connection waits for its new certificate to be stored.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
-/// How long what was sent may stay unacknowledged by the peer's TCP.
+/// How long sent bytes may stay unacknowledged by the peer's TCP.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many bytes are read from a socket at once, at most. Memory that was never filled costs none.
+/// The most bytes that are read from a socket at once. Memory that was never filled costs nothing.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// The address cannot be listened on.
+/// The error of an address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("[server] address: cannot listen on {address}: {source}\n{advice}")]
 pub struct BindError {
@@ -46,14 +46,14 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// An address that is this server's, and not listened on yet.
+/// An address that is reserved for this server, but not listened on yet.
 #[derive(Debug)]
 pub struct Bound {
     address: String,
     socket: TcpSocket,
 }
 
-/// Takes the address. Nobody can connect yet, and nobody else can take it.
+/// Binds the address. Nobody can connect yet, and nobody else can bind it.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub async fn bind(address: &str) -> Result<Bound, BindError> {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
-        // A server that starts again need not wait for its old connections to be forgotten.
+        // A restarted server need not wait for its old connections to be forgotten.
         socket.set_reuseaddr(true)?;
         socket.bind(found)?;
         Ok(socket)
@@ -84,11 +84,11 @@ pub async fn bind(address: &str) -> Result<Bound, BindError> {
 }
 
 impl Bound {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
     ///
-    /// [`BindError`], if another server has come to listen there in between.
+    /// [`BindError`], if another server has started to listen there in between.
     pub fn listen(self) -> Result<TcpListener, BindError> {
         let Self { address, socket } = self;
         socket
@@ -119,7 +119,7 @@ impl BindError {
     }
 }
 
-/// What a connection's task needs.
+/// The shared state of all connection tasks.
 #[derive(Clone)]
 struct ConnectionContext {
     acceptor: TlsAcceptor,
@@ -189,12 +189,12 @@ async fn serve(
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return refused(address, &Trouble::of(&error)),
-        Err(_) => return refused(address, &Trouble::timed_out()),
+        Ok(Err(error)) => return refused(address, &HandshakeFailure::from_error(&error)),
+        Err(_) => return refused(address, &HandshakeFailure::timed_out()),
     };
     let peer = match Peer::from_chain(chain(&stream)) {
         Ok(peer) => peer,
-        // Asked in the handshake already.
+        // The verifier has checked this during the handshake.
         Err(error) => {
             return tracing::error!(%address, %error, "Connection closed: the certificate names no \
                 client");
@@ -203,22 +203,22 @@ async fn serve(
     tracing::info!(client_id = %peer.client_id, %address, "Client connected");
     let client_id = peer.client_id.clone();
     let (session, mailbox) = broker.connect(client_id.clone());
-    // Kept before the first command, so that a receiver of its messages finds it. It is on its way
-    // to the store even if the time is up: a store that is away must not keep clients out.
+    // Stored before the first command, so that a receiver of the client's messages finds it. The
+    // write continues after the time limit: a store that does not answer must not keep clients out.
     let _ = tokio::time::timeout(CERTIFICATE_WAIT, broker.remember_certificate(&peer)).await;
     connection::serve(stream, session, mailbox, &buffers, stop).await;
     drop(slot);
     tracing::info!(%client_id, %address, "Client disconnected");
 }
 
-/// Says why somebody was not let in, and what to do.
-fn refused(address: SocketAddr, trouble: &Trouble) {
-    let Trouble {
+/// Logs why a client was refused, and what to do.
+fn refused(address: SocketAddr, failure: &HandshakeFailure) {
+    let HandshakeFailure {
         what: error,
         advice,
-        is_nameless,
-    } = trouble;
-    if *is_nameless {
+        names_no_client,
+    } = failure;
+    if *names_no_client {
         tracing::error!(%address, error, advice, "Connection closed: the certificate names no \
             client");
     } else {
@@ -226,7 +226,8 @@ fn refused(address: SocketAddr, trouble: &Trouble) {
     }
 }
 
-/// TLS asks for a few kilobytes at a time: many of its reads are one of the socket's.
+/// Buffers the socket: TLS reads a few kilobytes at a time, and one read of the socket serves many
+/// of them.
 fn read_ahead(stream: TcpStream) -> BufReader<TcpStream> {
     BufReader::with_capacity(READ_AHEAD, stream)
 }
@@ -235,7 +236,7 @@ fn chain(stream: &TlsStream<BufReader<TcpStream>>) -> &[CertificateDer<'static>]
     stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
 
-/// Replies are small and awaited; peers that vanish are to be noticed.
+/// Sets socket options: small replies are sent at once, and vanished peers are noticed.
 fn configure(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

@@ -14,8 +14,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override what stands in
-    /// it.
+    /// The configuration file. Variables named CIPHERMQ_<SECTION>_<FIELD> override its
+    /// settings.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }
@@ -35,8 +35,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    // First of all: a signal that comes while the server starts must not end it in the middle of
-    // something.
+    // First of all: a signal during the start must not end the server in the middle of something.
     let signals = {
         let _runtime = runtime.enter();
         Signals::listen().map_err(|error| {
@@ -45,21 +44,29 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = Config::load(&arguments.config, config::environment())?;
     file_roles::refuse_shared(&config, &arguments.config)?;
+    let prepared = runtime.block_on(server::prepare(&config));
+    // A server that cannot start makes no log files. An error log that is there gets the line.
+    if prepared.is_err() && !config.logging.error_file_path.exists() {
+        return prepared.map(drop).map_err(Into::into);
+    }
     let guard = logging::init(&config.logging)?;
     server::raise_file_limit();
-    let result = runtime.block_on(server::run(config, guard.handle(), signals));
+    let result = prepared.and_then(|prepared| {
+        runtime.block_on(server::run(config, prepared, guard.handle(), signals))
+    });
     if let Err(error) = &result {
-        // On the console it stands at length, and once.
+        // The console shows the error in full, and once.
         guard.end_console();
         tracing::error!("{}", error.to_string().lines().next().unwrap_or_default());
     }
-    // Tasks that are still there wait for nothing that matters.
+    // Tasks that still run hold nothing that matters.
     runtime.shutdown_background();
     drop(guard);
     result.map_err(Into::into)
 }
 
-/// What happened, and what to do, on standard error. Where that takes nothing, the exit code tells.
+/// Reports an error and its advice on standard error. If that cannot be written, the exit code
+/// reports the failure.
 #[expect(
     clippy::disallowed_methods,
     reason = "the way to standard error before there is a log"
@@ -70,7 +77,7 @@ fn report(error: &dyn std::error::Error) {
     let _ = writeln!(stderr, "error: {text}");
     let mut source = error.source();
     while let Some(cause) = source {
-        // Many errors already say what lies behind them.
+        // Many errors already include their causes.
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
             let _ = writeln!(stderr, "  because: {cause_text}");

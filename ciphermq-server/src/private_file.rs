@@ -1,26 +1,28 @@
-//! Who may read a private key's file. The rule is PostgreSQL's: a file of the server's own user is
-//! open to nobody else (mode 0600 or less); one of root's may be open to its group for reading
-//! (0640 or less), so that several services can share a certificate.
+//! Refuses private key files that other users can read or write.
+//!
+//! The rule is PostgreSQL's: a file of the server's own user is open to nobody else (mode 0600 or
+//! less); one of root's may be open to its group for reading (0640 or less), so that several
+//! services can share a certificate.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Root, who may read every file anyway.
+/// The user id of root, who may read every file anyway.
 const ROOT: u32 = 0;
-/// What a file's group and all others may do.
+/// The permission bits of a file's group and of all others.
 const GROUP_AND_OTHERS: u32 = 0o077;
-/// The same without reading by the group.
+/// The permission bits of a file's group and of all others, except reading by the group.
 const BEYOND_READING_BY_GROUP: u32 = 0o037;
 
-/// A private key lies open.
+/// The error of a private key file that other users can read or write.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is open to other users (mode {mode:04o})\nClose it: \
          `{}`.", path.display(), self.advice())]
 pub struct Exposed {
     path: PathBuf,
-    /// Its permission bits.
+    /// The permission bits of the file.
     mode: u32,
     owner: u32,
     user: u32,
@@ -32,29 +34,30 @@ impl Exposed {
         match self.owner {
             owner if owner == self.user => format!("chmod 600 {path}"),
             ROOT => format!("chmod 640 {path}"),
-            // Closed as it is, this user could not read it either.
+            // Closed in its present ownership, this user could not read it either.
             _ => format!("chown {} {path} && chmod 600 {path}", self.user),
         }
     }
 }
 
-/// Why a private key's file was not taken.
+/// The reason why a private key's file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Others can read or write it.
     #[error(transparent)]
     Exposed(#[from] Exposed),
-    /// The operating system does not say who can.
+    /// The operating system does not report its permissions.
     #[error(transparent)]
     Unknown(#[from] io::Error),
 }
 
-/// Refuses a private key's file that others than its owner can read or write. Asks the open file:
-/// the one that is read, whatever its name points at by now.
+/// Refuses a private key's file that others than its owner can read or write.
+///
+/// It checks the open file: the one that is read, whatever its name points at by now.
 ///
 /// # Errors
 ///
-/// [`Exposed`], which names the command that mends it.
+/// [`Exposed`], which names the command that fixes it.
 pub fn refuse_exposed(path: &Path, file: &File) -> Result<(), Error> {
     let metadata = file.metadata()?;
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
@@ -88,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_ones_own_is_for_oneself_and_one_of_roots_may_be_for_a_group() {
+    fn own_key_files_are_private_and_roots_may_be_group_readable() {
         let (me, other) = (1000, 1001);
         for mode in [0o600, 0o400, 0o700] {
             for owner in [me, ROOT, other] {
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_the_mend() {
+    fn the_error_names_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.key");
         std::fs::write(&path, "secret").unwrap();

@@ -1,34 +1,36 @@
-//! The server as a whole: from a configuration to a clean end.
+//! The lifecycle of the server: start, run, stop.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
 
 use crate::at_rest::{AtRestCipher, KeyError};
 use crate::broker::{Broker, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
-use crate::logging::Handle;
+use crate::logging::{self, Handle};
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
 use crate::{listener, stop, tls};
 
-/// Why the server did not start, or had to stop.
+/// The reason why the server did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The key that seals public keys.
+    /// The key that seals public keys cannot be used.
     #[error(transparent)]
     AtRestKey(#[from] KeyError),
-    /// Certificates.
+    /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// The database.
+    /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The address.
+    /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] listener::BindError),
-    /// The operating system gives no thread.
+    /// The operating system provides no thread.
     #[error(
         "cannot start the thread that writes the database: {0}\nAllow the server's user more \
          processes and open files \
@@ -37,33 +39,59 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
-/// Runs until a signal asks it to stop, or until the database cannot be used any more.
+/// What a server holds before it makes any file: its certificates and its address.
+pub struct Prepared {
+    acceptor: TlsAcceptor,
+    bound: listener::Bound,
+}
+
+/// Reads the certificates and takes the address.
+///
+/// Makes no file and writes no log, so that a server that is started twice, or without its
+/// certificates, leaves nothing behind. Nobody can connect yet.
+///
+/// # Errors
+///
+/// [`Error::Tls`] and [`Error::Bind`], with what to do about it.
+pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
+    Ok(Prepared {
+        acceptor: tls::acceptor(&config.tls)?,
+        bound: listener::bind(&config.server.address).await?,
+    })
+}
+
+/// Runs until a signal stops it, or until the database cannot be used any more.
 ///
 /// # Errors
 ///
 /// [`Error`], with what to do about it.
-pub async fn run(config: Config, logs: Handle, signals: Signals) -> Result<(), Error> {
-    run_with(config, logs, signals, |store| store).await
+pub async fn run(
+    config: Config,
+    prepared: Prepared,
+    logs: Handle,
+    signals: Signals,
+) -> Result<(), Error> {
+    run_with(config, prepared, logs, signals, |store| store).await
 }
 
-/// The same with something between the server and its store: the fault tests put a store there that
-/// breaks its promises, to see that this is found out.
+/// Runs like [`run`], with a store that `between` may replace: fault tests insert one that breaks
+/// its promises, to check that they detect it.
 ///
 /// # Errors
 ///
 /// [`Error`], with what to do about it.
 pub async fn run_with(
     config: Config,
+    prepared: Prepared,
     logs: Handle,
     mut signals: Signals,
     between: impl FnOnce(Store) -> Store,
 ) -> Result<(), Error> {
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: logging::AT_EVERY_LEVEL, "{warning}");
     }
-    let acceptor = tls::acceptor(&config.tls)?;
-    // Before anything is made: a server that is started twice leaves nothing behind.
-    let bound = listener::bind(&config.server.address).await?;
+    tls::warn_of_validity(&config.tls);
+    let Prepared { acceptor, bound } = prepared;
     let notes = config.encryption.notes();
     let older_rows = config.encryption.older_rows;
     let at_rest_cipher =
@@ -125,7 +153,7 @@ pub async fn run_with(
         ended = &mut writing => Some(ended),
     };
     tracing::info!("Stopping");
-    // What was read is answered; then the writer, which answers it, ends.
+    // Every command that was read is answered; then the writer ends, which the answers depend on.
     let deadline = tokio::time::Instant::now() + shutdown_timeout;
     stopper.stop();
     if tokio::time::timeout_at(deadline, &mut listening)
@@ -142,7 +170,7 @@ pub async fn run_with(
         None => writing.await,
     };
     reader.close().await;
-    // A task that panicked has told so already; what it had not acknowledged is not lost.
+    // The panic has been logged already; what was not acknowledged is still the senders'.
     let result = ended.unwrap_or_else(|panic| Err(writer_failed(&panic)));
     if result.is_ok() {
         tracing::info!("Stopped");
@@ -156,7 +184,7 @@ fn writer_failed(panic: &tokio::task::JoinError) -> store::Error {
     ))
 }
 
-/// What the last commit may take even if the connections have used up the time.
+/// The time for the last commit even if the connections have used up the shutdown's time.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSettings {
@@ -166,7 +194,8 @@ fn store_settings(database: Database, disk_reserve: u64) -> store::DatabaseSetti
     }
 }
 
-/// Lets this process have as many connections as the system allows it.
+/// Raises the limit of open files to the highest value that the system permits, one for each
+/// connection.
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,10 +1,10 @@
-//! What signals mean to the server.
+//! The meaning of signals to the server.
 //!
 //! | signal | |
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGQUIT | stop in good order |
-//! | SIGHUP, SIGUSR1 | open the log files anew, and go on |
-//! | SIGPIPE, SIGXFSZ | nothing: a write to what is closed, or to a file at its limit, fails and is handled as an error |
+//! | SIGHUP, SIGUSR1 | reopen the log files, and go on |
+//! | SIGPIPE, SIGXFSZ | nothing: a write to a closed pipe, or to a file at its limit, fails and is handled as an error |
 //! | SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF | nothing |
 
 use std::io;
@@ -23,21 +23,22 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to take them. Call it first of all, in a runtime.
+    /// Installs the handlers. Call it first of all, within a runtime.
     ///
     /// # Errors
     ///
-    /// When the operating system gives none.
+    /// The operating system's error if it cannot install one.
     pub fn listen() -> io::Result<Self> {
-        let unheeded = [
+        let ignored = [
             libc::SIGXFSZ,
             libc::SIGUSR2,
             libc::SIGALRM,
             libc::SIGVTALRM,
             libc::SIGPROF,
         ];
-        // Once it is listened to, a signal does nothing else for as long as the process lives.
-        for number in unheeded {
+        // Once tokio has installed its handler, the signal has no other effect as long as the
+        // process lives.
+        for number in ignored {
             drop(signal(SignalKind::from_raw(number))?);
         }
         drop(signal(SignalKind::pipe())?);
@@ -50,8 +51,8 @@ impl Signals {
         })
     }
 
-    /// Returns when the server is to stop, and does meanwhile what else signals ask for. May be
-    /// dropped and called again.
+    /// Returns when a signal stops the server, and handles the other signals meanwhile. It is
+    /// cancel safe.
     pub async fn stop(&mut self, logs: &Handle) {
         loop {
             tokio::select! {
@@ -62,7 +63,7 @@ impl Signals {
                 _ = self.user.recv() => {}
             }
             logs.reopen();
-            tracing::info!("The log files are opened anew");
+            tracing::info!("The log files are reopened");
         }
     }
 }

@@ -1,16 +1,16 @@
-//! How every part of the server learns that it is to stop.
+//! The stop signal to every part of the server.
 
 use tokio::sync::watch;
 
-/// Asks all holders of the [`Stop`] to come to an end.
+/// The sender of the stop signal to all holders of the [`Stop`].
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
-/// Learns of it.
+/// The receiver of the stop signal.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<bool>);
 
-/// A pair that belongs together.
+/// Creates a connected pair.
 #[must_use]
 pub fn channel() -> (Stopper, Stop) {
     let (sender, receiver) = watch::channel(false);
@@ -18,15 +18,14 @@ pub fn channel() -> (Stopper, Stop) {
 }
 
 impl Stopper {
-    /// Asks.
+    /// Sends the signal.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Stop {
-    /// Returns once it was asked for, or when nobody is left who could ask. May be dropped and
-    /// called again.
+    /// Returns once the signal was sent, or when the sender is gone. It is cancel safe.
     pub async fn requested(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;
     }

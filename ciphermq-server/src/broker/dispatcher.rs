@@ -1,101 +1,74 @@
-//! From committed messages to the connections that want them: the inboxes and their outlets.
+//! Dispatches committed messages to the connections that consume them, through the receivers'
+//! inboxes.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod activity;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+pub use self::activity::Activity;
 use super::Topology;
 use super::observer::CommitDispatcher;
 use crate::config::Limits;
 use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
+use crate::model::{LaneKey, Page, PageLimit, Time};
 use crate::store::writer::CommitObserver;
-use crate::store::{self, LaneKey, Page, PageLimit, Reader, Time};
+use crate::store::{self, Reader};
 
-/// Between two tries to read from a store that does not answer.
+/// The pause between attempts to read from a store that does not answer.
 const READ_RETRY: Duration = Duration::from_millis(200);
 
-/// Where a connection's deliveries go, and what is known of it.
+/// The broker's end of a connection.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct ConnectionHandle {
     pub(super) client_id: ClientId,
     pub(super) mailbox: mpsc::UnboundedSender<Vec<Delivery>>,
-    /// Ends the connection.
+    /// Notified to end the connection.
     pub(super) close: Arc<Notify>,
     pub(super) activity: Arc<Activity>,
 }
 
-/// When something was last received on a connection.
-#[derive(Debug)]
-pub struct Activity {
-    start: Instant,
-    millis: AtomicU64,
-    silent: AtomicBool,
-    /// It has left messages unanswered.
-    lapsed: AtomicBool,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            millis: AtomicU64::new(0),
-            silent: AtomicBool::new(false),
-            lapsed: AtomicBool::new(false),
-        }
-    }
-
-    /// Something was received. Returns whether the connection had been taken for silent.
-    pub fn beat(&self) -> bool {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.millis.store(millis, Ordering::Relaxed);
-        self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed)
-    }
-
-    /// The client asks to keep what it was handed. Returns whether it has lost some of it before.
-    pub fn keep_leases(&self) -> bool {
-        self.lapsed.load(Ordering::Relaxed) && self.lapsed.swap(false, Ordering::Relaxed)
-    }
-
-    fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.millis.load(Ordering::Relaxed))
-    }
-}
-
-/// How much one lane holds ready: enough that reading the next page costs little a message.
+/// The messages that one lane holds ready: enough that reading the next page costs little for each.
 const READY_PAGE: PageLimit = PageLimit {
     messages: 2048,
     bytes: 2 << 20,
 };
-/// The most messages of a lane that are deferred before the redelivery timeout: some 20 MB. A receiver
-/// that can open nothing at all would bring all that waits for it into memory.
+/// The most messages of a lane that are deferred before the redelivery timeout: some 20 MB.
+///
+/// A receiver that can open nothing at all would otherwise bring everything that waits for it into
+/// memory.
 const MAX_DEFERRED: usize = 65_536;
-/// How many bytes of deliveries may be on their way to one socket.
+/// The most bytes of deliveries that may be on their way to one socket.
 const UNSENT_BYTES: usize = 1 << 20;
-/// All inboxes, by receiver, and all outlets, by connection.
+/// All inboxes, by receiver, and all connections.
 pub struct Dispatcher {
+    /// The inboxes. A panic poisons no lock: an inbox's invariants hold between any two of its
+    /// operations.
     pub(super) inboxes: DashMap<ClientId, Arc<Mutex<Inbox>>>,
-    pub(super) outlets: DashMap<ConnectionId, Outlet>,
+    pub(super) connections: DashMap<ConnectionId, ConnectionHandle>,
     next_connection: AtomicU64,
     pub(super) topology: Arc<Topology>,
     reader: Arc<dyn Reader>,
     policy: Policy,
     budget: Budget,
-    /// Where pages are read from the store: the writer, which asks for them, too, has a runtime of
-    /// its own.
+    /// The runtime on which pages are read from the store: the writer, which requests some of them,
+    /// has a runtime of its own.
     runtime: Handle,
-    /// Woken whenever a page has come from the store.
+    /// Notified whenever a page has arrived from the store.
     loaded: Notify,
 }
 
 impl Dispatcher {
-    /// Nothing in memory yet: everything is found in the store when it is wanted, and read on the
-    /// runtime that this is called on.
+    /// Creates a dispatcher with nothing in memory: messages are read from the store when they are
+    /// wanted, on the current runtime.
     ///
     /// # Panics
     ///
@@ -112,7 +85,7 @@ impl Dispatcher {
         let budget = Budget::new(limits.max_ready_bytes);
         Arc::new(Self {
             inboxes: DashMap::new(),
-            outlets: DashMap::new(),
+            connections: DashMap::new(),
             next_connection: AtomicU64::new(1),
             topology,
             reader,
@@ -123,7 +96,7 @@ impl Dispatcher {
         })
     }
 
-    /// Returns what the store's writer must tell of its commits, so that they are delivered.
+    /// Returns the observer of the store's commits, which delivers what is committed.
     #[must_use]
     pub fn observer(self: &Arc<Self>, messages: MessageLog) -> Arc<dyn CommitObserver> {
         Arc::new(CommitDispatcher {
@@ -132,18 +105,18 @@ impl Dispatcher {
         })
     }
 
-    /// Opens an outlet. The receiver gets the deliveries of the connection's consumers.
+    /// Registers a connection, whose consumers' deliveries go to the returned mailbox.
     pub(super) fn connect(&self, client_id: ClientId) -> (ConnectionId, Connected) {
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         let (mailbox, deliveries) = mpsc::unbounded_channel();
         let (close, activity) = (Arc::new(Notify::new()), Arc::new(Activity::new()));
-        let outlet = Outlet {
+        let handle = ConnectionHandle {
             client_id,
             mailbox,
             close: Arc::clone(&close),
             activity: Arc::clone(&activity),
         };
-        self.outlets.insert(connection, outlet);
+        self.connections.insert(connection, handle);
         (
             connection,
             Connected {
@@ -154,33 +127,33 @@ impl Dispatcher {
         )
     }
 
-    /// Ends the connection, whatever it has yet to say, and closes its outlet.
-    pub(super) fn end(self: &Arc<Self>, connection: ConnectionId) {
-        if let Some(outlet) = self.outlets.get(&connection) {
-            outlet.close.notify_one();
+    /// Ends a connection at once, whatever replies it still has to send.
+    pub(super) fn close(self: &Arc<Self>, connection: ConnectionId) {
+        if let Some(handle) = self.connections.get(&connection) {
+            handle.close.notify_one();
         }
         self.disconnect(connection);
     }
 
-    /// Closes the outlet; what was leased to it returns to its lanes. The connection itself goes
-    /// on, to answer what it has read.
+    /// Unregisters a connection, and returns its leases to their lanes. The connection itself goes
+    /// on, to answer the commands that it has read.
     pub(super) fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
-        if let Some((_, outlet)) = self.outlets.remove(&connection)
-            && self.inboxes.contains_key(&outlet.client_id)
+        if let Some((_, handle)) = self.connections.remove(&connection)
+            && self.inboxes.contains_key(&handle.client_id)
         {
-            self.with_inbox(&outlet.client_id, |inbox, now| {
-                inbox.disconnect(connection, now)
+            self.with_inbox(&handle.client_id, |inbox, now| {
+                inbox.disconnect(connection, now);
             });
         }
     }
 
-    /// Whether the connection has not ended. Asked while its inbox is locked, it stays so until the
-    /// lock is given back, or the end still has to come to the inbox.
+    /// Whether the connection is registered. While its inbox is locked, a connection found
+    /// registered stays so, or its inbox is yet to learn of its end.
     pub(super) fn is_connected(&self, connection: ConnectionId) -> bool {
-        self.outlets.contains_key(&connection)
+        self.connections.contains_key(&connection)
     }
 
-    /// Does something to an inbox, and then whatever that makes possible.
+    /// Runs an operation on an inbox, and then executes the actions that it makes possible.
     pub(super) fn with_inbox<T>(
         self: &Arc<Self>,
         receiver: &ClientId,
@@ -188,14 +161,14 @@ impl Dispatcher {
     ) -> T {
         let inbox = self.inbox(receiver);
         let clock = (Instant::now(), Time::now());
-        let mut inbox = lock(&inbox);
+        let mut inbox = inbox.lock();
         let result = act(&mut inbox, clock.0);
         let actions = inbox.poll(clock);
-        // Sent while the inbox is locked, so that no later delivery of a lane can overtake. An
-        // outlet that is gone has its leases returned by `disconnect`.
+        // Sent while the inbox is locked, so that no later delivery of a lane can overtake. If the
+        // connection is gone, `disconnect` returns the leases.
         for dispatch in actions.dispatches {
-            if let Some(outlet) = self.outlets.get(&dispatch.connection) {
-                let _ = outlet.mailbox.send(dispatch.deliveries);
+            if let Some(handle) = self.connections.get(&dispatch.connection) {
+                let _ = handle.mailbox.send(dispatch.deliveries);
             }
         }
         drop(inbox);
@@ -203,16 +176,14 @@ impl Dispatcher {
             self.spawn_load(receiver.clone(), load);
         }
         if let Some(time) = actions.look_at {
-            self.spawn_look(receiver.clone(), time);
+            self.schedule_check(receiver.clone(), time);
         }
         result
     }
 
     /// Takes one message of the lane for a connection that does not consume.
     ///
-    /// # Errors
-    ///
-    /// None; it waits for the store as long as it takes. Give it a time limit.
+    /// It waits for the store without a limit: give it a timeout.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         lane: &LaneKey,
@@ -222,8 +193,8 @@ impl Dispatcher {
             let loaded = self.loaded.notified();
             let fetched = {
                 let inbox = self.inbox(&lane.receiver);
-                let mut inbox = lock(&inbox);
-                // A message leased to a connection that has ended would be nobody's.
+                let mut inbox = inbox.lock();
+                // A message leased to a connection that has ended would belong to nobody.
                 if !self.is_connected(connection) {
                     return None;
                 }
@@ -239,9 +210,10 @@ impl Dispatcher {
         }
     }
 
-    /// Ends leases of silent connections, lets parked messages return, and forgets what is idle.
-    /// Returns the deliveries whose time is to be recorded: those that were made before
-    /// `recorded_before` and are not acked.
+    /// Ends leases of silent connections, returns deferred messages, and removes idle inboxes.
+    ///
+    /// Returns the deliveries whose time is to be recorded: those made before `recorded_before` and
+    /// not acked.
     pub(super) fn sweep(self: &Arc<Self>, recorded_before: Instant) -> Vec<(MessageId, Time)> {
         let mut unrecorded = Vec::new();
         let receivers: Vec<ClientId> = self
@@ -255,9 +227,9 @@ impl Dispatcher {
                 unrecorded.extend(inbox.unrecorded(recorded_before));
                 self.expire(inbox, now)
             });
-            self.tell(&receiver, &expired);
+            self.log_unanswered(&receiver, &expired);
             self.inboxes.remove_if(&receiver, |_, inbox| {
-                Arc::strong_count(inbox) == 1 && lock(inbox).tidy()
+                Arc::strong_count(inbox) == 1 && inbox.lock().tidy()
             });
         }
         unrecorded
@@ -265,29 +237,28 @@ impl Dispatcher {
 
     fn expire(&self, inbox: &mut Inbox, now: Instant) -> Expired {
         let expired = inbox.expire(now, |connection| {
-            self.outlets
+            self.connections
                 .get(&connection)
-                .map(|outlet| outlet.activity.last())
+                .map(|handle| handle.activity.last_received())
         });
         for connection in &expired.silent {
-            if let Some(outlet) = self.outlets.get(connection) {
-                outlet.activity.silent.store(true, Ordering::Relaxed);
-                outlet.activity.lapsed.store(true, Ordering::Relaxed);
+            if let Some(handle) = self.connections.get(connection) {
+                handle.activity.mark_silent();
             }
         }
         expired
     }
 
-    /// Tells people of messages that nobody answers: the first time, and then more and more rarely.
-    fn tell(&self, receiver: &ClientId, expired: &Expired) {
-        let told = expired
+    /// Logs messages that nobody answers: the first time, and then more and more rarely.
+    fn log_unanswered(&self, receiver: &ClientId, expired: &Expired) {
+        let to_log = expired
             .deferred
             .iter()
             .filter(|(_, lapses)| lapses.is_power_of_two());
-        let Some((example, times)) = told.clone().max_by_key(|(_, lapses)| *lapses) else {
+        let Some((example, times)) = to_log.clone().max_by_key(|(_, lapses)| *lapses) else {
             return;
         };
-        let count = told.count();
+        let count = to_log.count();
         tracing::warn!(
             client_id = %receiver,
             messages = count,
@@ -299,8 +270,8 @@ impl Dispatcher {
         );
     }
 
-    /// Looks again, once, for messages that are left unanswered.
-    fn spawn_look(self: &Arc<Self>, receiver: ClientId, time: Instant) {
+    /// Schedules one check for messages that are left unanswered.
+    fn schedule_check(self: &Arc<Self>, receiver: ClientId, time: Instant) {
         let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
             tokio::time::sleep_until(time.into()).await;
@@ -308,11 +279,11 @@ impl Dispatcher {
                 inbox.look();
                 dispatcher.expire(inbox, now)
             });
-            dispatcher.tell(&receiver, &expired);
+            dispatcher.log_unanswered(&receiver, &expired);
         });
     }
 
-    /// How many bytes of messages are held ready.
+    /// Returns the number of bytes of messages that are held ready.
     #[must_use]
     pub fn ready_bytes(&self) -> usize {
         self.budget.used()
@@ -331,8 +302,8 @@ impl Dispatcher {
         Arc::clone(&self.inboxes.entry(receiver.clone()).or_insert_with(new))
     }
 
-    /// Reads in a task of its own: a lane whose read is under way waits for it, so it must come to
-    /// an end even when the connection that began it does not.
+    /// Reads a page in a task of its own: the lane waits for it, so the read must complete even if
+    /// the connection that caused it ends.
     fn spawn_load(self: &Arc<Self>, receiver: ClientId, load: LoadRequest) {
         let dispatcher = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -363,15 +334,9 @@ impl Dispatcher {
     }
 }
 
-/// What a new connection gets.
+/// A new connection's end of the registration.
 pub(super) struct Connected {
     pub(super) deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
     pub(super) close: Arc<Notify>,
     pub(super) activity: Arc<Activity>,
-}
-
-/// An inbox stays usable after a panic elsewhere: its invariants hold between any two of its
-/// operations.
-fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,26 +1,36 @@
-//! The broker: what each command does.
+//! The broker: executes commands, and delivers messages.
 //!
 //! ```text
-//!    connection ── operation ──► Broker ──► Topology (routes)
-//!                                  │
-//!                                  ├──► WriterHandle ──► store ──► Observer ──► Deliveries ──► outlets
-//!                                  └──► KeyDirectory
+//!    connection ── Command ──► ClientSession::execute ──► handler ──► Topology (routes)
+//!        ▲                                                   │
+//!        │                                                   ├──► KeyDirectory
+//!        │                                                   ▼
+//!    Dispatcher ◄── CommitDispatcher ◄── store ◄── WriterHandle
 //! ```
 //!
-//! - [`topology`]: exchanges, queues and bindings
-//! - [`dispatcher`]: inboxes and outlets; `observer`: what a commit means to them, and its log
-//!   lines
-//! - [`session`]: a connection and its operations
-//! - [`publish`]: from envelopes to rows, and what is refused before it reaches the store
-//! - [`waiting`]: by which keys waiting messages are sealed
-//! - this file: what the connections share
+//! Every command passes through `command`. Its handlers are grouped as in `docs/protocol.md`:
+//!
+//! - [`topology`]: queues, exchanges and bindings
+//! - `publish`: from envelopes to rows
+//! - `consume`: subscriptions, acks and rejections
+//! - `keys`: keys and certificates
+//! - `session`: the connection itself
+//!
+//! The rest serves them:
+//!
+//! - `answer`: replies, ready or waiting for the store
+//! - `dispatcher`: inboxes and connections; `observer`: the effects of a commit on them
+//! - this file: the state that all connections share
 
-pub mod dispatcher;
+mod answer;
+mod command;
+mod consume;
+mod dispatcher;
+mod keys;
 mod observer;
-pub mod publish;
-pub mod session;
+mod publish;
+mod session;
 pub mod topology;
-pub mod waiting_keys;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,21 +39,23 @@ use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, QueueName};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
+pub(crate) use answer::{AfterWrite, Answer};
+pub use consume::{OutputObserver, Subscription};
 pub use dispatcher::{Activity, Dispatcher};
-pub use session::{AckOutcomes, ClientSession, Receipts, Subscription};
+pub use session::ClientSession;
 pub use topology::Topology;
 
 use crate::config::Limits;
 use crate::inbox::ConnectionId;
 use crate::keys::KeyDirectory;
+use crate::model::{Change, QueueId};
+use crate::store::Reader;
 use crate::store::writer::{WriteError, WriterHandle};
-use crate::store::{Change, QueueId, Reader, Time};
-use crate::tls::Peer;
 
 /// A delivery's time is written on its own only if the message is not acked within this time.
 const RECORD_AFTER: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The state that all connections share.
 pub struct Broker {
     limits: Limits,
     topology: Arc<Topology>,
@@ -51,19 +63,19 @@ pub struct Broker {
     writer: WriterHandle,
     reader: Arc<dyn Reader>,
     keys: KeyDirectory,
-    /// Which connection a named consumer has.
+    /// The connection of each named consumer.
     consumers: DashMap<(ClientId, String), ConnectionId>,
     /// Chains that the store is known to hold, by client and fingerprint.
     known_certificates: DashSet<(ClientId, String)>,
-    /// Whose turn it is to count waiting messages.
+    /// Held by the client that counts waiting messages.
     counting: tokio::sync::Mutex<()>,
 }
 
-/// The deliveries of a connection's consumers.
+/// The deliveries for a connection's consumers.
 pub type Mailbox = mpsc::UnboundedReceiver<Vec<Delivery>>;
 
 impl Broker {
-    /// Puts the parts together.
+    /// Creates a broker from its parts.
     #[must_use]
     pub fn new(
         limits: Limits,
@@ -87,13 +99,13 @@ impl Broker {
         })
     }
 
-    /// The limits in force.
+    /// Returns the configured limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// A client has connected.
+    /// Opens a session for a client that has connected.
     #[must_use]
     pub fn connect(self: &Arc<Self>, client_id: ClientId) -> (ClientSession, Mailbox) {
         let (id, connected) = self.dispatcher.connect(client_id.clone());
@@ -108,35 +120,7 @@ impl Broker {
         (session, deliveries)
     }
 
-    /// Keeps the chain that a client has connected with, for receivers that want to verify its
-    /// messages later.
-    pub async fn remember_certificate(&self, peer: &Peer) {
-        let key = (peer.client_id.clone(), peer.fingerprint.clone());
-        if self.known_certificates.contains(&key) {
-            return;
-        }
-        let (client_id, fingerprint) = key.clone();
-        let change = Change::Certificate {
-            client_id,
-            fingerprint,
-            chain: peer.chain.clone(),
-            seen: Time::now(),
-        };
-        match self.change(change).await {
-            Ok(_) => {
-                // The last one counts: an older certificate that comes back is to be noted again.
-                self.known_certificates
-                    .retain(|(client_id, _)| *client_id != peer.client_id);
-                self.known_certificates.insert(key);
-            }
-            Err(error) => {
-                tracing::error!(client_id = %peer.client_id, %error, "Cannot keep a client's \
-                    certificate");
-            }
-        }
-    }
-
-    /// Does what is to be done from time to time, for ever: call it in a task.
+    /// Runs the periodic work, forever: spawn it as a task.
     pub async fn sweep(self: Arc<Self>) {
         let period = (self.limits.redelivery_timeout / 10)
             .clamp(Duration::from_millis(20), Duration::from_secs(1));
@@ -154,16 +138,16 @@ impl Broker {
         }
     }
 
-    /// Writes a change, within the time that a publish may take.
+    /// Writes a change within `limits.storage_wait`.
     async fn change(&self, change: Change) -> Result<Option<QueueId>, ErrorReply> {
         match tokio::time::timeout(self.limits.storage_wait, self.writer.change(change)).await {
             Ok(Ok(queue)) => Ok(queue),
-            Ok(Err(error)) => Err(write_error(&error)),
-            Err(_) => Err(write_error(&WriteError::Unavailable)),
+            Ok(Err(error)) => Err(write_error_reply(&error)),
+            Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }
     }
 
-    /// Reads from the store, within the time that a publish may take.
+    /// Reads from the store within `limits.storage_wait`.
     async fn read<T, E: std::fmt::Display>(
         &self,
         read: impl Future<Output = Result<T, E>>,
@@ -172,9 +156,9 @@ impl Broker {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 tracing::error!(%error, "Cannot read from the database");
-                Err(write_error(&WriteError::Unavailable))
+                Err(write_error_reply(&WriteError::Unavailable))
             }
-            Err(_) => Err(write_error(&WriteError::Unavailable)),
+            Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
         }
     }
 
@@ -182,16 +166,23 @@ impl Broker {
         if let Some(id) = self.topology.queue(queue) {
             return Ok(id);
         }
+        check_new("queue", queue.as_str())?;
         let id = self.change(Change::DeclareQueue(queue.clone())).await?;
-        let id = id.ok_or_else(|| write_error(&WriteError::Unavailable))?;
+        let id = id.ok_or_else(|| write_error_reply(&WriteError::Unavailable))?;
         self.topology.add_queue(queue.clone(), id);
         Ok(id)
     }
 }
 
-/// How a client is told that the store did not do it.
+/// Refuses a name that is not in use yet and that a person could not tell from another.
+pub(crate) fn check_new(what: &str, name: &str) -> Result<(), ErrorReply> {
+    ciphermq_protocol::name::check_new(name)
+        .map_err(|error| ErrorReply::new(ErrorCode::BadName, format!("{what}: {error}")))
+}
+
+/// Returns the reply that reports a failed write.
 #[must_use]
-pub(crate) fn write_error(error: &WriteError) -> ErrorReply {
+pub(crate) fn write_error_reply(error: &WriteError) -> ErrorReply {
     let (code, text) = match error {
         WriteError::Unavailable => (
             ErrorCode::StorageUnavailable,

@@ -1,4 +1,4 @@
-//! What follows from a commit: deliveries, room for further ones, and log lines.
+//! Applies commits to the inboxes, and logs their messages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,41 +7,49 @@ use ciphermq_protocol::{ClientId, QueueName};
 
 use super::Dispatcher;
 use crate::logging::MessageLog;
-use crate::store::writer::{CommitObserver, Decided};
-use crate::store::{AckOutcome, Publish, QueueId, Seq};
+use crate::model::{Ack, AckOutcome, Publish, QueueId, Seq};
+use crate::store::writer::{CommitObserver, Settled};
 
-/// What is committed is delivered; what is acked is forgotten.
+/// An observer that delivers committed messages and forgets acked ones.
 pub(super) struct CommitDispatcher {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) messages: MessageLog,
+}
+
+/// The part of a commit that concerns one receiver.
+#[derive(Default)]
+struct ReceiverCommit<'a> {
+    publishes: Vec<&'a (Arc<Publish>, Seq)>,
+    settled: Vec<&'a Settled<'a>>,
 }
 
 impl CommitObserver for CommitDispatcher {
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
-        acks: &[Decided<'_>],
-        rejections: &[Decided<'_>],
+        acks: &[Settled<'_>],
+        rejections: &[Settled<'_>],
     ) {
         let dispatcher = &self.dispatcher;
-        let mut by_receiver: HashMap<&ClientId, (Vec<_>, Vec<_>)> = HashMap::new();
+        let mut by_receiver: HashMap<&ClientId, ReceiverCommit<'_>> = HashMap::new();
         for publish in publishes {
             by_receiver
                 .entry(&publish.0.envelope.receiver_client_id)
                 .or_default()
-                .0
+                .publishes
                 .push(publish);
         }
         for ack in acks.iter().chain(rejections) {
-            by_receiver.entry(&ack.0.client_id).or_default().1.push(ack);
+            let (Ack { client_id, .. }, _) = ack;
+            by_receiver.entry(client_id).or_default().settled.push(ack);
         }
-        for (receiver, (publishes, acks)) in by_receiver {
-            // A receiver of whom nothing is in memory finds its messages in the store.
+        for (receiver, commit) in by_receiver {
+            // If nothing of a receiver is in memory, its messages are found in the store.
             if !dispatcher.inboxes.contains_key(receiver) {
                 continue;
             }
             dispatcher.with_inbox(receiver, |inbox, now| {
-                for (publish, first) in publishes {
+                for (publish, first) in commit.publishes {
                     for (seq, queue) in (first.0..).zip(&*publish.queues) {
                         inbox.committed(
                             *queue,
@@ -51,7 +59,7 @@ impl CommitObserver for CommitDispatcher {
                         );
                     }
                 }
-                for (ack, outcome) in acks {
+                for (ack, outcome) in commit.settled {
                     inbox.ack_committed(&ack.message_id, outcome, now);
                 }
             });
@@ -61,11 +69,10 @@ impl CommitObserver for CommitDispatcher {
 }
 
 impl CommitDispatcher {
-    /// A line for each message and queue, and one for each acknowledgement.
-    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Decided<'_>]) {
+    /// Logs a line for each message and queue, and one for each acknowledgement.
+    fn log(&self, publishes: &[(Arc<Publish>, Seq)], acks: &[Settled<'_>]) {
         self.messages.write(|lines| {
-            // The name of the queue that the last message went to: nearly always that of the next
-            // one, too.
+            // The name of the last message's queue, which is nearly always the next one's, too.
             let mut known: Option<(QueueId, Option<QueueName>)> = None;
             for (publish, _) in publishes {
                 for &queue in &*publish.queues {

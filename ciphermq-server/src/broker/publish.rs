@@ -1,4 +1,4 @@
-//! `publish`, `publish_batch` and `publish_packed`: from envelopes to rows, and back to replies.
+//! Publishing: `publish`, `publish_batch`, `publish_packed` and `resend`.
 
 use std::sync::Arc;
 
@@ -9,30 +9,32 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use super::topology::NoRoute;
-use super::{ClientSession, write_error};
+use super::{ClientSession, write_error_reply};
+use crate::model::{Publish, PublishOutcome, QueueId, Time};
 use crate::store::writer::{Pending, WriteError};
-use crate::store::{Publish, PublishOutcome, QueueId, Time};
 
-/// What comes back from the store, one for each message handed to it.
+/// The store's outcomes, one for each submitted message.
 type Outcomes = Pending<Vec<Result<PublishOutcome, WriteError>>>;
 
-/// Messages on their way into the store.
-pub struct Publishing {
-    /// Each message, and why it was refused if it was not handed to the store.
+/// Messages that are submitted to the store and not answered yet.
+pub(crate) struct Publishing {
+    /// Each message, with the error of one that was not submitted.
     messages: Vec<(MessageId, Option<ErrorReply>)>,
-    /// `None` if none was handed to it.
+    /// `None` if no message was submitted.
     outcomes: Option<Outcomes>,
     deadline: Instant,
-    /// A batch's errors name their message.
+    /// Whether errors name their message, as they do for a batch.
     is_batch: bool,
-    /// One line is enough if all of them were stored.
+    /// Whether one line answers all messages if all of them were stored.
     packs: bool,
 }
 
 impl ClientSession {
-    /// Hands messages to the store. It waits while the store has as much to do as it may; then, and
-    /// until the answer, at most the time of `limits.storage_wait`.
-    pub async fn publish(
+    /// Submits messages to the store.
+    ///
+    /// It waits for room in the store's queue, and then for the answer, together at most
+    /// `limits.storage_wait`.
+    pub(super) async fn publish(
         &self,
         exchange: &ExchangeName,
         routing_key: &RoutingKey,
@@ -80,7 +82,30 @@ impl ClientSession {
         }
     }
 
-    /// What an envelope says of itself must agree with the certificate and the command.
+    /// Executes `resend`.
+    pub(super) async fn resend(&self, message_id: &MessageId) -> Result<Reply, ErrorReply> {
+        let state = self
+            .broker
+            .read(self.broker.reader.message_state(message_id))
+            .await?;
+        let Some(state) = state else {
+            return Ok(Reply::MessageIdNotFound);
+        };
+        if state.sender != self.client_id {
+            return Ok(Reply::UnauthorizedResend);
+        }
+        match state.receiver.filter(|_| !state.waiting.is_empty()) {
+            Some(receiver) => {
+                self.broker
+                    .dispatcher
+                    .with_inbox(&receiver, |inbox, now| inbox.resend(message_id, now));
+                Ok(Reply::ResendRequested)
+            }
+            None => Ok(Reply::MessageIdNotFound),
+        }
+    }
+
+    /// Checks that an envelope agrees with the certificate and with the command.
     fn check(
         &self,
         exchange: &ExchangeName,
@@ -139,11 +164,10 @@ impl ClientSession {
 }
 
 impl Publishing {
-    /// Waits for the store, and tells the replies, one a message, in order; or one for all, if the
-    /// client takes that and all were stored. May be dropped and awaited again.
-    pub async fn replies(&mut self) -> Vec<Reply> {
-        // The writer answers at the deadline by itself; the time limit here is for its being held
-        // up.
+    /// Waits for the store and returns the replies in order, one for each message, or one for all
+    /// if the client takes that and all were stored. It is cancel safe.
+    pub(crate) async fn replies(&mut self) -> Vec<Reply> {
+        // The writer answers at the deadline by itself; this time limit is for a writer that hangs.
         let stored = match &mut self.outcomes {
             Some(outcomes) => timeout_at(self.deadline, outcomes)
                 .await
@@ -162,7 +186,7 @@ impl Publishing {
                     Ok(stored) => stored.next().unwrap_or(Err(WriteError::Unavailable)),
                     Err(error) => Err(error.clone()),
                 }
-                .map_err(|error| write_error(&error))
+                .map_err(|error| write_error_reply(&error))
                 .and_then(acknowledged),
             };
             replies.push(match result {
@@ -175,7 +199,7 @@ impl Publishing {
     }
 }
 
-/// Whether so many messages, and no fewer, were stored now or before.
+/// Whether `messages` outcomes are there, and all of these messages are stored now or were before.
 fn all_acknowledged(
     stored: &Result<Vec<Result<PublishOutcome, WriteError>>, WriteError>,
     messages: usize,

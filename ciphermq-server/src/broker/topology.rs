@@ -1,134 +1,68 @@
-//! Exchanges, queues and bindings in memory: a cache of what the store holds.
+//! Queues, exchanges and bindings: `declare_queue`, `declare_exchange` and `bind`.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod routes;
 
-use ciphermq_protocol::{ExchangeName, QueueName, RoutingKey};
-use dashmap::DashMap;
+use ciphermq_protocol::{ErrorCode, ErrorReply, ExchangeName, QueueName, Reply, RoutingKey};
 
-use crate::store::{self, QueueId};
+pub use self::routes::{NoRoute, Topology};
+use super::{ClientSession, check_new};
+use crate::model::{Binding, Change};
 
-/// How messages find their queues. It only grows, and only after the store has committed.
-#[derive(Debug, Default)]
-pub struct Topology {
-    queues: DashMap<QueueName, QueueId>,
-    names: DashMap<QueueId, QueueName>,
-    exchanges: DashMap<ExchangeName, HashMap<RoutingKey, Arc<[QueueId]>>>,
-}
-
-/// Why a message goes nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRoute {
-    /// The exchange does not exist.
-    NoExchange,
-    /// No queue is bound to it by the routing key.
-    NoBinding,
-}
-
-impl Topology {
-    /// What the store holds.
-    #[must_use]
-    pub fn new(stored: store::StoredTopology) -> Self {
-        let topology = Self::default();
-        for (id, name) in stored.queues {
-            topology.add_queue(name, id);
-        }
-        for exchange in stored.exchanges {
-            topology.add_exchange(exchange);
-        }
-        for (exchange, routing_key, queue) in stored.bindings {
-            topology.add_binding(exchange, routing_key, queue);
-        }
-        topology
+impl ClientSession {
+    /// Executes `declare_queue`.
+    pub(super) async fn declare_queue(&self, queue: &QueueName) -> Result<Reply, ErrorReply> {
+        self.broker.queue_id(queue).await?;
+        Ok(Reply::QueueDeclared)
     }
 
-    /// The queue of that name.
-    #[must_use]
-    pub fn queue(&self, name: &QueueName) -> Option<QueueId> {
-        self.queues.get(name).map(|id| *id)
-    }
-
-    /// The name of a queue.
-    #[must_use]
-    pub fn queue_name(&self, queue: QueueId) -> Option<QueueName> {
-        self.names.get(&queue).map(|name| name.clone())
-    }
-
-    /// Whether there is such an exchange.
-    #[must_use]
-    pub fn has_exchange(&self, name: &ExchangeName) -> bool {
-        self.exchanges.contains_key(name)
-    }
-
-    /// The queues that a message goes to, one at least, all different.
-    ///
-    /// # Errors
-    ///
-    /// [`NoRoute`] if there is none.
-    pub fn route(
-        &self,
-        exchange: &ExchangeName,
-        routing_key: &RoutingKey,
-    ) -> Result<Arc<[QueueId]>, NoRoute> {
-        let bindings = self.exchanges.get(exchange).ok_or(NoRoute::NoExchange)?;
-        bindings.get(routing_key).cloned().ok_or(NoRoute::NoBinding)
-    }
-
-    /// How many queues there are.
-    #[must_use]
-    pub fn queue_count(&self) -> usize {
-        self.queues.len()
-    }
-
-    pub(super) fn add_queue(&self, name: QueueName, id: QueueId) {
-        self.names.insert(id, name.clone());
-        self.queues.insert(name, id);
-    }
-
-    pub(super) fn add_exchange(&self, name: ExchangeName) {
-        self.exchanges.entry(name).or_default();
-    }
-
-    pub(super) fn add_binding(
+    /// Executes `declare_exchange`.
+    pub(super) async fn declare_exchange(
         &self,
         exchange: ExchangeName,
-        routing_key: RoutingKey,
-        queue: QueueId,
-    ) {
-        let mut bindings = self.exchanges.entry(exchange).or_default();
-        let queues = bindings.entry(routing_key).or_insert_with(|| Arc::new([]));
-        if !queues.contains(&queue) {
-            *queues = queues.iter().copied().chain([queue]).collect();
+    ) -> Result<Reply, ErrorReply> {
+        if !self.broker.topology.has_exchange(&exchange) {
+            check_new("exchange", exchange.as_str())?;
+            self.broker
+                .change(Change::DeclareExchange(exchange.clone()))
+                .await?;
+            self.broker.topology.add_exchange(exchange);
         }
+        Ok(Reply::ExchangeDeclared)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_goes_to_every_queue_bound_by_its_key_and_to_no_other() {
-        let topology = Topology::default();
-        let (exchange, key) = (
-            ExchangeName::new("e").unwrap(),
-            RoutingKey::new("k").unwrap(),
-        );
-        assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoExchange));
-        topology.add_exchange(exchange.clone());
-        assert_eq!(topology.route(&exchange, &key), Err(NoRoute::NoBinding));
-        for queue in [3, 1, 3] {
-            topology.add_binding(exchange.clone(), key.clone(), QueueId(queue));
+    /// Executes `bind`.
+    pub(super) async fn bind(
+        &self,
+        queue: &QueueName,
+        exchange: ExchangeName,
+        routing_key: RoutingKey,
+    ) -> Result<Reply, ErrorReply> {
+        let topology = &self.broker.topology;
+        let missing = |what: &str| {
+            ErrorReply::new(
+                ErrorCode::NotFound,
+                format!("{what} does not exist; declare it first"),
+            )
+        };
+        let id = topology
+            .queue(queue)
+            .ok_or_else(|| missing(&format!("queue '{queue}'")))?;
+        if !topology.has_exchange(&exchange) {
+            return Err(missing(&format!("exchange '{exchange}'")));
         }
-        topology.add_binding(
-            exchange.clone(),
-            RoutingKey::new("other").unwrap(),
-            QueueId(9),
-        );
-        topology.add_exchange(exchange.clone());
-        assert_eq!(
-            &*topology.route(&exchange, &key).unwrap(),
-            [QueueId(3), QueueId(1)]
-        );
+        let is_bound = topology
+            .route(&exchange, &routing_key)
+            .is_ok_and(|queues| queues.contains(&id));
+        let binding = Binding {
+            exchange,
+            routing_key,
+            queue: id,
+        };
+        if !is_bound {
+            check_new("routing key", binding.routing_key.as_str())?;
+            self.broker.change(Change::Bind(binding.clone())).await?;
+        }
+        topology.add_binding(binding);
+        Ok(Reply::QueueBound)
     }
 }

@@ -1,31 +1,31 @@
-//! How much memory the lines of all connections may take together: unfinished ones, and long ones
-//! whose answers are not there yet.
+//! Bounds the memory of the lines of all connections: unfinished ones, and long ones that are not
+//! answered yet.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What every connection may hold without asking.
+/// The bytes that every connection may hold without a reservation.
 pub(super) const FREE_BYTES: usize = 64 * 1024;
-/// Permits count so many bytes each: a semaphore counts to 2^32 only.
+/// The number of bytes that a permit stands for: a semaphore counts to 2^32 only.
 const UNIT: usize = 4096;
 /// How long a connection waits for others to finish their lines.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// A budget for all connections.
+/// A budget of memory that all connections share.
 #[derive(Debug)]
 pub struct BufferBudget {
     units: Arc<Semaphore>,
     total: usize,
 }
 
-/// The other connections hold all there is.
+/// The error of a reservation that found no room in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exhausted;
 
 impl BufferBudget {
-    /// A budget of `bytes`.
+    /// Creates a budget of `bytes`.
     #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {
         let total = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
@@ -35,14 +35,14 @@ impl BufferBudget {
         })
     }
 
-    /// How many bytes are taken.
+    /// Returns the number of reserved bytes.
     #[must_use]
     pub fn used(&self) -> usize {
         (self.total - self.units.available_permits()) * UNIT
     }
 
-    /// Takes so many units, and waits for others to give them back, but not for ever.
-    async fn take(&self, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
+    /// Reserves units, and waits for others to release them, but no longer than [`WAIT`].
+    async fn reserve(&self, units: usize) -> Result<OwnedSemaphorePermit, Exhausted> {
         let take = acquire(&self.units, units);
         tokio::time::timeout(WAIT, take)
             .await
@@ -58,17 +58,17 @@ impl BufferBudget {
     }
 }
 
-/// What one connection has of the budget.
+/// The reservations of one connection.
 #[derive(Debug)]
 pub(super) struct BufferPermit {
     budget: Arc<BufferBudget>,
     permit: Option<OwnedSemaphorePermit>,
-    /// The connection's own room for lines that are carried out but not answered yet.
+    /// The connection's own room for lines that are executed but not answered yet.
     free: Arc<Semaphore>,
 }
 
 impl BufferPermit {
-    /// Makes the hold fit a buffer of `bytes`.
+    /// Adjusts the reservation to a buffer of `bytes`.
     pub(super) async fn reserve_for_buffer(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let wanted = bytes.saturating_sub(FREE_BYTES).div_ceil(UNIT);
         let held = self
@@ -78,7 +78,7 @@ impl BufferPermit {
         if wanted == 0 {
             self.permit = None;
         } else if wanted > held {
-            let permit = self.budget.take(wanted - held).await?;
+            let permit = self.budget.reserve(wanted - held).await?;
             match &mut self.permit {
                 Some(held) => held.merge(permit),
                 None => self.permit = Some(permit),
@@ -87,8 +87,8 @@ impl BufferPermit {
         Ok(())
     }
 
-    /// Room for a long line that is carried out but not answered yet; `None` for a short one, of
-    /// which only so many can wait for their answers.
+    /// Reserves room for a long line that is executed but not answered yet; `None` for a short one,
+    /// whose number is bounded by the queue of answers.
     pub(super) async fn reserve_for_answer(
         &self,
         line: usize,
@@ -98,10 +98,9 @@ impl BufferPermit {
         }
         let units = line.div_ceil(UNIT).min(self.budget.total);
         if line > FREE_BYTES {
-            return self.budget.take(units).await.map(Some);
+            return self.budget.reserve(units).await.map(Some);
         }
-        // Others may hold all there is: then it waits for its own lines to be answered, and for
-        // nobody else.
+        // Others may hold the whole budget: then it waits only for its own lines to be answered.
         let permit = tokio::select! {
             biased;
             permit = acquire(&self.free, units) => permit,
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_of_middle_length_need_not_wait_for_others() {
+    async fn medium_lines_do_not_wait_for_other_connections() {
         let budget = BufferBudget::new(100 * UNIT);
         let (mut greedy, modest) = (budget.permit(), budget.permit());
         greedy

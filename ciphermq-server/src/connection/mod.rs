@@ -1,20 +1,19 @@
-//! One connection: command lines in, replies in their order and deliveries between them out.
+//! Serves one connection: command lines in, replies in their order out, with deliveries between
+//! them.
 //!
 //! ```text
 //!    socket ──► reader ── Answer, in order ──► writer ──► socket
 //!                 │                              ▲
-//!                 └──► Session (the broker) ─────┘ deliveries
+//!                 └──► ClientSession (the broker) ┘ deliveries
 //! ```
 //!
-//! The reader goes on while answers wait for the store; the queue between the two is bounded, so a
+//! The reader goes on while answers wait for the store. The queue between the two is bounded: a
 //! client that does not read its replies is not read from either.
 //!
-//! - `reader`: lines to operations, within the memory that lines may take
-//! - `answer`: what is or will be the reply
-//! - `writer`: everything that leaves, in order
-//! - [`buffers`]: how much memory unfinished lines may take together
+//! - `reader`: from lines to commands, within the memory that lines may take
+//! - `writer`: replies in order, deliveries between them
+//! - [`buffers`]: the memory that unfinished lines may take together
 
-mod answer;
 pub mod buffers;
 mod reader;
 mod writer;
@@ -23,22 +22,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 pub use buffers::BufferBudget;
 
-use crate::broker::{ClientSession, Mailbox};
+use crate::broker::{Answer, ClientSession, Mailbox};
 use crate::stop::Stop;
 
-/// How many commands of one connection may wait for their answers.
+/// An answer in the queue from the reader to the writer.
+struct QueuedAnswer {
+    answer: Answer,
+    /// The reservation of a long command line until it is answered.
+    _line: Option<OwnedSemaphorePermit>,
+    /// The reservation of a long reply until it is written.
+    reply: Option<OwnedSemaphorePermit>,
+}
+
+/// The most commands of one connection that may wait for their answers.
 const ANSWERS: usize = 1024;
 
-/// How long a client that is told the end may go on sending, and how long it may pause.
+/// How long a client that has been told to close may go on sending, and how long it may pause.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves a connection until it ends, the client says something unreadable, another connection of
-/// the same consumer takes over, or the server stops.
+/// Serves a connection until it ends, the client sends a line that cannot be taken, another
+/// connection of the same consumer takes over, or the server stops.
 pub async fn serve<S>(
     stream: S,
     session: ClientSession,
@@ -50,12 +58,12 @@ pub async fn serve<S>(
 {
     let (mut input, output) = tokio::io::split(stream);
     let (answers, waiting) = mpsc::channel(ANSWERS);
-    let (close, receipts, client_id) = (
+    let (close, output_observer, client_id) = (
         Arc::clone(&session.close),
-        session.receipts(),
+        session.output_observer(),
         session.client_id().clone(),
     );
-    let writer = writer::run(output, waiting, mailbox, receipts);
+    let writer = writer::run(output, waiting, mailbox, output_observer);
     let reader = reader::run(&mut input, session, answers, buffers, stop);
     let both = async {
         tokio::pin!(writer);
@@ -64,7 +72,7 @@ pub async fn serve<S>(
             // Nothing can be answered any more.
             () = &mut writer => return reader::Ended::Lost,
         };
-        // What was read is answered before the connection is closed.
+        // Every command that was read is answered before the connection is closed.
         writer.await;
         ended
     };
@@ -78,8 +86,8 @@ pub async fn serve<S>(
     tracing::debug!(%client_id, "Connection ended: {ended}");
 }
 
-/// Reads until the client has closed its side or pauses. Closed with something unread, the socket
-/// would be reset, and the client would lose the last replies.
+/// Reads until the client has closed its side or pauses. A socket closed with unread bytes would be
+/// reset, and the client would lose the last replies.
 async fn discard(input: &mut (impl AsyncRead + Unpin)) {
     let mut bytes = [0; 4096];
     while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, input.read(&mut bytes)).await {}

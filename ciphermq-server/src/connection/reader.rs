@@ -1,35 +1,34 @@
-//! The reading half: lines to operations.
+//! The reading half of a connection: from lines to commands.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use ciphermq_protocol::{Command, Envelope, ErrorCode, ErrorReply, LineDecoder, Reply};
+use bytes::BytesMut;
+use ciphermq_protocol::{Command, ErrorCode, ErrorReply, LineDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::answer::{Answer, Queued};
+use super::QueuedAnswer;
 use super::buffers::{BufferBudget, BufferPermit};
-use crate::broker::ClientSession;
+use crate::broker::{Answer, ClientSession};
 use crate::stop::Stop;
 
 /// The smallest and the largest read. An idle connection holds the smallest.
 const CHUNK: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
-/// How many bytes of long replies of one connection may wait to be written.
+/// The most bytes of long replies of one connection that may wait to be written.
 const REPLY_BYTES: usize = 1 << 20;
 /// How long a long line may pause before it gives its memory back.
 const LINE_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a connection has ended.
+/// The reason why a connection has ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The client closed it.
     Closed,
     /// It broke.
     Lost,
-    /// The client sent what cannot be read on from.
+    /// The client sent a line after which the connection cannot go on.
     Unreadable(ErrorCode),
     /// The server stops.
     Stopped,
@@ -49,11 +48,11 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Reads until the connection ends, and hands an answer for each line to the writer.
+/// Reads until the connection ends, and sends an answer for each line to the writer.
 pub(super) async fn run<I: AsyncRead + Unpin>(
     input: I,
     session: ClientSession,
-    answers: mpsc::Sender<Queued>,
+    answers: mpsc::Sender<QueuedAnswer>,
     buffers: &Arc<BufferBudget>,
     stop: Stop,
 ) -> Ended {
@@ -85,7 +84,7 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
                 };
                 let _ = reader
                     .answers
-                    .send(Queued {
+                    .send(QueuedAnswer {
                         answer: Answer::Ready(ErrorReply::new(code, text).into()),
                         _line: None,
                         reply: None,
@@ -101,10 +100,10 @@ pub(super) async fn run<I: AsyncRead + Unpin>(
 struct Reader<I> {
     input: I,
     session: ClientSession,
-    answers: mpsc::Sender<Queued>,
+    answers: mpsc::Sender<QueuedAnswer>,
     decoder: LineDecoder,
     buffer_permit: BufferPermit,
-    /// What long replies that wait may take, in bytes.
+    /// The room for long replies that wait, in bytes.
     replies: Arc<Semaphore>,
     stop: Stop,
     buffer: BytesMut,
@@ -112,9 +111,9 @@ struct Reader<I> {
 }
 
 impl<I: AsyncRead + Unpin> Reader<I> {
-    /// Reads once and carries out the lines that are whole.
+    /// Reads once and executes the lines that are complete.
     async fn step(&mut self) -> Result<(), Ended> {
-        self.fill().await?;
+        self.receive().await?;
         if !is_heartbeat(&self.buffer) {
             self.session.touch();
         }
@@ -125,7 +124,8 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .map_err(|_| Ended::Unreadable(ErrorCode::LineTooLong))?;
             let Some(line) = line else { break };
             let overloaded = |_| Ended::Unreadable(ErrorCode::Overloaded);
-            // What the line took while it was unfinished is free before it takes the same again.
+            // The unfinished line's reservation is released before the finished one takes the same
+            // again.
             self.buffer_permit
                 .reserve_for_buffer(self.buffer.len())
                 .await
@@ -135,12 +135,17 @@ impl<I: AsyncRead + Unpin> Reader<I> {
                 .reserve_for_answer(line.len())
                 .await
                 .map_err(overloaded)?;
-            let answer = execute(&mut self.session, &line)
-                .await
-                .map_err(Ended::Unreadable)?;
-            let held = hold_reply(&self.replies, &answer).await;
+            let answer = match Command::parse(&line) {
+                Ok(command) => self
+                    .session
+                    .execute(command)
+                    .await
+                    .map_err(Ended::Unreadable)?,
+                Err(error) => Answer::Refused(error.replies()),
+            };
+            let held = reserve_for_reply(&self.replies, &answer).await;
             self.answers
-                .send(Queued {
+                .send(QueuedAnswer {
                     answer,
                     _line: room,
                     reply: held,
@@ -154,12 +159,12 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             .map_err(|_| Ended::Unreadable(ErrorCode::Overloaded))
     }
 
-    async fn fill(&mut self) -> Result<(), Ended> {
+    async fn receive(&mut self) -> Result<(), Ended> {
         if self.buffer.is_empty() {
             // Lines may still be held elsewhere; an idle connection must not keep their memory.
             self.buffer = BytesMut::new();
         }
-        // A long line grows by doubling, so that each of its bytes is moved a few times only.
+        // The buffer of a long line doubles, so that each of its bytes is moved a few times only.
         self.buffer
             .reserve(self.chunk.max(self.buffer.len().min(1 << 20)));
         let room = self.buffer.capacity() - self.buffer.len();
@@ -173,7 +178,7 @@ impl<I: AsyncRead + Unpin> Reader<I> {
             read = read => match read {
                 Ok(Ok(0)) => return Err(Ended::Closed),
                 Ok(Ok(count)) => count,
-                // A client that goes without TLS's farewell is gone all the same.
+                // A client that closes without TLS's `close_notify` has closed nevertheless.
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(Ended::Closed),
                 Ok(Err(_)) => return Err(Ended::Lost),
                 Err(_) => return Err(Ended::Unreadable(ErrorCode::Overloaded)),
@@ -190,118 +195,22 @@ impl<I: AsyncRead + Unpin> Reader<I> {
     }
 }
 
-/// Whether nothing but heartbeats has come. Older clients send them from a task of its own: they
-/// show that the connection lives, and nothing of what becomes of the messages that were delivered
-/// on it.
+/// Whether nothing but heartbeats was received. Older clients send them from a task of their own:
+/// they show that the connection lives, but not that its messages are being processed.
 fn is_heartbeat(received: &[u8]) -> bool {
     let mut lines = received.split(|byte| *byte == b'\n');
     received.starts_with(b"heartbeat")
         && lines.all(|line| matches!(line.trim_ascii_end(), b"" | b"heartbeat"))
 }
 
-/// Waits until the long replies before it are written, so far as there is room for this one; it may
-/// be longer than all the room.
-async fn hold_reply(replies: &Arc<Semaphore>, answer: &Answer) -> Option<OwnedSemaphorePermit> {
+/// Waits until there is room for this reply beside the long ones that wait to be written. A reply
+/// longer than the whole room waits for all of it.
+async fn reserve_for_reply(
+    replies: &Arc<Semaphore>,
+    answer: &Answer,
+) -> Option<OwnedSemaphorePermit> {
     let bytes = answer.bytes().min(REPLY_BYTES);
     let permits = u32::try_from(bytes).ok().filter(|&permits| permits > 0)?;
     // It is never closed.
     Arc::clone(replies).acquire_many_owned(permits).await.ok()
-}
-
-/// Whether the messages of a packed line would be too long for a line if each were said with what
-/// they share. Whatever is bounded by the length of a line would not be bounded otherwise.
-fn is_too_long(session: &ClientSession, envelopes: &[Envelope]) -> bool {
-    let bytes: usize = envelopes.iter().map(|envelope| envelope.raw().len()).sum();
-    bytes > session.broker().limits().max_line_bytes
-}
-
-/// Carries out one command, or hands it to the store. What may change later commands' meaning has
-/// happened when this returns; publishes and acks are only on their way.
-///
-/// # Errors
-///
-/// Why the connection is to be closed.
-async fn execute(session: &mut ClientSession, line: &Bytes) -> Result<Answer, ErrorCode> {
-    let command = match Command::parse(line) {
-        Ok(command) => command,
-        Err(error) => return Ok(Answer::Refused(error.replies())),
-    };
-    let reply = match command {
-        Command::Publish {
-            exchange,
-            routing_key,
-            envelope,
-        } => {
-            return Ok(Answer::Publishing(
-                session
-                    .publish(&exchange, &routing_key, vec![envelope], false)
-                    .await,
-            ));
-        }
-        Command::PublishPacked { envelopes, .. } if is_too_long(session, &envelopes) => {
-            return Err(ErrorCode::LineTooLong);
-        }
-        Command::PublishBatch {
-            exchange,
-            routing_key,
-            envelopes,
-        }
-        | Command::PublishPacked {
-            exchange,
-            routing_key,
-            envelopes,
-        } => {
-            return Ok(Answer::Publishing(
-                session
-                    .publish(&exchange, &routing_key, envelopes, true)
-                    .await,
-            ));
-        }
-        Command::Ack { message_ids } => {
-            let outcomes = session.ack(&message_ids).await;
-            return Ok(Answer::Acks(message_ids, outcomes, session.packs()));
-        }
-        Command::Reject { message_id, reason } => {
-            let outcomes = session.reject(&message_id, reason).await;
-            return Ok(Answer::Rejection(message_id, outcomes));
-        }
-        Command::Consume { queue, prefetch } => {
-            match session.consume(&queue, prefetch.map(NonZeroU32::get)).await {
-                Ok(subscription) => return Ok(Answer::Subscribed(subscription)),
-                Err(error) => Err(error),
-            }
-        }
-        Command::Hello { json } => match session.hello(&json) {
-            Ok(reply) => return Ok(Answer::Hello(reply, session.packs())),
-            Err(error) => Err(error),
-        },
-        Command::DeclareQueue { queue } => session.declare_queue(&queue).await,
-        Command::DeclareExchange { exchange } => session.declare_exchange(exchange).await,
-        Command::Bind {
-            queue,
-            exchange,
-            routing_key,
-        } => session.bind(&queue, exchange, routing_key).await,
-        Command::Fetch { queue } => session.fetch(&queue).await,
-        Command::Resend { message_id } => session.resend(&message_id).await,
-        Command::RegisterPublicKey { client_id, key } => {
-            session.register_public_key(client_id.as_ref(), &key).await
-        }
-        Command::GetPublicKey { client_id } => session.public_key(&client_id).await,
-        Command::RegisterSignedKey { signed_key } => session.register_signed_key(&signed_key).await,
-        Command::GetSignedKey { client_id } => session.signed_key(&client_id).await,
-        Command::GetCertificate {
-            client_id,
-            fingerprint,
-        } => {
-            session
-                .certificate(&client_id, fingerprint.as_deref())
-                .await
-        }
-        Command::ListRejected { json } => session.rejected(&json).await,
-        Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
-        Command::Ping => Ok(session.ping()),
-        Command::Heartbeat => Ok(Reply::HeartbeatReceived),
-    };
-    Ok(Answer::Ready(reply.unwrap_or_else(Reply::Error)))
 }

@@ -1,4 +1,5 @@
-//! The writing half: replies in the order of their commands, deliveries between them.
+//! The writing half of a connection: replies in the order of their commands, deliveries between
+//! them.
 
 use bytes::BytesMut;
 use ciphermq_protocol::{Delivery, Reply};
@@ -6,57 +7,57 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::answer::{AfterWrite, Queued};
-use crate::broker::{Mailbox, Receipts};
+use super::QueuedAnswer;
+use crate::broker::{AfterWrite, Mailbox, OutputObserver};
 
-/// How much is gathered before it is written.
+/// The number of bytes that are collected before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Writes until no more answers come, or the connection is lost.
 pub(super) async fn run<O: AsyncWrite + Unpin>(
     output: O,
-    answers: mpsc::Receiver<Queued>,
+    answers: mpsc::Receiver<QueuedAnswer>,
     mailbox: Mailbox,
-    receipts: Receipts,
+    output_observer: OutputObserver,
 ) {
     let mut writer = Writer {
         output,
         answers,
         mailbox,
-        receipts,
+        output_observer,
         current: None,
         out: BytesMut::new(),
         unsent: 0,
-        held: Vec::new(),
+        reservations: Vec::new(),
         packs: false,
     };
     while writer.step().await.is_ok() {}
-    // Farewell, so that the client can tell the end from a loss. It may be gone already.
+    // The client distinguishes an orderly end from a loss by it. It may be gone already.
     let _ = writer.output.shutdown().await;
 }
 
-/// There is nothing more to write, or nothing can be written.
+/// The end of the output: there is nothing more to write, or nothing can be written.
 struct Done;
 
 struct Writer<O> {
     output: O,
-    answers: mpsc::Receiver<Queued>,
+    answers: mpsc::Receiver<QueuedAnswer>,
     mailbox: Mailbox,
-    receipts: Receipts,
+    output_observer: OutputObserver,
     /// The answer whose turn it is.
-    current: Option<Queued>,
+    current: Option<QueuedAnswer>,
     out: BytesMut,
-    /// Bytes of envelopes in `out`.
+    /// The bytes of envelopes in `out`.
     unsent: usize,
-    /// The memory of long replies in `out`.
-    held: Vec<OwnedSemaphorePermit>,
-    /// The client takes packed deliveries.
+    /// The reservations of long replies in `out`.
+    reservations: Vec<OwnedSemaphorePermit>,
+    /// Whether the client takes packed deliveries.
     packs: bool,
 }
 
 impl<O: AsyncWrite + Unpin> Writer<O> {
     async fn step(&mut self) -> Result<(), Done> {
-        self.gather();
+        self.collect_ready();
         if !self.out.is_empty() {
             return self.write().await;
         }
@@ -65,7 +66,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         match &mut self.current {
             Some(current) => tokio::select! {
                 (replies, then) = current.answer.replies() => {
-                    self.answered();
+                    self.keep_reservation();
                     self.emit(&replies, then);
                 }
                 Some(deliveries) = self.mailbox.recv() => self.deliver(&deliveries),
@@ -82,7 +83,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
     }
 
     /// Takes everything that is ready, answers first.
-    fn gather(&mut self) {
+    fn collect_ready(&mut self) {
         while self.out.len() < WRITE_BYTES {
             if self.current.is_none() {
                 self.current = self.answers.try_recv().ok();
@@ -92,7 +93,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
                 .as_mut()
                 .and_then(|current| current.answer.replies().now_or_never())
             {
-                self.answered();
+                self.keep_reservation();
                 self.emit(&replies, then);
             } else if let Ok(deliveries) = self.mailbox.try_recv() {
                 self.deliver(&deliveries);
@@ -102,16 +103,16 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         }
     }
 
-    /// The current answer's replies are known, and are in the output next.
-    fn answered(&mut self) {
-        let held = self.current.take().and_then(|current| current.reply);
-        self.held.extend(held);
+    /// Keeps the reservation of the current answer, whose replies go to the output next.
+    fn keep_reservation(&mut self) {
+        let reservations = self.current.take().and_then(|current| current.reply);
+        self.reservations.extend(reservations);
     }
 
     fn emit(&mut self, replies: &[Reply], then: AfterWrite) {
         if matches!(then, AfterWrite::Settle(_)) && !self.packs {
-            // The oldest clients discard what comes before a confirmation. The inbox takes it that
-            // this is all that it has handed out so far.
+            // The oldest clients discard what comes before a confirmation. The inbox assumes that
+            // these are all the deliveries that it has made so far.
             while let Ok(deliveries) = self.mailbox.try_recv() {
                 self.deliver(&deliveries);
             }
@@ -119,12 +120,12 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         for reply in replies {
             reply.encode(&mut self.out);
         }
-        // What follows from the replies may be delivered now: it will stand after them.
+        // Deliveries that the replies permit may be made now: they come after them in the output.
         match then {
             AfterWrite::Nothing => {}
             AfterWrite::Pack(packs) => self.packs = packs,
-            AfterWrite::Subscribe(subscription) => self.receipts.subscribe(subscription),
-            AfterWrite::Settle(message_ids) => self.receipts.settled(&message_ids),
+            AfterWrite::Subscribe(subscription) => self.output_observer.subscribed(subscription),
+            AfterWrite::Settle(message_ids) => self.output_observer.settled(&message_ids),
         }
     }
 
@@ -147,10 +148,10 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.output.write_all(&self.out).await.map_err(|_| Done)?;
         self.output.flush().await.map_err(|_| Done)?;
         self.out.clear();
-        self.held.clear();
+        self.reservations.clear();
         let sent = std::mem::take(&mut self.unsent);
         if sent > 0 {
-            self.receipts.sent(sent);
+            self.output_observer.sent(sent);
         }
         Ok(())
     }

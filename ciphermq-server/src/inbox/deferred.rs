@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ConnectionId;
 use super::lane::Waiting;
-use crate::store::Seq;
+use crate::model::Seq;
 
 /// The first delay; it doubles each further time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);

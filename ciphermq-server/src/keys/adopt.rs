@@ -1,30 +1,31 @@
-//! Rows that older servers have sealed are taken over once, when the server starts.
+//! Adopts rows that older servers have sealed, once, when the server starts.
 //!
-//! The oldest are bound to no client: whoever can write to the database could give one client's row
-//! to another. So they are sealed anew, all of them in one transaction, which also notes in the
-//! database that this was done; and it is noted beside the key, where the database's operator
-//! cannot set it back. From then on they are refused.
+//! The oldest rows are bound to no client: whoever can write to the database could give one
+//! client's row to another. So all of them are sealed anew in one transaction, which also records
+//! in the database that this was done. A note beside the key records it as well, where the
+//! database's operator cannot undo it. From then on such rows are refused.
 
 use std::io;
 
 use super::{sealed_key, sealed_row};
 use crate::at_rest::adopted::{Notes, key_id};
 use crate::at_rest::{AtRestCipher, RowKind};
-use crate::store::{self, Change, CommitError, SealedKeys, SealedRow, Store, Transaction};
+use crate::model::{AdoptedRow, Change, SealedKeys, Transaction};
+use crate::store::{self, CommitError, Store};
 
-/// Whether rows of older servers are taken over.
+/// The policy for rows of older servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OlderRows {
-    /// At the first start with this key.
+    /// Adopts them at the first start with this key.
     #[default]
     Once,
-    /// Never.
+    /// Never adopts them.
     Refuse,
-    /// Now, whatever is noted: an older server's database was put back.
+    /// Adopts them now, whatever was recorded: an older server's database was restored.
     Accept,
 }
 
-/// Seals anew what older servers have sealed, unless that was done before.
+/// Seals the rows of older servers anew, unless that was done before.
 ///
 /// # Errors
 ///
@@ -42,26 +43,31 @@ pub async fn adopt(
         tracing::warn!("Cannot read {path}: {error}; move it away if it is not the server's");
         true
     });
-    let sorted = sort(&rows, at_rest_cipher);
-    // A row that is bound to its kind was written after the older ones were taken over.
-    let was_adopted = noted || rows.is_adopted || sorted.bound > 0;
+    let classified = classify(&rows, at_rest_cipher);
+    // A row that is bound to its kind was written after the older ones were adopted.
+    let was_adopted = noted || rows.is_adopted || classified.current > 0;
     let accept = match older_rows {
         OlderRows::Once => !was_adopted,
         OlderRows::Refuse => false,
         OlderRows::Accept => true,
     };
-    let older = if accept { sorted.older } else { Vec::new() };
-    if !accept && sorted.refused > 0 {
+    let older = if accept {
+        classified.resealed
+    } else {
+        Vec::new()
+    };
+    if !accept && classified.older > 0 {
         tracing::warn!(
-            rows = sorted.refused,
+            rows = classified.older,
             "Public keys that an older server has sealed are not taken over again: their clients \
              must register them \
              anew. If an older server's database was put back, start once with [encryption] \
              older_rows = \"accept\""
         );
     }
-    // With a key that opens nothing it may be the wrong one: the right one is still to come.
-    let is_wrong_key = sorted.strange > 0 && sorted.bound == 0 && sorted.refused == 0;
+    // A key that opens nothing may be the wrong one: the right one is still to come.
+    let is_wrong_key =
+        classified.unreadable > 0 && classified.current == 0 && classified.older == 0;
     if is_wrong_key {
         return Ok(());
     }
@@ -74,7 +80,7 @@ pub async fn adopt(
         };
         match store.committer.commit(&transaction).await {
             Ok(_) => {}
-            // What waits can still be acknowledged, and it is done at the next start.
+            // Messages that wait can still be acknowledged, and the next start records it.
             Err(CommitError::Failed(store::Error::Full(_))) if count == 0 => {}
             Err(CommitError::Failed(error)) => return Err(error),
             Err(CommitError::Unknown { source, .. }) => {
@@ -104,7 +110,7 @@ fn note(notes: &Notes, key_id: &str, count: usize) {
          write to the database \
          could have them taken over again: set [encryption] older_rows = \"refuse\""
     );
-    // Where nothing can be written, as in many containers, it would be told at every start.
+    // Where nothing can be written, as in many containers, a warning would repeat at every start.
     if count > 0 || error.kind() == io::ErrorKind::InvalidData {
         tracing::warn!("{text}");
     } else {
@@ -112,38 +118,40 @@ fn note(notes: &Notes, key_id: &str, count: usize) {
     }
 }
 
-/// What the rows are.
+/// The rows of the key directory, classified by who sealed them.
 #[derive(Default)]
-struct Sorted {
+struct ClassifiedRows {
     /// Older servers' rows, sealed anew.
-    older: Vec<(RowKind, String, SealedRow)>,
-    /// How many older servers' rows there are.
-    refused: usize,
-    /// How many are this version's.
-    bound: usize,
-    /// How many nobody can open.
-    strange: usize,
+    resealed: Vec<AdoptedRow>,
+    /// The number of older servers' rows.
+    older: usize,
+    /// The number of this version's rows.
+    current: usize,
+    /// The number of rows that cannot be opened.
+    unreadable: usize,
 }
 
-fn sort(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> Sorted {
-    let mut sorted = Sorted::default();
+fn classify(rows: &SealedKeys, at_rest_cipher: &AtRestCipher) -> ClassifiedRows {
+    let mut classified = ClassifiedRows::default();
     let public = rows.public.iter().map(|row| (RowKind::PublicKey, row));
     let signed = rows.signed.iter().map(|row| (RowKind::SignedKey, row));
     for (kind, (client_id, row)) in public.chain(signed) {
         let row = sealed_key(row.clone());
         if at_rest_cipher.open(kind, client_id, &row).is_ok() {
-            sorted.bound += 1;
+            classified.current += 1;
         } else if let Ok(bytes) = at_rest_cipher.open_older(kind, client_id, &row) {
-            sorted.refused += 1;
+            classified.older += 1;
             match at_rest_cipher.seal(kind, client_id, &bytes) {
-                Ok(sealed) => sorted
-                    .older
-                    .push((kind, client_id.clone(), sealed_row(sealed))),
+                Ok(sealed) => classified.resealed.push(AdoptedRow {
+                    kind,
+                    client_id: client_id.clone(),
+                    row: sealed_row(sealed),
+                }),
                 Err(error) => tracing::error!(%client_id, %error, "Cannot seal a public key anew"),
             }
         } else {
-            sorted.strange += 1;
+            classified.unreadable += 1;
         }
     }
-    sorted
+    classified
 }

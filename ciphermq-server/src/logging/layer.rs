@@ -1,4 +1,4 @@
-//! Takes events from `tracing`, and decides where their lines go.
+//! Receives events from `tracing`, and routes their lines.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::{
     line::{self, Clock, Fields},
-    spool::{Patience, Spool},
+    spool::{Spool, WhenFull},
 };
 
-/// How long a line that matters waits for room before it is lost. It holds up a worker of the
+/// How long a line that matters waits for room before it is lost. It blocks a worker of the
 /// runtime.
-pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const WAIT_WHEN_FULL: Duration = Duration::from_millis(200);
 
-/// Writes every event that comes this far: into one file by its level, and on the console.
+/// A layer that writes every event to one file, by its level, and to the console.
 pub(super) struct LogLayer {
     pub(super) info: Spool,
     pub(super) debug: Spool,
@@ -47,11 +47,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let now = (self.clock)();
         let (level, target) = (*event.metadata().level(), event.metadata().target());
-        let (file, patience) = match level {
-            // The broker says more in these than a slow disk can take, and can do without them.
-            Level::DEBUG | Level::TRACE => (&self.debug, Patience::None),
-            Level::INFO => (&self.info, Patience::For(PATIENCE)),
-            Level::WARN | Level::ERROR => (&self.error, Patience::For(PATIENCE)),
+        let (file, when_full) = match level {
+            // The broker logs more at these levels than a slow disk can take, and can do without
+            // them.
+            Level::DEBUG | Level::TRACE => (&self.debug, WhenFull::Drop),
+            Level::INFO => (&self.info, WhenFull::Wait(WAIT_WHEN_FULL)),
+            Level::WARN | Level::ERROR => (&self.error, WhenFull::Wait(WAIT_WHEN_FULL)),
         };
         line::with_buffers(|buffers| {
             event.record(&mut buffers.fields);
@@ -60,12 +61,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
                     buffers.fields.append(fields);
                 }
             }
-            file.push(now, buffers.json(now, level, target), patience);
+            file.push(now, buffers.json(now, level, target), when_full);
             // A terminal that somebody has stopped with Ctrl-S must not stop the broker.
             self.console.push(
                 now,
                 buffers.readable(now, level, target, self.colour),
-                Patience::None,
+                WhenFull::Drop,
             );
         });
     }

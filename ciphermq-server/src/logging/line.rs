@@ -1,8 +1,8 @@
-//! The text of a log line: JSON for the files, readable for the console.
+//! Formats log lines: JSON for the files, readable for the console.
 //!
-//! Formatting is on the broker's way, so it makes no trees and, once its buffers have grown, no
-//! allocations: every value is written once into a scratch buffer and escaped from there into both
-//! lines.
+//! Formatting is on the broker's hot path, so it builds no trees and, once its buffers have grown,
+//! allocates nothing: every value is written once into a scratch buffer and escaped from there into
+//! both lines.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,14 +18,14 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The most bytes of one value that stand in a line. What a client sends can be as long as a
-/// message.
+/// The most bytes of one value in a line. A client can send values as long as a message.
 const MAX_VALUE: usize = 8 << 10;
 
-/// Tells the time since the Unix epoch. Injected, so that tests have no need to wait for midnight.
+/// A clock that returns the time since the Unix epoch. It is injected, so that tests need not wait
+/// for midnight.
 pub(super) type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// The operating system's clock. Before 1970 it is 1970.
+/// Returns the operating system's clock. Before 1970 it stands at 1970.
 pub(super) fn system_clock() -> Clock {
     Arc::new(|| {
         SystemTime::now()
@@ -34,27 +34,27 @@ pub(super) fn system_clock() -> Clock {
     })
 }
 
-/// The fields of an event or of a span, in both forms, ready to stand after the message.
+/// The fields of an event or of a span, in both forms, ready to follow the message.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     /// `,"name":value,"name":value`
     json: String,
     /// ` name=value name=value`
     readable: String,
-    /// The message, as it was written: not yet escaped.
+    /// The message as it was written: not yet escaped.
     message: String,
     scratch: String,
     names: Vec<&'static str>,
 }
 
 impl Fields {
-    /// Forgets everything but the memory that it was in.
+    /// Clears everything but the allocated memory.
     pub(super) fn clear(&mut self) {
         self.json.clear();
         self.readable.clear();
         self.message.clear();
         self.names.clear();
-        // One giant value must not be paid for for ever by every thread.
+        // One giant value must not cost every thread its memory forever.
         for buffer in [
             &mut self.json,
             &mut self.readable,
@@ -65,8 +65,7 @@ impl Fields {
         }
     }
 
-    /// Adds the fields of a span that stands around the event, unless the event has a field of that
-    /// name.
+    /// Adds the fields of a span around the event, unless the event has a field of that name.
     pub(super) fn append(&mut self, span: &Self) {
         if !span.names.iter().any(|name| self.names.contains(name)) {
             self.json.push_str(&span.json);
@@ -89,7 +88,7 @@ impl Fields {
         self.readable.push('=');
     }
 
-    /// A value that is the same in both forms and needs no escaping.
+    /// Writes a value that is the same in both forms and needs no escaping.
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
         if field.name() == "message" {
             return self.text(field, format_args!("{value}"));
@@ -103,12 +102,12 @@ impl Fields {
     fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         if field.name() == "message" {
             self.message.clear();
-            return cap(&mut self.message, value);
+            return write_truncated(&mut self.message, value);
         }
         self.begin(field.name());
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        cap(&mut scratch, value);
+        write_truncated(&mut scratch, value);
         self.json.push('"');
         escape_json(&mut self.json, &scratch);
         self.json.push('"');
@@ -147,7 +146,7 @@ impl Visit for Fields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for infinity.
+        // JSON cannot express infinity.
         if value.is_finite() {
             self.plain(field, value);
         } else {
@@ -160,7 +159,7 @@ impl Visit for Fields {
     }
 }
 
-/// An error with its causes.
+/// An error displayed with its causes.
 struct Chain<'a>(&'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {
@@ -175,7 +174,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// The buffers in which one thread makes its lines.
+/// The buffers in which one thread formats its lines.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     pub(super) fields: Fields,
@@ -184,13 +183,14 @@ pub(super) struct Buffers {
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
-    /// The last second whose text was asked for on this thread, and that text: up to the seconds,
-    /// `Z` left out.
+    /// The last second formatted on this thread, and its text: up to the seconds, without `Z`.
     static SECOND: Cell<(u64, [u8; 19])> = const { Cell::new((u64::MAX, [0; 19])) };
 }
 
-/// Lends this thread's buffers, cleared. If they are in use, because a value that is being
-/// formatted logs something itself, or are gone, because the thread ends, lends fresh ones.
+/// Lends this thread's buffers, cleared.
+///
+/// Lends fresh ones if they are in use, because a value that is being formatted logs something
+/// itself, or if they are gone, because the thread ends.
 pub(super) fn with_buffers(f: impl FnOnce(&mut Buffers)) {
     let mut f = Some(f);
     let _ = BUFFERS.try_with(|buffers| {
@@ -208,7 +208,7 @@ pub(super) fn with_buffers(f: impl FnOnce(&mut Buffers)) {
 }
 
 impl Buffers {
-    /// The JSON line, line end included.
+    /// Formats the JSON line, line end included.
     pub(super) fn json(&mut self, now: Duration, level: Level, target: &str) -> &[u8] {
         let Self { fields, line } = self;
         line.clear();
@@ -229,7 +229,7 @@ impl Buffers {
         line.as_bytes()
     }
 
-    /// The readable line, line end included.
+    /// Formats the readable line, line end included.
     pub(super) fn readable(
         &mut self,
         now: Duration,
@@ -239,8 +239,8 @@ impl Buffers {
     ) -> &[u8] {
         let Self { fields, line } = self;
         line.clear();
-        let (dim, hue, plain) = if colour {
-            ("\x1b[2m", hue(level), "\x1b[0m")
+        let (dim, color, plain) = if colour {
+            ("\x1b[2m", color(level), "\x1b[0m")
         } else {
             ("", "", "")
         };
@@ -248,7 +248,7 @@ impl Buffers {
         push_time(line, now);
         line.push_str(plain);
         line.push(' ');
-        line.push_str(hue);
+        line.push_str(color);
         let _ = write!(line, "{:>5}", level.as_str());
         line.push_str(plain);
         line.push(' ');
@@ -267,9 +267,8 @@ impl Buffers {
     }
 }
 
-/// The line that takes the place of `count` lines that were lost, in the form of the file of
-/// `level`.
-pub(super) fn lost(now: Duration, level: &str, count: u64) -> String {
+/// Formats the line that takes the place of `count` lost lines, in the form of the file of `level`.
+pub(super) fn lost_line(now: Duration, level: &str, count: u64) -> String {
     let mut line = String::from("{\"timestamp\":\"");
     push_time(&mut line, now);
     let _ = writeln!(
@@ -280,8 +279,8 @@ pub(super) fn lost(now: Duration, level: &str, count: u64) -> String {
     line
 }
 
-/// Select Graphic Rendition for a level (ECMA-48).
-const fn hue(level: Level) -> &'static str {
+/// Returns the Select Graphic Rendition for a level (ECMA-48).
+const fn color(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
         Level::WARN => "\x1b[33m",
@@ -291,7 +290,8 @@ const fn hue(level: Level) -> &'static str {
     }
 }
 
-/// RFC 3339 in UTC, with milliseconds. The calendar is asked once a second and thread.
+/// Appends the time as RFC 3339 in UTC, with milliseconds. Each thread formats the seconds once a
+/// second.
 pub(super) fn push_time(line: &mut String, now: Duration) {
     let second = now.as_secs();
     let (known, mut text) = SECOND.get();
@@ -310,28 +310,28 @@ pub(super) fn push_time(line: &mut String, now: Duration) {
     let _ = write!(line, ".{:03}Z", now.subsec_millis());
 }
 
-/// Writes a value, but no more of it than a line shall hold.
-fn cap(out: &mut String, value: fmt::Arguments<'_>) {
-    let mut capped = Capped {
+/// Appends a value, but no more of it than a line may hold.
+fn write_truncated(out: &mut String, value: fmt::Arguments<'_>) {
+    let mut truncating = Truncating {
         out,
         left: MAX_VALUE,
         beyond: 0,
     };
-    // A Display that fails in its middle leaves what it wrote.
-    let _ = capped.write_fmt(value);
-    let beyond = capped.beyond;
+    // A Display that fails half-way leaves what it has written.
+    let _ = truncating.write_fmt(value);
+    let beyond = truncating.beyond;
     if beyond > 0 {
         let _ = write!(out, "... ({beyond} bytes more)");
     }
 }
 
-struct Capped<'a> {
+struct Truncating<'a> {
     out: &'a mut String,
     left: usize,
     beyond: usize,
 }
 
-impl fmt::Write for Capped<'_> {
+impl fmt::Write for Truncating<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let fitting = if text.len() <= self.left {
             text.len()
@@ -350,16 +350,16 @@ impl fmt::Write for Capped<'_> {
     }
 }
 
-/// Whether a text is printable ASCII that stands for itself in either form, as nearly all are.
+/// Whether a text is printable ASCII that needs no escape in either form, as nearly all are.
 fn is_plain(text: &str) -> bool {
-    // No early end: so the compiler looks at many bytes at once.
+    // Without an early return the compiler vectorises it.
     text.bytes().fold(true, |plain, byte| {
         plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
     })
 }
 
-/// Appends `text` as the inside of a JSON string (RFC 8259, section 7), with more escaped than must
-/// be.
+/// Appends `text` as the inside of a JSON string (RFC 8259, section 7), with more escapes than
+/// required.
 pub(super) fn escape_json(out: &mut String, text: &str) {
     escape(out, text, |out, c| match c {
         '"' => out.push_str("\\\""),

@@ -1,20 +1,22 @@
-//! The lines about single messages: two for each, which is why they do not come by `tracing`. Those
-//! of a commit are made and handed over together, for the file of level INFO alone: on the console
-//! they would drown everything else.
+//! The lines about single messages.
+//!
+//! There are two for each message, so they bypass `tracing`. Those of a commit are formatted and
+//! pushed together, only to the file of level INFO: on the console they would drown everything
+//! else.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_protocol::{ExchangeName, MessageId};
 
-use super::layer::PATIENCE;
+use super::layer::WAIT_WHEN_FULL;
 use super::line::{Clock, escape_json, push_time};
-use super::spool::{Patience, Spool};
+use super::spool::{Spool, WhenFull};
 
-/// What is handed over at once, in bytes.
+/// The number of bytes that are pushed at once.
 const CHUNK: usize = 64 << 10;
 
-/// Where they go: cheap to clone.
+/// A handle for writing lines about messages. It is cheap to clone.
 #[derive(Clone)]
 pub struct MessageLog(Option<Arc<Log>>);
 
@@ -24,7 +26,7 @@ struct Log {
 }
 
 impl MessageLog {
-    /// Nowhere.
+    /// Creates a handle that writes nothing.
     #[must_use]
     pub fn off() -> Self {
         Self(None)
@@ -34,7 +36,7 @@ impl MessageLog {
         Self(Some(Arc::new(Log { file, clock })))
     }
 
-    /// Writes lines, all of them of this moment.
+    /// Writes lines, all with the current time.
     pub fn write(&self, write: impl FnOnce(&mut MessageLines<'_>)) {
         let Some(log) = &self.0 else { return };
         let now = (log.clock)();
@@ -52,17 +54,17 @@ impl MessageLog {
     }
 }
 
-/// Lines that are being made.
+/// Lines that are being formatted.
 pub struct MessageLines<'a> {
     log: &'a Log,
     now: Duration,
-    /// How each of them begins.
+    /// The common start of all lines.
     start: String,
     text: String,
 }
 
 impl MessageLines<'_> {
-    /// A message was accepted for a queue.
+    /// Adds the line of a message that was accepted for a queue.
     pub fn published(&mut self, message_id: &MessageId, queue: &str, exchange: &ExchangeName) {
         self.line([
             ("Published message ", message_id.as_str()),
@@ -72,7 +74,7 @@ impl MessageLines<'_> {
         ]);
     }
 
-    /// Its receiver has acknowledged a message.
+    /// Adds the line of a message that its receiver has acknowledged.
     pub fn acknowledged(&mut self, message_id: &MessageId) {
         self.line([
             ("Message ", message_id.as_str()),
@@ -83,7 +85,7 @@ impl MessageLines<'_> {
         ]);
     }
 
-    /// Our words, and after each of them a name.
+    /// Adds a line of fixed words, each followed by a name.
     fn line<const N: usize>(&mut self, parts: [(&str, &str); N]) {
         self.text.push_str(&self.start);
         for (words, name) in parts {
@@ -98,8 +100,10 @@ impl MessageLines<'_> {
 
     fn hand_over(&mut self) {
         if !self.text.is_empty() {
-            let patience = Patience::For(PATIENCE);
-            self.log.file.push(self.now, self.text.as_bytes(), patience);
+            let when_full = WhenFull::Wait(WAIT_WHEN_FULL);
+            self.log
+                .file
+                .push(self.now, self.text.as_bytes(), when_full);
             self.text.clear();
         }
     }

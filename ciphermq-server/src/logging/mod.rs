@@ -8,26 +8,26 @@
 //!  commit ──> messages ────────────> spool ──> ...          server_info.log
 //! ```
 //!
-//! - `layer`: takes events from `tracing` and decides where their lines go;
-//! - `line`: makes the text, JSON and readable, with everything escaped that could break a line or
-//!   a terminal;
-//! - `messages`: the lines about single messages, a commit's together;
-//! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not hold up the
-//!   broker;
-//! - `rotation`: the file, and when a new one is begun.
+//! - `layer`: receives events from `tracing` and routes their lines
+//! - `line`: formats the text, JSON and readable, with everything escaped that could break a line
+//!   or a terminal
+//! - `messages`: the lines about single messages, those of a commit together
+//! - `spool`: a bounded buffer and a thread behind it, so that a slow disk does not block the
+//!   broker
+//! - `rotation`: the file, and the start of a new one
 //!
 //! A JSON line is `{"timestamp":"2025-09-08T07:03:00.123Z","level":"INFO","message":"..."}` with
 //! the event's fields, and those of the spans around it, after the message. Lines of other levels
 //! than INFO also have `target`, the module that wrote them.
 //!
-//! # What is lost when
+//! # Loss of lines
 //!
 //! Lines reach the operating system within moments of being logged, and all of them before the
-//! [`Guard`] is gone; a panic is itself logged, and flushed. Only SIGKILL or an abort can lose the
-//! last few milliseconds. When the disk is slower than the log, DEBUG and TRACE lines are dropped;
-//! the others wait a little before they are. When a log file cannot be written at all, the server
-//! goes on: that is told on the console, the file is tried again every second, and once it works it
-//! gets what is still buffered and a line that says how many lines it lacks.
+//! [`Guard`] is dropped; a panic is itself logged, and flushed. Only SIGKILL or an abort can lose
+//! the last few milliseconds. When the disk is slower than the log, DEBUG and TRACE lines are
+//! dropped; the others wait a little before they are. When a log file cannot be written at all, the
+//! server goes on: the console reports it, the file is retried every second, and once it works it
+//! gets what is still buffered and a line with the number of lines that were lost.
 
 use std::{io, panic, sync::Arc, time::Duration};
 
@@ -52,15 +52,19 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of lines that may wait for a log file.
+/// The most bytes of lines that may wait for a log file.
 const FILE_BUFFER: usize = 4 << 20;
-/// Bytes of lines that may wait for the console.
+/// The most bytes of lines that may wait for the console.
 const CONSOLE_BUFFER: usize = 1 << 20;
 /// How long the end of the server, or a panic, waits for the logs.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why logging did not start. A log file that cannot be opened is no reason: see the module's
-/// documentation.
+/// The target of lines that are written whatever `[logging] level` says: what is wrong with the
+/// configuration, the level included. They are of level WARN.
+pub const AT_EVERY_LEVEL: &str = "ciphermq_server::config";
+
+/// The reason why logging did not start. A log file that cannot be opened is not one: see the
+/// module's documentation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Logging was started before in this process.
@@ -75,8 +79,10 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
-/// Keeps the logs going. When it is dropped, every line logged before has been written, or two
-/// seconds have passed; lines logged later are lost. Hold it until the very end of `main`.
+/// A guard that keeps the logs going.
+///
+/// When it is dropped, every line logged before has been written, or two seconds have passed; lines
+/// logged later are lost. Hold it until the very end of `main`.
 #[must_use = "dropping the guard ends the logs"]
 pub struct Guard {
     spools: Arc<[Spool]>,
@@ -84,7 +90,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The logs as the running server needs them.
+    /// Returns a handle for the running server.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
@@ -93,8 +99,8 @@ impl Guard {
         }
     }
 
-    /// Writes to the console what there is, and nothing after it: what comes then, the program
-    /// tells there itself.
+    /// Writes everything logged so far to the console, and nothing after it: the program itself
+    /// reports there what follows.
     pub fn end_console(&self) {
         if let Some(console) = self.spools.last() {
             console.close();
@@ -108,8 +114,7 @@ impl Guard {
     }
 }
 
-/// What the running server does with the logs, beside writing lines. After the [`Guard`] is gone it
-/// does nothing.
+/// The running server's handle of the logs. After the [`Guard`] is dropped it does nothing.
 #[derive(Clone)]
 pub struct Handle {
     spools: Arc<[Spool]>,
@@ -117,14 +122,14 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// For the lines about single messages.
+    /// Returns the handle for lines about single messages.
     #[must_use]
     pub fn messages(&self) -> MessageLog {
         self.messages.clone()
     }
 
-    /// Opens the log files by their names: a tool has moved them away, and wants to be sure that
-    /// nothing is written into the old ones any more. No line is lost.
+    /// Reopens the log files by their names: a tool has moved them away, and needs to be sure that
+    /// nothing more is written into the old ones. No line is lost.
     pub fn reopen(&self) {
         for spool in self.spools.iter() {
             spool.reopen();
@@ -134,7 +139,7 @@ impl Handle {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Told to all first, so that they end side by side.
+        // All are closed first, so that they end in parallel.
         for spool in self.spools.iter() {
             spool.close();
         }
@@ -154,8 +159,8 @@ fn flush(spools: &[Spool]) {
 ///
 /// # Errors
 ///
-/// When logging has been started already, or a thread cannot be started. Trouble with the files
-/// themselves is told on the console and tried again.
+/// [`Error`] if logging has been started already, or a thread cannot be started. Failures of the
+/// files themselves are reported on the console and retried.
 pub fn init(config: &Logging) -> Result<Guard, Error> {
     let console = Console {
         output: Box::new(spool::Stderr),
@@ -181,14 +186,14 @@ pub fn init(config: &Logging) -> Result<Guard, Error> {
     Ok(guard)
 }
 
-/// Where readable lines go.
+/// The output of readable lines.
 struct Console {
     output: Box<dyn Output>,
     colour: bool,
 }
 
-/// Everything behind [`init`], but for what belongs to the process: tests start it as often as they
-/// like.
+/// Starts logging without the parts that exist once a process, so that tests can start it
+/// repeatedly.
 fn start(
     config: &Logging,
     console: Console,
@@ -225,8 +230,7 @@ fn start(
     };
 
     let level = LevelFilter::from_level(config.level);
-    // What libraries say at INFO and below is about themselves, and would drown what the broker
-    // says.
+    // Libraries log about themselves at INFO and below, and would drown what the broker logs.
     let libraries = if level == LevelFilter::TRACE {
         LevelFilter::DEBUG
     } else {
@@ -234,7 +238,8 @@ fn start(
     };
     let filter = Targets::new()
         .with_default(libraries)
-        .with_target("ciphermq", level);
+        .with_target("ciphermq", level)
+        .with_target(AT_EVERY_LEVEL, level.max(LevelFilter::WARN));
     let subscriber = Registry::default().with(filter).with(lines);
     Ok((subscriber, Guard { spools, messages }))
 }

@@ -1,17 +1,17 @@
-//! A log file that a new one takes the place of, by time and by size, whichever comes first.
+//! A log file that is rotated by time and by size, whichever comes first.
 //!
-//! The file that is written keeps its configured name. A full one, or one whose hour or day is
-//! over, is renamed to `server_info.log.2025-09-08-07` (hourly) or `server_info.log.2025-09-08`
-//! (daily), in UTC; when there are several of one hour or day the later ones end in `.1`, `.2` and
-//! so on. Without rotation by time they are `server_info.log.1`, `.2` ... Numbers grow with time,
-//! and no file is ever overwritten or removed.
+//! The current file keeps its configured name. A full one, or one whose hour or day is over, is
+//! renamed to `server_info.log.2025-09-08-07` (hourly) or `server_info.log.2025-09-08` (daily), in
+//! UTC; when there are several of one hour or day the later ones end in `.1`, `.2` and so on.
+//! Without rotation by time they are `server_info.log.1`, `.2` ... Numbers grow with time, and no
+//! file is ever overwritten or removed.
 //!
-//! A link to a file on another disk stays, and the file that it leads to is renamed there. What is
-//! no regular file, or is one that another process holds open for us, as `/dev/stdout`, is written
-//! and never renamed.
+//! A link to a file on another disk stays, and the file that it leads to is renamed there. A file
+//! that is not a regular one, or that another process holds open for us, as `/dev/stdout`, is
+//! written and never renamed.
 //!
-//! Why not a library: those at hand rotate by time or by size but not by both, or do not keep the
-//! name of the file that is being written, or panic when a folder cannot be made.
+//! Why not a library: the available ones rotate by time or by size but not by both, or rename the
+//! current file, or panic when a folder cannot be created.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -36,31 +36,31 @@ use super::{
 };
 use crate::config::Rotation;
 
-/// How long a rotation that failed is left alone. Meanwhile the file grows.
+/// How long to wait after a failed rotation. Meanwhile the file grows.
 const RETRY_SECONDS: u64 = 60;
 
-/// How long the number at the end of a rotated file's name may become.
+/// The longest number at the end of a rotated file's name.
 const NUMBER_ROOM: &str = ".0000000";
 
-/// A log file. It is opened when it is first written to, or by [`Output::open`].
+/// A log file. It is opened by the first write, or by [`Output::open`].
 pub(super) struct RotatingFile {
     path: PathBuf,
     rotation: Rotation,
     max_bytes: Option<u64>,
-    /// The level whose form lines of our own take.
+    /// The level in the lines that the log writes about itself.
     level: &'static str,
     clock: Clock,
     open: Option<Open>,
-    /// No rotation before this second, as the last one failed.
-    rest_until: u64,
+    /// The second before which there is no rotation, as the last one failed.
+    retry_after: u64,
     complaint: Option<String>,
 }
 
 struct Open {
     file: File,
-    /// Where the path leads.
+    /// The file that the path leads to.
     place: PathBuf,
-    /// Whether it is a file that can be renamed.
+    /// Whether the file can be renamed.
     rotates: bool,
     bytes: u64,
     /// The hour or day of the lines in it.
@@ -70,7 +70,7 @@ struct Open {
 }
 
 impl RotatingFile {
-    /// A log file that has at most `max_bytes` bytes, unless a single line is longer.
+    /// Creates a log file of at most `max_bytes` bytes, unless a single line is longer.
     pub(super) fn new(
         path: PathBuf,
         rotation: Rotation,
@@ -85,12 +85,12 @@ impl RotatingFile {
             level,
             clock,
             open: None,
-            rest_until: 0,
+            retry_after: 0,
             complaint: None,
         }
     }
 
-    /// The number of the hour or day that a second is in.
+    /// Returns the number of the hour or day that a second is in.
     fn period(&self, second: u64) -> u64 {
         match self.rotation {
             Rotation::Hourly => second / 3_600,
@@ -99,7 +99,7 @@ impl RotatingFile {
         }
     }
 
-    /// What a file with lines of this hour or day gets at the end of its name.
+    /// Returns the suffix of the name of a file with lines of this hour or day.
     fn suffix(&self, period: u64) -> String {
         let (seconds, format) = match self.rotation {
             Rotation::Hourly => (3_600, "%Y-%m-%d-%H"),
@@ -113,8 +113,8 @@ impl RotatingFile {
         format!(".{}", start.strftime(format))
     }
 
-    /// The open file: the one at hand, if it still is the one that its name means. Somebody may
-    /// have moved or removed it, and would wonder where the lines go.
+    /// Returns the open file, reopened if its name leads to another file by now: somebody may have
+    /// moved or removed it, and would wonder where the lines go.
     fn opened(&mut self, second: u64) -> io::Result<&mut Open> {
         let found = fs::metadata(&self.path).ok();
         let same = self
@@ -123,7 +123,7 @@ impl RotatingFile {
             .zip(found)
             .filter(|(open, found)| (found.dev(), found.ino()) == open.identity);
         let open = match same {
-            // Its length is asked anew as well: it may have been copied away and cut off.
+            // Its length is read anew as well: the file may have been copied away and truncated.
             Some((open, found)) => Open {
                 bytes: found.len(),
                 ..open
@@ -135,7 +135,7 @@ impl RotatingFile {
 
     fn open_new(&self, second: u64) -> io::Result<Open> {
         let place = resolve(&self.path)?;
-        // Not for everybody: client names and addresses stand in it.
+        // Not readable for everybody: it holds client names and addresses.
         let mut options = OpenOptions::new();
         options.read(true).append(true).mode(0o640);
         if !is_descriptor(&place) {
@@ -153,7 +153,7 @@ impl RotatingFile {
         if bytes > 0 {
             // A file of an earlier run: its last line was written when it was last changed.
             period = self.period(u64::try_from(metadata.mtime()).unwrap_or(0));
-            // A server that was killed may have left half a line, which must not run into the next.
+            // A killed server may have left half a line, which the next one must not continue.
             let mut last = [0];
             file.read_exact_at(&mut last, bytes - 1)?;
             if last != *b"\n" {
@@ -171,8 +171,8 @@ impl RotatingFile {
         })
     }
 
-    /// Renames the file and begins a new one. If that fails the old one goes on, and a complaint is
-    /// left.
+    /// Renames the file and starts a new one. If that fails, the old one is continued, and a
+    /// complaint is recorded.
     fn rotate(&mut self, second: u64) -> io::Result<()> {
         let Some(open) = &self.open else {
             return Ok(());
@@ -183,11 +183,11 @@ impl RotatingFile {
         match renamed {
             Ok(()) => {
                 self.open = None;
-                self.rest_until = 0;
+                self.retry_after = 0;
                 self.open = Some(self.open_new(second)?);
             }
             Err(error) => {
-                self.rest_until = second + RETRY_SECONDS;
+                self.retry_after = second + RETRY_SECONDS;
                 self.complaint = Some(format!(
                     "cannot rotate {}: {error}; it grows until that is possible",
                     self.path.display()
@@ -197,7 +197,7 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// The name for the file of `period`: after all that there are.
+    /// Returns the next free name for the file of `period`.
     fn free_name(&self, place: &Path, period: u64) -> io::Result<PathBuf> {
         let folder = parent(place);
         let stem = place.file_name().unwrap_or_default();
@@ -206,7 +206,7 @@ impl RotatingFile {
         let name = fit_name(folder, stem, &end).into_encoded_bytes();
         let name = name.strip_suffix(NUMBER_ROOM.as_bytes()).unwrap_or(&name);
         let mut name = OsStr::from_bytes(name).to_owned();
-        // Without a date the bare name is that of the live file.
+        // Without a date the bare name is that of the current file.
         let mut next = u64::from(self.rotation == Rotation::Never);
         for entry in fs::read_dir(folder)? {
             if let Some(number) = number(&entry?.file_name(), &name) {
@@ -220,8 +220,8 @@ impl RotatingFile {
     }
 }
 
-/// The number at the end of a rotated file's name, 0 if it has none; `None` if it is no such file.
-/// Whoever compresses old files may have appended an ending of their own.
+/// Returns the number at the end of a rotated file's name, 0 if it has none; `None` if it is not
+/// such a file. Tools that compress old files may have appended a suffix of their own.
 fn number(found: &OsString, name: &OsString) -> Option<u64> {
     let rest = found
         .as_encoded_bytes()
@@ -250,9 +250,9 @@ impl Output for RotatingFile {
             .map_err(|source| Failure { written, source })
     }
 
-    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+    fn write_lost(&mut self, count: u64) -> io::Result<()> {
         let now = (self.clock)();
-        let line = line::lost(now, self.level, count);
+        let line = line::lost_line(now, self.level, count);
         self.write(now, line.as_bytes())
             .map_err(|failure| failure.source)
     }
@@ -270,7 +270,7 @@ impl RotatingFile {
     /// Writes lines of one hour, and counts in `written` what is safely in the file.
     fn write_from(&mut self, second: u64, lines: &[u8], written: &mut usize) -> io::Result<()> {
         let period = self.period(second);
-        let may_rotate = second >= self.rest_until || self.rest_until > second + RETRY_SECONDS;
+        let may_rotate = second >= self.retry_after || self.retry_after > second + RETRY_SECONDS;
         let max_bytes = self.max_bytes;
         let open = self.opened(second)?;
         let may_rotate = may_rotate && open.rotates;
@@ -278,9 +278,9 @@ impl RotatingFile {
         if open.bytes == 0 {
             open.period = period;
         }
-        // Threads race to the buffer, so that a line of the hour before may come a moment late: it
-        // stays with those of the hour after. Any other change, a clock set back included, begins a
-        // new file.
+        // Threads race to the buffer, so a line of the hour before may come a moment late: it stays
+        // with those of the hour after. Any other change, a clock set back included, starts a new
+        // file.
         let late = period + 1 == open.period;
         if open.period != period && !late && may_rotate {
             self.rotate(second)?;
@@ -288,12 +288,11 @@ impl RotatingFile {
         while let Some(rest) = lines.get(*written..).filter(|rest| !rest.is_empty()) {
             let open = self.opened(second)?;
             let room = max_bytes.map(|max| max.saturating_sub(open.bytes));
-            let take = fitting(rest, room, open.bytes == 0);
+            let take = fitting_length(rest, room, open.bytes == 0);
             if take == 0 {
                 self.rotate(second)?;
-                if self.rest_until > second {
-                    // It could not be rotated: better a file that is too large than lines that are
-                    // lost.
+                if self.retry_after > second {
+                    // It could not be rotated: better a file that is too large than lost lines.
                     max_bytes = None;
                 }
                 continue;
@@ -301,7 +300,7 @@ impl RotatingFile {
             let part = rest.get(..take).unwrap_or_default();
             match append(open, part) {
                 Ok(count) => *written += count,
-                Err(Partial { count, source }) => {
+                Err(PartialWrite { count, source }) => {
                     *written += count;
                     return Err(source);
                 }
@@ -311,9 +310,9 @@ impl RotatingFile {
     }
 }
 
-/// How many bytes of `lines` go into a file with so much room: whole lines, and at least one if it
-/// is empty.
-fn fitting(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
+/// Returns the number of bytes of `lines` that fit into a file with this room: whole lines, and at
+/// least one if it is empty.
+fn fitting_length(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
     let room = room.map_or(usize::MAX, |room| {
         usize::try_from(room).unwrap_or(usize::MAX)
     });
@@ -334,13 +333,13 @@ fn fitting(lines: &[u8], room: Option<u64>, empty: bool) -> usize {
 }
 
 /// An append that ended early: `count` bytes, whole lines, are in the file.
-struct Partial {
+struct PartialWrite {
     count: usize,
     source: io::Error,
 }
 
-/// Appends lines. Half a line, as a full disk leaves it, is taken back.
-fn append(open: &mut Open, lines: &[u8]) -> Result<usize, Partial> {
+/// Appends lines. Half a line, as a full disk leaves it, is removed again.
+fn append(open: &mut Open, lines: &[u8]) -> Result<usize, PartialWrite> {
     let mut done = 0;
     while let Some(rest) = lines.get(done..).filter(|rest| !rest.is_empty()) {
         let outcome = match open.file.write(rest) {
@@ -359,11 +358,11 @@ fn append(open: &mut Open, lines: &[u8]) -> Result<usize, Partial> {
                     .map_or(0, |end| end + 1);
                 open.bytes += whole as u64;
                 if whole < done {
-                    // If even this fails the next line starts behind the half one, and one line is
+                    // If even this fails, the next line starts behind the half one, and one line is
                     // garbled.
                     let _ = open.file.set_len(open.bytes);
                 }
-                return Err(Partial {
+                return Err(PartialWrite {
                     count: whole,
                     source,
                 });

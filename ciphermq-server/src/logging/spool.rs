@@ -1,29 +1,31 @@
 //! A bounded buffer of lines and the thread that writes them out.
 //!
 //! Why a thread: a write into a file is usually a copy into memory, but waits when the disk is busy
-//! with the database's syncs, and would then hold up a worker of the runtime and every connection
-//! on it. Why one buffer of bytes and not a channel of lines: a line costs a copy and no
-//! allocation, and the thread writes all that has gathered with one call.
+//! with the database's syncs, and would then block a worker of the runtime and every connection on
+//! it. Why one buffer of bytes and not a channel of lines: a line costs a copy and no allocation,
+//! and the thread writes all that has gathered with one call.
 
 #![allow(clippy::disallowed_methods, reason = "the one way to standard error")]
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
-/// How long a failed output is left alone.
+use parking_lot::{Condvar, Mutex};
+
+/// The pause after a failure of the output.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long lines gather after a write. Under load a write then carries hundreds of lines, and the
-/// thread is woken hundreds of times a second and not for every few lines.
+/// thread is woken hundreds of times a second rather than for every few lines.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// Where a spool writes to.
+/// A destination of lines.
 pub(super) trait Output: Send + 'static {
-    /// Opens it before the first line comes, to learn of trouble early.
+    /// Opens it before the first line comes, to detect failures early.
     fn open(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -32,64 +34,65 @@ pub(super) trait Output: Send + 'static {
     fn write(&mut self, time: Duration, lines: &[u8]) -> Result<(), Failure>;
 
     /// Writes a line that says that `count` lines are missing here.
-    fn tell_lost(&mut self, count: u64) -> io::Result<()>;
+    fn write_lost(&mut self, count: u64) -> io::Result<()>;
 
-    /// What a person should know although lines are being written, once.
+    /// Returns, once, a problem that a person should know about although lines are being written.
     fn complaint(&mut self) -> Option<String> {
         None
     }
 
-    /// What it is called in complaints.
+    /// Returns the output's name in complaints.
     fn name(&self) -> String;
 }
 
-/// An output took a part of the lines only.
+/// The error of an output that took only a part of the lines.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// How many bytes it took: whole lines.
+    /// The number of bytes that were written: whole lines.
     pub(super) written: usize,
     pub(super) source: io::Error,
 }
 
-/// What a line does when the buffer is full.
+/// What happens to a line when the buffer is full.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Patience {
-    /// It is lost, and counted.
-    None,
-    /// It waits so long, then it is lost and counted.
-    For(Duration),
+pub(super) enum WhenFull {
+    /// It is dropped, and counted as lost.
+    Drop,
+    /// It waits for this time, then it is dropped and counted as lost.
+    Wait(Duration),
 }
 
-/// The end of a spool into which lines are put.
+/// The sending end of a spool. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Spool(Arc<SpoolState>);
 
 #[derive(Debug)]
 struct SpoolState {
     capacity: usize,
+    /// A panic does not poison it: the state is sound after every statement.
     state: Mutex<State>,
-    /// There is something to do for the thread.
+    /// Notified when there is something to do for the thread.
     work: Condvar,
-    /// The thread has done something.
+    /// Notified when the thread has done something.
     progress: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lines: PendingLines,
-    /// Lines that found no room, and have not been told of.
+    /// The number of dropped lines that the output does not show yet.
     lost: u64,
-    /// The thread waits for work.
+    /// Whether the thread waits for work.
     idle: bool,
-    /// The thread holds lines that are not written yet.
+    /// Whether the thread holds lines that are not written yet.
     writing: bool,
-    /// The output failed at the last try: waiting for it would be in vain.
+    /// Whether the output failed last time: waiting for it would be in vain.
     failing: bool,
-    /// Somebody waited in vain for the thread, which has not moved since.
+    /// Whether a line waited in vain for the thread, which has not moved since.
     stalled: bool,
     closing: bool,
     closed: bool,
-    /// The output is to be opened anew.
+    /// Whether the output is to be reopened.
     reopen: bool,
 }
 
@@ -100,7 +103,7 @@ struct PendingLines {
     hours: Vec<Hour>,
 }
 
-/// The lines up to `end` are of the hour that `time` is in.
+/// An hour: the lines up to `end` belong to the one that `time` is in.
 #[derive(Debug, Clone, Copy)]
 struct Hour {
     time: Duration,
@@ -122,7 +125,7 @@ impl PendingLines {
         self.hours.clear();
     }
 
-    /// Writes all. What was written is gone from here also if not all was.
+    /// Writes all lines. What was written is removed from here even if the rest fails.
     fn write_to(&mut self, output: &mut dyn Output) -> io::Result<()> {
         let mut start = 0;
         let mut outcome = Ok(());
@@ -170,23 +173,24 @@ impl Spool {
 
     /// Adds one or more lines, with their line ends, that were logged at `time` since the Unix
     /// epoch.
-    pub(super) fn push(&self, time: Duration, line: &[u8], patience: Patience) {
+    pub(super) fn push(&self, time: Duration, line: &[u8], when_full: WhenFull) {
         let shared = &*self.0;
-        // A line longer than the buffer is written when it is alone in it.
+        // A line longer than the buffer is accepted when it is alone in it.
         let full = |state: &State| {
             !state.lines.bytes.is_empty() && state.lines.bytes.len() + line.len() > shared.capacity
         };
-        let hopeless = |state: &State| state.failing || state.stalled || state.closed;
-        let mut state = shared.lock();
+        let cannot_drain = |state: &State| state.failing || state.stalled || state.closed;
+        let mut state = shared.state.lock();
         if full(&state)
-            && let Patience::For(limit) = patience
-            && !hopeless(&state)
+            && let WhenFull::Wait(limit) = when_full
+            && !cannot_drain(&state)
         {
-            let waited = shared
-                .progress
-                .wait_timeout_while(state, limit, |state| full(state) && !hopeless(state));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            // Those that come after need not find out again.
+            shared.progress.wait_while_for(
+                &mut state,
+                |state| full(state) && !cannot_drain(state),
+                limit,
+            );
+            // The next lines need not wait to find this out again.
             state.stalled |= full(&state);
         }
         if full(&state) || state.closed {
@@ -203,42 +207,33 @@ impl Spool {
         }
     }
 
-    /// Waits until all that was added is written, or the output fails, or the time is over.
+    /// Waits until everything added so far is written, the output fails, or the time is over.
     pub(super) fn flush(&self, limit: Duration) {
         let pending = |state: &mut State| {
             (state.writing || !state.lines.bytes.is_empty()) && !state.failing && !state.closed
         };
-        let _ = self
-            .0
-            .progress
-            .wait_timeout_while(self.0.lock(), limit, pending);
+        let mut state = self.0.state.lock();
+        self.0.progress.wait_while_for(&mut state, pending, limit);
     }
 
-    /// Tells the thread to open the output anew.
+    /// Makes the thread reopen the output.
     pub(super) fn reopen(&self) {
-        self.0.lock().reopen = true;
+        self.0.state.lock().reopen = true;
         self.0.work.notify_one();
     }
 
-    /// Tells the thread to write what there is and to end.
+    /// Makes the thread write what there is and end.
     pub(super) fn close(&self) {
-        self.0.lock().closing = true;
+        self.0.state.lock().closing = true;
         self.0.work.notify_one();
     }
 
     /// Waits until the thread has ended, or the time is over.
     pub(super) fn wait_closed(&self, limit: Duration) {
-        let _ = self
-            .0
+        let mut state = self.0.state.lock();
+        self.0
             .progress
-            .wait_timeout_while(self.0.lock(), limit, |state| !state.closed);
-    }
-}
-
-impl SpoolState {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is sound after every statement: a panic elsewhere has not left it half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+            .wait_while_for(&mut state, |state| !state.closed, limit);
     }
 }
 
@@ -247,19 +242,18 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
     let mut failing = false;
     if let Err(error) = output.open() {
         failing = true;
-        complain(&format!(
+        report(&format!(
             "cannot open {}: {error}; the server goes on and tries again",
             output.name()
         ));
-        shared.lock().failing = true;
+        shared.state.lock().failing = true;
     }
     loop {
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if failing {
-            let waited = shared
+            shared
                 .work
-                .wait_timeout_while(state, RETRY, |state| !state.closing && !state.reopen);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                .wait_while_for(&mut state, |state| !state.closing && !state.reopen, RETRY);
         }
         while state.lines.bytes.is_empty()
             && lines.bytes.is_empty()
@@ -269,13 +263,10 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             && !failing
         {
             state.idle = true;
-            state = shared
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            shared.work.wait(&mut state);
         }
         state.idle = false;
-        // What is left from a failed try goes first, and stays apart so that the bound holds.
+        // The rest of a failed write goes first, and stays apart so that the buffer's bound holds.
         if lines.bytes.is_empty() {
             mem::swap(&mut lines, &mut state.lines);
             state.stalled = false;
@@ -291,23 +282,23 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
         let outcome = opened.and_then(|()| lines.write_to(&mut *output));
         let outcome = outcome.and_then(|()| {
             if lost > 0 {
-                output.tell_lost(lost)
+                output.write_lost(lost)
             } else {
                 Ok(())
             }
         });
         if let Some(complaint) = output.complaint() {
-            complain(&complaint);
+            report(&complaint);
         }
 
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         state.writing = !lines.bytes.is_empty();
         if outcome.is_ok() {
             state.lost -= lost;
         }
         match &outcome {
-            Ok(()) if failing => complain(&format!("{} is written again", output.name())),
-            Err(error) if !failing => complain(&format!(
+            Ok(()) if failing => report(&format!("{} is written again", output.name())),
+            Err(error) if !failing => report(&format!(
                 "cannot write {}: {error}; the server goes on and tries again every second, and \
                  lines that find \
                  no more room in memory are lost",
@@ -325,7 +316,7 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
             drop(state);
             shared.progress.notify_all();
             if failing {
-                complain(&format!(
+                report(&format!(
                     "the last lines for {} could not be written, and {missing} before",
                     output.name()
                 ));
@@ -334,17 +325,16 @@ fn run(shared: &SpoolState, mut output: Box<dyn Output>) {
         }
         drop(state);
         shared.progress.notify_all();
-        let gathered = shared
-            .work
-            .wait_timeout_while(shared.lock(), GATHER, |state| {
-                !state.closing && !state.reopen
-            });
-        drop(gathered);
+        shared.work.wait_while_for(
+            &mut shared.state.lock(),
+            |state| !state.closing && !state.reopen,
+            GATHER,
+        );
     }
 }
 
-/// Tells a person about trouble with the logs, in the one place that is left.
-fn complain(text: &str) {
+/// Reports a problem of the logs in the one place that is left.
+fn report(text: &str) {
     let _ = writeln!(io::stderr().lock(), "logging: {text}");
 }
 
@@ -352,7 +342,7 @@ fn complain(text: &str) {
 pub(super) struct Stderr;
 
 impl Stderr {
-    /// Whether colours would be seen as such. See <https://no-color.org>.
+    /// Whether the console shows colours. See <https://no-color.org>.
     pub(super) fn colour() -> bool {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         io::stderr().is_terminal() && !unwanted
@@ -361,12 +351,12 @@ impl Stderr {
 
 impl Output for Stderr {
     fn write(&mut self, _time: Duration, lines: &[u8]) -> Result<(), Failure> {
-        // A console that was closed is no trouble: the files have every line.
+        // A console that was closed is not a failure: the files have every line.
         let _ = io::stderr().lock().write_all(lines);
         Ok(())
     }
 
-    fn tell_lost(&mut self, count: u64) -> io::Result<()> {
+    fn write_lost(&mut self, count: u64) -> io::Result<()> {
         let _ = writeln!(
             io::stderr().lock(),
             "... {count} lines did not fit here; see the log files"

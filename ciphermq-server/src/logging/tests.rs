@@ -1,10 +1,11 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Mutex, atomic::AtomicU64, atomic::Ordering},
+    sync::{atomic::AtomicU64, atomic::Ordering},
 };
 
 use ciphermq_protocol::{ExchangeName, MessageId};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{debug, error, info, info_span, trace, warn};
 
@@ -19,17 +20,17 @@ struct Screen(Arc<Mutex<Vec<u8>>>);
 
 impl Screen {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }
 
 impl Output for Screen {
     fn write(&mut self, _time: Duration, lines: &[u8]) -> Result<(), Failure> {
-        self.0.lock().unwrap().extend_from_slice(lines);
+        self.0.lock().extend_from_slice(lines);
         Ok(())
     }
 
-    fn tell_lost(&mut self, _count: u64) -> io::Result<()> {
+    fn write_lost(&mut self, _count: u64) -> io::Result<()> {
         Ok(())
     }
 
@@ -69,7 +70,7 @@ impl Logs {
         }
     }
 
-    /// Runs `f` with these logs, and ends them.
+    /// Runs `f` with these logs, and closes them.
     fn run(&self, f: impl FnOnce()) {
         self.run_with(|_| f());
     }
@@ -171,7 +172,21 @@ fn the_configured_level_filters_all_outputs() {
 }
 
 #[test]
-fn libraries_are_heard_only_when_something_is_wrong() {
+fn what_is_wrong_with_the_configuration_is_written_at_every_level() {
+    for level in [tracing::Level::ERROR, tracing::Level::INFO] {
+        let logs = Logs::new(level);
+        logs.run(|| {
+            warn!(target: AT_EVERY_LEVEL, "no effect");
+            trace!(target: AT_EVERY_LEVEL, "chatter");
+        });
+        assert_eq!(logs.lines("error.log")[0]["message"], "no effect");
+        assert!(logs.screen.text().contains("no effect"));
+        assert!(logs.lines("debug.log").is_empty(), "{level}");
+    }
+}
+
+#[test]
+fn libraries_log_only_warnings_and_errors() {
     let logs = Logs::new(tracing::Level::DEBUG);
     logs.run(|| {
         info!(target: "sqlx::query", "chatter");
@@ -182,7 +197,7 @@ fn libraries_are_heard_only_when_something_is_wrong() {
 }
 
 #[test]
-fn fields_stand_beside_the_message_with_their_types() {
+fn fields_follow_the_message_with_their_types() {
     let logs = Logs::new(tracing::Level::INFO);
     let failed = io::Error::other(Outer(Inner));
     logs.run(|| {
@@ -249,7 +264,7 @@ impl std::error::Error for Outer {
 }
 
 #[test]
-fn fields_of_spans_stand_in_the_lines_inside() {
+fn span_fields_are_in_the_lines_within() {
     let logs = Logs::new(tracing::Level::INFO);
     logs.run(|| {
         let outer = info_span!("connection", client = "outer", peer = tracing::field::Empty);
@@ -270,7 +285,7 @@ fn fields_of_spans_stand_in_the_lines_inside() {
 }
 
 #[test]
-fn what_clients_send_stays_inside_one_line_and_steers_no_terminal() {
+fn client_input_cannot_break_lines_or_control_terminals() {
     let logs = Logs::new(tracing::Level::INFO);
     let evil =
         "a\nb\r\n{\"level\":\"ERROR\"}\x1b[2J\x07\x00\x7f\u{85}\u{9b}31m\u{2028}\u{202e}\"\\\tz";
@@ -312,7 +327,7 @@ fn a_value_as_long_as_a_message_is_cut() {
 }
 
 #[test]
-fn a_value_that_logs_while_it_is_formatted_does_no_harm() {
+fn a_value_may_log_while_it_is_formatted() {
     struct Chatty;
     impl fmt::Display for Chatty {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -322,7 +337,7 @@ fn a_value_that_logs_while_it_is_formatted_does_no_harm() {
     }
     let logs = Logs::new(tracing::Level::INFO);
     logs.run(|| info!("{Chatty}"));
-    // Whether the inner one is let through is tracing's affair; the outer one must be whole.
+    // Whether the inner one is let through is up to tracing; the outer one must be whole.
     let lines = logs.lines("info.log");
     assert_eq!(lines.last().unwrap()["message"], "chatty");
 }
@@ -351,7 +366,7 @@ fn the_console_is_readable_and_coloured_only_if_wanted() {
 }
 
 #[test]
-fn lines_of_single_messages_stand_in_the_file_alone() {
+fn message_lines_go_only_to_the_info_file() {
     let logs = Logs::new(tracing::Level::INFO);
     logs.run_with(|messages| {
         messages.write(|lines| {
@@ -383,7 +398,7 @@ fn lines_of_single_messages_stand_in_the_file_alone() {
 }
 
 #[test]
-fn lines_of_single_messages_can_be_left_out() {
+fn message_lines_can_be_disabled() {
     let write = |messages: &MessageLog| messages.write(|lines| lines.acknowledged(&id("m-1")));
     let mut logs = Logs::new(tracing::Level::WARN);
     logs.run_with(write);
@@ -412,7 +427,7 @@ fn a_commit_of_any_size_is_logged_line_by_line() {
 }
 
 #[test]
-fn midnight_and_size_begin_new_files_and_no_line_is_lost() {
+fn midnight_and_size_rotate_without_losing_lines() {
     let mut logs = Logs::new(tracing::Level::INFO);
     logs.config.max_size_bytes = Some(2_000);
     logs.run(|| {

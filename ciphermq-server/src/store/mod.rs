@@ -1,4 +1,4 @@
-//! The durable truth: exchanges, queues, bindings, messages not yet acknowledged, message metadata,
+//! The durable store: exchanges, queues, bindings, messages not yet acknowledged, message metadata,
 //! keys.
 //!
 //! ```text
@@ -7,17 +7,15 @@
 //!    broker ◄───────────────── Page ────────────────────────── Reader ────┘
 //! ```
 //!
-//! Memory is a cache of what stands here. All writes go through one task, the [`writer`], which
-//! commits whatever is waiting in one transaction. Reads go past it. SQL stands in this folder and
-//! nowhere else.
+//! The store is the source of truth; what the broker holds in memory is a cache of it. All writes
+//! go through one task, the [`writer`], which commits everything that waits in one transaction.
+//! Reads bypass it. SQL is written in this folder and nowhere else.
 //!
-//! - [`model`]: the rows and the transactions, without SQL
-//! - [`writer`]: group commit, splitting off what the store refuses, resolving unknown outcomes
-//! - `batch`: how messages are stored, without SQL
-//! - `sqlite`, `postgres`: the two databases, file by file alike
+//! - [`writer`]: group commit, isolating what the database refuses, resolving unknown outcomes
+//! - `batch`: the storage layout of messages, without SQL
+//! - `sqlite`, `postgres`: the two databases, with the same files in each
 
 mod batch;
-pub mod model;
 mod postgres;
 mod sqlite;
 #[cfg(test)]
@@ -31,58 +29,61 @@ use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
 use ciphermq_protocol::{ClientId, MessageId};
 
-pub use model::*;
+use crate::model::{
+    CommitNumber, Envelopes, LaneKey, Lanes, MessageState, Outcomes, Page, PageLimit, QueueId,
+    SealedKeys, SealedRow, Seq, StoredTopology, Time, Transaction,
+};
 
-/// Why the store did not do what was asked.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Out of reach, locked, restarting: try again later.
+    /// The database is out of reach, locked or restarting: try again later.
     #[error("the database is not available")]
     Unavailable(#[source] BoxError),
-    /// No room on the disk.
+    /// The disk is full.
     #[error("the database's disk is full")]
     Full(#[source] BoxError),
-    /// The database refuses this very data.
+    /// The database refuses these data.
     #[error("the database refuses the data")]
     Refused(#[source] BoxError),
-    /// The database is in use by another server, was made by a newer version, or is set up so that
-    /// it cannot keep what was promised. The text says what to do.
+    /// The database is in use by another server, was made by a newer version, or is configured so
+    /// that it cannot keep a commit's promise. The text says what to do.
     #[error("{0}")]
     Unusable(String),
-    /// The database holds what this server cannot have written.
+    /// The database holds data that this server cannot have written.
     #[error("the database holds what does not belong there: {0}")]
     Corrupt(String),
 }
 
-/// Any error of a database driver.
+/// An error of a database driver.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a transaction was not committed, or may not have been.
+/// An error of a commit.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// Nothing was committed.
     #[error(transparent)]
     Failed(#[from] Error),
-    /// The outcome is not known. After [`Committer::reopen`], the last commit's number tells: if it
-    /// is `outcomes.commit`, everything was committed, else nothing.
+    /// The outcome is not known. The commit number that [`Committer::reopen`] returns decides: if
+    /// it is `outcomes.commit`, everything was committed, otherwise nothing.
     #[error("the outcome of a commit is not known")]
     Unknown {
-        /// What will have happened if it was committed.
+        /// The outcomes if it was committed.
         outcomes: Outcomes,
-        /// What stood in the way of knowing.
+        /// The error that hides the outcome.
         #[source]
         source: BoxError,
     },
 }
 
-/// The writing half of a store. Only one exists on a database: it holds the lock that keeps a
-/// second server out.
+/// The writing half of a store. A database has only one: it holds the lock that keeps a second
+/// server out.
 #[async_trait]
 pub trait Committer: Send {
-    /// Commits everything in one transaction, durably: it is synced when this returns.
+    /// Commits everything in one transaction, which is synced to disk when this returns.
     ///
     /// Within the transaction, changes come first, then publishes, acks, rejections and deliveries,
-    /// each in their order. Growing sequence numbers are given to publishes in their order.
+    /// each in their order. Publishes get ascending sequence numbers in their order.
     ///
     /// # Errors
     ///
@@ -90,7 +91,8 @@ pub trait Committer: Send {
     /// [`Committer::reopen`].
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError>;
 
-    /// Connects anew, takes the lock, makes durable whatever is found, and tells the last commit.
+    /// Reconnects, takes the lock, makes whatever is found durable, and returns the last commit's
+    /// number.
     ///
     /// # Errors
     ///
@@ -102,12 +104,13 @@ pub trait Committer: Send {
     fn has_room(&self) -> bool;
 
     /// Gives back disk space and forgets metadata of acknowledged messages accepted before
-    /// `forget_before`, a little at a time. Called when nothing waits; returns whether there is
-    /// more to do.
+    /// `forget_before`, a little at a time.
+    ///
+    /// Called when nothing waits. Returns whether there is more to do.
     ///
     /// # Errors
     ///
-    /// [`Error`]; nothing was lost.
+    /// [`Error`]; no data are lost.
     async fn maintain(&mut self, forget_before: Option<Time>) -> Result<bool, Error>;
 
     /// Closes the database cleanly and releases the lock.
@@ -117,24 +120,27 @@ pub trait Committer: Send {
 /// The reading half of a store. It sees what is committed.
 #[async_trait]
 pub trait Reader: Send + Sync {
-    /// All exchanges, queues and bindings.
+    /// Returns all exchanges, queues and bindings.
     async fn topology(&self) -> Result<StoredTopology, Error>;
 
-    /// The messages of a lane, a queue's messages for one receiver, after a sequence number, in
-    /// order: at most `limit.messages`, and no more once `limit.bytes` of envelopes are reached
-    /// (but one at least).
+    /// Returns the messages of a lane after a sequence number, in order.
+    ///
+    /// At most `limit.messages`, and no more once `limit.bytes` of envelopes are reached, but at
+    /// least one.
     async fn lane(&self, lane: &LaneKey, after: Seq, limit: PageLimit) -> Result<Page, Error>;
 
-    /// The messages with these sequence numbers that still wait, in order, up to `bytes` (but one
-    /// at least).
+    /// Returns those of the given messages that still wait, in order, up to `bytes`, but at least
+    /// one.
     async fn messages(&self, seqs: &[Seq], bytes: usize) -> Result<Page, Error>;
 
-    /// The queues from `from` on in which something waits for the receiver; at most `limit` queues
-    /// are looked at.
+    /// Returns the queues from `from` on that hold messages for the receiver; examines at most
+    /// `limit` queues.
     async fn lanes(&self, receiver: &ClientId, from: QueueId, limit: u32) -> Result<Lanes, Error>;
 
-    /// The envelopes that stand in a lane after a sequence number, in order, with the limits of
-    /// [`Reader::lane`]; those that stand in another lane of their message are counted only.
+    /// Returns the envelopes stored in a lane after a sequence number, in order, with the limits of
+    /// [`Reader::lane`].
+    ///
+    /// A message whose envelope is stored in another lane is only counted.
     async fn envelopes(
         &self,
         lane: &LaneKey,
@@ -142,29 +148,30 @@ pub trait Reader: Send + Sync {
         limit: PageLimit,
     ) -> Result<Envelopes, Error>;
 
-    /// What is known of an accepted message; `None` if it never was.
+    /// Returns the state of an accepted message; `None` if it was never accepted.
     async fn message_state(&self, message_id: &MessageId) -> Result<Option<MessageState>, Error>;
 
-    /// The client's public key, sealed.
+    /// Returns the client's public key, sealed.
     async fn public_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error>;
 
-    /// The client's signed key, sealed.
+    /// Returns the client's signed key, sealed.
     async fn signed_key(&self, client_id: &ClientId) -> Result<Option<SealedRow>, Error>;
 
-    /// All sealed keys, and whether older servers' were taken over.
+    /// Returns all sealed keys, and whether those of older servers were adopted.
     async fn sealed_keys(&self) -> Result<SealedKeys, Error>;
 
-    /// A certificate chain that the client has connected with: the last one, or the one with this
-    /// SHA-256 fingerprint in lower-case hexadecimal. Base64 of DER, the client's own first, joined
-    /// by commas.
+    /// Returns a certificate chain that the client has connected with: the latest one, or the one
+    /// with this SHA-256 fingerprint in lower-case hexadecimal.
+    ///
+    /// The chain is base64 of DER, the client's own certificate first, joined by commas.
     async fn certificate(
         &self,
         client_id: &ClientId,
         fingerprint: Option<&str>,
     ) -> Result<Option<String>, Error>;
 
-    /// Messages that were rejected, sent by the client or for it, in the order of their rejection:
-    /// at most `limit`, those after `after`.
+    /// Returns rejected messages that the client sent or received, in the order of their rejection:
+    /// at most `limit`, after `after`.
     async fn rejected(
         &self,
         client_id: &ClientId,
@@ -178,9 +185,9 @@ pub trait Reader: Send + Sync {
 
 /// An opened database.
 pub struct Store {
-    /// For the writer.
+    /// The writing half, for the writer.
     pub committer: Box<dyn Committer>,
-    /// For everybody.
+    /// The reading half, for everybody.
     pub reader: Arc<dyn Reader>,
 }
 
@@ -190,22 +197,23 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Which database.
+/// The database to open.
 #[derive(Debug, Clone)]
 pub enum DatabaseSettings {
-    /// A file, made with its folder if it is not there.
+    /// A file. It is created with its folder if it does not exist.
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// While fewer bytes than this are free on its disk, there is no room for more messages.
+        /// The number of free bytes on its disk below which there is no room for more messages.
         disk_reserve: u64,
     },
     /// A database on a PostgreSQL server.
     Postgres(crate::config::Postgres),
 }
 
-/// Opens a database, brings its schema up to date, and locks it against other servers. What is
-/// found in it is durable when this returns.
+/// Opens a database, brings its schema up to date, and locks it against other servers.
+///
+/// What is found in it is durable when this returns.
 ///
 /// # Errors
 ///
@@ -218,20 +226,52 @@ pub async fn open(settings: &DatabaseSettings) -> Result<Store, Error> {
     }
 }
 
-/// Puts into words what a driver's error means, and keeps the error.
+/// A driver's error with a text that says what it means.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-struct Explained {
+struct DescribedError {
     what: String,
     #[source]
     source: BoxError,
 }
 
-fn explained(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
-    Box::new(Explained {
+fn described(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
+    Box::new(DescribedError {
         what: what.into(),
         source: source.into(),
     })
+}
+
+/// The tables that the migrations of both databases make, and without which nothing works.
+const TABLES: &[&str] = &[
+    "server_state",
+    "exchanges",
+    "queues",
+    "bindings",
+    "batches",
+    "fates",
+    "envelopes",
+    "waiting",
+    "rejected_messages",
+    "public_keys",
+    "signed_keys",
+    "certificates",
+    ADOPTION,
+];
+const ADOPTION: &str = "at_rest_adoption";
+
+/// The error for a database from which somebody has removed a table.
+fn lacks_table(place: impl std::fmt::Display, table: &str) -> Error {
+    let mend = if table == ADOPTION {
+        // It holds a date at most, so that an empty one will do.
+        "Make it again with `CREATE TABLE at_rest_adoption (only_row INTEGER PRIMARY KEY CHECK \
+         (only_row = 1), adopted_time TEXT NOT NULL)`, or restore the database from a backup."
+    } else {
+        "Restore the database from a backup, or choose another one in [database]."
+    };
+    Error::Unusable(format!(
+        "{place} lacks the table {table}, which the server made: it was removed\n{mend}"
+    ))
 }
 
 fn corrupt(error: impl std::fmt::Display) -> Error {

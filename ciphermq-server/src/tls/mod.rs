@@ -1,9 +1,9 @@
-//! TLS with certificates on both sides, and from a client's certificate to its id.
+//! Mutual TLS, and the mapping from a client's certificate to its client id.
 //!
-//! - `verifier`: which clients' certificates are let in
-//! - [`trouble`]: why a handshake failed, and what to do
+//! - `verifier`: accepts certificates that name a client
+//! - [`handshake_failure`]: explains failed handshakes
 
-pub mod trouble;
+pub mod handshake_failure;
 mod verifier;
 
 use std::fs::File;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_certificates::{Flaw, NotPem, Validity, key_kind, pem};
+use ciphermq_certificates::{Flaw, NotPem, Validity, chain, key_kind, pem};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
@@ -27,26 +27,26 @@ use zeroize::Zeroizing;
 use crate::config::Tls;
 use crate::private_file;
 
-/// No private key's file is longer. What is named by mistake need not be read to its end.
+/// The longest private key file that is read. A file that is named by mistake need not be read to
+/// its end.
 const MAX_KEY_BYTES: u64 = 1 << 20;
 
-/// Why the server's certificates cannot be used.
+/// The reason why the server's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
     #[error(
-        "[tls] {field}: cannot read {what} from {}: {source}\nName the right file there; `keygen \
-         certs` makes certificates for a try.",
-        path.display()
+        "[tls] {field}: cannot read {what} from {}: {source}\n{}",
+        path.display(), unreadable_advice(path, source)
     )]
     File {
         /// The setting.
         field: &'static str,
-        /// What should be in the file.
+        /// The expected contents of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A file holds no PEM of the kind that is needed.
@@ -57,37 +57,65 @@ pub enum Error {
         field: &'static str,
         /// The file.
         path: PathBuf,
-        /// What stands there instead.
+        /// The contents found instead.
         wrong: NotPem,
     },
-    /// The private key lies open.
+    /// Other users have access to the private key.
     #[error("[tls] key_path: the private key {0}")]
     Exposed(#[source] private_file::Exposed),
-    /// The CA file's certificates cannot be trusted anchors.
+    /// The CA file's certificates cannot be trust anchors.
     #[error("[tls] ca_cert_path: {} holds no usable certificate of a certificate authority: \
              {source}\nName the CA's own certificate there, not a client's or the \
              server's.", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the TLS library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    /// The file begins with another certificate than the private key's.
+    #[error(
+        "[tls] cert_path: {} does not begin with the certificate of the private key in {}: that is \
+         number {place} in it\nThe own certificate must stand first in the file, its issuer's \
+         behind it, and so on: change their order.",
+        path.display(), key.display()
+    )]
+    Order {
+        /// The file with the certificates.
+        path: PathBuf,
+        /// The file with the private key.
+        key: PathBuf,
+        /// Where the own certificate stands, counted from 1.
+        place: usize,
+    },
+    /// The private key is another certificate's.
+    #[error(
+        "[tls] cert_path and key_path: the certificate in {} and the private key in {} cannot be \
+         used together: they do not belong together\nName a certificate and the key that it was \
+         made for.",
+        path.display(), key.display()
+    )]
+    Mismatch {
+        /// The file with the certificates.
+        path: PathBuf,
+        /// The file with the private key.
+        key: PathBuf,
+    },
+    /// Certificate and key are of a kind that is not supported.
     #[error(
         "[tls] cert_path and key_path: the certificate and the private key cannot be used \
          together: {0}\nName a certificate and the key that it was made for."
     )]
     Identity(#[source] rustls::Error),
-    /// The server's certificate is none that clients take.
+    /// Clients would not accept the server's certificate.
     #[error("[tls] cert_path: the certificate in {} {flaw}\n{}", path.display(), flaw.advice())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The flaw of the certificate.
         flaw: Flaw,
     },
-    /// The key is of a kind that TLS does not take.
+    /// TLS does not support the kind of the key.
     #[error(
         "[tls] cert_path and key_path: the certificate and the private key cannot be used: the key \
          is {0}\nIssue a certificate for a key of the kind ECDSA P-384, ECDSA P-256, Ed25519, or \
@@ -99,27 +127,47 @@ pub enum Error {
     Setup(#[source] rustls::Error),
 }
 
-/// Makes what accepts TLS 1.3 and 1.2 from clients with a certificate of the configured authority.
+fn unreadable_advice(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "Let the server's user read it (chown or chmod), or name another file than {}.",
+            path.display()
+        ),
+        _ => "Name the right file there; `keygen certs` makes certificates for a try.".to_owned(),
+    }
+}
+
+/// Creates an acceptor of TLS 1.3 and 1.2 for clients with a certificate of the configured
+/// authority.
+///
 /// Where the client offers it, the key exchange is the X25519MLKEM768 hybrid.
 ///
 /// # Errors
 ///
-/// [`Error`] names the setting and the mend.
+/// [`Error`], which names the setting and the fix.
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
-        warn_of_time("ca_cert_path", &tls.ca_cert_path, &authority);
-        roots.add(authority).map_err(|source| Error::Authority {
+        roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),
-            source: source.into(),
+            source: match error {
+                rustls::Error::InvalidCertificate(reason) => {
+                    format!("one {}", Flaw::from(&reason)).into()
+                }
+                error => error.into(),
+            },
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
-    for certificate in &chain {
-        warn_of_time("cert_path", &tls.cert_path, certificate);
-    }
     let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
+    if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
+        return Err(Error::Order {
+            path: tls.cert_path.clone(),
+            key: tls.key_path.clone(),
+            place,
+        });
+    }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
@@ -134,12 +182,18 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         .with_client_cert_verifier(Arc::new(verifier::NamedClients(verifier)))
         .with_single_cert(chain, key)
         .map_err(|error| match (error, kind) {
-            // All that rustls says of a key that it does not know.
+            // rustls reports a kind of key that it does not know with no more than this.
             (rustls::Error::General(_), Some(kind)) => Error::KeyKind(kind),
             (rustls::Error::InvalidCertificate(reason), _) => Error::Certificate {
                 path: tls.cert_path.clone(),
                 flaw: Flaw::from(&reason),
             },
+            (rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch), _) => {
+                Error::Mismatch {
+                    path: tls.cert_path.clone(),
+                    key: tls.key_path.clone(),
+                }
+            }
             (error, _) => Error::Identity(error),
         })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
@@ -150,8 +204,24 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
-/// Says so if a certificate's time is over, or has not come. That keeps nobody from starting: the
-/// clock may be wrong, and be corrected.
+/// Logs a warning for each certificate of the server and its authority whose time is over, or has
+/// not come.
+///
+/// That keeps nobody from starting: the clock may be wrong, and be corrected. What cannot be read is
+/// passed over here, as [`acceptor`] refuses it.
+pub fn warn_of_validity(tls: &Tls) {
+    for (field, path) in [
+        ("ca_cert_path", &tls.ca_cert_path),
+        ("cert_path", &tls.cert_path),
+    ] {
+        for certificate in certificates(field, path).unwrap_or_default() {
+            warn_of_time(field, path, &certificate);
+        }
+    }
+}
+
+/// Warns if a certificate has expired or is not valid yet. That prevents no start: the clock may be
+/// wrong, and be corrected.
 fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
@@ -162,11 +232,11 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let advice = if field == "ca_cert_path" {
         "Check the clock; if it is right, make a new authority and new certificates of it for the \
          server and all clients \
-         (`keygen certs`). Until then this server and its clients go on, as they trust the \
-         authority because its file was \
-         named; other programs (OpenSSL) refuse all its certificates"
+         (`keygen certs --force --new-ca`). Until then this server and its clients go on, as they \
+         trust the authority because its file was named; other programs (OpenSSL) refuse all its certificates"
     } else {
-        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs`) \
+        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs \
+         --force --server-name NAME`) \
          and start it again. Until \
          then every client refuses to connect"
     };
@@ -196,7 +266,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
         path: path.to_owned(),
         wrong,
     })?;
-    // Asked last: what is no private key may be open to all, and is told to be no key.
+    // Checked last: a certificate or another file that is no secret is reported as not being a key.
     match private_file::refuse_exposed(path, &file) {
         Ok(()) => Ok(key),
         Err(private_file::Error::Exposed(exposed)) => Err(Error::Exposed(exposed)),
@@ -218,19 +288,19 @@ fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'
     })
 }
 
-/// Why a certificate, valid as it is, names no client.
+/// The reason why a valid certificate names no client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NameError {
-    /// There is no X.509 certificate that can be read.
+    /// There is no X.509 certificate that can be parsed.
     #[error("the certificate cannot be read: {0}")]
     Unreadable(String),
-    /// Its Common Name is none that a client can have.
+    /// Its Common Name is not a valid client id.
     #[error("the certificate {0}")]
     CommonName(#[from] ciphermq_certificates::NameError),
 }
 
 impl NameError {
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -242,21 +312,21 @@ impl NameError {
     }
 }
 
-/// Whose a client's certificate is.
+/// Returns the client id in a client's certificate.
 fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
     let (_, certificate) = x509_parser::parse_x509_certificate(own)
-        .map_err(|error| NameError::Unreadable(error.to_string()))?;
+        .map_err(|_| NameError::Unreadable(Flaw::DAMAGED.to_owned()))?;
     Ok(ciphermq_certificates::client_id(&certificate)?)
 }
 
-/// Who a client is, by the chain that it connected with.
+/// A client's identity, from the chain that it connected with.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The Common Name.
+    /// The client id, which is the Common Name.
     pub client_id: ClientId,
     /// SHA-256 of the client's certificate, lower-case hexadecimal.
     pub fingerprint: String,
-    /// The chain in base64 of DER, the client's own first, joined by commas.
+    /// The chain in base64 of DER, the client's own certificate first, joined by commas.
     pub chain: String,
 }
 

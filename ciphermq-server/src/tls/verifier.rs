@@ -1,4 +1,4 @@
-//! Which clients' certificates are let in: those of the authority that name a client.
+//! Verifies that a client's certificate is the authority's and names a client.
 
 use std::sync::Arc;
 
@@ -11,8 +11,10 @@ use rustls::{
 
 use super::client_id;
 
-/// Refuses in the handshake who would have no client id: the client gets a TLS alert then, where it
-/// would else be disconnected without a word. All else is rustls's own verifier's.
+/// A verifier that refuses certificates without a client id during the handshake.
+///
+/// The client gets a TLS alert then, instead of a connection that closes without a word. Everything
+/// else is left to rustls's own verifier.
 #[derive(Debug)]
 pub(super) struct NamedClients(pub(super) Arc<dyn ClientCertVerifier>);
 

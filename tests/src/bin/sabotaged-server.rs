@@ -9,11 +9,11 @@ use std::process::ExitCode;
 
 use async_trait::async_trait;
 use ciphermq_server::config::{self, Config};
-use ciphermq_server::signals::Signals;
-use ciphermq_server::store::{
-    CommitError, CommitNumber, Committer, Error, Outcomes, Publish, PublishOutcome, Seq, Store,
-    Time, Transaction,
+use ciphermq_server::model::{
+    CommitNumber, Outcomes, Publish, PublishOutcome, Seq, Time, Transaction,
 };
+use ciphermq_server::signals::Signals;
+use ciphermq_server::store::{CommitError, Committer, Error, Store};
 use ciphermq_server::{logging, server};
 use clap::{Parser, ValueEnum};
 
@@ -150,7 +150,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
-        server::run_with(config, guard.handle(), signals, between).await?;
+        let prepared = server::prepare(&config).await?;
+        server::run_with(config, prepared, guard.handle(), signals, between).await?;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     Ok(())

@@ -28,8 +28,8 @@ async fn failing_syncs(when: &str) {
     campaign.pass_until_received(300).await;
     let console = campaign.server.console().text();
     assert!(
-        console.contains("the outcome of a commit is not known")
-            || console.contains("the database is not available"),
+        console.contains("The outcome of a commit is not known")
+            || console.contains("The database is not available"),
         "nothing has failed, or nobody was told: {}",
         console
             .lines()

@@ -17,7 +17,7 @@ fn write(file: &mut RotatingFile, second: u64, lines: &str) {
         .unwrap();
 }
 
-/// Every file in the folder, with what is in it.
+/// Returns every file in the folder, with its contents.
 fn files(folder: &Path) -> BTreeMap<String, String> {
     fs::read_dir(folder)
         .unwrap()
@@ -52,7 +52,7 @@ fn daily_begins_a_new_file_at_midnight() {
 }
 
 #[test]
-fn hourly_begins_a_new_file_at_the_full_hour() {
+fn hourly_rotation_starts_a_file_on_the_hour() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = file(&folder.path().join("a.log"), Rotation::Hourly, None);
     write(&mut log, MORNING, "one\n");
@@ -98,7 +98,7 @@ fn size_and_time_work_together() {
 }
 
 #[test]
-fn without_time_full_files_are_numbered_and_numbers_only_grow() {
+fn rotation_by_size_numbers_files_in_ascending_order() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.log.7.gz"), "old").unwrap();
     fs::write(folder.path().join("a.log.2025-09-08"), "other").unwrap();
@@ -144,7 +144,7 @@ fn a_late_line_stays_and_a_clock_set_back_begins_a_new_file() {
 }
 
 #[test]
-fn a_restart_appends_and_mends_half_a_line() {
+fn a_restart_appends_after_ending_half_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/a.log");
     write(
@@ -161,7 +161,7 @@ fn a_restart_appends_and_mends_half_a_line() {
     let mut log = file(&path, Rotation::Never, Some(20));
     write(&mut log, MORNING, "two\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "one\nha\ntwo\n");
-    // What was there counts: 11 bytes, and 10 more are too many.
+    // The existing bytes count: 11, and 10 more are too many.
     write(&mut log, MORNING, "123456789\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "123456789\n");
 }
@@ -188,7 +188,7 @@ fn a_restart_on_another_day_rotates_first() {
 }
 
 #[test]
-fn a_file_that_was_moved_away_or_cut_off_goes_on_under_its_name() {
+fn a_moved_or_truncated_file_is_continued_under_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.log");
     let mut log = file(&path, Rotation::Never, Some(12));
@@ -203,7 +203,7 @@ fn a_file_that_was_moved_away_or_cut_off_goes_on_under_its_name() {
 }
 
 #[test]
-fn trouble_is_reported_with_what_was_written_and_passes() {
+fn a_failure_reports_what_was_written_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no-folder/a.log");
     fs::write(
@@ -241,13 +241,13 @@ fn a_full_disk_leaves_no_half_line() {
 }
 
 #[test]
-fn a_rotation_that_fails_lets_the_file_grow_and_is_tried_again() {
+fn a_failed_rotation_lets_the_file_grow_and_is_retried() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.log");
     let mut log = file(&path, Rotation::Daily, Some(6));
     write(&mut log, MORNING, "1111\n");
-    // A name too long for the file system stands in for a folder that may not be written in: root
-    // may always.
+    // A name too long for the file system stands for a folder without write permission: root may
+    // write everywhere.
     log.path = folder.path().join("a".repeat(250));
     fs::rename(&path, &log.path).unwrap();
     write(&mut log, MORNING, "2222\n");
@@ -279,7 +279,7 @@ fn the_file_is_not_for_everybody() {
 }
 
 #[test]
-fn a_link_stays_and_the_file_that_it_leads_to_is_rotated_where_it_is() {
+fn a_link_stays_and_its_target_is_rotated_in_place() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     let link = folder.path().join("a.log");
@@ -300,7 +300,7 @@ fn a_link_stays_and_the_file_that_it_leads_to_is_rotated_where_it_is() {
 }
 
 #[test]
-fn what_another_process_holds_open_for_us_is_never_renamed() {
+fn inherited_descriptors_are_never_renamed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("redirected");
     let output = File::create(&path).unwrap();

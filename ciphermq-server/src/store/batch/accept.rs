@@ -1,22 +1,23 @@
-//! From publishes to batches.
+//! Groups publishes into batches and recognises retries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::id::{Stream, place};
-use super::settlement::{Known, Settlement};
+use super::id::{Stream, split_id};
+use super::settlement::{Found, Settlement};
 use super::{BatchRow, MAX_BYTES, MAX_MESSAGES, count};
-use crate::store::model::{Publish, PublishOutcome, Seq};
+use crate::model::{Publish, PublishOutcome, Seq};
 
-/// What a transaction's publishes come to.
+/// The result of accepting a transaction's publishes.
 pub(in crate::store) struct Accepted<'a> {
-    /// What to insert.
+    /// The batches to insert.
     pub(in crate::store) batches: Vec<NewBatch<'a>>,
-    /// For each publish. Numbers begin at 0 until [`Accepted::number`] was called.
+    /// One outcome for each publish. Sequence numbers start at 0 until [`Accepted::assign_seqs`] is
+    /// called.
     pub(in crate::store) outcomes: Vec<PublishOutcome>,
-    /// How many sequence numbers it takes.
+    /// The number of sequence numbers that it takes.
     pub(in crate::store) copies: i64,
 }
 
@@ -25,22 +26,22 @@ pub(in crate::store) struct NewBatch<'a> {
     pub(in crate::store) first_seq: i64,
     pub(in crate::store) stream: Stream,
     pub(in crate::store) position: i64,
-    /// What all of its messages have in common, this one has.
+    /// The first publish, with everything that all of them have in common.
     pub(in crate::store) first: &'a Publish,
     pub(in crate::store) publishes: Vec<&'a Publish>,
     bytes: usize,
 }
 
-/// What a publish is to what is known already.
+/// How a publish relates to the messages that are known.
 enum Verdict {
     New,
     Known(PublishOutcome),
-    /// The same as an earlier one of this transaction, whatever becomes of that.
+    /// The same id as that of an earlier publish of this transaction, by its index.
     Repeats(usize),
 }
 
 impl<'a> Accepted<'a> {
-    /// Sorts out what is known already, by the batches in the ledger, and joins the rest to
+    /// Recognises retries by the batches in the settlement, and groups all other publishes into
     /// batches.
     pub(in crate::store) fn new(publishes: &'a [Arc<Publish>], settlement: &Settlement) -> Self {
         let mut accepted = Self {
@@ -54,14 +55,14 @@ impl<'a> Accepted<'a> {
                 .entry(publish.envelope.message_id.as_str())
                 .or_insert(at);
             let verdict = match settlement.find(&publish.envelope.message_id) {
-                Some(known) => Verdict::Known(judge(is_known(&known, publish))),
+                Some(known) => Verdict::Known(duplicate_if(is_known(&known, publish))),
                 None if first == at => Verdict::New,
                 None => Verdict::Repeats(first),
             };
             let outcome = match verdict {
                 Verdict::New => accepted.store(publish),
                 Verdict::Known(outcome) => outcome,
-                Verdict::Repeats(first) => judge(
+                Verdict::Repeats(first) => duplicate_if(
                     publishes
                         .get(first)
                         .is_some_and(|first| is_retry(first, publish)),
@@ -75,7 +76,7 @@ impl<'a> Accepted<'a> {
     fn store(&mut self, publish: &'a Publish) -> PublishOutcome {
         let first = self.copies;
         self.copies += count(publish.queues.len());
-        let (stream, position) = place(&publish.envelope.message_id);
+        let (stream, position) = split_id(&publish.envelope.message_id);
         let joined = self
             .batches
             .last_mut()
@@ -93,8 +94,8 @@ impl<'a> Accepted<'a> {
         PublishOutcome::Stored { first: Seq(first) }
     }
 
-    /// Gives out the sequence numbers from `next` on.
-    pub(in crate::store) fn number(&mut self, next: i64) {
+    /// Assigns the sequence numbers from `next` on.
+    pub(in crate::store) fn assign_seqs(&mut self, next: i64) {
         for batch in &mut self.batches {
             batch.first_seq += next;
         }
@@ -121,7 +122,7 @@ impl<'a> NewBatch<'a> {
         joins
     }
 
-    /// Where each envelope's own piece ends among all of them: a JSON list.
+    /// Returns the end offsets of the envelopes' own pieces, as a JSON list.
     pub(in crate::store) fn ends(&self) -> String {
         let mut end = 0;
         let ends: Vec<String> = self
@@ -135,12 +136,12 @@ impl<'a> NewBatch<'a> {
         format!("[{}]", ends.join(","))
     }
 
-    /// What its envelopes share.
+    /// Returns the piece that all of its envelopes share.
     pub(in crate::store) fn shared(&self) -> Option<&'a [u8]> {
         self.first.envelope.raw().shared().map(Bytes::as_ref)
     }
 
-    /// Its envelopes' own pieces, one after the other.
+    /// Returns its envelopes' own pieces, concatenated.
     pub(in crate::store) fn envelopes(&self) -> Vec<u8> {
         let raw: Vec<&[u8]> = self
             .publishes
@@ -150,7 +151,6 @@ impl<'a> NewBatch<'a> {
         raw.concat()
     }
 
-    /// Its row.
     pub(in crate::store) fn row(&self) -> BatchRow {
         let first = self.first;
         let digests: Option<Vec<&[u8]>> = self
@@ -175,7 +175,7 @@ impl<'a> NewBatch<'a> {
     }
 }
 
-/// Whether two messages differ in nothing that a batch keeps once.
+/// Whether two messages agree in everything that a batch stores once.
 fn is_alike(a: &Publish, b: &Publish) -> bool {
     a.sent_time == b.sent_time
         && a.envelope.has_suite == b.envelope.has_suite
@@ -189,7 +189,7 @@ fn is_alike(a: &Publish, b: &Publish) -> bool {
             || a.envelope.raw().shared().is_none() && b.envelope.raw().shared().is_none())
 }
 
-fn judge(same: bool) -> PublishOutcome {
+fn duplicate_if(same: bool) -> PublishOutcome {
     if same {
         PublishOutcome::Duplicate
     } else {
@@ -197,9 +197,9 @@ fn judge(same: bool) -> PublishOutcome {
     }
 }
 
-/// Whether a publish is a message that was accepted before, sent again: by the same sender, to the
-/// same receiver, by the same route. To another one it would not come.
-fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
+/// Whether a publish is a retry of a known message: from the same sender, to the same receiver, by
+/// the same route. A message by another route would not arrive where it should.
+fn is_known(known: &Found<'_>, publish: &Publish) -> bool {
     let receiver = publish.envelope.receiver_client_id.as_str();
     let (exchange, routing_key) = (publish.exchange.as_str(), publish.routing_key.as_str());
     let is_route = |(of, by): &(String, String)| of == exchange && by == routing_key;
@@ -216,8 +216,9 @@ fn is_known(known: &Known<'_>, publish: &Publish) -> bool {
                     == publish.digest.as_ref().map(<[u8; 32]>::as_slice))
 }
 
-/// Whether the second publish is the first one sent again. With a suite it may have been sealed
-/// anew; ids of clients that name a suite don't collide.
+/// Whether the second publish is a retry of the first one.
+///
+/// A client that names a suite may have sealed it anew; the ids of such clients do not collide.
 fn is_retry(first: &Publish, second: &Publish) -> bool {
     first.sender == second.sender
         && first.envelope.receiver_client_id == second.envelope.receiver_client_id

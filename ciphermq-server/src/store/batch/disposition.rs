@@ -1,11 +1,11 @@
-//! What became of a batch's messages.
+//! The dispositions of a batch's messages: delivered, acknowledged, rejected.
 
 use std::sync::Arc;
 
-use crate::store::model::Time;
+use crate::model::Time;
 
-/// What became of a message that has been delivered. Times as the databases keep them, which sort
-/// as texts.
+/// The disposition of a message that has been delivered. Times are texts as in the databases; they
+/// sort as texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Disposition {
     pub(in crate::store) delivered: Arc<str>,
@@ -20,25 +20,26 @@ impl Disposition {
     }
 }
 
-/// Messages of a batch that follow one another and had the same fate.
+/// Consecutive messages of a batch with the same disposition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct DispositionRange {
-    /// The first one's index in the batch.
+    /// The first message's index in the batch.
     pub(in crate::store) from: i64,
     pub(in crate::store) messages: i64,
     pub(in crate::store) disposition: Disposition,
 }
 
 impl DispositionRange {
-    /// Whether the message at this index is one of them.
-    pub(in crate::store) fn holds(&self, index: i64) -> bool {
+    pub(in crate::store) fn contains(&self, index: i64) -> bool {
         (self.from..self.from.saturating_add(self.messages)).contains(&index)
     }
 }
 
-/// Runs as the databases read them out: a JSON list of (from, messages, delivered, acknowledged,
-/// rejected).
-pub(in crate::store) fn runs(json: &str) -> Result<Vec<DispositionRange>, serde_json::Error> {
+/// Parses the JSON list that the databases return: (from, messages, delivered, acknowledged,
+/// rejected) each.
+pub(in crate::store) fn disposition_ranges(
+    json: &str,
+) -> Result<Vec<DispositionRange>, serde_json::Error> {
     type Row = (i64, i64, Arc<str>, Option<Arc<str>>, Option<Arc<str>>);
     let rows: Vec<Row> = serde_json::from_str(json)?;
     let mut runs: Vec<DispositionRange> = rows
@@ -59,12 +60,12 @@ pub(in crate::store) fn runs(json: &str) -> Result<Vec<DispositionRange>, serde_
     Ok(runs)
 }
 
-/// The later of two times.
+/// Returns the later of two times.
 pub(super) fn later(a: &Arc<str>, b: &Arc<str>) -> Arc<str> {
     Arc::clone(if b > a { b } else { a })
 }
 
-/// Times as texts. Those of one command are the same, so the last one is kept.
+/// A formatter of times that caches its last text: all times of one command are the same.
 #[derive(Default)]
 pub(in crate::store) struct TimeText {
     last: Option<(Time, Arc<str>)>,

@@ -1,43 +1,43 @@
-//! Forgetting old batches of which nothing waits, some at a time.
+//! Forgets old batches of which nothing waits, a step at a time.
 //!
-//! A pass looks at all batches in their order, up to where none is old: their order is nearly that
-//! of their times. What waits is passed over once a pass, not once a step.
+//! A pass examines all batches in their order up to where none is old; that order is nearly the
+//! order of their times. A batch that still waits is skipped once a pass, not once a step.
 
-/// How many batches a step looks at.
+/// The number of batches that a step examines.
 pub(in crate::store) const STEP: i64 = 500;
 
-/// How far a pass has come.
+/// The position of a pass.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::store) struct Forgetting {
+pub(in crate::store) struct ForgetCursor {
     after: i64,
 }
 
-/// What a step has seen.
+/// The result of a step.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::store) struct Looked {
-    /// The number of the last batch that it has looked at; `None` if there was none.
+pub(in crate::store) struct ForgetStep {
+    /// The number of the last batch that it examined; `None` if there was none.
     pub(in crate::store) last: Option<i64>,
-    /// How many it has looked at.
+    /// The number of batches that it examined.
     pub(in crate::store) batches: i64,
-    /// How many of them were old, or have no time, as some of older servers.
+    /// The number of those that are old or, like some of older servers, have no time.
     pub(in crate::store) old: i64,
 }
 
-impl Default for Forgetting {
+impl Default for ForgetCursor {
     fn default() -> Self {
         Self { after: i64::MIN }
     }
 }
 
-impl Forgetting {
-    /// The number after which the next step looks.
+impl ForgetCursor {
+    /// Returns the number of the batch after which the next step starts.
     pub(in crate::store) fn after(self) -> i64 {
         self.after
     }
 
-    /// Goes on behind what a step has looked at, or to the beginning of the next pass; whether this
-    /// one has more to do.
-    pub(in crate::store) fn advance(&mut self, looked: Looked) -> bool {
+    /// Advances past the batches of a step, or back to the start for the next pass. Returns whether
+    /// this pass has more to do.
+    pub(in crate::store) fn advance(&mut self, looked: ForgetStep) -> bool {
         let next = looked
             .last
             .filter(|_| looked.batches >= STEP && looked.old > 0);
@@ -52,22 +52,22 @@ mod tests {
 
     #[test]
     fn a_pass_ends_where_nothing_is_old() {
-        let looked = |last, batches, old| Looked { last, batches, old };
-        let mut forgetting = Forgetting::default();
-        assert_eq!(forgetting.after(), i64::MIN);
-        assert!(forgetting.advance(looked(Some(700), STEP, 1)));
-        assert_eq!(forgetting.after(), 700);
+        let looked = |last, batches, old| ForgetStep { last, batches, old };
+        let mut forget_cursor = ForgetCursor::default();
+        assert_eq!(forget_cursor.after(), i64::MIN);
+        assert!(forget_cursor.advance(looked(Some(700), STEP, 1)));
+        assert_eq!(forget_cursor.after(), 700);
         assert!(
-            !forgetting.advance(looked(Some(1200), STEP, 0)),
+            !forget_cursor.advance(looked(Some(1200), STEP, 0)),
             "all of them are young"
         );
-        assert_eq!(forgetting.after(), i64::MIN);
-        assert!(forgetting.advance(looked(Some(700), STEP, STEP)));
+        assert_eq!(forget_cursor.after(), i64::MIN);
+        assert!(forget_cursor.advance(looked(Some(700), STEP, STEP)));
         assert!(
-            !forgetting.advance(looked(Some(900), STEP - 1, 5)),
+            !forget_cursor.advance(looked(Some(900), STEP - 1, 5)),
             "there are no more"
         );
-        assert!(!forgetting.advance(looked(None, 0, 0)));
-        assert_eq!(forgetting.after(), i64::MIN);
+        assert!(!forget_cursor.advance(looked(None, 0, 0)));
+        assert_eq!(forget_cursor.after(), i64::MIN);
     }
 }

@@ -1,7 +1,7 @@
-//! How ids follow one another.
+//! Message ids as streams and positions.
 //!
 //! CipherMQ's own ids end in the message's position in its stream, ten hexadecimal digits. A batch
-//! keeps what comes before them once, and the first position. Any other id has a stream and a batch
+//! stores the part before them once, and the first position. Any other id has a stream and a batch
 //! to itself.
 
 use std::fmt;
@@ -13,43 +13,43 @@ use ciphermq_protocol::name::NameError;
 use super::MAX_MESSAGES;
 
 /// The position of ids that are not CipherMQ's own.
-pub(in crate::store) const ALONE: i64 = -1;
+pub(in crate::store) const NO_POSITION: i64 = -1;
 
-/// How many characters of CipherMQ's own ids are the stream's.
+/// The number of characters of CipherMQ's own ids that belong to the stream.
 const STREAM_LENGTH: usize = 26;
 
-/// What ids have in common that follow one another.
+/// The common part of consecutive ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::store) enum Stream {
-    /// Ids of CipherMQ's own.
-    Ours(StreamId),
-    /// One id of another client.
-    Alone(MessageId),
+    /// The stream of CipherMQ's own ids.
+    Native(StreamId),
+    /// An id of another client.
+    Single(MessageId),
 }
 
-/// As the databases keep it.
+/// Formats the stream as the databases store it.
 impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ours(stream) => {
+            Self::Native(stream) => {
                 let text = stream.to_string();
                 f.write_str(text.get(..STREAM_LENGTH).unwrap_or(&text))
             }
-            Self::Alone(id) => f.write_str(id.as_str()),
+            Self::Single(id) => f.write_str(id.as_str()),
         }
     }
 }
 
-/// A stream, and a position in it.
-pub(in crate::store) fn place(id: &MessageId) -> (Stream, i64) {
+/// Splits an id into its stream and its position.
+pub(in crate::store) fn split_id(id: &MessageId) -> (Stream, i64) {
     match StreamId::split(id) {
         // 40 bits.
-        Some((stream, position)) => (Stream::Ours(stream), position.cast_signed()),
-        None => (Stream::Alone(id.clone()), ALONE),
+        Some((stream, position)) => (Stream::Native(stream), position.cast_signed()),
+        None => (Stream::Single(id.clone()), NO_POSITION),
     }
 }
 
-/// The id at a position, from what the databases keep.
+/// Joins a stream and a position, as the databases store them, to an id.
 pub(in crate::store) fn message_id(stream: &str, position: i64) -> Result<MessageId, NameError> {
     if position < 0 {
         MessageId::new(stream)
@@ -58,7 +58,7 @@ pub(in crate::store) fn message_id(stream: &str, position: i64) -> Result<Messag
     }
 }
 
-/// Ids to look for: positions `first` to `last` of a stream.
+/// Consecutive ids to look up: positions `first` to `last` of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Range {
     pub(in crate::store) stream: Stream,
@@ -67,20 +67,20 @@ pub(in crate::store) struct Range {
 }
 
 impl Range {
-    /// A batch that holds one of the ids begins after this position.
+    /// Returns the position after which every batch begins that holds one of the ids.
     pub(in crate::store) fn begins_after(&self) -> i64 {
         self.first.saturating_sub(super::count(MAX_MESSAGES))
     }
 }
 
-/// Joins ids that follow one another, in the order in which they come.
+/// Groups consecutive ids, in the order in which they come.
 pub(in crate::store) fn ranges<'a>(ids: impl IntoIterator<Item = &'a MessageId>) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     for id in ids {
-        let (stream, position) = place(id);
+        let (stream, position) = split_id(id);
         match ranges.last_mut() {
             Some(range) if range.stream == stream && range.last + 1 == position => {
-                range.last = position
+                range.last = position;
             }
             Some(range)
                 if range.stream == stream && (range.first..=range.last).contains(&position) => {}
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_follow_one_another_are_joined() {
+    fn consecutive_ids_are_grouped() {
         let (a, b) = (StreamId::new(1, 2), StreamId::new(1, 3));
         let ids = [
             a.message_id(7).unwrap(),
@@ -134,11 +134,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_id_is_found_again_from_what_is_kept(
+        fn every_id_survives_splitting_and_joining(
             time: u64, random: u64, position in 0..ciphermq_protocol::message_id::POSITIONS, other in "[!-~]{1,60}"
         ) {
             for id in [StreamId::new(time, random).message_id(position).unwrap(), id(&other)] {
-                let (stream, position) = place(&id);
+                let (stream, position) = split_id(&id);
                 prop_assert_eq!(message_id(&stream.to_string(), position).unwrap(), id);
             }
         }

@@ -1,22 +1,27 @@
-//! Messages are stored by the batch: what one commit accepts of one sender, for one receiver, by
-//! one route, under ids that follow one another. This is what both databases follow, without SQL.
+//! The storage layout of messages that both databases follow, without SQL.
+//!
+//! Messages are stored in batches: those that one commit accepts from one sender, for one receiver,
+//! by one route, under consecutive ids.
 //!
 //! ```text
 //!   publishes ──► accept ──► batches ─────────► envelopes, until all of them are settled
 //!                               │
-//!   acks, rejections ──► ledger ┴─ fates: runs of messages with the same times
+//!   acks, rejections ──► settlement ── dispositions: ranges of messages with the same times
 //!                               │
-//!   lanes ◄── cut ◄─────────────┘
+//!   lanes ◄── select ◄──────────┘
 //! ```
 //!
-//! Its cost is that of a few rows, however many messages it holds. Each message keeps its own id,
-//! ack, lease and times nevertheless: it is the `index`th of its batch. The copy of it for the
-//! `copy`th of its queues has the sequence number `first_seq + index * copies + copy`.
+//! A batch costs a few rows, however many messages it holds. Each message nevertheless has its own
+//! id, ack, lease and times: it is the `index`th of its batch. Its copy for the `copy`th of its
+//! queues has the sequence number `first_seq + index * copies + copy`.
 //!
-//! Modules in reading order: `id`, how ids follow one another; [`accept`], from publishes to
-//! batches; [`disposition`], what became of a batch's messages; [`settlement`], acks and rejections;
-//! [`tail_cache`], batches that need not be looked up; [`select`], from batches back to messages;
-//! [`forget`], what is old.
+//! - `id`: message ids as streams and positions
+//! - [`accept`]: from publishes to batches
+//! - [`disposition`]: delivered, acknowledged, rejected
+//! - [`settlement`]: acks and rejections
+//! - [`tail_cache`]: batches that need not be looked up
+//! - [`select`]: from batches back to messages
+//! - [`forget`]: old batches
 
 pub(super) mod accept;
 pub(super) mod disposition;
@@ -26,44 +31,45 @@ pub(super) mod select;
 pub(super) mod settlement;
 pub(super) mod tail_cache;
 
-use crate::store::model::{QueueId, Seq};
+use crate::model::{QueueId, Seq};
 use disposition::DispositionRange;
 
-/// A batch has at most so many messages: whoever looks for the batch of an id looks so far back.
+/// The most messages of a batch. A search for the batch of an id goes back by as many positions.
 pub(super) const MAX_MESSAGES: usize = 128;
 
-/// A batch takes no further message once it has so many bytes: they stay on the disk until all of
-/// it is settled, and are read together.
+/// The number of bytes after which a batch takes no further message: all of them stay on the disk
+/// until the whole batch is settled, and are read together.
 pub(super) const MAX_BYTES: usize = 128 * 1024;
 
-/// A batch as the database keeps it, without its envelopes.
+/// A batch as the database stores it, without its envelopes.
 #[derive(Debug, Clone)]
 pub(super) struct BatchRow {
-    /// The first message's first copy's sequence number. Names the batch.
+    /// The sequence number of the first message's first copy. It identifies the batch.
     pub(super) first_seq: i64,
     pub(super) messages: i64,
     /// The queues that each of its messages went to.
     pub(super) queues: Vec<QueueId>,
-    /// What its ids have in common; see [`id`].
+    /// The common part of its ids; see [`id`].
     pub(super) stream: String,
-    /// The first message's position in it.
+    /// The first message's position in the stream.
     pub(super) position: i64,
-    /// `None` in rows of older servers, like the three below.
+    /// The sender; `None`, like the three fields below, in rows of older servers.
     pub(super) sender: Option<String>,
     pub(super) receiver: Option<String>,
     /// The exchange and the routing key.
     pub(super) route: Option<(String, String)>,
     pub(super) sent_time: Option<String>,
     pub(super) has_suite: bool,
-    /// SHA-256 of each envelope, one after the other; `None` where the suite makes up for it.
+    /// SHA-256 of each envelope, concatenated; `None` where a suite makes it needless.
     pub(super) digests: Option<Vec<u8>>,
-    /// What became of its messages, in order.
+    /// The dispositions of its messages, in order.
     pub(super) dispositions: Vec<DispositionRange>,
 }
 
 impl BatchRow {
-    /// Where the copies of a message are, or were.
-    pub(super) fn places(&self, index: usize) -> Vec<(QueueId, Seq)> {
+    /// Returns the queues and sequence numbers of a message's copies, whether they still wait or
+    /// not.
+    pub(super) fn copies(&self, index: usize) -> Vec<(QueueId, Seq)> {
         let copies = count(self.queues.len());
         let first = self
             .first_seq
@@ -81,23 +87,23 @@ impl BatchRow {
     }
 }
 
-/// A length as the databases count: both know signed 64-bit integers only.
+/// Converts a length to a count of the databases, which know signed 64-bit integers only.
 pub(super) fn count(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// A count of the databases' as a length; nothing if it is negative.
+/// Converts a count of the databases to a length; 0 if it is negative.
 pub(super) fn length(count: i64) -> usize {
     usize::try_from(count).unwrap_or_default()
 }
 
-/// Queues as the databases keep them: a JSON list.
+/// Formats queues as the databases store them, a JSON list.
 pub(super) fn queues_text(queues: &[QueueId]) -> String {
     let numbers: Vec<String> = queues.iter().map(|queue| queue.0.to_string()).collect();
     format!("[{}]", numbers.join(","))
 }
 
-/// And back.
+/// Parses the JSON list of [`queues_text`].
 pub(super) fn queues(text: &str) -> Result<Vec<QueueId>, serde_json::Error> {
     let numbers: Vec<i64> = serde_json::from_str(text)?;
     Ok(numbers.into_iter().map(QueueId).collect())

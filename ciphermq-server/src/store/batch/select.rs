@@ -1,4 +1,4 @@
-//! From batches back to messages.
+//! Selects messages from batches, and cuts their envelopes out of what is read.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,22 +9,22 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use super::disposition::DispositionRange;
 use super::id::message_id;
 use super::{count, length};
-use crate::store::model::{Page, PageLimit, Seq, StoredMessage};
+use crate::model::{Page, PageLimit, Seq, StoredMessage};
 use crate::store::{Error, corrupt};
 
-/// A batch of which something waits, as a lane or somebody who looks for messages sees it.
+/// A batch with waiting messages, as a lane or a lookup by sequence number sees it.
 #[derive(Debug)]
 pub(in crate::store) struct WaitingBatch {
     pub(in crate::store) first_seq: i64,
     pub(in crate::store) copies: i64,
-    /// Which copy of its messages the lane has.
+    /// The index of the lane's copy of each message.
     pub(in crate::store) copy: i64,
     pub(in crate::store) stream: String,
     pub(in crate::store) position: i64,
     pub(in crate::store) sent_time: Option<String>,
-    /// Where each envelope's own piece ends among all of them.
+    /// The end offsets of the envelopes' own pieces.
     pub(in crate::store) ends: Vec<i64>,
-    /// How many bytes each of them has besides: the piece that they share.
+    /// The length of the piece that all envelopes share, which each of them has besides its own.
     pub(in crate::store) shared_bytes: i64,
     pub(in crate::store) dispositions: Vec<DispositionRange>,
 }
@@ -34,7 +34,7 @@ impl WaitingBatch {
         self.first_seq + count(index) * self.copies + copy
     }
 
-    /// Where an envelope stands among all of them.
+    /// Returns the range of an envelope's own piece.
     fn range(&self, index: usize) -> Range<usize> {
         let end = |index: usize| self.ends.get(index).map_or(0, |&end| length(end));
         let start = index.checked_sub(1).map_or(0, end);
@@ -45,10 +45,10 @@ impl WaitingBatch {
         let index = count(index);
         self.dispositions
             .iter()
-            .any(|run| run.holds(index) && run.disposition.is_settled())
+            .any(|run| run.contains(index) && run.disposition.is_settled())
     }
 
-    /// The index of the message that has this sequence number, and which copy it is.
+    /// Returns the index of the message with this sequence number, and the index of its copy.
     fn index(&self, seq: i64) -> Option<(usize, i64)> {
         let offset = seq
             .checked_sub(self.first_seq)
@@ -58,48 +58,54 @@ impl WaitingBatch {
     }
 }
 
-/// How many batches are read at a time: at first those that most pages are made of, then ever more
-/// for lanes whose batches are small.
-pub(in crate::store) fn steps() -> impl Iterator<Item = i64> {
+/// Iterates over the numbers of batches to read at a time: first as many as most pages need, then
+/// ever more for lanes with small batches.
+pub(in crate::store) fn read_sizes() -> impl Iterator<Item = i64> {
     std::iter::successors(Some(8), |step| Some(i64::min(step * 8, 4096)))
 }
 
-/// Reads where envelopes end.
-pub(in crate::store) fn ends(json: &str) -> Result<Vec<i64>, serde_json::Error> {
+/// Parses end offsets, a JSON list.
+pub(in crate::store) fn parse_ends(json: &str) -> Result<Vec<i64>, serde_json::Error> {
     serde_json::from_str(json)
 }
 
-/// A message that waits, without its envelope.
+/// A waiting message, without its envelope.
 #[derive(Debug, Clone, Copy)]
-struct Choice {
+struct Selected {
     batch: usize,
     index: usize,
     seq: i64,
 }
 
-/// Messages chosen from batches, up to a limit.
+/// A selected message with its envelope.
+struct ReadMessage<'a> {
+    selected: Selected,
+    batch: &'a WaitingBatch,
+    envelope: EnvelopeBytes,
+}
+
+/// Messages selected from batches, up to a limit.
 #[derive(Debug)]
 pub(in crate::store) struct Selection {
     limit: PageLimit,
-    /// Whether envelopes are wanted of first copies only.
+    /// Whether only the envelopes of first copies are wanted.
     of_first_copies: bool,
     batches: Vec<WaitingBatch>,
-    chosen: Vec<Choice>,
+    selected: Vec<Selected>,
     bytes: usize,
     more: bool,
 }
 
-/// What was read of a batch's envelopes.
+/// The part of a batch's envelopes that was read.
 #[derive(Debug)]
-pub(in crate::store) struct Piece {
+pub(in crate::store) struct EnvelopeSlice {
     /// The slice that was asked for.
     own: Bytes,
-    /// What all of them share.
+    /// The piece that all envelopes share.
     shared: Option<Bytes>,
 }
 
-impl Piece {
-    /// From the columns as either database gives them.
+impl EnvelopeSlice {
     pub(in crate::store) fn new(own: Vec<u8>, shared: Option<Vec<u8>>) -> Self {
         Self {
             own: own.into(),
@@ -108,11 +114,11 @@ impl Piece {
     }
 }
 
-/// What to read of a batch's envelopes.
+/// The part of a batch's envelopes to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Slice {
     pub(in crate::store) batch: i64,
-    /// From 0.
+    /// The offset, from 0.
     pub(in crate::store) start: usize,
     pub(in crate::store) length: usize,
 }
@@ -123,13 +129,13 @@ impl Selection {
             limit,
             of_first_copies: false,
             batches: Vec::new(),
-            chosen: Vec::new(),
+            selected: Vec::new(),
             bytes: 0,
             more: false,
         }
     }
 
-    /// Further copies count, but not for their envelopes.
+    /// Creates a selection in which further copies of a message count, but not their envelopes.
     pub(in crate::store) fn of_first_copies(limit: PageLimit) -> Self {
         Self {
             of_first_copies: true,
@@ -137,8 +143,9 @@ impl Selection {
         }
     }
 
-    /// Chooses what waits in a lane's batch after a sequence number; whether more can be chosen.
-    pub(in crate::store) fn choose_after(&mut self, batch: WaitingBatch, after: i64) -> bool {
+    /// Selects the waiting messages of a lane's batch after a sequence number. Returns whether more
+    /// can be selected.
+    pub(in crate::store) fn select_after(&mut self, batch: WaitingBatch, after: i64) -> bool {
         let copy = batch.copy;
         let from = if after < batch.first_seq {
             0
@@ -149,12 +156,12 @@ impl Selection {
             .filter(|&index| !batch.is_settled(index))
             .map(|index| (index, batch.seq(index, copy)))
             .collect();
-        self.choose(batch, waiting)
+        self.select(batch, waiting)
     }
 
-    /// Chooses what waits of these sequence numbers, which are in order; whether more can be
-    /// chosen.
-    pub(in crate::store) fn choose_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
+    /// Selects the waiting messages among these sequence numbers, which are in order. Returns
+    /// whether more can be selected.
+    pub(in crate::store) fn select_among(&mut self, batch: WaitingBatch, seqs: &[i64]) -> bool {
         let begin = seqs.partition_point(|&seq| seq < batch.first_seq);
         let waiting: Vec<(usize, i64)> = seqs
             .get(begin..)
@@ -163,21 +170,21 @@ impl Selection {
             .map_while(|&seq| Some((batch.index(seq)?.0, seq)))
             .filter(|&(index, _)| !batch.is_settled(index))
             .collect();
-        self.choose(batch, waiting)
+        self.select(batch, waiting)
     }
 
-    fn choose(&mut self, batch: WaitingBatch, waiting: Vec<(usize, i64)>) -> bool {
+    fn select(&mut self, batch: WaitingBatch, waiting: Vec<(usize, i64)>) -> bool {
         for (index, seq) in waiting {
-            // One at least, unless none is wanted.
-            let full = !self.chosen.is_empty() && self.bytes >= self.limit.bytes;
-            if full || self.chosen.len() >= self.limit.messages {
+            // At least one, unless the limit is no messages at all.
+            let full = !self.selected.is_empty() && self.bytes >= self.limit.bytes;
+            if full || self.selected.len() >= self.limit.messages {
                 self.more = true;
                 break;
             }
-            if self.reads(&batch) {
+            if self.wants_envelopes(&batch) {
                 self.bytes += batch.range(index).len() + length(batch.shared_bytes);
             }
-            self.chosen.push(Choice {
+            self.selected.push(Selected {
                 batch: self.batches.len(),
                 index,
                 seq,
@@ -187,14 +194,14 @@ impl Selection {
         !self.more
     }
 
-    /// What is to be read, one slice a batch.
+    /// Returns the slices to read, one for each batch.
     pub(in crate::store) fn slices(&self) -> Vec<Slice> {
         let mut slices: Vec<Slice> = Vec::new();
-        for choice in &self.chosen {
+        for choice in &self.selected {
             let batch = self
                 .batches
                 .get(choice.batch)
-                .filter(|batch| self.reads(batch));
+                .filter(|batch| self.wants_envelopes(batch));
             let Some(batch) = batch else { continue };
             let range = batch.range(choice.index);
             match slices.last_mut() {
@@ -211,23 +218,28 @@ impl Selection {
         slices
     }
 
-    /// The messages, from the slices that were read, by batch. A batch that is gone by now was
-    /// settled meanwhile.
+    /// Returns the messages, given the slices that were read, by batch. A batch that is gone by now
+    /// was settled meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if an id is none.
-    pub(in crate::store) fn page(&self, read: &HashMap<i64, Piece>) -> Result<Page, Error> {
-        let mut messages = Vec::with_capacity(self.chosen.len());
-        for (choice, batch, envelope) in self.read(read) {
-            let position = batch.position.saturating_add(count(choice.index));
+    /// [`Error::Corrupt`] if an id is invalid.
+    pub(in crate::store) fn page(&self, read: &HashMap<i64, EnvelopeSlice>) -> Result<Page, Error> {
+        let mut messages = Vec::with_capacity(self.selected.len());
+        for message in self.read(read) {
+            let ReadMessage {
+                selected,
+                batch,
+                envelope,
+            } = message;
+            let position = batch.position.saturating_add(count(selected.index));
             let position = if batch.position < 0 {
                 batch.position
             } else {
                 position
             };
             messages.push(StoredMessage {
-                seq: Seq(choice.seq),
+                seq: Seq(selected.seq),
                 message_id: message_id(&batch.stream, position).map_err(corrupt)?,
                 envelope,
             });
@@ -238,57 +250,61 @@ impl Selection {
         })
     }
 
-    /// The envelopes alone, each with the time when its message was accepted.
+    /// Returns the envelopes alone, each with the time when its message was accepted.
     pub(in crate::store) fn envelopes(
         &self,
-        read: &HashMap<i64, Piece>,
+        read: &HashMap<i64, EnvelopeSlice>,
     ) -> Vec<(Option<String>, EnvelopeBytes)> {
         self.read(read)
-            .map(|(_, batch, envelope)| (batch.sent_time.clone(), envelope))
+            .map(|read| (read.batch.sent_time.clone(), read.envelope))
             .collect()
     }
 
     fn read<'a>(
         &'a self,
-        read: &'a HashMap<i64, Piece>,
-    ) -> impl Iterator<Item = (Choice, &'a WaitingBatch, EnvelopeBytes)> {
+        read: &'a HashMap<i64, EnvelopeSlice>,
+    ) -> impl Iterator<Item = ReadMessage<'a>> {
         let slices: HashMap<i64, usize> = self
             .slices()
             .into_iter()
             .map(|slice| (slice.batch, slice.start))
             .collect();
-        self.chosen.iter().filter_map(move |&choice| {
+        self.selected.iter().filter_map(move |&choice| {
             let batch = self.batches.get(choice.batch)?;
-            let Piece { own, shared } = read.get(&batch.first_seq)?;
+            let EnvelopeSlice { own, shared } = read.get(&batch.first_seq)?;
             let start = *slices.get(&batch.first_seq)?;
             let range = batch.range(choice.index);
-            // Envelopes that somebody has cut short are their receivers' to refuse.
+            // The receiver rejects an envelope that somebody has truncated in the database.
             let clamp = |at: usize| at.saturating_sub(start).min(own.len());
-            // A copy of its own: a message that stays must not hold the whole batch.
+            // Copied: a message that stays in memory must not hold the whole batch there.
             let own = Bytes::copy_from_slice(own.get(clamp(range.start)..clamp(range.end))?);
             let envelope = match shared {
                 Some(shared) => EnvelopeBytes::packed(own, shared.clone()),
                 None => own.into(),
             };
-            Some((choice, batch, envelope))
+            Some(ReadMessage {
+                selected: choice,
+                batch,
+                envelope,
+            })
         })
     }
 
-    fn reads(&self, batch: &WaitingBatch) -> bool {
+    fn wants_envelopes(&self, batch: &WaitingBatch) -> bool {
         !self.of_first_copies || batch.copy == 0
     }
 
-    /// How many were chosen.
+    /// Returns the number of selected messages.
     pub(in crate::store) fn len(&self) -> usize {
-        self.chosen.len()
+        self.selected.len()
     }
 
-    /// The last one that was chosen.
+    /// Returns the sequence number of the last selected message.
     pub(in crate::store) fn last(&self) -> Option<Seq> {
-        self.chosen.last().map(|choice| Seq(choice.seq))
+        self.selected.last().map(|choice| Seq(choice.seq))
     }
 
-    /// Whether there may be more than was chosen.
+    /// Whether there may be more messages beyond the limit.
     pub(in crate::store) fn has_more(&self) -> bool {
         self.more
     }

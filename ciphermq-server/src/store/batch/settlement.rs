@@ -1,4 +1,4 @@
-//! Acks, rejections and first deliveries: what becomes of the batches that they are about.
+//! Acks, rejections and first deliveries, applied to the batches of their messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,19 +7,18 @@ use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, MessageId};
 
 use super::disposition::{Disposition, DispositionRange, TimeText, later};
-use super::id::{Stream, message_id, place};
+use super::id::{Stream, message_id, split_id};
 use super::{BatchRow, count, length};
-use crate::store::model::{
+use crate::model::{
     Ack, AckOutcome, MessageState, Outcomes, QueueId, Rejection, Time, Transaction,
 };
 use crate::store::{Error, corrupt};
 
-/// The batches that a transaction is about: those that it names by their messages' ids, as far as
-/// they are there.
+/// The batches of a transaction's messages, as far as they exist, with the changes that it makes.
 #[derive(Default)]
 pub(in crate::store) struct Settlement {
     entries: Vec<Entry>,
-    by_place: HashMap<Stream, BTreeMap<i64, usize>>,
+    by_stream: HashMap<Stream, BTreeMap<i64, usize>>,
     rejected: Vec<Rejected>,
     delivered: TimeText,
     settled: TimeText,
@@ -28,12 +27,12 @@ pub(in crate::store) struct Settlement {
 struct Entry {
     stream: Stream,
     batch: BatchRow,
-    /// The fate of each message, once one of them has changed.
+    /// The disposition of each message, once one of them has changed.
     dispositions: Option<Vec<Option<Disposition>>>,
 }
 
-/// A message in a batch that is known.
-pub(super) struct Known<'a> {
+/// A message that was found in a batch.
+pub(super) struct Found<'a> {
     pub(super) batch: &'a BatchRow,
     pub(super) index: usize,
 }
@@ -47,12 +46,12 @@ pub(in crate::store) struct Rejected {
     pub(in crate::store) time: Arc<str>,
 }
 
-/// What a ledger comes to.
+/// The rows that a settlement writes and removes.
 #[derive(Default)]
-pub(in crate::store) struct Entries<'a> {
-    /// Runs to write, in place of older ones that begin where they do, each with its batch.
+pub(in crate::store) struct SettlementRows<'a> {
+    /// Dispositions to write, each with its batch; they replace those that begin at the same index.
     pub(in crate::store) written: Vec<(i64, DispositionRange)>,
-    /// Runs to remove: their batches, and where they begin.
+    /// Dispositions to remove, by batch and first index.
     pub(in crate::store) removed: Vec<(i64, i64)>,
     /// Batches of which nothing waits any more.
     pub(in crate::store) finished: Vec<&'a BatchRow>,
@@ -61,20 +60,20 @@ pub(in crate::store) struct Entries<'a> {
 }
 
 impl Settlement {
-    /// Adds a batch, unless it is there.
+    /// Adds a batch unless it was added before.
     ///
     /// # Errors
     ///
-    /// [`NameError`] if its ids are none.
+    /// [`NameError`] if its ids are invalid.
     pub(in crate::store) fn add(&mut self, batch: BatchRow) -> Result<(), NameError> {
         let first = message_id(&batch.stream, batch.position)?;
-        self.add_to(place(&first).0, batch);
+        self.add_to(split_id(&first).0, batch);
         Ok(())
     }
 
-    /// Adds a batch of a stream, unless it is there.
+    /// Adds a batch of a stream unless it was added before.
     pub(super) fn add_to(&mut self, stream: Stream, batch: BatchRow) {
-        let batches = self.by_place.entry(stream.clone()).or_default();
+        let batches = self.by_stream.entry(stream.clone()).or_default();
         if let std::collections::btree_map::Entry::Vacant(vacant) = batches.entry(batch.position) {
             vacant.insert(self.entries.len());
             self.entries.push(Entry {
@@ -85,37 +84,41 @@ impl Settlement {
         }
     }
 
-    /// The batches with what has become of them, each with its stream.
+    /// Returns the batches with their new dispositions, each with its stream.
     pub(super) fn into_batches(self) -> impl Iterator<Item = (Stream, BatchRow)> {
         self.entries.into_iter().map(|entry| {
             let mut batch = entry.batch;
             if let Some(dispositions) = entry.dispositions {
-                batch.dispositions = join(&dispositions);
+                batch.dispositions = to_ranges(&dispositions);
             }
             (entry.stream, batch)
         })
     }
 
     fn locate(&self, id: &MessageId) -> Option<(usize, usize)> {
-        let (stream, position) = place(id);
-        let (&first, &at) = self.by_place.get(&stream)?.range(..=position).next_back()?;
+        let (stream, position) = split_id(id);
+        let (&first, &at) = self
+            .by_stream
+            .get(&stream)?
+            .range(..=position)
+            .next_back()?;
         let index = position - first;
         (index < self.entries.get(at)?.batch.messages).then_some((at, length(index)))
     }
 
-    pub(super) fn find(&self, id: &MessageId) -> Option<Known<'_>> {
+    pub(super) fn find(&self, id: &MessageId) -> Option<Found<'_>> {
         let (at, index) = self.locate(id)?;
         let batch = &self.entries.get(at)?.batch;
-        Some(Known { batch, index })
+        Some(Found { batch, index })
     }
 
-    /// What is known of a message; nothing of an older server's that has no sender.
+    /// Returns the state of a message; `None` also for an older server's message without a sender.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if a name is none.
+    /// [`Error::Corrupt`] if a name is invalid.
     pub(in crate::store) fn state(&self, id: &MessageId) -> Result<Option<MessageState>, Error> {
-        let Some(Known { batch, index }) = self.find(id) else {
+        let Some(Found { batch, index }) = self.find(id) else {
             return Ok(None);
         };
         let Some(sender) = batch.sender.as_deref() else {
@@ -124,7 +127,7 @@ impl Settlement {
         let is_settled = batch
             .dispositions
             .iter()
-            .any(|run| run.holds(count(index)) && run.disposition.is_settled());
+            .any(|run| run.contains(count(index)) && run.disposition.is_settled());
         Ok(Some(MessageState {
             sender: ClientId::new(sender).map_err(corrupt)?,
             receiver: batch
@@ -135,12 +138,12 @@ impl Settlement {
             waiting: if is_settled {
                 Vec::new()
             } else {
-                batch.places(index)
+                batch.copies(index)
             },
         }))
     }
 
-    /// What a transaction makes of messages that are here: acks, then rejections, then deliveries.
+    /// Applies a transaction to the messages in it: acks, then rejections, then deliveries.
     pub(in crate::store) fn apply(&mut self, transaction: &Transaction, outcomes: &mut Outcomes) {
         outcomes.acks = transaction.acks.iter().map(|ack| self.ack(ack)).collect();
         outcomes.rejections = transaction
@@ -153,13 +156,13 @@ impl Settlement {
         }
     }
 
-    /// Its receiver has processed a message.
+    /// Records that the receiver has processed a message.
     pub(in crate::store) fn ack(&mut self, ack: &Ack) -> AckOutcome {
         self.settle(ack, |time| (Some(time), None))
-            .unwrap_or_else(|why| why.of_ack())
+            .unwrap_or_else(|why| why.ack_outcome())
     }
 
-    /// Its receiver cannot use a message.
+    /// Records that the receiver cannot use a message.
     pub(in crate::store) fn reject(&mut self, rejection: &Rejection) -> AckOutcome {
         let ack = &rejection.ack;
         match self.settle(ack, |time| (None, Some(time))) {
@@ -179,11 +182,11 @@ impl Settlement {
                 }
                 outcome
             }
-            Err(why) => why.of_rejection(),
+            Err(why) => why.rejection_outcome(),
         }
     }
 
-    /// A message was delivered for the first time, and stays unsettled for a while.
+    /// Records the first delivery of a message that stays unsettled for a while.
     pub(in crate::store) fn deliver(&mut self, id: &MessageId, time: Time) {
         let delivered = self.delivered.text(time);
         let Some((at, index)) = self.locate(id) else {
@@ -210,15 +213,15 @@ impl Settlement {
         let (at, index) = self.locate(&ack.message_id).ok_or(Unsettled::Unknown)?;
         let entry = self.entries.get_mut(at).ok_or(Unsettled::Unknown)?;
         match entry.batch.receiver.as_deref() {
-            // A row of an older server: those messages were kept in memory and are gone.
+            // A row of an older server, which kept these messages in memory: they are gone.
             None => return Err(Unsettled::Unknown),
             Some(receiver) if receiver != ack.client_id.as_str() => {
                 return Err(Unsettled::NotAuthorized);
             }
             Some(_) => {}
         }
-        // The server's clock may be set back between two of these times; none is ever before the
-        // one it follows.
+        // The server's clock may be set back between two of these times. None may be earlier than
+        // the one it follows.
         let delivered = self.delivered.text(ack.delivered_time.unwrap_or(ack.time));
         let delivered = entry.delivered(delivered);
         let time = self.settled.text(ack.time);
@@ -238,14 +241,14 @@ impl Settlement {
             acknowledged,
             rejected,
         });
-        Ok(AckOutcome::Done(entry.batch.places(index)))
+        Ok(AckOutcome::Done(entry.batch.copies(index)))
     }
 
-    /// What is to be written.
-    pub(in crate::store) fn entries(&self) -> Entries<'_> {
-        let mut entries = Entries {
+    /// Returns the rows to write.
+    pub(in crate::store) fn rows(&self) -> SettlementRows<'_> {
+        let mut entries = SettlementRows {
             rejected: &self.rejected,
-            ..Entries::default()
+            ..SettlementRows::default()
         };
         for Entry {
             batch,
@@ -256,7 +259,7 @@ impl Settlement {
             let Some(dispositions) = dispositions else {
                 continue;
             };
-            let runs = join(dispositions);
+            let runs = to_ranges(dispositions);
             let begins = |from: i64| runs.binary_search_by_key(&from, |run| run.from).is_ok();
             let gone = batch.dispositions.iter().filter(|old| !begins(old.from));
             entries
@@ -282,11 +285,11 @@ impl Settlement {
 impl Entry {
     fn disposition(&mut self, index: usize) -> Option<&mut Option<Disposition>> {
         self.dispositions
-            .get_or_insert_with(|| spread(&self.batch))
+            .get_or_insert_with(|| per_message(&self.batch))
             .get_mut(index)
     }
 
-    /// When a message was delivered: not before it was accepted.
+    /// Returns the time of a delivery, but not before the message was accepted.
     fn delivered(&self, time: Arc<str>) -> Arc<str> {
         match self.batch.sent_time.as_deref() {
             Some(sent) if sent > &*time => sent.into(),
@@ -295,7 +298,7 @@ impl Entry {
     }
 }
 
-/// Why an ack or a rejection settles nothing.
+/// The reason why an ack or a rejection settles nothing.
 enum Unsettled {
     Unknown,
     NotAuthorized,
@@ -303,7 +306,7 @@ enum Unsettled {
 }
 
 impl Unsettled {
-    fn of_ack(self) -> AckOutcome {
+    fn ack_outcome(self) -> AckOutcome {
         match self {
             Self::Unknown => AckOutcome::NotFound,
             Self::NotAuthorized => AckOutcome::NotAuthorized,
@@ -311,17 +314,17 @@ impl Unsettled {
         }
     }
 
-    /// What was acked cannot be rejected any more.
-    fn of_rejection(self) -> AckOutcome {
+    /// Returns the outcome of a rejection: a message that was acked cannot be rejected any more.
+    fn rejection_outcome(self) -> AckOutcome {
         match self {
             Self::Before { acknowledged: true } => AckOutcome::NotFound,
-            other => other.of_ack(),
+            other => other.ack_outcome(),
         }
     }
 }
 
-/// The fate of each message of a batch.
-fn spread(batch: &BatchRow) -> Vec<Option<Disposition>> {
+/// Expands a batch's dispositions to one for each message.
+fn per_message(batch: &BatchRow) -> Vec<Option<Disposition>> {
     let mut dispositions = vec![None; length(batch.messages)];
     for run in &batch.dispositions {
         let (from, messages) = (length(run.from), length(run.messages));
@@ -332,8 +335,8 @@ fn spread(batch: &BatchRow) -> Vec<Option<Disposition>> {
     dispositions
 }
 
-/// And back, in as few runs as there can be.
-fn join(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
+/// Groups dispositions into as few ranges as possible.
+fn to_ranges(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
     let mut runs: Vec<DispositionRange> = Vec::new();
     for (from, disposition) in (0..).zip(dispositions) {
         let Some(disposition) = disposition else {
@@ -341,7 +344,7 @@ fn join(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
         };
         match runs.last_mut() {
             Some(run) if run.from + run.messages == from && run.disposition == *disposition => {
-                run.messages += 1
+                run.messages += 1;
             }
             _ => runs.push(DispositionRange {
                 from,
@@ -353,7 +356,7 @@ fn join(dispositions: &[Option<Disposition>]) -> Vec<DispositionRange> {
     runs
 }
 
-/// The queues and the receiver whose lanes a finished batch leaves.
+/// Returns the queues and the receiver of the lanes that a finished batch leaves.
 pub(in crate::store) fn lanes(batch: &BatchRow) -> impl Iterator<Item = (QueueId, &str)> {
     let receiver = batch.receiver.as_deref().unwrap_or_default();
     batch.queues.iter().map(move |&queue| (queue, receiver))

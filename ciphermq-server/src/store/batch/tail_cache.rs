@@ -1,8 +1,8 @@
-//! Batches as they stand in the database, remembered by the only one who writes them.
+//! A cache of the batches at the ends of streams, kept by the only one who writes them.
 //!
-//! Nobody else writes while a server holds the database's lock, so what it has read or written is
-//! what stands there until it writes again. Most messages are acked a moment after they were
-//! published, and most publishes go on where the last one ended: neither has to be looked up.
+//! Nobody else writes while a server holds the database's lock, so what it has read or written
+//! stays true until it writes again. Most messages are acked a moment after they were published,
+//! and most publishes continue where the last one ended: neither has to be looked up.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -12,14 +12,14 @@ use super::BatchRow;
 use super::id::{Range, Stream, ranges};
 use super::settlement::Settlement;
 
-/// Batches that are remembered: a few seconds of single messages, or what some senders have under
-/// way.
+/// The most batches in the cache: a few seconds of single messages, or what some senders have in
+/// flight.
 const MOST_BATCHES: usize = 256;
 
 /// The batches at the ends of streams.
 pub(in crate::store) struct TailCache {
     tails: HashMap<Stream, Tail>,
-    /// Which batches there are, the oldest first.
+    /// The cached batches, oldest first.
     order: VecDeque<(Stream, i64)>,
     most_batches: usize,
 }
@@ -31,7 +31,7 @@ struct Tail {
 }
 
 impl Tail {
-    /// The batches that hold one of the positions.
+    /// Returns the batches that hold one of the positions.
     fn within(&self, range: &Range) -> impl Iterator<Item = &BatchRow> {
         self.batches
             .range(range.begins_after()..=range.last)
@@ -40,7 +40,7 @@ impl Tail {
     }
 }
 
-/// The position after a batch's last one.
+/// Returns the position after a batch's last one.
 fn end(batch: &BatchRow) -> i64 {
     batch.position.saturating_add(batch.messages)
 }
@@ -51,9 +51,9 @@ impl Default for TailCache {
     }
 }
 
-/// Which ranges that were looked up are the ends of their streams: all but those where the stream
-/// goes on above, by their places in the list.
-pub(in crate::store) fn ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<Range> {
+/// Returns those of the looked-up ranges that are the ends of their streams. `goes_on` holds the
+/// indices of the others.
+pub(in crate::store) fn stream_ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<Range> {
     let ends = (0..)
         .zip(ranges)
         .filter_map(|(at, range)| (!goes_on.contains(&at)).then_some(range));
@@ -61,7 +61,7 @@ pub(in crate::store) fn ends(ranges: Vec<Range>, goes_on: &HashSet<i64>) -> Vec<
 }
 
 impl TailCache {
-    /// Remembers so many batches at most.
+    /// Creates a cache of at most `most_batches` batches.
     fn new(most_batches: usize) -> Self {
         Self {
             tails: HashMap::new(),
@@ -70,8 +70,7 @@ impl TailCache {
         }
     }
 
-    /// The batches of messages, by the messages' ids, as far as they are remembered, and what has
-    /// to be looked up.
+    /// Returns the cached batches of the given messages, and the ranges that have to be looked up.
     pub(in crate::store) fn recall<'a>(
         &self,
         ids: impl Iterator<Item = &'a MessageId>,
@@ -90,9 +89,9 @@ impl TailCache {
         (settlement, unknown)
     }
 
-    /// A commit happened: keeps what was looked up for it, with all that it has made of it. `ends`
-    /// are ranges that were looked up and found to be the ends of their streams: no batch begins
-    /// above them.
+    /// Stores the batches of a transaction that was committed, with the changes that it made.
+    ///
+    /// `ends` are looked-up ranges above which no batch of their stream begins.
     pub(in crate::store) fn keep(&mut self, settlement: Settlement, ends: Vec<Range>) {
         for range in &ends {
             self.tails
@@ -115,13 +114,13 @@ impl TailCache {
         while self.order.len() > self.most_batches {
             self.forget_oldest();
         }
-        // Of streams that are not there nothing is kept: anybody can ask for them.
+        // An empty tail is not kept: clients could fill the cache with streams that do not exist.
         for range in ends {
             self.forget_empty(&range.stream);
         }
     }
 
-    /// Forgets everything: somebody else may have written.
+    /// Forgets everything, because somebody else may have written.
     pub(in crate::store) fn clear(&mut self) {
         self.tails.clear();
         self.order.clear();
@@ -157,14 +156,14 @@ mod tests {
 
     use super::*;
     use crate::store::batch::disposition::{Disposition, DispositionRange};
-    use crate::store::batch::id::{ALONE, message_id};
+    use crate::store::batch::id::{NO_POSITION, message_id};
 
-    /// All that stands in a database, looked through from end to end.
+    /// A whole database, scanned from end to end.
     #[derive(Default)]
     struct Table(Vec<(Stream, BatchRow)>);
 
     impl Table {
-        /// As the databases' statement does it.
+        /// Looks ranges up as the databases' statement does.
         fn look_up(&self, ranges: Vec<Range>, settlement: &mut Settlement) -> Vec<Range> {
             for range in &ranges {
                 for (stream, batch) in &self.0 {
@@ -185,7 +184,7 @@ mod tests {
             ranges.into_iter().filter(ends).collect()
         }
 
-        fn holds(&self, stream: &Stream, position: i64) -> bool {
+        fn contains(&self, stream: &Stream, position: i64) -> bool {
             self.0
                 .iter()
                 .any(|(of, batch)| of == stream && (batch.position..end(batch)).contains(&position))
@@ -194,9 +193,9 @@ mod tests {
 
     fn streams() -> [Stream; 3] {
         [
-            Stream::Ours(StreamId::new(1, 1)),
-            Stream::Ours(StreamId::new(1, 2)),
-            Stream::Alone(MessageId::new("alone").unwrap()),
+            Stream::Native(StreamId::new(1, 1)),
+            Stream::Native(StreamId::new(1, 2)),
+            Stream::Single(MessageId::new("alone").unwrap()),
         ]
     }
 
@@ -235,15 +234,14 @@ mod tests {
         Reopen,
     }
 
-    /// A transaction about some positions of a stream that follow one another, and another one.
+    /// A transaction about consecutive positions of a stream, and one more.
     #[derive(Debug, Clone)]
     struct Commit {
         stream: usize,
         first: i64,
         messages: i64,
         also: i64,
-        /// Something becomes of the messages' batches; otherwise those that are not there yet are
-        /// published.
+        /// Whether it settles messages; otherwise it publishes those that do not exist yet.
         settles: bool,
         fails: bool,
     }
@@ -266,9 +264,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is remembered and forgotten, it is what looking everything up would have found.
+        /// The cache returns what a lookup of everything would have found, whatever was cached or
+        /// forgotten.
         #[test]
-        fn recalls_what_stands_in_the_database(
+        fn recalls_what_the_database_holds(
             steps in prop::collection::vec(step(), 1..60), most in 1..6usize
         ) {
             let streams = streams();
@@ -280,10 +279,10 @@ mod tests {
                 };
                 let stream = &streams[stream];
                 let mut wanted: Vec<i64> = match stream {
-                    Stream::Ours(_) => (first..first + messages).collect(),
-                    Stream::Alone(_) => vec![ALONE],
+                    Stream::Native(_) => (first..first + messages).collect(),
+                    Stream::Single(_) => vec![NO_POSITION],
                 };
-                if matches!(stream, Stream::Ours(_)) && !wanted.contains(&also) {
+                if matches!(stream, Stream::Native(_)) && !wanted.contains(&also) {
                     wanted.push(also);
                 }
                 let id = |position| message_id(&stream.to_string(), position).unwrap();
@@ -292,7 +291,7 @@ mod tests {
                 let ends = table.look_up(unknown, &mut settlement);
                 for (id, &position) in ids.iter().zip(&wanted) {
                     let found = settlement.find(id).map(|known| known.batch);
-                    prop_assert_eq!(found.is_some(), table.holds(stream, position), "{} \
+                    prop_assert_eq!(found.is_some(), table.contains(stream, position), "{} \
                         {}", stream, position);
                     if let Some(found) = found {
                         let there = table
@@ -306,8 +305,7 @@ mod tests {
                     continue;
                 }
                 if settles {
-                    // The table first; the ledger, which has the same batch, is told in place of
-                    // its commit.
+                    // The table first; `told`, which holds the same batches, stands for the commit.
                     let mut told = Settlement::default();
                     for (of, mut batch) in settlement.into_batches() {
                         if wanted.iter().any(|p| (batch.position..end(&batch)).contains(p)) {
@@ -323,7 +321,7 @@ mod tests {
                     tail_cache.keep(told, ends);
                 } else {
                     let missing: Vec<i64> =
-                        wanted.iter().copied().filter(|&p| !table.holds(stream, p)).collect();
+                        wanted.iter().copied().filter(|&p| !table.contains(stream, p)).collect();
                     for joined in missing.chunk_by(|a, b| a + 1 == *b) {
                         let row = batch(stream, joined[0], i64::try_from(joined.len()).unwrap());
                         table.0.push((stream.clone(), row.clone()));
@@ -353,7 +351,7 @@ mod tests {
         };
         assert!(asked(&tail_cache, &stream, 5));
         publish(&mut tail_cache, &stream, 5, 2);
-        // What was published, what comes next, but not what may have come before.
+        // Covered: what was published and what comes next, but not what may have come before.
         assert!(
             !asked(&tail_cache, &stream, 5)
                 && !asked(&tail_cache, &stream, 6)
@@ -361,14 +359,14 @@ mod tests {
         );
         assert!(asked(&tail_cache, &stream, 4));
         publish(&mut tail_cache, &stream, 7, 1);
-        publish(&mut tail_cache, &alone, ALONE, 1);
+        publish(&mut tail_cache, &alone, NO_POSITION, 1);
         // The oldest is forgotten.
         assert!(
             asked(&tail_cache, &stream, 6)
                 && !asked(&tail_cache, &stream, 7)
-                && !asked(&tail_cache, &alone, ALONE)
+                && !asked(&tail_cache, &alone, NO_POSITION)
         );
         tail_cache.clear();
-        assert!(asked(&tail_cache, &stream, 8) && asked(&tail_cache, &alone, ALONE));
+        assert!(asked(&tail_cache, &stream, 8) && asked(&tail_cache, &alone, NO_POSITION));
     }
 }

@@ -3,9 +3,9 @@
 use sqlx::PgConnection;
 
 use crate::at_rest::RowKind;
-use crate::store::model::{Change, CommitNumber, QueueId, SealedRow, Time};
+use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, SealedRow, Time};
 
-/// Makes one change; the queue's number if it declared one.
+/// Makes one change. Returns the queue's number if it declared one.
 pub(super) async fn change(
     connection: &mut PgConnection,
     commit: CommitNumber,
@@ -31,11 +31,11 @@ pub(super) async fn change(
                 .execute(connection)
                 .await?;
         }
-        Change::Bind {
+        Change::Bind(Binding {
             exchange,
             routing_key,
             queue,
-        } => {
+        }) => {
             sqlx::query(
                 "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES ($1, $2, $3) \
                  ON CONFLICT DO NOTHING",
@@ -47,7 +47,7 @@ pub(super) async fn change(
             .await?;
         }
         Change::PublicKey(client_id, row) => {
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row).await?;
         }
         Change::SignedKey {
             client_id,
@@ -66,7 +66,12 @@ pub(super) async fn change(
             }
         }
         Change::Adopt(rows) => {
-            for (kind, client_id, row) in rows {
+            for AdoptedRow {
+                kind,
+                client_id,
+                row,
+            } in rows
+            {
                 let text = match kind {
                     RowKind::PublicKey => PUBLIC_KEY,
                     RowKind::SignedKey => SIGNED_KEY,

@@ -1,4 +1,4 @@
-//! One transaction.
+//! Commits transactions in the session that holds the lock.
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
@@ -8,22 +8,22 @@ use super::connect::SessionFactory;
 use super::error::{decode, error, is_definite};
 use super::session::answer;
 use super::sql::FORGET;
-use super::write::{Position, look_up, set_aside, write};
+use super::write::{Advance, Position, look_up, set_aside, write};
+use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::batch::accept::Accepted;
-use crate::store::batch::forget::{Forgetting, Looked, STEP};
-use crate::store::batch::settlement::Entries;
+use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
+use crate::store::batch::settlement::SettlementRows;
 use crate::store::batch::tail_cache::TailCache;
-use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
-use crate::store::{CommitError, Committer, Error, explained};
+use crate::store::{CommitError, Committer, Error, described};
 
 pub(super) struct PostgresCommitter {
     connector: SessionFactory,
-    /// Holds the lock. `None` when it is lost; [`Committer::reopen`] gets another.
+    /// The session that holds the lock. `None` when it is lost; [`Committer::reopen`] gets another.
     session: Option<PgConnection>,
     /// Nobody else moves it while the lock is held.
     position: Position,
     tail_cache: TailCache,
-    forgetting: Forgetting,
+    forget_cursor: ForgetCursor,
 }
 
 impl PostgresCommitter {
@@ -31,13 +31,13 @@ impl PostgresCommitter {
         connector: SessionFactory,
         mut session: PgConnection,
     ) -> Result<Self, Error> {
-        let position = settle(&mut session).await?;
+        let position = current_position(&mut session).await?;
         Ok(Self {
             connector,
             session: Some(session),
             position,
             tail_cache: TailCache::default(),
-            forgetting: Forgetting::default(),
+            forget_cursor: ForgetCursor::default(),
         })
     }
 
@@ -47,9 +47,10 @@ impl PostgresCommitter {
             .ok_or_else(|| Error::Unavailable("the connection to PostgreSQL is lost".into()))
     }
 
-    /// Nothing was committed. Keeps the session if it is still good.
+    /// Returns the error of a transaction of which nothing was committed. Keeps the session if it
+    /// is still good.
     fn failed(&mut self, session: PgConnection, failure: sqlx::Error) -> CommitError {
-        if says_no(&failure) {
+        if did_nothing(&failure) {
             self.session = Some(session);
         }
         error(failure).into()
@@ -58,10 +59,10 @@ impl PostgresCommitter {
 
 #[async_trait]
 impl Committer for PostgresCommitter {
-    /// One statement is all there is in most commits, and two if something has to be looked up:
-    /// each is a way to PostgreSQL and back.
+    /// Runs one statement in most commits, and two if something has to be looked up: each is a
+    /// round trip to PostgreSQL.
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
-        // Dropped half-way, the session is closed, and PostgreSQL rolls back.
+        // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
         let (mut settlement, unknown) = self.tail_cache.recall(transaction.message_ids());
         let ends = match answer(look_up(&mut session, unknown, &mut settlement)).await {
@@ -69,7 +70,7 @@ impl Committer for PostgresCommitter {
             Err(failure) => return Err(self.failed(session, failure)),
         };
         let mut accepted = Accepted::new(&transaction.publishes, &settlement);
-        accepted.number(self.position.next_seq());
+        accepted.assign_seqs(self.position.next_seq());
         let position = self.position.after(accepted.copies);
         for batch in &accepted.batches {
             if let Err(failure) = settlement.add(batch.row()) {
@@ -81,21 +82,24 @@ impl Committer for PostgresCommitter {
             ..Outcomes::default()
         };
         settlement.apply(transaction, &mut outcomes);
-        let moves = (self.position, position);
-        let entries = settlement.entries();
+        let advance = Advance {
+            from: self.position,
+            to: position,
+        };
+        let entries = settlement.rows();
 
-        let committed = if is_in_steps(transaction, &entries, self.position) {
+        let committed = if needs_steps(transaction, &entries, self.position) {
             commit_in_steps(
                 &mut session,
                 transaction,
-                moves,
+                advance,
                 &accepted,
                 &entries,
                 &mut outcomes,
             )
             .await
         } else {
-            answer(write(&mut session, moves, &accepted.batches, &entries))
+            answer(write(&mut session, advance, &accepted.batches, &entries))
                 .await
                 .map_err(Failure::Commit)
         };
@@ -107,7 +111,7 @@ impl Committer for PostgresCommitter {
                 self.tail_cache.keep(settlement, ends);
                 Ok(outcomes)
             }
-            Err(Failure::Commit(failure)) if !says_no(&failure) => Err(CommitError::Unknown {
+            Err(Failure::Commit(failure)) if !did_nothing(&failure) => Err(CommitError::Unknown {
                 outcomes,
                 source: failure.into(),
             }),
@@ -121,12 +125,12 @@ impl Committer for PostgresCommitter {
         self.session = None;
         self.tail_cache.clear();
         let mut session = self.connector.reconnect().await?;
-        self.position = settle(&mut session).await?;
+        self.position = current_position(&mut session).await?;
         self.session = Some(session);
         Ok(self.position.commit())
     }
 
-    /// The disk is PostgreSQL's own affair; it says when it is full.
+    /// The disk is PostgreSQL's own affair; it reports when it is full.
     fn has_room(&self) -> bool {
         true
     }
@@ -135,11 +139,11 @@ impl Committer for PostgresCommitter {
         let Some(before) = forget_before else {
             return Ok(false);
         };
-        // Dropped half-way, the session is closed, and PostgreSQL rolls back.
+        // If this future is dropped half-way, the session is closed, and PostgreSQL rolls back.
         let mut session = self.session()?;
         let forget = sqlx::query_as(FORGET)
             .bind(before.to_string())
-            .bind(self.forgetting.after())
+            .bind(self.forget_cursor.after())
             .bind(STEP)
             .fetch_one(&mut session);
         let (last, batches, old, forgotten): (Option<i64>, i64, i64, i64) =
@@ -148,38 +152,40 @@ impl Committer for PostgresCommitter {
         if forgotten > 0 {
             self.tail_cache.clear();
         }
-        Ok(self.forgetting.advance(Looked { last, batches, old }))
+        Ok(self
+            .forget_cursor
+            .advance(ForgetStep { last, batches, old }))
     }
 
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
-            // The lock goes with the session, however that ends.
+            // The lock is released with the session, however that ends.
             let _ = answer(session.close()).await;
         }
     }
 }
 
-/// Where the database stands, for certain.
-async fn settle(session: &mut PgConnection) -> Result<Position, Error> {
-    match answer(Position::settle(session)).await {
+/// Returns the database's position, for certain.
+async fn current_position(session: &mut PgConnection) -> Result<Position, Error> {
+    match answer(Position::read_durable(session)).await {
         Err(sqlx::Error::Io(silent)) if silent.kind() == std::io::ErrorKind::TimedOut => {
             let what = "PostgreSQL does not finish a commit; if a synchronous standby is away, \
                         bring it back, or take it \
                         out of synchronous_standby_names";
-            Err(Error::Unavailable(explained(what, silent)))
+            Err(Error::Unavailable(described(what, silent)))
         }
         position => position.map_err(error),
     }
 }
 
 /// Whether it is certain that a statement did nothing, and the session is as it was.
-fn says_no(failure: &sqlx::Error) -> bool {
+fn did_nothing(failure: &sqlx::Error) -> bool {
     is_definite(failure) || matches!(failure, sqlx::Error::Encode(_))
 }
 
-/// Whether a transaction needs more than the one statement: for what is rare, or because a batch of
-/// its own is finished in it.
-fn is_in_steps(transaction: &Transaction, entries: &Entries<'_>, before: Position) -> bool {
+/// Whether a transaction needs more than the one statement: for rare changes, or because it
+/// finishes a batch of its own.
+fn needs_steps(transaction: &Transaction, entries: &SettlementRows<'_>, before: Position) -> bool {
     let finishes_its_own = || {
         entries
             .finished
@@ -189,7 +195,7 @@ fn is_in_steps(transaction: &Transaction, entries: &Entries<'_>, before: Positio
     !transaction.changes.is_empty() || !entries.rejected.is_empty() || finishes_its_own()
 }
 
-/// What failed.
+/// The step of a commit that failed.
 enum Failure {
     /// A step before the commit: nothing is committed.
     Step(sqlx::Error),
@@ -197,31 +203,35 @@ enum Failure {
     Commit(sqlx::Error),
 }
 
-/// Commits step by step, each where it sees what the ones before have written.
+/// Commits step by step, so that each step sees what the ones before have written.
 async fn commit_in_steps(
     session: &mut PgConnection,
     transaction: &Transaction,
-    (before, after): (Position, Position),
+    advance: Advance,
     accepted: &Accepted<'_>,
-    entries: &Entries<'_>,
+    entries: &SettlementRows<'_>,
     outcomes: &mut Outcomes,
 ) -> Result<(), Failure> {
     let steps = async {
-        // Dropped, it is rolled back.
+        // Rolled back when it is dropped.
         let mut steps = session.begin().await?;
         for given in &transaction.changes {
-            let changed = change(&mut steps, after.commit(), given).await?;
+            let changed = change(&mut steps, advance.to.commit(), given).await?;
             outcomes.changes.push(changed);
         }
         write(
             &mut steps,
-            (before, after),
+            advance,
             &accepted.batches,
-            &Entries::default(),
+            &SettlementRows::default(),
         )
         .await?;
         set_aside(&mut steps, entries.rejected).await?;
-        write(&mut steps, (after, after), &[], entries).await?;
+        let stay = Advance {
+            from: advance.to,
+            ..advance
+        };
+        write(&mut steps, stay, &[], entries).await?;
         Ok(steps)
     };
     let steps = answer(steps).await.map_err(Failure::Step)?;

@@ -1,27 +1,27 @@
-//! Where the server is, sessions on it, and what their failures mean for a person.
+//! Connects to the server, and explains failures.
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::error::{POOLED, code, error, is_pooled, said};
-use super::session;
+use super::error::{NARROW, POOLED, code, error, has_waited, is_pooled, server_message};
+use super::{pem_files, session};
 use crate::config::{Postgres, SslMode, Target};
-use crate::store::{Error, explained};
+use crate::store::{Error, described};
 
-/// How long connecting may take, TLS and password included.
+/// The time limit of connecting, TLS and password included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a session that nobody else has may take to say its number.
+/// The time limit of a session of its own for reporting its number.
 const SHARED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes sessions.
+/// A factory of sessions.
 #[derive(Clone)]
 pub(super) struct SessionFactory {
     options: PgConnectOptions,
-    /// Names this very process in `pg_stat_activity`, so that a session that it has lost can be
-    /// told from another server's.
+    /// Names this process in `pg_stat_activity`, to distinguish its lost sessions from those of
+    /// another server.
     instance: String,
 }
 
@@ -68,7 +68,8 @@ impl SessionFactory {
         if let Some(certificate) = &settings.sslrootcert {
             options = options.ssl_root_cert(certificate);
         }
-        // Poolers refuse to be told how many digits a number has, and no number here has a point.
+        pem_files::check(settings, options.get_ssl_mode())?;
+        // Poolers refuse `extra_float_digits`, and no number here has a fraction.
         let options = options
             .application_name(&instance)
             .extra_float_digits(None)
@@ -76,7 +77,7 @@ impl SessionFactory {
         Ok(Self { options, instance })
     }
 
-    /// What a person calls the database.
+    /// Returns the database's name for people.
     pub(super) fn place(&self) -> String {
         format!(
             "PostgreSQL database \"{}\" at {}",
@@ -85,7 +86,7 @@ impl SessionFactory {
         )
     }
 
-    /// The name that this process has in `pg_stat_activity`.
+    /// Returns the name of this process in `pg_stat_activity`.
     pub(super) fn instance(&self) -> &str {
         &self.instance
     }
@@ -94,7 +95,7 @@ impl SessionFactory {
         &self.options
     }
 
-    /// A session that may write: set up and checked, and it holds the lock.
+    /// Opens a session that may write: it is set up and checked, and holds the lock.
     pub(super) async fn writing(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await?;
         self.refuse_shared(&mut connection).await?;
@@ -102,9 +103,11 @@ impl SessionFactory {
         Ok(connection)
     }
 
-    /// A session in place of one that was lost. What was fine when the server started and is not
-    /// now, such as a password, is for its keeper to mend while the server waits; only another
-    /// server's lock, or an unsafe configuration, ends this one.
+    /// Opens a session in place of one that was lost.
+    ///
+    /// Whatever was fine when the server started and is not now, such as a password, is for the
+    /// operator to fix while the server waits. Only another server's lock or an unsafe
+    /// configuration ends this server.
     pub(super) async fn reconnect(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await.map_err(|error| match error {
             Error::Unusable(text) => Error::Unavailable(text.into()),
@@ -122,40 +125,24 @@ impl SessionFactory {
     }
 
     /// Refuses a pooler that shares sessions: while another connection is in a transaction, this
-    /// one must still have the session that it had. Plain statements, as prepared ones are what
-    /// fails first there.
+    /// one must keep its session. Uses plain statements, because prepared ones are the first to
+    /// fail there.
     async fn refuse_shared(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        const SESSION: &str = "SELECT pg_backend_pid()";
-        let shared = || Error::Unusable(format!("{}: {POOLED}", self.place()));
         let mut other = self.connect().await?;
-        let sessions = async {
-            let before: i32 = sqlx::raw_sql(SESSION)
-                .fetch_one(&mut *connection)
-                .await?
-                .try_get(0)?;
-            sqlx::raw_sql("BEGIN").execute(&mut other).await?;
-            sqlx::raw_sql(SESSION).execute(&mut other).await?;
-            // Where one session has to do for all, this waits until the other gives it back.
-            let after = sqlx::raw_sql(SESSION).fetch_one(&mut *connection);
-            let after = tokio::time::timeout(SHARED_TIMEOUT, after).await;
-            sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
-            let after: Option<i32> = after
-                .ok()
-                .transpose()?
-                .map(|row| row.try_get(0))
-                .transpose()?;
-            Ok::<bool, sqlx::Error>(after == Some(before))
-        };
+        let sessions = two_sessions(connection, &mut other);
         let answered = tokio::time::timeout(session::ANSWER_TIMEOUT, sessions).await;
         let _ = other.close().await;
+        let pooled = |what: &str| Err(Error::Unusable(format!("{}: {what}", self.place())));
         match answered {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(shared()),
+            Ok(Ok(Sessions::Own)) => Ok(()),
+            Ok(Ok(Sessions::Shared)) => pooled(POOLED),
+            Ok(Ok(Sessions::TooFew)) => pooled(NARROW),
+            Ok(Err(failure)) if has_waited(&failure) => pooled(NARROW),
             // A pooler of single statements takes no transaction.
             Ok(Err(failure))
                 if code(&failure).is_some_and(|code| code == "08P01" || is_pooled(&code)) =>
             {
-                Err(shared())
+                pooled(POOLED)
             }
             Ok(Err(failure)) => Err(error(failure)),
             Err(elapsed) => Err(self.unreachable(elapsed)),
@@ -175,14 +162,14 @@ impl SessionFactory {
         }
     }
 
-    /// The role that connects.
+    /// Returns the role that connects.
     pub(super) fn user(&self) -> &str {
         self.options.get_username()
     }
 
-    /// The database's name.
+    /// Returns the database's name.
     pub(super) fn database(&self) -> &str {
-        // As PostgreSQL itself chooses.
+        // PostgreSQL's own default.
         self.options
             .get_database()
             .unwrap_or_else(|| self.options.get_username())
@@ -201,12 +188,12 @@ impl SessionFactory {
              (or its url)",
             self.address()
         );
-        Error::Unavailable(explained(what, source))
+        Error::Unavailable(described(what, source))
     }
 
-    /// What a failed connection means for a person. The password is in none of the texts.
+    /// Explains a failed connection. The password is in none of the texts.
     fn connect_error(&self, source: sqlx::Error) -> Error {
-        let (address, user, what) = (self.address(), self.user(), said(&source));
+        let (address, user, what) = (self.address(), self.user(), server_message(&source));
         match (code(&source).as_deref(), &source) {
             // Invalid authorization, invalid password.
             (Some("28000" | "28P01"), _) => Error::Unusable(format!(
@@ -236,7 +223,7 @@ impl SessionFactory {
                 "no connection to PostgreSQL at {address}: {what}; check [database]"
             )),
             // Starting up, shutting down, too many connections ...
-            (Some(_), _) => Error::Unavailable(explained(
+            (Some(_), _) => Error::Unavailable(described(
                 format!("PostgreSQL at {address} takes no connection now"),
                 what,
             )),
@@ -244,7 +231,48 @@ impl SessionFactory {
     }
 }
 
-/// Whether TLS is what went wrong. A certificate that is not trusted comes as an I/O error.
+/// What two connections at once have of sessions.
+enum Sessions {
+    /// Each has its own.
+    Own,
+    /// One may have the other's.
+    Shared,
+    /// One waits until the other gives its session back.
+    TooFew,
+}
+
+async fn two_sessions(
+    one: &mut PgConnection,
+    other: &mut PgConnection,
+) -> Result<Sessions, sqlx::Error> {
+    const SESSION: &str = "SELECT pg_backend_pid()";
+    let before: i32 = sqlx::raw_sql(SESSION)
+        .fetch_one(&mut *one)
+        .await?
+        .try_get(0)?;
+    let begun = async {
+        sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
+        sqlx::raw_sql(SESSION).execute(&mut *other).await
+    };
+    let Ok(begun) = tokio::time::timeout(SHARED_TIMEOUT, begun).await else {
+        return Ok(Sessions::TooFew);
+    };
+    begun?;
+    let after = sqlx::raw_sql(SESSION).fetch_one(&mut *one);
+    let after = tokio::time::timeout(SHARED_TIMEOUT, after).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut *other).await?;
+    let Ok(after) = after else {
+        return Ok(Sessions::TooFew);
+    };
+    let after: i32 = after?.try_get(0)?;
+    Ok(if after == before {
+        Sessions::Own
+    } else {
+        Sessions::Shared
+    })
+}
+
+/// Whether TLS is what failed. A certificate that is not trusted is reported as an I/O error.
 fn is_tls(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,

@@ -1,11 +1,12 @@
 //! The store on a PostgreSQL server.
 //!
-//! - `connect`: where the server is, sessions on it, and what their failures mean for a person
-//! - `session`: how a session is set up, and the lock against a second server
+//! - `connect`: connections to the server, and explanations of their failures
+//! - `pem_files`: the certificates and the key for TLS to the server
+//! - `session`: the setup of a session, and the lock against a second server
 //! - `sql`: the statements that every message goes through
-//! - `committer`: one transaction, `write` for what stands in it, `change` for its rare parts
-//! - `reader`: reads, past the committer; `pool`, the connections for it
-//! - `error`: what PostgreSQL's error codes mean
+//! - `committer`: one transaction; `write` for its messages, `change` for its rare parts
+//! - `reader`: reads that bypass the committer; `pool`, the connections for it
+//! - `error`: the meaning of PostgreSQL's error codes
 //!
 //! The committer's session holds an advisory lock. If the session ends, so does its transaction,
 //! and only then can the lock be taken by another session, of this server or of another one.
@@ -14,6 +15,7 @@ mod change;
 mod committer;
 mod connect;
 mod error;
+mod pem_files;
 mod pool;
 mod reader;
 mod session;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, PgConnection};
 
-use super::{Error, Store};
+use super::{Error, Store, TABLES, lacks_table};
 use crate::config;
 use committer::PostgresCommitter;
 use connect::SessionFactory;
@@ -51,7 +53,7 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
 async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
     // The lock that keeps other servers out keeps their migrations out too.
-    MIGRATIONS.run_direct(None, session, false).await.map_err(|error| match error {
+    MIGRATIONS.run_direct(None, &mut *session, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => Error::Unusable(format!(
             "{place} was made by a newer version of the server (schema {version}); run that \
              version, or choose \
@@ -71,17 +73,26 @@ async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Resu
                      \"{database}\" OWNER TO \"{user}\"), or GRANT USAGE, CREATE on its schema to \
                      it; tables that are there \
                      already must be its own",
-                    error::said(&source)
+                    error::server_message(&source)
                 )),
                 Some("42P07" | "42710" | "42703" | "42804") => Error::Unusable(format!(
                     "{place} holds tables of another program: {}; give the server a database of \
                      its own, by \
                      [database]",
-                    error::said(&source)
+                    error::server_message(&source)
                 )),
                 _ => error::error(source),
             }
         }
         other => Error::Unavailable(other.into()),
-    })
+    })?;
+    let missing: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM unnest($1::text[]) name WHERE to_regclass(quote_ident(name)) IS NULL \
+         LIMIT 1",
+    )
+    .bind(TABLES)
+    .fetch_optional(session)
+    .await
+    .map_err(error::error)?;
+    missing.map_or(Ok(()), |table| Err(lacks_table(place, &table)))
 }

@@ -1,4 +1,4 @@
-//! Connections for reading, lent for one read.
+//! A pool of connections, each lent for one read.
 
 use scopeguard::{ScopeGuard, guard};
 use sqlx::pool::PoolConnection;
@@ -15,31 +15,31 @@ use crate::store::Error;
 /// More would not make the reads faster.
 const CONNECTIONS: u32 = 4;
 
-/// How long to wait for one of them, connecting included.
+/// The time limit for getting a connection, connecting included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After how long one that is not needed is closed: each is a process on the other side.
+/// The time after which an unused connection is closed: each is a process of the server.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long they may take to close.
+/// The time limit of closing the connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The connections.
 pub(super) struct ReadPool(PgPool);
 
-/// A connection until it is [given back](give_back). Dropped before, because its answer did not
-/// come or nobody waits for it any more, it is closed: in the pool it would have to wait for that
-/// answer, and keep its place as long.
+/// A connection until it is [given back](give_back).
+///
+/// If it is dropped before, because its answer did not arrive or nobody waits for it any more, it
+/// is closed: in the pool it would occupy a place until that answer arrives.
 pub(super) type Lent = ScopeGuard<PoolConnection<Postgres>, fn(PoolConnection<Postgres>)>;
 
 impl ReadPool {
-    /// Connects when something is read.
+    /// Creates the pool, which connects at the first read.
     pub(super) fn open(connector: &SessionFactory) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(IDLE_TIMEOUT)
-            // A connection that PostgreSQL has dropped is found out before it is used.
+            // Finds a connection that PostgreSQL has dropped before it is used.
             .test_before_acquire(true)
             .after_connect(|connection, _| Box::pin(prepare_to_read(connection)))
             .connect_lazy_with(connector.options().clone());
@@ -71,13 +71,13 @@ impl ReadPool {
         Ok(self.rows(query).await?.pop())
     }
 
-    /// Closes the connections, with a farewell if the other side takes one.
+    /// Closes the connections, orderly if the server cooperates.
     pub(super) async fn close(&self) {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.0.close()).await;
     }
 }
 
-/// PostgreSQL gives up itself what nobody waits for any more: it does not notice that the
+/// Makes PostgreSQL cancel statements that nobody waits for any more: it does not notice that the
 /// connection is closed while a statement waits, and would keep a process for each.
 async fn prepare_to_read(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     prepare(connection).await?;
@@ -88,7 +88,7 @@ async fn prepare_to_read(connection: &mut PgConnection) -> Result<(), sqlx::Erro
     Ok(())
 }
 
-/// Reads rows with a statement, within the time that an answer may take.
+/// Reads rows with a statement, within the time limit of an answer.
 pub(super) async fn rows(
     connection: &mut PgConnection,
     query: Query<'_, Postgres, PgArguments>,
@@ -96,7 +96,7 @@ pub(super) async fn rows(
     answer(query.fetch_all(connection)).await.map_err(error)
 }
 
-/// All answers have come: others may have the connection.
+/// Returns a connection to the pool, once all its answers have arrived.
 pub(super) fn give_back(connection: Lent) {
     drop(ScopeGuard::into_inner(connection));
 }

@@ -1,4 +1,4 @@
-//! Reads, past the committer.
+//! Reads that bypass the committer.
 
 use std::collections::HashMap;
 
@@ -14,15 +14,15 @@ use super::pool::{ReadPool, give_back, rows};
 use super::session::answer;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, SLICES};
 use super::write::look_up;
-use crate::store::batch::count;
-use crate::store::batch::disposition::runs;
-use crate::store::batch::id::ranges;
-use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
-use crate::store::batch::settlement::Settlement;
-use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology,
+use crate::model::{
+    Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
+    SealedRow, Seq, StoredTopology,
 };
+use crate::store::batch::count;
+use crate::store::batch::disposition::disposition_ranges;
+use crate::store::batch::id::ranges;
+use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_ends, read_sizes};
+use crate::store::batch::settlement::Settlement;
 use crate::store::{Error, Reader, corrupt};
 
 pub(super) struct PostgresReader {
@@ -30,7 +30,7 @@ pub(super) struct PostgresReader {
 }
 
 impl PostgresReader {
-    /// Connects when something is read.
+    /// Creates the reader, which connects at the first read.
     pub(super) fn open(connector: &SessionFactory) -> Self {
         Self {
             pool: ReadPool::open(connector),
@@ -43,7 +43,7 @@ impl PostgresReader {
         lane: &LaneKey,
         after: Seq,
         selection: Selection,
-    ) -> Result<(Selection, HashMap<i64, Piece>), Error> {
+    ) -> Result<(Selection, HashMap<i64, EnvelopeSlice>), Error> {
         let mut connection = self.pool.lend().await?;
         let selection = select(&mut connection, lane, after, selection).await?;
         let pieces = slices(&mut connection, &selection).await?;
@@ -52,14 +52,14 @@ impl PostgresReader {
     }
 }
 
-/// Chooses what waits in a lane, without the envelopes.
+/// Selects what waits in a lane, without the envelopes.
 async fn select(
     connection: &mut PgConnection,
     lane: &LaneKey,
     after: Seq,
     mut selection: Selection,
 ) -> Result<Selection, Error> {
-    // The batch that it stands in, or the first one after it.
+    // The batch that holds the sequence number, or the first one after it.
     let start = sqlx::query(LANE_START)
         .bind(lane.queue.0)
         .bind(lane.receiver.as_str())
@@ -70,7 +70,7 @@ async fn select(
         .map_or(Ok(None), |row| row.try_get(0))
         .map_err(error)?;
     let mut from = begun.unwrap_or(after.0);
-    for step in steps() {
+    for step in read_sizes() {
         let batches = sqlx::query(LANE_BATCHES)
             .bind(lane.queue.0)
             .bind(lane.receiver.as_str())
@@ -81,7 +81,7 @@ async fn select(
         for row in &batches {
             let batch = waiting_batch(row)?;
             from = batch.first_seq.saturating_add(1);
-            if !selection.choose_after(batch, after.0) {
+            if !selection.select_after(batch, after.0) {
                 return Ok(selection);
             }
         }
@@ -92,11 +92,11 @@ async fn select(
     Ok(selection)
 }
 
-/// Reads what was chosen.
+/// Reads the selected slices.
 async fn slices(
     connection: &mut PgConnection,
     selection: &Selection,
-) -> Result<HashMap<i64, Piece>, Error> {
+) -> Result<HashMap<i64, EnvelopeSlice>, Error> {
     let slices = selection.slices();
     if slices.is_empty() {
         return Ok(HashMap::new());
@@ -117,8 +117,8 @@ async fn slices(
                 .map(|slice| int(slice.length))
                 .collect::<Vec<_>>(),
         );
-    let slice = |row: &PgRow| -> Result<(i64, Piece), Error> {
-        let piece = Piece::new(
+    let slice = |row: &PgRow| -> Result<(i64, EnvelopeSlice), Error> {
+        let piece = EnvelopeSlice::new(
             row.try_get(1).map_err(error)?,
             row.try_get(2).map_err(error)?,
         );
@@ -166,11 +166,11 @@ impl Reader for PostgresReader {
                 .into_iter()
                 .map(|(exchange, key, queue)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok((
+                    Ok(Binding {
                         exchange,
-                        RoutingKey::new(&key).map_err(corrupt)?,
-                        QueueId(queue),
-                    ))
+                        routing_key: RoutingKey::new(&key).map_err(corrupt)?,
+                        queue: QueueId(queue),
+                    })
                 })
                 .collect::<Result<_, Error>>()?,
         })
@@ -192,7 +192,7 @@ impl Reader for PostgresReader {
             bytes,
         });
         for row in &batches {
-            if !selection.choose_among(waiting_batch(row)?, &seqs) {
+            if !selection.select_among(waiting_batch(row)?, &seqs) {
                 break;
             }
         }
@@ -281,7 +281,7 @@ impl Reader for PostgresReader {
     }
 
     async fn sealed_keys(&self) -> Result<SealedKeys, Error> {
-        // What an older server has left empty is no key.
+        // An empty column of an older server is not a key.
         let read = async |text: &'static str| -> Result<Vec<(String, SealedRow)>, Error> {
             let rows = self.pool.rows(sqlx::query(text)).await?;
             let row = |row: &PgRow| Ok((row.try_get(4).map_err(error)?, sealed_row(row)?));
@@ -332,7 +332,7 @@ impl Reader for PostgresReader {
         after: Option<&RejectedCursor>,
         limit: u32,
     ) -> Result<Vec<RejectedMessage>, Error> {
-        // Every time comes after the empty text.
+        // Every time sorts after the empty text.
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
@@ -367,8 +367,8 @@ fn waiting_batch(row: &PgRow) -> Result<WaitingBatch, Error> {
         stream: row.try_get(3).map_err(error)?,
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
-        ends: ends(json(6)?).map_err(corrupt)?,
-        dispositions: runs(json(7)?).map_err(corrupt)?,
+        ends: parse_ends(json(6)?).map_err(corrupt)?,
+        dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })
 }

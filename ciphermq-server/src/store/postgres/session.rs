@@ -1,5 +1,6 @@
-//! How a session is set up, and the lock against a second server.
+//! Sets sessions up, and takes the lock against a second server.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -7,22 +8,22 @@ use sqlx::{PgConnection, Row as _};
 
 use super::connect::SessionFactory;
 use super::error::{code, error};
-use crate::store::Error;
+use crate::store::{Error, TABLES};
 
 /// The advisory lock's number: "CipherMQ". Its scope is the database.
 const LOCK: i64 = 0x4369_7068_6572_4d51;
 
-/// How long a session that was lost may take to end and let go of the lock.
+/// How long to wait for a lost session to end and release the lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long PostgreSQL may take to answer. A connection that is silent for longer is given up: the
-/// machine at its other end may have gone without a word.
+/// The time limit of an answer from PostgreSQL. A connection that is silent for longer is given up:
+/// the machine at its other end may have vanished.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 10 } else { 60 });
 
-/// The oldest PostgreSQL that is supported, as `server_version_num` has it.
+/// The oldest PostgreSQL that is supported, as in `server_version_num`.
 const OLDEST: i32 = 130_000;
 
-/// Waits for an answer, but not for ever.
+/// Waits for an answer, but no longer than [`ANSWER_TIMEOUT`].
 pub(super) async fn answer<T>(
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
@@ -35,11 +36,11 @@ pub(super) async fn answer<T>(
     }
 }
 
-/// Sets up what the server relies on, whatever the database's own configuration says. Settings that
-/// this PostgreSQL does not know are left out.
+/// Sets what the server relies on, whatever the database's own configuration is. Settings that this
+/// PostgreSQL does not know are left out.
 pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // - A commit returns when it is on disk (with a synchronous standby: on its disk too).
-    // - Every statement finds its rows by index. The planner would sometimes rather read whole
+    // - Every statement finds its rows by index. The planner would sometimes rather scan whole
     //   tables: its statistics of tables that fill and empty within minutes are always old.
     // - A session whose client has gone ends soon, and with it its locks.
     sqlx::query(
@@ -60,7 +61,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// Refuses a PostgreSQL that cannot keep what is promised.
+/// Refuses a PostgreSQL that cannot keep a commit's promise.
 pub(super) async fn check(
     connection: &mut PgConnection,
     connector: &SessionFactory,
@@ -109,7 +110,8 @@ pub(super) async fn check(
 /// Refuses a role that cannot write, or that does not find the tables.
 async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
-    // Schemas that hold the server's tables, the one where they would be made left out.
+    // Schemas that hold the server's tables, except the one where they would be created; and of that
+    // one the tables that the role may not use.
     let row = sqlx::query(
         "SELECT current_setting('default_transaction_read_only') = 'on', current_schema()::text, \
          current_setting('search_path'), \
@@ -119,8 +121,16 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
           WHERE c.relname = 'server_state' AND c.relkind = 'r' AND n.nspname::text IS DISTINCT \
          FROM current_schema()::text \
           AND EXISTS (SELECT 1 FROM pg_class b WHERE b.relnamespace = c.relnamespace AND b.relname \
-         = 'batches'))",
+         = 'batches')), \
+         (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'), \
+         (SELECT source FROM pg_settings WHERE name = 'search_path'), \
+         (SELECT string_agg(c.relname::text, ', ' ORDER BY c.relname) FROM pg_class c JOIN \
+         pg_namespace n ON n.oid = c.relnamespace \
+          WHERE n.nspname = current_schema() AND c.relname = ANY ($1) AND c.relkind = 'r' \
+          AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
+          AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')))",
     )
+    .bind([TABLES, &["_sqlx_migrations"]].concat())
     .fetch_one(connection)
     .await
     .map_err(error)?;
@@ -132,37 +142,119 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
         .map_err(error)?
         .unwrap_or(false);
     let elsewhere: Option<String> = row.try_get(4).map_err(error)?;
+    let read_only_source: Option<String> = row.try_get(5).map_err(error)?;
+    let path_source: Option<String> = row.try_get(6).map_err(error)?;
+    let closed: Option<String> = row.try_get(7).map_err(error)?;
     if read_only {
+        let source = Source::of(read_only_source.as_deref());
+        let advice = source.advice("default_transaction_read_only", "off", user, database);
         return Err(Error::Unusable(format!(
-            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on); ALTER \
-             ROLE \"{user}\" SET \
-             default_transaction_read_only = off, and look at the settings of the database and of \
-             the server, too"
+            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on, \
+             {source}); {advice}"
         )));
     }
-    let set = |schema: &str| {
-        format!("ALTER ROLE \"{user}\" IN DATABASE \"{database}\" SET search_path = \"{schema}\"")
+    // Nothing but a statement for this role in this database goes before all that may be said
+    // elsewhere; but for what the client says.
+    let set = |schema: &str| match Source::of(path_source.as_deref()) {
+        source @ (Source::Client | Source::Session) => {
+            source.advice("search_path", schema, user, database)
+        }
+        _ => Source::UserInDatabase.advice("search_path", &format!("\"{schema}\""), user, database),
     };
+    // In PostgreSQL's own schemas nobody makes tables.
+    let schema =
+        schema.filter(|schema| !schema.starts_with("pg_") && schema != "information_schema");
     let Some(schema) = schema else {
+        let schema = elsewhere.as_deref().unwrap_or("public");
         return Err(Error::Unusable(format!(
             "user \"{user}\" has no schema in {place}: its search_path is '{search_path}', and \
-             none of that is there or may be \
-             used; {}, and GRANT USAGE, CREATE ON SCHEMA \"public\" TO \"{user}\"",
-            set("public")
+             none of that is there, may be used, and may hold its tables; {}, and GRANT USAGE, \
+             CREATE ON SCHEMA \"{schema}\" TO \"{user}\"",
+            set(schema)
         )));
     };
     if let Some(elsewhere) = elsewhere.filter(|_| !has_tables) {
         return Err(Error::Unusable(format!(
-            "the server's tables stand in the schema \"{elsewhere}\" of {place}, and the \
+            "the server's tables are in the schema \"{elsewhere}\" of {place}, and the \
              search_path of user \"{user}\", \
              '{search_path}', leads to \"{schema}\"; {}, or choose another database in [database]",
             set(&elsewhere)
         )));
     }
+    if let Some(closed) = closed {
+        return Err(Error::Unusable(format!(
+            "user \"{user}\" may not use all tables in {place} ({closed}); GRANT SELECT, INSERT, \
+             UPDATE, DELETE ON ALL TABLES IN SCHEMA \"{schema}\" TO \"{user}\", or make it their \
+             owner"
+        )));
+    }
     Ok(())
 }
 
-/// Takes the lock; waits a while for a session that was lost to let go of it.
+/// Where a setting of a session comes from, as `pg_settings.source` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The server's files, command line and environment, or nobody.
+    Server,
+    /// `ALTER ROLE ALL`.
+    AllRoles,
+    /// `ALTER DATABASE`.
+    Database,
+    /// `ALTER ROLE`.
+    User,
+    /// `ALTER ROLE ... IN DATABASE`.
+    UserInDatabase,
+    /// What this client, or a pooler, sent when it connected.
+    Client,
+    /// A statement of this session: a pooler's.
+    Session,
+}
+
+impl Source {
+    fn of(source: Option<&str>) -> Self {
+        match source {
+            Some("global") => Self::AllRoles,
+            Some("database") => Self::Database,
+            Some("user") => Self::User,
+            Some("database user") => Self::UserInDatabase,
+            Some("client") => Self::Client,
+            Some("session" | "interactive") => Self::Session,
+            _ => Self::Server,
+        }
+    }
+
+    /// How the setting gets this value, where that counts.
+    fn advice(self, setting: &str, value: &str, user: &str, database: &str) -> String {
+        match self {
+            Self::Database => format!("ALTER DATABASE \"{database}\" SET {setting} = {value}"),
+            Self::User => format!("ALTER ROLE \"{user}\" SET {setting} = {value}"),
+            Self::Server | Self::AllRoles | Self::UserInDatabase => {
+                format!("ALTER ROLE \"{user}\" IN DATABASE \"{database}\" SET {setting} = {value}")
+            }
+            Self::Client => format!(
+                "take {setting} out of `options` in [database] url, out of PGOPTIONS in the \
+                 server's environment, and out of what a pooler between sends"
+            ),
+            Self::Session => format!("take {setting} out of the pooler's connect_query"),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "by PostgreSQL's configuration",
+            Self::AllRoles => "set for all roles",
+            Self::Database => "set for the database",
+            Self::User => "set for the role",
+            Self::UserInDatabase => "set for the role in this database",
+            Self::Client => "sent with the connection",
+            Self::Session => "set in the session",
+        })
+    }
+}
+
+/// Takes the lock. Waits a while for a lost session to release it.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     connector: &SessionFactory,
@@ -225,7 +317,7 @@ async fn lock_timeout(connection: &mut PgConnection, timeout: Duration) -> Resul
     Ok(())
 }
 
-/// The session that has the lock.
+/// The session that holds the lock.
 struct Holder {
     process: i32,
     application: String,

@@ -1,17 +1,19 @@
 //! The statements that every message goes through. Each finds its rows by an index.
 
-/// What became of a batch's messages.
+/// Selects the dispositions of a batch's messages.
 macro_rules! dispositions {
     () => {
         "(SELECT COALESCE(json_agg(json_build_array(from_index, messages, delivered_time, \
          acknowledged_time, \
-         rejected_time))::text, '[]') FROM dispositions f WHERE f.first_seq = b.first_seq)"
+         rejected_time))::text, '[]') FROM fates f WHERE f.first_seq = b.first_seq)"
     };
 }
 
-/// Batches by their messages' ids: each given range is a stream, the position after which its
-/// batches begin, and its first and its last position. Each has a row at least, which says whether
-/// a batch of the stream begins above it.
+/// Looks up batches by their messages' ids.
+///
+/// Each given range is a stream, the position after which its batches begin, and its first and its
+/// last position. Each returns at least one row, which says whether a batch of the stream begins
+/// above the range.
 pub(super) const LOOK_UP: &str = concat!(
     "SELECT g.at - 1, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.stream AND \
      n.id_position > g.last), \
@@ -27,8 +29,10 @@ pub(super) const LOOK_UP: &str = concat!(
      AND b.id_position + b.messages > g.first"
 );
 
-/// All that a commit writes of messages. A list for each column: with nothing to write, empty ones.
-/// If the database does not stand where it was left, it divides by zero and writes nothing.
+/// Writes everything about messages in a commit. There is an array for each column, empty if there
+/// is nothing to write.
+///
+/// If the database's position is not the expected one, it divides by zero and writes nothing.
 pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_number = $1, \
      last_seq = $2 / CASE WHEN commit_number = $34 THEN 1 ELSE 0 END), \
      accepted AS (INSERT INTO batches (first_seq, messages, queues, id_stream, id_position, \
@@ -41,10 +45,10 @@ pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_nu
      SELECT * FROM unnest($3::int8[], $15::text[], $16::bytea[], $17::bytea[])), \
      placed AS (INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) \
      SELECT * FROM unnest($18::int8[], $19::text[], $20::int8[], $21::int8[])), \
-     removed AS (DELETE FROM dispositions f USING unnest($22::int8[], $23::int8[]) AS g (batch, \
+     removed AS (DELETE FROM fates f USING unnest($22::int8[], $23::int8[]) AS g (batch, \
                                 from_index) \
      WHERE f.first_seq = g.batch AND f.from_index = g.from_index), \
-     written AS (INSERT INTO dispositions (first_seq, from_index, messages, delivered_time, \
+     written AS (INSERT INTO fates (first_seq, from_index, messages, delivered_time, \
                                 acknowledged_time, \
      rejected_time) \
      SELECT * FROM unnest($24::int8[], $25::int8[], $26::int8[], $27::text[], $28::text[], \
@@ -68,24 +72,26 @@ pub(super) const SET_ASIDE: &str = "INSERT INTO rejected_messages (message_id, c
      FROM batches b JOIN envelopes e ON e.first_seq = b.first_seq WHERE b.first_seq = $4) m \
      ON CONFLICT DO NOTHING";
 
-/// Looks at some batches, and forgets those that are old and of which nothing waits, with what
-/// became of them. Tells the last one it has looked at, how many those were, how many of them were
-/// old or have no time, and how many are forgotten.
+/// Examines some batches, and deletes those that are old and of which nothing waits, with their
+/// dispositions.
+///
+/// Returns the last one examined, the number examined, the number of those that are old or have no
+/// time, and the number deleted.
 pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, sent_time < $1 AS is_old FROM \
                                  batches \
      WHERE first_seq > $2 ORDER BY first_seq LIMIT $3), \
      old AS (SELECT l.first_seq FROM looked l WHERE l.is_old \
      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
-     undone AS (DELETE FROM dispositions f USING old WHERE f.first_seq = old.first_seq), \
+     undone AS (DELETE FROM fates f USING old WHERE f.first_seq = old.first_seq), \
      forgotten AS (DELETE FROM batches b USING old WHERE b.first_seq = old.first_seq RETURNING 1) \
      SELECT MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE), (SELECT \
                                  COUNT(*) FROM forgotten) FROM looked";
 
-/// The lane's batch that begins last up to a sequence number.
+/// Selects the lane's last batch that begins at or before a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
      WHERE w.queue_id = $1 AND w.receiver_client_id = $2 AND w.first_seq <= $3";
 
-/// What is read of a batch of which something waits, without its envelopes.
+/// Selects a batch with waiting messages, without its envelopes.
 macro_rules! waiting_batch {
     ($copy:literal) => {
         concat!(
@@ -99,7 +105,7 @@ macro_rules! waiting_batch {
     };
 }
 
-/// A lane's batches in order, from one of them on.
+/// Selects a lane's batches in order, starting with one of them.
 pub(super) const LANE_BATCHES: &str = concat!(
     waiting_batch!("w.copy"),
     " FROM waiting w JOIN batches b ON b.first_seq = w.first_seq JOIN envelopes e ON e.first_seq = \
@@ -108,7 +114,7 @@ pub(super) const LANE_BATCHES: &str = concat!(
      w.first_seq LIMIT $4"
 );
 
-/// The batches that these sequence numbers may be in.
+/// Selects the batches that these sequence numbers may be in.
 pub(super) const BATCHES: &str = concat!(
     waiting_batch!("0::int8"),
     " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= g.seq) \
@@ -117,14 +123,14 @@ pub(super) const BATCHES: &str = concat!(
      JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
 );
 
-/// Slices of envelopes, and what they share: batches, where the slices begin, and their lengths.
+/// Selects slices of envelopes, and their shared pieces, by batches, start offsets and lengths.
 pub(super) const SLICES: &str = "SELECT e.first_seq, substring(e.envelopes FROM g.start + 1 FOR \
                                  g.length), e.shared \
      FROM unnest($1::int8[], $2::int4[], $3::int4[]) AS g (batch, start, length) \
      JOIN envelopes e ON e.first_seq = g.batch";
 
-/// Queues, and whether something waits in them for a receiver. `LIMIT 1` keeps it a look into the
-/// index for each queue, whatever the planner thinks of the numbers.
+/// Selects queues, and whether something waits in them for a receiver. `LIMIT 1` keeps it one index
+/// lookup for each queue, whatever the planner thinks of the numbers.
 pub(super) const LANES: &str = "SELECT q.queue_id, w.one IS NOT NULL \
      FROM (SELECT queue_id FROM queues WHERE queue_id >= $2 ORDER BY queue_id LIMIT $3) q \
      LEFT JOIN LATERAL (SELECT 1 AS one FROM waiting w \

@@ -1,4 +1,4 @@
-//! What stands in a transaction.
+//! Writes the messages of a transaction.
 
 use std::collections::HashSet;
 
@@ -6,15 +6,15 @@ use sqlx::{PgConnection, Row as _};
 
 use super::error::decode;
 use super::sql::{LOOK_UP, SET_ASIDE, WRITE};
+use crate::model::CommitNumber;
 use crate::store::batch::accept::NewBatch;
-use crate::store::batch::disposition::runs;
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
-use crate::store::batch::settlement::{Entries, Rejected, Settlement, lanes};
-use crate::store::batch::tail_cache::ends;
+use crate::store::batch::settlement::{Rejected, Settlement, SettlementRows, lanes};
+use crate::store::batch::tail_cache::stream_ends;
 use crate::store::batch::{BatchRow, queues, queues_text};
-use crate::store::model::CommitNumber;
 
-/// Where the database stands.
+/// The position of the database: its last commit and sequence number.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 pub(super) struct Position {
     commit_number: i64,
@@ -22,10 +22,12 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Where it stands, for certain. It writes, and waits for that as for any commit: what was
-    /// committed before is durable then, too. Merely read, a commit might be there that still
-    /// waits, or no longer does, for a synchronous standby.
-    pub(super) async fn settle(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    /// Reads the position, for certain.
+    ///
+    /// It writes, and waits for that as for any commit: then what was committed before is durable,
+    /// too. A mere read could see a commit that still waits, or no longer waits, for a synchronous
+    /// standby.
+    pub(super) async fn read_durable(session: &mut PgConnection) -> Result<Self, sqlx::Error> {
         sqlx::query_as(
             "UPDATE server_state SET commit_number = commit_number RETURNING commit_number, \
              last_seq",
@@ -38,12 +40,12 @@ impl Position {
         CommitNumber(self.commit_number)
     }
 
-    /// The first sequence number that is free.
+    /// Returns the first free sequence number.
     pub(super) fn next_seq(self) -> i64 {
         self.last_seq + 1
     }
 
-    /// Where it will stand after a commit that takes so many sequence numbers.
+    /// Returns the position after a commit that takes `copies` sequence numbers.
     pub(super) fn after(self, copies: i64) -> Self {
         Self {
             commit_number: self.commit_number + 1,
@@ -52,8 +54,15 @@ impl Position {
     }
 }
 
-/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream
-/// begins.
+/// A move of the database's position by a commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Advance {
+    pub(super) from: Position,
+    pub(super) to: Position,
+}
+
+/// Adds the batches that hold ids of these ranges. Returns the ranges above which no batch of their
+/// stream begins.
 pub(super) async fn look_up(
     session: &mut PgConnection,
     ranges: Vec<Range>,
@@ -91,29 +100,31 @@ pub(super) async fn look_up(
             route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
             has_suite: row.try_get(10)?,
             digests: row.try_get(11)?,
-            dispositions: runs(dispositions).map_err(decode)?,
+            dispositions: disposition_ranges(dispositions).map_err(decode)?,
         };
         settlement.add(batch).map_err(decode)?;
     }
-    Ok(ends(ranges, &goes_on))
+    Ok(stream_ends(ranges, &goes_on))
 }
 
-/// Writes new batches, what became of messages, and where the database stands then, if it stands
-/// where it is taken to stand before, in one statement. What it writes of a batch may not depend on
-/// what it writes elsewhere: it does not see its own rows.
+/// Writes new batches, dispositions and the database's new position in one statement, if its
+/// position is the expected one.
+///
+/// What it writes about a batch may not depend on what it writes elsewhere: it does not see its own
+/// rows.
 pub(super) async fn write(
     session: &mut PgConnection,
-    (before, position): (Position, Position),
+    Advance { from, to }: Advance,
     batches: &[NewBatch<'_>],
-    entries: &Entries<'_>,
+    entries: &SettlementRows<'_>,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<BatchRow> = batches.iter().map(NewBatch::row).collect();
-    let places = Places::of(&rows);
-    let left = Places::of(entries.finished.iter().copied());
+    let lanes_joined = LaneColumns::of(&rows);
+    let lanes_left = LaneColumns::of(entries.finished.iter().copied());
     let (removed, written) = (&entries.removed, &entries.written);
     sqlx::query(WRITE)
-        .bind(position.commit_number)
-        .bind(position.last_seq)
+        .bind(to.commit_number)
+        .bind(to.last_seq)
         // Batches.
         .bind(column(&rows, |row| row.first_seq))
         .bind(column(&rows, |row| row.messages))
@@ -131,15 +142,15 @@ pub(super) async fn write(
         .bind(column(batches, NewBatch::ends))
         .bind(column(batches, NewBatch::envelopes))
         .bind(column(batches, NewBatch::shared))
-        // Where they wait.
-        .bind(places.queues)
-        .bind(places.receivers)
-        .bind(places.batches)
-        .bind(places.copies)
-        // Fates that others take the place of.
+        // The lanes where they wait.
+        .bind(lanes_joined.queues)
+        .bind(lanes_joined.receivers)
+        .bind(lanes_joined.batches)
+        .bind(lanes_joined.copies)
+        // Dispositions that others replace.
         .bind(column(removed, |(batch, _)| *batch))
         .bind(column(removed, |(_, from)| *from))
-        // Fates.
+        // Dispositions.
         .bind(column(written, |(batch, _)| *batch))
         .bind(column(written, |(_, run)| run.from))
         .bind(column(written, |(_, run)| run.messages))
@@ -152,17 +163,16 @@ pub(super) async fn write(
         }))
         // Batches of which nothing waits any more.
         .bind(column(&entries.finished, |batch| batch.first_seq))
-        .bind(left.queues)
-        .bind(left.receivers)
-        .bind(left.batches)
-        .bind(before.commit_number)
+        .bind(lanes_left.queues)
+        .bind(lanes_left.receivers)
+        .bind(lanes_left.batches)
+        .bind(from.commit_number)
         .execute(session)
         .await?;
     Ok(())
 }
 
-/// Keeps messages that their receivers cannot use. Their batches are there, and so are the
-/// envelopes.
+/// Stores messages that their receivers cannot use. Their batches exist, and so do the envelopes.
 pub(super) async fn set_aside(
     session: &mut PgConnection,
     rejected: &[Rejected],
@@ -170,7 +180,7 @@ pub(super) async fn set_aside(
     for rejected in rejected {
         sqlx::query(SET_ASIDE)
             .bind(rejected.message_id.as_str())
-            // PostgreSQL has no zero byte in its texts.
+            // PostgreSQL allows no zero byte in texts.
             .bind(rejected.reason.replace('\0', "\u{fffd}"))
             .bind(&*rejected.time)
             .bind(rejected.batch)
@@ -181,31 +191,31 @@ pub(super) async fn set_aside(
     Ok(())
 }
 
-/// A column of rows.
+/// Returns a column of rows.
 fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
 /// The lanes that batches wait in, column by column.
 #[derive(Default)]
-struct Places<'a> {
+struct LaneColumns<'a> {
     queues: Vec<i64>,
     receivers: Vec<&'a str>,
     batches: Vec<i64>,
     copies: Vec<i64>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> LaneColumns<'a> {
     fn of(rows: impl IntoIterator<Item = &'a BatchRow>) -> Self {
-        let mut places = Self::default();
+        let mut lanes_joined = Self::default();
         for row in rows {
             for (copy, (queue, receiver)) in (0..).zip(lanes(row)) {
-                places.queues.push(queue.0);
-                places.receivers.push(receiver);
-                places.batches.push(row.first_seq);
-                places.copies.push(copy);
+                lanes_joined.queues.push(queue.0);
+                lanes_joined.receivers.push(receiver);
+                lanes_joined.batches.push(row.first_seq);
+                lanes_joined.copies.push(copy);
             }
         }
-        places
+        lanes_joined
     }
 }

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 
 use crate::at_rest::RowKind;
-use crate::store::model::{Change, CommitNumber, QueueId, SealedRow, Time};
+use crate::model::{AdoptedRow, Binding, Change, CommitNumber, QueueId, SealedRow, Time};
 
-/// Makes one change; the queue's number if it declared one.
+/// Makes one change. Returns the queue's number if it declared one.
 pub(super) fn change(
     connection: &Connection,
     commit: CommitNumber,
@@ -30,11 +30,11 @@ pub(super) fn change(
                 [name.as_str()],
             )?;
         }
-        Change::Bind {
+        Change::Bind(Binding {
             exchange,
             routing_key,
             queue,
-        } => {
+        }) => {
             connection.execute(
                 "INSERT INTO bindings (exchange_name, routing_key, queue_id) VALUES (?, ?, ?) ON \
                  CONFLICT DO NOTHING",
@@ -42,7 +42,7 @@ pub(super) fn change(
             )?;
         }
         Change::PublicKey(client_id, row) => {
-            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?
+            sealed(connection, PUBLIC_KEY, client_id.as_str(), row)?;
         }
         Change::SignedKey {
             client_id,
@@ -59,7 +59,12 @@ pub(super) fn change(
             }
         }
         Change::Adopt(rows) => {
-            for (kind, client_id, row) in rows {
+            for AdoptedRow {
+                kind,
+                client_id,
+                row,
+            } in rows
+            {
                 let text = match kind {
                     RowKind::PublicKey => PUBLIC_KEY,
                     RowKind::SignedKey => SIGNED_KEY,

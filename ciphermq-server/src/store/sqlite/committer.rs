@@ -1,4 +1,4 @@
-//! One transaction.
+//! Commits transactions on the one connection that writes.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use rusqlite::Connection;
 
 use super::error::{is_full, write_error};
 use super::file::{DatabaseFile, checkpoint};
-use super::sql::{FORGET_BATCHES, FORGET_FATES, FORGETTABLE};
+use super::sql::{FORGET_BATCHES, FORGET_DISPOSITIONS, FORGETTABLE};
 use super::thread::DatabaseThread;
-use super::write::{Remembered, Written, write};
-use crate::store::batch::forget::{Forgetting, Looked, STEP};
-use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
+use super::write::{SessionCache, WrittenTransaction, write};
+use crate::model::{CommitNumber, Outcomes, Time, Transaction};
+use crate::store::batch::forget::{ForgetCursor, ForgetStep, STEP};
 use crate::store::{CommitError, Committer, Error};
 
-/// What is given back to the disk in one step, in pages.
+/// The number of pages that one step gives back to the disk.
 const VACUUM_PAGES: i64 = 256;
-/// Free pages that are kept for the messages to come: giving them back and taking them anew costs
-/// twice.
+/// The number of free pages that are kept for messages to come: giving them back and taking them
+/// anew costs twice.
 const SPARE_PAGES: i64 = 2048;
 
 pub(super) struct SqliteCommitter {
@@ -28,27 +28,27 @@ pub(super) struct SqliteCommitter {
     session: Option<WriteSession>,
     /// Whether something was committed since the log was last emptied.
     log_used: bool,
-    forgetting: Forgetting,
+    forget_cursor: ForgetCursor,
 }
 
-/// A connection, and what it knows without asking.
+/// A connection, and its cache of the database.
 struct WriteSession {
     connection: Connection,
-    remembered: Remembered,
+    cache: SessionCache,
 }
 
 impl WriteSession {
     fn open(file: &DatabaseFile) -> rusqlite::Result<Self> {
         let connection = file.writing()?;
         Ok(Self {
-            remembered: Remembered::new(&connection)?,
+            cache: SessionCache::new(&connection)?,
             connection,
         })
     }
 }
 
 impl SqliteCommitter {
-    /// Opens the connection; what is found in the database is durable from now on.
+    /// Opens the connection. What is found in the database is durable when this returns.
     pub(super) async fn open(file: Arc<DatabaseFile>) -> Result<Self, Error> {
         let thread = DatabaseThread::start()?;
         let opened = Arc::clone(&file);
@@ -58,7 +58,7 @@ impl SqliteCommitter {
             thread,
             session: Some(session),
             log_used: false,
-            forgetting: Forgetting::default(),
+            forget_cursor: ForgetCursor::default(),
         })
     }
 
@@ -80,7 +80,7 @@ impl Committer for SqliteCommitter {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         let session = self.session().await?;
         self.log_used = true;
-        // Its messages are not copied.
+        // Cheap: the messages are shared.
         let transaction = transaction.clone();
         let work = move || commit(session, &transaction);
         let (session, outcomes) = self.thread.run(work).await?;
@@ -91,7 +91,7 @@ impl Committer for SqliteCommitter {
     async fn reopen(&mut self) -> Result<CommitNumber, Error> {
         let (old, file) = (self.session.take(), Arc::clone(&self.file));
         let work = move || {
-            // It is given up for its errors.
+            // Errors of closing it do not matter: it is given up because of its errors.
             drop(old);
             let session = open(&file)?;
             let number = session
@@ -116,7 +116,7 @@ impl Committer for SqliteCommitter {
         let mut step = Maintenance {
             spare_pages: if self.file.has_room() { SPARE_PAGES } else { 0 },
             log_used: self.log_used,
-            forgetting: self.forgetting,
+            forget_cursor: self.forget_cursor,
         };
         let work = move || {
             let more = step.run(&mut session, forget_before);
@@ -124,7 +124,7 @@ impl Committer for SqliteCommitter {
         };
         let (session, step, more) = self.thread.run(work).await?;
         self.log_used = step.log_used;
-        self.forgetting = step.forgetting;
+        self.forget_cursor = step.forget_cursor;
         let more = more?;
         self.session = Some(session);
         Ok(more)
@@ -132,7 +132,7 @@ impl Committer for SqliteCommitter {
 
     async fn close(self: Box<Self>) {
         if let Some(session) = self.session {
-            // The log is emptied by the next start if not now.
+            // If the log is not emptied now, the next start empties it.
             let _ = self
                 .thread
                 .run(move || checkpoint(&session.connection))
@@ -148,20 +148,17 @@ fn open(file: &DatabaseFile) -> Result<WriteSession, Error> {
     Ok(session)
 }
 
-/// Returns the session if it is still good.
+/// Commits, and returns the session if it is still good.
 fn commit(
     mut session: WriteSession,
     transaction: &Transaction,
 ) -> (Option<WriteSession>, Result<Outcomes, CommitError>) {
-    let WriteSession {
-        connection,
-        remembered,
-    } = &mut session;
-    let Written {
+    let WriteSession { connection, cache } = &mut session;
+    let WrittenTransaction {
         outcomes,
         settlement,
         ends,
-    } = match write(connection, remembered, transaction) {
+    } = match write(connection, cache, transaction) {
         Ok(written) => written,
         Err(failure) => {
             let is_good = connection.execute_batch("ROLLBACK").is_ok();
@@ -170,12 +167,12 @@ fn commit(
     };
     match connection.execute_batch("COMMIT") {
         Ok(()) => {
-            remembered.batches.keep(settlement, ends);
+            cache.batches.keep(settlement, ends);
             (Some(session), Ok(outcomes))
         }
-        // There was no room for the log's last page, the one that makes a commit of it.
+        // There was no room for the log's last page, which would complete the commit.
         Err(failure) if is_full(&failure) => (None, Err(write_error(failure).into())),
-        // The sync failed: what is in the log may be found there after a crash, or not.
+        // The sync failed: after a crash, what is in the log may be found there, or not.
         Err(failure) => {
             let source = failure.into();
             (None, Err(CommitError::Unknown { outcomes, source }))
@@ -187,33 +184,30 @@ fn commit(
 struct Maintenance {
     spare_pages: i64,
     log_used: bool,
-    forgetting: Forgetting,
+    forget_cursor: ForgetCursor,
 }
 
 impl Maintenance {
-    /// Whether there is more to do.
+    /// Runs the step. Returns whether there is more to do.
     fn run(
         &mut self,
         session: &mut WriteSession,
         forget_before: Option<Time>,
     ) -> Result<bool, Error> {
-        let WriteSession {
-            connection,
-            remembered,
-        } = session;
+        let WriteSession { connection, cache } = session;
         let mut more = false;
         if let Some(before) = forget_before {
             let (looked, forgotten) = self.forget(connection, before).map_err(write_error)?;
             if forgotten > 0 {
-                remembered.batches.clear();
+                cache.batches.clear();
             }
-            more |= self.forgetting.advance(looked);
+            more |= self.forget_cursor.advance(looked);
         }
         more |= self.shrink(connection).map_err(write_error)?;
         if !more && self.log_used {
             checkpoint(connection)?;
             self.log_used = false;
-            // Nothing waits: the memory of the pages read and written is for others.
+            // Nothing waits: release the memory of the pages that were read and written.
             connection
                 .execute_batch("PRAGMA shrink_memory")
                 .map_err(write_error)?;
@@ -221,36 +215,36 @@ impl Maintenance {
         Ok(more)
     }
 
-    /// What it has looked at, and how many batches it has forgotten.
+    /// Forgets old batches. Returns what it examined, and how many batches it forgot.
     fn forget(
         &mut self,
         connection: &Connection,
         before: Time,
-    ) -> rusqlite::Result<(Looked, usize)> {
+    ) -> rusqlite::Result<(ForgetStep, usize)> {
         let transaction = connection.unchecked_transaction()?;
-        let asked = (before.to_string(), self.forgetting.after(), STEP);
+        let asked = (before.to_string(), self.forget_cursor.after(), STEP);
         let (batches, looked): (String, _) = transaction.query_row(FORGETTABLE, asked, |row| {
-            let looked = Looked {
+            let looked = ForgetStep {
                 last: row.get(1)?,
                 batches: row.get(2)?,
                 old: row.get(3)?,
             };
             Ok((row.get(0)?, looked))
         })?;
-        transaction.execute(FORGET_FATES, [&batches])?;
+        transaction.execute(FORGET_DISPOSITIONS, [&batches])?;
         let forgotten = transaction.execute(FORGET_BATCHES, [&batches])?;
         transaction.commit()?;
         self.log_used |= forgotten > 0;
         Ok((looked, forgotten))
     }
 
-    /// Gives some free pages back; whether there are more.
+    /// Gives some free pages back. Returns whether there are more.
     fn shrink(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
         if free <= self.spare_pages {
             return Ok(false);
         }
-        // It gives a page back for each row that is asked for.
+        // The pragma gives back one page for each row that is fetched.
         let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}

@@ -12,26 +12,26 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::{error, is_not_a_database, write_error};
-use crate::store::{Error, explained};
+use crate::store::{Error, TABLES, described, lacks_table};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
-/// As the first migration sets it.
+/// The application id that the first migration sets.
 const APPLICATION_ID: i64 = 0x434d_5131;
 
 /// How long somebody else, such as a person with the `sqlite3` shell, may hold the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What has to be free on the disk for a start: for the schema, the log, and what the connections
-/// share.
+/// The free disk space that a start needs: for the schema, the log, and the shared memory of the
+/// connections.
 const START_BYTES: u64 = 1 << 20;
 
-/// How the connection that writes is set up.
+/// The settings of the connection that writes.
 /// - One fsync of the log for each commit, before the commit returns; on macOS, one that also
 ///   empties the disk's own cache.
 /// - 16 MiB of log before it is copied into the database.
-/// - 16 MiB of cache. What is written is at the tables' ends, or was a moment ago; more is memory
-///   for nothing.
+/// - 16 MiB of cache. What is written is at the tables' ends, or was a moment ago; more would be
+///   wasted memory.
 const WRITING: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = on; PRAGMA \
                        checkpoint_fullfsync = on; \
                        PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864; \
@@ -40,20 +40,20 @@ const WRITING: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = on; PRAGMA 
 /// More than the committer has.
 const STATEMENTS: usize = 64;
 
-/// How long a server that was killed may take to end and let go of its lock.
+/// How long to wait for a killed server to end and release its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A database file that this process holds the lock of.
+/// A database file whose lock this process holds.
 pub(super) struct DatabaseFile {
-    /// Absolute and without symbolic links, so that every way to the file leads to the same lock.
+    /// Absolute and without symbolic links, so that every path to the file leads to the same lock.
     path: PathBuf,
     disk_reserve: u64,
-    /// Locked as long as it is open; the operating system lets go of it with the process.
+    /// Locked as long as it is open; the operating system releases the lock with the process.
     _lock: File,
 }
 
 impl DatabaseFile {
-    /// Makes the file and its folder if they are missing, and takes the lock.
+    /// Creates the file and its folder if they are missing, and takes the lock.
     pub(super) fn claim(path: &Path, disk_reserve: u64) -> Result<Self, Error> {
         let path = make(path).map_err(|error| {
             Error::Unusable(format!(
@@ -73,13 +73,13 @@ impl DatabaseFile {
 
     /// Whether more than the reserve is free on the file's disk.
     pub(super) fn has_room(&self) -> bool {
-        // Where that cannot be said, the next commit tells.
+        // If that cannot be determined, the next commit finds out.
         self.free_bytes()
             .is_none_or(|free| free >= self.disk_reserve)
     }
 
-    /// What is free on the disk, or what the largest file may still grow by where that is bounded
-    /// (`ulimit -f`).
+    /// Returns the free bytes on the disk, or those by which the largest file may still grow if
+    /// that is bounded (`ulimit -f`).
     fn free_bytes(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.path).ok()?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -96,7 +96,7 @@ impl DatabaseFile {
         Some(free.min(limit.saturating_sub(longest.unwrap_or(0))))
     }
 
-    /// What an error of the start means if the disk is full: SQLite does not say so in every case,
+    /// Explains an error of the start if the disk is full: SQLite does not say so in every case,
     /// and never how much it needs.
     pub(super) fn explain_full(&self, error: Error) -> Error {
         let free = self.free_bytes();
@@ -120,11 +120,11 @@ impl DatabaseFile {
         ))
     }
 
-    /// Syncs the folder that holds the names of the database, of its log and of the index to that.
+    /// Syncs the folder that holds the names of the database, of its log and of the log's index.
     ///
-    /// SQLite does it, too, and ignores it if that fails: then a power cut could take the log with
-    /// all that was acknowledged. To be called whenever a connection was opened, as that may have
-    /// made a new log.
+    /// SQLite does it, too, but ignores a failure: then a power cut could take the log with
+    /// everything that was acknowledged. Call it whenever a connection was opened, as that may have
+    /// created a new log.
     pub(super) fn sync_names(&self) -> Result<(), Error> {
         sync_parent(&self.path).map_err(|error| {
             Error::Unusable(format!(
@@ -137,16 +137,16 @@ impl DatabaseFile {
         })
     }
 
-    /// For reading.
+    /// Returns the options of a reading connection.
     pub(super) fn reading(&self) -> SqliteConnectOptions {
         self.options()
             .pragma("query_only", "on")
             .pragma("cache_size", "-4096")
     }
 
-    /// The connection that writes, past sqlx: every statement of sqlx's goes to a thread of its own
-    /// and back, which takes longer than the statement. It must not be used where the thread may
-    /// not wait.
+    /// Opens the connection that writes, without sqlx: every statement of sqlx's goes to a thread
+    /// of its own and back, which takes longer than the statement. It must not be used where the
+    /// thread may not block.
     pub(super) fn writing(&self) -> rusqlite::Result<rusqlite::Connection> {
         let connection = rusqlite::Connection::open_with_flags(
             &self.path,
@@ -158,13 +158,13 @@ impl DatabaseFile {
         Ok(connection)
     }
 
-    /// A connection that may make tables.
+    /// Opens a connection that may create tables.
     pub(super) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.options()
-            // So that space can be given back to the disk. Has to come before the first table, and
-            // so does the page size: a batch's envelopes would be twice as many pages of the usual
-            // one, each with its own costs. Still larger pages make older clients' ids dear, which
-            // land anywhere in their index.
+            // So that space can be given back to the disk. Has to be set before the first table is
+            // created, like the page size: a batch's envelopes would be twice as many pages of the
+            // usual size, each with its own costs. Still larger pages make older clients' ids
+            // expensive, which are spread over the whole index.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .page_size(8 * 1024)
             .journal_mode(SqliteJournalMode::Wal)
@@ -181,6 +181,7 @@ impl DatabaseFile {
             .run_direct(None, &mut connection, false)
             .await
             .map_err(|error| self.migration(error))?;
+        self.refuse_gaps(&mut connection).await?;
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
             .fetch_one(&mut connection)
             .await
@@ -197,8 +198,8 @@ impl DatabaseFile {
     }
 
     async fn refuse_strangers(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
-        // The list of migrations is made before the first of them, which says whose file it is: a
-        // server that was killed in between has left a file that is ours and empty.
+        // The list of migrations is created before the first of them, which sets the application
+        // id: a server that was killed in between has left a file that is ours and empty.
         let tables: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'",
         )
@@ -216,6 +217,22 @@ impl DatabaseFile {
             )));
         }
         Ok(())
+    }
+
+    /// Refuses a database that lacks a table which the migrations have made.
+    async fn refuse_gaps(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        let found: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+                .fetch_all(connection)
+                .await
+                .map_err(error)?;
+        match TABLES
+            .iter()
+            .find(|table| !found.iter().any(|name| name == *table))
+        {
+            Some(table) => Err(lacks_table(self.path.display(), table)),
+            None => Ok(()),
+        }
     }
 
     fn options(&self) -> SqliteConnectOptions {
@@ -237,7 +254,7 @@ impl DatabaseFile {
             ));
         }
         match error(source) {
-            Error::Unavailable(source) => Error::Unavailable(explained(
+            Error::Unavailable(source) => Error::Unavailable(described(
                 format!(
                     "cannot open {path}; check that the file and its folder can be read and written"
                 ),
@@ -269,7 +286,7 @@ impl DatabaseFile {
 }
 
 /// Copies the log into the database, syncs both, and empties the log: whatever was found in it is
-/// durable from now on, even if an earlier sync of it had failed.
+/// durable then, even if an earlier sync of it had failed.
 pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error> {
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
@@ -278,16 +295,16 @@ pub(super) fn checkpoint(connection: &rusqlite::Connection) -> Result<(), Error>
         Ok(())
     } else {
         Err(Error::Unavailable(
-            "somebody else is reading or writing the database and does not let go of it".into(),
+            "another program is reading or writing the database and does not release it".into(),
         ))
     }
 }
 
-/// Makes the file and its folder if need be, and finds its real path.
+/// Creates the file and its folder if need be, and returns its real path.
 fn make(path: &Path) -> io::Result<PathBuf> {
     create_folder(parent(path), Access::Private)?;
     match create_new(path, Access::Private) {
-        // Also for a link that leads nowhere: its disk may be away, and a new database in its place
+        // Also for a dangling link: its disk may be unmounted, and a new database in its place
         // would be empty.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -324,7 +341,7 @@ fn lock(database: &Path) -> Result<File, Error> {
         .create(true)
         .truncate(false)
         .mode(0o600)
-        // A link in its place would let whoever has put it there choose a file to be emptied.
+        // A link in its place would let whoever put it there choose a file to be emptied.
         .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
         .map_err(failed)?;
@@ -338,7 +355,7 @@ fn lock(database: &Path) -> Result<File, Error> {
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Only to help; the lock is what counts.
+                // Only informative; the lock is what counts.
                 let _ = (&mut file).take(32).read_to_string(&mut holder);
                 let holder = holder.trim();
                 let process = if holder.is_empty() {
@@ -359,11 +376,11 @@ fn lock(database: &Path) -> Result<File, Error> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     match noted {
-        // No room to say who we are is no reason not to start: what waits can still be
+        // A disk too full for the holder's name does not prevent the start: what waits can still be
         // acknowledged.
         Ok(()) => Ok(file),
         Err(error) => {
-            tracing::debug!(%error, "cannot write the process id into the lock file");
+            tracing::debug!(%error, "Cannot write the process id into the lock file");
             Ok(file)
         }
     }

@@ -2,13 +2,13 @@
 //!
 //! - `file`: the file, its lock against a second server, and connections to it
 //! - `sql`: the statements that every message goes through
-//! - `committer`: one transaction, on the one thread that writes (`thread`); `write`, what stands
-//!   in it, and `change`, its rare parts
-//! - `reader`: reads, past the committer
-//! - `error`: what SQLite's result codes mean
+//! - `committer`: one transaction, on the one thread that writes (`thread`); `write` for its
+//!   messages, `change` for its rare parts
+//! - `reader`: reads that bypass the committer
+//! - `error`: the meaning of SQLite's result codes
 //!
 //! In WAL mode with `synchronous = FULL` a transaction is one append to the log and one `fsync`;
-//! readers see the last commit and are in nobody's way.
+//! readers see the last commit and block nobody.
 
 mod change;
 mod committer;

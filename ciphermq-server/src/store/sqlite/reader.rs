@@ -1,4 +1,4 @@
-//! Reads, past the committer.
+//! Reads that bypass the committer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 use super::error::{decode, error};
 use super::file::DatabaseFile;
 use super::sql::{BATCHES, LANE_BATCHES, LANE_START, LANES, LOOK_UP, SLICES, json, range_list};
-use crate::store::batch::disposition::runs;
+use crate::model::{
+    Binding, Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys,
+    SealedRow, Seq, StoredTopology,
+};
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::ranges;
-use crate::store::batch::select::{Piece, Selection, WaitingBatch, ends, steps};
+use crate::store::batch::select::{EnvelopeSlice, Selection, WaitingBatch, parse_ends, read_sizes};
 use crate::store::batch::settlement::Settlement;
 use crate::store::batch::{BatchRow, count, queues};
-use crate::store::model::{
-    Envelopes, LaneKey, Lanes, MessageState, Page, PageLimit, QueueId, SealedKeys, SealedRow, Seq,
-    StoredTopology,
-};
 use crate::store::{Error, Reader, corrupt};
 
-/// Reads are short; each is a thread with memory of its own, some megabytes while it reads.
+/// Reads are short; each connection is a thread with memory of its own, some megabytes while it
+/// reads.
 const CONNECTIONS: u32 = 2;
 
-/// How long to wait for one of them.
+/// The time limit for getting a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After how long one that is not needed is closed: each is a thread, files and a cache.
+/// The time after which an unused connection is closed: each is a thread, files and a cache.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct SqliteReader {
@@ -52,14 +53,14 @@ impl SqliteReader {
 }
 
 impl SqliteReader {
-    /// Chooses what waits in a lane, without the envelopes.
+    /// Selects what waits in a lane, without the envelopes.
     async fn select(
         &self,
         lane: &LaneKey,
         after: Seq,
         mut selection: Selection,
     ) -> Result<Selection, Error> {
-        // The batch that it stands in, or the first one after it.
+        // The batch that holds the sequence number, or the first one after it.
         let begun: Option<i64> = sqlx::query_scalar(LANE_START)
             .bind(lane.queue.0)
             .bind(lane.receiver.as_str())
@@ -68,7 +69,7 @@ impl SqliteReader {
             .await
             .map_err(error)?;
         let mut from = begun.unwrap_or(after.0);
-        for step in steps() {
+        for step in read_sizes() {
             let rows = sqlx::query(LANE_BATCHES)
                 .bind(lane.queue.0)
                 .bind(lane.receiver.as_str())
@@ -81,7 +82,7 @@ impl SqliteReader {
             for row in &rows {
                 let batch = waiting_batch(row)?;
                 from = batch.first_seq.saturating_add(1);
-                if !selection.choose_after(batch, after.0) {
+                if !selection.select_after(batch, after.0) {
                     return Ok(selection);
                 }
             }
@@ -92,8 +93,8 @@ impl SqliteReader {
         Ok(selection)
     }
 
-    /// Reads what was chosen.
-    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, Piece>, Error> {
+    /// Reads the selected slices.
+    async fn slices(&self, selection: &Selection) -> Result<HashMap<i64, EnvelopeSlice>, Error> {
         let slices = selection.slices();
         if slices.is_empty() {
             return Ok(HashMap::new());
@@ -106,8 +107,8 @@ impl SqliteReader {
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
-        let slice = |row: &SqliteRow| -> Result<(i64, Piece), Error> {
-            let piece = Piece::new(
+        let slice = |row: &SqliteRow| -> Result<(i64, EnvelopeSlice), Error> {
+            let piece = EnvelopeSlice::new(
                 row.try_get(1).map_err(error)?,
                 row.try_get(2).map_err(error)?,
             );
@@ -153,11 +154,11 @@ impl Reader for SqliteReader {
                 .into_iter()
                 .map(|(exchange, key, queue)| {
                     let exchange = ExchangeName::new(&exchange).map_err(corrupt)?;
-                    Ok((
+                    Ok(Binding {
                         exchange,
-                        RoutingKey::new(&key).map_err(corrupt)?,
-                        QueueId(queue),
-                    ))
+                        routing_key: RoutingKey::new(&key).map_err(corrupt)?,
+                        queue: QueueId(queue),
+                    })
                 })
                 .collect::<Result<_, Error>>()?,
         })
@@ -182,7 +183,7 @@ impl Reader for SqliteReader {
             bytes,
         });
         for row in &rows {
-            if !selection.choose_among(waiting_batch(row)?, &seqs) {
+            if !selection.select_among(waiting_batch(row)?, &seqs) {
                 break;
             }
         }
@@ -317,7 +318,7 @@ impl Reader for SqliteReader {
         after: Option<&RejectedCursor>,
         limit: u32,
     ) -> Result<Vec<RejectedMessage>, Error> {
-        // Every time comes after the empty text.
+        // Every time sorts after the empty text.
         let (time, id) = after.map_or(("", ""), |after| {
             (after.rejected_time.as_str(), after.message_id.as_str())
         });
@@ -343,7 +344,7 @@ impl Reader for SqliteReader {
     }
 }
 
-/// The batch of a row of [`LOOK_UP`], if there is one.
+/// Reads the batch of a row of [`LOOK_UP`], if there is one.
 fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
     let Some(first_seq) = row.try_get(2)? else {
         return Ok(None);
@@ -360,7 +361,7 @@ fn batch_row(row: &SqliteRow) -> Result<Option<BatchRow>, sqlx::Error> {
         route: row.try_get::<Option<_>, _>(13)?.zip(row.try_get(14)?),
         has_suite: row.try_get(10)?,
         digests: row.try_get(11)?,
-        dispositions: runs(row.try_get(12)?).map_err(decode)?,
+        dispositions: disposition_ranges(row.try_get(12)?).map_err(decode)?,
     }))
 }
 
@@ -373,8 +374,8 @@ fn waiting_batch(row: &SqliteRow) -> Result<WaitingBatch, Error> {
         stream: row.try_get(3).map_err(error)?,
         position: row.try_get(4).map_err(error)?,
         sent_time: row.try_get(5).map_err(error)?,
-        ends: ends(json(6)?).map_err(corrupt)?,
-        dispositions: runs(json(7)?).map_err(corrupt)?,
+        ends: parse_ends(json(6)?).map_err(corrupt)?,
+        dispositions: disposition_ranges(json(7)?).map_err(corrupt)?,
         shared_bytes: row.try_get(8).map_err(error)?,
     })
 }

@@ -1,5 +1,5 @@
-//! The statements that every message goes through. Each finds its rows by an index; a test asks
-//! SQLite.
+//! The statements that every message goes through. Each finds its rows by an index, which a test
+//! checks with SQLite's query plans.
 
 use crate::store::batch::id::Range;
 
@@ -14,27 +14,29 @@ pub(super) const INSERT_ENVELOPES: &str =
 pub(super) const INSERT_WAITING: &str =
     "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) VALUES (?, ?, ?, ?)";
 
-pub(super) const WRITE_FATE: &str = "INSERT OR REPLACE INTO dispositions (first_seq, from_index, \
+pub(super) const WRITE_DISPOSITION: &str = "INSERT OR REPLACE INTO fates (first_seq, from_index, \
                                      messages, delivered_time, \
      acknowledged_time, rejected_time) VALUES (?, ?, ?, ?, ?, ?)";
 
-pub(super) const REMOVE_FATE: &str =
-    "DELETE FROM dispositions WHERE first_seq = ? AND from_index = ?";
+pub(super) const REMOVE_DISPOSITION: &str =
+    "DELETE FROM fates WHERE first_seq = ? AND from_index = ?";
 
-// Lists are parameters as JSON.
+// Lists are passed as JSON parameters.
 
-/// What became of a batch's messages.
+/// Selects the dispositions of a batch's messages.
 macro_rules! dispositions {
     () => {
         "(SELECT json_group_array(json_array(from_index, messages, delivered_time, \
          acknowledged_time, rejected_time)) \
-         FROM dispositions f WHERE f.first_seq = b.first_seq)"
+         FROM fates f WHERE f.first_seq = b.first_seq)"
     };
 }
 
-/// Batches by their messages' ids: each given range is a stream, the position after which its
-/// batches begin, and its first and its last position. Each has a row at least, which says whether
-/// a batch of the stream begins above it.
+/// Looks up batches by their messages' ids.
+///
+/// Each given range is a stream, the position after which its batches begin, and its first and its
+/// last position. Each returns at least one row, which says whether a batch of the stream begins
+/// above the range.
 pub(super) const LOOK_UP: &str = concat!(
     "SELECT g.key, EXISTS (SELECT 1 FROM batches n WHERE n.id_stream = g.value ->> 0 AND \
      n.id_position > g.value ->> 3), \
@@ -63,27 +65,27 @@ pub(super) const REMOVE_ENVELOPES: &str = "DELETE FROM envelopes WHERE first_seq
 pub(super) const REMOVE_WAITING: &str =
     "DELETE FROM waiting WHERE queue_id = ? AND receiver_client_id = ? AND first_seq = ?";
 
-/// Looks at some batches: which of them are old and nothing of them waits, the last one, how many
-/// they are, and how many of them are old or have no time.
+/// Examines some batches. Returns those that are old and of which nothing waits, the last one
+/// examined, the number examined, and the number of those that are old or have no time.
 pub(super) const FORGETTABLE: &str = "SELECT json_group_array(first_seq) FILTER (WHERE is_old \
      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
      MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE) \
      FROM (SELECT first_seq, sent_time < ? AS is_old FROM batches WHERE first_seq > ? ORDER BY \
                                       first_seq LIMIT ?) l";
 
-/// Forgets batches.
+/// Deletes batches.
 pub(super) const FORGET_BATCHES: &str =
     "DELETE FROM batches WHERE first_seq IN (SELECT value FROM json_each(?))";
 
-/// And what became of them.
-pub(super) const FORGET_FATES: &str =
-    "DELETE FROM dispositions WHERE first_seq IN (SELECT value FROM json_each(?))";
+/// Deletes the dispositions of batches.
+pub(super) const FORGET_DISPOSITIONS: &str =
+    "DELETE FROM fates WHERE first_seq IN (SELECT value FROM json_each(?))";
 
-/// The lane's batch that begins last up to a sequence number.
+/// Selects the lane's last batch that begins at or before a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
      WHERE w.queue_id = ? AND w.receiver_client_id = ? AND w.first_seq <= ?";
 
-/// What is read of a batch of which something waits, without its envelopes.
+/// Selects a batch with waiting messages, without its envelopes.
 macro_rules! waiting_batch {
     ($copy:literal) => {
         concat!(
@@ -96,7 +98,7 @@ macro_rules! waiting_batch {
     };
 }
 
-/// A lane's batches in order, from one of them on.
+/// Selects a lane's batches in order, starting with one of them.
 pub(super) const LANE_BATCHES: &str = concat!(
     waiting_batch!("w.copy"),
     " FROM waiting w CROSS JOIN batches b ON b.first_seq = w.first_seq \
@@ -105,7 +107,7 @@ pub(super) const LANE_BATCHES: &str = concat!(
      LIMIT ?"
 );
 
-/// The batches that these sequence numbers may be in.
+/// Selects the batches that these sequence numbers may be in.
 pub(super) const BATCHES: &str = concat!(
     waiting_batch!("0"),
     " FROM (SELECT DISTINCT (SELECT MAX(m.first_seq) FROM envelopes m WHERE m.first_seq <= \
@@ -114,24 +116,24 @@ pub(super) const BATCHES: &str = concat!(
      CROSS JOIN envelopes e ON e.first_seq = s.first_seq ORDER BY s.first_seq"
 );
 
-/// Slices of envelopes, and what they share: batches, where the slices begin, and their lengths.
+/// Selects slices of envelopes, and their shared pieces, by batches, start offsets and lengths.
 pub(super) const SLICES: &str = "SELECT e.first_seq, substr(e.envelopes, (g.value ->> 1) + 1, \
                                  g.value ->> 2), e.shared \
      FROM json_each(?) g CROSS JOIN envelopes e ON e.first_seq = g.value ->> 0";
 
-/// Queues, and whether something waits in them for a receiver.
+/// Selects queues, and whether something waits in them for a receiver.
 pub(super) const LANES: &str = "SELECT q.queue_id, EXISTS (SELECT 1 FROM waiting w \
      WHERE w.queue_id = q.queue_id AND w.receiver_client_id = ?1) \
      FROM queues q WHERE q.queue_id >= ?2 ORDER BY q.queue_id LIMIT ?3";
 
-/// A list as one parameter, for `json_each`.
+/// Formats a list as one parameter for `json_each`.
 pub(super) fn json<T: serde::Serialize>(
     items: impl Iterator<Item = T>,
 ) -> Result<String, serde_json::Error> {
     serde_json::to_string(&items.collect::<Vec<_>>())
 }
 
-/// What [`LOOK_UP`] takes.
+/// Formats ranges as the parameter of [`LOOK_UP`].
 pub(super) fn range_list(ranges: &[Range]) -> Result<String, serde_json::Error> {
     json(ranges.iter().map(|range| {
         (
@@ -159,15 +161,15 @@ mod tests {
             INSERT_BATCH,
             INSERT_ENVELOPES,
             INSERT_WAITING,
-            WRITE_FATE,
-            REMOVE_FATE,
+            WRITE_DISPOSITION,
+            REMOVE_DISPOSITION,
             LOOK_UP,
             SET_ASIDE,
             REMOVE_ENVELOPES,
             REMOVE_WAITING,
             FORGETTABLE,
             FORGET_BATCHES,
-            FORGET_FATES,
+            FORGET_DISPOSITIONS,
             LANE_START,
             LANE_BATCHES,
             SLICES,
@@ -179,7 +181,7 @@ mod tests {
                 .await
                 .unwrap();
             let plan: Vec<String> = plan.iter().map(|step| step.get(3)).collect();
-            // What the statements call the tables; or a table's own name.
+            // The aliases of the tables in the statements, or the tables' own names.
             let reads_all = |step: &String| {
                 [
                     "SCAN b", "SCAN f", "SCAN e", "SCAN w", "SCAN q", "SCAN m", "SCAN n",

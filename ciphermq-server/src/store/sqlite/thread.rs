@@ -1,5 +1,7 @@
-//! The thread that writes. It is one and the same for all transactions: what it allocates and frees
-//! stays in one place, and waking it is cheap.
+//! The thread that writes.
+//!
+//! It is the same one for all transactions: what it allocates and frees stays in one heap, and
+//! waking it is cheap.
 
 use std::sync::mpsc;
 
@@ -9,7 +11,7 @@ use crate::store::Error;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread that does one thing after the other, and ends when this is dropped.
+/// A thread that runs one piece of work after the other, and ends when this is dropped.
 pub(super) struct DatabaseThread(mpsc::Sender<Work>);
 
 impl DatabaseThread {
@@ -26,14 +28,15 @@ impl DatabaseThread {
         Ok(Self(sender))
     }
 
-    /// Does what may wait for the disk. Dropped half-way, the work is done all the same.
+    /// Runs work that may wait for the disk. If this future is dropped half-way, the work still
+    /// completes.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let work = Box::new(move || {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = answer.send(work());
         });
         let gone = || Error::Unavailable("the thread that writes the database has ended".into());

@@ -1,37 +1,37 @@
-//! What stands in a transaction, up to the commit itself.
+//! Writes the messages of a transaction, up to the commit itself.
 
 use std::collections::HashSet;
 
 use rusqlite::{Connection, params};
 
 use super::change::change;
-use super::error::strange;
+use super::error::corrupt_row;
 use super::sql::{
-    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE,
-    REMOVE_WAITING, SET_ASIDE, WRITE_FATE, range_list,
+    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION, REMOVE_ENVELOPES,
+    REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
 };
+use crate::model::{CommitNumber, Outcomes, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
-use crate::store::batch::disposition::runs;
+use crate::store::batch::disposition::disposition_ranges;
 use crate::store::batch::id::Range;
-use crate::store::batch::settlement::{Entries, Settlement, lanes};
-use crate::store::batch::tail_cache::{TailCache, ends};
+use crate::store::batch::settlement::{Settlement, SettlementRows, lanes};
+use crate::store::batch::tail_cache::{TailCache, stream_ends};
 use crate::store::batch::{BatchRow, queues, queues_text};
-use crate::store::model::{CommitNumber, Outcomes, Transaction};
 
-/// What a transaction comes to if it is committed.
-pub(super) struct Written {
+/// The results of a transaction if it is committed.
+pub(super) struct WrittenTransaction {
     pub(super) outcomes: Outcomes,
-    /// For [`TailCache::keep`].
+    /// The argument for [`TailCache::keep`].
     pub(super) settlement: Settlement,
     pub(super) ends: Vec<Range>,
 }
 
-/// Everything up to the commit itself.
+/// Writes everything, up to the commit itself.
 pub(super) fn write(
     connection: &Connection,
-    tail_cache: &mut Remembered,
+    tail_cache: &mut SessionCache,
     transaction: &Transaction,
-) -> rusqlite::Result<Written> {
+) -> rusqlite::Result<WrittenTransaction> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     tail_cache.forget_if_changed(connection)?;
     let (mut settlement, unknown) = tail_cache.batches.recall(transaction.message_ids());
@@ -43,7 +43,7 @@ pub(super) fn write(
              RETURNING commit_number, last_seq",
         )?
         .query_row([accepted.copies], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    accepted.number(last - accepted.copies + 1);
+    accepted.assign_seqs(last - accepted.copies + 1);
     let mut outcomes = Outcomes {
         commit: CommitNumber(commit),
         ..Outcomes::default()
@@ -56,26 +56,26 @@ pub(super) fn write(
     for batch in &accepted.batches {
         let row = batch.row();
         insert(connection, batch, &row)?;
-        settlement.add(row).map_err(strange)?;
+        settlement.add(row).map_err(corrupt_row)?;
     }
     outcomes.publishes = accepted.outcomes;
     settlement.apply(transaction, &mut outcomes);
-    record(connection, &settlement.entries())?;
-    Ok(Written {
+    record(connection, &settlement.rows())?;
+    Ok(WrittenTransaction {
         outcomes,
         settlement,
         ends,
     })
 }
 
-/// What a connection remembers of the database.
-pub(super) struct Remembered {
+/// A connection's cache of the database.
+pub(super) struct SessionCache {
     pub(super) batches: TailCache,
-    /// Differs once somebody else has written.
+    /// SQLite's `data_version`, which changes once somebody else has written.
     data_version: i64,
 }
 
-impl Remembered {
+impl SessionCache {
     pub(super) fn new(connection: &Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             batches: TailCache::default(),
@@ -83,8 +83,8 @@ impl Remembered {
         })
     }
 
-    /// SQLite lets everybody write who can open the file, such as a person with the `sqlite3`
-    /// shell.
+    /// Clears the cache if somebody else has written: SQLite lets everybody write who can open the
+    /// file, such as a person with the `sqlite3` shell.
     fn forget_if_changed(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let found = data_version(connection)?;
         if std::mem::replace(&mut self.data_version, found) != found {
@@ -100,8 +100,8 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Adds the batches that hold ids of these ranges; the ranges above which no batch of their stream
-/// begins.
+/// Adds the batches that hold ids of these ranges. Returns the ranges above which no batch of their
+/// stream begins.
 fn look_up(
     connection: &Connection,
     ranges: Vec<Range>,
@@ -111,7 +111,7 @@ fn look_up(
         return Ok(ranges);
     }
     let mut statement = connection.prepare_cached(LOOK_UP)?;
-    let mut rows = statement.query([range_list(&ranges).map_err(strange)?])?;
+    let mut rows = statement.query([range_list(&ranges).map_err(corrupt_row)?])?;
     let mut goes_on = HashSet::new();
     while let Some(row) = rows.next()? {
         if row.get(1)? {
@@ -123,7 +123,7 @@ fn look_up(
         let batch = BatchRow {
             first_seq,
             messages: row.get(3)?,
-            queues: queues(row.get_ref(4)?.as_str()?).map_err(strange)?,
+            queues: queues(row.get_ref(4)?.as_str()?).map_err(corrupt_row)?,
             stream: row.get(5)?,
             position: row.get(6)?,
             sender: row.get(7)?,
@@ -132,11 +132,11 @@ fn look_up(
             route: row.get::<_, Option<_>>(13)?.zip(row.get(14)?),
             has_suite: row.get(10)?,
             digests: row.get(11)?,
-            dispositions: runs(row.get_ref(12)?.as_str()?).map_err(strange)?,
+            dispositions: disposition_ranges(row.get_ref(12)?.as_str()?).map_err(corrupt_row)?,
         };
-        settlement.add(batch).map_err(strange)?;
+        settlement.add(batch).map_err(corrupt_row)?;
     }
-    Ok(ends(ranges, &goes_on))
+    Ok(stream_ends(ranges, &goes_on))
 }
 
 fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusqlite::Result<()> {
@@ -169,8 +169,8 @@ fn insert(connection: &Connection, batch: &NewBatch<'_>, row: &BatchRow) -> rusq
     Ok(())
 }
 
-/// Writes what became of messages.
-fn record(connection: &Connection, entries: &Entries<'_>) -> rusqlite::Result<()> {
+/// Writes and removes dispositions.
+fn record(connection: &Connection, entries: &SettlementRows<'_>) -> rusqlite::Result<()> {
     for rejected in entries.rejected {
         connection.prepare_cached(SET_ASIDE)?.execute(params![
             rejected.message_id.as_str(),
@@ -180,11 +180,11 @@ fn record(connection: &Connection, entries: &Entries<'_>) -> rusqlite::Result<()
             rejected.index,
         ])?;
     }
-    let mut remove = connection.prepare_cached(REMOVE_FATE)?;
+    let mut remove = connection.prepare_cached(REMOVE_DISPOSITION)?;
     for (batch, from) in &entries.removed {
         remove.execute([batch, from])?;
     }
-    let mut write = connection.prepare_cached(WRITE_FATE)?;
+    let mut write = connection.prepare_cached(WRITE_DISPOSITION)?;
     for (batch, run) in &entries.written {
         write.execute(params![
             batch,

@@ -1,4 +1,4 @@
-//! Messages under ids that follow one another are stored together, and still each is itself.
+//! Messages under consecutive ids are stored together, and each is still handled by itself.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::message_id::StreamId;
 
 use super::fixture::*;
-use crate::store::{
+use crate::model::{
     Ack, AckOutcome, PageLimit, Publish, PublishOutcome, QueueId, Rejection, Seq, Transaction,
 };
 
-async fn each_message_of_a_batch_is_itself(database: &Database) {
+async fn messages_of_a_batch_are_independent(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q1", "q2"]).await;
     let stream = Ids::new(1);
@@ -21,7 +21,7 @@ async fn each_message_of_a_batch_is_itself(database: &Database) {
     assert_eq!(waiting(&store, queue[0], "r").await, stream.texts(0..300));
     assert_eq!(waiting(&store, queue[1], "r").await, stream.texts(0..300));
 
-    // A retry that goes further than the first try.
+    // A retry that goes further than the first attempt.
     let again = publish_all(&mut store, stream.publishes(200..310, &queue)).await;
     let stored = |outcome: &PublishOutcome| matches!(outcome, PublishOutcome::Stored { .. });
     assert!(
@@ -37,7 +37,7 @@ async fn each_message_of_a_batch_is_itself(database: &Database) {
     let taken = publish_all(&mut store, vec![other]).await;
     assert_eq!(taken.publishes, [PublishOutcome::IdInUse]);
 
-    // Every third is acked, backwards, one of them twice and one by somebody else.
+    // Every third message is acked, backwards, one of them twice and one by somebody else.
     let acked: Vec<u64> = (0..310).step_by(3).collect();
     let mut acks: Vec<Ack> = acked.iter().rev().map(|&at| stream.ack(at)).collect();
     acks.push(stream.ack(3));
@@ -108,7 +108,7 @@ async fn each_message_of_a_batch_is_itself(database: &Database) {
     close(store).await;
 }
 
-async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Database) {
+async fn a_batch_is_removed_once_all_of_it_is_settled(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await;
     let stream = Ids::new(2);
@@ -159,8 +159,8 @@ async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Databa
             "{table}"
         );
     }
-    // What they had in common is one row each: acked after a delivery that was recorded, after one
-    // that was not, rejected.
+    // Messages with the same times share one row: acked after a recorded delivery, after an
+    // unrecorded one, rejected.
     for (delivered, messages, rejected) in [("07:03:30", "50", "0"), ("07:04:00", "50", "1")] {
         let times = database
             .texts(&format!(
@@ -174,11 +174,11 @@ async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Databa
             [messages, rejected].map(|text| Some(text.to_owned()))
         );
     }
-    assert!(number(database, "SELECT COUNT(*) FROM dispositions").await <= 4);
+    assert!(number(database, "SELECT COUNT(*) FROM fates").await <= 4);
     close(store).await;
 }
 
-async fn an_ack_of_what_is_published_in_the_same_commit(database: &Database) {
+async fn a_message_can_be_acked_in_the_commit_that_publishes_it(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await;
     let stream = Ids::new(3);
@@ -203,7 +203,7 @@ async fn an_ack_of_what_is_published_in_the_same_commit(database: &Database) {
     close(store).await;
 }
 
-async fn messages_that_are_not_alike_are_not_joined(database: &Database) {
+async fn messages_of_different_kinds_are_not_joined(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q1", "q2"]).await;
     let stream = Ids::new(4);
@@ -224,8 +224,8 @@ async fn messages_that_are_not_alike_are_not_joined(database: &Database) {
     close(store).await;
 }
 
-/// What packed messages share is kept once; whoever looks at a message finds the whole.
-async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
+/// The piece that packed messages share is stored once; each message is read as a whole.
+async fn packed_messages_share_a_stored_piece(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await;
     let stream = Ids::new(5);
@@ -286,11 +286,11 @@ async fn packed_messages_share_a_piece_and_each_is_whole(database: &Database) {
 }
 
 on_both! {
-    each_message_of_a_batch_is_itself,
-    a_batch_gives_its_room_back_when_all_of_it_is_settled,
-    an_ack_of_what_is_published_in_the_same_commit,
-    messages_that_are_not_alike_are_not_joined,
-    packed_messages_share_a_piece_and_each_is_whole,
+    messages_of_a_batch_are_independent,
+    a_batch_is_removed_once_all_of_it_is_settled,
+    a_message_can_be_acked_in_the_commit_that_publishes_it,
+    messages_of_different_kinds_are_not_joined,
+    packed_messages_share_a_stored_piece,
 }
 
 async fn number(database: &Database, sql: &str) -> i64 {
@@ -318,7 +318,7 @@ impl Ids {
 
     fn publish(&self, at: u64, queues: &[QueueId]) -> Publish {
         let id = self.id(at);
-        // Of different lengths.
+        // Payloads of different lengths.
         let payload = "A".repeat(4 * (1 + usize::try_from(at % 5).unwrap()));
         let publish = publish("s", queues, envelope(id.as_str(), "r", true, &payload));
         Arc::into_inner(publish).unwrap()

@@ -1,25 +1,26 @@
-//! What holds on both.
+//! The contract of both databases.
 
 use std::sync::Arc;
 
 use ciphermq_protocol::{Envelope, ExchangeName, QueueName, RoutingKey};
 
 use super::fixture::*;
-use crate::store::{
-    AckOutcome, Change, CommitNumber, Error, MessageState, PageLimit, Publish, PublishOutcome,
-    QueueId, Rejection, SealedRow, Seq, Store, Transaction, open,
+use crate::model::{
+    AckOutcome, Binding, Change, CommitNumber, MessageState, PageLimit, Publish, PublishOutcome,
+    QueueId, Rejection, SealedRow, Seq, Transaction,
 };
+use crate::store::{Error, Store, open};
 
 on_both! {
     everything_is_there_after_a_restart,
     pages_are_in_order_and_limited,
     a_message_to_several_queues_is_stored_once,
-    the_same_id_again,
-    acks_and_what_they_are_answered,
+    a_repeated_id_is_a_retry_or_in_use,
+    acks_have_outcomes,
     times_never_go_backwards,
     rejected_messages_are_kept,
     envelopes_are_found_once_over_all_queues,
-    goes_on_after_reopening,
+    continues_after_reopening,
     a_second_server_is_refused,
     large_envelopes_are_kept_byte_for_byte,
     old_metadata_is_forgotten_and_nothing_else,
@@ -51,11 +52,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     let queue = queues(&mut store, &["q", "other", "q"]).await;
     assert_eq!((queue[0], queue.len()), (queue[2], 3));
     let exchange = ExchangeName::new("e").unwrap();
-    let bind = Change::Bind {
+    let bind = Change::Bind(Binding {
         exchange: exchange.clone(),
         routing_key: RoutingKey::new("k").unwrap(),
         queue: queue[0],
-    };
+    });
     let changes = vec![
         Change::DeclareExchange(exchange.clone()),
         Change::DeclareExchange(exchange.clone()),
@@ -116,7 +117,11 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     assert_eq!(topology.exchanges, std::slice::from_ref(&exchange));
     assert_eq!(
         topology.bindings,
-        [(exchange, RoutingKey::new("k").unwrap(), queue[0])]
+        [Binding {
+            exchange,
+            routing_key: RoutingKey::new("k").unwrap(),
+            queue: queue[0],
+        }]
     );
     assert_eq!(waiting(&store, queue[0], "r").await, ["a", "c"]);
     assert_eq!(waiting(&store, queue[1], "r").await, [""; 0]);
@@ -127,7 +132,7 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         Some(sealed("new", Some("aes-256-gcm")))
     );
     assert_eq!(reader.public_key(&client("s")).await.unwrap(), None);
-    // A signed key brings its bare key with it, or takes it away.
+    // A signed key brings its bare key with it, or removes it.
     assert_eq!(reader.public_key(&client("r3")).await.unwrap(), None);
     assert_eq!(
         reader.signed_key(&client("r3")).await.unwrap(),
@@ -164,7 +169,7 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     );
     assert_eq!(reader.certificate(&client("s"), None).await.unwrap(), None);
 
-    // Numbers go on from where they were.
+    // Sequence numbers continue.
     let outcomes = publish_all(&mut store, vec![message("d", queue[0])]).await;
     assert_eq!(outcomes.commit, CommitNumber(last.0 + 1));
     assert_eq!(
@@ -179,7 +184,7 @@ async fn pages_are_in_order_and_limited(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
     let ids: Vec<String> = (0..250).map(|n| format!("m-{n:03}")).collect();
-    // Another receiver's messages stand between them.
+    // Another receiver's messages are stored between them.
     let mut publishes = Vec::new();
     for id in &ids {
         publishes.push(message(id, queue));
@@ -346,7 +351,7 @@ async fn a_message_to_several_queues_is_stored_once(database: &Database) {
     close(store).await;
 }
 
-async fn the_same_id_again(database: &Database) {
+async fn a_repeated_id_is_a_retry_or_in_use(database: &Database) {
     use PublishOutcome::{Duplicate, IdInUse};
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -362,7 +367,7 @@ async fn the_same_id_again(database: &Database) {
             ..Arc::unwrap_or_clone(publish)
         })
     };
-    // (what stands there, what comes, what becomes of it)
+    // (the stored message, the publish, its outcome)
     let cases: Vec<(Arc<Publish>, Arc<Publish>, PublishOutcome)> = vec![
         (
             given("s", "id", true, "AAAA"),
@@ -404,7 +409,7 @@ async fn the_same_id_again(database: &Database) {
             given("x", "id", false, "AAAA"),
             IdInUse,
         ),
-        // By another route, or to another receiver, it would not come.
+        // By another route, or to another receiver, it would not arrive.
         (
             given("s", "id", true, "AAAA"),
             by(given("s", "id", true, "AAAA"), "e2", "k"),
@@ -472,7 +477,7 @@ async fn the_same_id_again(database: &Database) {
             .publishes;
         assert_eq!(outcomes, [*expected], "{id}");
     }
-    // The first one is what is kept, once, and what stands around it is in order.
+    // The first one is stored, once, and those around it are in order.
     let page = store
         .reader
         .lane(
@@ -495,7 +500,7 @@ async fn the_same_id_again(database: &Database) {
         page.messages[1].envelope,
         *renamed(&cases[0].0, "together-0").envelope.raw()
     );
-    // What is refused leaves no trace: the id is held by a stranger, and a retry of it is one.
+    // A refused publish leaves no trace: the id belongs to another sender, and so does its retry.
     let taken = renamed(&cases[6].1, "apart-6");
     assert_eq!(
         publish_all(&mut store, vec![taken]).await.publishes,
@@ -504,7 +509,7 @@ async fn the_same_id_again(database: &Database) {
     close(store).await;
 }
 
-async fn acks_and_what_they_are_answered(database: &Database) {
+async fn acks_have_outcomes(database: &Database) {
     use AckOutcome::{AlreadyDone, NotAuthorized, NotFound};
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -548,7 +553,7 @@ async fn acks_and_what_they_are_answered(database: &Database) {
     .await
     .acks;
     assert_eq!(outcomes, [AlreadyDone, NotAuthorized, done(4)]);
-    // Published and acked in one go.
+    // Published and acked in one commit.
     let transaction = Transaction {
         publishes: vec![message("e", queue)],
         acks: vec![ack("e", "r")],
@@ -722,7 +727,7 @@ async fn rejected_messages_are_kept(database: &Database) {
         times,
         [Some(String::from("2025-09-08T07:04:00.000000Z")), None]
     );
-    // Published and rejected in one go, beside a message that waits and a change.
+    // Published and rejected in one commit, beside a message that waits and a change.
     let outcomes = commit(
         &mut store,
         Transaction {
@@ -837,7 +842,7 @@ async fn envelopes_are_found_once_over_all_queues(database: &Database) {
     close(store).await;
 }
 
-async fn goes_on_after_reopening(database: &Database) {
+async fn continues_after_reopening(database: &Database) {
     let mut store = database.open().await;
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(0));
     let queue = queues(&mut store, &["q"]).await[0];
@@ -940,7 +945,7 @@ async fn large_envelopes_are_kept_byte_for_byte(database: &Database) {
     close(store).await;
 }
 
-/// Maintains until there is nothing more to do; in how many steps.
+/// Maintains until there is nothing more to do. Returns the number of steps.
 async fn forget(store: &mut Store, before: &str) -> usize {
     let mut steps = 1;
     while store.committer.maintain(Some(time(before))).await.unwrap() {
@@ -952,8 +957,7 @@ async fn forget(store: &mut Store, before: &str) -> usize {
 async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
-    // Rows that were taken over from an older server may have no time: nobody knows how old they
-    // are.
+    // Rows that were adopted from an older server may have no time: their age is unknown.
     let timeless = if matches!(database, Database::Postgres(..)) {
         600
     } else {
@@ -966,7 +970,7 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
         );
         database.execute(&rows).await;
     }
-    // What still waits is passed over, however much it is.
+    // Messages that still wait are skipped, however many they are.
     let kept: Vec<String> = (0..1100).map(|n| format!("kept-{n:04}")).collect();
     publish_all(
         &mut store,
@@ -1004,7 +1008,7 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
     let mut waits = kept.clone();
     waits.push(String::from("old-2499"));
     assert_eq!(waiting(&store, queue, "r").await, waits);
-    // Once it waits no more, it is forgotten the next time.
+    // Once they wait no more, they are forgotten the next time.
     ack_all(&mut store, kept.iter().map(|id| ack(id, "r")).collect()).await;
     forget(&mut store, "2025-09-08T07:03:01Z").await;
     assert_eq!(database.texts(count).await, left(1));
@@ -1014,7 +1018,7 @@ async fn old_metadata_is_forgotten_and_nothing_else(database: &Database) {
             .await,
         [Some("1".to_owned())]
     );
-    // What is forgotten was never accepted.
+    // A forgotten message counts as never accepted.
     assert!(matches!(
         publish_all(&mut store, vec![message("old-0000", queue)])
             .await

@@ -1,4 +1,4 @@
-//! A fresh database of either kind, and short ways to say what happens to it.
+//! A fresh database of either kind, and helpers to act on it.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::config::{self, Secret, Target};
-use crate::store::{
-    Ack, Change, DatabaseSettings, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Store,
-    Time, Transaction, open,
+use crate::model::{
+    Ack, Change, LaneKey, Outcomes, PageLimit, Publish, QueueId, Seq, Time, Transaction,
 };
+use crate::store::{DatabaseSettings, Store, open};
 
-/// A database that is gone with the value.
+/// A database that is deleted with the value.
 pub(in crate::store) enum Database {
     Sqlite(TempDir),
     Postgres(Box<Postgres>, String),
@@ -47,7 +47,7 @@ impl Database {
         open(&self.settings()).await.unwrap()
     }
 
-    /// Does something behind the server's back.
+    /// Runs SQL behind the server's back.
     pub(in crate::store) async fn execute(&self, sql: &str) {
         match self {
             Self::Sqlite(folder) => {
@@ -70,7 +70,7 @@ impl Database {
         }
     }
 
-    /// An expression: what a column's bytes are as a text.
+    /// Returns an SQL expression for a column's bytes as a text.
     pub(in crate::store) fn text_of(&self, column: &str) -> String {
         match self {
             Self::Sqlite(_) => format!("CAST({column} AS TEXT)"),
@@ -78,7 +78,7 @@ impl Database {
         }
     }
 
-    /// The only row's columns, all of them texts or NULL.
+    /// Returns the columns of the only row, all of them texts or NULL.
     pub(in crate::store) async fn texts(&self, sql: &str) -> Vec<Option<String>> {
         use sqlx::Row as _;
         match self {
@@ -111,7 +111,7 @@ pub(in crate::store) fn at(url: String) -> config::Postgres {
     }
 }
 
-/// Ends both halves, as a server does.
+/// Closes both halves, as a server does.
 pub(in crate::store) async fn close(store: Store) {
     store.committer.close().await;
     store.reader.close().await;
@@ -136,8 +136,8 @@ pub(in crate::store) fn time(text: &str) -> Time {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
-/// An envelope for `receiver`; `payload` tells two with the same id apart. With a suite it is
-/// packed.
+/// Makes an envelope for `receiver`; `payload` distinguishes two with the same id. With a suite it
+/// is packed.
 pub(in crate::store) fn envelope(
     message_id: &str,
     receiver: &str,
@@ -164,7 +164,7 @@ fn packed(message_id: &str, receiver: &str, payload: &str) -> Envelope {
     EnvelopeReader::default().read(&bytes).unwrap().0
 }
 
-/// The same envelope in one piece.
+/// Returns the same envelope in one piece.
 pub(in crate::store) fn whole(envelope: &Envelope) -> Envelope {
     Envelope::parse(envelope.raw().to_bytes()).unwrap()
 }
@@ -185,7 +185,7 @@ pub(in crate::store) fn publish(
     })
 }
 
-/// A message from `s` to `r`, of a client with suites.
+/// Makes a message from `s` to `r`, of a client with suites.
 pub(in crate::store) fn message(message_id: &str, queue: QueueId) -> Arc<Publish> {
     publish("s", &[queue], envelope(message_id, "r", true, "AAAA"))
 }
@@ -245,7 +245,7 @@ pub(in crate::store) async fn queues(store: &mut Store, names: &[&str]) -> Vec<Q
     outcomes.changes.into_iter().map(Option::unwrap).collect()
 }
 
-/// The ids of everything that waits in a lane.
+/// Returns the ids of everything that waits in a lane.
 pub(in crate::store) async fn waiting(
     store: &Store,
     queue: QueueId,

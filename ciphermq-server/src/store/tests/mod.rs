@@ -1,7 +1,6 @@
-//! The store's contract, on both databases: each test has one body and runs on SQLite and on
-//! PostgreSQL.
+//! The store's contract: each test has one body and runs on SQLite and on PostgreSQL.
 
-/// Makes a test for each database of each function.
+/// Defines a test on each database for each function.
 macro_rules! on_both {
     ($($name:ident,)*) => {
         mod sqlite {

@@ -1,4 +1,4 @@
-//! What only a server elsewhere can get wrong.
+//! Behaviour that only a remote server needs.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::fixture::*;
 use crate::config::{self, Secret, SslMode, Target};
-use crate::store::{
-    AckOutcome, CommitError, CommitNumber, DatabaseSettings, Error, PageLimit, PublishOutcome,
-    SealedRow, Seq, Store, Transaction, open,
+use crate::model::{
+    AckOutcome, CommitNumber, PageLimit, PublishOutcome, SealedRow, Seq, Transaction,
 };
+use crate::store::{CommitError, DatabaseSettings, Error, Store, open};
 
 async fn refused(settings: config::Postgres) -> String {
     match open(&DatabaseSettings::Postgres(settings))
@@ -55,7 +55,7 @@ async fn until(connection: &mut PgConnection, sql: &str) {
 }
 
 #[tokio::test]
-async fn postgres_what_cannot_be_connected_to_says_what_to_do() {
+async fn postgres_connection_failures_say_what_to_do() {
     let mut postgres = Postgres::start().await;
     let name = postgres.create_database().await;
     let fields = |user: &str, password: &str, dbname: &str| config::Postgres {
@@ -137,7 +137,7 @@ async fn postgres_tls_is_verified() {
     .unwrap();
     store.reader.topology().await.unwrap();
     close(store).await;
-    // Not vouched for by anybody known.
+    // Signed by no known authority.
     let text = refused(with(SslMode::VerifyFull, None)).await;
     assert!(text.contains("sslrootcert"), "{text}");
     let error = open(&DatabaseSettings::Postgres(with(SslMode::Disable, None)))
@@ -258,7 +258,7 @@ async fn postgres_of_an_older_server_is_adopted() {
             None
         ]
     );
-    // And again, as a database of this version.
+    // Reopened as a database of this version.
     close(database.open().await).await;
 }
 
@@ -288,7 +288,7 @@ async fn postgres_that_cannot_hold_every_name_is_refused() {
 }
 
 #[tokio::test]
-async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
+async fn postgres_a_session_lost_before_the_commit_commits_nothing() {
     let database = Database::postgres().await;
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];
@@ -307,7 +307,7 @@ async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
         matches!(error, CommitError::Failed(Error::Unavailable(_))),
         "{error:?}"
     );
-    // And goes on saying so until it is opened anew.
+    // It continues to fail until it is reopened.
     let error = store.committer.commit(&transaction).await.unwrap_err();
     assert!(
         matches!(error, CommitError::Failed(Error::Unavailable(_))),
@@ -318,7 +318,7 @@ async fn postgres_a_session_that_ends_before_the_commit_has_done_nothing() {
         store.committer.commit(&transaction).await.unwrap().commit,
         CommitNumber(2)
     );
-    // The readers' connections were ended too, and mend themselves.
+    // The readers' connections were ended too, and reconnect.
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     close(store).await;
 }
@@ -405,7 +405,7 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
         "{error:?}"
     );
     database.execute("DROP TRIGGER refuse ON batches").await;
-    // Nothing of it is remembered, and the session is good.
+    // Nothing of it is cached, and the session is good.
     let outcomes = store.committer.commit(&transaction).await.unwrap();
     assert_eq!(
         (outcomes.commit, outcomes.publishes),
@@ -418,7 +418,7 @@ async fn postgres_a_commit_that_is_refused_at_its_end() {
     close(store).await;
 }
 
-/// Commits, ends the session in the middle of the commit, and tells what the committer said of it.
+/// Commits, ends the session in the middle of the commit, and returns what the committer reported.
 async fn killed_in_its_commit(
     store: &mut Store,
     transaction: &Transaction,
@@ -522,10 +522,10 @@ async fn postgres_a_commit_without_an_answer_that_happened() {
     close(store).await;
 }
 
-/// The machine at the other end goes without a word: what waits for it is given up, and keeps no
+/// The machine at the other end vanishes: requests that wait for it are given up and occupy no
 /// place.
 #[tokio::test]
-async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
+async fn postgres_that_stops_answering_is_given_up() {
     let database = Database::postgres().await;
     let Database::Postgres(postgres, name) = &database else {
         unreachable!()
@@ -548,7 +548,7 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
         },
     );
     let read = || store.reader.lane(&lane, Seq(0), limit);
-    // More than there are connections, and all of them wait for a table.
+    // More reads than there are connections, all of them waiting for a table.
     let lock = "BEGIN; LOCK TABLE waiting IN ACCESS EXCLUSIVE MODE";
     let mut holder = connect(&database).await;
     sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
@@ -593,7 +593,7 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
         "{committed:?}"
     );
 
-    // The commit had not come to PostgreSQL.
+    // The commit had not reached PostgreSQL.
     assert_eq!(waiting(&store, queue, "r").await, ["a"]);
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(2));
     store.committer.commit(&transaction).await.unwrap();
@@ -610,5 +610,179 @@ async fn postgres_that_falls_silent_is_waited_for_only_so_long() {
         "{maintained:?}"
     );
     assert_eq!(store.committer.reopen().await.unwrap(), CommitNumber(3));
+    close(store).await;
+}
+
+/// A role with a database of its own, numbered, and a way in for it and for the superuser.
+struct Tenant {
+    role: String,
+    database: String,
+    url: String,
+    admin: PgConnection,
+}
+
+impl Tenant {
+    async fn new(postgres: &Postgres, number: usize) -> Self {
+        let (role, database) = (format!("role_{number}"), format!("database_{number}"));
+        let elsewhere = postgres.create_database().await;
+        let mut admin = PgConnection::connect(&postgres.url(&elsewhere))
+            .await
+            .unwrap();
+        for statement in [
+            "SET default_transaction_read_only = off".to_owned(),
+            format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'"),
+            format!("CREATE DATABASE {database} OWNER {role} ENCODING 'UTF8' TEMPLATE template0"),
+        ] {
+            run(&mut admin, &statement).await;
+        }
+        let url = format!(
+            "postgres://{role}:pw@127.0.0.1:{}/{database}",
+            postgres.port()
+        );
+        Self {
+            role,
+            database,
+            url,
+            admin,
+        }
+    }
+
+    fn named(&self, text: &str) -> String {
+        text.replace("{role}", &self.role)
+            .replace("{database}", &self.database)
+    }
+}
+
+async fn run(connection: &mut PgConnection, statement: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+/// What is advised is carried out, and then the server starts.
+#[tokio::test]
+async fn postgres_what_is_advised_for_a_setting_helps() {
+    const READ_ONLY: &str = "default_transaction_read_only";
+    let postgres = Postgres::start().await;
+    for (number, (setting, told)) in [
+        (
+            "ALTER ROLE {role} SET default_transaction_read_only = on",
+            "set for the role)",
+        ),
+        (
+            "ALTER DATABASE {database} SET default_transaction_read_only = on",
+            "set for the database)",
+        ),
+        (
+            "ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = on",
+            "set for the role in this database)",
+        ),
+        (
+            "ALTER ROLE {role} SET search_path = missing",
+            "has no schema",
+        ),
+        (
+            "ALTER DATABASE {database} SET search_path = pg_catalog",
+            "has no schema",
+        ),
+        (
+            "ALTER ROLE {role} IN DATABASE {database} SET search_path = ''",
+            "has no schema",
+        ),
+        (
+            "ALTER ROLE ALL SET default_transaction_read_only = on",
+            "set for all roles)",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut tenant = Tenant::new(&postgres, number).await;
+        let setting = tenant.named(setting);
+        run(&mut tenant.admin, &setting).await;
+        let text = refused(at(tenant.url.clone())).await;
+        assert!(text.contains(told), "{text}");
+        let (_, advice) = text.split_once("; ").unwrap();
+        for statement in advice.split(", and ") {
+            if statement.starts_with("GRANT") {
+                let url = postgres.url(&tenant.database);
+                let mut inside = PgConnection::connect(&url).await.unwrap();
+                run(&mut inside, statement).await;
+            } else {
+                run(&mut tenant.admin, statement).await;
+            }
+        }
+        close(
+            open(&DatabaseSettings::Postgres(at(tenant.url)))
+                .await
+                .unwrap(),
+        )
+        .await;
+    }
+    // What the URL itself says goes before all statements.
+    let mut tenant = Tenant::new(&postgres, 100).await;
+    run(
+        &mut tenant.admin,
+        &format!("ALTER ROLE ALL RESET {READ_ONLY}"),
+    )
+    .await;
+    for setting in [READ_ONLY, "search_path"] {
+        let url = format!("{}?options=-c%20{setting}%3Don", tenant.url);
+        let text = refused(at(url)).await;
+        assert!(
+            text.contains(&format!("take {setting} out of `options`")),
+            "{text}"
+        );
+        assert!(!text.contains("ALTER"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn postgres_a_right_that_is_missing_is_named() {
+    let postgres = Postgres::start().await;
+    let mut owner = Tenant::new(&postgres, 1).await;
+    let settings = DatabaseSettings::Postgres(at(owner.url.clone()));
+    close(open(&settings).await.unwrap()).await;
+
+    let mut inside = PgConnection::connect(&postgres.url(&owner.database))
+        .await
+        .unwrap();
+    run(&mut owner.admin, "CREATE ROLE second LOGIN PASSWORD 'pw'").await;
+    run(
+        &mut inside,
+        "GRANT USAGE, CREATE ON SCHEMA public TO second",
+    )
+    .await;
+    run(
+        &mut inside,
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO second",
+    )
+    .await;
+    let second = at(owner.url.replace("role_1", "second"));
+    let text = refused(second.clone()).await;
+    assert!(text.contains("batches, bindings"), "{text}");
+    let (_, advice) = text.split_once("; ").unwrap();
+    run(&mut inside, advice.split(", or ").next().unwrap()).await;
+    close(open(&DatabaseSettings::Postgres(second)).await.unwrap()).await;
+
+    // While it runs.
+    let store = open(&settings).await.unwrap();
+    run(
+        &mut inside,
+        "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM role_1",
+    )
+    .await;
+    let error = store
+        .reader
+        .public_key(&client("receiver_1"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+    let text = chain(&error);
+    assert!(
+        text.contains("permission denied") && text.contains("GRANT SELECT"),
+        "{text}"
+    );
     close(store).await;
 }

@@ -1,11 +1,12 @@
-//! What only a file can get wrong.
+//! Behaviour that only a file needs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::fixture::*;
-use crate::store::{AckOutcome, DatabaseSettings, Error, PublishOutcome, Seq, open};
+use crate::model::{AckOutcome, PublishOutcome, Seq};
+use crate::store::{DatabaseSettings, Error, open};
 
 fn at(path: &Path) -> DatabaseSettings {
     DatabaseSettings::Sqlite {
@@ -42,7 +43,7 @@ async fn the_file_and_its_folder_are_private() {
 }
 
 #[tokio::test]
-async fn every_way_to_the_file_leads_to_the_same_lock() {
+async fn every_path_to_the_file_leads_to_the_same_lock() {
     let folder = tempfile::tempdir().unwrap();
     let real = folder.path().join("mq.db");
     let store = open(&at(&real)).await.unwrap();
@@ -61,7 +62,7 @@ async fn every_way_to_the_file_leads_to_the_same_lock() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_of_ours_is_left_alone() {
+async fn foreign_files_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     fs::write(&text, "These are notes and no database at all. ".repeat(50)).unwrap();
@@ -97,10 +98,10 @@ async fn what_is_no_database_of_ours_is_left_alone() {
     assert!(unusable(open(&at(&path)).await.unwrap_err()).contains("another program"));
 }
 
-/// A server was killed at its first start, after the list of migrations was made and before the
+/// A server was killed at its first start, after the list of migrations was created and before the
 /// first of them.
 #[tokio::test]
-async fn a_database_that_was_not_finished_is_finished() {
+async fn an_interrupted_first_start_is_completed() {
     let database = Database::sqlite().await;
     let DatabaseSettings::Sqlite { path, .. } = database.settings() else {
         unreachable!()
@@ -132,7 +133,7 @@ async fn there_is_no_room_below_the_reserve() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_has_changed_is_looked_up() {
+async fn external_writes_clear_the_cache() {
     let database = Database::sqlite().await;
     let mut store = database.open().await;
     let queue = queues(&mut store, &["q"]).await[0];

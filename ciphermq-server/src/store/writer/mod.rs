@@ -1,4 +1,4 @@
-//! Group commit: one task that commits whatever waits in one transaction.
+//! Group commit: one task commits everything that waits in one transaction.
 //!
 //! ```text
 //!   publish, ack, ...           ┌───────────── writer task ─────────────┐
@@ -10,17 +10,17 @@
 //!
 //! - The order of submission is the order of commit. While one transaction is being committed the
 //!   next one gathers.
-//! - Nothing is answered before its commit returned, and before the observer has seen it.
+//! - No submission is answered before its commit has returned and the observer has seen it.
 //! - Publishes wait for room and for the database until their deadline; acks, rejections and
-//!   changes wait for ever. What waits is bounded: publishes by bytes, acks and rejections by
+//!   changes wait indefinitely. The queue is bounded: publishes by bytes, acks and rejections by
 //!   number.
 //! - A commit whose outcome is not known is resolved before anything else is committed.
-//! - What the database refuses is split until the culprit stands alone; only it is refused. What
-//!   the database is lost over again and again is split, too.
+//! - A transaction that the database refuses is split until the faulty item is alone; only that
+//!   item is refused. A transaction during which the connection is lost again and again is split,
+//!   too.
 //!
-//! Modules in reading order: [`WriterHandle`] here; `queue`, what waits and what is under way;
-//! `outcome`, splitting transactions and joining their outcomes; `task`, the loop; `thread`, where
-//! it runs.
+//! Modules in reading order: [`WriterHandle`] here; `queue`, the submissions; `outcome`, splitting
+//! transactions and joining their outcomes; `task`, the loop; `thread`, its runtime.
 
 mod outcome;
 mod queue;
@@ -42,28 +42,29 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Committer;
-use super::model::{
+use crate::model::{
     Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Seq, Time,
 };
 use queue::Submission;
 pub use thread::WriterThread;
 
-/// How the writer works.
+/// Limits and timeouts of the writer.
 #[derive(Debug, Clone)]
 pub struct WriterSettings {
-    /// How many bytes of messages may have been submitted and not yet answered, all together.
+    /// The most bytes of messages that may be submitted and not yet answered, over all submitters.
     pub max_pending_bytes: usize,
-    /// How many acks and rejections may have been submitted and not yet answered, all together.
+    /// The most acks and rejections that may be submitted and not yet answered, over all
+    /// submitters.
     pub max_pending_acks: usize,
-    /// A transaction takes no further submission once it has so many items.
+    /// The number of items after which a transaction takes no further submission.
     pub max_batch_items: usize,
-    /// A transaction takes no further submission once it has so many bytes of envelopes.
+    /// The number of envelope bytes after which a transaction takes no further submission.
     pub max_batch_bytes: usize,
-    /// How long the metadata of an acknowledged message is kept after it was accepted; `None`: for
-    /// ever.
+    /// How long the metadata of an acknowledged message is kept after it was accepted; `None`:
+    /// forever.
     pub metadata_retention: Option<Duration>,
-    /// When all handles are gone, or [`WriterHandle::shutdown`] was called without one: how long
-    /// what waits may take to be committed.
+    /// The time to commit what waits when all handles are dropped without
+    /// [`WriterHandle::shutdown`], and the time to close the database.
     pub close_timeout: Duration,
 }
 
@@ -80,44 +81,45 @@ impl Default for WriterSettings {
     }
 }
 
-/// Why something was not written.
+/// The reason why an item was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The database did not answer in time. Whether it was written is not known.
+    /// The database did not answer in time. Whether the item was written is not known.
     #[error("the database is not available")]
     Unavailable,
-    /// No room on the database's disk. Nothing was written.
+    /// The database's disk is full. Nothing was written.
     #[error("the database's disk is full")]
     Full,
-    /// The database refuses this very item, and says why. Nothing was written.
+    /// The database refuses this item, with its reason. Nothing was written.
     #[error("the database refuses it: {0}")]
     Refused(Arc<str>),
-    /// The server is stopping. Whether it was written is not known.
+    /// The server is stopping. Whether the item was written is not known.
     #[error("the server is stopping")]
     Closed,
 }
 
-/// An ack or a rejection, and what became of it.
-pub type Decided<'a> = (&'a Ack, &'a AckOutcome);
+/// An ack or a rejection, with its outcome.
+pub type Settled<'a> = (&'a Ack, &'a AckOutcome);
 
-/// Sees what was committed, in the order of the commits, before the submitters do.
+/// An observer of commits, called in their order and before the submitters are answered.
 pub trait CommitObserver: Send + Sync {
-    /// These messages were stored, in order, each with its first copy's sequence number; and this
-    /// came of acks and of rejections, whatever it was. Called by the writer's task: must not
-    /// block.
+    /// Called with the messages that were stored, in order, each with its first copy's sequence
+    /// number, and with all acks and rejections, whatever their outcome. Called by the writer's
+    /// task: must not block.
     ///
-    /// An ack that the database refuses is shown as [`AckOutcome::NotFound`]: what it cannot even
-    /// hold is no message's id.
+    /// An ack that the database refuses is reported as [`AckOutcome::NotFound`]: an id that the
+    /// database cannot hold is no message's id.
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
-        acks: &[Decided<'_>],
-        rejections: &[Decided<'_>],
+        acks: &[Settled<'_>],
+        rejections: &[Settled<'_>],
     );
 }
 
-/// The answer to a submission, once it is there. Dropping it does not take the submission back.
-/// Awaiting it is cancel safe.
+/// The answer to a submission, when it arrives.
+///
+/// Awaiting it is cancel safe. Dropping it does not cancel the submission.
 #[derive(Debug)]
 pub struct Pending<T>(oneshot::Receiver<Result<T, WriteError>>);
 
@@ -132,8 +134,8 @@ impl<T> Future for Pending<T> {
     }
 }
 
-/// Submits to the writer. Cloning is cheap. When the last one is dropped, the writer commits what
-/// waits and ends.
+/// A handle for submitting to the writer. It is cheap to clone. When the last one is dropped, the
+/// writer commits what waits and ends.
 #[derive(Debug, Clone)]
 pub struct WriterHandle {
     submissions: mpsc::UnboundedSender<Submission>,
@@ -144,10 +146,10 @@ pub struct WriterHandle {
     close_by: Arc<watch::Sender<Option<Instant>>>,
 }
 
-/// Starts the writer on a runtime, [`WriterThread`]'s in a server.
+/// Starts the writer on a runtime, in a server that of [`WriterThread`].
 ///
-/// The task ends with `Ok` after [`WriterHandle::shutdown`] or when all handles are dropped, and
-/// with an error as soon as the database cannot be used any more ([`super::Error::Unusable`],
+/// The task returns `Ok` after [`WriterHandle::shutdown`] or when all handles are dropped, and an
+/// error as soon as the database cannot be used any more ([`super::Error::Unusable`],
 /// [`super::Error::Corrupt`]): then the server has to stop. In either case the database is closed.
 pub fn spawn(
     runtime: &Handle,
@@ -172,11 +174,10 @@ pub fn spawn(
 }
 
 impl WriterHandle {
-    /// Submits messages; the answers are in their order. Returns when they are submitted: until
-    /// then, and no longer than to the deadline, it waits for room.
+    /// Submits messages, and returns when there was room for them or the deadline has passed.
     ///
-    /// Messages that are not committed by the deadline are answered with
-    /// [`WriteError::Unavailable`].
+    /// The answers are in their order. Messages that are not committed by the deadline are answered
+    /// with [`WriteError::Unavailable`].
     pub async fn publish(
         &self,
         publishes: Vec<Arc<Publish>>,
@@ -187,7 +188,7 @@ impl WriterHandle {
             .iter()
             .map(|publish| publish.envelope.raw().len())
             .sum();
-        // What is larger than all the room there is goes alone.
+        // A submission larger than all the room takes all of it.
         let permits = u32::try_from(bytes.min(self.max_pending_bytes)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(permits);
         let error = match tokio::time::timeout_at(deadline, room).await {
@@ -208,11 +209,11 @@ impl WriterHandle {
         Pending(pending)
     }
 
-    /// Submits so many acks, made when there is room for them; the answers are in their order.
-    /// Returns when they are submitted. They wait for room and for the database as long as it
-    /// takes.
+    /// Submits `count` acks, which `acks` makes once there is room for them; returns when they are
+    /// submitted.
     ///
-    /// They are committed in one transaction, so give no more than a few thousand.
+    /// The answers are in their order. Acks wait for room and for the database without a limit.
+    /// They are committed in one transaction, so submit no more than a few thousand.
     pub async fn ack(
         &self,
         count: usize,
@@ -227,8 +228,10 @@ impl WriterHandle {
         Pending(pending)
     }
 
-    /// Submits a rejection, made when there is room for it. Returns when it is submitted. It waits
-    /// for room and for the database as long as it takes.
+    /// Submits a rejection, which `rejection` makes once there is room for it; returns when it is
+    /// submitted.
+    ///
+    /// It waits for room and for the database without a limit.
     pub async fn reject(&self, rejection: impl FnOnce() -> Rejection) -> Pending<AckOutcome> {
         let (answer, pending) = oneshot::channel();
         if let Some(room) = self.room_for_acks(1).await {
@@ -249,7 +252,7 @@ impl WriterHandle {
     }
 
     /// Submits a change; the answer is the queue's number if it declares one. It waits for the
-    /// database as long as it takes.
+    /// database without a limit.
     #[must_use]
     pub fn change(&self, change: Change) -> Pending<Option<QueueId>> {
         let (answer, pending) = oneshot::channel();
@@ -257,12 +260,14 @@ impl WriterHandle {
         Pending(pending)
     }
 
-    /// Submits first deliveries, which nobody waits for.
+    /// Submits first deliveries, without an answer.
     pub fn delivered(&self, deliveries: Vec<(MessageId, Time)>) {
         self.submit(Submission::Deliver { deliveries });
     }
 
-    /// Takes no further submissions, commits what waits until `deadline`, and closes the database.
+    /// Stops the writer: it takes no further submissions, commits what waits until `deadline`, and
+    /// closes the database.
+    ///
     /// What is not committed by then is answered with [`WriteError::Closed`]. Await the task for
     /// its end.
     pub fn shutdown(&self, deadline: Instant) {
@@ -272,7 +277,7 @@ impl WriterHandle {
     }
 
     fn submit(&self, submission: Submission) {
-        // If the writer has ended, the answer's sender is dropped with the submission, and that
+        // If the writer has ended, the answer's sender is dropped with the submission, which
         // answers it.
         let _ = self.submissions.send(submission);
     }

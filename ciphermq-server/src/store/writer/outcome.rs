@@ -1,13 +1,11 @@
-//! Splitting transactions, and joining what became of their parts.
+//! Splits transactions, and joins the outcomes of their parts.
 
 use std::sync::Arc;
 
-use super::{CommitObserver, Decided, WriteError};
-use crate::store::model::{
-    Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction,
-};
+use super::{CommitObserver, Settled, WriteError};
+use crate::model::{Ack, AckOutcome, Outcomes, Publish, PublishOutcome, QueueId, Seq, Transaction};
 
-/// What became of everything in a batch, kind by kind, in order.
+/// The results of a batch's items, kind by kind, in order.
 #[derive(Default)]
 pub(super) struct Results {
     pub(super) changes: Vec<Result<Option<QueueId>, WriteError>>,
@@ -17,7 +15,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Adds what a part's commit did, after the observer has seen it.
+    /// Adds the outcomes of a part, after the observer has seen them.
     pub(super) fn committed(
         &mut self,
         part: &Transaction,
@@ -33,8 +31,8 @@ impl Results {
                 PublishOutcome::Duplicate | PublishOutcome::IdInUse => None,
             })
             .collect();
-        let acked: Vec<Decided<'_>> = part.acks.iter().zip(&outcomes.acks).collect();
-        let rejected: Vec<Decided<'_>> = rejecting(part).zip(&outcomes.rejections).collect();
+        let acked: Vec<Settled<'_>> = part.acks.iter().zip(&outcomes.acks).collect();
+        let rejected: Vec<Settled<'_>> = rejecting(part).zip(&outcomes.rejections).collect();
         if !stored.is_empty() || !acked.is_empty() || !rejected.is_empty() {
             observer.committed(&stored, &acked, &rejected);
         }
@@ -51,12 +49,12 @@ impl Results {
         self.publishes.iter().all(Result::is_err)
     }
 
-    /// Adds that the database refuses an item.
+    /// Adds a part of one item that the database refuses.
     pub(super) fn refused(&mut self, part: &Transaction, why: &str, observer: &dyn CommitObserver) {
         let error = WriteError::Refused(why.into());
         let not_found = |ack| (ack, &AckOutcome::NotFound);
-        let acked: Vec<Decided<'_>> = part.acks.iter().map(not_found).collect();
-        let rejected: Vec<Decided<'_>> = rejecting(part).map(not_found).collect();
+        let acked: Vec<Settled<'_>> = part.acks.iter().map(not_found).collect();
+        let rejected: Vec<Settled<'_>> = rejecting(part).map(not_found).collect();
         if !acked.is_empty() || !rejected.is_empty() {
             observer.committed(&[], &acked, &rejected);
         }
@@ -69,7 +67,7 @@ impl Results {
             .extend(part.rejections.iter().map(|_| Err(error.clone())));
     }
 
-    /// Adds that a part's publishes were not written.
+    /// Adds a part's publishes as not written.
     pub(super) fn publishes_failed(&mut self, part: &Transaction, error: &WriteError) {
         self.publishes
             .extend(part.publishes.iter().map(|_| Err(error.clone())));
@@ -80,7 +78,7 @@ fn rejecting(part: &Transaction) -> impl Iterator<Item = &Ack> {
     part.rejections.iter().map(|rejection| &rejection.ack)
 }
 
-/// How many items a transaction has.
+/// Returns the number of items in a transaction.
 pub(super) fn len(transaction: &Transaction) -> usize {
     let Transaction {
         changes,
@@ -92,7 +90,7 @@ pub(super) fn len(transaction: &Transaction) -> usize {
     changes.len() + publishes.len() + acks.len() + rejections.len() + deliveries.len()
 }
 
-/// Halves a transaction of more than one item, so that one half after the other does what the whole
+/// Halves a transaction of more than one item. The halves, one after the other, do what the whole
 /// would have done.
 pub(super) fn split(mut whole: Transaction) -> (Transaction, Transaction) {
     let mut first = Transaction::default();

@@ -1,4 +1,4 @@
-//! What waits, and what is under way.
+//! Submissions that wait, and those in the transaction that is being committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 
 use super::outcome::Results;
 use super::{WriteError, WriterSettings};
-use crate::store::model::{
+use crate::model::{
     Ack, AckOutcome, Change, Publish, PublishOutcome, QueueId, Rejection, Time, Transaction,
 };
 
 type Answer<T> = oneshot::Sender<Result<T, WriteError>>;
 
-/// What was submitted in one go; it is committed in one transaction, as long as nothing in it is
-/// refused and the database is not lost over it.
+/// Items that are committed in one transaction, as long as none of them is refused and the
+/// connection to the database is not lost again and again.
 #[derive(Debug)]
 pub(super) enum Submission {
     Publish {
         publishes: Vec<Arc<Publish>>,
         bytes: usize,
         deadline: Instant,
-        /// `None` when the deadline has passed while it was under way.
+        /// `None` when the deadline has passed during its commit.
         answer: Option<Answer<Vec<Result<PublishOutcome, WriteError>>>>,
         room: OwnedSemaphorePermit,
     },
@@ -47,7 +47,7 @@ pub(super) enum Submission {
 }
 
 impl Submission {
-    /// By when it has to be answered.
+    /// Returns the time by which it has to be answered.
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Publish {
@@ -59,7 +59,8 @@ impl Submission {
         }
     }
 
-    /// Answers a publish with an error, unless that was done; whether it is a publish.
+    /// Answers a publish with an error unless it is answered already. Returns whether it is a
+    /// publish.
     fn refuse(&mut self, error: &WriteError) -> bool {
         let Self::Publish { answer, .. } = self else {
             return false;
@@ -70,7 +71,7 @@ impl Submission {
         true
     }
 
-    /// Answers it if its deadline has passed; whether it has.
+    /// Answers it if its deadline has passed. Returns whether it has.
     fn expire(&mut self, now: Instant) -> bool {
         self.deadline().is_some_and(|deadline| deadline <= now)
             && self.refuse(&WriteError::Unavailable)
@@ -81,7 +82,7 @@ impl Submission {
 pub(super) struct Queue {
     incoming: mpsc::UnboundedReceiver<Submission>,
     waiting: VecDeque<Submission>,
-    /// No deadline of those that wait is before this.
+    /// A lower bound of the deadlines of the waiting submissions.
     next_deadline: Option<Instant>,
 }
 
@@ -94,7 +95,7 @@ impl Queue {
         }
     }
 
-    /// Waits until something waits; `false` if nothing ever will.
+    /// Waits until a submission waits. Returns `false` if none ever will.
     pub(super) async fn filled(&mut self) -> bool {
         self.gather();
         if self.waiting.is_empty() {
@@ -107,20 +108,20 @@ impl Queue {
         true
     }
 
-    /// Takes in what was submitted.
+    /// Takes in all submissions that have arrived.
     pub(super) fn gather(&mut self) {
         while let Ok(submission) = self.incoming.try_recv() {
             self.push(submission);
         }
     }
 
-    /// Takes no more from outside.
+    /// Closes the queue to new submissions.
     pub(super) fn close(&mut self) {
         self.incoming.close();
         self.gather();
     }
 
-    /// The next thing to do here, if nothing else happens.
+    /// Returns the time of the next deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.next_deadline
     }
@@ -130,7 +131,7 @@ impl Queue {
         self.waiting.push_back(submission);
     }
 
-    /// Answers those that have waited too long, and drops them.
+    /// Answers and drops submissions whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.next_deadline.is_none_or(|deadline| deadline > now) {
             return;
@@ -143,14 +144,14 @@ impl Queue {
             .fold(None, |next, s| earlier(next, s.deadline()));
     }
 
-    /// Refuses all publishes that wait.
+    /// Refuses all waiting publishes.
     pub(super) fn refuse_publishes(&mut self, error: &WriteError) {
         self.waiting
             .retain_mut(|submission| !submission.refuse(error));
         self.next_deadline = None;
     }
 
-    /// Takes a transaction's worth from the front.
+    /// Takes the submissions of one transaction from the front.
     pub(super) fn batch(&mut self, settings: &WriterSettings) -> (Transaction, Batch) {
         let mut transaction = Transaction::default();
         let mut submissions = Vec::new();
@@ -190,41 +191,41 @@ impl Queue {
     }
 }
 
-/// Submissions that are under way.
+/// Submissions in the transaction that is being committed.
 pub(super) struct Batch {
     submissions: Vec<Submission>,
 }
 
 impl Batch {
-    /// The earliest deadline of those not answered yet.
+    /// Returns the earliest deadline of those not answered yet.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.submissions
             .iter()
             .fold(None, |next, s| earlier(next, s.deadline()))
     }
 
-    /// Answers those that have waited too long. They stay under way, and keep their room.
+    /// Answers those whose deadline has passed. They stay in the batch and keep their room.
     pub(super) fn expire(&mut self, now: Instant) {
         for submission in &mut self.submissions {
             submission.expire(now);
         }
     }
 
-    /// Refuses all publishes, before the rest is done.
+    /// Refuses all publishes before the other items are committed.
     pub(super) fn refuse_publishes(&mut self, error: &WriteError) {
         for submission in &mut self.submissions {
             submission.refuse(error);
         }
     }
 
-    /// Answers everything.
+    /// Answers all submissions.
     pub(super) fn answer(self, results: Results) {
         let mut publishes = results.publishes.into_iter();
         let mut acks = results.acks.into_iter();
         let mut rejections = results.rejections.into_iter();
         let mut changes = results.changes.into_iter();
         for submission in self.submissions {
-            // Whoever no longer waits for the answer has dropped its receiver.
+            // A submitter that no longer waits for the answer has dropped its receiver.
             match submission {
                 Submission::Publish {
                     publishes: given,
@@ -263,7 +264,7 @@ impl Batch {
     }
 }
 
-/// The earlier of two points in time, where `None` is never.
+/// Returns the earlier of two points in time, where `None` is never.
 pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -13,34 +13,34 @@ use super::outcome::{Results, len, split};
 use super::queue::{Batch, Queue, Submission, earlier};
 use super::{CommitObserver, WriteError, WriterSettings};
 use crate::memory;
-use crate::store::model::{CommitNumber, Outcomes, Time, Transaction};
+use crate::model::{CommitNumber, Outcomes, Time, Transaction};
 use crate::store::{CommitError, Committer, Error};
 
-/// Nothing has come for so long: time for maintenance.
+/// The time without work after which maintenance starts.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// A writer that never rests does a step of maintenance this often, and an idle one looks this
-/// often for what has become old enough to be forgotten.
+/// The interval of maintenance steps of a writer that is never idle, and of an idle one's search
+/// for metadata that has become old enough to be forgotten.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The same while there is more to do: a step takes a few milliseconds.
+/// The interval of maintenance steps while there is more to do. A step takes a few milliseconds.
 const BUSY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The same while there is no room: space is given back between publishes that are refused and acks
-/// that make room.
+/// The interval of maintenance steps while there is no room: space is given back between publishes
+/// that are refused and acks that make room.
 const FULL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often what was submitted is looked at while a commit is under way: new deadlines may be
-/// among it. Looking at each submission as it comes would wake this task for each.
+/// The interval at which submissions are taken in during a commit, to notice their deadlines.
+/// Taking in each as it comes would wake this task for each.
 const GATHER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Between attempts to reach the database.
+/// The bounds of the pause between attempts to reach the database.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why the loop ends.
-enum End {
-    /// It was asked to, and its time is over.
+/// The reason why the loop ends early.
+enum Exit {
+    /// The deadline of a shutdown has passed.
     Deadline,
     /// The database cannot be used any more.
     Fatal(Error),
@@ -57,7 +57,7 @@ struct Writer {
     maintained: Instant,
     /// Whether the last step of maintenance left something to do.
     has_maintenance: bool,
-    /// Whether something was committed since memory was last given back.
+    /// Whether something was committed since memory was last released.
     has_worked: bool,
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn run(
         observer,
         queue: Queue::new(incoming),
         closing: Closing {
-            asked: closing,
+            request: closing,
             deadline: None,
             timeout: settings.close_timeout,
         },
@@ -84,8 +84,8 @@ pub(super) async fn run(
         has_worked: false,
     };
     let end = writer.run().await;
-    // Everybody who still waits learns that it is over before the database is closed, which may
-    // take long.
+    // Submitters learn that the writer has ended before the database is closed, which may take
+    // long.
     writer.queue.close();
     writer.queue.refuse_publishes(&WriteError::Closed);
     drop(writer.queue);
@@ -93,20 +93,20 @@ pub(super) async fn run(
         .await
         .is_err()
     {
-        tracing::warn!("the database was not closed cleanly in time");
+        tracing::warn!("The database was not closed cleanly in time");
     }
     match end {
         Ok(()) => Ok(()),
-        Err(End::Deadline) => {
+        Err(Exit::Deadline) => {
             tracing::warn!(
-                "the database did not take everything in time; what is left was not acknowledged"
+                "The database did not take everything in time; the rest was not acknowledged"
             );
             Ok(())
         }
-        Err(End::Fatal(error)) => {
+        Err(Exit::Fatal(error)) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "the database cannot be used any more"
+                "The database cannot be used any more"
             );
             Err(error)
         }
@@ -114,7 +114,7 @@ pub(super) async fn run(
 }
 
 impl Writer {
-    async fn run(&mut self) -> Result<(), End> {
+    async fn run(&mut self) -> Result<(), Exit> {
         while self.wait().await? {
             self.queue.expire(Instant::now());
             let has_room = self.committer.has_room();
@@ -128,7 +128,8 @@ impl Writer {
             } else {
                 batch.answer(Results::default());
             }
-            // Senders that try again and again must not keep the disk full by it.
+            // Senders that retry again and again must not keep maintenance from freeing the full
+            // disk.
             let interval = match (has_room, self.has_maintenance) {
                 (true, false) => MAINTENANCE_INTERVAL,
                 (true, true) => BUSY_INTERVAL,
@@ -141,14 +142,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for work, and meanwhile maintains the database; `false` when there will be none.
-    async fn wait(&mut self) -> Result<bool, End> {
+    /// Waits for work and maintains the database meanwhile. Returns `false` when there will be no
+    /// more work.
+    async fn wait(&mut self) -> Result<bool, Exit> {
         let mut pause = IDLE;
         loop {
             tokio::select! {
                 biased;
                 filled = self.queue.filled() => return Ok(filled),
-                () = self.closing.asked() => {
+                () = self.closing.requested() => {
                     self.queue.close();
                     return Ok(self.queue.filled().await);
                 }
@@ -159,15 +161,15 @@ impl Writer {
                 Duration::ZERO
             } else {
                 if std::mem::take(&mut self.has_worked) {
-                    memory::give_back();
+                    memory::release();
                 }
                 MAINTENANCE_INTERVAL
             };
         }
     }
 
-    /// One step of maintenance.
-    async fn maintain(&mut self) -> Result<(), End> {
+    /// Runs one step of maintenance.
+    async fn maintain(&mut self) -> Result<(), Exit> {
         let forget_before = self.settings.metadata_retention.and_then(|retention| {
             let retention = jiff::SignedDuration::try_from(retention).ok()?;
             Time::now()
@@ -177,15 +179,15 @@ impl Writer {
                 .map(Time::from)
         });
         let step = self.committer.maintain(forget_before);
-        let step = attend(step, &mut self.queue, None, &mut self.closing).await?;
+        let step = drive(step, &mut self.queue, None, &mut self.closing).await?;
         self.maintained = Instant::now();
         self.has_maintenance = match step {
             Ok(more) => more,
             Err(error) => {
-                // Nothing is lost by it; if the database is gone, the next commit deals with that.
+                // It costs no data; if the database is gone, the next commit deals with that.
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
-                    "maintenance of the database failed"
+                    "Maintenance of the database failed"
                 );
                 false
             }
@@ -193,15 +195,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits a batch, part by part if need be, and answers it.
-    async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), End> {
+    /// Commits a batch, in parts if need be, and answers it.
+    async fn commit(&mut self, transaction: Transaction, mut batch: Batch) -> Result<(), Exit> {
         let mut results = Results::default();
         let mut parts = VecDeque::from([transaction]);
         let mut losses = 0;
-        let mut backoff = RetryPauses::default();
+        let mut backoff = Backoff::default();
         while let Some(mut part) = parts.pop_front() {
             let attempt = self.committer.commit(&part);
-            let attempt = attend(
+            let attempt = drive(
                 attempt,
                 &mut self.queue,
                 Some(&mut batch),
@@ -217,33 +219,33 @@ impl Writer {
                 Err(CommitError::Unknown { outcomes, source }) => {
                     tracing::warn!(
                         error = &*source as &dyn std::error::Error,
-                        "the outcome of a commit is not known"
+                        "The outcome of a commit is not known"
                     );
                     if self.resolve(&outcomes, &mut batch).await? {
                         results.committed(&part, outcomes, &*self.observer);
                     } else {
                         losses += 1;
-                        again(&mut parts, part, losses);
+                        requeue(&mut parts, part, losses);
                     }
                 }
                 Err(CommitError::Failed(Error::Unavailable(source))) => {
                     tracing::warn!(
                         error = &*source as &dyn std::error::Error,
-                        "the database is not available"
+                        "The database is not available"
                     );
                     let last = self.last_commit;
                     let found = self.reopen(&mut batch).await?;
-                    self.expect(found, &[last])?;
+                    self.check_last_commit(found, &[last])?;
                     losses += 1;
-                    again(&mut parts, part, losses);
+                    requeue(&mut parts, part, losses);
                 }
                 Err(CommitError::Failed(Error::Full(source))) => {
                     tracing::warn!(
                         error = &*source as &dyn std::error::Error,
-                        "the database's disk is full"
+                        "The database's disk is full"
                     );
                     results.publishes_failed(&part, &WriteError::Full);
-                    // Acks make room, so they are tried without the publishes, and again and again.
+                    // Acks make room, so they are tried without the publishes, again and again.
                     if std::mem::take(&mut part.publishes).is_empty() {
                         self.queue.refuse_publishes(&WriteError::Full);
                         if results.has_stored_none()
@@ -252,7 +254,7 @@ impl Writer {
                             batch.refuse_publishes(&WriteError::Full);
                         }
                         let pause = tokio::time::sleep(backoff.next());
-                        attend(pause, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
+                        drive(pause, &mut self.queue, Some(&mut batch), &mut self.closing).await?;
                     }
                     if len(&part) > 0 {
                         parts.push_front(part);
@@ -264,13 +266,13 @@ impl Writer {
                     } else {
                         tracing::warn!(
                             error = &*source as &dyn std::error::Error,
-                            "the database refuses an item"
+                            "The database refuses an item"
                         );
                         results.refused(&part, &source.to_string(), &*self.observer);
                     }
                 }
                 Err(CommitError::Failed(error @ (Error::Unusable(_) | Error::Corrupt(_)))) => {
-                    return Err(End::Fatal(error));
+                    return Err(Exit::Fatal(error));
                 }
             }
         }
@@ -279,55 +281,60 @@ impl Writer {
     }
 
     /// Finds out whether a commit happened.
-    async fn resolve(&mut self, outcomes: &Outcomes, batch: &mut Batch) -> Result<bool, End> {
+    async fn resolve(&mut self, outcomes: &Outcomes, batch: &mut Batch) -> Result<bool, Exit> {
         let before = CommitNumber(outcomes.commit.0 - 1);
         let found = self.reopen(batch).await?;
-        self.expect(found, &[Some(before), Some(outcomes.commit)])?;
+        self.check_last_commit(found, &[Some(before), Some(outcomes.commit)])?;
         let committed = found == outcomes.commit;
-        tracing::info!(committed, "the outcome of the commit is known now");
+        tracing::info!(committed, "The outcome of the commit is known now");
         self.last_commit = Some(found);
         Ok(committed)
     }
 
-    /// Tries to reach the database until it is there.
-    async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, End> {
-        let mut backoff = RetryPauses::default();
-        let mut told = false;
+    /// Tries to reach the database until it succeeds.
+    async fn reopen(&mut self, batch: &mut Batch) -> Result<CommitNumber, Exit> {
+        let mut backoff = Backoff::default();
+        let mut logged = false;
         loop {
             let attempt = self.committer.reopen();
-            match attend(attempt, &mut self.queue, Some(batch), &mut self.closing).await? {
+            match drive(attempt, &mut self.queue, Some(batch), &mut self.closing).await? {
                 Ok(found) => {
-                    tracing::info!("the database is available again");
+                    tracing::info!("The database is available again");
                     return Ok(found);
                 }
                 Err(error @ (Error::Unusable(_) | Error::Corrupt(_))) => {
-                    return Err(End::Fatal(error));
+                    return Err(Exit::Fatal(error));
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !std::mem::replace(&mut logged, true) {
                         tracing::error!(
                             error = &error as &dyn std::error::Error,
-                            "the database is not available; trying again until it is"
+                            "The database is not available; trying again until it is"
                         );
                     }
                     let pause = tokio::time::sleep(backoff.next());
-                    attend(pause, &mut self.queue, Some(batch), &mut self.closing).await?;
+                    drive(pause, &mut self.queue, Some(batch), &mut self.closing).await?;
                 }
             }
         }
     }
 
-    /// The database must stand where this server left it. Otherwise commits were lost, by a
-    /// restored backup or a standby that was behind, and what is in memory is not true any more.
-    fn expect(&self, found: CommitNumber, allowed: &[Option<CommitNumber>]) -> Result<(), End> {
+    /// Checks that the database's last commit is one that this server made. Otherwise commits were
+    /// lost, by a restored backup or a standby that lagged behind, and the caches in memory are
+    /// wrong.
+    fn check_last_commit(
+        &self,
+        found: CommitNumber,
+        allowed: &[Option<CommitNumber>],
+    ) -> Result<(), Exit> {
         let known: Vec<CommitNumber> = allowed.iter().flatten().copied().collect();
         if known.is_empty() || known.contains(&found) {
             return Ok(());
         }
-        Err(End::Fatal(Error::Corrupt(format!(
+        Err(Exit::Fatal(Error::Corrupt(format!(
             "its last commit is {}, and it was left at {}; was a backup restored, or a standby \
              promoted that was \
-             behind? Start the server again to go on with what is there",
+             behind? Start the server again to continue with the database as it is",
             found.0,
             known
                 .iter()
@@ -338,9 +345,9 @@ impl Writer {
     }
 }
 
-/// Puts a part that was not committed back in front. If the database was lost over it more than
-/// once, it may be too much for the time that an answer may take: then in halves.
-fn again(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
+/// Puts a part that was not committed back in front. If the connection was lost during it more than
+/// once, it may take longer than an answer may take: then it is halved.
+fn requeue(parts: &mut VecDeque<Transaction>, part: Transaction, losses: u32) {
     if losses > 1 && len(&part) > 1 {
         push_halves(parts, part);
     } else {
@@ -354,13 +361,13 @@ fn push_halves(parts: &mut VecDeque<Transaction>, part: Transaction) {
     parts.push_front(first);
 }
 
-/// Waits for `work`, and meanwhile gathers what is submitted and answers whose deadline passes.
-async fn attend<T>(
+/// Awaits `work`, and meanwhile takes in submissions and answers those whose deadline passes.
+async fn drive<T>(
     work: impl Future<Output = T>,
     queue: &mut Queue,
     mut batch: Option<&mut Batch>,
     closing: &mut Closing,
-) -> Result<T, End> {
+) -> Result<T, Exit> {
     let mut work = pin!(work);
     loop {
         let now = Instant::now();
@@ -371,7 +378,7 @@ async fn attend<T>(
         tokio::select! {
             biased;
             done = &mut work => return Ok(done),
-            () = closing.deadline() => return Err(End::Deadline),
+            () = closing.deadline() => return Err(Exit::Deadline),
             () = sleep_until(wake.unwrap_or(now)) => {}
         }
         let now = Instant::now();
@@ -383,43 +390,42 @@ async fn attend<T>(
     }
 }
 
-/// Whether the writer was asked to end, and by when.
+/// The shutdown of the writer, once it is requested, and its deadline.
 struct Closing {
-    asked: watch::Receiver<Option<Instant>>,
+    request: watch::Receiver<Option<Instant>>,
     deadline: Option<Instant>,
     timeout: Duration,
 }
 
 impl Closing {
-    /// Returns when the writer is asked to end. Asked means called for, or that all handles are
-    /// gone.
-    async fn asked(&mut self) {
+    /// Returns when a shutdown is requested: by a call, or by dropping all handles.
+    async fn requested(&mut self) {
         if self.deadline.is_none() {
-            let asked = self.asked.wait_for(Option::is_some).await;
-            let deadline = asked.ok().and_then(|asked| *asked);
+            let request = self.request.wait_for(Option::is_some).await;
+            let deadline = request.ok().and_then(|request| *request);
             self.deadline = Some(deadline.unwrap_or_else(|| Instant::now() + self.timeout));
         }
     }
 
-    /// Returns when the time is over.
+    /// Returns when the deadline has passed.
     async fn deadline(&mut self) {
-        self.asked().await;
+        self.requested().await;
         if let Some(deadline) = self.deadline {
             sleep_until(deadline).await;
         }
     }
 }
 
-/// Pauses that grow, with jitter.
-struct RetryPauses(Duration);
+/// Pauses between retries that grow exponentially, with jitter.
+struct Backoff(Duration);
 
-impl Default for RetryPauses {
+impl Default for Backoff {
     fn default() -> Self {
         Self(FIRST_PAUSE)
     }
 }
 
-impl RetryPauses {
+impl Backoff {
     fn next(&mut self) -> Duration {
         let pause = self.0.mul_f64(rand::random_range(0.5..1.0));
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);

@@ -1,43 +1,43 @@
-//! The writer against a committer that fails on demand: what real databases do too rarely to be
-//! tested with.
+//! The writer against a committer that fails on demand, as real databases do too rarely for tests.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{CommitObserver, Decided, Pending, WriteError, WriterHandle, WriterSettings, spawn};
-use crate::store::model::*;
+use super::{CommitObserver, Pending, Settled, WriteError, WriterHandle, WriterSettings, spawn};
+use crate::model::*;
 use crate::store::{CommitError, Committer, Error};
 
-/// What the next commit does. Without one it succeeds.
+/// The next commit's result. Without one it succeeds.
 enum Step {
     Unavailable,
     Full,
-    /// Its outcome is not known; whether it happened.
+    /// Its outcome is not known; the field says whether it happened.
     Unknown(bool),
 }
 
 #[derive(Default)]
 struct World {
     steps: VecDeque<Step>,
-    /// How often reopening fails before it succeeds.
+    /// The number of times that reopening fails before it succeeds.
     away: usize,
-    /// What reopening ends with, if not with success.
+    /// Whether reopening fails because another server uses the database.
     taken_over: bool,
     /// Ids that the database refuses.
     refused: BTreeSet<String>,
     no_room: bool,
-    /// How many commits are gone when it is reopened.
+    /// The number of commits that are lost when it is reopened.
     lost: i64,
     commit: i64,
     seq: i64,
@@ -45,11 +45,11 @@ struct World {
     events: Vec<String>,
     maintained: Vec<Option<Time>>,
     reopened: usize,
-    /// Called by the observer before it notes anything.
+    /// Called by the observer before it records anything.
     on_commit: Option<Box<dyn FnMut() + Send>>,
 }
 
-/// A committer, an observer and their world.
+/// A committer and an observer with shared state.
 #[derive(Clone)]
 struct Scripted {
     world: Arc<Mutex<World>>,
@@ -94,7 +94,7 @@ impl Scripted {
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut World) -> T) -> T {
-        what(&mut self.world.lock().unwrap())
+        what(&mut self.world.lock())
     }
 
     fn events(&self) -> Vec<String> {
@@ -216,8 +216,8 @@ impl CommitObserver for Scripted {
     fn committed(
         &self,
         publishes: &[(Arc<Publish>, Seq)],
-        acks: &[Decided<'_>],
-        rejections: &[Decided<'_>],
+        acks: &[Settled<'_>],
+        rejections: &[Settled<'_>],
     ) {
         let check = self.with(|world| world.on_commit.take());
         if let Some(mut check) = check {
@@ -262,7 +262,7 @@ fn start(settings: WriterSettings) -> (Scripted, WriterHandle, Task) {
     (scripted, handle, task)
 }
 
-/// With a gate that is open.
+/// Starts a writer whose gate is open.
 fn start_open() -> (Scripted, WriterHandle, Task) {
     let (scripted, handle, task) = start(WriterSettings::default());
     scripted.gate.add_permits(1_000_000);
@@ -318,7 +318,7 @@ fn done() -> AckOutcome {
     AckOutcome::Done(vec![(QueueId(1), Seq(1))])
 }
 
-/// Runs everything that can run now. Time stands still meanwhile.
+/// Runs everything that can run now, without advancing the clock.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -329,8 +329,7 @@ async fn begun(scripted: &Scripted) {
     scripted.begun.acquire().await.unwrap().forget();
 }
 
-/// Awaits an answer that must come, whatever the clock says: no longer than an hour of the paused
-/// time.
+/// Awaits an answer that must come within an hour of the paused time.
 async fn soon<T>(answer: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3600), answer)
         .await
@@ -338,7 +337,7 @@ async fn soon<T>(answer: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_while_a_commit_is_under_way_is_committed_together_in_order() {
+async fn submissions_during_a_commit_are_committed_together_in_order() {
     let (scripted, handle, task) = start(WriterSettings::default());
     let a = publish(&handle, &["a"]).await;
     begun(&scripted).await;
@@ -390,7 +389,7 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
     let seen = Arc::clone(&a);
     scripted.with(|world| {
         world.on_commit = Some(Box::new(move || {
-            let mut answer = seen.lock().unwrap();
+            let mut answer = seen.lock();
             assert!(
                 (&mut *answer).now_or_never().is_none(),
                 "answered before the observer has seen it"
@@ -400,7 +399,7 @@ async fn nothing_is_answered_before_the_commit_and_the_observer() {
     scripted.gate.add_permits(1);
     settle().await;
     assert_eq!(scripted.events(), ["commit p:a", "see [a=1] []"]);
-    let answer = (&mut *a.lock().unwrap()).now_or_never();
+    let answer = (&mut *a.lock()).now_or_never();
     assert_eq!(answer.unwrap().unwrap(), [stored(1)]);
 }
 
@@ -424,7 +423,7 @@ async fn a_transaction_is_bounded() {
         .into_iter()
         .filter(|event| event.starts_with("commit"))
         .collect();
-    // A submission is never torn apart.
+    // A submission is never split.
     assert_eq!(
         commits,
         ["commit p:first", "commit p:a,b,c", "commit p:d,e,f,g,h"]
@@ -451,7 +450,7 @@ async fn a_transaction_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_culprit_is_refused() {
+async fn only_the_faulty_item_is_refused() {
     let (scripted, handle, _task) = start_open();
     scripted.with(|world| {
         world
@@ -491,7 +490,7 @@ async fn only_the_culprit_is_refused() {
             Ok(done())
         ]
     );
-    // The observer saw every commit, in order, and what became of the ack.
+    // The observer saw every commit, in order, and the outcome of the ack.
     let seen: String = scripted
         .events()
         .into_iter()
@@ -522,14 +521,14 @@ async fn a_full_disk_refuses_publishes_and_takes_acks() {
         ["commit p:a,b a:x", "commit a:x", "see [] [x]"]
     );
 
-    // Even acks find no room: they go on trying.
+    // Even acks find no room: they are retried.
     scripted.with(|world| world.steps = [Step::Full, Step::Full, Step::Full].into());
     assert_eq!(
         soon(ack_all(&handle, &["y"]).await).await.unwrap(),
         [Ok(done())]
     );
 
-    // And meanwhile senders are told at once, not when their time is over.
+    // Meanwhile senders are refused at once, not at their deadline.
     scripted.with(|world| world.steps = std::iter::repeat_with(|| Step::Full).take(8).collect());
     let trying = ack_all(&handle, &["y"]).await;
     let with_it = publish(&handle, &["b"]).await;
@@ -567,13 +566,13 @@ async fn acks_beyond_their_room_wait_outside() {
     scripted.gate.add_permits(10);
     assert_eq!(soon(first).await.unwrap(), [Ok(done()), Ok(done())]);
     assert_eq!(soon(second.await).await.unwrap(), [Ok(done())]);
-    // More than there is room for at all go alone.
+    // More than all the room together: submitted alone.
     let many = ack_all(&handle, &["d", "e", "f"]).await;
     assert_eq!(soon(many).await.unwrap().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_database_is_lost_over_again_and_again_is_tried_in_parts() {
+async fn a_transaction_that_loses_the_database_repeatedly_is_split() {
     let (scripted, handle, _task) = start(WriterSettings::default());
     scripted.with(|world| world.steps = [Step::Unavailable, Step::Unknown(false)].into());
     let acks = ack_all(&handle, &["a", "b", "c"]).await;
@@ -622,7 +621,7 @@ async fn an_unknown_outcome_is_resolved_before_anything_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
+async fn publishes_wait_until_their_deadline_and_acks_indefinitely() {
     let (scripted, handle, _task) = start_open();
     scripted.with(|world| {
         world.steps = [Step::Unavailable].into();
@@ -647,7 +646,8 @@ async fn publishes_wait_until_their_deadline_and_acks_for_ever() {
         "{waited:?}"
     );
     assert_eq!(soon(x).await.unwrap(), [Ok(done())]);
-    // What was under way is committed when the database is back, and seen; what waited is gone.
+    // The batch in the commit is committed when the database is back, and observed; what waited is
+    // dropped.
     assert_eq!(
         scripted.events(),
         ["commit p:a a:x", "commit p:a a:x", "see [a=1] [x]"]
@@ -685,10 +685,10 @@ async fn submitting_waits_for_room() {
     assert_eq!(started.elapsed().as_secs(), 8);
     assert_eq!(soon(b).await, Err(WriteError::Unavailable));
     assert_eq!(soon(a).await, Err(WriteError::Unavailable));
-    // Answered, but still under way: it keeps its room until it is resolved.
+    // Answered, but still in its commit: it keeps its room until it is resolved.
     assert!(publish(&handle, &["c"]).now_or_never().is_none());
     scripted.gate.add_permits(10);
-    // Larger than all the room there is: goes alone.
+    // Larger than all the room: submitted alone.
     let large = soon(publish(&handle, &["d", "e", "f"])).await;
     assert_eq!(
         soon(large).await.unwrap(),
@@ -765,7 +765,7 @@ async fn commits_what_waits_before_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn does_not_wait_for_ever_when_it_is_to_end() {
+async fn shutdown_does_not_wait_indefinitely() {
     // The database is away.
     let (scripted, handle, task) = start_open();
     scripted.with(|world| {
@@ -780,7 +780,7 @@ async fn does_not_wait_for_ever_when_it_is_to_end() {
     assert_eq!(started.elapsed().as_secs(), 5);
     assert_eq!(soon(x).await, Err(WriteError::Closed));
 
-    // A commit hangs, and all handles are gone.
+    // A commit hangs, and all handles are dropped.
     let (scripted, handle, task) = start(WriterSettings {
         close_timeout: Duration::from_secs(3),
         ..WriterSettings::default()
@@ -816,6 +816,6 @@ async fn maintains_the_database_when_idle() {
         age.as_secs() >= 24 * 3600 && age.as_secs() < 24 * 3600 + 60,
         "{age:?}"
     );
-    // And commits go on.
+    // Commits go on.
     soon(publish(&handle, &["b"]).await).await.unwrap();
 }

@@ -26,7 +26,7 @@ fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
         first_seq: 1000,
         messages: MESSAGES,
         queues: vec![QueueId(3), QueueId(9)],
-        stream: Stream::Ours(stream()).to_string(),
+        stream: Stream::Native(stream()).to_string(),
         position: 100,
         sender: Some("s".to_owned()),
         receiver: Some("r".to_owned()),
@@ -38,8 +38,8 @@ fn batch(dispositions: Vec<DispositionRange>) -> BatchRow {
     }
 }
 
-/// What the database holds after these entries.
-fn written(mut runs: Vec<DispositionRange>, entries: &Entries<'_>) -> Vec<DispositionRange> {
+/// Returns the dispositions in the database after these entries are written.
+fn written(mut runs: Vec<DispositionRange>, entries: &SettlementRows<'_>) -> Vec<DispositionRange> {
     runs.retain(|run| !entries.removed.contains(&(1000, run.from)));
     for (batch, run) in &entries.written {
         assert_eq!(*batch, 1000);
@@ -55,7 +55,7 @@ enum Step {
     Ack(i64, i64),
     Reject(i64, i64),
     Deliver(i64, i64),
-    /// A new transaction begins.
+    /// Starts a new transaction.
     Commit,
 }
 
@@ -79,7 +79,7 @@ fn ack(at: i64, second: i64) -> Ack {
 }
 
 proptest! {
-    /// Whatever happens to a batch, each message is as if it were kept by itself.
+    /// Whatever happens to a batch, each message's disposition is as if it were stored by itself.
     #[test]
     fn runs_say_what_rows_would(steps in prop::collection::vec(step(), 0..120)) {
         // Delivered, acknowledged, rejected.
@@ -118,14 +118,14 @@ proptest! {
                     rows[usize::try_from(at).unwrap()].0.get_or_insert(second.max(10));
                 }
                 Step::Commit => {
-                    let entries = settlement.entries();
+                    let entries = settlement.rows();
                     runs = written(runs, &entries);
                     let all = rows.iter().all(|row| row.1.is_some() || row.2.is_some());
                     prop_assert!(entries.finished.is_empty() || all);
                     settlement = Settlement::default();
                     settlement.add(batch(runs.clone())).unwrap();
                     for (at, row) in (0..).zip(&rows) {
-                        let mut dispositions = runs.iter().filter(|run| run.holds(at)).map(|run| &run.disposition);
+                        let mut dispositions = runs.iter().filter(|run| run.contains(at)).map(|run| &run.disposition);
                         let disposition = dispositions.next();
                         prop_assert!(dispositions.next().is_none());
                         let text = |second: Option<i64>| second.map(|second| time(second).to_string());
@@ -149,12 +149,12 @@ fn the_last_settlement_finishes_a_batch_and_no_earlier_one() {
     for at in 0..MESSAGES - 1 {
         settlement.ack(&ack(at, 20));
     }
-    assert!(settlement.entries().finished.is_empty());
+    assert!(settlement.rows().finished.is_empty());
     settlement.reject(&Rejection {
         ack: ack(MESSAGES - 1, 21),
         reason: "no".to_owned(),
     });
-    let entries = settlement.entries();
+    let entries = settlement.rows();
     assert_eq!(entries.finished.len(), 1);
     assert_eq!(entries.rejected.len(), 1);
     assert_eq!(entries.written.len(), 2);

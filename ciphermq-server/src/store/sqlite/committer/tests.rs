@@ -1,17 +1,15 @@
-//! What only a committer's own connection can show.
+//! Behaviour that only a committer's own connection can show.
 
 use ciphermq_protocol::QueueName;
 
 use super::SqliteCommitter;
+use crate::model::{AckOutcome, Change, PageLimit, PublishOutcome, QueueId, Seq, Transaction};
 use crate::store::sqlite::file::DatabaseFile;
 use crate::store::sqlite::reader::SqliteReader;
 use crate::store::tests::fixture::{ack, envelope, lane, publish};
-use crate::store::{
-    AckOutcome, Change, CommitError, Committer as _, Error, PageLimit, PublishOutcome, QueueId,
-    Reader as _, Seq, Transaction,
-};
+use crate::store::{CommitError, Committer as _, Error, Reader as _};
 
-/// SQLite says the same when it may use no more pages as when the disk gives no more.
+/// Limits the database's pages: SQLite reports a full disk in the same way.
 fn pages(committer: &SqliteCommitter, limit: i64) {
     let session = committer.session.as_ref().unwrap();
     session
@@ -29,7 +27,7 @@ async fn committer(folder: &std::path::Path) -> SqliteCommitter {
 }
 
 #[tokio::test]
-async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
+async fn a_full_disk_commits_nothing_partially_and_acks_make_room() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = committer(folder.path()).await;
     let reader = SqliteReader::open(&committer.file).await.unwrap();
@@ -65,7 +63,7 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
     };
     let outcomes = committer.commit(&acks).await.unwrap();
     assert_eq!(outcomes.acks, [AckOutcome::Done(vec![(queue, Seq(1))])]);
-    // Nothing of what was refused is there, and what was freed is used.
+    // Nothing of the refused transaction is stored, and the freed pages are used.
     let outcomes = committer.commit(&publishing(&["c"])).await.unwrap();
     assert_eq!(
         outcomes.publishes,
@@ -87,7 +85,7 @@ async fn a_full_disk_takes_nothing_in_halves_and_acks_make_room() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_is_refused_and_does_no_harm() {
+async fn a_value_that_is_too_large_is_refused_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut committer = committer(folder.path()).await;
     let schema = "CREATE TRIGGER narrow BEFORE INSERT ON envelopes WHEN LENGTH(NEW.envelopes) > \

@@ -1,4 +1,4 @@
-//! Why a handshake failed, and what to do: for the log.
+//! Explains failed handshakes for the log.
 
 use std::fmt;
 use std::io;
@@ -8,35 +8,35 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::NameError;
 
-/// What a handshake failed of.
+/// The cause of a failed handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct HandshakeFailure {
     /// What happened.
     pub what: String,
-    /// What to do; empty if nobody need do anything.
+    /// What to do; empty if there is nothing to do.
     pub advice: &'static str,
-    /// The client's certificate is good, but names no client.
-    pub is_nameless: bool,
+    /// Whether the client's certificate is valid, but names no client.
+    pub names_no_client: bool,
 }
 
-impl Trouble {
+impl HandshakeFailure {
     fn new(what: impl fmt::Display, advice: &'static str) -> Self {
         Self {
             what: what.to_string(),
             advice,
-            is_nameless: false,
+            names_no_client: false,
         }
     }
 
-    /// What an error of a handshake means.
+    /// Explains the error of a handshake.
     #[must_use]
-    pub fn of(error: &io::Error) -> Self {
+    pub fn from_error(error: &io::Error) -> Self {
         let tls = error
             .get_ref()
             .and_then(|source| source.downcast_ref::<rustls::Error>());
         match tls {
-            Some(rustls::Error::InvalidCertificate(reason)) => certificate(reason),
-            Some(rustls::Error::AlertReceived(alert)) => alerted(*alert),
+            Some(rustls::Error::InvalidCertificate(reason)) => from_certificate_error(reason),
+            Some(rustls::Error::AlertReceived(alert)) => from_alert(*alert),
             Some(rustls::Error::NoCertificatesPresented) => Self::new(
                 "the client shows no certificate",
                 "Give the client a certificate of the authority in `ca_cert_path` (`keygen certs \
@@ -68,7 +68,7 @@ impl Trouble {
         }
     }
 
-    /// It did not come to an end.
+    /// Returns the cause of a handshake that exceeded its time limit.
     #[must_use]
     pub fn timed_out() -> Self {
         Self::new(
@@ -79,14 +79,14 @@ impl Trouble {
     }
 }
 
-/// The client's certificate was refused.
-fn certificate(reason: &CertificateError) -> Trouble {
+/// Explains why the client's certificate was refused.
+fn from_certificate_error(reason: &CertificateError) -> HandshakeFailure {
     if let CertificateError::Other(other) = reason
         && let Some(error) = other.0.downcast_ref::<NameError>()
     {
-        return Trouble {
-            is_nameless: true,
-            ..Trouble::new(error, error.advice())
+        return HandshakeFailure {
+            names_no_client: true,
+            ..HandshakeFailure::new(error, error.advice())
         };
     }
     let flaw = Flaw::from(reason);
@@ -99,11 +99,11 @@ fn certificate(reason: &CertificateError) -> Trouble {
         }
         flaw => flaw.advice(),
     };
-    Trouble::new(format_args!("the client's certificate {flaw}"), advice)
+    HandshakeFailure::new(format_args!("the client's certificate {flaw}"), advice)
 }
 
-/// The client ended the handshake, and has said why.
-fn alerted(alert: AlertDescription) -> Trouble {
+/// Explains the alert with which the client ended the handshake.
+fn from_alert(alert: AlertDescription) -> HandshakeFailure {
     use AlertDescription as Alert;
     let (why, advice) = match alert {
         Alert::UnknownCA | Alert::DecryptError => (
@@ -119,7 +119,7 @@ fn alerted(alert: AlertDescription) -> Trouble {
         ),
         Alert::BadCertificate => (
             "does not take this server's certificate",
-            "Most likely it connects by a name that does not stand in `cert_path` \
+            "Most likely it connects by a name that is not in `cert_path` \
              (subjectAltName): the client's own error \
              says which.",
         ),
@@ -136,19 +136,19 @@ fn alerted(alert: AlertDescription) -> Trouble {
         ),
         _ => ("ended the handshake", "The client's own error says why."),
     };
-    Trouble::new(format_args!("the client {why} (alert {alert:?})"), advice)
+    HandshakeFailure::new(format_args!("the client {why} (alert {alert:?})"), advice)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn trouble(error: rustls::Error) -> Trouble {
-        Trouble::of(&io::Error::new(io::ErrorKind::InvalidData, error))
+    fn failure(error: rustls::Error) -> HandshakeFailure {
+        HandshakeFailure::from_error(&io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     #[test]
-    fn each_reason_comes_with_what_to_do() {
+    fn each_failure_comes_with_advice() {
         let other = |error: webpki::Error| {
             CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error))).into()
         };
@@ -184,21 +184,21 @@ mod tests {
                 "`cert_path`",
             ),
         ] {
-            let trouble = trouble(error);
-            assert!(trouble.what.contains(what), "{trouble:?}");
-            assert!(trouble.advice.contains(advice), "{trouble:?}");
-            assert!(!trouble.is_nameless);
+            let failure = failure(error);
+            assert!(failure.what.contains(what), "{failure:?}");
+            assert!(failure.advice.contains(advice), "{failure:?}");
+            assert!(!failure.names_no_client);
         }
     }
 
     #[test]
-    fn a_certificate_without_a_name_is_told_as_that() {
+    fn a_certificate_without_a_client_id_is_recognised() {
         let error: NameError = ciphermq_certificates::NameError::Several(2).into();
         let error = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
-        let trouble = trouble(error.into());
-        assert!(trouble.is_nameless);
+        let failure = failure(error.into());
+        assert!(failure.names_no_client);
         assert_eq!(
-            trouble.what,
+            failure.what,
             "the certificate has 2 Common Names, it must have one"
         );
     }

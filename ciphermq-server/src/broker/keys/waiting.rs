@@ -1,8 +1,8 @@
-//! `list_waiting_keys`: by which of a receiver's keys the messages that wait for it are sealed.
+//! `list_waiting_keys`: counts a receiver's waiting messages by the key that they are sealed for.
 //!
-//! Which key an envelope is sealed by stands inside it, so it is read from the store and parsed: a
-//! bounded number of envelopes for each command, a few at a time, and for one client at a time. It
-//! goes past the writer.
+//! The key is named inside the envelope, so envelopes are read from the store and parsed: a bounded
+//! number for each command, a few at a time, and for one client at a time. The reads bypass the
+//! writer.
 
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::waiting::{
@@ -10,34 +10,31 @@ use ciphermq_protocol::waiting::{
 };
 use ciphermq_protocol::{ErrorReply, Reply};
 
-use super::ClientSession;
-use super::session::{argument, reply_json};
-use crate::store::{self, LaneKey, PageLimit, QueueId, Seq};
+use crate::broker::ClientSession;
+use crate::broker::session::{argument, reply_json};
+use crate::model::{LaneKey, PageLimit, QueueId, Seq};
+use crate::store;
 
-/// How many messages one command looks at.
+/// The most messages that one command examines.
 const MESSAGES: u32 = 10_000;
-/// How many bytes of envelopes it reads.
+/// The most bytes of envelopes that one command reads.
 const BYTES: usize = 32 << 20;
-/// How many queues it looks into.
+/// The most queues that one command examines.
 const QUEUES: u32 = 10_000;
-/// How much of that is in memory at a time.
+/// The part of that which is in memory at a time.
 const AT_ONCE: PageLimit = PageLimit {
     messages: 512,
     bytes: 1 << 20,
 };
 
-/// The longest name of a suite that is told. What stands in an envelope is its sender's choice.
+/// The longest suite name that is reported: its text is the sender's choice.
 const SUITE_BYTES: usize = 64;
-/// The digits of a key's id.
+/// The number of digits of a key id.
 const KEY_ID_DIGITS: usize = 16;
 
 impl ClientSession {
-    /// `list_waiting_keys`
-    ///
-    /// # Errors
-    ///
-    /// The reply for the client.
-    pub async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
+    /// Executes `list_waiting_keys`.
+    pub(in crate::broker) async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
         let request: WaitingRequest = argument("list_waiting_keys", json)?;
         let limit = request.limit.unwrap_or(MESSAGES).clamp(1, MESSAGES);
         let page = self
@@ -52,7 +49,7 @@ impl ClientSession {
         after: Option<WaitingCursor>,
         limit: u32,
     ) -> Result<WaitingPage, store::Error> {
-        // Clients that count wait for each other, so that deliveries find a connection to read by.
+        // Clients that count wait for each other, to leave connections for deliveries.
         let _turn = self.broker.counting.lock().await;
         let from = after.map_or(i64::MIN, |after| after.queue);
         let lanes = self
@@ -105,7 +102,7 @@ impl ClientSession {
     }
 }
 
-/// What an envelope says of the key that it is sealed by, as far as it is what it should be.
+/// Reads the key and the suite in an envelope, if they are well-formed.
 fn waiting_key(envelope: &[u8], oldest_sent_time: Option<String>) -> WaitingKey {
     let fields = std::str::from_utf8(envelope)
         .ok()

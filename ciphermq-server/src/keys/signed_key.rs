@@ -1,5 +1,5 @@
-//! What the server takes from a signed key, a compact JWS (RFC 7515, section 7.1). It does not
-//! judge the signature.
+//! Reads the claims of a signed key, a compact JWS (RFC 7515, section 7.1). The server does not
+//! verify the signature.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ciphermq_protocol::ClientId;
@@ -7,20 +7,23 @@ use ciphermq_protocol::json::Object;
 
 use super::{Error, parse_key};
 
-/// A signed key is a few certificates and a few keys long.
+/// A signed key holds a few certificates and a few keys.
 const MAX_SIGNED_KEY_BYTES: usize = 64 * 1024;
 
-/// The part of a signed key that the server uses.
+/// The claims of a signed key that the server uses.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Announced {
+pub(super) struct SignedKeyClaims {
     /// Unix milliseconds, growing from each signed key of a client to the next.
     pub(super) epoch: u64,
-    /// The X25519 key, if one is announced.
+    /// The X25519 key, if there is one.
     pub(super) bare: Option<Vec<u8>>,
 }
 
-/// Reads a signed key of this client.
-pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announced, Error> {
+/// Parses a signed key of this client.
+pub(super) fn parse_claims(
+    client_id: &ClientId,
+    signed_key: &str,
+) -> Result<SignedKeyClaims, Error> {
     let invalid = |text: &str| Error::Invalid(format!("a signed key is a compact JWS: {text}"));
     if signed_key.len() > MAX_SIGNED_KEY_BYTES {
         return Err(invalid("this one is too long"));
@@ -36,7 +39,9 @@ pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announ
             .decode(part)
             .map_err(|_| invalid("its parts are base64url without padding"))
     };
-    let (_, payload, _) = (decode(header)?, decode(payload)?, decode(signature)?);
+    decode(header)?;
+    let payload = decode(payload)?;
+    decode(signature)?;
     let payload = String::from_utf8(payload).map_err(|_| invalid("its payload is UTF-8"))?;
     let payload = Object::parse(&payload).map_err(|error| invalid(&error.to_string()))?;
     let unreadable = |error: serde_json::Error| invalid(&error.to_string());
@@ -49,14 +54,17 @@ pub(super) fn announced(client_id: &ClientId, signed_key: &str) -> Result<Announ
         return Err(invalid("it holds no key"));
     }
     let bare = x25519_key(&keys).map_err(unreadable)?;
-    Ok(Announced {
-        epoch: payload.get("epoch").map_err(unreadable)?,
+    let epoch: serde_json::Number = payload.get("epoch").map_err(unreadable)?;
+    Ok(SignedKeyClaims {
+        epoch: epoch
+            .as_u64()
+            .ok_or_else(|| invalid("`epoch` is an integer from 0 on, of 64 bits"))?,
         bare: bare.map(|key| parse_key(&key)).transpose()?,
     })
 }
 
-/// The first X25519 key. Keys for suites that are not known are passed over, whatever they look
-/// like: the receiver may be newer than this server.
+/// Returns the first X25519 key. Keys of unknown suites are skipped, whatever they look like: the
+/// receiver may be newer than this server.
 fn x25519_key(keys: &[Object<'_>]) -> Result<Option<String>, serde_json::Error> {
     let mut found = None;
     for key in keys {
@@ -84,8 +92,8 @@ mod tests {
         format!("{}.{payload}.{}", other("{}"), other("signature"))
     }
 
-    fn read(payload: &serde_json::Value) -> Result<Announced, Error> {
-        announced(&client("receiver_1"), &jws(&payload.to_string()))
+    fn read(payload: &serde_json::Value) -> Result<SignedKeyClaims, Error> {
+        parse_claims(&client("receiver_1"), &jws(&payload.to_string()))
     }
 
     fn with_keys(keys: &serde_json::Value) -> serde_json::Value {
@@ -102,15 +110,15 @@ mod tests {
             with_keys(&json!([{"suite": "XWING-AES256GCM", "key": "eA=="}, x25519(&[9; 32])]));
         let found = read(&good).unwrap();
         assert_eq!((found.epoch, found.bare), (u64::MAX, Some(vec![9; 32])));
-        let other = announced(&client("receiver_2"), &jws(&good.to_string()));
+        let other = parse_claims(&client("receiver_2"), &jws(&good.to_string()));
         assert!(
             matches!(other, Err(Error::OtherClient(client)) if client.as_str() == "receiver_2")
         );
         for bad in ["", "a.b", "a.b.c.d", "*.*.*"] {
-            assert!(announced(&client("receiver_1"), bad).is_err(), "{bad}");
+            assert!(parse_claims(&client("receiver_1"), bad).is_err(), "{bad}");
         }
         assert!(
-            announced(
+            parse_claims(
                 &client("receiver_1"),
                 &jws(&good.to_string()).replace('.', "..")
             )
@@ -152,7 +160,7 @@ mod tests {
             let found = read(&with_keys(&keys)).unwrap();
             assert_eq!(
                 found,
-                Announced {
+                SignedKeyClaims {
                     epoch: u64::MAX,
                     bare: None
                 }
@@ -161,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn suites_that_are_not_known_are_passed_over_and_malformed_keys_of_known_ones_are_not() {
+    fn unknown_suites_are_skipped_and_malformed_keys_of_known_ones_refused() {
         for new in [
             json!({"suite": "NEW", "key": "AA=="}),
             json!({"suite": "NEW"}),
@@ -187,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_two_ways_is_refused() {
+    fn ambiguous_json_is_refused() {
         let key = x25519(&[9; 32]).to_string();
         let twice = key.replacen('{', "{\"suite\":\"NEW\",", 1);
         for payload in [
@@ -196,7 +204,7 @@ mod tests {
             format!(r#"{{"client_id":"receiver_1","epoch":1,"keys":[{key}],"new":1,"new":2}}"#),
             format!(r#"["receiver_1",1,[{key}]]"#),
         ] {
-            let read = announced(&client("receiver_1"), &jws(&payload));
+            let read = parse_claims(&client("receiver_1"), &jws(&payload));
             assert!(matches!(read, Err(Error::Invalid(_))), "{payload}");
         }
     }

@@ -1,46 +1,41 @@
-//! The answer to a command: here already, or on its way from the store.
+//! Answers to commands, ready or waiting for the store.
 
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::broker::publish::Publishing;
-use crate::broker::{AckOutcomes, Subscription, write_error};
-use crate::store::AckOutcome;
+use super::consume::{AckOutcomes, Subscription};
+use super::publish::Publishing;
+use super::write_error_reply;
+use crate::model::AckOutcome;
 use crate::store::writer::{Pending, WriteError};
 
-/// What will be answered to one command.
-pub(super) enum Answer {
-    /// This.
+/// The answer to one command.
+pub(crate) enum Answer {
+    /// A reply.
     Ready(Reply),
-    /// These: the line was no command.
+    /// The replies to a line that is not a command.
     Refused(Vec<Reply>),
-    /// This, and from then on whether deliveries are packed.
+    /// The reply to `hello`, and whether deliveries are packed from then on.
     Hello(Reply, bool),
     /// `Subscribed to queue`, and from then on deliveries.
     Subscribed(Subscription),
-    /// What the store says of these messages.
+    /// The store's outcomes of these messages.
     Publishing(Publishing),
-    /// What the store says of acks of these messages; in one line, if the client takes that and all
-    /// were done.
-    Acks(Vec<MessageId>, AckOutcomes, bool),
-    /// What the store says of the rejection of this message.
+    /// The store's outcomes of acks of these messages; answered in one line if the client takes
+    /// that and all are done.
+    Acks {
+        message_ids: Vec<MessageId>,
+        outcomes: AckOutcomes,
+        packs: bool,
+    },
+    /// The store's outcome of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
 }
 
-/// What an ack takes until it is answered, roughly.
+/// The approximate memory of an ack until it is answered.
 const ACK_BYTES: usize = 64;
 
-/// An answer in the queue from the reader to the writer.
-pub(super) struct Queued {
-    pub(super) answer: Answer,
-    /// The memory that a long command line has until it is answered.
-    pub(super) _line: Option<OwnedSemaphorePermit>,
-    /// The memory of a long reply until it is written.
-    pub(super) reply: Option<OwnedSemaphorePermit>,
-}
-
-/// What the writer does once the replies stand in the output.
-pub(super) enum AfterWrite {
+/// The writer's next step once the replies are in the output.
+pub(crate) enum AfterWrite {
     Nothing,
     Pack(bool),
     Subscribe(Subscription),
@@ -48,21 +43,22 @@ pub(super) enum AfterWrite {
 }
 
 impl Answer {
-    /// How many bytes of memory it takes that may be many, as far as is known already.
-    pub(super) fn bytes(&self) -> usize {
+    /// Returns the memory in bytes of an answer that may be long; 0 if it is short or not known
+    /// yet.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
             Self::Ready(
                 Reply::RejectedMessages(text) | Reply::WaitingKeys(text) | Reply::SignedKey(text),
             ) => text.len(),
             Self::Ready(Reply::Certificate(chain)) => chain.iter().map(String::len).sum(),
-            Self::Acks(message_ids, ..) => message_ids.len() * ACK_BYTES,
+            Self::Acks { message_ids, .. } => message_ids.len() * ACK_BYTES,
             _ => 0,
         }
     }
 
-    /// Waits for the replies. It may be dropped and called again until it has returned.
-    pub(super) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
+    /// Waits for the replies. It is cancel safe until it has returned.
+    pub(crate) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
         match self {
             Self::Ready(reply) => (
                 vec![std::mem::replace(reply, Reply::Pong)],
@@ -78,7 +74,11 @@ impl Answer {
                 AfterWrite::Subscribe(*subscription),
             ),
             Self::Publishing(publishing) => (publishing.replies().await, AfterWrite::Nothing),
-            Self::Acks(message_ids, outcomes, packs) => {
+            Self::Acks {
+                message_ids,
+                outcomes,
+                packs,
+            } => {
                 let outcomes = outcomes.all().await;
                 let message_ids = std::mem::take(message_ids);
                 let is_done = |outcome: &_| {
@@ -121,7 +121,7 @@ fn confirmation(
             ErrorCode::NotAuthorized,
             "only the message's receiver may say so",
         ),
-        Err(error) => write_error(&error),
+        Err(error) => write_error_reply(&error),
     };
     error.for_message(message_id.clone()).into()
 }

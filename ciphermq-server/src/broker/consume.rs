@@ -1,0 +1,205 @@
+//! Receiving: `consume`, `fetch`, `ack`, `reject` and `list_rejected`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
+
+use super::session::{argument, reply_json};
+use super::{ClientSession, Dispatcher, write_error_reply};
+use crate::inbox::{ConnectionId, Inbox, Prefetch};
+use crate::model::{Ack, AckOutcome, LaneKey, QueueId, Rejection, Time};
+use crate::store::writer::{Pending, WriteError};
+
+/// The most rejected messages in one page.
+const REJECTED_PAGE: u32 = 1000;
+/// The most bytes of a rejection's reason that are stored.
+const REASON_BYTES: usize = 1024;
+/// The most acks of a line that are committed together.
+const ACKS: usize = 4096;
+
+/// The store's outcomes of acks, in order.
+pub(super) type AckResults = Vec<Result<AckOutcome, WriteError>>;
+
+/// The outcomes of a line of acks, as the store returns them.
+#[derive(Default)]
+pub(crate) struct AckOutcomes {
+    /// Each with the number of its acks.
+    waiting: VecDeque<(usize, Pending<AckResults>)>,
+    known: AckResults,
+}
+
+impl AckOutcomes {
+    /// Waits for all outcomes, in order. It is cancel safe until it has returned.
+    pub(super) async fn all(&mut self) -> AckResults {
+        while let Some((count, outcomes)) = self.waiting.front_mut() {
+            match outcomes.await {
+                Ok(outcomes) => self.known.extend(outcomes),
+                Err(error) => self.known.extend((0..*count).map(|_| Err(error.clone()))),
+            }
+            self.waiting.pop_front();
+        }
+        std::mem::take(&mut self.known)
+    }
+}
+
+/// A consumer that starts once its reply is in the output.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscription {
+    queue: QueueId,
+    prefetch: Prefetch,
+}
+
+impl ClientSession {
+    /// Executes `consume` up to its reply. Once the reply is in the output,
+    /// [`OutputObserver::subscribed`] starts the deliveries.
+    pub(super) async fn consume(
+        &mut self,
+        queue: &QueueName,
+        prefetch: Option<u32>,
+    ) -> Result<Subscription, ErrorReply> {
+        let queue = self.broker.queue_id(queue).await?;
+        self.consuming = true;
+        let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
+        let prefetch = if self.packs {
+            Prefetch::until_acked(messages)
+        } else {
+            Prefetch::until_confirmed(messages)
+        };
+        Ok(Subscription { queue, prefetch })
+    }
+
+    /// Executes `fetch`.
+    pub(super) async fn fetch(&self, queue: &QueueName) -> Result<Reply, ErrorReply> {
+        if self.consuming {
+            let text = "this connection consumes; fetch on another one";
+            return Err(ErrorReply::new(ErrorCode::Consuming, text));
+        }
+        let Some(queue) = self.broker.topology.queue(queue) else {
+            return Ok(Reply::NoMessages);
+        };
+        let lane = LaneKey {
+            queue,
+            receiver: self.client_id.clone(),
+        };
+        let fetch = self.broker.dispatcher.fetch(&lane, self.id);
+        match tokio::time::timeout(self.broker.limits.storage_wait, fetch).await {
+            Ok(Some(delivery)) => Ok(Reply::Message(delivery)),
+            Ok(None) => Ok(Reply::NoMessages),
+            Err(_) => Err(write_error_reply(&WriteError::Unavailable)),
+        }
+    }
+
+    /// Submits `ack`. It waits for room in the store's queue.
+    pub(super) async fn ack(&self, message_ids: &[MessageId]) -> AckOutcomes {
+        let time = Time::now();
+        let mut outcomes = AckOutcomes::default();
+        for message_ids in message_ids.chunks(ACKS) {
+            let acks = || {
+                self.broker
+                    .dispatcher
+                    .with_inbox(&self.client_id, |inbox, now| {
+                        message_ids
+                            .iter()
+                            .map(|message_id| self.begin_ack(inbox, message_id, (now, time)))
+                            .collect()
+                    })
+            };
+            let pending = self.broker.writer.ack(message_ids.len(), acks).await;
+            outcomes.waiting.push_back((message_ids.len(), pending));
+        }
+        outcomes
+    }
+
+    /// Submits `reject`. It waits for room in the store's queue.
+    pub(super) async fn reject(
+        &self,
+        message_id: &MessageId,
+        mut reason: String,
+    ) -> Pending<AckOutcome> {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
+        tracing::warn!(client_id = %self.client_id, reason, "Message {message_id} is rejected by \
+            its receiver");
+        let rejection = || Rejection {
+            ack: self
+                .broker
+                .dispatcher
+                .with_inbox(&self.client_id, |inbox, now| {
+                    self.begin_ack(inbox, message_id, (now, Time::now()))
+                }),
+            reason,
+        };
+        self.broker.writer.reject(rejection).await
+    }
+
+    fn begin_ack(
+        &self,
+        inbox: &mut Inbox,
+        message_id: &MessageId,
+        (now, time): (Instant, Time),
+    ) -> Ack {
+        let delivered_time = inbox.begin_ack(self.id, message_id, now);
+        Ack {
+            message_id: message_id.clone(),
+            client_id: self.client_id.clone(),
+            delivered_time,
+            time,
+        }
+    }
+
+    /// Executes `list_rejected`.
+    pub(super) async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
+        let request: RejectedRequest = argument("list_rejected", json)?;
+        let limit = request
+            .limit
+            .unwrap_or(REJECTED_PAGE)
+            .clamp(1, REJECTED_PAGE);
+        let read = self
+            .broker
+            .reader
+            .rejected(&self.client_id, request.after.as_ref(), limit);
+        let messages = self.broker.read(read).await?;
+        let more = u32::try_from(messages.len()).is_ok_and(|count| count == limit);
+        Ok(Reply::RejectedMessages(reply_json(&RejectedPage {
+            messages,
+            more,
+        })?))
+    }
+}
+
+/// The interface by which the writing half of a connection reports its output to the broker.
+pub struct OutputObserver {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) id: ConnectionId,
+    pub(super) client_id: ClientId,
+}
+
+impl OutputObserver {
+    /// Starts a consumer: `Subscribed to queue` is in the output, and deliveries may follow.
+    pub fn subscribed(&self, subscription: Subscription) {
+        let Subscription { queue, prefetch } = subscription;
+        self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
+            // The reading half may have ended meanwhile, and nobody would ever end this
+            // subscription.
+            if self.dispatcher.is_connected(self.id) {
+                inbox.subscribe(queue, self.id, prefetch);
+            }
+        });
+    }
+
+    /// Frees credit: the answers to acks of these messages are in the output, and deliveries may
+    /// follow.
+    pub fn settled(&self, message_ids: &[MessageId]) {
+        self.dispatcher.with_inbox(&self.client_id, |inbox, now| {
+            inbox.settled(self.id, message_ids, now);
+        });
+    }
+
+    /// Reports that `bytes` of envelopes have been written to the socket.
+    pub fn sent(&self, bytes: usize) {
+        self.dispatcher
+            .with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
+    }
+}

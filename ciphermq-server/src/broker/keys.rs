@@ -1,0 +1,146 @@
+//! Keys and certificates: the commands that register and return them.
+
+mod waiting;
+
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
+
+use super::{Broker, ClientSession};
+use crate::keys;
+use crate::model::{Change, Time};
+use crate::tls::Peer;
+
+impl Broker {
+    /// Stores the chain that a client has connected with, for receivers that verify its messages
+    /// later.
+    pub async fn remember_certificate(&self, peer: &Peer) {
+        let key = (peer.client_id.clone(), peer.fingerprint.clone());
+        if self.known_certificates.contains(&key) {
+            return;
+        }
+        let (client_id, fingerprint) = key.clone();
+        let change = Change::Certificate {
+            client_id,
+            fingerprint,
+            chain: peer.chain.clone(),
+            seen: Time::now(),
+        };
+        match self.change(change).await {
+            Ok(_) => {
+                // The latest chain counts: an older certificate that comes back is recorded again.
+                self.known_certificates
+                    .retain(|(client_id, _)| *client_id != peer.client_id);
+                self.known_certificates.insert(key);
+            }
+            Err(error) => {
+                tracing::error!(client_id = %peer.client_id, %error, "Cannot store a client's \
+                    certificate");
+            }
+        }
+    }
+}
+
+impl ClientSession {
+    /// Executes `register_public_key` and `register_key`.
+    pub(super) async fn register_public_key(
+        &self,
+        client_id: Option<&ClientId>,
+        key: &str,
+    ) -> Result<Reply, ErrorReply> {
+        if client_id.is_some_and(|client_id| *client_id != self.client_id) {
+            let text = format!(
+                "only the client itself registers its key, and this connection is {}'s",
+                self.client_id
+            );
+            return Err(ErrorReply::new(ErrorCode::NotAuthorized, text));
+        }
+        self.key(self.broker.keys.register(&self.client_id, key))
+            .await?;
+        tracing::info!(client_id = %self.client_id, "Public key registered");
+        Ok(Reply::PublicKeyRegistered)
+    }
+
+    /// Executes `get_public_key` and `get_key`.
+    pub(super) async fn public_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
+        let key = self.key(self.broker.keys.public_key(client_id)).await?;
+        Ok(key.map_or(Reply::PublicKeyNotFound, Reply::PublicKey))
+    }
+
+    /// Executes `register_signed_key`.
+    pub(super) async fn register_signed_key(&self, signed_key: &str) -> Result<Reply, ErrorReply> {
+        self.key(
+            self.broker
+                .keys
+                .register_signed(&self.client_id, signed_key),
+        )
+        .await?;
+        tracing::info!(client_id = %self.client_id, "Signed key registered");
+        Ok(Reply::PublicKeyRegistered)
+    }
+
+    /// Executes `get_signed_key`.
+    pub(super) async fn signed_key(&self, client_id: &ClientId) -> Result<Reply, ErrorReply> {
+        let keys = &self.broker.keys;
+        let is_own = *client_id == self.client_id;
+        let read = async {
+            match keys.signed_key(client_id).await {
+                // Receivers ask for the stored key before they register. One whose row was altered,
+                // or sealed with another key, must be able to register again, which replaces the
+                // row.
+                Err(keys::Error::AtRest(error)) if is_own => {
+                    tracing::warn!(%client_id, %error, "A signed key cannot be opened: its client \
+                        may register it again");
+                    Ok(None)
+                }
+                read => read,
+            }
+        };
+        let key = self.key(read).await?;
+        Ok(key.map_or(Reply::PublicKeyNotFound, Reply::SignedKey))
+    }
+
+    /// Executes `get_certificate`.
+    pub(super) async fn certificate(
+        &self,
+        client_id: &ClientId,
+        fingerprint: Option<&str>,
+    ) -> Result<Reply, ErrorReply> {
+        let chain = self
+            .broker
+            .read(self.broker.reader.certificate(client_id, fingerprint))
+            .await?;
+        let split =
+            |chain: String| Reply::Certificate(chain.split(',').map(str::to_owned).collect());
+        Ok(chain.map_or(Reply::CertificateNotFound, split))
+    }
+
+    /// Awaits the key directory within `limits.storage_wait`.
+    async fn key<T>(
+        &self,
+        work: impl Future<Output = Result<T, keys::Error>>,
+    ) -> Result<T, ErrorReply> {
+        let result = tokio::time::timeout(self.broker.limits.storage_wait, work).await;
+        match result.unwrap_or(Err(keys::Error::Unavailable)) {
+            Ok(value) => Ok(value),
+            Err(keys::Error::Invalid(text)) => Err(ErrorReply::new(ErrorCode::BadKey, text)),
+            Err(error @ keys::Error::OtherClient(_)) => {
+                Err(ErrorReply::new(ErrorCode::NotAuthorized, error.to_string()))
+            }
+            Err(error @ keys::Error::Stale(_)) => {
+                Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
+            }
+            // Asking again changes nothing: the client whose key it is must come.
+            Err(keys::Error::AtRest(error)) => {
+                tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored key");
+                Err(ErrorReply::new(ErrorCode::BadKey, error.for_client()))
+            }
+            Err(error) => {
+                tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \
+                    directory");
+                Err(ErrorReply::new(
+                    ErrorCode::StorageUnavailable,
+                    error.to_string(),
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Values that the inbox, the broker and the store share. Nothing here does I/O or knows SQL.
+//!
+//! - `ids`: sequence numbers, queues, lanes
+//! - `time`: the server's clock
+//! - `topology`: exchanges, queues and bindings
+//! - `message`: messages on their way into the store and out of it
+//! - `settlement`: acks and rejections
+//! - `keys`: rows of the key directory
+//! - `transaction`: the contents of a commit, and its outcomes
+
+mod ids;
+mod keys;
+mod message;
+mod settlement;
+mod time;
+mod topology;
+mod transaction;
+
+pub use ids::{CommitNumber, LaneKey, QueueId, Seq};
+pub use keys::{AdoptedRow, SealedKeys, SealedRow};
+pub use message::{
+    Envelopes, Lanes, MessageState, Page, PageLimit, Publish, PublishOutcome, StoredMessage,
+};
+pub use settlement::{Ack, AckOutcome, Rejection};
+pub use time::Time;
+pub use topology::{Binding, StoredTopology};
+pub use transaction::{Change, Outcomes, Transaction};
