@@ -81,9 +81,9 @@ impl Flaw {
                  use certificates and a `ca.crt` that were made together."
             }
             Self::Expired(_) => {
-                "Issue a new one with the same Common Name (`ciphermq-cli certs`), and check the \
-                 clocks of both machines. If only an intermediate authority's has expired, renew \
-                 that one."
+                "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and check \
+                 the clocks of both machines. If only an intermediate authority's has expired, \
+                 renew that one."
             }
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \
@@ -117,9 +117,16 @@ impl Flaw {
                  length, name constraints)."
             }
             Self::Name(error) => error.advice(),
-            Self::Unreadable(_) | Self::Other(_) => "Issue a new one: `ciphermq-cli certs` does.",
+            Self::Unreadable(_) | Self::Other(_) => {
+                "Issue a new one: `ciphermq-cli certs --force` does."
+            }
         }
     }
+}
+
+impl Flaw {
+    /// What there is to say of what does not parse: a parser's own words tell people nothing.
+    pub const DAMAGED: &str = "it is cut or damaged";
 }
 
 impl From<Trouble> for Flaw {

@@ -11,8 +11,11 @@
 //! - [`name`]: whose a client's certificate is
 //! - [`key_kind()`]: what kind of key a certificate has
 //! - [`flaw`]: why a certificate is not accepted, and what to do
+//! - `chain` (with the feature `tls`): which of a file's certificates is the own one
 //! - [`validity`]: from when until when a certificate counts
 
+#[cfg(feature = "tls")]
+pub mod chain;
 pub mod flaw;
 pub mod key_kind;
 pub mod name;

@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ciphermq_client::{Client, ClientBuilder, Keyring, PrivateKey, Timestamp, keys};
-use ciphermq_files::{Access, create_folder, parent};
+use ciphermq_client::{Client, ClientBuilder, ClientId, Keyring, PrivateKey, Timestamp, keys};
+use ciphermq_files::{Access, create_folder, is_same_file, parent};
 use clap::Args;
 use serde::Deserialize;
 
@@ -149,6 +149,8 @@ pub(crate) struct ConnectionSettings {
     private_keys: (PathBuf, Vec<PathBuf>),
     /// Nobody has named a private key, and that of the README's receiver is not this client's.
     needs_own_private_key: bool,
+    /// Somebody has named a private key.
+    is_private_key_named: bool,
     connect_timeout: Option<Duration>,
     retries: Option<u32>,
     retry_timeout: Option<Duration>,
@@ -216,6 +218,7 @@ impl ConnectionArgs {
             .unwrap_or_default()
             .into_iter();
         let newest = keys.next();
+        let is_private_key_named = newest.is_some();
         let needs_own_private_key =
             newest.is_none() && !is_same_client(&cert, identity.certificate().as_ref());
         let newest = newest.unwrap_or_else(|| {
@@ -244,6 +247,7 @@ impl ConnectionArgs {
             pins: self.pins.or_else(|| path("CIPHERMQ_PINS")).or(file.pins),
             private_keys,
             needs_own_private_key,
+            is_private_key_named,
             connect_timeout: self
                 .connect_timeout
                 .or(connect_timeout)
@@ -322,13 +326,15 @@ impl ConnectionSettings {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if a file cannot be read, is not private, or holds no key.
+    /// [`Failure`] if a file cannot be read, is not private, or holds no key; or if nobody has
+    /// named it, and it is another client's.
     pub(crate) fn keyring(&self) -> Result<Keyring, Failure> {
         let (newest, older) = &self.private_keys;
         if self.needs_own_private_key && !newest.exists() {
             return Err(self.no_private_key(newest));
         }
         let keyring = keys::read_keyring(newest).map_err(key_file_failure)?;
+        self.refuse_anothers_key(&keyring)?;
         older.iter().try_fold(keyring, |keyring, path| {
             Ok(keyring.with_older(read_private_key(path)?))
         })
@@ -365,6 +371,62 @@ impl ConnectionSettings {
     /// Where the private keys are, and where it belongs what was announced of them.
     fn keys_folder(&self) -> &Path {
         parent(&self.private_keys.0)
+    }
+
+    /// Refuses a private key that nobody has named if it is another client's, and warns of one that
+    /// somebody has: two clients with one private key read what is sent to either.
+    fn refuse_anothers_key(&self, keyring: &Keyring) -> Result<(), Failure> {
+        let (newest, _) = &self.private_keys;
+        let Some(client) = keys::client_id_of(&self.cert) else {
+            return Ok(());
+        };
+        let Some(owner) = self.other_owner(&client, keyring) else {
+            return Ok(());
+        };
+        let private_key = newest.display();
+        if self.is_private_key_named {
+            console::warning(format_args!(
+                "The private key {private_key} is also that of the client {owner}: each of the two \
+                 can read what is sent to the other"
+            ));
+            return Ok(());
+        }
+        Err(Failure::new(
+            format!(
+                "The private key {private_key} is that of the client {owner}, and the certificate \
+                 {} is of the client {client}: each of the two could read what is sent to the \
+                 other.",
+                self.cert.display()
+            ),
+            format!(
+                "Make {client} a key of its own, in a folder of its own: ciphermq-cli keygen --out \
+                 FOLDER, and name it: --private-key FOLDER/{}. To share the key on purpose, name \
+                 it: --private-key {private_key}",
+                keys::PRIVATE_KEY_FILE
+            ),
+        ))
+    }
+
+    /// The client other than this one whose the private key is, as far as the files here tell.
+    fn other_owner(&self, client: &ClientId, keyring: &Keyring) -> Option<ClientId> {
+        let (newest, _) = &self.private_keys;
+        let receivers = Path::new(Identity::Receiver.certificate());
+        let receiver = keys::client_id_of(receivers);
+        if is_same_file(newest, PRIVATE_KEY.as_ref()) {
+            match receiver {
+                // Of the README's receiver it is known without an announcement.
+                Some(receiver) if receiver != *client => return Some(receiver),
+                // Another certificate says the same: nobody has put one of another client there.
+                Some(_) if !is_same_file(&self.cert, receivers) => return None,
+                _ => {}
+            }
+        }
+        let mut owners = keys::announced_by(self.keys_folder(), keyring);
+        // Whom somebody has let share it once may go on.
+        if owners.contains(client) {
+            return None;
+        }
+        owners.pop_first()
     }
 
     /// This client has no private key of its own. Another one's must not be taken for it: who has a

@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::access::Access;
 use crate::folder::{parent, sync_parent};
+use crate::open::create_new;
 use crate::resolve::resolve;
 
 /// What happens to a file that is there already.
@@ -59,17 +60,11 @@ impl Draft {
     ///
     /// What the system says.
     pub fn write(place: &Path, contents: &[u8], access: Access) -> io::Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".new-");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            builder.permissions(fs::Permissions::from_mode(access.file_mode()));
-        }
-        #[cfg(not(unix))]
-        let _ = access;
-        let mut file = builder.tempfile_in(parent(place))?;
-        file.write_all(contents)?;
+        // Errors are the system's own: with the temporary name in them, people would look for that.
+        let mut file = tempfile::Builder::new()
+            .prefix(".new-")
+            .make_in(parent(place), |path| create_new(path, access))?;
+        file.as_file_mut().write_all(contents)?;
         file.as_file().sync_all()?;
         Ok(Self(file))
     }
@@ -249,6 +244,18 @@ pub fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_do_not_speak_of_temporary_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/file");
+        let error = write(&path, b"", Access::Private, Existing::Replace).unwrap_err();
+        assert!(!error.to_string().contains(".new-"), "{error}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)

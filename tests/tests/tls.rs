@@ -328,6 +328,16 @@ async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
         &["cert_path and key_path", "cannot be used together"],
     )
     .await;
+    // The own certificate behind another one.
+    let [own, key] = [&stranger.certificate, &stranger.key].map(|path| path.display().to_string());
+    let other = Authority::new("between").server(&["localhost"]);
+    let swapped = other.certificate_pem() + &std::fs::read_to_string(&own).unwrap();
+    std::fs::write(path("swapped.crt"), swapped).unwrap();
+    expect_refusal(
+        with("cert_path", path("swapped.crt")).set("tls", "key_path", key),
+        &["cert_path", "number 2 in it", "must stand first"],
+    )
+    .await;
     for field in ["cert_path", "key_path", "ca_cert_path"] {
         expect_refusal(with(field, missing.clone()), &[field, &missing]).await;
         expect_refusal(with(field, path("empty")), &[field, &path("empty")]).await;

@@ -3,7 +3,7 @@
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Wanted;
-use super::sections::Section;
+use super::sections::{Section, are_lines_joined};
 
 /// Why a text holds no certificate, or no private key, that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum NotPem {
     Broken(Wanted),
     /// It is PEM of other kinds; this is the first one.
     Other(Wanted, String),
+    /// Its line breaks are lost, or something stands beside a `BEGIN` in its line.
+    Joined(Wanted),
     /// It is a binary form.
     Binary(Wanted, Binary),
     /// It is neither PEM nor a binary form that is known.
@@ -31,6 +33,8 @@ pub enum Binary {
     Certificate,
     /// A private key in DER.
     PrivateKey,
+    /// A private key in DER, encrypted (RFC 5958, section 3).
+    EncryptedPrivateKey,
     /// PKCS #12: certificates and keys under a password.
     Pkcs12,
     /// PKCS #7: certificates.
@@ -44,11 +48,17 @@ impl NotPem {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Encrypted => "only an encrypted private key",
+            Self::Encrypted | Self::Binary(Wanted::PrivateKey, Binary::EncryptedPrivateKey) => {
+                "only an encrypted private key"
+            }
             Self::Broken(Wanted::Certificates) => "a broken certificate",
             Self::Broken(Wanted::PrivateKey) => "a broken private key",
-            Self::Binary(Wanted::Certificates, _) => "no certificate in PEM",
-            Self::Binary(Wanted::PrivateKey, _) => "no private key in PEM",
+            Self::Binary(Wanted::Certificates, _) | Self::Joined(Wanted::Certificates) => {
+                "no certificate in PEM"
+            }
+            Self::Binary(Wanted::PrivateKey, _) | Self::Joined(Wanted::PrivateKey) => {
+                "no private key in PEM"
+            }
             Self::Empty(wanted) | Self::Other(wanted, _) | Self::Unknown(wanted) => match wanted {
                 Wanted::Certificates => "no certificate",
                 Wanted::PrivateKey => "no unencrypted private key",
@@ -68,6 +78,11 @@ impl NotPem {
                     .to_owned()
             }
             Self::Other(wanted, label) => other(*wanted, label, file),
+            Self::Joined(_) => format!(
+                "Its line breaks are lost, or something stands beside its `-----BEGIN` line: copy \
+                 it anew as it was, or put the line breaks back and name that file: (umask 077; \
+                 awk '{PUT_LINE_BREAKS}' {file} > {file}.pem)"
+            ),
             Self::Binary(wanted, binary) => convert(*wanted, *binary, file),
             Self::Unknown(_) => "It must be PEM, as `ciphermq-cli certs` and OpenSSL write \
                                  it."
@@ -75,6 +90,10 @@ impl NotPem {
         }
     }
 }
+
+/// A program for awk that puts what begins and ends a section on lines of their own.
+const PUT_LINE_BREAKS: &str =
+    r#"{gsub(/\\n/,"\n"); gsub(/-----(BEGIN|END) [A-Z0-9 ]*-----/,"\n&\n"); print}"#;
 
 fn decrypt(file: &str) -> String {
     format!(
@@ -130,21 +149,25 @@ fn convert(wanted: Wanted, binary: Binary, file: &str) -> String {
             "It is a private key in DER. Convert it: (umask 077; openssl pkey -inform der -in \
              {file} -out {file}.pem)"
         ),
+        (Wanted::PrivateKey, Binary::EncryptedPrivateKey) => format!(
+            "It is DER. Decrypt it into a file of its own: (umask 077; openssl pkcs8 -inform der \
+             -in {file} -out {file}.plain), and name that one."
+        ),
         (Wanted::Certificates, Binary::Pkcs12) => {
             format!(
-                "It is PKCS #12. Take the certificates out: openssl pkcs12 -nokeys -in {file} -out \
-                 {file}.pem"
+                "It is PKCS #12. Take the certificates out (with -legacy for old ones): openssl \
+                 pkcs12 -nokeys -in {file} -out {file}.pem"
             )
         }
         (Wanted::PrivateKey, Binary::Pkcs12) => format!(
-            "It is PKCS #12. Take the private key out: (umask 077; openssl pkcs12 -nocerts -noenc \
-             -in {file} -out {file}.pem)"
+            "It is PKCS #12. Take the private key out (with -legacy for old ones): (umask 077; \
+             openssl pkcs12 -nocerts -noenc -in {file} -out {file}.pem)"
         ),
         (Wanted::Certificates, Binary::Pkcs7) => format!(
             "It is PKCS #7. Convert it: openssl pkcs7 -inform der -print_certs -in {file} -out \
              {file}.pem"
         ),
-        (Wanted::Certificates, Binary::PrivateKey) => {
+        (Wanted::Certificates, Binary::PrivateKey | Binary::EncryptedPrivateKey) => {
             "It is a private key in DER: are the certificate and the private key swapped? Both \
              must be PEM."
                 .to_owned()
@@ -163,6 +186,9 @@ pub(super) fn instead(text: &[u8], sections: &[Section], wanted: Wanted) -> NotP
     if text.trim_ascii().is_empty() {
         return NotPem::Empty(wanted);
     }
+    if are_lines_joined(text) {
+        return NotPem::Joined(wanted);
+    }
     // Curves' parameters stand before keys, and say nothing of what the file is.
     if let Some(section) = sections
         .iter()
@@ -180,15 +206,7 @@ fn binary(bytes: &[u8]) -> Option<Binary> {
     if X509Certificate::from_der(bytes).is_ok() {
         return Some(Binary::Certificate);
     }
-    let inner = match bytes {
-        [0x30, length, rest @ ..] if *length < 0x80 => rest,
-        [0x30, 0x81, _, rest @ ..]
-        | [0x30, 0x82, _, _, rest @ ..]
-        | [0x30, 0x83, _, _, _, rest @ ..] => rest,
-        // Of no length that is known beforehand.
-        [0x30, 0x80, rest @ ..] => rest,
-        _ => return None,
-    };
+    let inner = inside_sequence(bytes)?;
     Some(match inner {
         // Version 3 (RFC 7292, section 4).
         [2, 1, 3, ..] => Binary::Pkcs12,
@@ -196,6 +214,25 @@ fn binary(bytes: &[u8]) -> Option<Binary> {
         [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2, ..] => Binary::Pkcs7,
         // Version 0 or 1 of PKCS #8, PKCS #1 and SEC 1.
         [2, 1, 0 | 1, ..] => Binary::PrivateKey,
-        _ => Binary::Other,
+        _ => match inside_sequence(inner) {
+            // What encrypts by a password: PKCS #5 and PKCS #12 (RFC 8018, RFC 7292).
+            Some([6, _, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5 | 12, ..]) => {
+                Binary::EncryptedPrivateKey
+            }
+            _ => Binary::Other,
+        },
     })
+}
+
+/// What follows the header of a sequence in DER.
+fn inside_sequence(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes {
+        [0x30, length, rest @ ..] if *length < 0x80 => Some(rest),
+        [0x30, 0x81, _, rest @ ..]
+        | [0x30, 0x82, _, _, rest @ ..]
+        | [0x30, 0x83, _, _, _, rest @ ..] => Some(rest),
+        // Of no length that is known beforehand.
+        [0x30, 0x80, rest @ ..] => Some(rest),
+        _ => None,
+    }
 }

@@ -8,6 +8,8 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
+/// Longer than any label there is.
+const MAX_LABEL_BYTES: usize = 64;
 
 /// What stands between a `BEGIN` and its `END`.
 pub(super) struct Section {
@@ -60,13 +62,30 @@ fn put_line(text: &mut Vec<u8>, mark: &[u8], label: &str) {
     }
 }
 
+/// Whether a `BEGIN` stands in a line that has more in it than that, or something else.
+pub(super) fn are_lines_joined(text: &[u8]) -> bool {
+    utf8(text)
+        .split(|&byte| byte == b'\n' || byte == b'\r')
+        .any(|line| {
+            let mut parts = line.windows(BEGIN.len());
+            parts.any(|part| part == BEGIN) && label(line.trim_ascii(), BEGIN).is_none()
+        })
+}
+
+/// What a line says is beginning, or ending. Errors show it: where line breaks were lost, a private
+/// key stands between the dashes, and that is no label.
 fn label(line: &[u8], mark: &[u8]) -> Option<String> {
     let label = line.strip_prefix(mark)?.strip_suffix(DASHES)?;
-    let label = String::from_utf8_lossy(label).into_owned();
-    Some(if label == "X509 CERTIFICATE" {
-        "CERTIFICATE".to_owned()
-    } else {
-        label
+    let is_label = label.len() <= MAX_LABEL_BYTES
+        && label
+            .iter()
+            .all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'#'));
+    if !is_label {
+        return None;
+    }
+    Some(match label {
+        b"X509 CERTIFICATE" => "CERTIFICATE".to_owned(),
+        label => String::from_utf8_lossy(label).into_owned(),
     })
 }
 

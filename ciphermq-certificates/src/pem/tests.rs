@@ -154,9 +154,70 @@ fn binary_forms_are_known_by_what_stands_first() {
         (&[0x30, 0x80, 2, 1, 3, 0x30], Binary::Pkcs12),
         (&pkcs7, Binary::Pkcs7),
         (&[0x30, 0x77, 2, 1, 1, 4], Binary::PrivateKey),
+        (
+            &[
+                0x30, 0x81, 0xef, 0x30, 0x5a, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13,
+            ],
+            Binary::EncryptedPrivateKey,
+        ),
         (&[0x30, 0x05, 0x30, 3], Binary::Other),
     ] {
         let error = certificates(bytes).unwrap_err();
         assert_eq!(error, NotPem::Binary(Wanted::Certificates, form));
+    }
+}
+
+/// What a paste, a variable or an editor makes of a file.
+#[test]
+fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
+    let (certificate, key) = pair();
+    let forms: [fn(&str) -> String; 6] = [
+        |text| text.replace('\n', ""),
+        |text| text.replace('\n', " "),
+        |text| text.replace('\n', "\\n"),
+        |text| text.replacen("-----\n", "-----", 1),
+        |text| format!("\"{text}\""),
+        |text| text.replace('\n', "\n> ").replacen('-', "> -", 1),
+    ];
+    let secret: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
+    for form in forms {
+        let error = private_key(form(&key).as_bytes()).unwrap_err();
+        assert_eq!(error, NotPem::Joined(Wanted::PrivateKey), "{}", form(&key));
+        let told = format!("{error:?} {} {}", error.reason(), error.advice("F"));
+        assert!(told.contains("line breaks"), "{told}");
+        assert!(
+            !secret.iter().any(|line| told.contains(&line[..8])),
+            "{told}"
+        );
+        let error = certificates(form(&certificate).as_bytes()).unwrap_err();
+        assert_eq!(error, NotPem::Joined(Wanted::Certificates));
+        // A key that was named as the certificate is no less secret.
+        let error = certificates(form(&key).as_bytes()).unwrap_err();
+        assert_eq!(error, NotPem::Joined(Wanted::Certificates));
+    }
+    let long = format!("-----BEGIN {}-----\n", "A".repeat(65));
+    let error = private_key(long.as_bytes()).unwrap_err();
+    assert_eq!(error, NotPem::Joined(Wanted::PrivateKey));
+}
+
+#[test]
+fn the_advised_command_puts_lost_line_breaks_back() {
+    let (_, key) = pair();
+    let secret = private_key(key.as_bytes()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.key");
+    for (from, to) in [("\n", ""), ("\n", " "), ("\n", "\\n"), ("-----\n", "-----")] {
+        std::fs::write(&path, key.replace(from, to)).unwrap();
+        let name = path.to_str().unwrap();
+        let error = private_key(&std::fs::read(&path).unwrap()).unwrap_err();
+        let advice = error.advice(name);
+        let command = advice.split_once(": (").unwrap().1;
+        let status = std::process::Command::new("sh")
+            .args(["-c", &format!("({command}")])
+            .status()
+            .unwrap();
+        assert!(status.success(), "{advice}");
+        let text = std::fs::read(format!("{name}.pem")).unwrap();
+        assert_eq!(private_key(&text).unwrap(), secret, "{to:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciphermq_certificates::{Flaw, NotPem, key_kind, pem};
+use ciphermq_certificates::{Flaw, NotPem, chain, key_kind, pem};
 use ciphermq_crypto::identity::{CertificateError, IdentityError, client_id};
 use ciphermq_crypto::{Authority, Identity};
 use ciphermq_files::exposed_mode;
@@ -195,6 +195,20 @@ pub(crate) fn credentials(
     }
     let (chain, chain_name) = certificates(certificate, "the client's certificate")?;
     let (key, key_name) = private_key(key)?;
+    if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
+        return Err(ConnectError::new(
+            ConnectErrorKind::KeyMismatch,
+            format!(
+                "{} does not begin with the certificate of {key_name}: that is number {place} in \
+                 it.",
+                upper_first(&chain_name)
+            ),
+        )
+        .advise(
+            "The own certificate must stand first in the file, its issuer's behind it, and so on: \
+             change their order.",
+        ));
+    }
     let client_id = chain
         .first()
         .map_or(Err(CertificateError::Missing), |own| client_id(own));
@@ -277,7 +291,7 @@ fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
     }
 }
 
-fn upper_first(text: &str) -> String {
+pub(super) fn upper_first(text: &str) -> String {
     let mut chars = text.chars();
     chars
         .next()
@@ -350,6 +364,23 @@ mod tests {
             error(&cut, &certificate, &key).kind(),
             ConnectErrorKind::BadCertificate
         );
+    }
+
+    #[test]
+    fn a_chain_that_begins_with_another_certificate_is_told_as_that() {
+        let ((ca, ca_key), (own, key)) = (pair(), pair());
+        let swapped = text(&format!("{ca}{own}"));
+        let error_of = |key: &str| error(&text(&ca), &swapped, &text(key));
+        assert_eq!(error_of(&key).kind(), ConnectErrorKind::KeyMismatch);
+        assert!(error_of(&key).to_string().contains("number 2"));
+        assert!(
+            error_of(&key)
+                .advice()
+                .unwrap()
+                .contains("must stand first")
+        );
+        // In order it is taken.
+        credentials(&text(&ca), &swapped, &text(&ca_key)).unwrap();
     }
 
     #[cfg(unix)]

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use ciphermq_certificates::Flaw;
 use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::ServerName;
 
+use super::tls::upper_first;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// How far the connection had come.
@@ -35,11 +37,25 @@ pub(crate) fn explain(
         .get_ref()
         .and_then(|source| source.downcast_ref::<rustls::Error>())
         .cloned();
+    let error = in_our_words(error);
     let explained = match &tls {
         Some(tls) => explain_tls(address, name, stage, tls, own),
         None => explain_io(address, stage, &error, own),
     };
     explained.caused_by(error)
+}
+
+/// Says in our words what rustls tells programmers of a connection that ended without TLS's
+/// `close_notify`.
+fn in_our_words(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof && error.to_string().contains("close_notify") {
+        io::Error::new(
+            error.kind(),
+            "the server closed the connection without a goodbye",
+        )
+    } else {
+        error
+    }
 }
 
 /// The server refused this client's certificate, which has this flaw.
@@ -199,29 +215,39 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
         CertificateError::NotValidForNameContext { presented, .. } => presented,
         _ => &[],
     };
-    let (named, advice) = if presented.is_empty() {
-        (
-            "has no name at all among its alternative names; its Common Name does not count"
-                .to_owned(),
-            format!(
-                "Issue one with this name (subjectAltName; `ciphermq-cli certs --server-name \
-                 {name}` does)."
-            ),
-        )
-    } else if let Some(dns) = dns_address(name, presented) {
+    let names: Vec<&str> = presented
+        .iter()
+        .filter_map(|name| usable_name(name))
+        .collect();
+    let names = names.join(", ");
+    let issue = format!(
+        "issue one with this name (subjectAltName; `ciphermq-cli certs --force --server-name \
+         {name}` does, with a --server-name for each of its names)."
+    );
+    let connect = "connect by one of its names, say which name it has (--server-name)";
+    let (named, advice) = if let Some(dns) = dns_address(name, presented) {
+        let mut advice = format!("Issue one that has it as an address: subjectAltName=IP:{name}.");
+        if !names.is_empty() {
+            advice.push_str(&format!(" Or {connect}: {names}."));
+        }
         (
             format!("has this address as a DNS name only ({dns})"),
-            format!(
-                "Issue one that has it as an address: subjectAltName=IP:{name}. Or connect by one \
-                 of its names."
-            ),
+            advice,
+        )
+    } else if names.is_empty() {
+        let has = if presented.is_empty() {
+            "has no name at all among its alternative names"
+        } else {
+            "has nothing among its alternative names that a server can be reached by"
+        };
+        (
+            format!("{has}; its Common Name does not count"),
+            upper_first(&issue),
         )
     } else {
-        let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
         (
-            format!("is not for `{name}`, but for {}", names.join(", ")),
-            "Connect by one of its names, say which name it has (--server-name), or issue one with \
-             this name.".to_owned(),
+            format!("is not for `{name}`, but for {names}"),
+            upper_first(&format!("{connect}, or {issue}")),
         )
     };
     ConnectError::new(
@@ -229,6 +255,21 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
         format!("The certificate of the server at {address} {named}."),
     )
     .advise(advice)
+}
+
+/// A name of a certificate as people write it, if somebody can connect by it: no e-mail address,
+/// and no address among the DNS names.
+fn usable_name(presented: &str) -> Option<&str> {
+    let name = plain(presented);
+    match presented.split_once('(')?.0 {
+        "DnsName" => {
+            let host = name.strip_prefix("*.").unwrap_or(name);
+            let is_dns = matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)));
+            is_dns.then_some(name)
+        }
+        "IpAddress" => Some(name),
+        _ => None,
+    }
 }
 
 /// The address that was connected to, if it stands there as a DNS name: `DNS:127.0.0.1` is a common
@@ -373,6 +414,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_was_cut_is_told_in_our_words() {
+        let cut = io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls",
+        );
+        let error = explain("h:1", "h", Stage::Running, cut, None);
+        assert_eq!(
+            error.to_string(),
+            "The connection to h:1 broke: the server closed the connection without a goodbye."
+        );
+        assert!(!format!("{error:?}").contains("docs.rs"), "{error:?}");
+    }
+
+    #[test]
     fn alerts_about_certificates_are_told_as_such() {
         for alert in [
             AlertDescription::UnknownCA,
@@ -434,6 +489,46 @@ mod tests {
             silent.to_string().contains("it is not valid yet"),
             "{silent}"
         );
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_server_is_not_told_as_one() {
+        let told = |name: &'static str, presented: &[&str]| {
+            let reason = CertificateError::NotValidForNameContext {
+                expected: name.try_into().unwrap(),
+                presented: presented.iter().map(|&name| name.to_owned()).collect(),
+            };
+            let error = tls(rustls::Error::InvalidCertificate(reason));
+            explain("h:1", name, Stage::Handshake, error, None)
+        };
+        // An e-mail address alone; an address as DNS name, while the server is reached otherwise.
+        for presented in [
+            &["Unsupported(0x01)"][..],
+            &["Unsupported(0x06)", "Unsupported(0x01)"],
+            &["DnsName(\"127.0.0.1\")"],
+        ] {
+            let error = told("localhost", presented);
+            assert!(!error.to_string().contains("0x"), "{error}");
+            assert!(error.to_string().contains("nothing among"), "{error}");
+            let advice = error.advice().unwrap();
+            assert!(
+                advice.contains("--force --server-name localhost"),
+                "{advice}"
+            );
+            assert!(!advice.contains("by one of its names"), "{advice}");
+        }
+        let alone = told(
+            "127.0.0.1",
+            &["DnsName(\"127.0.0.1\")", "Unsupported(0x01)"],
+        );
+        assert!(!alone.advice().unwrap().contains("one of its names"));
+        let other = told(
+            "127.0.0.1",
+            &["DnsName(\"127.0.0.1\")", "DnsName(\"*.b.org\")"],
+        );
+        assert!(other.advice().unwrap().contains("one of its names"));
+        let mixed = told("c.org", &["DnsName(\"*.b.org\")", "Unsupported(0x01)"]);
+        assert!(mixed.to_string().ends_with("but for *.b.org."), "{mixed}");
     }
 
     #[test]

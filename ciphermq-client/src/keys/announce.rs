@@ -1,5 +1,6 @@
 //! This client's own keys, signed and registered.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,10 @@ pub enum AnnounceError {
     Contended,
     /// There is no epoch above the last one.
     #[error("this client has signed a key with the highest epoch that there is")]
-    NoHigherEpoch,
+    NoHigherEpoch {
+        /// The record of what was announced, if it has that key.
+        record: Option<PathBuf>,
+    },
     /// Another process of this client has announced other keys, later.
     #[error("another process of this client has announced other keys, and they have run out")]
     OtherKeys,
@@ -117,11 +121,19 @@ impl AnnounceError {
             Self::Contended => "Look at what runs with this client's certificate, and try \
                                 again."
                 .to_owned(),
-            Self::NoHigherEpoch => "Senders that have seen it must remove their records of this \
-                                    client's key, and whoever runs the server its row in \
-                                    `signed_keys`. Use a new certificate authority if somebody \
-                                    else could have signed it."
-                .to_owned(),
+            Self::NoHigherEpoch { record } => {
+                let record = record.as_ref().map_or_else(String::new, |record| {
+                    format!(
+                        " Remove this client's own record, too: {}.",
+                        record.display()
+                    )
+                });
+                format!(
+                    "Senders that have seen it must remove their records of this client's key, and \
+                     whoever runs the server its row in `signed_keys`.{record} Use a new \
+                     certificate authority if somebody else could have signed it."
+                )
+            }
             Self::OtherKeys => "Start this receiver again, with the newest keys, or run \
                                 `ciphermq-cli register-key` where they are."
                 .to_owned(),
@@ -267,9 +279,7 @@ impl Announcer {
                 signed_key: text,
             })
         });
-        let recorded = self.last().await;
-        let recorded =
-            recorded.filter(|recorded| self.own(identity, &recorded.signed_key).is_some());
+        let recorded = self.last(identity).await;
         let newest = [Some(mine), recorded.as_ref(), there.as_ref()]
             .into_iter()
             .flatten()
@@ -346,7 +356,7 @@ impl Announcer {
     async fn confirm(
         &self,
         handle: &Handle,
-        identity: &Identity,
+        identity: &Arc<Identity>,
         signed: Signed,
     ) -> Result<Registration, AnnounceError> {
         let Signed {
@@ -369,9 +379,11 @@ impl Announcer {
             epoch,
             signed_key: there,
         };
-        let (announcements, learned) = (self.announcements.clone(), announced.clone());
+        let (announcer, identity) = (self.clone(), Arc::clone(identity));
+        let learned = announced.clone();
         blocking(move || {
-            announcements.learn(learned);
+            let (announcements, authority) = (announcer.announcements, announcer.authority);
+            announcements.learn(&identity, &authority, learned);
             Ok(())
         })
         .await?;
@@ -384,16 +396,24 @@ impl Announcer {
         keys: Vec<RecipientKey>,
         floor: Option<u64>,
     ) -> Result<Signed, AnnounceError> {
-        let (announcements, identity) = (self.announcements.clone(), Arc::clone(identity));
-        blocking(move || announcements.sign(&identity, keys, floor, Timestamp::now())).await
+        let (announcer, identity) = (self.clone(), Arc::clone(identity));
+        blocking(move || {
+            let (announcements, authority) = (announcer.announcements, announcer.authority);
+            announcements.sign(&identity, &authority, keys, floor, Timestamp::now())
+        })
+        .await
     }
 
-    async fn last(&self) -> Option<Announced> {
-        let (announcements, client) = (self.announcements.clone(), self.client.clone());
-        blocking(move || Ok(announcements.last(&client)))
-            .await
-            .ok()
-            .flatten()
+    async fn last(&self, identity: &Arc<Identity>) -> Option<Announced> {
+        let (announcer, identity) = (self.clone(), Arc::clone(identity));
+        blocking(move || {
+            Ok(announcer
+                .announcements
+                .last(&identity, &announcer.authority))
+        })
+        .await
+        .ok()
+        .flatten()
     }
 
     async fn ask(&self, handle: &Handle) -> Result<Option<String>, RequestError> {

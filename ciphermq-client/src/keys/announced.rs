@@ -3,13 +3,14 @@
 //! The server's word is not enough for that: its database may have been set back, or be another
 //! one, while senders remember what they have seen.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ciphermq_crypto::signed_key::AnnouncementError;
-use ciphermq_crypto::{Announcement, Identity, RecipientKey};
+use ciphermq_crypto::signed_key::{AnnouncementError, OwnSignedKey, stated_key_ids};
+use ciphermq_crypto::{Announcement, Authority, Identity, Keyring, RecipientKey};
 use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::{FolderLock, LockError, PATIENCE};
 use super::names::client_file;
-use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
+use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration, not_the_json};
 
 /// What follows the client's name in the name of its record.
 const END: &str = "_announced.json";
@@ -29,13 +30,21 @@ const MAX_BYTES: u64 = 256 * 1024;
 pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
 
 /// The last announcement of a client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Announced {
     pub(super) client_id: ClientId,
     /// The highest epoch that was signed.
     pub(super) epoch: u64,
     /// What was signed with it.
     pub(super) signed_key: String,
+}
+
+/// What counts of a record. Its `epoch` is for people: a slip or damage could push it up to where
+/// nothing follows, so it is taken from what was signed.
+#[derive(Deserialize)]
+struct Record {
+    client_id: ClientId,
+    signed_key: String,
 }
 
 /// Where the last announcement is remembered: in memory, or in `<client>_announced.json` in a
@@ -92,13 +101,15 @@ impl Announcements {
         folder.map_or_else(|| Self::Memory(Arc::default()), Self::Folder)
     }
 
-    /// The last announcement that is remembered of this client, if it can be read. Blocks.
-    pub(super) fn last(&self, client: &ClientId) -> Option<Announced> {
+    /// The last announcement that is remembered of this client, if it can be read and the client
+    /// has signed it. Blocks.
+    pub(super) fn last(&self, identity: &Identity, authority: &Authority) -> Option<Announced> {
         match self {
             Self::Memory(last) => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Self::Folder(folder) => read(&client_file(folder, client, END), client)
-                .ok()
-                .flatten(),
+            Self::Folder(folder) => {
+                let path = client_file(folder, identity.client_id(), END);
+                read(&path, identity, authority).ok().flatten()
+            }
         }
     }
 
@@ -114,6 +125,7 @@ impl Announcements {
     pub(super) fn sign(
         &self,
         identity: &Identity,
+        authority: &Authority,
         keys: Vec<RecipientKey>,
         floor: Option<u64>,
         now: Timestamp,
@@ -135,8 +147,16 @@ impl Announcements {
                 // Two processes that announce at once must not sign with one epoch.
                 let lock = FolderLock::wait(folder, PATIENCE);
                 let path = client_file(folder, identity.client_id(), END);
-                let last = read(&path, identity.client_id());
-                let announced = sign(last.as_ref().ok().and_then(Option::as_ref))?;
+                let last = read(&path, identity, authority);
+                let known = last.as_ref().ok().and_then(Option::as_ref);
+                let announced = sign(known).map_err(|error| match error {
+                    AnnounceError::NoHigherEpoch { .. } => AnnounceError::NoHigherEpoch {
+                        record: known
+                            .is_some_and(|last| last.epoch == u64::MAX)
+                            .then(|| path.clone()),
+                    },
+                    error => error,
+                })?;
                 let written = write(path.clone(), &announced);
                 let not_recorded = match (written, lock, last) {
                     (Err(error), ..) => Some(NotRecorded::Unwritable(Arc::new(error))),
@@ -157,7 +177,7 @@ impl Announcements {
 
     /// Remembers an announcement that another process of this client has made, if it is the highest
     /// one. Blocks.
-    pub(super) fn learn(&self, announced: Announced) {
+    pub(super) fn learn(&self, identity: &Identity, authority: &Authority, announced: Announced) {
         match self {
             Self::Memory(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,7 +193,7 @@ impl Announcements {
                     return;
                 };
                 let path = client_file(folder, &announced.client_id, END);
-                let last = read(&path, &announced.client_id).ok().flatten();
+                let last = read(&path, identity, authority).ok().flatten();
                 if last.is_none_or(|last| last.epoch < announced.epoch) {
                     // The server has it; the record is only the second to know.
                     let _ = write(path, &announced);
@@ -183,6 +203,29 @@ impl Announcements {
     }
 }
 
+/// The clients that have announced a key of this keyring, by the records in the folder of its
+/// private keys. What is no record says nothing. Blocks.
+#[must_use]
+pub fn announced_by(folder: &Path, keyring: &Keyring) -> BTreeSet<ClientId> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return BTreeSet::new();
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .ends_with(END.as_bytes())
+        })
+        .filter_map(|path| read_record(&path).ok().flatten())
+        .filter(|record| {
+            let keys = stated_key_ids(&record.signed_key);
+            keys.iter().any(|key| keyring.holds(*key))
+        })
+        .map(|record| record.client_id)
+        .collect()
+}
+
 fn announce(
     identity: &Identity,
     keys: Vec<RecipientKey>,
@@ -190,7 +233,7 @@ fn announce(
     now: Timestamp,
 ) -> Result<Announced, AnnounceError> {
     if last == Some(u64::MAX) {
-        return Err(AnnounceError::NoHigherEpoch);
+        return Err(AnnounceError::NoHigherEpoch { record: None });
     }
     let announcement = Announcement::new(identity, keys, now, ANNOUNCEMENT_VALIDITY, last);
     let signed_key = announcement
@@ -203,8 +246,30 @@ fn announce(
     })
 }
 
-/// `None` if there is none.
-fn read(path: &Path, client: &ClientId) -> io::Result<Option<Announced>> {
+/// Reads the record of the client that `identity` names; `None` if there is none. What the client
+/// has not signed is no record of it: nothing is signed above an epoch that somebody else has put
+/// there.
+fn read(path: &Path, identity: &Identity, authority: &Authority) -> io::Result<Option<Announced>> {
+    let Some(record) = read_record(path)? else {
+        return Ok(None);
+    };
+    if record.client_id != *identity.client_id() {
+        return Err(io::Error::other(format!("it is of `{}`", record.client_id)));
+    }
+    let own = OwnSignedKey::read(&record.signed_key, identity, authority, Timestamp::now());
+    let own = own.ok_or_else(|| {
+        io::Error::other(
+            "this client has not signed the key in it, with this certificate's authority",
+        )
+    })?;
+    Ok(Some(Announced {
+        client_id: record.client_id,
+        epoch: own.epoch,
+        signed_key: record.signed_key,
+    }))
+}
+
+fn read_record(path: &Path) -> io::Result<Option<Record>> {
     match fs::metadata(path) {
         // Opening a pipe would wait for whoever writes into it.
         Ok(there) if !there.is_file() => return Err(io::Error::other("it is no file")),
@@ -214,15 +279,9 @@ fn read(path: &Path, client: &ClientId) -> io::Result<Option<Announced>> {
     }
     let mut json = Vec::new();
     File::open(path)?.take(MAX_BYTES).read_to_end(&mut json)?;
-    let announced: Announced = serde_json::from_slice(&json)?;
-    if announced.client_id == *client {
-        Ok(Some(announced))
-    } else {
-        Err(io::Error::other(format!(
-            "it is of `{}`",
-            announced.client_id
-        )))
-    }
+    serde_json::from_slice(&json)
+        .map(Some)
+        .map_err(|error| not_the_json(&error))
 }
 
 fn write(path: PathBuf, announced: &Announced) -> Result<(), FileError> {
@@ -238,9 +297,14 @@ fn write(path: PathBuf, announced: &Announced) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ciphermq_crypto::PublicKey;
+    use ciphermq_crypto::{PrivateKey, PublicKey};
     use rustls_pki_types::PrivatePkcs8KeyDer;
     use std::os::unix::fs::PermissionsExt as _;
+
+    /// Nobody's: what counts here was signed with one's own private key.
+    fn authority() -> Authority {
+        Authority::new(std::iter::empty()).unwrap()
+    }
 
     fn identity() -> Identity {
         let mut params = rcgen::CertificateParams::default();
@@ -272,7 +336,7 @@ mod tests {
             let announcements = Announcements::new(place.clone());
             let sign = |floor, now| {
                 let signed = announcements
-                    .sign(&identity, keys(), floor, at(now))
+                    .sign(&identity, &authority(), keys(), floor, at(now))
                     .unwrap();
                 assert!(signed.not_recorded.is_none());
                 signed.announced.epoch
@@ -288,7 +352,7 @@ mod tests {
             let last = again
                 .as_ref()
                 .unwrap_or(&announcements)
-                .last(identity.client_id())
+                .last(&identity, &authority())
                 .unwrap();
             assert_eq!(last.epoch, now + 92);
         }
@@ -302,12 +366,15 @@ mod tests {
     #[test]
     fn there_is_nothing_above_the_highest_epoch() {
         let announcements = Announcements::new(None);
-        let sign = |floor| announcements.sign(&identity(), keys(), Some(floor), at(NOW));
+        let sign =
+            |floor| announcements.sign(&identity(), &authority(), keys(), Some(floor), at(NOW));
         let signed = sign(u64::MAX - 1).unwrap();
         assert_eq!(signed.announced.epoch, u64::MAX);
         for floor in [0, u64::MAX] {
             let error = sign(floor).unwrap_err();
-            assert!(matches!(error, AnnounceError::NoHigherEpoch), "{error}");
+            let AnnounceError::NoHigherEpoch { record: None } = error else {
+                panic!("{error}");
+            };
         }
     }
 
@@ -316,7 +383,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         let missing = Announcements::new(Some(folder.path().join("missing")));
-        let signed = missing.sign(&identity, keys(), Some(7), at(NOW)).unwrap();
+        let signed = missing
+            .sign(&identity, &authority(), keys(), Some(7), at(NOW))
+            .unwrap();
         assert!(matches!(
             signed.not_recorded,
             Some(NotRecorded::Unwritable(_))
@@ -330,14 +399,14 @@ mod tests {
             fs::write(&record, damage).unwrap();
             let announcements = Announcements::new(Some(folder.path().to_owned()));
             let signed = announcements
-                .sign(&identity, keys(), None, at(NOW))
+                .sign(&identity, &authority(), keys(), None, at(NOW))
                 .unwrap();
             assert!(matches!(
                 signed.not_recorded,
                 Some(NotRecorded::Unreadable { .. })
             ));
             assert_eq!(
-                announcements.last(identity.client_id()),
+                announcements.last(&identity, &authority()),
                 Some(signed.announced)
             );
         }
@@ -346,15 +415,87 @@ mod tests {
     #[test]
     fn what_another_process_announced_is_learned_unless_it_is_older() {
         let folder = tempfile::tempdir().unwrap();
+        let identity = identity();
         let announcements = Announcements::new(Some(folder.path().to_owned()));
-        let of = |epoch| Announced {
-            client_id: ClientId::new("receiver_1").unwrap(),
-            epoch,
-            signed_key: "x".to_owned(),
-        };
+        let of = |epoch: u64| announce(&identity, keys(), Some(epoch - 1), at(0)).unwrap();
         for (epoch, last) in [(5, 5), (9, 9), (7, 9)] {
-            announcements.learn(of(epoch));
-            assert_eq!(announcements.last(&of(0).client_id), Some(of(last)));
+            announcements.learn(&identity, &authority(), of(epoch));
+            let learned = announcements.last(&identity, &authority()).unwrap();
+            assert_eq!(learned.epoch, last);
+        }
+    }
+
+    #[test]
+    fn the_epoch_is_the_one_that_was_signed_whatever_else_the_record_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = identity();
+        let announcements = Announcements::new(Some(folder.path().to_owned()));
+        let sign = || announcements.sign(&identity, &authority(), keys(), None, at(NOW));
+        let first = sign().unwrap().announced;
+        let record = folder.path().join("receiver_1_announced.json");
+        let kept = fs::read_to_string(&record).unwrap();
+        let damaged = kept.replace(&first.epoch.to_string(), &u64::MAX.to_string());
+        assert_ne!(damaged, kept);
+        fs::write(&record, damaged).unwrap();
+        let second = sign().unwrap();
+        assert!(second.not_recorded.is_none());
+        assert_eq!(second.announced.epoch, first.epoch + 1);
+        // Neither a text that nobody has signed, nor what somebody else has.
+        let stranger = announce(&self::identity(), keys(), Some(u64::MAX - 1), at(NOW));
+        for signed_key in ["x".to_owned(), stranger.unwrap().signed_key] {
+            let json = serde_json::json!({
+                "client_id": "receiver_1", "epoch": u64::MAX, "signed_key": signed_key,
+            });
+            fs::write(&record, json.to_string()).unwrap();
+            let signed = sign().unwrap();
+            assert_eq!(signed.announced.epoch, NOW.unsigned_abs());
+            let Some(NotRecorded::Unreadable { path, .. }) = signed.not_recorded else {
+                panic!("{signed_key}");
+            };
+            assert_eq!(path, record);
+        }
+        // What was signed with the highest epoch leaves no other: the advice names the record.
+        let highest = announce(&identity, keys(), Some(u64::MAX - 1), at(NOW)).unwrap();
+        fs::write(&record, serde_json::to_string(&highest).unwrap()).unwrap();
+        let error = sign().unwrap_err();
+        assert!(
+            error.advice().contains(record.to_str().unwrap()),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn who_has_announced_a_key_is_found_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = || PrivateKey::from_bytes(&[7; 32]);
+        let announcements = Announcements::new(Some(folder.path().to_owned()));
+        let keys = vec![(*key().public_key()).into()];
+        announcements
+            .sign(&identity(), &authority(), keys, None, at(NOW))
+            .unwrap();
+        fs::write(folder.path().join("other_announced.json"), "{}").unwrap();
+        let receiver = ClientId::new("receiver_1").unwrap();
+        assert_eq!(
+            announced_by(folder.path(), &Keyring::new(key())),
+            [receiver].into()
+        );
+        let another = Keyring::new(PrivateKey::from_bytes(&[8; 32]));
+        assert!(announced_by(folder.path(), &another).is_empty());
+    }
+
+    #[test]
+    fn an_error_shows_nothing_of_what_is_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("receiver_1_announced.json");
+        for text in ["12345678", "\"a secret\"", "{\"client_id\":[\"a secret\"]}"] {
+            fs::write(&path, text).unwrap();
+            let error = read(&path, &identity(), &authority())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                !error.contains("123") && !error.contains("secret"),
+                "{error}"
+            );
         }
     }
 }

@@ -37,7 +37,8 @@ pub enum LockError {
         limit: Duration,
     },
     /// What stands in the lock's place is no file of this user's.
-    #[error("{} stands in the place of a lock and is no file of this user's", .0.display())]
+    #[error("{} stands in the place of a lock and is no file of this user's, or also another \
+             one", .0.display())]
     Foreign(PathBuf),
     /// The file system does not lock.
     #[error("the file system does not lock {}: {source}", path.display())]
@@ -169,6 +170,10 @@ fn open(path: &Path) -> Result<File, LockError> {
         }
         // It may have been copied, or restored from a backup.
         if metadata.mode() & 0o077 != 0 {
+            // Somebody may have linked another file of this user's here, to have it closed.
+            if metadata.nlink() > 1 {
+                return Err(foreign());
+            }
             file.set_permissions(std::fs::Permissions::from_mode(0o600))
                 .map_err(unusable)?;
         }
@@ -236,6 +241,22 @@ mod tests {
         std::fs::remove_dir(&path).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
         refused();
+    }
+
+    #[test]
+    fn another_file_that_was_linked_there_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file_name());
+        let other = folder.path().join("notes");
+        std::fs::write(&other, "for all").unwrap();
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::hard_link(&other, &path).unwrap();
+        let error = FolderLock::wait(folder.path(), SHORT).unwrap_err();
+        assert!(matches!(&error, LockError::Foreign(_)), "{error}");
+        assert_eq!(mode(&other), 0o644);
+        // A copy that a backup has linked is as good as one that is not.
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
+        FolderLock::wait(folder.path(), SHORT).unwrap();
     }
 
     #[test]

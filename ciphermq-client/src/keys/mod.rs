@@ -33,7 +33,7 @@ pub use ciphermq_crypto::identity::certificates;
 pub use crate::connector::tls::client_id_of;
 
 pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, Registration};
-pub use announced::{HIGHEST_ABOVE, NotRecorded};
+pub use announced::{HIGHEST_ABOVE, NotRecorded, announced_by};
 pub use lock::LockError;
 pub use pins::PinsError;
 pub use recipient_keys::distrust_advice;
@@ -44,3 +44,13 @@ pub(crate) use announced::{Announced, Announcements};
 pub(crate) use keeper::keep;
 pub(crate) use pins::Pins;
 pub(crate) use recipient_keys::{ReceiverKey, RecipientKeyCache, receiver_key};
+
+/// Says that a file is not the JSON it should be, and where. A parser's own words may show what the
+/// file holds, and somebody may have named a secret one.
+fn not_the_json(error: &serde_json::Error) -> std::io::Error {
+    let (line, column) = (error.line(), error.column());
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        format!("it does not hold what it should (line {line}, column {column})"),
+    )
+}

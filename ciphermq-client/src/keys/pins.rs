@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::announced::HIGHEST_ABOVE;
 use super::lock::{FolderLock, LockError, PATIENCE};
 use super::names::{client_file, former_client_file};
+use super::not_the_json;
 
 /// What follows the receiver's name in the name of its pin's file.
 const END: &str = "_public.pin.json";
@@ -282,7 +283,7 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
         // What cannot be read is not taken for nothing: it may be a newer version's, or damaged on
         // purpose.
         Ok(json) => Ok(Some(
-            serde_json::from_slice(&json).map_err(|error| unreadable(error.into()))?,
+            serde_json::from_slice(&json).map_err(|error| unreadable(not_the_json(&error)))?,
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(error)),

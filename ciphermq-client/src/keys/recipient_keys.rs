@@ -178,9 +178,11 @@ fn not_signed(receiver: &ClientId) -> PublishError {
         ),
     )
     .advise(format!(
-        "Start the receiver with a version that signs its key. If `{receiver}` is an older client \
-         and the server can be trusted, use --allow-unsigned-keys with the form that it reads, for \
-         example --suite LEGACY-A."
+        "Start the receiver with a version that signs its key, and with a certificate that can: \
+         one with an RSA key, for example, cannot (`ciphermq-cli certs` makes one that can). \
+         If the server can be trusted, --allow-unsigned-keys sends all the same, with the form \
+         that the receiver reads: --suite X25519-AES256GCM if its certificate cannot sign, --suite \
+         LEGACY-A, for example, if `{receiver}` is an older client."
     ))
 }
 

@@ -8,12 +8,12 @@ use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use super::sealer::Sealer;
+use super::sealer::{Sealer, ask_key};
 use super::{Outcome, OutcomeObserver, Publisher, Window, closed};
 use crate::client::Client;
 use crate::driver::{Op, PublisherId, PublisherSetup};
 use crate::error::{PublishError, PublishErrorKind};
-use crate::keys::{self, ReceiverKey};
+use crate::keys::ReceiverKey;
 use crate::resume::ResumableStream;
 
 /// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is
@@ -234,7 +234,16 @@ impl PublisherBuilder {
                 key,
                 is_signed: true,
             },
-            None => keys::receiver_key(&client, &receiver, self.unsigned.is_some()).await?,
+            None => {
+                ask_key(
+                    &client,
+                    &receiver,
+                    self.unsigned,
+                    self.unsigned_sessions,
+                    true,
+                )
+                .await?
+            }
         };
         let sealer = Sealer {
             receiver: receiver.clone(),

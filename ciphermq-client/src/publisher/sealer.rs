@@ -60,7 +60,9 @@ impl Sealer {
             return Ok(());
         }
         if !is_believed {
-            match keys::receiver_key(client, &self.receiver, self.unsigned.is_some()).await {
+            let (unsigned, sessions) = (self.unsigned, self.unsigned_sessions);
+            let is_signing = !self.can_seal(now);
+            match ask_key(client, &self.receiver, unsigned, sessions, is_signing).await {
                 Ok(key) if key == self.key => {}
                 Ok(key) => {
                     tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "the \
@@ -77,7 +79,7 @@ impl Sealer {
             self.asked = Some(Instant::now());
         }
         if !self.can_seal(now) {
-            let started = match self.signer(client, now)? {
+            let started = match signer(client, self.unsigned_sessions, now)? {
                 Some(identity) => {
                     SendingSession::start(identity, &self.receiver, &self.key.key, now)
                 }
@@ -90,33 +92,13 @@ impl Sealer {
         Ok(())
     }
 
-    /// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if
-    /// nobody does, which the caller has asked for. What no receiver would accept is not begun: it
-    /// would be acknowledged, and set aside by all.
-    fn signer<'a>(
-        &self,
-        client: &'a Client,
-        now: Timestamp,
-    ) -> Result<Option<&'a Identity>, PublishError> {
-        let inner = client.inner();
-        let identity = match inner.identity.as_ref() {
-            Ok(identity) => identity,
-            Err(_) if self.unsigned_sessions => return Ok(None),
-            Err(error) => return Err(unfit(error, true)),
-        };
-        match identity.verify(inner.keys.authority(), now) {
-            Ok(()) => Ok(Some(identity)),
-            Err(error) => Err(unfit(&error, false)),
-        }
-    }
-
     /// Whether receivers would accept what is sent from now on.
     pub(crate) fn check(&self, client: &Client) -> Result<(), PublishError> {
         let now = Timestamp::now();
         if self.can_seal(now) {
             return Ok(());
         }
-        self.signer(client, now).map(drop)
+        signer(client, self.unsigned_sessions, now).map(drop)
     }
 
     /// Older forms need no session.
@@ -178,6 +160,52 @@ impl Sealer {
 
     pub(crate) fn position(&self) -> u64 {
         self.next
+    }
+}
+
+/// Asks for the receiver's key.
+///
+/// What is wrong with this client's own certificate comes first, at the latest when the receiver's
+/// key is refused: a clock that is wrong speaks against both, and it is this machine's.
+/// `is_signing`: a session is to begin.
+pub(crate) async fn ask_key(
+    client: &Client,
+    receiver: &ClientId,
+    unsigned: Option<Form>,
+    unsigned_sessions: bool,
+    is_signing: bool,
+) -> Result<ReceiverKey, PublishError> {
+    let mut own = signer(client, unsigned_sessions, Timestamp::now()).map(drop);
+    // Older forms are not signed.
+    if is_signing && !matches!(unsigned, Some(Form::Older(_))) {
+        own?;
+        own = Ok(());
+    }
+    keys::receiver_key(client, receiver, unsigned.is_some())
+        .await
+        .map_err(|error| match own {
+            Err(own) if error.kind() == PublishErrorKind::KeyNotTrusted => own,
+            _ => error,
+        })
+}
+
+/// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if nobody
+/// does, which the caller has asked for. What no receiver would accept is not begun: it would be
+/// acknowledged, and set aside by all.
+fn signer(
+    client: &Client,
+    unsigned_sessions: bool,
+    now: Timestamp,
+) -> Result<Option<&Identity>, PublishError> {
+    let inner = client.inner();
+    let identity = match inner.identity.as_ref() {
+        Ok(identity) => identity,
+        Err(_) if unsigned_sessions => return Ok(None),
+        Err(error) => return Err(unfit(error, true)),
+    };
+    match identity.verify(inner.keys.authority(), now) {
+        Ok(()) => Ok(Some(identity)),
+        Err(error) => Err(unfit(&error, false)),
     }
 }
 

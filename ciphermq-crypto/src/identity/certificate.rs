@@ -82,17 +82,16 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate, without asking who issued it.
     pub(super) fn read(der: &[u8]) -> Result<Self, CertificateError> {
-        let unreadable = |error: &dyn fmt::Display| {
-            CertificateError::Unreadable(Flaw::Unreadable(error.to_string()))
-        };
+        let unreadable =
+            |what: &str| CertificateError::Unreadable(Flaw::Unreadable(what.to_owned()));
         let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
+            X509Certificate::from_der(der).map_err(|_| unreadable(Flaw::DAMAGED))?;
         if !rest.is_empty() {
-            return Err(unreadable(&"something follows it"));
+            return Err(unreadable("something follows it"));
         }
         let usage = certificate
             .key_usage()
-            .map_err(|error| unreadable(&error))?;
+            .map_err(|_| unreadable("its key usage is damaged"))?;
         if usage.is_some_and(|usage| !usage.value.digital_signature()) {
             return Err(CertificateError::Usage);
         }
@@ -165,7 +164,7 @@ impl Certificate {
 /// [`CertificateError::Unreadable`], [`CertificateError::Name`].
 pub fn client_id(der: &[u8]) -> Result<ClientId, CertificateError> {
     let (_, certificate) = X509Certificate::from_der(der)
-        .map_err(|error| CertificateError::Unreadable(Flaw::Unreadable(error.to_string())))?;
+        .map_err(|_| CertificateError::Unreadable(Flaw::Unreadable(Flaw::DAMAGED.to_owned())))?;
     ciphermq_certificates::client_id(&certificate).map_err(CertificateError::Name)
 }
 

@@ -24,7 +24,7 @@ mod pin;
 mod verify;
 
 pub use announcement::{Announcement, AnnouncementError};
-pub use own::{OwnSignedKey, stated_epoch};
+pub use own::{OwnSignedKey, stated_epoch, stated_key_ids};
 pub use pin::{Pin, PinError};
 pub use verify::{SignedKeyError, VerifiedKeys, verify};
 

@@ -64,6 +64,19 @@ pub fn stated_epoch(signed_key: &str) -> Option<u64> {
     Some(stated.epoch)
 }
 
+/// The ids of the keys that a signed key states, **whoever has signed it**.
+#[must_use]
+pub fn stated_key_ids(signed_key: &str) -> Vec<KeyId> {
+    #[derive(Deserialize)]
+    struct Stated {
+        keys: serde_json::Value,
+    }
+    let stated = jws::parse(signed_key)
+        .ok()
+        .and_then(|jws| serde_json::from_slice::<Stated>(&jws.payload).ok());
+    stated.map_or_else(Vec::new, |stated| key_ids(&stated.keys))
+}
+
 /// The part of the payload that counts here. Keys of later versions may have a form that is not
 /// known here.
 #[derive(Deserialize)]

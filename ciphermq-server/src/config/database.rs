@@ -252,6 +252,38 @@ fn sqlite_only(
     Ok(Database::Sqlite { path })
 }
 
+/// What may follow the `?` of a URL, as in libpq; and `options[NAME]`. The driver knows no others,
+/// and would log their values.
+const PARAMETERS: &[&str] = &[
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "options",
+    "application_name",
+    "statement-cache-capacity",
+];
+/// Other spellings of them that the driver takes.
+const OTHER_SPELLINGS: &[&str] = &["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
+
+/// The first parameter that is not known, and its value.
+fn unknown_parameter(url: &Url) -> Option<(String, String)> {
+    let is_known = |name: &str| {
+        PARAMETERS.contains(&name)
+            || OTHER_SPELLINGS.contains(&name)
+            || (name.starts_with("options[") && name.ends_with(']'))
+    };
+    url.query_pairs()
+        .find(|(name, _)| !is_known(name))
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+}
+
 enum Kind {
     Sqlite(PathBuf),
     /// Whether the URL says `sslmode` itself.
@@ -303,6 +335,28 @@ fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
         || parsed.fragment().is_some()
     {
         return Err(wrong("it cannot be read for certain", encode));
+    }
+    if let Some((name, value)) = unknown_parameter(&parsed) {
+        // What looks like a parameter may be the end of a password with an `&` in it.
+        let is_password_before = parsed
+            .query_pairs()
+            .take_while(|(key, _)| *key != name)
+            .any(|(key, _)| key == "password");
+        let is_name = !value.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-'));
+        return Err(if is_password_before || !is_name {
+            wrong(
+                "there is a parameter in it that is not known",
+                "Remove it, or correct its name; in a value & is %26.",
+            )
+        } else {
+            wrong(
+                &format!("there is no parameter `{name}`"),
+                &format!("Remove it, or correct its name: {}.", PARAMETERS.join(", ")),
+            )
+        });
     }
     Ok(Kind::Postgres {
         sslmode: parsed

@@ -286,6 +286,21 @@ fn urls_are_understood_or_refused_and_never_shown() {
         assert!(!format!("{config:?}").contains("hunter2"));
     }
     for url in [
+        "postgres://u:pw@h/d?sslmode=verify-full&sslrootcert=/ca.crt&sslcert=/c&sslkey=/k",
+        "postgres://h/d?ssl-mode=require&ssl-root-cert=/a&ssl-ca=/a&ssl-cert=/c&ssl-key=/k",
+        "postgres:///?host=/run&port=1&user=u&password=hunter2&dbname=d&application_name=a",
+        "postgres://h/d?hostaddr=127.0.0.1&statement-cache-capacity=10",
+        "postgres://h/d?options=-c%20geqo%3Doff&options[search_path]=x",
+    ] {
+        parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
+    }
+    for url in [
+        "postgres://u:pw@h/d?passwrd=hunter2",
+        "postgres://u:pw@h/d?sslmode=disable&Password=hunter2",
+        "postgres://u@h/d?password=pw&hunter2",
+        "postgres://u@h/d?password=pw&hunter2=x",
+        "postgres://u@h/d?hunter2",
+        "postgres://u@h/d?options[=hunter2",
         "sqlite://",
         "sqlite::memory:",
         "sqlite://x.db?mode=ro",
@@ -308,6 +323,13 @@ fn urls_are_understood_or_refused_and_never_shown() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_parameter_that_is_not_known_is_named_without_its_value() {
+    let url = "[database]\nurl = \"postgres://u:pw@h/d?passwrd=TOPSECRET\"";
+    let error = refused(url, &[], &["no parameter `passwrd`", "sslrootcert"]);
+    assert!(!error.contains("TOPSECRET"), "{error}");
 }
 
 #[test]

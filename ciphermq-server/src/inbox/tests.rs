@@ -1,10 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ciphermq_protocol::envelope::EnvelopeBytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::StoredMessage;
+use crate::model::{AckOutcome, Page, PageLimit, Seq, StoredMessage, Time};
 
 mod unanswered;
 

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_certificates::{Flaw, NotPem, Validity, key_kind, pem};
+use ciphermq_certificates::{Flaw, NotPem, Validity, chain, key_kind, pem};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
@@ -36,9 +36,8 @@ const MAX_KEY_BYTES: u64 = 1 << 20;
 pub enum Error {
     /// A file cannot be read.
     #[error(
-        "[tls] {field}: cannot read {what} from {}: {source}\nName the right file there; `keygen \
-         certs` makes certificates for a try.",
-        path.display()
+        "[tls] {field}: cannot read {what} from {}: {source}\n{}",
+        path.display(), unreadable_advice(path, source)
     )]
     File {
         /// The setting.
@@ -74,7 +73,35 @@ pub enum Error {
         /// The error of the TLS library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    /// The file begins with another certificate than the private key's.
+    #[error(
+        "[tls] cert_path: {} does not begin with the certificate of the private key in {}: that is \
+         number {place} in it\nThe own certificate must stand first in the file, its issuer's \
+         behind it, and so on: change their order.",
+        path.display(), key.display()
+    )]
+    Order {
+        /// The file with the certificates.
+        path: PathBuf,
+        /// The file with the private key.
+        key: PathBuf,
+        /// The position of the key's certificate, counted from 1.
+        place: usize,
+    },
+    /// The private key belongs to another certificate.
+    #[error(
+        "[tls] cert_path and key_path: the certificate in {} and the private key in {} cannot be \
+         used together: they do not belong together\nName a certificate and the key that it was \
+         made for.",
+        path.display(), key.display()
+    )]
+    Mismatch {
+        /// The file with the certificates.
+        path: PathBuf,
+        /// The file with the private key.
+        key: PathBuf,
+    },
+    /// Certificate and key are of a kind that is not supported.
     #[error(
         "[tls] cert_path and key_path: the certificate and the private key cannot be used \
          together: {0}\nName a certificate and the key that it was made for."
@@ -100,6 +127,18 @@ pub enum Error {
     Setup(#[source] rustls::Error),
 }
 
+fn unreadable_advice(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "Let the server's user read it (chown or chmod), or name another file than {}.",
+            path.display()
+        ),
+        _ => {
+            "Name the right file there; `keygen certs` makes certificates to try it out.".to_owned()
+        }
+    }
+}
+
 /// Creates an acceptor of TLS 1.3 and 1.2 for clients with a certificate of the configured
 /// authority.
 ///
@@ -112,9 +151,14 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
         warn_of_time("ca_cert_path", &tls.ca_cert_path, &authority);
-        roots.add(authority).map_err(|source| Error::Authority {
+        roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),
-            source: source.into(),
+            source: match error {
+                rustls::Error::InvalidCertificate(reason) => {
+                    format!("one {}", Flaw::from(&reason)).into()
+                }
+                error => error.into(),
+            },
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
@@ -123,6 +167,13 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     }
     let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
+    if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
+        return Err(Error::Order {
+            path: tls.cert_path.clone(),
+            key: tls.key_path.clone(),
+            place,
+        });
+    }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
@@ -143,6 +194,12 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
                 path: tls.cert_path.clone(),
                 flaw: Flaw::from(&reason),
             },
+            (rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch), _) => {
+                Error::Mismatch {
+                    path: tls.cert_path.clone(),
+                    key: tls.key_path.clone(),
+                }
+            }
             (error, _) => Error::Identity(error),
         })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
@@ -165,11 +222,11 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let advice = if field == "ca_cert_path" {
         "Check the clock; if it is right, make a new authority and new certificates of it for the \
          server and all clients \
-         (`keygen certs`). Until then this server and its clients go on, as they trust the \
-         authority because its file was \
-         named; other programs (OpenSSL) refuse all its certificates"
+         (`keygen certs --force --new-ca`). Until then this server and its clients go on, as they \
+         trust the authority because its file was named; other programs (OpenSSL) refuse all its certificates"
     } else {
-        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs`) \
+        "Check the clock; if it is right, issue a new certificate for the server (`keygen certs \
+         --force --server-name NAME`) \
          and start it again. Until \
          then every client refuses to connect"
     };
@@ -248,7 +305,7 @@ impl NameError {
 /// Returns the client id in a client's certificate.
 fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
     let (_, certificate) = x509_parser::parse_x509_certificate(own)
-        .map_err(|error| NameError::Unreadable(error.to_string()))?;
+        .map_err(|_| NameError::Unreadable(Flaw::DAMAGED.to_owned()))?;
     Ok(ciphermq_certificates::client_id(&certificate)?)
 }
 

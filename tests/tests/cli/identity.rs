@@ -246,3 +246,68 @@ pub(crate) async fn a_second_client_has_a_private_key_of_its_own(fixture: Fixtur
     let first = std::fs::read_to_string(workspace.path("certs/receiver_public.key")).unwrap();
     assert_eq!(key_of(&workspace.receiver).await.trim(), first.trim());
 }
+
+/// However the files are laid out.
+pub(crate) async fn a_private_key_that_another_client_has_announced_is_not_taken(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    let second = fixture.id("second");
+    let pki = fixture.server.pki();
+    let identity = pki.authority().client(&second);
+    let register = || workspace.cli("register-key");
+
+    // Its certificate beside the first one's private key, which nobody has announced yet.
+    identity.write(&workspace.path("certs"), "second");
+    let beside = ["--cert", "certs/second.crt"];
+    for command in ["register-key", "receive", "fetch", "keys"] {
+        let (what, advice) = failed(workspace.cli(command).args(beside).run().await);
+        assert!(
+            what.contains(&workspace.receiver) && what.contains(&second),
+            "{what}"
+        );
+        assert!(
+            advice.contains("keygen --out") && advice.contains("--private-key"),
+            "{advice}"
+        );
+    }
+    // Whoever names the key is warned.
+    let named = register()
+        .args(beside)
+        .args(["--private-key", "certs/receiver_private.key"]);
+    let outcome = named.run().await.success();
+    assert!(
+        outcome.stderr.contains("warning: The private key"),
+        "{outcome:?}"
+    );
+
+    // All in one folder.
+    for client in [&workspace.receiver, &second] {
+        pki.authority()
+            .client(client)
+            .write(&workspace.path("flat"), client);
+    }
+    workspace
+        .cli("keygen")
+        .args(["--out", "flat"])
+        .run()
+        .await
+        .success();
+    let flat = |client: &str| register().args(["--cert", &format!("flat/{client}.crt")]);
+    flat(&workspace.receiver).run().await.success();
+    let (what, _) = failed(flat(&second).run().await);
+    assert!(
+        what.contains(&workspace.receiver) && what.contains(&second),
+        "{what}"
+    );
+    flat(&workspace.receiver).run().await.success();
+
+    // Its certificate in the place of the first one's.
+    let workspace = Workspace::of(&fixture);
+    workspace.cli("register-key").run().await.success();
+    std::fs::remove_dir_all(workspace.path("certs/receiver_1")).unwrap();
+    identity.write(&workspace.path("certs/receiver_1"), "client");
+    let (what, _) = failed(workspace.cli("register-key").run().await);
+    assert!(
+        what.contains(&workspace.receiver) && what.contains(&second),
+        "{what}"
+    );
+}

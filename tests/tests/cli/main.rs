@@ -64,6 +64,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
             identity::files_that_are_not_there,
             identity::private_keys_that_are_none,
             identity::a_second_client_has_a_private_key_of_its_own,
+            identity::a_private_key_that_another_client_has_announced_is_not_taken,
             identity::nobody_listens,
             identity::pins_have_a_place_of_their_own,
             input::files_that_cannot_be_read,

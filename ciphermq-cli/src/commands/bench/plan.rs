@@ -120,7 +120,7 @@ fn rate(text: &str) -> Result<f64, String> {
     if (0.001..=1e9).contains(&rate) {
         return Ok(rate);
     }
-    Err("it is not between 0.001 and 1,000,000,000 messages a second".to_owned())
+    Err("it is not between 0.001 and 1000000000 messages a second".to_owned())
 }
 
 #[cfg(test)]

@@ -112,13 +112,17 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
     args.claim_files(&settings)?;
-    let (sink, dedup) = open_output(&args, &console)?;
-    let recorder = dedup.clone();
     let mut signals = Signals::listen()?;
+    // Nothing is made for an output that nothing can come for.
+    let client = tokio::select! {
+        client = settings.connect() => client?,
+        signal = signals.received() => return Ok(Exit::Signalled(signal)),
+    };
+    let (sink, dedup) = tokio::task::block_in_place(|| open_output(&args, &console))?;
+    let recorder = dedup.clone();
     let key_id = keyring.newest().public_key().key_id();
     let demand = args.demand(&sink);
     let started = async {
-        let client = settings.connect().await?;
         let route = Route::new(&args, &client)?;
         let mut builder = client
             .consumer(&route.queue)

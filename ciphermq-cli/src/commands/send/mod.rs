@@ -84,16 +84,21 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
     /// Where it is kept how far the file is sent; with several receivers one for each, in their
     /// order [default: {FILE}.{RECEIVER}.ciphermq-send]
-    #[arg(long, value_name = "FILE", requires = "file")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "file",
+        conflicts_with = "message"
+    )]
     checkpoint: Vec<PathBuf>,
     /// Keep no checkpoint: after a crash, sending the file again makes new messages
     #[arg(long, conflicts_with_all = ["checkpoint", "again"])]
     no_checkpoint: bool,
     /// Send all of the file as new messages, whatever was sent of it before
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "message")]
     again: bool,
     /// The server that the file began to be sent to is the same, at another address
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "message")]
     server_moved: bool,
     /// A message, whole, whatever is in it; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::error::{POOLED, code, error, is_pooled, server_message};
-use super::session;
+use super::error::{NARROW, POOLED, code, error, has_waited, is_pooled, server_message};
+use super::{pem_files, session};
 use crate::config::{Postgres, SslMode, Target};
 use crate::store::{Error, described};
 
@@ -68,6 +68,7 @@ impl SessionFactory {
         if let Some(certificate) = &settings.sslrootcert {
             options = options.ssl_root_cert(certificate);
         }
+        pem_files::check(settings, options.get_ssl_mode())?;
         // Poolers refuse `extra_float_digits`, and no number here has a fraction.
         let options = options
             .application_name(&instance)
@@ -127,38 +128,21 @@ impl SessionFactory {
     /// one must keep its session. Uses plain statements, because prepared ones are the first to
     /// fail there.
     async fn refuse_shared(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        const SESSION: &str = "SELECT pg_backend_pid()";
-        let shared = || Error::Unusable(format!("{}: {POOLED}", self.place()));
         let mut other = self.connect().await?;
-        let sessions = async {
-            let before: i32 = sqlx::raw_sql(SESSION)
-                .fetch_one(&mut *connection)
-                .await?
-                .try_get(0)?;
-            sqlx::raw_sql("BEGIN").execute(&mut other).await?;
-            sqlx::raw_sql(SESSION).execute(&mut other).await?;
-            // Where all connections share one session, this waits until the other one gives it
-            // back.
-            let after = sqlx::raw_sql(SESSION).fetch_one(&mut *connection);
-            let after = tokio::time::timeout(SHARED_TIMEOUT, after).await;
-            sqlx::raw_sql("ROLLBACK").execute(&mut other).await?;
-            let after: Option<i32> = after
-                .ok()
-                .transpose()?
-                .map(|row| row.try_get(0))
-                .transpose()?;
-            Ok::<bool, sqlx::Error>(after == Some(before))
-        };
+        let sessions = two_sessions(connection, &mut other);
         let answered = tokio::time::timeout(session::ANSWER_TIMEOUT, sessions).await;
         let _ = other.close().await;
+        let pooled = |what: &str| Err(Error::Unusable(format!("{}: {what}", self.place())));
         match answered {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(shared()),
+            Ok(Ok(Sessions::Own)) => Ok(()),
+            Ok(Ok(Sessions::Shared)) => pooled(POOLED),
+            Ok(Ok(Sessions::TooFew)) => pooled(NARROW),
+            Ok(Err(failure)) if has_waited(&failure) => pooled(NARROW),
             // A pooler that gives each statement another session takes no transaction.
             Ok(Err(failure))
                 if code(&failure).is_some_and(|code| code == "08P01" || is_pooled(&code)) =>
             {
-                Err(shared())
+                pooled(POOLED)
             }
             Ok(Err(failure)) => Err(error(failure)),
             Err(elapsed) => Err(self.unreachable(elapsed)),
@@ -245,6 +229,48 @@ impl SessionFactory {
             )),
         }
     }
+}
+
+/// How sessions are given to two connections at once.
+enum Sessions {
+    /// Each has its own.
+    Own,
+    /// One may have the other's.
+    Shared,
+    /// One waits until the other gives its session back.
+    TooFew,
+}
+
+/// Finds out how sessions are given to two connections at once.
+async fn two_sessions(
+    one: &mut PgConnection,
+    other: &mut PgConnection,
+) -> Result<Sessions, sqlx::Error> {
+    const SESSION: &str = "SELECT pg_backend_pid()";
+    let before: i32 = sqlx::raw_sql(SESSION)
+        .fetch_one(&mut *one)
+        .await?
+        .try_get(0)?;
+    let begun = async {
+        sqlx::raw_sql("BEGIN").execute(&mut *other).await?;
+        sqlx::raw_sql(SESSION).execute(&mut *other).await
+    };
+    let Ok(begun) = tokio::time::timeout(SHARED_TIMEOUT, begun).await else {
+        return Ok(Sessions::TooFew);
+    };
+    begun?;
+    let after = sqlx::raw_sql(SESSION).fetch_one(&mut *one);
+    let after = tokio::time::timeout(SHARED_TIMEOUT, after).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut *other).await?;
+    let Ok(after) = after else {
+        return Ok(Sessions::TooFew);
+    };
+    let after: i32 = after?.try_get(0)?;
+    Ok(if after == before {
+        Sessions::Own
+    } else {
+        Sessions::Shared
+    })
 }
 
 /// Whether TLS is what failed. A certificate that is not trusted is reported as an I/O error.

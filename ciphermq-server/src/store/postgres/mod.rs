@@ -1,6 +1,7 @@
 //! The store on a PostgreSQL server.
 //!
 //! - `connect`: connections to the server, and explanations of their failures
+//! - `pem_files`: the certificates and the key that its TLS needs
 //! - `session`: the setup of a session, and the lock against a second server
 //! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction; `write` for its messages, `change` for its rare parts
@@ -14,6 +15,7 @@ mod change;
 mod committer;
 mod connect;
 mod error;
+mod pem_files;
 mod pool;
 mod reader;
 mod session;

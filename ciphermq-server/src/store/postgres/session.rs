@@ -1,5 +1,6 @@
 //! Sets sessions up, and takes the lock against a second server.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -109,7 +110,8 @@ pub(super) async fn check(
 /// Refuses a role that cannot write, or that does not find the tables.
 async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
-    // Schemas that hold the server's tables, except the one where they would be created.
+    // Schemas that hold the server's tables, except the one where they would be created; and of that
+    // one the tables that the role may not use.
     let row = sqlx::query(
         "SELECT current_setting('default_transaction_read_only') = 'on', current_schema()::text, \
          current_setting('search_path'), \
@@ -119,8 +121,16 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
           WHERE c.relname = 'server_state' AND c.relkind = 'r' AND n.nspname::text IS DISTINCT \
          FROM current_schema()::text \
           AND EXISTS (SELECT 1 FROM pg_class b WHERE b.relnamespace = c.relnamespace AND b.relname \
-         = 'batches'))",
+         = 'batches')), \
+         (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'), \
+         (SELECT source FROM pg_settings WHERE name = 'search_path'), \
+         (SELECT string_agg(c.relname::text, ', ' ORDER BY c.relname) FROM pg_class c JOIN \
+         pg_namespace n ON n.oid = c.relnamespace \
+          WHERE n.nspname = current_schema() AND c.relname = ANY ($1) AND c.relkind = 'r' \
+          AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
+          AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')))",
     )
+    .bind(TABLES)
     .fetch_one(connection)
     .await
     .map_err(error)?;
@@ -132,23 +142,35 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
         .map_err(error)?
         .unwrap_or(false);
     let elsewhere: Option<String> = row.try_get(4).map_err(error)?;
+    let read_only_source: Option<String> = row.try_get(5).map_err(error)?;
+    let path_source: Option<String> = row.try_get(6).map_err(error)?;
+    let closed: Option<String> = row.try_get(7).map_err(error)?;
     if read_only {
+        let source = Source::parse(read_only_source.as_deref());
+        let advice = source.advice("default_transaction_read_only", "off", user, database);
         return Err(Error::Unusable(format!(
-            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on); ALTER \
-             ROLE \"{user}\" SET \
-             default_transaction_read_only = off, and look at the settings of the database and of \
-             the server, too"
+            "{place} is read-only for user \"{user}\" (default_transaction_read_only = on, \
+             {source}); {advice}"
         )));
     }
-    let set = |schema: &str| {
-        format!("ALTER ROLE \"{user}\" IN DATABASE \"{database}\" SET search_path = \"{schema}\"")
+    // Nothing but a statement for this role in this database goes before all that may be said
+    // elsewhere; but for what the client says.
+    let set = |schema: &str| match Source::parse(path_source.as_deref()) {
+        source @ (Source::Client | Source::Session) => {
+            source.advice("search_path", schema, user, database)
+        }
+        _ => Source::UserInDatabase.advice("search_path", &format!("\"{schema}\""), user, database),
     };
+    // In PostgreSQL's own schemas nobody makes tables.
+    let schema =
+        schema.filter(|schema| !schema.starts_with("pg_") && schema != "information_schema");
     let Some(schema) = schema else {
+        let schema = elsewhere.as_deref().unwrap_or("public");
         return Err(Error::Unusable(format!(
             "user \"{user}\" has no schema in {place}: its search_path is '{search_path}', and \
-             none of that is there or may be \
-             used; {}, and GRANT USAGE, CREATE ON SCHEMA \"public\" TO \"{user}\"",
-            set("public")
+             none of that is there, may be used, and may hold its tables; {}, and GRANT USAGE, \
+             CREATE ON SCHEMA \"{schema}\" TO \"{user}\"",
+            set(schema)
         )));
     };
     if let Some(elsewhere) = elsewhere.filter(|_| !has_tables) {
@@ -159,7 +181,95 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
             set(&elsewhere)
         )));
     }
+    if let Some(closed) = closed {
+        return Err(Error::Unusable(format!(
+            "user \"{user}\" may not use all tables in {place} ({closed}); GRANT SELECT, INSERT, \
+             UPDATE, DELETE ON ALL TABLES IN SCHEMA \"{schema}\" TO \"{user}\", or make it their \
+             owner"
+        )));
+    }
     Ok(())
+}
+
+/// The tables that the server uses.
+const TABLES: &[&str] = &[
+    "_sqlx_migrations",
+    "at_rest_adoption",
+    "batches",
+    "bindings",
+    "certificates",
+    "envelopes",
+    "exchanges",
+    "fates",
+    "public_keys",
+    "queues",
+    "rejected_messages",
+    "server_state",
+    "signed_keys",
+    "waiting",
+];
+
+/// The source of a session's setting, as in `pg_settings.source`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The server's files, command line and environment, or its default.
+    Server,
+    /// `ALTER ROLE ALL`.
+    AllRoles,
+    /// `ALTER DATABASE`.
+    Database,
+    /// `ALTER ROLE`.
+    User,
+    /// `ALTER ROLE ... IN DATABASE`.
+    UserInDatabase,
+    /// A setting that this client, or a pooler, sent when it connected.
+    Client,
+    /// A statement of this session, which only a pooler sends.
+    Session,
+}
+
+impl Source {
+    fn parse(source: Option<&str>) -> Self {
+        match source {
+            Some("global") => Self::AllRoles,
+            Some("database") => Self::Database,
+            Some("user") => Self::User,
+            Some("database user") => Self::UserInDatabase,
+            Some("client") => Self::Client,
+            Some("session" | "interactive") => Self::Session,
+            _ => Self::Server,
+        }
+    }
+
+    /// Returns what to do to set this value where the present one comes from.
+    fn advice(self, setting: &str, value: &str, user: &str, database: &str) -> String {
+        match self {
+            Self::Database => format!("ALTER DATABASE \"{database}\" SET {setting} = {value}"),
+            Self::User => format!("ALTER ROLE \"{user}\" SET {setting} = {value}"),
+            Self::Server | Self::AllRoles | Self::UserInDatabase => {
+                format!("ALTER ROLE \"{user}\" IN DATABASE \"{database}\" SET {setting} = {value}")
+            }
+            Self::Client => format!(
+                "take {setting} out of `options` in [database] url, out of PGOPTIONS in the \
+                 server's environment, and out of what a pooler between sends"
+            ),
+            Self::Session => format!("take {setting} out of the pooler's connect_query"),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "by PostgreSQL's configuration",
+            Self::AllRoles => "set for all roles",
+            Self::Database => "set for the database",
+            Self::User => "set for the role",
+            Self::UserInDatabase => "set for the role in this database",
+            Self::Client => "sent with the connection",
+            Self::Session => "set in the session",
+        })
+    }
 }
 
 /// Takes the lock. Waits a while for a lost session to release it.

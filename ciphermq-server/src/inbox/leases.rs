@@ -1,0 +1,211 @@
+//! Leases: messages delivered and not yet acknowledged, or acknowledged and not yet settled.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use ciphermq_protocol::envelope::EnvelopeBytes;
+use ciphermq_protocol::{Delivery, MessageId};
+
+use super::deferred::Lapse;
+use super::lane::{Lane, Waiting};
+use super::{ConnectionId, Inbox};
+use crate::model::{QueueId, Seq, Time};
+
+/// The leases and acks of one message id.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    /// One lease for each queue that has delivered it: nearly always one.
+    pub(super) leases: Vec<Lease>,
+    /// The number of its acks on their way to the store.
+    pub(super) acks: u32,
+    /// Whether the store has removed it: only confirmations are left to be sent.
+    pub(super) gone: bool,
+}
+
+impl InFlight {
+    pub(super) fn is_done(&self) -> bool {
+        self.leases.is_empty() && self.acks == 0
+    }
+
+    /// Takes out the leases for which `which` is true.
+    pub(super) fn extract(&mut self, mut which: impl FnMut(&Lease) -> bool) -> Vec<Lease> {
+        self.leases.extract_if(.., |lease| which(lease)).collect()
+    }
+}
+
+/// A message delivered to a connection.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) queue: QueueId,
+    pub(super) seq: Seq,
+    /// `None` once the connection has ended while an ack was under way.
+    pub(super) holder: Option<ConnectionId>,
+    /// Whether it takes a consumer's credit; a fetched message does not.
+    pub(super) credited: bool,
+    /// Whether its holder has acked it, which may make room for another one.
+    pub(super) acked: bool,
+    pub(super) since: Instant,
+    /// When it was delivered first.
+    pub(super) delivered: Time,
+    /// Whether the store knows that time.
+    pub(super) recorded: bool,
+    /// The number of times that it came back before, other than by lapsing.
+    pub(super) attempts: u32,
+    /// The number of times that it was not answered in time before.
+    pub(super) lapses: u32,
+    /// The delivery's number among all of the inbox.
+    pub(super) delivery_tag: u64,
+}
+
+impl Inbox {
+    /// Ends the leases that `which` names, unless an ack is under way.
+    pub(super) fn end_leases(&mut self, now: Instant, which: impl FnMut(&Lease) -> bool) {
+        for (message_id, leases, gone) in take_leases(&mut self.in_flight, which) {
+            self.free_all(&leases);
+            if !gone {
+                self.give_back_all(&message_id, &leases, now);
+            }
+            self.forget_if_done(&message_id);
+        }
+    }
+
+    /// A lease was not answered in time: its message steps aside, unless its holder may have missed
+    /// it. Returns how often it has stepped aside.
+    pub(super) fn lapse(
+        &mut self,
+        message_id: &MessageId,
+        lease: &Lease,
+        now: Instant,
+    ) -> Option<u32> {
+        let holder = lease.holder?;
+        let lane = self.lanes.entry(lease.queue).or_default();
+        if lane.may_have_missed(holder, lease.delivery_tag) {
+            // That says nothing of the message: it is not counted.
+            self.give_back_after(lease.attempts, message_id, lease, None, now);
+            return None;
+        }
+        let lapse = Lapse {
+            holder,
+            since: lease.since,
+            kept_until: lease.since + self.policy.redelivery_timeout,
+            delivery_tag: lease.delivery_tag,
+        };
+        self.give_back(message_id, lease, Some(lapse), now);
+        Some(lease.lapses.saturating_add(1))
+    }
+
+    /// The leases' credit is free again.
+    pub(super) fn free_all(&mut self, leases: &[Lease]) {
+        for lease in leases {
+            let Some(lane) = self.lanes.get_mut(&lease.queue) else {
+                continue;
+            };
+            lane.released();
+            if let Some(holder) = lease.holder.filter(|_| lease.credited) {
+                lane.free_credit(holder, lease.acked);
+            }
+            self.dirty.insert(lease.queue);
+        }
+    }
+
+    /// The message waits again, at the head of its lanes or aside.
+    pub(super) fn give_back_all(&mut self, message_id: &MessageId, leases: &[Lease], now: Instant) {
+        for lease in leases {
+            self.give_back(message_id, lease, None, now);
+        }
+    }
+
+    pub(super) fn give_back(
+        &mut self,
+        message_id: &MessageId,
+        lease: &Lease,
+        lapse: Option<Lapse>,
+        now: Instant,
+    ) {
+        let attempts = lease.attempts.saturating_add(u32::from(lapse.is_none()));
+        self.give_back_after(attempts, message_id, lease, lapse, now);
+    }
+
+    pub(super) fn give_back_after(
+        &mut self,
+        attempts: u32,
+        message_id: &MessageId,
+        lease: &Lease,
+        lapse: Option<Lapse>,
+        now: Instant,
+    ) {
+        let waiting = Waiting {
+            message_id: message_id.clone(),
+            attempts,
+            lapses: lease.lapses.saturating_add(u32::from(lapse.is_some())),
+            delivered: Some((lease.delivered, lease.recorded)),
+        };
+        let lane = self.lanes.entry(lease.queue).or_default();
+        lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, lapse, now);
+        self.dirty.insert(lease.queue);
+    }
+
+    pub(super) fn forget_if_done(&mut self, message_id: &MessageId) {
+        if self
+            .in_flight
+            .get(message_id)
+            .is_some_and(InFlight::is_done)
+        {
+            self.in_flight.remove(message_id);
+        }
+    }
+}
+
+/// Leases a message that has come up. `None` if it is acked already, or if an ack for it is under
+/// way: then it is set aside, and waits again only if the ack fails.
+pub(super) fn lease(
+    in_flight: &mut HashMap<MessageId, InFlight>,
+    lane: &mut Lane,
+    queue: QueueId,
+    (seq, waiting, envelope): (Seq, Waiting, EnvelopeBytes),
+    (connection, credited, delivery_tag): (ConnectionId, bool, u64),
+    (since, time): (Instant, Time),
+) -> Option<Delivery> {
+    let in_flight = in_flight.entry(waiting.message_id.clone()).or_default();
+    if in_flight.gone {
+        return None;
+    }
+    let holder = (in_flight.acks == 0).then_some(connection);
+    let (delivered, recorded) = waiting.delivered.unwrap_or((time, false));
+    in_flight.leases.push(Lease {
+        queue,
+        seq,
+        holder,
+        credited,
+        acked: false,
+        since,
+        delivered,
+        recorded,
+        attempts: waiting.attempts,
+        lapses: waiting.lapses,
+        delivery_tag,
+    });
+    lane.leased();
+    holder.map(|_| Delivery {
+        message_id: waiting.message_id,
+        envelope,
+    })
+}
+
+/// Takes out the leases that `which` names, unless an ack is under way, and tells whether their
+/// message is gone.
+pub(super) fn take_leases(
+    in_flight: &mut HashMap<MessageId, InFlight>,
+    mut which: impl FnMut(&Lease) -> bool,
+) -> Vec<(MessageId, Vec<Lease>, bool)> {
+    let mut taken = Vec::new();
+    for (message_id, in_flight) in in_flight {
+        if in_flight.gone || in_flight.acks == 0 {
+            let leases = in_flight.extract(&mut which);
+            if !leases.is_empty() {
+                taken.push((message_id.clone(), leases, in_flight.gone));
+            }
+        }
+    }
+    taken
+}

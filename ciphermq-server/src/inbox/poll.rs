@@ -1,0 +1,144 @@
+//! What an inbox wants to be done: deliveries, reads, and a look at a time.
+
+use std::time::Instant;
+
+use ciphermq_protocol::MessageId;
+
+use super::lane::Lane;
+use super::leases::{Lease, lease};
+use super::{Actions, ConnectionId, Dispatch, Fetched, Inbox, LoadRequest};
+use crate::model::{PageLimit, QueueId, Time};
+
+impl Inbox {
+    /// Delivers what can be delivered, to the consumers of a lane in turn, and returns what to read
+    /// next.
+    pub fn poll(&mut self, clock: (Instant, Time)) -> Actions {
+        let mut actions = Actions::default();
+        for queue in std::mem::take(&mut self.dirty) {
+            self.dispatch(queue, clock, &mut actions.dispatches);
+            let what = self
+                .lanes
+                .get_mut(&queue)
+                .and_then(|lane| lane.begin_load(self.policy.ready, false, &self.budget));
+            actions
+                .loads
+                .extend(what.map(|what| LoadRequest { queue, what }));
+        }
+        if self.probation && !self.looking {
+            actions.look_at = self.next_look();
+            self.looking = actions.look_at.is_some();
+        }
+        actions
+    }
+
+    /// Returns when the first message lapses that a consumer on probation holds.
+    fn next_look(&mut self) -> Option<Instant> {
+        self.probation = self.lanes.values().any(Lane::has_probation);
+        let (lanes, policy) = (&self.lanes, &self.policy);
+        let lapses_at = |lease: &Lease| {
+            let lane = lanes.get(&lease.queue)?;
+            lane.lapses_at(lease.holder?, lease.since, policy)
+        };
+        let leases = self
+            .in_flight
+            .values()
+            .flat_map(|in_flight| &in_flight.leases);
+        leases
+            .filter(|lease| !lease.acked)
+            .filter_map(lapses_at)
+            .min()
+    }
+
+    fn dispatch(&mut self, queue: QueueId, clock: (Instant, Time), dispatches: &mut Vec<Dispatch>) {
+        let Some(lane) = self.lanes.get_mut(&queue) else {
+            return;
+        };
+        let unsent_bytes = self.policy.unsent_bytes;
+        while let Some(connection) =
+            lane.next_consumer(|c| self.peers.get(&c).is_some_and(|p| p.unsent < unsent_bytes))
+        {
+            let Some(next) = lane.next(clock.0, &self.budget) else {
+                break;
+            };
+            self.last_delivery_tag += 1;
+            let to = (connection, true, self.last_delivery_tag);
+            let Some(delivery) = lease(&mut self.in_flight, lane, queue, next, to, clock) else {
+                continue;
+            };
+            lane.take_credit(connection);
+            if let Some(peer) = self.peers.get_mut(&connection) {
+                peer.unsent += delivery.envelope.len();
+            }
+            match dispatches
+                .iter_mut()
+                .find(|dispatch| dispatch.connection == connection)
+            {
+                Some(dispatch) => dispatch.deliveries.push(delivery),
+                None => dispatches.push(Dispatch {
+                    connection,
+                    deliveries: vec![delivery],
+                }),
+            }
+        }
+    }
+
+    /// Leases one message to a connection that does not consume.
+    pub fn fetch(
+        &mut self,
+        queue: QueueId,
+        connection: ConnectionId,
+        clock: (Instant, Time),
+    ) -> Fetched {
+        let lane = self.lanes.entry(queue).or_default();
+        while let Some(next) = lane.next(clock.0, &self.budget) {
+            self.last_delivery_tag += 1;
+            let to = (connection, false, self.last_delivery_tag);
+            if let Some(delivery) = lease(&mut self.in_flight, lane, queue, next, to, clock) {
+                self.peers
+                    .entry(connection)
+                    .or_default()
+                    .queues
+                    .insert(queue);
+                return Fetched::Message(delivery);
+            }
+        }
+        if lane.is_loading() {
+            return Fetched::Loading;
+        }
+        let one = PageLimit {
+            messages: 1,
+            bytes: 1,
+        };
+        match lane.begin_load(one, true, &self.budget) {
+            Some(what) => Fetched::Load(LoadRequest { queue, what }),
+            None => Fetched::Nothing,
+        }
+    }
+
+    /// Returns first deliveries that are not acked and whose time is not recorded yet: those at or
+    /// before `before`, and those that have come back, whose time would be lost with the process.
+    pub fn unrecorded(&mut self, before: Instant) -> Vec<(MessageId, Time)> {
+        let mut deliveries = Vec::new();
+        for (message_id, in_flight) in self
+            .in_flight
+            .iter_mut()
+            .filter(|(_, in_flight)| !in_flight.gone)
+        {
+            for lease in in_flight
+                .leases
+                .iter_mut()
+                .filter(|lease| !lease.recorded && lease.since <= before)
+            {
+                lease.recorded = true;
+                deliveries.push((message_id.clone(), lease.delivered));
+            }
+        }
+        deliveries.extend(self.lanes.values_mut().flat_map(Lane::unrecorded));
+        deliveries
+    }
+
+    /// Returns the deferred messages, each with the number of its deliveries.
+    pub fn deferred(&self) -> impl Iterator<Item = (&MessageId, u32)> {
+        self.lanes.values().flat_map(Lane::deferred)
+    }
+}

@@ -1,0 +1,124 @@
+//! What goes into an inbox and comes out of it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use ciphermq_protocol::{Delivery, MessageId};
+
+use crate::model::{PageLimit, QueueId, Seq};
+
+/// A connection of the receiver, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// The limits of an inbox.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The silence after which a connection loses its leases.
+    pub redelivery_timeout: Duration,
+    /// The number of lost leases after which a message is deferred.
+    pub max_redeliveries: u32,
+    /// The most messages of a lane that are deferred before the redelivery timeout. Each takes some
+    /// 300 bytes.
+    pub max_deferred: usize,
+    /// The most bytes on their way to a connection's socket; always at least one message.
+    pub unsent_bytes: usize,
+    /// The most that one lane holds ready.
+    pub ready: PageLimit,
+}
+
+/// Messages for one connection, in order.
+#[derive(Debug)]
+pub struct Dispatch {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The deliveries.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// The most acked messages that wait for their commits beside a prefetch: some commits' worth. All
+/// that is not confirmed may come again after a crash, and receivers of older clients' messages
+/// recognise the last 100,000.
+const MOST_UNCONFIRMED: u32 = 16_384;
+
+/// The most messages of one queue that a connection has at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefetch {
+    pub(super) unacked: u32,
+    pub(super) unconfirmed: u32,
+}
+
+impl Prefetch {
+    /// Counts messages until their confirmations: what an ack makes room for comes after its
+    /// confirmation.
+    #[must_use]
+    pub fn until_confirmed(messages: u32) -> Self {
+        Self {
+            unacked: messages,
+            unconfirmed: messages,
+        }
+    }
+
+    /// Counts messages until their acks, and as many again, but at most 16,384, until their
+    /// confirmations: the receiver does not wait for the commit.
+    #[must_use]
+    pub fn until_acked(messages: u32) -> Self {
+        Self {
+            unacked: messages,
+            unconfirmed: messages.saturating_add(messages.min(MOST_UNCONFIRMED)),
+        }
+    }
+}
+
+/// A read from the store, whose result goes to [`Inbox::loaded`](super::Inbox::loaded).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// The lane's queue.
+    pub queue: QueueId,
+    /// The part of the lane.
+    pub what: LoadScope,
+}
+
+/// The part of a lane to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadScope {
+    /// Messages after this one.
+    After(Seq, PageLimit),
+    /// These messages again, up to this number of bytes.
+    Again(Vec<Seq>, usize),
+}
+
+/// The work that [`Inbox::poll`](super::Inbox::poll) asks for.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Deliveries, at most one entry a connection and lane.
+    pub dispatches: Vec<Dispatch>,
+    /// Reads.
+    pub loads: Vec<LoadRequest>,
+    /// The time for one call of [`Inbox::look`](super::Inbox::look): a consumer may have stalled
+    /// then.
+    pub look_at: Option<Instant>,
+}
+
+/// The leases that [`Inbox::expire`](super::Inbox::expire) has ended.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// Connections that did not answer in time: [`Inbox::touch`](super::Inbox::touch) must be called
+    /// when something is received on them.
+    pub silent: HashSet<ConnectionId>,
+    /// Messages that are deferred, each with the number of times it was.
+    pub deferred: Vec<(MessageId, u32)>,
+}
+
+/// The answer to a `fetch`.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The message, leased to the connection.
+    Message(Delivery),
+    /// Nothing waits.
+    Nothing,
+    /// Read this first, then ask again.
+    Load(LoadRequest),
+    /// Another read is under way; ask again after it.
+    Loading,
+}
