@@ -39,6 +39,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Cli;
 use crate::console::{Verbosity, stderr};
 use crate::exit::{Exit, Failure};
+use crate::output::stdout;
 
 fn main() -> ExitCode {
     signals::outlive_file_size_limits();
@@ -65,6 +66,7 @@ fn answer(said: &clap::Error) -> Result<Exit, Failure> {
         stderr::lines(said.render());
         return Ok(Exit::Usage);
     }
+    stdout::check()?;
     #[expect(
         clippy::disallowed_methods,
         reason = "clap has written there, in parts"

@@ -52,11 +52,7 @@ impl OwnFiles {
     ///
     /// [`Failure`] of usage if it is one of those that were added or claimed before.
     pub(crate) fn claim(&mut self, option: &str, path: &Path) -> Result<(), Failure> {
-        if let Some((other, _)) = self
-            .taken
-            .iter()
-            .find(|(_, taken)| is_same_file(path, taken))
-        {
+        if let Some(other) = self.other(path) {
             return Err(Failure::usage(
                 format!("The file {} of {option} is also {other}.", path.display()),
                 format!("Name a file of its own with {option}: it would be overwritten."),
@@ -64,6 +60,34 @@ impl OwnFiles {
         }
         self.add(format!("the file of {option}"), path);
         Ok(())
+    }
+
+    /// What a file is already.
+    fn other(&self, path: &Path) -> Option<&str> {
+        let mut taken = self.taken.iter();
+        let (what, _) = taken.find(|(_, taken)| is_same_file(path, taken))?;
+        Some(what)
+    }
+
+    /// The file that standard output leads to, if it is one: afterwards no other may be it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of usage if it is one of those that were added or claimed before, or holds
+    /// something else that is known.
+    pub(crate) fn claim_stdout(&mut self) -> Result<(), Failure> {
+        let path = Path::new("/dev/fd/1");
+        let other = self.other(path).map(|other| format!("is also {other}"));
+        match other.or_else(|| holds(path).map(|what| format!("holds {what}"))) {
+            Some(what) => Err(Failure::usage(
+                format!("The file that standard output leads to {what}."),
+                "Let it lead to a file of its own: that one would be of no use afterwards.",
+            )),
+            None => {
+                self.add("the file that standard output leads to", path);
+                Ok(())
+            }
+        }
     }
 
     /// The same for a file that lines are appended to: one that holds something else that is known

@@ -8,7 +8,7 @@ use std::io;
 pub enum Access {
     /// The owner alone: mode 0600, folders 0700.
     Private,
-    /// Everybody may read, as far as the user's umask allows: mode 0644, folders 0777.
+    /// Everybody may read, as far as the user's umask allows: mode 0644, folders 0755.
     Public,
 }
 
@@ -25,7 +25,7 @@ impl Access {
     pub(crate) fn folder_mode(self) -> u32 {
         match self {
             Self::Private => 0o700,
-            Self::Public => 0o777,
+            Self::Public => 0o755,
         }
     }
 }
@@ -49,4 +49,17 @@ pub fn exposed_mode(file: &File) -> io::Result<Option<u32>> {
     }
     #[cfg(not(unix))]
     Ok(None)
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_but_the_owner_may_write_whatever_the_umask_is() {
+        for access in [Access::Private, Access::Public] {
+            assert_eq!((access.file_mode() | access.folder_mode()) & 0o022, 0);
+        }
+    }
 }

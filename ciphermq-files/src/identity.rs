@@ -1,5 +1,6 @@
 //! Whether two paths lead to one file.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
@@ -63,7 +64,11 @@ impl FileId {
     }
 }
 
-/// Whether two paths lead to the same file, by links of either kind, or would if it were made.
+/// Whether two paths lead to the same file, by links of either kind, or would if it were made: in
+/// the same folder, however that is reached.
+///
+/// Whether a folder takes two spellings for one name shows only once there is a file: look again
+/// then.
 ///
 /// Devices and pipes hold nothing that could be lost, and are nobody's: they are never the same.
 /// What cannot be looked at is not the same either, as it cannot be opened.
@@ -75,11 +80,26 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
             (first.is_file() || first.is_dir()) && FileId::of(&first) == FileId::of(&second)
         }
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
-        _ => match (resolve(one), resolve(other)) {
-            (Ok(one), Ok(other)) => one == other,
+        _ => match (missing(one), missing(other)) {
+            (Some(one), Some(other)) => one == other,
             _ => false,
         },
     }
+}
+
+/// Where a file that is not there would be: in which folder that is there, and by what names from
+/// there. A folder can have several paths, as with bind mounts.
+fn missing(path: &Path) -> Option<(FileId, Vec<OsString>)> {
+    let path = resolve(path).ok()?;
+    let mut names = Vec::new();
+    for folder in path.ancestors() {
+        match FileId::at(folder) {
+            Ok(Some(folder)) => return Some((folder, names)),
+            Ok(None) => names.push(folder.file_name()?.to_owned()),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 #[cfg(unix)]
@@ -111,6 +131,15 @@ mod tests {
             assert!(!is_same_file(&at("b"), &at(name)), "{name}");
         }
         symlink("new", at("to-new")).unwrap();
+        for (name, other) in [
+            ("new", "newer"),
+            ("new/a", "new/b"),
+            ("new/a", "new"),
+            ("a/b", "b"),
+        ] {
+            assert!(!is_same_file(&at(name), &at(other)), "{name} {other}");
+        }
+        assert!(is_same_file(&at("new/a"), &at("round/folder/../new/a")));
         for name in ["new", "to-new", "folder/../new", "round/new"] {
             assert!(is_same_file(&at("new"), &at(name)), "{name}");
             assert!(!is_same_file(&at("a"), &at(name)), "{name}");
@@ -119,5 +148,36 @@ mod tests {
             Path::new("/dev/null"),
             Path::new("/dev/null")
         ));
+    }
+
+    /// Needs the right to mount, as in a container: without it nothing is tested.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_is_mounted_a_second_time_is_the_same_for_files_that_are_not_there_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        fs::create_dir_all(one.join("below")).unwrap();
+        fs::create_dir(&other).unwrap();
+        let mount = |arguments: &[&std::ffi::OsStr]| {
+            let command = arguments.split_first().unwrap();
+            std::process::Command::new(command.0)
+                .args(command.1)
+                .stderr(std::process::Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        if !mount(&[
+            "mount".as_ref(),
+            "--bind".as_ref(),
+            one.as_ref(),
+            other.as_ref(),
+        ]) {
+            return;
+        }
+        let same = ["new", "below/new", "new/deeper"]
+            .map(|name| is_same_file(&one.join(name), &other.join(name)));
+        let different = is_same_file(&one.join("new"), &other.join("below/new"));
+        assert!(mount(&["umount".as_ref(), other.as_ref()]));
+        assert_eq!((same, different), ([true; 3], false));
     }
 }

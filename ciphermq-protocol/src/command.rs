@@ -641,7 +641,7 @@ fn in_batch(index: usize, read: Result<Envelope, EnvelopeError>) -> Result<Envel
 
 fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
     number::parse(text).ok_or_else(|| {
-        CommandError::BadArgument("prefetch must be a number from 1 to 4294967295".to_owned())
+        CommandError::BadArgument("prefetch must be a whole number, 1 or more".to_owned())
     })
 }
 

@@ -69,7 +69,7 @@ error_codes! {
     TooLarge = "too_large", definite: true;
     /// A name breaks the rule for names.
     BadName = "bad_name", definite: true;
-    /// A public key or signed key that is none.
+    /// A public key or signed key that is none, or a stored one that the server cannot open.
     BadKey = "bad_key", definite: true;
     /// A signed key that is older than the one that the server holds.
     StaleKey = "stale_key", definite: true;

@@ -1,11 +1,12 @@
 //! The two JSON objects of `hello`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::name::ClientId;
 
 /// What a client says of itself. Unknown fields are ignored, so that newer clients can say more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct HelloRequest {
     /// Names one consumer across its connections: an older connection of the same client with the
     /// same consumer id is ended first, and its leases return.
@@ -17,8 +18,21 @@ pub struct HelloRequest {
     /// The client takes deliveries in [`Reply::Messages`](crate::Reply::Messages), and one line for
     /// a command of which everything was done: [`Reply::AckAll`](crate::Reply::AckAll),
     /// [`Reply::AckConfirmedAll`](crate::Reply::AckConfirmedAll).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        skip_serializing_if = "std::ops::Not::not",
+        deserialize_with = "null_as_default"
+    )]
     pub packed: bool,
+}
+
+/// Reads a value; `null` counts as left out.
+fn null_as_default<'a, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'a>,
+    D: Deserializer<'a>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// What a server says of itself. Unknown fields are ignored.
@@ -51,4 +65,22 @@ pub struct HelloLimits {
     /// How many milliseconds a publish waits for the store before it is answered
     /// `storage_unavailable`.
     pub storage_wait_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_counts_as_left_out() {
+        for text in [
+            "{}",
+            r#"{"packed":null,"consumer":null,"client":null,"other":null}"#,
+        ] {
+            let request: HelloRequest = serde_json::from_str(text).unwrap();
+            assert_eq!(request, HelloRequest::default(), "{text}");
+        }
+        let request: HelloRequest = serde_json::from_str(r#"{"packed":true}"#).unwrap();
+        assert!(request.packed);
+    }
 }

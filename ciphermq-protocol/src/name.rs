@@ -1,8 +1,9 @@
 //! Names: what queues, exchanges, routing keys, clients and messages may be called.
 //!
-//! All five follow one rule: 1 to 255 bytes of printable UTF-8 without spaces or control
-//! characters. Each has a type of its own, so that a queue's name cannot be taken for a routing
-//! key. Cloning is cheap.
+//! All five follow one rule, [`check`]: 1 to 255 bytes of printable UTF-8 without spaces or control
+//! characters. What a server makes anew follows a stricter one, [`check_new`], which names that are
+//! in use from before need not. Each has a type of its own, so that a queue's name cannot be taken
+//! for a routing key. Cloning is cheap.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -24,6 +25,9 @@ pub enum NameError {
     /// The text holds white space, a control character or an invisible format character.
     #[error("a name holds no spaces and no control characters, this one has {0:?}")]
     Unprintable(char),
+    /// The text of a new name holds a character that shows nothing, or turns the text around it.
+    #[error("a new name holds no invisible characters, this one has {0:?}")]
+    Invisible(char),
 }
 
 crate::debug_as_report!(NameError);
@@ -47,6 +51,33 @@ pub fn check(text: &str) -> Result<(), NameError> {
         Some(c) => Err(NameError::Unprintable(c)),
         None => Ok(()),
     }
+}
+
+/// Checks the rule for names that a server is to keep and does not know yet: of two names that look
+/// alike to a person, one would be taken for the other.
+///
+/// Beyond [`check`] it refuses what Unicode calls default-ignorable (the property
+/// `Default_Ignorable_Code_Point` of Unicode 16, unassigned code points included): characters that
+/// show nothing, such as the soft hyphen, fillers, variation selectors and tags, or that change the
+/// direction of the text, such as the Arabic letter mark.
+///
+/// # Errors
+///
+/// [`NameError`] says which part of the rule is broken.
+pub fn check_new(text: &str) -> Result<(), NameError> {
+    check(text)?;
+    match text.chars().find(|&c| is_invisible(c)) {
+        Some(c) => Err(NameError::Invisible(c)),
+        None => Ok(()),
+    }
+}
+
+/// `Default_Ignorable_Code_Point`, without those that [`is_unprintable`] has.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}'
+        | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{3164}'
+        | '\u{FE00}'..='\u{FE0F}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}'
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// Spaces, controls, line and paragraph separators, and the marks that change reading direction or
@@ -184,6 +215,29 @@ mod tests {
                 Err(NameError::Unprintable(c)),
                 "{c:?}"
             );
+        }
+    }
+
+    #[test]
+    fn new_names_show_all_that_is_in_them() {
+        for c in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{e0041}',
+            '\u{e0100}',
+        ] {
+            let text = format!("a{c}b");
+            assert_eq!(check_new(&text), Err(NameError::Invisible(c)), "{c:?}");
+            // Those that are in use go on.
+            assert_eq!(QueueName::new(&text).unwrap().as_str(), text);
+        }
+        assert_eq!(check_new("a b"), Err(NameError::Unprintable(' ')));
+        for text in ["q", "Zürich→Bern", "温度", "مرحبا", "한국어", "ᠮᠣᠩᠭᠣᠯ"]
+        {
+            assert_eq!(check_new(text), Ok(()), "{text}");
         }
     }
 

@@ -40,6 +40,14 @@ pub(crate) fn deserialize<'a, D: Deserializer<'a>>(
     }
 }
 
+/// An integer of 64 bits. Its error names no Rust type, as those of serde do: clients see it.
+pub(crate) fn integer<'a, D: Deserializer<'a>>(deserializer: D) -> Result<i64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    number
+        .as_i64()
+        .ok_or_else(|| D::Error::custom(format_args!("`{number}` is no integer of 64 bits")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use crate::name::{ClientId, ExchangeName, MessageId, RoutingKey};
 
 /// Which rejected messages to list. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct RejectedRequest {
     /// Those after this one; left out, from the first on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,6 +22,7 @@ pub struct RejectedRequest {
 
 /// Where a list goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object of `rejected_time` and `message_id`")]
 pub struct RejectedCursor {
     /// When the last message of the list so far was rejected, as the server wrote it.
     pub rejected_time: String,

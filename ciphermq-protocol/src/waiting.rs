@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which part of the waiting messages to count. Unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct WaitingRequest {
     /// Where the last reply ended; left out, from the first message on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,10 +26,13 @@ pub struct WaitingRequest {
 
 /// Where counting goes on. Hand it back as it came: what it says is the server's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object, as `next` was")]
 pub struct WaitingCursor {
     /// The number of a queue.
+    #[serde(deserialize_with = "crate::number::integer")]
     pub queue: i64,
     /// The number of the last message in it that was looked at.
+    #[serde(deserialize_with = "crate::number::integer")]
     pub seq: i64,
 }
 

@@ -1,12 +1,12 @@
 //! Refuses configurations in which one file has two roles, however it is spelt or linked.
 //!
 //! A log that is the database, or a database that is a private key, would destroy it. Paths are
-//! compared by the files they lead to, which needs the file system; the configuration's own checks
-//! do not use it.
+//! compared by what they lead to. Only what is written in the same way twice is found by the
+//! configuration's own checks, which can name the line.
 
 use std::path::{Path, PathBuf};
 
-use ciphermq_files::{beside, is_same_file};
+use ciphermq_files::{beside, is_descriptor, is_same_file, resolve};
 
 use crate::config::{Config, Database, KeySource};
 
@@ -40,7 +40,7 @@ pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFi
     for (index, (name, path)) in written.iter().enumerate() {
         let others = written.iter().skip(index + 1).chain(&read);
         for (other, other_path) in others.filter(|(other, _)| other != name) {
-            if is_same_file(path, other_path) {
+            if is_same_file(path, other_path) && !(is_log(other) && is_descriptor_of_log(path)) {
                 return Err(SharedFile {
                     written: name,
                     written_path: path.clone(),
@@ -51,6 +51,16 @@ pub fn refuse_shared(config: &Config, config_file: &Path) -> Result<(), SharedFi
         }
     }
     Ok(())
+}
+
+fn is_log(name: &str) -> bool {
+    name.starts_with("[logging]")
+}
+
+/// Whether a log goes to an open descriptor, as `/dev/stdout`: it is appended to and never renamed,
+/// so that several logs may share it.
+fn is_descriptor_of_log(path: &Path) -> bool {
+    resolve(path).is_ok_and(|place| is_descriptor(&place))
 }
 
 /// Returns the files that the server creates or writes, with the settings that name them.
@@ -64,6 +74,10 @@ fn written_files(config: &Config) -> Vec<(&'static str, PathBuf)> {
     if let KeySource::File { path, .. } = &config.encryption.key {
         files.push(("[encryption] aes_key_file", path.clone()));
     }
+    files.push((
+        "the notes beside [encryption] aes_key_file",
+        config.encryption.notes().path().to_owned(),
+    ));
     if let Database::Sqlite { path } = &config.database {
         files.push(("[database] url", path.clone()));
         files.extend(
@@ -126,6 +140,19 @@ mod tests {
                 "[logging]\ninfo_file_path = \"@config.toml\"",
                 "the configuration",
             ),
+            (
+                "[encryption]\naes_key_file = \"@a.key\"\n[logging]\ndebug_file_path = \"@a.key\"",
+                "aes_key_file",
+            ),
+            (
+                "[encryption]\naes_key_file = \"@a.key\"\n[logging]\ndebug_file_path = \
+                 \"@./a.key.adopted\"",
+                "the notes",
+            ),
+            (
+                "[tls]\nca_cert_path = \"@server.key\"\n[logging]\nerror_file_path = \"@hard\"",
+                "ca_cert_path",
+            ),
         ] {
             let text = refusal(folder.path(), settings).unwrap_or_default();
             assert!(
@@ -133,9 +160,17 @@ mod tests {
                 "{settings}: {text}"
             );
         }
-        let apart = "[logging]\ninfo_file_path = \"/dev/null\"\ndebug_file_path = \
-                     \"/dev/../dev/null\"\n\
-                     [database]\nurl = \"sqlite://@mq.db\"";
-        assert_eq!(refusal(folder.path(), apart), None);
+        for (info, debug) in [
+            ("/dev/null", "/dev/../dev/null"),
+            ("/dev/null", "/dev/null"),
+            ("/dev/stderr", "/dev/stderr"),
+            ("/dev/stdout", "/proc/self/fd/1"),
+        ] {
+            let apart = format!(
+                "[logging]\ninfo_file_path = \"{info}\"\ndebug_file_path = \"{debug}\"\n\
+                 [database]\nurl = \"sqlite://@mq.db\""
+            );
+            assert_eq!(refusal(folder.path(), &apart), None, "{info} {debug}");
+        }
     }
 }

@@ -43,7 +43,10 @@ pub enum Error {
     Unavailable,
     /// The row cannot be opened.
     #[error(transparent)]
-    AtRest(#[from] at_rest::Error),
+    AtRest(at_rest::Error),
+    /// The key cannot be sealed.
+    #[error(transparent)]
+    Seal(at_rest::Error),
 }
 
 /// A directory of public keys and signed keys.
@@ -96,9 +99,7 @@ impl KeyDirectory {
         let Some(row) = self.reader.public_key(client_id).await? else {
             return Ok(None);
         };
-        let opened =
-            self.at_rest_cipher
-                .open(RowKind::PublicKey, client_id.as_str(), &sealed_key(row))?;
+        let opened = self.open(RowKind::PublicKey, client_id, row)?;
         Ok(Some(BASE64_STANDARD.encode(opened)))
     }
 
@@ -169,20 +170,22 @@ impl KeyDirectory {
         let Some(row) = self.reader.signed_key(client_id).await? else {
             return Ok(None);
         };
-        let opened =
-            self.at_rest_cipher
-                .open(RowKind::SignedKey, client_id.as_str(), &sealed_key(row))?;
+        let opened = self.open(RowKind::SignedKey, client_id, row)?;
         let text = String::from_utf8(opened)
             .map_err(|_| store::Error::Corrupt("a signed key is no text".into()))?;
         Ok(Some(text))
     }
 
     fn seal(&self, kind: RowKind, client_id: &ClientId, bytes: &[u8]) -> Result<SealedRow, Error> {
-        Ok(sealed_row(self.at_rest_cipher.seal(
-            kind,
-            client_id.as_str(),
-            bytes,
-        )?))
+        let sealed = self.at_rest_cipher.seal(kind, client_id.as_str(), bytes);
+        sealed.map(sealed_row).map_err(Error::Seal)
+    }
+
+    fn open(&self, kind: RowKind, client_id: &ClientId, row: SealedRow) -> Result<Vec<u8>, Error> {
+        let opened = self
+            .at_rest_cipher
+            .open(kind, client_id.as_str(), &sealed_key(row));
+        opened.map_err(Error::AtRest)
     }
 
     async fn write(&self, change: Change) -> Result<(), Error> {

@@ -44,9 +44,16 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = Config::load(&arguments.config, config::environment())?;
     file_roles::refuse_shared(&config, &arguments.config)?;
+    let prepared = runtime.block_on(server::prepare(&config));
+    // A server that cannot start makes no log files. An error log that is there gets the line.
+    if prepared.is_err() && !config.logging.error_file_path.exists() {
+        return prepared.map(drop).map_err(Into::into);
+    }
     let guard = logging::init(&config.logging)?;
     server::raise_file_limit();
-    let result = runtime.block_on(server::run(config, guard.handle(), signals));
+    let result = prepared.and_then(|prepared| {
+        runtime.block_on(server::run(config, prepared, guard.handle(), signals))
+    });
     if let Err(error) = &result {
         // The console shows the error in full, and once.
         guard.end_console();

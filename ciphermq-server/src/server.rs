@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::TlsAcceptor;
+
 use crate::at_rest::{AtRestCipher, KeyError};
 use crate::broker::{Broker, Dispatcher, Topology};
 use crate::config::{Config, Database};
 use crate::keys::{self, KeyDirectory};
-use crate::logging::Handle;
+use crate::logging::{self, Handle};
 use crate::signals::Signals;
 use crate::store::writer::{self, WriterThread};
 use crate::store::{self, Store};
@@ -37,13 +39,39 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
+/// What a server holds before it makes any file: its certificates and its address.
+pub struct Prepared {
+    acceptor: TlsAcceptor,
+    bound: listener::Bound,
+}
+
+/// Reads the certificates and takes the address.
+///
+/// Makes no file and writes no log, so that a server that is started twice, or without its
+/// certificates, leaves nothing behind. Nobody can connect yet.
+///
+/// # Errors
+///
+/// [`Error::Tls`] and [`Error::Bind`], with what to do about it.
+pub async fn prepare(config: &Config) -> Result<Prepared, Error> {
+    Ok(Prepared {
+        acceptor: tls::acceptor(&config.tls)?,
+        bound: listener::bind(&config.server.address).await?,
+    })
+}
+
 /// Runs until a signal stops it, or until the database cannot be used any more.
 ///
 /// # Errors
 ///
 /// [`Error`], with what to do about it.
-pub async fn run(config: Config, logs: Handle, signals: Signals) -> Result<(), Error> {
-    run_with(config, logs, signals, |store| store).await
+pub async fn run(
+    config: Config,
+    prepared: Prepared,
+    logs: Handle,
+    signals: Signals,
+) -> Result<(), Error> {
+    run_with(config, prepared, logs, signals, |store| store).await
 }
 
 /// Runs like [`run`], with a store that `between` may replace: fault tests insert one that breaks
@@ -54,16 +82,16 @@ pub async fn run(config: Config, logs: Handle, signals: Signals) -> Result<(), E
 /// [`Error`], with what to do about it.
 pub async fn run_with(
     config: Config,
+    prepared: Prepared,
     logs: Handle,
     mut signals: Signals,
     between: impl FnOnce(Store) -> Store,
 ) -> Result<(), Error> {
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: logging::AT_EVERY_LEVEL, "{warning}");
     }
-    let acceptor = tls::acceptor(&config.tls)?;
-    // Before anything is created: a server that is started twice leaves nothing behind.
-    let bound = listener::bind(&config.server.address).await?;
+    tls::warn_of_validity(&config.tls);
+    let Prepared { acceptor, bound } = prepared;
     let notes = config.encryption.notes();
     let older_rows = config.encryption.older_rows;
     let at_rest_cipher =

@@ -131,7 +131,7 @@ impl Options {
             .settings
             .get("logging")
             .and_then(|logging| logging.get("level")?.as_str());
-        matches!(level, Some("warn" | "error"))
+        matches!(level, Some("warn" | "error" | "off"))
     }
 
     fn database_url(&self, folder: &Path) -> String {

@@ -237,7 +237,59 @@ async fn a_second_server_on_the_same_database_is_refused(backend: Backend) {
     second.terminate().await;
 }
 
+/// Names with invisible characters, which new ones may not have, go on where they are in use.
+async fn names_in_use_go_on(backend: Backend) {
+    let mut server = backend.server().await;
+    drop(bound(&server).await);
+    server.terminate().await;
+    let database = server.database().await;
+    let old = |name: &str| format!("{name}\u{61c}\u{ad}");
+    let (q, e, k) = (old("q"), old("e"), old("k"));
+    for statement in [
+        format!("UPDATE queues SET queue_name = '{q}'"),
+        format!("UPDATE exchanges SET exchange_name = '{e}'"),
+        format!("UPDATE bindings SET exchange_name = '{e}', routing_key = '{k}'"),
+    ] {
+        database.execute(&statement).await;
+    }
+    drop(database);
+    server.restart().await;
+    let id = old("m1");
+    let mut sender = RawClient::connect(&server, "sender").await;
+    sender
+        .ask(&format!("declare_queue {q}"), "Queue declared")
+        .await;
+    sender
+        .ask(&format!("declare_exchange {e}"), "Exchange declared")
+        .await;
+    sender
+        .ask(&format!("bind {q} {e} {k}"), "Queue bound")
+        .await;
+    let envelope = EnvelopeText::older(&id, "receiver");
+    sender
+        .ask(&format!("publish {e} {k} {envelope}"), &format!("ACK {id}"))
+        .await;
+    let mut receiver = RawClient::connect(&server, "receiver").await;
+    receiver
+        .ask(&format!("consume {q}"), "Subscribed to queue")
+        .await;
+    receiver.expect_prefix(&format!("Message: {id} ")).await;
+    receiver
+        .ask(&format!("ack {id}"), &format!("ACK_CONFIRMED {id}"))
+        .await;
+    for (command, what) in [
+        (format!("declare_queue {}", old("new")), "queue"),
+        (format!("declare_exchange {}", old("new")), "exchange"),
+        (format!("bind {q} {e} {}", old("new")), "routing key"),
+    ] {
+        let refused = format!("Error: bad_name: {what}: a new name holds no invisible characters");
+        sender.send_line(&command).await;
+        sender.expect_prefix(&refused).await;
+    }
+}
+
 on_both_databases!(
+    names_in_use_go_on,
     message_metadata_is_complete,
     keys_are_sealed_and_no_secret_is_logged,
     log_files_hold_their_levels_in_the_missions_form,

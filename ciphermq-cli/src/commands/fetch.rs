@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Received;
 use crate::output::pipe::Put;
 use crate::output::sink::{SinkError, Stream};
+use crate::output::stdout;
 
 /// Take one message of a queue, and show it
 ///
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         .connection
         .resolve(Identity::Receiver, args.private_key)?;
     let keyring = settings.keyring()?;
+    stdout::check()?;
     let client = settings.connect().await?;
     let queue = match args.queue {
         Some(queue) => queue,

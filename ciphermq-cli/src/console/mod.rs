@@ -175,6 +175,23 @@ impl fmt::Display for Messages {
     }
 }
 
+/// So many bytes, in words.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl Bytes {
+    /// The verb that goes with them.
+    pub(crate) fn verb(&self, of_one: &'static str, of_many: &'static str) -> &'static str {
+        if self.0 == 1 { of_one } else { of_many }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = self.verb("byte", "bytes");
+        write!(f, "{} {noun}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@
 //! what stands before an offset, and only what follows is read. See
 //! [`ciphermq_client::dedup::Checkpointed`].
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::dedup::{self, Checkpointed, Recorder};
 use ciphermq_client::{ClientId, Deduplication as _, MessageId};
-use ciphermq_files::{Access, FileId, open_append};
+use ciphermq_files::{Access, FileId, is_same_file, open_append, resolve};
 
 use super::scan::{Scan, ScanError, scan};
 use super::{aside, shared};
@@ -33,6 +34,12 @@ pub(crate) enum OutputError {
     #[error("The output {} ends with an unfinished line that no receiver has \
              written", .0.display())]
     Foreign(PathBuf),
+    /// The file holds something else than received messages.
+    #[error("{} holds something, but no line that a receiver has written", .0.display())]
+    NotOurs(PathBuf),
+    /// The output and its checkpoint are one file.
+    #[error("The output {} and its checkpoint are one file", .0.display())]
+    OneFile(PathBuf),
     /// Somebody moved or removed the file while we were writing it.
     #[error("The output {} was moved or removed while it was being written", .0.display())]
     Moved(PathBuf),
@@ -43,6 +50,9 @@ pub(crate) enum OutputError {
     /// The checkpoint cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The quarantine cannot be made, opened or written.
+    #[error("The quarantine {} cannot be written: {source}", path.display())]
+    Quarantine { path: PathBuf, source: io::Error },
     /// A write or a sync failed. Nothing of it counts as written.
     #[error("The output {} cannot be written: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
@@ -60,6 +70,11 @@ impl OutputError {
                 "End the other receiver, or give this one an output of its own with --output."
             }
             Self::Foreign(_) => "Name another file with --output, or end that line.",
+            Self::NotOurs(_) => {
+                "Name another file, or move this one away: what it holds would be of no use with \
+                 messages behind it."
+            }
+            Self::OneFile(_) => "Name another file with --checkpoint.",
             Self::Moved(_) => {
                 "Put the file back where it was, then run the receiver again. Move outputs only \
                  while no receiver writes them."
@@ -87,6 +102,10 @@ impl OutputError {
                  acknowledge is written once more."
             }
             Self::Checkpoint(error) => error.advice(),
+            Self::Quarantine { .. } => {
+                "Check that the folder and the file are yours to write and that there is room, or \
+                 name another one with --quarantine."
+            }
             Self::Write { .. } => {
                 "Check the disk and its free space, then run the receiver again: what was not \
                  written is delivered again."
@@ -174,7 +193,12 @@ impl OutputFile {
             Err(TryLockError::WouldBlock) => return Err(OutputError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
+        // Both may have been free, and one name to this folder all the same.
+        if is_same_file(path, place.checkpoint) {
+            return Err(OutputError::OneFile(path.to_owned()));
+        }
         let mut found = Found::default();
+        let had_checkpoint = place.checkpoint.exists();
         let mut record = open_record(&file, place, &mut found)?;
         found.known = record.recorder().messages();
         let is_lost = !was_there && !record.is_closed();
@@ -197,9 +221,19 @@ impl OutputFile {
             record.note(sender, message_id);
             is_new
         });
-        let scanned = scanned.map_err(|error| match error {
-            ScanError::Foreign => OutputError::Foreign(path.to_owned()),
-            ScanError::Read(source) => failed(source),
+        let scanned = match scanned {
+            Ok(scanned) if start == 0 && scanned.is_foreign => {
+                Err(OutputError::NotOurs(path.to_owned()))
+            }
+            Ok(scanned) => Ok(scanned),
+            Err(ScanError::Foreign) => Err(OutputError::Foreign(path.to_owned())),
+            Err(ScanError::Read(source)) => Err(failed(source)),
+        };
+        let scanned = scanned.inspect_err(|_| {
+            // Beside a file that is none of ours there need be no checkpoint: this one is new.
+            if !had_checkpoint && let Ok(checkpoint) = resolve(place.checkpoint) {
+                let _ = std::fs::remove_file(checkpoint);
+            }
         })?;
         let end = mend(&file, &resolved, &recorder, scanned, &mut found).map_err(failed)?;
         file.sync_all().map_err(failed)?;
@@ -333,7 +367,10 @@ fn mend(
         let bytes = file.metadata()?.len().saturating_sub(end);
         let (aside, new_end) = aside::take_out(file, path, end, &damage)?;
         end = new_end;
-        damage.ids.retain(|id| recorder.is_any_processed(id));
+        let mut seen = BTreeSet::new();
+        damage
+            .ids
+            .retain(|id| recorder.is_any_processed(id) && seen.insert(id.clone()));
         found.taken_out = Some(TakenOut {
             aside,
             bytes: bytes.saturating_sub(damage.kept.len() as u64),

@@ -139,7 +139,7 @@ fn a_damaged_checkpoint_is_built_anew_from_the_output_and_kept_aside() {
     append(&mut output, 0..5).unwrap();
     output.close().unwrap();
     let whole = fs::read(checkpoint(&path)).unwrap();
-    let mut damages: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
+    let mut damages: Vec<Vec<u8>> = (1..whole.len()).map(|end| whole[..end].to_vec()).collect();
     for at in 0..whole.len() {
         let mut flipped = whole.clone();
         flipped[at] ^= 1;
@@ -158,6 +158,94 @@ fn a_damaged_checkpoint_is_built_anew_from_the_output_and_kept_aside() {
     let error = open(&path).unwrap_err();
     assert!(matches!(error, OutputError::Checkpoint(_)), "{error}");
     assert!(error.advice().contains("remove it"), "{}", error.advice());
+}
+
+#[test]
+fn an_empty_checkpoint_is_none() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    fs::write(checkpoint(&path), "").unwrap();
+    let (mut output, found) = open(&path).unwrap();
+    assert_eq!(found, Found::default());
+    append(&mut output, 0..5).unwrap();
+    output.close().unwrap();
+    fs::write(checkpoint(&path), "").unwrap();
+    let (output, found) = open(&path).unwrap();
+    assert_eq!((found.known, found.messages, found.damaged), (0, 5, None));
+    assert_eq!(known(&output, 0..9), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_file_that_holds_no_line_of_ours_is_refused_and_stays_as_it_is() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    for text in [
+        "q3VhcmFudGluZQ==\n",
+        "[server]\naddress = \"localhost:5672\"\n",
+        "{\n \"epoch\": 1\n}\n",
+        "{\"epoch\": 1}\n",
+        "{\"a\":1}",
+        "\u{1}\u{2}\n",
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(
+            matches!(error, OutputError::NotOurs(_) | OutputError::Foreign(_)),
+            "{text:?}: {error}"
+        );
+        assert!(error.advice().contains("Name another file"));
+        assert_eq!(fs::read(&path).unwrap(), text.as_bytes());
+        assert!(!checkpoint(&path).exists(), "{text:?}");
+    }
+    // Also with a checkpoint of a run that has received nothing, and one of another output.
+    fs::write(&path, "").unwrap();
+    drop(open(&path).unwrap());
+    fs::write(&path, "\u{1}\u{2}\ntext\n").unwrap();
+    assert!(matches!(open(&path), Err(OutputError::NotOurs(_))));
+    assert!(checkpoint(&path).exists());
+    fs::write(&path, "").unwrap();
+    let (mut output, _) = open(&path).unwrap();
+    append(&mut output, 0..2).unwrap();
+    output.close().unwrap();
+    fs::write(&path, "text\n").unwrap();
+    assert!(matches!(open(&path), Err(OutputError::NotOurs(_))));
+    assert_eq!(fs::read(&path).unwrap(), b"text\n");
+}
+
+#[test]
+fn a_first_line_that_was_torn_or_damaged_is_ours_and_blank_lines_are_nobodys() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    drop(open(&path).unwrap());
+    let checkpoint_then = fs::read(checkpoint(&path)).unwrap();
+    for has_checkpoint in [true, false] {
+        for end in 1..line(0).len() - 1 {
+            fs::write(&path, &line(0)[..end]).unwrap();
+            fs::write(checkpoint(&path), &checkpoint_then).unwrap();
+            if !has_checkpoint {
+                fs::remove_file(checkpoint(&path)).unwrap();
+            }
+            assert_torn(&open(&path).unwrap().1, &line(0)[..end]);
+        }
+        fs::write(&path, "\n\r\n \n").unwrap();
+        open(&path).unwrap();
+    }
+    // The first page of several is lost.
+    let mut text: Vec<u8> = (0..100).flat_map(line).collect();
+    text[..512].fill(0);
+    fs::write(&path, &text).unwrap();
+    fs::write(checkpoint(&path), &checkpoint_then).unwrap();
+    assert_eq!(open(&path).unwrap().1.messages, 0);
+}
+
+#[test]
+fn an_output_is_not_its_own_checkpoint() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    fs::write(&path, line(0)).unwrap();
+    fs::hard_link(&path, checkpoint(&path)).unwrap();
+    assert!(matches!(open(&path), Err(OutputError::OneFile(_))));
+    assert_eq!(fs::read(&path).unwrap(), line(0));
 }
 
 #[test]
@@ -610,4 +698,141 @@ fn a_line_with_zeros_in_a_file_of_ours_is_cut_off_without_a_checkpoint_too() {
         (whole(0..1), vec![0])
     );
     assert!(!found.taken_out.unwrap().is_torn_line);
+}
+
+/// What stands after the checkpoint, of a receiver that was killed.
+fn written_after_the_checkpoint(path: &Path, lines: &[u8]) {
+    let (mut output, _) = open(path).unwrap();
+    append(&mut output, 0..3).unwrap();
+    drop(output);
+    drop(open(path).unwrap());
+    let text = [&fs::read(path).unwrap(), lines].concat();
+    fs::write(path, text).unwrap();
+}
+
+/// The line of a message, and its id.
+fn received(position: usize, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Received {
+        message_id: &format!("m-{position}"),
+        sender: Some("sender_1"),
+        is_sender_verified: true,
+        payload,
+        sent_time: None,
+        received_time: jiff::Timestamp::UNIX_EPOCH,
+    }
+    .write(&mut out);
+    out
+}
+
+/// Opened again, these lines are all there, and known.
+#[track_caller]
+fn assert_stays(payloads: &[Vec<u8>]) {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let lines = payloads.iter().zip(3..);
+    let lines: Vec<u8> = lines
+        .flat_map(|(payload, position)| received(position, payload))
+        .collect();
+    written_after_the_checkpoint(&path, &lines);
+    let text = fs::read(&path).unwrap();
+    for has_checkpoint in [true, false] {
+        let (output, found) = open(&path).unwrap();
+        assert_eq!(
+            (found.taken_out, found.other_lines, found.is_ended_now),
+            (None, 0, false)
+        );
+        assert_eq!(
+            known(&output, 0..payloads.len() + 9).len(),
+            payloads.len() + 3
+        );
+        assert!(fs::read(&path).unwrap() == text);
+        if has_checkpoint {
+            fs::remove_file(checkpoint(&path)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_line_with_any_character_that_json_leaves_as_it_is_stays() {
+    let characters = (0..=0x10_ffff).filter_map(char::from_u32);
+    let payloads = characters
+        .collect::<Vec<char>>()
+        .chunks(64)
+        .flat_map(|characters| {
+            let text: String = characters.iter().collect();
+            let raw = text.replace(['"', '\\'], "").replace(|c| c < ' ', "");
+            [
+                format!("\"{raw}\"").into_bytes(),
+                format!("{{\"{raw}\":1}}").into_bytes(),
+                text.into_bytes(),
+            ]
+        })
+        .collect::<Vec<_>>();
+    assert_stays(&payloads);
+    let alone = (0..0x300)
+        .filter_map(char::from_u32)
+        .chain(['\u{feff}', '\u{2028}', '\u{2029}']);
+    let alone: Vec<_> = alone
+        .flat_map(|c| [format!("\"{c}\"").into_bytes(), c.to_string().into_bytes()])
+        .collect();
+    assert_stays(&alone);
+    let bytes = (0..=255_u8).map(|byte| vec![byte, 0xff, byte]);
+    assert_stays(&bytes.collect::<Vec<_>>());
+}
+
+/// Texts, JSON strings, and anything.
+fn payload() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    let texts = "\\PC*|[\u{0}-\u{a0}]*|\"[ -!#-\\[\\]-\u{a0}]*\"";
+    let bytes = proptest::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![texts.prop_map(String::into_bytes), bytes]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_line_that_is_written_is_recognised_as_whole(
+        payloads in proptest::collection::vec(payload(), 1..40),
+    ) {
+        assert_stays(&payloads);
+    }
+}
+
+#[test]
+fn acknowledged_messages_that_are_cut_off_with_damage_are_all_named() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (mut output, _) = open(&path).unwrap();
+    append(&mut output, 0..6).unwrap();
+    output.close().unwrap();
+    // A new record, then damage between those that the checkpoint knows.
+    let mut text = [line(9), line(0), line(1), line(2), line(3)].concat();
+    let kept = line(9).len() + line(0).len();
+    text[kept + 30] = 1;
+    fs::write(&path, &text).unwrap();
+    let (_output, found) = open(&path).unwrap();
+    assert_eq!(positions(&path), [Some(9), Some(0)]);
+    let taken_out = found.taken_out.unwrap();
+    assert_eq!(taken_out.processed, ids(1..4));
+    assert_eq!(fs::read(taken_out.aside).unwrap(), text[kept..]);
+}
+
+#[test]
+fn an_editor_that_ends_lines_with_cr_alone_has_all_of_them_named() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (mut output, _) = open(&path).unwrap();
+    append(&mut output, 0..3).unwrap();
+    output.close().unwrap();
+    let mut text = fs::read(&path).unwrap();
+    for byte in text.iter_mut().filter(|byte| **byte == b'\n') {
+        *byte = b'\r';
+    }
+    fs::write(&path, &text).unwrap();
+    let (_output, found) = open(&path).unwrap();
+    let taken_out = found.taken_out.unwrap();
+    assert_eq!(taken_out.processed, ids(0..3));
+    assert_eq!((taken_out.lines, taken_out.is_torn_line), (3, false));
+    assert_eq!(fs::read(taken_out.aside).unwrap(), text);
 }

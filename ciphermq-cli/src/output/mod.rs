@@ -5,7 +5,7 @@
 //! - `scan`, `aside`: what stands in such a file, and what becomes of what is damaged
 //! - [`shared`]: a file of lines with many writers
 //! - [`pipe`]: a pipe that is written no faster than it is read
-//! - [`sink`]: a file, or standard output
+//! - [`sink`], [`target`]: a file, or standard output, and which of them an output is
 
 mod aside;
 pub(crate) mod file;
@@ -15,6 +15,8 @@ mod scan;
 pub(crate) mod shared;
 pub(crate) mod sink;
 pub(crate) mod stdout;
+mod target;
 
 pub(crate) use record::{Payload, Received, Unopened};
 pub(crate) use sink::Sink;
+pub(crate) use target::Target;

@@ -10,7 +10,7 @@ use ciphermq_files::sync_data;
 
 use super::file::{Found, OutputError, OutputFile, Place};
 use super::pipe::{Pipe, Put};
-use super::stdout;
+use super::{Target, stdout};
 use crate::exit::Failure;
 
 /// Where the lines of received messages go.
@@ -56,29 +56,21 @@ impl From<OutputError> for Failure {
 }
 
 impl Sink {
-    /// Opens an output; `-` is standard output.
+    /// Opens an output, which is this.
     ///
     /// # Errors
     ///
     /// [`Failure`]: see [`OutputError`].
-    pub(crate) fn open(place: Place<'_>) -> Result<(Self, Found), Failure> {
-        let path = place.output;
-        if path == Path::new("-") {
-            return Ok((Self::Stream(Stream::stdout()?), Found::default()));
-        }
-        let is_device =
-            std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
-        if is_device {
-            let file = OpenOptions::new().append(true).open(path);
-            let file = file.map_err(|source| OutputError::Open {
-                path: path.to_owned(),
-                source,
-            })?;
-            let stream = Stream::new(file, Some(path.to_owned()));
-            return Ok((Self::Stream(stream), Found::default()));
-        }
-        let (file, found) = OutputFile::open(place)?;
-        Ok((Self::File(file), found))
+    pub(crate) fn open(target: Target, place: Place<'_>) -> Result<(Self, Found), Failure> {
+        let stream = match target {
+            Target::Stdout => Stream::stdout()?,
+            Target::Stream => Stream::open(place.output)?,
+            Target::File => {
+                let (file, found) = OutputFile::open(place)?;
+                return Ok((Self::File(file), found));
+            }
+        };
+        Ok((Self::Stream(stream), Found::default()))
     }
 
     /// What was processed before, for a consumer. Of what is not a file nothing is known.
@@ -147,8 +139,9 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if the system has no further descriptor for it.
+    /// [`Failure`] if it is closed, or the system has no further descriptor for it.
     pub(crate) fn stdout() -> Result<Self, Failure> {
+        stdout::check()?;
         let file = stdout::file().map_err(|error| {
             let what = format!("Standard output cannot be opened: {error}.");
             Failure::new(
@@ -157,6 +150,16 @@ impl Stream {
             )
         })?;
         Ok(Self::new(file, None))
+    }
+
+    /// What a path leads to that is no file of its own.
+    fn open(path: &Path) -> Result<Self, OutputError> {
+        let file = OpenOptions::new().append(true).open(path);
+        let file = file.map_err(|source| OutputError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::new(file, Some(path.to_owned())))
     }
 
     fn new(file: File, path: Option<PathBuf>) -> Self {

@@ -179,15 +179,21 @@ struct Mark {
 }
 
 impl Checkpointed {
-    /// Opens and locks the checkpoint; makes one that knows nothing if there is none. The last
-    /// 100,000 ids of clients that make their ids another way are remembered.
+    /// Opens and locks the checkpoint; makes one that knows nothing if there is none, or an empty
+    /// file, as `mktemp` makes it. The last 100,000 ids of clients that make their ids another way
+    /// are remembered.
     ///
     /// # Errors
     ///
     /// [`CheckpointError`]. What is `Unreadable` can be set aside and [built anew](Self::rebuild).
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         loop {
-            if let Some((file, content)) = CheckpointFile::open(path)? {
+            if let Some((mut file, content)) = CheckpointFile::open(path)? {
+                if content.is_empty() {
+                    let (recorder, consumer_id) = (Recorder::default(), new_id());
+                    file.replace(&write(&consumer_id, None, &recorder))?;
+                    return Ok(Self::unmarked(file, recorder, consumer_id));
+                }
                 let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
                 let content = read(&content).map_err(|reason| CheckpointError::Unreadable {
                     path: path.to_owned(),
@@ -205,14 +211,19 @@ impl Checkpointed {
             let (recorder, consumer_id) = (Recorder::default(), new_id());
             if let Some(file) = CheckpointFile::create(path, &write(&consumer_id, None, &recorder))?
             {
-                return Ok(Self {
-                    file,
-                    recorder,
-                    mark: None,
-                    size: 0,
-                    consumer_id,
-                });
+                return Ok(Self::unmarked(file, recorder, consumer_id));
             }
+        }
+    }
+
+    /// One that knows nothing.
+    fn unmarked(file: CheckpointFile, recorder: Recorder, consumer_id: String) -> Self {
+        Self {
+            file,
+            recorder,
+            mark: None,
+            size: 0,
+            consumer_id,
         }
     }
 

@@ -89,22 +89,27 @@ pub struct ResumableStream {
 }
 
 impl ResumableStream {
-    /// Opens and locks the checkpoint; `None` if there is none.
+    /// Opens and locks the checkpoint; `None` if there is none. An empty file, as `mktemp` makes
+    /// it, is none.
     ///
     /// # Errors
     ///
     /// [`CheckpointError`].
     pub fn open(path: &Path) -> Result<Option<Self>, CheckpointError> {
-        let Some((file, content)) = CheckpointFile::open(path)? else {
-            return Ok(None);
-        };
-        let state = checkpoint::decode_version(KIND, &content)
+        match CheckpointFile::open(path)? {
+            Some((file, content)) if !content.is_empty() => Self::read(file, &content).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn read(file: CheckpointFile, content: &[u8]) -> Result<Self, CheckpointError> {
+        let state = checkpoint::decode_version(KIND, content)
             .and_then(|(version, lines)| StreamState::read(version, lines))
             .map_err(|reason| CheckpointError::Unreadable {
-                path: path.to_owned(),
+                path: file.path().to_owned(),
                 reason,
             })?;
-        Ok(Some(Self::new(file, state)))
+        Ok(Self::new(file, state))
     }
 
     /// The same, and if there is none makes one of the state that `begin` gives. It is synced
@@ -117,8 +122,12 @@ impl ResumableStream {
         path: &Path,
         begin: impl FnOnce() -> Result<StreamState, E>,
     ) -> Result<Self, E> {
-        if let Some(stream) = Self::open(path)? {
-            return Ok(stream);
+        let there = CheckpointFile::open(path)?;
+        if let Some((file, content)) = there {
+            if !content.is_empty() {
+                return Ok(Self::read(file, &content)?);
+            }
+            return Ok(Self::begin_in(file, begin()?)?);
         }
         let state = begin()?;
         match CheckpointFile::create(path, &checkpoint::encode(KIND, &state.write()))? {
@@ -135,18 +144,20 @@ impl ResumableStream {
     /// [`CheckpointError`]; `Unreadable` only if something else than a stream's checkpoint, whole
     /// or damaged, stands there. It stays as it is then.
     pub fn begin_anew(path: &Path, state: StreamState) -> Result<Self, CheckpointError> {
-        let content = checkpoint::encode(KIND, &state.write());
         match CheckpointFile::open(path)? {
             Some((_, there)) if !KIND.recognises(&there) => Err(CheckpointError::Unreadable {
                 path: path.to_owned(),
                 reason: Unreadable::OtherKind(KIND.name),
             }),
-            Some((mut file, _)) => {
-                file.replace(&content)?;
-                Ok(Self::new(file, state))
-            }
+            Some((file, _)) => Self::begin_in(file, state),
             None => Self::open_or_create(path, || Ok(state)),
         }
+    }
+
+    /// Begins a stream in a file that is there.
+    fn begin_in(mut file: CheckpointFile, state: StreamState) -> Result<Self, CheckpointError> {
+        file.replace(&checkpoint::encode(KIND, &state.write()))?;
+        Ok(Self::new(file, state))
     }
 
     fn new(file: CheckpointFile, state: StreamState) -> Self {
@@ -327,6 +338,23 @@ mod tests {
             (5, 50, false)
         );
         assert_eq!(stream.state().stream, self::state().stream);
+    }
+
+    #[test]
+    fn an_empty_file_is_no_checkpoint_and_becomes_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("input.stream");
+        fs::write(&path, "").unwrap();
+        assert!(ResumableStream::open(&path).unwrap().is_none());
+        let stream =
+            ResumableStream::open_or_create::<CheckpointError>(&path, || Ok(state())).unwrap();
+        assert!(matches!(
+            ResumableStream::open(&path),
+            Err(CheckpointError::Locked(_))
+        ));
+        drop(stream);
+        let stream = ResumableStream::open(&path).unwrap().unwrap();
+        assert_eq!(stream.state(), &state());
     }
 
     #[test]

@@ -197,18 +197,27 @@ pub enum Error {
         client_id: String,
     },
 
-    /// The row is bound to no client, as those of older servers are.
+    /// The row is bound to no client, or not to its kind, as those of older servers are.
     #[error(
-        "the stored public key of client '{client_id}' has the form of an older server, and may be \
-         anybody's\n\
+        "the stored public key of client '{client_id}' has the form of an older server, and is no \
+         longer accepted\n\
          Let the client register its key again. If an older server's database was put back, start \
-         once with [encryption] \
-         older_rows = \"accept\"."
+         once with [encryption] older_rows = \"accept\"."
     )]
-    Unbound {
+    OlderForm {
         /// Whose key.
         client_id: String,
     },
+}
+
+impl Error {
+    /// What a client is told whose request met the row: one line. Configuring the right key, or
+    /// taking older rows over, is the operator's affair, who finds the whole text in the log.
+    pub(crate) fn for_client(&self) -> String {
+        let text = self.to_string();
+        let what = text.lines().next().unwrap_or_default();
+        format!("{what}; let the client register its key again, or ask the server's operator")
+    }
 }
 
 impl AtRestCipher {
@@ -265,11 +274,19 @@ impl AtRestCipher {
     /// When the row was sealed under another key, for another client or another kind of row, by an
     /// unknown algorithm or an older server, or is damaged.
     pub fn open(&self, kind: RowKind, client_id: &str, row: &SealedKey) -> Result<Vec<u8>, Error> {
-        let algorithm = algorithm(client_id, row)?.ok_or_else(|| Error::Unbound {
+        let older_form = || Error::OlderForm {
             client_id: client_id.to_owned(),
-        })?;
+        };
+        let algorithm = algorithm(client_id, row)?.ok_or_else(older_form)?;
         let aad = associated_data(kind, algorithm, client_id);
-        self.decrypt(algorithm, client_id, row, &aad)
+        let opened = self.decrypt(algorithm, client_id, row, &aad);
+        // Only to name the cause: what opens this way is not handed out.
+        if matches!(opened, Err(Error::Refused { .. }))
+            && self.open_older(kind, client_id, row).is_ok()
+        {
+            return Err(older_form());
+        }
+        opened
     }
 
     /// Opens a row that an older server has sealed, and not bound to its kind, or to nobody at all.

@@ -132,7 +132,7 @@ fn a_row_cannot_be_passed_off_as_another_algorithms_or_as_an_older_servers() {
         };
         assert!(matches!(
             at_rest_cipher.open(RowKind::PublicKey, "alice", &stripped),
-            Err(Error::Unbound { .. })
+            Err(Error::OlderForm { .. })
         ));
         for row in [&row_of(&at_rest_cipher), &stripped] {
             assert!(
@@ -207,6 +207,38 @@ fn bare_and_signed_keys_cannot_be_swapped() {
     );
 }
 
+/// An older server's database that was put back: the key is right, and configuring another one would
+/// not help.
+#[test]
+fn older_rows_are_told_as_such_and_stay_closed() {
+    let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);
+    for (kind, row) in [
+        (RowKind::PublicKey, legacy_row(&key(1), &[9; 32])),
+        (RowKind::PublicKey, bound_row(&key(1), "alice", &[9; 32])),
+        (
+            RowKind::SignedKey,
+            bound_row(&key(1), "alice", b"e30.e30.e30"),
+        ),
+    ] {
+        let error = at_rest_cipher.open(kind, "alice", &row).unwrap_err();
+        assert!(matches!(error, Error::OlderForm { .. }), "{error}");
+        assert!(error.to_string().contains("register its key again"));
+        let told = error.for_client();
+        assert!(
+            told.starts_with("the stored public key of client 'alice' has the form of an older")
+                && told.contains("accepted; let the client register its key again")
+                && !told.contains('\n'),
+            "{told}"
+        );
+    }
+    // Somebody else's, or another kind's, is not what an older server left here.
+    let row = bound_row(&key(1), "alice", &[9; 32]);
+    for (kind, client) in [(RowKind::PublicKey, "bob"), (RowKind::SignedKey, "alice")] {
+        let error = at_rest_cipher.open(kind, client, &row).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+    }
+}
+
 #[test]
 fn the_wrong_key_is_told_as_such() {
     let row = AtRestCipher::new(key(1), Algorithm::Aes256Gcm)
@@ -245,7 +277,7 @@ fn the_oldest_rows_open_whether_bytes_or_text_were_sealed() {
             );
             assert!(matches!(
                 at_rest_cipher.open(RowKind::PublicKey, "anyone", &row),
-                Err(Error::Unbound { .. })
+                Err(Error::OlderForm { .. })
             ));
         }
     }

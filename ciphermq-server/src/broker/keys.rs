@@ -128,6 +128,11 @@ impl ClientSession {
             Err(error @ keys::Error::Stale(_)) => {
                 Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
             }
+            // Asking again changes nothing: the client whose key it is must come.
+            Err(keys::Error::AtRest(error)) => {
+                tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored key");
+                Err(ErrorReply::new(ErrorCode::BadKey, error.for_client()))
+            }
             Err(error) => {
                 tracing::error!(client_id = %self.client_id, %error, "Cannot use the key \
                     directory");

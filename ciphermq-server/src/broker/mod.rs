@@ -166,11 +166,18 @@ impl Broker {
         if let Some(id) = self.topology.queue(queue) {
             return Ok(id);
         }
+        check_new("queue", queue.as_str())?;
         let id = self.change(Change::DeclareQueue(queue.clone())).await?;
         let id = id.ok_or_else(|| write_error_reply(&WriteError::Unavailable))?;
         self.topology.add_queue(queue.clone(), id);
         Ok(id)
     }
+}
+
+/// Refuses a name that is not in use yet and that a person could not tell from another.
+pub(crate) fn check_new(what: &str, name: &str) -> Result<(), ErrorReply> {
+    ciphermq_protocol::name::check_new(name)
+        .map_err(|error| ErrorReply::new(ErrorCode::BadName, format!("{what}: {error}")))
 }
 
 /// Returns the reply that reports a failed write.

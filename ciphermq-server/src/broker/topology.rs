@@ -5,7 +5,7 @@ mod routes;
 use ciphermq_protocol::{ErrorCode, ErrorReply, ExchangeName, QueueName, Reply, RoutingKey};
 
 pub use self::routes::{NoRoute, Topology};
-use super::ClientSession;
+use super::{ClientSession, check_new};
 use crate::model::{Binding, Change};
 
 impl ClientSession {
@@ -21,6 +21,7 @@ impl ClientSession {
         exchange: ExchangeName,
     ) -> Result<Reply, ErrorReply> {
         if !self.broker.topology.has_exchange(&exchange) {
+            check_new("exchange", exchange.as_str())?;
             self.broker
                 .change(Change::DeclareExchange(exchange.clone()))
                 .await?;
@@ -58,6 +59,7 @@ impl ClientSession {
             queue: id,
         };
         if !is_bound {
+            check_new("routing key", binding.routing_key.as_str())?;
             self.broker.change(Change::Bind(binding.clone())).await?;
         }
         topology.add_binding(binding);

@@ -8,7 +8,11 @@ use std::{fmt, path::Path};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Error, Secret, error, older::OlderSection, service_link};
+use super::{
+    Error, Secret, error,
+    older::{self, OlderSection},
+    service_link,
+};
 
 /// What all our environment variables begin with.
 pub(super) const PREFIX: &str = "CIPHERMQ_";
@@ -118,6 +122,9 @@ macro_rules! sections {
             pub(super) admin: Option<OlderSection>,
             pub(super) rate_limit: Option<OlderSection>,
             pub(super) performance: Option<OlderSection>,
+            /// Environment variables of those four sections, sorted.
+            #[serde(skip)]
+            pub(super) older_variables: Vec<String>,
         }
 
         $(
@@ -217,7 +224,8 @@ impl File {
 
     /// Lays environment variables over the file: `CIPHERMQ_<SECTION>_<FIELD>`.
     ///
-    /// An empty variable counts as not set, as container tools hand over what nobody has filled in.
+    /// An empty variable counts as not set, whatever its name, as container tools hand over what
+    /// nobody has filled in.
     /// Variables that Kubernetes makes for its services are not ours, whatever their names begin
     /// with.
     pub(super) fn overlay(
@@ -227,13 +235,17 @@ impl File {
         self.drop_blanks();
         self.database.drop_blank_url();
         for (name, value) in env {
-            if service_link::is_one(&name, &value) {
+            if value.is_empty() || service_link::is_one(&name, &value) {
                 continue;
             }
-            let Some((section, field)) = name
-                .strip_prefix(PREFIX)
-                .and_then(|rest| rest.split_once('_'))
-            else {
+            let Some(rest) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            if older::section_of(rest).is_some() {
+                self.older_variables.push(name);
+                continue;
+            }
+            let Some((section, field)) = rest.split_once('_') else {
                 continue;
             };
             let (section, field) = (section.to_ascii_lowercase(), field.to_ascii_lowercase());
@@ -251,10 +263,9 @@ impl File {
             if value.contains(char::REPLACEMENT_CHARACTER) {
                 return Err(Error::VariableNotText { name });
             }
-            if !value.is_empty() {
-                self.set(&section, &field, value, &name);
-            }
+            self.set(&section, &field, value, &name);
         }
+        self.older_variables.sort_unstable();
         self.drop_blanks();
         self.database.settle();
         Ok(())

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{error::line_at, file, validate::Check};
+use super::{Origin, error::line_at, file, validate::Check};
 
 /// A section whatever stands in it: files with fields that nobody remembers must start, too.
 #[derive(Debug)]
@@ -49,34 +49,45 @@ impl<'de> de::Visitor<'de> for Fields {
     }
 }
 
-/// A warning for each of the sections that is there.
+/// The sections, each with what is so in its place.
+const SECTIONS: [(&str, &str); 4] = [
+    (
+        "acl",
+        "every client with a certificate of the authority may send, receive and declare",
+    ),
+    ("admin", "there is no administration address"),
+    (
+        "rate_limit",
+        "no client is slowed down; [limits] bounds memory and connections",
+    ),
+    ("performance", "there is nothing to be tuned there"),
+];
+
+/// The section of an environment variable, its name without the prefix, and what is so in its place.
+pub(super) fn section_of(variable: &str) -> Option<(&'static str, &'static str)> {
+    let variable = variable.to_ascii_lowercase();
+    let is_of = |section: &str| {
+        variable
+            .strip_prefix(section)
+            .is_some_and(|rest| rest.starts_with('_'))
+    };
+    SECTIONS.into_iter().find(|(section, _)| is_of(section))
+}
+
+/// A warning for each of the sections that is there, and for each variable of one.
 pub(super) fn warnings(file: &file::File, check: &Check<'_>) -> Vec<String> {
-    let sections = [
-        (
-            &file.acl,
-            "acl",
-            "every client with a certificate of the authority may send, receive and declare",
-        ),
-        (&file.admin, "admin", "there is no administration address"),
-        (
-            &file.rate_limit,
-            "rate_limit",
-            "no client is slowed down; [limits] bounds memory and connections",
-        ),
-        (
-            &file.performance,
-            "performance",
-            "there is nothing to be tuned there",
-        ),
-    ];
+    let found = [&file.acl, &file.admin, &file.rate_limit, &file.performance];
+    let sections = SECTIONS.into_iter().zip(found);
+    let sections = sections.filter_map(|(section, found)| {
+        let line = line_at(check.text, found.as_ref()?.offset);
+        Some((Origin::Line(check.path.to_owned(), line), section))
+    });
+    let variables = file.older_variables.iter().filter_map(|name| {
+        let section = section_of(name.strip_prefix(file::PREFIX)?)?;
+        Some((Origin::Variable(name.clone()), section))
+    });
     sections
-        .into_iter()
-        .filter_map(|(section, name, instead)| {
-            let line = line_at(check.text, section.as_ref()?.offset);
-            let path = check.path.display();
-            Some(format!(
-                "{path}, line {line}: [{name}] has no effect yet: {instead}"
-            ))
-        })
+        .chain(variables)
+        .map(|(origin, (name, instead))| format!("{origin}: [{name}] has no effect yet: {instead}"))
         .collect()
 }

@@ -194,6 +194,50 @@ fn variables_override_the_file_and_empty_ones_do_not() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set_whatever_its_name() {
+    for name in [
+        "CIPHERMQ_SERVER_PORT",
+        "CIPHERMQ_SERVER_SERVICE_HOST",
+        "CIPHERMQ_LIMITS_MAX_LINE",
+        "CIPHERMQ_DATABASE_URL",
+        "CIPHERMQ_ENCRYPTION_AES_KEY",
+        "CIPHERMQ_ACL_SENDER_CNS",
+    ] {
+        let config = parse_with("", &[(name, "")]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            format!("{config:?}"),
+            format!("{:?}", parse("").unwrap()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn variables_of_older_sections_are_told_as_the_sections_are() {
+    let variables = [
+        ("CIPHERMQ_RATE_LIMIT_GLOBAL_RPS", "1000", "rate_limit"),
+        ("CIPHERMQ_PERFORMANCE_WORKERS", "4", "performance"),
+        ("CIPHERMQ_ADMIN_ADDRESS", "127.0.0.1:9090", "admin"),
+        ("CIPHERMQ_ACL_SENDER_CNS", "sender_1", "acl"),
+        ("CIPHERMQ_ACL_WHATEVER", "1", "acl"),
+    ];
+    let mut env: Vec<_> = variables.map(|(name, value, _)| (name, value)).into();
+    env.push(("CIPHERMQ_ADMIN_PORT", "tcp://10.0.0.1:9090"));
+    let warnings = parse_with("[acl]\n", &env).unwrap().warnings;
+    assert_eq!(warnings.len(), 1 + variables.len(), "{warnings:?}");
+    assert!(warnings[0].starts_with("config.toml, line 1: [acl] has no effect yet"));
+    for (name, _, section) in variables {
+        let expected = format!("environment variable {name}: [{section}] has no effect yet: ");
+        assert!(
+            warnings
+                .iter()
+                .any(|warning| warning.starts_with(&expected)),
+            "{expected} is not in {warnings:?}"
+        );
+    }
+}
+
+#[test]
 fn unknown_and_broken_variables_are_named() {
     refused(
         "",
@@ -623,6 +667,22 @@ fn a_filter_in_level_keeps_its_most_talkative_level_and_is_told() {
         "{warning}"
     );
     assert!(warning.contains("level = \"debug\""), "{warning}");
+    // What stands in brackets keeps its capitals.
+    let config = parse(
+        r"[logging]
+        level = '[s{name=(?P<x>\D)}]=info'",
+    )
+    .unwrap();
+    assert_eq!(config.logging.level, tracing::Level::INFO);
+    refused(
+        "[logging]\nlevel = \"info,dbug\"",
+        &[],
+        &[
+            "`dbug` is unknown",
+            "Write error, warn, info, debug or trace.",
+            "dbug=trace",
+        ],
+    );
     let config = parse_with("", &[("CIPHERMQ_LOGGING_LEVEL", "warn,ciphermq=info")]).unwrap();
     assert!(
         config.warnings[0].starts_with("environment variable CIPHERMQ_LOGGING_LEVEL: "),

@@ -93,26 +93,7 @@ fn logging(
     check: &Check<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Logging, Error> {
-    let picked = check.choice(
-        ("logging", "level"),
-        section.level.as_ref(),
-        level::Picked {
-            level: tracing::Level::INFO,
-            of_filter: false,
-        },
-        level::read,
-        "error, warn, info, debug or trace",
-    )?;
-    let level = picked.level;
-    if let Some(setting) = section.level.as_ref().filter(|_| picked.of_filter) {
-        let origin = check.origin(Some(&setting.place));
-        let (text, word) = (setting.value.0.trim(), level.as_str().to_ascii_lowercase());
-        warnings.push(format!(
-            "{origin}: [logging] level: `{text}` is a filter, and one level is for all: {word} is \
-             taken; write \
-             level = \"{word}\""
-        ));
-    }
+    let level = level::validate(section.level.as_ref(), check, warnings)?;
     let messages = check.switch(("logging", "messages"), section.messages.as_ref(), true)?;
     let rotation = check.choice(
         ("logging", "rotation"),
@@ -146,12 +127,19 @@ fn logging(
         section.error_file_path.as_ref(),
         "logs/server_error.log",
     )?;
-    // Two rotating writers on one file would each rename it under the other.
-    let clash = if debug_file_path == info_file_path {
+    // Two rotating writers on one file would each rename it under the other. Devices and the like
+    // are never renamed.
+    let is_shared = |one: &Path, other: &Path| {
+        one == other
+            && std::fs::metadata(one).map_or(true, |there| there.is_file())
+            && !ciphermq_files::resolve(one)
+                .is_ok_and(|place| ciphermq_files::is_descriptor(&place))
+    };
+    let clash = if is_shared(&debug_file_path, &info_file_path) {
         Some((debug, section.debug_file_path.as_ref(), "info_file_path"))
-    } else if error_file_path == info_file_path {
+    } else if is_shared(&error_file_path, &info_file_path) {
         Some((error, section.error_file_path.as_ref(), "info_file_path"))
-    } else if error_file_path == debug_file_path {
+    } else if is_shared(&error_file_path, &debug_file_path) {
         Some((error, section.error_file_path.as_ref(), "debug_file_path"))
     } else {
         None

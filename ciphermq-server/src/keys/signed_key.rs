@@ -54,8 +54,11 @@ pub(super) fn parse_claims(
         return Err(invalid("it holds no key"));
     }
     let bare = x25519_key(&keys).map_err(unreadable)?;
+    let epoch: serde_json::Number = payload.get("epoch").map_err(unreadable)?;
     Ok(SignedKeyClaims {
-        epoch: payload.get("epoch").map_err(unreadable)?,
+        epoch: epoch
+            .as_u64()
+            .ok_or_else(|| invalid("`epoch` is an integer from 0 on, of 64 bits"))?,
         bare: bare.map(|key| parse_key(&key)).transpose()?,
     })
 }

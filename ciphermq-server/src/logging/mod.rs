@@ -59,6 +59,10 @@ const CONSOLE_BUFFER: usize = 1 << 20;
 /// How long the end of the server, or a panic, waits for the logs.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The target of lines that are written whatever `[logging] level` says: what is wrong with the
+/// configuration, the level included. They are of level WARN.
+pub const AT_EVERY_LEVEL: &str = "ciphermq_server::config";
+
 /// The reason why logging did not start. A log file that cannot be opened is not one: see the
 /// module's documentation.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +238,8 @@ fn start(
     };
     let filter = Targets::new()
         .with_default(libraries)
-        .with_target("ciphermq", level);
+        .with_target("ciphermq", level)
+        .with_target(AT_EVERY_LEVEL, level.max(LevelFilter::WARN));
     let subscriber = Registry::default().with(filter).with(lines);
     Ok((subscriber, Guard { spools, messages }))
 }

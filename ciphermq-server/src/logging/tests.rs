@@ -172,6 +172,20 @@ fn the_configured_level_filters_all_outputs() {
 }
 
 #[test]
+fn what_is_wrong_with_the_configuration_is_written_at_every_level() {
+    for level in [tracing::Level::ERROR, tracing::Level::INFO] {
+        let logs = Logs::new(level);
+        logs.run(|| {
+            warn!(target: AT_EVERY_LEVEL, "no effect");
+            trace!(target: AT_EVERY_LEVEL, "chatter");
+        });
+        assert_eq!(logs.lines("error.log")[0]["message"], "no effect");
+        assert!(logs.screen.text().contains("no effect"));
+        assert!(logs.lines("debug.log").is_empty(), "{level}");
+    }
+}
+
+#[test]
 fn libraries_log_only_warnings_and_errors() {
     let logs = Logs::new(tracing::Level::DEBUG);
     logs.run(|| {

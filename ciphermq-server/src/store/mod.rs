@@ -242,6 +242,38 @@ fn described(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
     })
 }
 
+/// The tables that the migrations of both databases make, and without which nothing works.
+const TABLES: &[&str] = &[
+    "server_state",
+    "exchanges",
+    "queues",
+    "bindings",
+    "batches",
+    "fates",
+    "envelopes",
+    "waiting",
+    "rejected_messages",
+    "public_keys",
+    "signed_keys",
+    "certificates",
+    ADOPTION,
+];
+const ADOPTION: &str = "at_rest_adoption";
+
+/// The error for a database from which somebody has removed a table.
+fn lacks_table(place: impl std::fmt::Display, table: &str) -> Error {
+    let mend = if table == ADOPTION {
+        // It holds a date at most, so that an empty one will do.
+        "Make it again with `CREATE TABLE at_rest_adoption (only_row INTEGER PRIMARY KEY CHECK \
+         (only_row = 1), adopted_time TEXT NOT NULL)`, or restore the database from a backup."
+    } else {
+        "Restore the database from a backup, or choose another one in [database]."
+    };
+    Error::Unusable(format!(
+        "{place} lacks the table {table}, which the server made: it was removed\n{mend}"
+    ))
+}
+
 fn corrupt(error: impl std::fmt::Display) -> Error {
     Error::Corrupt(error.to_string())
 }

@@ -150,7 +150,6 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca_cert_path", &tls.ca_cert_path)? {
-        warn_of_time("ca_cert_path", &tls.ca_cert_path, &authority);
         roots.add(authority).map_err(|error| Error::Authority {
             path: tls.ca_cert_path.clone(),
             source: match error {
@@ -162,9 +161,6 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
         })?;
     }
     let chain = certificates("cert_path", &tls.cert_path)?;
-    for certificate in &chain {
-        warn_of_time("cert_path", &tls.cert_path, certificate);
-    }
     let kind = chain.first().and_then(|own| kind_of_key(own));
     let key = private_key(&tls.key_path)?;
     if let Some(place) = chain::place_of_own(&chain, &key).filter(|place| *place > 1) {
@@ -208,6 +204,22 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, Error> {
 fn kind_of_key(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(key_kind(certificate.public_key()))
+}
+
+/// Logs a warning for each certificate of the server and its authority whose time is over, or has
+/// not come.
+///
+/// That keeps nobody from starting: the clock may be wrong, and be corrected. What cannot be read is
+/// passed over here, as [`acceptor`] refuses it.
+pub fn warn_of_validity(tls: &Tls) {
+    for (field, path) in [
+        ("ca_cert_path", &tls.ca_cert_path),
+        ("cert_path", &tls.cert_path),
+    ] {
+        for certificate in certificates(field, path).unwrap_or_default() {
+            warn_of_time(field, path, &certificate);
+        }
+    }
 }
 
 /// Warns if a certificate has expired or is not valid yet. That prevents no start: the clock may be

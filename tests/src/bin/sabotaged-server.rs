@@ -150,7 +150,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
-        server::run_with(config, guard.handle(), signals, between).await?;
+        let prepared = server::prepare(&config).await?;
+        server::run_with(config, prepared, guard.handle(), signals, between).await?;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     Ok(())

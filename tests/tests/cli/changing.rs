@@ -296,3 +296,57 @@ pub(crate) async fn what_cannot_be_read_twice_has_no_checkpoint(fixture: Fixture
     workspace.receive(4).await;
     assert_eq!(workspace.texts(), ["a", "b", "a", "b"]);
 }
+
+/// A live log: its last line is in the middle of being written when it is read for sending.
+pub(crate) async fn a_line_that_is_being_written_is_left_out_and_sent_whole(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let mut text = long_file();
+    // In the middle, and between the two bytes of the ending.
+    for (torn, rest) in [
+        ("\"torn", " and whole\"\n"),
+        ("\"dos\"\r", "\n"),
+        ("\"last\"\r", "\nx\n"),
+    ] {
+        let path = workspace.write("log", text.clone() + torn);
+        let mut sender = send(&workspace, "log")
+            .args(["--batch-size", "1", "-v"])
+            .spawn();
+        sender.stderr.expect("Stream").await;
+        sender.signal(Signal::STOP);
+        text = text + torn + rest;
+        fs::write(&path, &text).unwrap();
+        sender.signal(Signal::CONT);
+        assert_eq!(sender.ended(LIMIT).await.code(), Some(0));
+        let told = sender.stderr.text();
+        let is_left_out = told.contains("still being written");
+        assert_eq!(value(&checkpoint(&workspace, "log"), "complete"), "no");
+        assert!(is_left_out, "{told}");
+    }
+    send(&workspace, "log").run().await.success();
+    assert_eq!(value(&checkpoint(&workspace, "log"), "complete"), "yes");
+    let again = send(&workspace, "log").run().await.success();
+    assert!(again.stderr.contains("already sent to"), "{}", again.stderr);
+    expect_exactly(&fixture, &workspace, &text).await;
+}
+
+pub(crate) async fn a_line_that_was_not_sent_before_a_kill_is_sent_whole(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let mut text = long_file();
+    for (torn, rest) in [("\"torn", " and whole\"\n"), ("\"dos\"\r", "\n")] {
+        let path = workspace.write("log", text.clone() + torn);
+        let mut sender = halfway(&workspace, "log").await;
+        sender.kill().await;
+        text = text + torn + rest;
+        fs::write(&path, &text).unwrap();
+        let sent = send(&workspace, "log").run().await.success();
+        assert!(!sent.stderr.contains("left out"), "{}", sent.stderr);
+        assert_eq!(value(&checkpoint(&workspace, "log"), "complete"), "yes");
+        // Once more, from a checkpoint of its own.
+        text += &long_file();
+    }
+    fs::write(workspace.path("log"), &text).unwrap();
+    send(&workspace, "log").run().await.success();
+    expect_exactly(&fixture, &workspace, &text).await;
+}

@@ -403,3 +403,267 @@ pub(crate) async fn records_of_keys_replace_records_only(fixture: Fixture) {
         b"my notes\n"
     );
 }
+
+/// The same command in a shell, with its standard output redirected like this.
+fn redirected(cli: Cli, to: &str) -> Cli {
+    let script = format!("exec \"$0\" \"$@\" {to}");
+    cli.under(&["sh".to_owned(), "-c".to_owned(), script])
+}
+
+pub(crate) async fn a_file_that_standard_output_leads_to_is_one_in_use(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.write("client.toml", "retries = 3\n");
+    fs::hard_link(workspace.path("client.toml"), workspace.path("hard")).unwrap();
+    let key = fs::read(workspace.path("certs/receiver_private.key")).unwrap();
+    for output in ["-", "/dev/stdout"] {
+        let receive = || {
+            let options = ["--config", "client.toml", "--idle-exit", "0.05"];
+            workspace
+                .cli("receive")
+                .args(["--output", output])
+                .args(options)
+        };
+        for quarantine in ["all.jsonl", "./all.jsonl", "/dev/stdout", "/proc/self/fd/1"] {
+            let both = receive().args(["--quarantine", quarantine]);
+            refused(redirected(both, "> all.jsonl"), "--quarantine").await;
+        }
+        for path in [
+            "certs/receiver_private.key",
+            "certs/ca.crt",
+            "client.toml",
+            "hard",
+        ] {
+            let outcome = redirected(receive(), &format!(">> {path}"))
+                .run()
+                .await
+                .code(2);
+            let (what, _) = two_parts(&outcome);
+            assert!(what.contains("standard output"), "{what}");
+        }
+        receive()
+            .args(["--quarantine", "/dev/stderr"])
+            .run()
+            .await
+            .success();
+    }
+    assert_eq!(
+        fs::read(workspace.path("certs/receiver_private.key")).unwrap(),
+        key
+    );
+    assert_eq!(fs::read(workspace.path("all.jsonl")).unwrap(), b"");
+}
+
+pub(crate) async fn standard_output_by_another_name_has_nothing_beside_it(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    symlink("/dev/stdout", workspace.path("link")).unwrap();
+    fs::create_dir(workspace.path("out")).unwrap();
+    let dev = names(Path::new("/dev"));
+    let outputs = [
+        "-",
+        "/dev/stdout",
+        "/proc/self/fd/1",
+        "/dev/fd/1",
+        "link",
+        "/dev/fd/3",
+    ];
+    for output in outputs {
+        workspace.send_messages(&["a"]).await;
+        let receive = workspace
+            .cli("receive")
+            .args(["--output", output, "--count", "1"]);
+        redirected(receive, ">> out/all 3>&1").run().await.success();
+    }
+    let text = fs::read_to_string(workspace.path("out/all")).unwrap();
+    assert_eq!(text.lines().count(), outputs.len(), "{text}");
+    assert_eq!(names(&workspace.path("out")), ["all"]);
+    assert_eq!(names(Path::new("/dev")), dev);
+    // With a checkpoint it is a file as others are.
+    let known = || {
+        let receive = workspace.cli("receive").args(["--output", "/dev/stdout"]);
+        let receive = receive.args(["--checkpoint", "state", "--idle-exit", "0.05"]);
+        redirected(receive, ">> out/all").run()
+    };
+    let first = known().await.success();
+    assert!(
+        first.stderr.contains("holds 6 messages"),
+        "{}",
+        first.stderr
+    );
+    assert!(workspace.path("state").exists());
+}
+
+pub(crate) async fn a_closed_standard_output_is_an_error_before_anything_is_acknowledged(
+    fixture: Fixture,
+) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["a"]).await;
+    let cli = |line: &str| {
+        let mut words = line.split(' ');
+        workspace.cli(words.next().unwrap()).args(words)
+    };
+    let receiver = &workspace.receiver;
+    for line in [
+        "receive --output - --count 1",
+        "receive --output /dev/stdout --count 1",
+        "receive --output /dev/fd/1 --count 1",
+        "receive --output - --count 1 --quarantine /dev/stdout",
+        "fetch --ack",
+        &format!("get-key {receiver}"),
+        "keys",
+        "completions bash",
+        "status",
+        "receive --help",
+    ] {
+        let outcome = redirected(cli(line), ">&-").run().await.code(1);
+        let (what, _) = two_parts(&outcome);
+        assert!(
+            what.contains("Standard output") && what.contains("closed"),
+            "{line}: {what}"
+        );
+        assert!(
+            !outcome.stderr.contains("onfirmed"),
+            "{line}: {}",
+            outcome.stderr
+        );
+    }
+    // The message is still there; and who wants to see nothing of it may say so.
+    for to in ["> /dev/null", "1<> /dev/null"] {
+        redirected(cli("fetch"), to).run().await.success();
+    }
+    for line in ["send --to x --message y", "receive --idle-exit 0.05"] {
+        // What writes nothing there needs none.
+        let outcome = redirected(cli(line), ">&-").run().await;
+        assert!(
+            !outcome.stderr.contains("Standard output"),
+            "{}",
+            outcome.stderr
+        );
+    }
+    assert_eq!(workspace.texts(), ["a"]);
+}
+
+pub(crate) async fn what_holds_no_line_of_ours_is_not_appended_to(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    let key = fs::read(workspace.path("certs/receiver_private.key")).unwrap();
+    for content in [
+        &key[..],
+        b"[server]\naddress = \"localhost\"\n",
+        b"{\n\"epoch\": 1\n}\n",
+    ] {
+        workspace.write("copy", content);
+        for option in ["--output", "--quarantine"] {
+            let receive = workspace
+                .cli("receive")
+                .args([option, "copy", "--idle-exit", "0.05"]);
+            let (what, advice) = two_parts(&receive.run().await.code(1));
+            assert!(
+                what.contains("copy") && advice.contains("Name another"),
+                "{what}\n{advice}"
+            );
+        }
+        assert_eq!(fs::read(workspace.path("copy")).unwrap(), content);
+        assert!(!workspace.path("copy.ciphermq-receive").exists());
+    }
+}
+
+pub(crate) async fn options_without_effect_are_refused(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    for output in ["-", "/dev/stdout", "/dev/null"] {
+        for options in [&["--checkpoint", "state"][..], &["--output-is-gone"]] {
+            let receive = workspace.cli("receive").args(["--output", output]);
+            refused(
+                receive.args(["--idle-exit", "0.05"]).args(options),
+                options[0],
+            )
+            .await;
+        }
+    }
+    assert!(!workspace.path("state").exists());
+}
+
+pub(crate) async fn an_empty_checkpoint_is_none(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.write("in.jsonl", "1\n");
+    for name in ["sent", "state"] {
+        workspace.write_private(name, "");
+    }
+    for expected in ["1 sent, 1 acknowledged", "already sent to"] {
+        let send = workspace
+            .send()
+            .args(["--file", "in.jsonl", "--checkpoint", "sent"]);
+        let sent = send.run().await.success();
+        assert!(sent.stderr.contains(expected), "{}", sent.stderr);
+    }
+    let options = [
+        "--output",
+        "out.jsonl",
+        "--checkpoint",
+        "state",
+        "--count",
+        "1",
+    ];
+    workspace.cli("receive").args(options).run().await.success();
+    for name in ["sent", "state"] {
+        let text = fs::read_to_string(workspace.path(name)).unwrap();
+        assert!(text.starts_with("ciphermq-"), "{name}: {text}");
+    }
+}
+
+pub(crate) async fn a_link_and_its_file_are_sent_once(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    fs::create_dir(workspace.path("disk")).unwrap();
+    workspace.write("disk/in.jsonl", "1\n");
+    symlink("disk/in.jsonl", workspace.path("link")).unwrap();
+    let names = ["link", "disk/in.jsonl", "link"];
+    for (name, expected) in names
+        .into_iter()
+        .zip(["1 sent", "already sent", "already sent"])
+    {
+        let sent = workspace
+            .send()
+            .args(["--file", name])
+            .run()
+            .await
+            .success();
+        assert!(sent.stderr.contains(expected), "{name}: {}", sent.stderr);
+    }
+    // As versions before have left it.
+    let end = format!(".{}.ciphermq-send", workspace.receiver);
+    let [there, before] =
+        ["disk/in.jsonl", "link"].map(|name| workspace.path(&(name.to_owned() + &end)));
+    fs::rename(there, &before).unwrap();
+    workspace.write("disk/in.jsonl", "1\n2\n");
+    let sent = workspace
+        .send()
+        .args(["--file", "link"])
+        .run()
+        .await
+        .success();
+    assert!(
+        sent.stderr.contains("1 sent, 1 acknowledged"),
+        "{}",
+        sent.stderr
+    );
+}
+
+pub(crate) async fn a_quarantine_that_cannot_be_written_is_told_at_the_start(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["a"]).await;
+    for quarantine in ["certs/ca.crt/below", "certs", "/proc/new", "/proc/new/file"] {
+        let receive = workspace
+            .cli("receive")
+            .args(["--quarantine", quarantine, "--count", "1"]);
+        let outcome = receive.run().await;
+        assert_ne!(outcome.code, Some(0), "{quarantine}: {}", outcome.stderr);
+        let (what, _) = two_parts(&outcome);
+        assert!(what.contains(quarantine), "{what}");
+    }
+    workspace.receive(1).await;
+    assert_eq!(workspace.texts(), ["a"]);
+}

@@ -106,6 +106,7 @@ async fn what_is_read_written_and_told() {
             receiving::a_last_line_without_its_ending_stays,
             receiving::a_quarantine_without_its_last_line_ending,
             receiving::a_torn_last_line_is_cut_off,
+            receiving::a_message_with_del_in_it_stays,
             receiving::an_output_that_is_moved_away,
             requests::status,
             requests::options_of_a_file,
@@ -142,6 +143,14 @@ async fn files_are_the_ones_that_are_meant() {
             files::what_is_made_is_its_owners_alone,
             files::drafts_of_killed_runs_are_in_nobodys_way,
             files::records_of_keys_replace_records_only,
+            files::a_file_that_standard_output_leads_to_is_one_in_use,
+            files::standard_output_by_another_name_has_nothing_beside_it,
+            files::a_closed_standard_output_is_an_error_before_anything_is_acknowledged,
+            files::what_holds_no_line_of_ours_is_not_appended_to,
+            files::options_without_effect_are_refused,
+            files::an_empty_checkpoint_is_none,
+            files::a_link_and_its_file_are_sent_once,
+            files::a_quarantine_that_cannot_be_written_is_told_at_the_start,
         ]
     );
 }
@@ -177,6 +186,8 @@ async fn what_was_given_is_what_arrives() {
             changing::a_file_that_is_renamed_while_it_is_sent,
             changing::what_is_appended_to_a_file_that_is_sent_in_part,
             changing::a_folder_that_is_set_back_loses_nothing,
+            changing::a_line_that_is_being_written_is_left_out_and_sent_whole,
+            changing::a_line_that_was_not_sent_before_a_kill_is_sent_whole,
             changing::a_checkpoint_of_the_version_before,
             changing::what_cannot_be_read_twice_has_no_checkpoint,
         ]
@@ -192,6 +203,7 @@ async fn one_run_for_several_receivers() {
             several::each_of_several_receivers_gets_everything,
             several::one_of_several_that_fails_leaves_the_others_alone,
             several::several_go_on_after_a_kill,
+            several::what_is_sent_again_is_owed_to_each,
         ]
     );
 }

@@ -291,3 +291,32 @@ pub(crate) async fn an_output_that_is_moved_away(fixture: Fixture) {
     workspace.receive(1).await;
     assert_eq!(workspace.texts(), ["one"]);
 }
+
+/// Any sender can put it there: JSON leaves it as it is.
+pub(crate) async fn a_message_with_del_in_it_stays(fixture: Fixture) {
+    let workspace = Workspace::of(&fixture);
+    workspace.introduce().await;
+    workspace.send_messages(&["one"]).await;
+    workspace.receive(1).await;
+    let messages = [
+        "\"a\u{7f}b\"",
+        "{\"\u{7f}\u{85}\u{2028}\u{feff}\":1}",
+        "last",
+    ];
+    workspace.send_messages(&messages).await;
+    let mut receiver = workspace.receiving(&["-v"]).await;
+    for _ in messages {
+        receiver.stderr.expect("Server confirmed ACK").await;
+    }
+    receiver.kill().await;
+    let path = workspace.path("data/received_messages.jsonl");
+    let text = std::fs::read(&path).unwrap();
+    let idle = workspace.cli("receive").args(["--idle-exit", "0.05"]);
+    let told = idle.run().await.success().stderr;
+    assert!(
+        !told.contains("damaged") && !told.contains("cut off"),
+        "{told}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), text);
+    assert_eq!(workspace.received().len(), 4);
+}

@@ -180,3 +180,33 @@ pub(crate) async fn several_go_on_after_a_kill(fixture: Fixture) {
         workspace.expect_empty_queue(&fixture.server).await;
     }
 }
+
+pub(crate) async fn what_is_sent_again_is_owed_to_each(fixture: Fixture) {
+    let (first, second) = two(&fixture).await;
+    first.write("lines", "a\nb\n");
+    let send = || {
+        let send = first.send().args(["--to", &second.receiver]);
+        send.args(["--file", "lines"])
+    };
+    send().run().await.success();
+    let pin = first.path(&format!("certs/{}_public.pin.json", second.receiver));
+    let known = fs::read(&pin).unwrap();
+    fs::write(&pin, "damaged").unwrap();
+    let sent = send().arg("--again").run().await.code(1);
+    let expected = format!("{}: 2 sent, 2 acknowledged", first.receiver);
+    assert!(sent.stderr.contains(&expected), "{}", sent.stderr);
+    fs::write(&pin, known).unwrap();
+    let sent = send().run().await.success();
+    let expected = format!("{}: 2 sent, 2 acknowledged", second.receiver);
+    assert!(
+        sent.stderr
+            .contains(&format!("already sent to {}", first.receiver))
+            && sent.stderr.contains(&expected),
+        "{}",
+        sent.stderr
+    );
+    for workspace in [&first, &second] {
+        workspace.receive(4).await;
+        workspace.expect_empty_queue(&fixture.server).await;
+    }
+}

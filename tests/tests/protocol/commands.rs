@@ -184,6 +184,23 @@ pub(super) async fn names(fixture: Fixture) {
             .expect_prefix("Error: bad_name: queue: a name h")
             .await;
     }
+    for c in [
+        '\u{ad}',
+        '\u{61c}',
+        '\u{180e}',
+        '\u{3164}',
+        '\u{fe0f}',
+        '\u{e0041}',
+    ] {
+        for command in ["declare_queue", "declare_exchange", "consume"] {
+            client.send_line(&format!("{command} a{c}b")).await;
+            client.expect_prefix("Error: bad_name: ").await;
+        }
+        client
+            .send_line(&format!("bind {longest} {longest} a{c}b"))
+            .await;
+        client.expect_prefix("Error: ").await;
+    }
     client
         .ask(
             &format!("declare_exchange {too_long}"),
@@ -208,7 +225,7 @@ pub(super) async fn names(fixture: Fixture) {
         client
             .ask(
                 &format!("consume {} {bad}", fixture.id("q")),
-                "Error: bad_argument: prefetch must be a number from 1 to 4294967295",
+                "Error: bad_argument: prefetch must be a whole number, 1 or more",
             )
             .await;
     }
@@ -288,6 +305,7 @@ pub(super) async fn hello(fixture: Fixture) {
         "hello",
         "hello {}",
         "hello {\"client\":\"test 1.0\",\"of_later_versions\":[1]}",
+        "hello {\"packed\":null,\"client\":null,\"consumer\":null}",
     ] {
         client.send_line(line).await;
         let json: Value = serde_json::from_str(&client.expect_prefix("Hello: ").await).unwrap();
@@ -299,11 +317,33 @@ pub(super) async fn hello(fixture: Fixture) {
             "redelivery_timeout_ms": 30_000, "storage_wait_ms": 8_000});
         assert_eq!(json["limits"], limits);
     }
-    for bad in ["{", "[]", "7", "{\"consumer\":7}"] {
+    for bad in ["{", "[]", "7", "null", "{\"consumer\":7}", "{\"packed\":1}"] {
         client.send_line(&format!("hello {bad}")).await;
-        client.expect_prefix("Error: bad_argument: ").await;
+        no_rust(&client.expect_prefix("Error: bad_argument: ").await);
+    }
+    for bad in [
+        "[]",
+        "7",
+        "{\"after\":7}",
+        "{\"after\":{\"queue\":\"x\",\"seq\":1}}",
+        "{\"after\":{\"queue\":1,\"seq\":1e30}}",
+        "{\"after\":{\"rejected_time\":1,\"message_id\":1}}",
+        "{\"limit\":\"x\"}",
+        "{\"limit\":-1}",
+    ] {
+        for list in ["list_rejected", "list_waiting_keys"] {
+            client.send_line(&format!("{list} {bad}")).await;
+            no_rust(&client.expect_prefix("Error: bad_argument: ").await);
+        }
     }
     client.send_line("hello {\"consumer\":\"a b\"}").await;
     client.expect_prefix("Error: bad_name: consumer: ").await;
     client.ask("ping", "PONG").await;
+}
+
+/// What a client is told names the protocol's things, and none of the server's types.
+fn no_rust(text: &str) {
+    for word in ["struct ", "u32", "u64", "i64", "Request", "Cursor", "tuple"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
 }

@@ -70,6 +70,26 @@ async fn a_port_in_use_leaves_nothing_behind() {
         refusal.stderr
     );
     assert!(!server.folder().join("data").exists());
+    assert!(!server.folder().join("logs").exists());
+    // Whoever looks into the log that an earlier start has made finds it there.
+    let log = server.folder().join("logs/server_error.log");
+    std::fs::create_dir(server.folder().join("logs")).unwrap();
+    std::fs::write(&log, "").unwrap();
+    let refusal = server.launch_again().await.unwrap_err();
+    assert_eq!(refusal.stderr.matches("cannot listen on").count(), 1);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("cannot listen on"), "{text}");
+}
+
+/// Nor do certificates that are not there.
+#[tokio::test]
+async fn a_start_without_certificates_leaves_nothing_behind() {
+    let mut server = Server::prepare(Options::sqlite().set("tls", "cert_path", "nowhere.crt"));
+    let refusal = server.launch_again().await.unwrap_err();
+    assert!(refusal.stderr.contains("nowhere.crt"), "{}", refusal.stderr);
+    for folder in ["data", "logs"] {
+        assert!(!server.folder().join(folder).exists(), "{folder}");
+    }
 }
 
 /// A configuration of an older server starts, and a warning says what of it has no effect.
@@ -106,4 +126,37 @@ async fn sections_of_older_servers_are_told_to_have_no_effect() {
         "{console}"
     );
     server.terminate().await;
+}
+
+/// What is wrong with the configuration is told every time, however quiet the logs are to be.
+#[tokio::test]
+async fn warnings_of_the_configuration_are_told_at_every_level() {
+    for level in ["error", "off"] {
+        let mut options = Options::sqlite().set("logging", "level", level).set(
+            "acl",
+            "sender_cns",
+            vec!["sender_1"],
+        );
+        let variable = "CIPHERMQ_ADMIN_ADDRESS";
+        options.environment = vec![
+            (variable.to_owned(), "127.0.0.1:9090".to_owned()),
+            ("CIPHERMQ_SERVER_PORT".to_owned(), String::new()),
+        ];
+        let mut server = Server::start(options).await;
+        let mut expected = vec![
+            "[acl] has no effect yet".to_owned(),
+            format!("environment variable {variable}: [admin] has no effect yet"),
+        ];
+        if level == "off" {
+            expected.push("`off` is a filter".to_owned());
+        }
+        let console = server.console().text();
+        server.terminate().await;
+        let log = server.folder().join("logs/server_error.log");
+        let log = std::fs::read_to_string(log).unwrap();
+        for words in expected {
+            assert!(console.contains(&words), "{level}: {words}: {console}");
+            assert!(log.contains(&words), "{level}: {words}: {log}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ciphermq_client::{Client, ExchangeName, QueueName, RoutingKey};
-use ciphermq_files::beside;
+use ciphermq_files::{beside, is_descriptor, resolve};
 use indicatif::ProgressBar;
 
 use self::demand::Demand;
@@ -31,7 +31,7 @@ use self::receiver::{Plan, Receiver};
 use crate::connection::{ConnectionArgs, ConnectionSettings, Identity, PrivateKeyArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output::Sink;
+use crate::output::{Sink, Target, shared, stdout};
 use crate::signals::Signals;
 
 /// Receive messages into a file, each exactly once
@@ -102,23 +102,31 @@ pub(crate) struct Args {
     private_key: PrivateKeyArgs,
 }
 
-/// What is set aside beside standard output goes where the default output's would.
+/// What is set aside beside standard output or a device goes where the default output's would.
 const DEFAULT_OUTPUT: &str = "data/received_messages.jsonl";
 
-pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
+pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failure> {
+    let target = args.target()?;
     let settings = args
         .connection
         .clone()
         .resolve(Identity::Receiver, args.private_key.clone())?;
     let keyring = settings.keyring()?;
-    args.claim_files(&settings)?;
+    args.claim_files(target, &settings)?;
     let mut signals = Signals::listen()?;
     // Nothing is made for an output that nothing can come for.
     let client = tokio::select! {
         client = settings.connect() => client?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
-    let (sink, dedup) = tokio::task::block_in_place(|| open_output(&args, &console))?;
+    let (sink, dedup) = tokio::task::block_in_place(|| open_output(&args, target, &console))?;
+    // In some folders two names that were free are one file, which shows now.
+    args.claim_files(target, &settings)?;
+    let quarantine = args.quarantine_path();
+    if Target::of(&quarantine, false) == Target::Stdout {
+        stdout::check()?;
+    }
+    shared::check(&quarantine)?;
     let recorder = dedup.clone();
     let key_id = keyring.newest().public_key().key_id();
     let demand = args.demand(&sink);
@@ -203,12 +211,43 @@ impl Args {
         }
     }
 
+    /// What the output is. Standard output is called `-` from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of usage for options that would have no effect.
+    fn target(&mut self) -> Result<Target, Failure> {
+        let target = Target::of(&self.output, self.checkpoint.is_some());
+        if target == Target::Stdout {
+            self.output = "-".into();
+        }
+        let without_effect = [
+            ("--checkpoint", self.checkpoint.is_some()),
+            ("--output-is-gone", self.output_is_gone),
+        ];
+        let named = without_effect.iter().find(|(_, is_given)| *is_given);
+        match named.filter(|_| target != Target::File) {
+            None => Ok(target),
+            Some((option, _)) => Err(Failure::usage(
+                format!(
+                    "{option} has no effect: of {} nothing is known afterwards.",
+                    place(&self.output)
+                ),
+                format!("Name a file with --output, or leave {option} out."),
+            )),
+        }
+    }
+
     /// Sees to it that the output, its checkpoint and the quarantine are no other file.
-    fn claim_files(&self, settings: &ConnectionSettings) -> Result<(), Failure> {
+    fn claim_files(&self, target: Target, settings: &ConnectionSettings) -> Result<(), Failure> {
         let mut files = settings.own_files();
-        if self.output != Path::new("-") {
-            files.claim_for_lines("--output", &self.output)?;
-            files.claim("--checkpoint", &self.checkpoint_path())?;
+        match target {
+            Target::Stdout => files.claim_stdout()?,
+            Target::Stream => files.claim_for_lines("--output", &self.output)?,
+            Target::File => {
+                files.claim_for_lines("--output", &self.output)?;
+                files.claim("--checkpoint", &self.checkpoint_path())?;
+            }
         }
         files.claim_for_lines("--quarantine", &self.quarantine_path())
     }
@@ -221,10 +260,9 @@ impl Args {
 
     fn quarantine_path(&self) -> PathBuf {
         self.quarantine.clone().unwrap_or_else(|| {
-            let output = if self.output == Path::new("-") {
-                Path::new(DEFAULT_OUTPUT)
-            } else {
-                &self.output
+            let output = match has_place(&self.output) {
+                true => &self.output,
+                false => Path::new(DEFAULT_OUTPUT),
             };
             beside(output, ".quarantine.jsonl")
         })
@@ -264,6 +302,18 @@ impl Route {
             routing_key: routing_key.map_err(unnamable)?,
         })
     }
+}
+
+/// Whether there is a place beside an output: not beside standard output, another descriptor, or a
+/// device.
+fn has_place(output: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_device = std::fs::metadata(output).is_ok_and(|there| {
+        let kind = there.file_type();
+        kind.is_char_device() || kind.is_block_device()
+    });
+    let is_descriptor = || resolve(output).is_ok_and(|place| is_descriptor(&place));
+    output != Path::new("-") && !is_device && !is_descriptor()
 }
 
 fn place(output: &Path) -> String {

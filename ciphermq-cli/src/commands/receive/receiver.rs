@@ -254,16 +254,7 @@ impl Receiver {
                 }
                 self.gathered.push(message);
             }
-            Err(ConsumeError::Unopenable(unopenable)) => {
-                self.console.warn(format_args!(
-                    "Message {} cannot be opened: {}. It is set aside in {}{}",
-                    unopenable.message_id(),
-                    unopenable.reason,
-                    self.quarantine.display(),
-                    what_to_do(&unopenable.reason)
-                ));
-                self.gathered.push_unopenable(unopenable);
-            }
+            Err(ConsumeError::Unopenable(unopenable)) => self.gathered.push_unopenable(unopenable),
             Err(error) => self.console.warn(error),
         }
     }
@@ -331,6 +322,15 @@ impl Receiver {
             self.console
                 .bar()
                 .set_message(format!("{} received, {per_second:.0}/s", self.written));
+        }
+        for unopenable in &written.unopenable {
+            self.console.warn(format_args!(
+                "Message {} cannot be opened: {}. It is set aside in {}{}",
+                unopenable.message_id(),
+                unopenable.reason,
+                self.quarantine.display(),
+                what_to_do(&unopenable.reason)
+            ));
         }
         self.settling.begin(written);
         let more = self

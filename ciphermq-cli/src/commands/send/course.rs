@@ -30,7 +30,7 @@ pub(super) enum Other {
     Shorter,
     /// Something in it is not what it was.
     Changed,
-    /// Its last line had no ending, and was sent; now it goes on.
+    /// Its last line had no ending, and was sent as it was; now it goes on.
     LastLineGoesOn,
 }
 
@@ -42,11 +42,16 @@ impl Course {
         if end.before != *pinned {
             return Err(Other::Changed);
         }
-        let appended = end.next_line().ok_or(Other::LastLineGoesOn)?;
-        let then = (survey.last_message > appended.bytes).then_some(appended);
         let place = state.place.min(pinned.bytes);
         let begin = survey.mark(place).ok_or(Other::Shorter)?;
-        let is_all = state.complete && end.last_message <= place;
+        // Somebody was writing the last line when it was pinned. Unless it was sent as it was, the
+        // stream ends before it.
+        let (appended, is_all) = match end.next_line() {
+            Some(appended) => (appended, state.complete && end.last_message <= place),
+            None if place <= end.line().bytes => (end.line(), end.last_whole_message <= place),
+            None => return Err(Other::LastLineGoesOn),
+        };
+        let then = (survey.last_message > appended.bytes).then_some(appended);
         Ok(match (is_all, then, begin.next_line()) {
             (true, Some(at), _) => Self::Next { at },
             (true, None, _) => Self::Sent,
@@ -166,6 +171,36 @@ mod tests {
             course("a\nb\r", 4, true, b"a\nb\r\n"),
             Err(Other::LastLineGoesOn)
         );
+    }
+
+    #[test]
+    fn a_last_line_that_goes_on_and_was_not_sent_is_for_the_next_stream() {
+        for complete in [false, true] {
+            for after in [&b"a\nb and more\n"[..], b"a\nb and more", b"a\nb\rc\nd"] {
+                assert_eq!(
+                    course("a\nb", 0, complete, after),
+                    go_on(start(0, 0), Some(start(2, 1)))
+                );
+                assert_eq!(course("a\nb", 2, complete, after), next(start(2, 1)));
+            }
+            assert_eq!(course("b", 0, complete, b"bc\n"), next(start(0, 0)));
+            // Cut between the two bytes of its ending.
+            assert_eq!(
+                course("a\nb\r", 2, complete, b"a\nb\r\n"),
+                next(start(2, 1))
+            );
+            assert_eq!(course("a\n\r", 2, complete, b"a\n\r\n"), Ok(Course::Sent));
+            assert_eq!(
+                course("a\n\n\r", 2, complete, b"a\n\n\r\nb"),
+                next(start(3, 2))
+            );
+        }
+        for place in [3, 4] {
+            assert_eq!(
+                course("a\nbc", place, false, b"a\nbcd\n"),
+                Err(Other::LastLineGoesOn)
+            );
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) enum Stop {
 pub(super) struct Ending {
     pub(super) counts: Counts,
     pub(super) stop: Option<Stop>,
+    /// The number of the last line, if it was left out because somebody was still writing it.
+    pub(super) unfinished: Option<u64>,
 }
 
 impl Ending {

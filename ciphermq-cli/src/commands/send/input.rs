@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use super::Args;
+use super::survey::ending;
 use crate::console::Console;
 use crate::exit::Failure;
 
@@ -125,6 +126,16 @@ impl InputFile {
     }
 }
 
+/// Whether the last line of a file, which ended at `end` when sending began, has grown since, so
+/// that it was in the middle of being written. If it only got its ending it was whole.
+pub(super) fn goes_on(file: &File, end: u64, line: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let mut after = [0; 2];
+    let read = file.read_at(&mut after, end).unwrap_or(0);
+    let after = after.get(..read).unwrap_or_default();
+    ending(line.last().copied(), after).is_none()
+}
+
 /// What cannot be read twice cannot be gone on with: a checkpoint that is asked for would not be
 /// kept.
 fn refuse_checkpoint(args: &Args, name: &str) -> Result<(), Failure> {
@@ -199,5 +210,30 @@ mod tests {
         assert!(InputFile::is_replaced(&path, &opened));
         std::fs::write(&path, "x").unwrap();
         assert!(InputFile::is_replaced(&path, &opened));
+    }
+
+    #[test]
+    fn a_last_line_goes_on_if_anything_but_its_ending_follows() {
+        use std::io::Write as _;
+        for (line, after, expected) in [
+            ("a", "", false),
+            ("a", "\n", false),
+            ("a", "\nb", false),
+            ("a", "\r\nb", false),
+            ("a", "b", true),
+            ("a", "\r", true),
+            ("a", "\rb", true),
+            ("a\r", "", false),
+            ("a\r", "\n", true),
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(format!("{line}{after}").as_bytes()).unwrap();
+            let end = u64::try_from(line.len()).unwrap();
+            assert_eq!(
+                goes_on(&file, end, line.as_bytes()),
+                expected,
+                "{line:?} {after:?}"
+            );
+        }
     }
 }

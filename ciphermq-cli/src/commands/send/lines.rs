@@ -22,6 +22,8 @@ pub(super) struct Chunk {
     pub(super) lines: Vec<Line>,
     /// Where each empty line between them ended.
     pub(super) empty: Vec<u64>,
+    /// The number of the line behind them, if it was left out: somebody is still writing it.
+    pub(super) unfinished: Option<u64>,
 }
 
 /// A line that is not empty.
@@ -83,7 +85,7 @@ pub(super) fn channels(count: usize) -> (Vec<mpsc::Sender<Piece>>, Vec<mpsc::Rec
 
 /// Reads `input`, which is at `start`, on a thread of its own, as reading may wait for long.
 /// Everybody in `senders` gets all of it; the slowest sets the pace, and whoever does not listen
-/// any more holds up nobody.
+/// any more holds up nobody. A last line without an ending is left out if it `goes_on`.
 ///
 /// The thread ends with the input, an error, or the last listener; if it waits for input then, with
 /// the process.
@@ -91,6 +93,7 @@ pub(super) fn read(
     input: impl Read + Send + 'static,
     limit: usize,
     start: Start,
+    goes_on: impl Fn(&[u8]) -> bool + Send + 'static,
     mut senders: Vec<mpsc::Sender<Piece>>,
 ) {
     std::thread::spawn(move || {
@@ -99,7 +102,7 @@ pub(super) fn read(
             senders.retain(|sender| sender.blocking_send(piece.clone()).is_ok());
             !senders.is_empty()
         };
-        let mut lines = LineReader::new(input, limit, start);
+        let mut lines = LineReader::new(input, limit, start, goes_on);
         loop {
             match lines.chunk() {
                 Ok(None) => return,
@@ -126,7 +129,7 @@ pub(super) fn hand_on(messages: Vec<String>, senders: &[mpsc::Sender<Piece>]) {
     });
     let chunk: Piece = Arc::new(Ok(Chunk {
         lines: lines.collect(),
-        empty: Vec::new(),
+        ..Chunk::default()
     }));
     for sender in senders {
         // Nothing is in it yet, so there is room.
@@ -134,21 +137,27 @@ pub(super) fn hand_on(messages: Vec<String>, senders: &[mpsc::Sender<Piece>]) {
     }
 }
 
-struct LineReader<R> {
+struct LineReader<R, F> {
     reader: BufReader<R>,
     limit: usize,
     number: u64,
     /// Where the next line begins.
     end: u64,
+    /// Whether a last line, which has no ending, is not all of it.
+    goes_on: F,
+    /// The last line was left out.
+    is_unfinished: bool,
 }
 
-impl<R: Read> LineReader<R> {
-    fn new(input: R, limit: usize, start: Start) -> Self {
+impl<R: Read, F: Fn(&[u8]) -> bool> LineReader<R, F> {
+    fn new(input: R, limit: usize, start: Start, goes_on: F) -> Self {
         Self {
             reader: BufReader::with_capacity(CHUNK_BYTES, input),
             limit,
             number: start.lines,
             end: start.bytes,
+            goes_on,
+            is_unfinished: false,
         }
     }
 
@@ -167,7 +176,11 @@ impl<R: Read> LineReader<R> {
                         text: line,
                     });
                 }
-                Ok(None) => return Ok((chunk != Chunk::default()).then_some(chunk)),
+                Ok(None) => {
+                    chunk.unfinished =
+                        std::mem::take(&mut self.is_unfinished).then_some(self.number);
+                    return Ok((chunk != Chunk::default()).then_some(chunk));
+                }
                 Err(error) => return Err((chunk, error)),
             }
             // Whoever types messages must not wait for others to fill the chunk.
@@ -196,17 +209,21 @@ impl<R: Read> LineReader<R> {
             return Ok(None);
         }
         self.end += u64::try_from(text.len()).unwrap_or(u64::MAX);
-        if text.ends_with(b"\n") {
+        let is_ended = text.ends_with(b"\n");
+        if is_ended {
             text.pop();
             if text.ends_with(b"\r") {
                 text.pop();
             }
         }
         if text.len() > limit {
-            Err(LineError::TooLong { line, limit })
-        } else {
-            Ok(Some(text))
+            return Err(LineError::TooLong { line, limit });
         }
+        if !is_ended && (self.goes_on)(&text) {
+            self.is_unfinished = true;
+            return Ok(None);
+        }
+        Ok(Some(text))
     }
 }
 
@@ -227,11 +244,43 @@ mod tests {
         }
     }
 
+    fn reader<R: Read>(
+        input: R,
+        limit: usize,
+        start: Start,
+    ) -> LineReader<R, impl Fn(&[u8]) -> bool> {
+        LineReader::new(input, limit, start, |_| false)
+    }
+
+    #[test]
+    fn a_last_line_that_goes_on_is_left_out_and_one_with_an_ending_is_not() {
+        for (text, expected, unfinished) in [
+            (&b"one\ntwo"[..], &["one"][..], Some(2)),
+            (b"one\ntwo\n", &["one", "two"], None),
+            (b"two", &[], Some(1)),
+            (b"", &[], None),
+        ] {
+            let mut lines = LineReader::new(text, 100, Start::default(), |_| true);
+            let (mut texts, mut left_out) = (Vec::new(), None);
+            while let Some(chunk) = lines.chunk().unwrap() {
+                texts.extend(chunk.lines.into_iter().map(|line| line.text));
+                left_out = left_out.or(chunk.unfinished);
+            }
+            assert_eq!((left_out, texts.len()), (unfinished, expected.len()));
+            assert!(
+                texts
+                    .iter()
+                    .zip(expected)
+                    .all(|(text, expected)| text == expected.as_bytes())
+            );
+        }
+    }
+
     /// All lines, how many were empty, and what ended the reading early.
     type All = (Vec<(u64, Vec<u8>)>, usize, Option<LineError>);
 
     fn all(input: impl Read, limit: usize) -> All {
-        let mut lines = LineReader::new(input, limit, Start::default());
+        let mut lines = reader(input, limit, Start::default());
         let (mut out, mut empty) = (Vec::new(), 0);
         loop {
             match lines.chunk() {
@@ -303,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_complete_does_not_wait_for_the_next() {
-        let mut lines = LineReader::new(
+        let mut lines = reader(
             Pieces([&b"one\ntw"[..], b"o\n", b"three\nfour\n"].into()),
             100,
             Start::default(),
@@ -321,10 +370,7 @@ mod tests {
             bytes: 100,
             lines: 7,
         };
-        let chunk = LineReader::new(&text[..], 100, start)
-            .chunk()
-            .unwrap()
-            .unwrap();
+        let chunk = reader(&text[..], 100, start).chunk().unwrap().unwrap();
         let ends: Vec<_> = chunk
             .lines
             .iter()
@@ -332,7 +378,7 @@ mod tests {
             .collect();
         assert_eq!(ends, [(8, 105), (11, 111)]);
         assert_eq!(chunk.empty, [106, 107]);
-        let mut lines = LineReader::new(
+        let mut lines = reader(
             &text[11..],
             100,
             Start {
@@ -350,7 +396,7 @@ mod tests {
     #[test]
     fn many_lines_come_in_chunks_of_bounded_size() {
         let text = "0123456789abcdef\n".repeat(100_000);
-        let mut lines = LineReader::new(text.as_bytes(), 100, Start::default());
+        let mut lines = reader(text.as_bytes(), 100, Start::default());
         let mut count = 0;
         while let Some(chunk) = lines.chunk().unwrap() {
             assert!(chunk.lines.len() * 16 <= CHUNK_BYTES + 16);
@@ -375,7 +421,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_nobody_listens_to_ends() {
         let (senders, mut listeners) = channels(2);
-        read(io::repeat(b'\n'), 10, Start::default(), senders);
+        read(io::repeat(b'\n'), 10, Start::default(), |_| false, senders);
         // One that has gone holds up nobody.
         drop(listeners.pop());
         let mut chunks = listeners.pop().unwrap();
@@ -390,7 +436,13 @@ mod tests {
     async fn everybody_gets_all_of_it_and_the_slowest_sets_the_pace() {
         let text = "0123456789abcdef\n".repeat(100_000);
         let (senders, listeners) = channels(3);
-        read(io::Cursor::new(text), 100, Start::default(), senders);
+        read(
+            io::Cursor::new(text),
+            100,
+            Start::default(),
+            |_| false,
+            senders,
+        );
         let count = |mut listener: mpsc::Receiver<Piece>| async move {
             let mut count = 0;
             while let Some(piece) = listener.recv().await {

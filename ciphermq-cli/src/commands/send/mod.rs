@@ -215,6 +215,9 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             shared.input.as_deref().unwrap_or_default()
         ));
     }
+    if let Some(line) = endings.iter().find_map(|ending| ending.unfinished) {
+        tell_unfinished(line, &shared, &report, &console);
+    }
     let endings = shared.args.to.iter().cloned().zip(endings).collect();
     conclude(
         endings,
@@ -222,6 +225,19 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
         shared.input.as_deref().unwrap_or_default(),
         &console,
     )
+}
+
+/// A line that somebody is still writing is no message yet.
+fn tell_unfinished(line: u64, shared: &SendContext, report: &Report, console: &Console) {
+    let name = shared.input.as_deref().unwrap_or_default();
+    let what = format!("Line {line} of {name} is still being written, and was left out");
+    if report.can_resume() {
+        console.say(format_args!(
+            "{what}: the same command sends it once it is whole"
+        ));
+    } else {
+        console.warn(what);
+    }
 }
 
 impl Args {
@@ -395,10 +411,17 @@ impl Source {
         match self {
             Self::Messages(messages) => lines::hand_on(messages, &senders),
             Self::File(file, survey) => {
+                let end = survey.blocks.range().end;
+                let again = file.file.try_clone();
+                let goes_on = move |line: &[u8]| {
+                    again
+                        .as_ref()
+                        .is_ok_and(|file| input::goes_on(file, end, line))
+                };
                 let input = Compared::new(file.file, survey.blocks, start.bytes);
-                lines::read(input, limit, start, senders);
+                lines::read(input, limit, start, goes_on, senders);
             }
-            Self::Stream(input, _) => lines::read(input, limit, start, senders),
+            Self::Stream(input, _) => lines::read(input, limit, start, |_| false, senders),
         }
     }
 }
@@ -411,10 +434,18 @@ async fn begin_all(
     settings: &ConnectionSettings,
     console: &Console,
 ) -> Vec<Result<Recipient, Ending>> {
+    // All of them before the first key is asked for: see `Plan::step`.
+    let steps: Vec<_> = shared
+        .args
+        .to
+        .iter()
+        .zip(plans)
+        .map(|(receiver, plan)| step(shared, receiver, plan?, base))
+        .collect();
     let mut all = Vec::new();
-    for (number, (receiver, plan)) in shared.args.to.iter().zip(plans).enumerate() {
-        let begun = match plan {
-            Ok(plan) => begin(shared, number, receiver, plan, base, console).await,
+    for (number, (receiver, step)) in shared.args.to.iter().zip(steps).enumerate() {
+        let begun = match step {
+            Ok((start, step)) => begin(shared, number, receiver, step, start, console).await,
             Err(failure) => Err(Ending::failed(failure)),
         };
         if let Ok(recipient) = &begun {
@@ -425,24 +456,30 @@ async fn begin_all(
     all
 }
 
+/// What is to be done for a receiver, and where reading begins for it.
+fn step(
+    shared: &SendContext,
+    receiver: &ClientId,
+    plan: Option<Plan>,
+    base: Start,
+) -> Result<(Start, Option<Step>), Failure> {
+    let start = plan.as_ref().and_then(Plan::start).unwrap_or(base);
+    let (Some(plan), Some(whole)) = (plan, &shared.whole) else {
+        return Ok((start, None));
+    };
+    let step =
+        tokio::task::block_in_place(|| plan.step(&shared.client, &shared.args, receiver, whole))?;
+    Ok((start, Some(step)))
+}
+
 async fn begin(
     shared: &Arc<SendContext>,
     number: usize,
     receiver: &ClientId,
-    plan: Option<Plan>,
-    base: Start,
+    step: Option<Step>,
+    start: Start,
     console: &Console,
 ) -> Result<Recipient, Ending> {
-    let start = plan.as_ref().and_then(Plan::start).unwrap_or(base);
-    let step = match (plan, &shared.whole) {
-        (Some(plan), Some(whole)) => {
-            let step = tokio::task::block_in_place(|| {
-                plan.step(&shared.client, &shared.args, receiver, whole)
-            });
-            Some(step.map_err(Ending::failed)?)
-        }
-        _ => None,
-    };
     let name = shared.input.as_deref().unwrap_or_default();
     if let Some(Step::Sent(stream)) = &step {
         let state = stream.state();

@@ -42,6 +42,8 @@ pub(super) struct Recipient {
     stream: Option<Stream>,
     start: Start,
     counts: Counts,
+    /// The number of the last line, if it was left out.
+    unfinished: Option<u64>,
 }
 
 /// A stream with its checkpoint.
@@ -119,8 +121,8 @@ impl SendContext {
 
 impl Recipient {
     /// Begins to send to a receiver. The checkpoint is written when the receiver's key is had, so
-    /// that nothing is pinned of which nothing can be sent; it is on the disk before anything is
-    /// sent.
+    /// that nothing is pinned of which nothing can be sent, unless all was asked for once more; it
+    /// is on the disk before anything is sent.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ impl Recipient {
         let state = step.as_ref().map(Step::state);
         let (publisher, progress) = shared.publisher(number, &receiver, state).await?;
         let stream = step
-            .map(|step| tokio::task::block_in_place(|| Stream::begin(step, &shared, &progress)))
+            .map(|step| tokio::task::block_in_place(|| Stream::begin(step, &progress)))
             .transpose()?;
         Ok(Self {
             shared,
@@ -145,6 +147,7 @@ impl Recipient {
             stream,
             start,
             counts: Counts::default(),
+            unfinished: None,
         })
     }
 
@@ -179,7 +182,8 @@ impl Recipient {
         let summary = self.publisher.finish().await;
         self.counts.add(&summary);
         if let Some(Stream { stream, .. }) = &mut self.stream {
-            let is_all = self.counts.unacknowledged == 0 && stop.is_none();
+            let is_all =
+                self.counts.unacknowledged == 0 && stop.is_none() && self.unfinished.is_none();
             let saved = tokio::task::block_in_place(|| {
                 if is_all {
                     stream.complete()
@@ -196,6 +200,7 @@ impl Recipient {
         Ok(Ending {
             counts: self.counts,
             stop,
+            unfinished: self.unfinished,
         })
     }
 
@@ -213,9 +218,15 @@ impl Recipient {
             let Some(piece) = piece else {
                 return Ok(None);
             };
-            let Ok(Chunk { lines, empty }) = piece.as_ref() else {
+            let Ok(Chunk {
+                lines,
+                empty,
+                unfinished,
+            }) = piece.as_ref()
+            else {
                 return Ok(Some(Stop::Input(piece)));
             };
+            self.unfinished = *unfinished;
             let begin = self.start.bytes;
             let empty = empty.iter().filter(|end| **end > begin).count();
             let empty = u64::try_from(empty).unwrap_or_default();
@@ -312,8 +323,8 @@ impl Recipient {
 }
 
 impl Stream {
-    fn begin(step: Step, shared: &SendContext, progress: &Progress) -> Result<Self, Failure> {
-        let (stream, then) = step.begin(shared.args.again)?;
+    fn begin(step: Step, progress: &Progress) -> Result<Self, Failure> {
+        let (stream, then) = step.begin()?;
         // Nobody else sets it.
         let _ = progress.set(Box::new(stream.observer()));
         let end = Pinned::read(&stream.state().input).map_or(u64::MAX, |pinned| pinned.bytes);

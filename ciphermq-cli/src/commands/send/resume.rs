@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::resume::{ResumableStream, StreamState};
 use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey, Timestamp};
-use ciphermq_files::{fit_name, parent};
+use ciphermq_files::{fit_name, parent, resolve};
 
 use super::Args;
 use super::course::{Course, Other};
@@ -117,11 +117,13 @@ impl Plan {
         }
     }
 
-    /// Compares the way that is taken with the checkpoint's. Nothing is written yet.
+    /// Compares the way that is taken with the checkpoint's. Nothing is written yet, but with
+    /// `--again`: that all is to be sent once more is on the disk before anybody's key is asked
+    /// for, so that whoever cannot be sent to now is not taken for one that has got it.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it is another one, or cannot be named.
+    /// [`Failure`] if it is another one, or cannot be named; if a checkpoint cannot be written.
     pub(super) fn step(
         self,
         client: &Client,
@@ -131,6 +133,10 @@ impl Plan {
     ) -> Result<Step, Failure> {
         let Self { checkpoint, begun } = self;
         let wanted = new_state(client, args, receiver, whole)?;
+        if args.again {
+            let stream = ResumableStream::begin_anew(&checkpoint, wanted).map_err(failure)?;
+            return Ok(Step::GoOn { stream, then: None });
+        }
         let Some((mut stream, course)) = begun else {
             return Ok(Step::Anew {
                 checkpoint,
@@ -167,7 +173,7 @@ impl Step {
     /// # Errors
     ///
     /// [`Failure`] if it cannot be written.
-    pub(super) fn begin(self, again: bool) -> Result<(ResumableStream, Option<Start>), Failure> {
+    pub(super) fn begin(self) -> Result<(ResumableStream, Option<Start>), Failure> {
         Ok(match self {
             Self::Sent(stream) => (stream, None),
             Self::GoOn { mut stream, then } => {
@@ -182,11 +188,8 @@ impl Step {
                 (stream, None)
             }
             Self::Anew { checkpoint, state } => {
-                let stream = if again {
-                    ResumableStream::begin_anew(&checkpoint, state)
-                } else {
-                    ResumableStream::open_or_create(&checkpoint, || Ok::<_, CheckpointError>(state))
-                };
+                let begin = || Ok::<_, CheckpointError>(state);
+                let stream = ResumableStream::open_or_create(&checkpoint, begin);
                 (stream.map_err(failure)?, None)
             }
         })
@@ -242,7 +245,19 @@ fn changed(other: Other, file: &Path, checkpoint: &Path) -> Failure {
 /// `<file>.<receiver>.ciphermq-send`: one for every receiver that the file is sent to. What can
 /// stand in no file's name is percent-encoded, and the end of a name that is too long for the file
 /// system is a hash.
+///
+/// A link and the file that it leads to have one, beside the file. Versions before put it beside
+/// the link: one that is there goes on.
 pub(super) fn default_checkpoint(path: &Path, receiver: &ClientId) -> PathBuf {
+    let there = checkpoint_beside(path, receiver);
+    let is_link = path.is_symlink() && !there.exists();
+    match resolve(path) {
+        Ok(target) if is_link => checkpoint_beside(&target, receiver),
+        _ => there,
+    }
+}
+
+fn checkpoint_beside(path: &Path, receiver: &ClientId) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
     for byte in receiver.as_str().bytes() {
@@ -385,5 +400,24 @@ mod tests {
         assert!(
             one.len() <= "data/".len() + 255 && one.ends_with(".ciphermq-send") && one != other
         );
+    }
+
+    #[test]
+    fn a_link_and_its_file_share_a_checkpoint_unless_the_link_has_one_from_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("disk")).unwrap();
+        std::fs::write(root.join("disk/file"), "").unwrap();
+        std::os::unix::fs::symlink("disk/file", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("link", root.join("further")).unwrap();
+        let receiver = ClientId::new("r").unwrap();
+        let checkpoint = |name: &str| default_checkpoint(&root.join(name), &receiver);
+        let shared = root.join("disk/file.r.ciphermq-send");
+        for name in ["disk/file", "link", "further"] {
+            assert_eq!(checkpoint(name), shared, "{name}");
+        }
+        let old = root.join("link.r.ciphermq-send");
+        std::fs::write(&old, "").unwrap();
+        assert_eq!((checkpoint("link"), checkpoint("further")), (old, shared));
     }
 }

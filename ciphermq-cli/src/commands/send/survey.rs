@@ -40,6 +40,8 @@ pub(super) struct Mark {
     lines: u64,
     /// Where the line began that it is in, or follows.
     line: u64,
+    /// Where the last whole line before it ends that is not empty.
+    pub(super) last_whole_message: u64,
     last: Option<u8>,
     after: Vec<u8>,
 }
@@ -104,14 +106,7 @@ impl Mark {
     /// Where the next line begins, if the line before the place is whole: if it has its ending, or
     /// gets it just here, or nothing follows.
     pub(super) fn next_line(&self) -> Option<Start> {
-        let ending = match (self.last, self.after.as_slice()) {
-            (None | Some(b'\n'), _) | (_, []) => 0,
-            // It was a part of the message, and would be one of the ending now.
-            (Some(b'\r'), _) => return None,
-            (_, [b'\n', ..]) => 1,
-            (_, [b'\r', b'\n', ..]) => 2,
-            _ => return None,
-        };
+        let ending = ending(self.last, &self.after)?;
         Some(Start {
             bytes: self.before.bytes + ending,
             lines: self.lines + u64::from(ending > 0),
@@ -124,6 +119,19 @@ impl Mark {
             bytes: self.line,
             lines: self.lines,
         }
+    }
+}
+
+/// How long the ending is that a line gets from what follows its last byte; `None` if the line goes
+/// on. One that is at the end of everything is whole without any.
+pub(super) fn ending(last: Option<u8>, after: &[u8]) -> Option<u64> {
+    match (last, after) {
+        (None | Some(b'\n'), _) | (_, []) => Some(0),
+        // It was a part of the message, and would be one of the ending now.
+        (Some(b'\r'), _) => None,
+        (_, [b'\n', ..]) => Some(1),
+        (_, [b'\r', b'\n', ..]) => Some(2),
+        _ => None,
     }
 }
 
@@ -189,6 +197,7 @@ impl Scan {
             last_message: self.last_message(),
             lines: self.lines,
             line: self.line,
+            last_whole_message: self.message,
             last: self.last,
             after: Vec::new(),
         }

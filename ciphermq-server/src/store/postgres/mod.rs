@@ -1,7 +1,7 @@
 //! The store on a PostgreSQL server.
 //!
 //! - `connect`: connections to the server, and explanations of their failures
-//! - `pem_files`: the certificates and the key that its TLS needs
+//! - `pem_files`: the certificates and the key for TLS to the server
 //! - `session`: the setup of a session, and the lock against a second server
 //! - `sql`: the statements that every message goes through
 //! - `committer`: one transaction; `write` for its messages, `change` for its rare parts
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, PgConnection};
 
-use super::{Error, Store};
+use super::{Error, Store, TABLES, lacks_table};
 use crate::config;
 use committer::PostgresCommitter;
 use connect::SessionFactory;
@@ -53,7 +53,7 @@ pub(super) async fn open(settings: &config::Postgres) -> Result<Store, Error> {
 async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
     // The lock that keeps other servers out keeps their migrations out too.
-    MIGRATIONS.run_direct(None, session, false).await.map_err(|error| match error {
+    MIGRATIONS.run_direct(None, &mut *session, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => Error::Unusable(format!(
             "{place} was made by a newer version of the server (schema {version}); run that \
              version, or choose \
@@ -85,5 +85,14 @@ async fn migrate(connector: &SessionFactory, session: &mut PgConnection) -> Resu
             }
         }
         other => Error::Unavailable(other.into()),
-    })
+    })?;
+    let missing: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM unnest($1::text[]) name WHERE to_regclass(quote_ident(name)) IS NULL \
+         LIMIT 1",
+    )
+    .bind(TABLES)
+    .fetch_optional(session)
+    .await
+    .map_err(error::error)?;
+    missing.map_or(Ok(()), |table| Err(lacks_table(place, &table)))
 }

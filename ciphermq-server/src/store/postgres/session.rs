@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::connect::SessionFactory;
 use super::error::{code, error};
-use crate::store::Error;
+use crate::store::{Error, TABLES};
 
 /// The advisory lock's number: "CipherMQ". Its scope is the database.
 const LOCK: i64 = 0x4369_7068_6572_4d51;
@@ -130,7 +130,7 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
           AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
           AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')))",
     )
-    .bind(TABLES)
+    .bind([TABLES, &["_sqlx_migrations"]].concat())
     .fetch_one(connection)
     .await
     .map_err(error)?;
@@ -190,24 +190,6 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
     }
     Ok(())
 }
-
-/// The tables that the server uses.
-const TABLES: &[&str] = &[
-    "_sqlx_migrations",
-    "at_rest_adoption",
-    "batches",
-    "bindings",
-    "certificates",
-    "envelopes",
-    "exchanges",
-    "fates",
-    "public_keys",
-    "queues",
-    "rejected_messages",
-    "server_state",
-    "signed_keys",
-    "waiting",
-];
 
 /// The source of a session's setting, as in `pg_settings.source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

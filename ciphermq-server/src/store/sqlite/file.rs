@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::{error, is_not_a_database, write_error};
-use crate::store::{Error, described};
+use crate::store::{Error, TABLES, described, lacks_table};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -181,6 +181,7 @@ impl DatabaseFile {
             .run_direct(None, &mut connection, false)
             .await
             .map_err(|error| self.migration(error))?;
+        self.refuse_gaps(&mut connection).await?;
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
             .fetch_one(&mut connection)
             .await
@@ -216,6 +217,22 @@ impl DatabaseFile {
             )));
         }
         Ok(())
+    }
+
+    /// Refuses a database that lacks a table which the migrations have made.
+    async fn refuse_gaps(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        let found: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+                .fetch_all(connection)
+                .await
+                .map_err(error)?;
+        match TABLES
+            .iter()
+            .find(|table| !found.iter().any(|name| name == *table))
+        {
+            Some(table) => Err(lacks_table(self.path.display(), table)),
+            None => Ok(()),
+        }
     }
 
     fn options(&self) -> SqliteConnectOptions {

@@ -14,12 +14,12 @@ pub(super) const INSERT_ENVELOPES: &str =
 pub(super) const INSERT_WAITING: &str =
     "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) VALUES (?, ?, ?, ?)";
 
-pub(super) const WRITE_FATE: &str = "INSERT OR REPLACE INTO dispositions (first_seq, from_index, \
+pub(super) const WRITE_DISPOSITION: &str = "INSERT OR REPLACE INTO fates (first_seq, from_index, \
                                      messages, delivered_time, \
      acknowledged_time, rejected_time) VALUES (?, ?, ?, ?, ?, ?)";
 
-pub(super) const REMOVE_FATE: &str =
-    "DELETE FROM dispositions WHERE first_seq = ? AND from_index = ?";
+pub(super) const REMOVE_DISPOSITION: &str =
+    "DELETE FROM fates WHERE first_seq = ? AND from_index = ?";
 
 // Lists are passed as JSON parameters.
 
@@ -28,7 +28,7 @@ macro_rules! dispositions {
     () => {
         "(SELECT json_group_array(json_array(from_index, messages, delivered_time, \
          acknowledged_time, rejected_time)) \
-         FROM dispositions f WHERE f.first_seq = b.first_seq)"
+         FROM fates f WHERE f.first_seq = b.first_seq)"
     };
 }
 
@@ -79,7 +79,7 @@ pub(super) const FORGET_BATCHES: &str =
 
 /// Deletes the dispositions of batches.
 pub(super) const FORGET_DISPOSITIONS: &str =
-    "DELETE FROM dispositions WHERE first_seq IN (SELECT value FROM json_each(?))";
+    "DELETE FROM fates WHERE first_seq IN (SELECT value FROM json_each(?))";
 
 /// Selects the lane's last batch that begins at or before a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \
@@ -161,8 +161,8 @@ mod tests {
             INSERT_BATCH,
             INSERT_ENVELOPES,
             INSERT_WAITING,
-            WRITE_FATE,
-            REMOVE_FATE,
+            WRITE_DISPOSITION,
+            REMOVE_DISPOSITION,
             LOOK_UP,
             SET_ASIDE,
             REMOVE_ENVELOPES,

@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 use super::change::change;
 use super::error::corrupt_row;
 use super::sql::{
-    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_ENVELOPES, REMOVE_FATE,
-    REMOVE_WAITING, SET_ASIDE, WRITE_FATE, range_list,
+    INSERT_BATCH, INSERT_ENVELOPES, INSERT_WAITING, LOOK_UP, REMOVE_DISPOSITION, REMOVE_ENVELOPES,
+    REMOVE_WAITING, SET_ASIDE, WRITE_DISPOSITION, range_list,
 };
 use crate::model::{CommitNumber, Outcomes, Transaction};
 use crate::store::batch::accept::{Accepted, NewBatch};
@@ -180,11 +180,11 @@ fn record(connection: &Connection, entries: &SettlementRows<'_>) -> rusqlite::Re
             rejected.index,
         ])?;
     }
-    let mut remove = connection.prepare_cached(REMOVE_FATE)?;
+    let mut remove = connection.prepare_cached(REMOVE_DISPOSITION)?;
     for (batch, from) in &entries.removed {
         remove.execute([batch, from])?;
     }
-    let mut write = connection.prepare_cached(WRITE_FATE)?;
+    let mut write = connection.prepare_cached(WRITE_DISPOSITION)?;
     for (batch, run) in &entries.written {
         write.execute(params![
             batch,

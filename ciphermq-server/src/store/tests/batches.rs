@@ -174,7 +174,7 @@ async fn a_batch_is_removed_once_all_of_it_is_settled(database: &Database) {
             [messages, rejected].map(|text| Some(text.to_owned()))
         );
     }
-    assert!(number(database, "SELECT COUNT(*) FROM dispositions").await <= 4);
+    assert!(number(database, "SELECT COUNT(*) FROM fates").await <= 4);
     close(store).await;
 }
 
