@@ -206,11 +206,10 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
-/// Logs a warning for each certificate of the server and its authority whose time is over, or has
-/// not come.
+/// Warns of each certificate of the server and its authority that has expired or is not valid yet.
 ///
-/// That keeps nobody from starting: the clock may be wrong, and be corrected. What cannot be read is
-/// passed over here, as [`acceptor`] refuses it.
+/// That prevents no start: the clock may be wrong, and be corrected. Unreadable files are skipped
+/// here, as [`acceptor`] refuses them.
 pub fn warn_of_validity(tls: &Tls) {
     for (field, path) in [
         ("ca_cert_path", &tls.ca_cert_path),
