@@ -45,7 +45,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
     file_roles::refuse_shared(&config, &arguments.config)?;
     let prepared = runtime.block_on(server::prepare(&config));
-    // A server that cannot start makes no log files. An error log that is there gets the line.
+    // A server that cannot start creates no log files, but reports to an existing error log.
     if prepared.is_err() && !config.logging.error_file_path.exists() {
         return prepared.map(drop).map_err(Into::into);
     }

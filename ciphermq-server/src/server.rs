@@ -39,7 +39,7 @@ pub enum Error {
     Thread(#[source] std::io::Error),
 }
 
-/// What a server holds before it makes any file: its certificates and its address.
+/// The certificates and the address of a server that has created no file yet.
 pub struct Prepared {
     acceptor: TlsAcceptor,
     bound: listener::Bound,
@@ -47,7 +47,7 @@ pub struct Prepared {
 
 /// Reads the certificates and takes the address.
 ///
-/// Makes no file and writes no log, so that a server that is started twice, or without its
+/// It creates no file and writes no log, so that a server that is started twice, or without its
 /// certificates, leaves nothing behind. Nobody can connect yet.
 ///
 /// # Errors

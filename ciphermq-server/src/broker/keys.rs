@@ -128,7 +128,7 @@ impl ClientSession {
             Err(error @ keys::Error::Stale(_)) => {
                 Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
             }
-            // Asking again changes nothing: the client whose key it is must come.
+            // A retry changes nothing: the key's owner must register it again.
             Err(keys::Error::AtRest(error)) => {
                 tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored key");
                 Err(ErrorReply::new(ErrorCode::BadKey, error.for_client()))

@@ -174,7 +174,7 @@ impl Broker {
     }
 }
 
-/// Refuses a name that is not in use yet and that a person could not tell from another.
+/// Refuses a new name that a person could not distinguish from another one.
 pub(crate) fn check_new(what: &str, name: &str) -> Result<(), ErrorReply> {
     ciphermq_protocol::name::check_new(name)
         .map_err(|error| ErrorReply::new(ErrorCode::BadName, format!("{what}: {error}")))

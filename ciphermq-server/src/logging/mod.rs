@@ -59,8 +59,7 @@ const CONSOLE_BUFFER: usize = 1 << 20;
 /// How long the end of the server, or a panic, waits for the logs.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The target of lines that are written whatever `[logging] level` says: what is wrong with the
-/// configuration, the level included. They are of level WARN.
+/// The target of warnings about the configuration, which are written at every `[logging] level`.
 pub const AT_EVERY_LEVEL: &str = "ciphermq_server::config";
 
 /// The reason why logging did not start. A log file that cannot be opened is not one: see the

@@ -172,7 +172,7 @@ fn the_configured_level_filters_all_outputs() {
 }
 
 #[test]
-fn what_is_wrong_with_the_configuration_is_written_at_every_level() {
+fn warnings_of_the_configuration_are_written_at_every_level() {
     for level in [tracing::Level::ERROR, tracing::Level::INFO] {
         let logs = Logs::new(level);
         logs.run(|| {

@@ -242,7 +242,7 @@ fn described(what: impl Into<String>, source: impl Into<BoxError>) -> BoxError {
     })
 }
 
-/// The tables that the migrations of both databases make, and without which nothing works.
+/// The tables that the migrations of both databases create, all of which the server needs.
 const TABLES: &[&str] = &[
     "server_state",
     "exchanges",
@@ -260,17 +260,17 @@ const TABLES: &[&str] = &[
 ];
 const ADOPTION: &str = "at_rest_adoption";
 
-/// The error for a database from which somebody has removed a table.
+/// Returns the error of a database from which somebody has removed a table.
 fn lacks_table(place: impl std::fmt::Display, table: &str) -> Error {
-    let mend = if table == ADOPTION {
-        // It holds a date at most, so that an empty one will do.
+    let advice = if table == ADOPTION {
+        // It holds one date at most, so an empty table is good enough.
         "Make it again with `CREATE TABLE at_rest_adoption (only_row INTEGER PRIMARY KEY CHECK \
          (only_row = 1), adopted_time TEXT NOT NULL)`, or restore the database from a backup."
     } else {
         "Restore the database from a backup, or choose another one in [database]."
     };
     Error::Unusable(format!(
-        "{place} lacks the table {table}, which the server made: it was removed\n{mend}"
+        "{place} lacks the table {table}, which the server made: it was removed\n{advice}"
     ))
 }
 

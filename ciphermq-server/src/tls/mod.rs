@@ -85,10 +85,10 @@ pub enum Error {
         path: PathBuf,
         /// The file with the private key.
         key: PathBuf,
-        /// Where the own certificate stands, counted from 1.
+        /// The position of the key's certificate, counted from 1.
         place: usize,
     },
-    /// The private key is another certificate's.
+    /// The private key belongs to another certificate.
     #[error(
         "[tls] cert_path and key_path: the certificate in {} and the private key in {} cannot be \
          used together: they do not belong together\nName a certificate and the key that it was \
@@ -133,7 +133,9 @@ fn unreadable_advice(path: &Path, error: &io::Error) -> String {
             "Let the server's user read it (chown or chmod), or name another file than {}.",
             path.display()
         ),
-        _ => "Name the right file there; `keygen certs` makes certificates for a try.".to_owned(),
+        _ => {
+            "Name the right file there; `keygen certs` makes certificates to try it out.".to_owned()
+        }
     }
 }
 
@@ -204,11 +206,10 @@ fn kind_of_key(certificate: &[u8]) -> Option<String> {
     Some(key_kind(certificate.public_key()))
 }
 
-/// Logs a warning for each certificate of the server and its authority whose time is over, or has
-/// not come.
+/// Warns of each certificate of the server and its authority that has expired or is not valid yet.
 ///
-/// That keeps nobody from starting: the clock may be wrong, and be corrected. What cannot be read is
-/// passed over here, as [`acceptor`] refuses it.
+/// That prevents no start: the clock may be wrong, and be corrected. Unreadable files are skipped
+/// here, as [`acceptor`] refuses them.
 pub fn warn_of_validity(tls: &Tls) {
     for (field, path) in [
         ("ca_cert_path", &tls.ca_cert_path),

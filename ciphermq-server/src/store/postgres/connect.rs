@@ -138,7 +138,7 @@ impl SessionFactory {
             Ok(Ok(Sessions::Shared)) => pooled(POOLED),
             Ok(Ok(Sessions::TooFew)) => pooled(NARROW),
             Ok(Err(failure)) if has_waited(&failure) => pooled(NARROW),
-            // A pooler of single statements takes no transaction.
+            // A pooler that gives each statement another session takes no transaction.
             Ok(Err(failure))
                 if code(&failure).is_some_and(|code| code == "08P01" || is_pooled(&code)) =>
             {
@@ -231,7 +231,7 @@ impl SessionFactory {
     }
 }
 
-/// What two connections at once have of sessions.
+/// How sessions are given to two connections at once.
 enum Sessions {
     /// Each has its own.
     Own,
@@ -241,6 +241,7 @@ enum Sessions {
     TooFew,
 }
 
+/// Finds out how sessions are given to two connections at once.
 async fn two_sessions(
     one: &mut PgConnection,
     other: &mut PgConnection,

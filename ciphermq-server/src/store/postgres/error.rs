@@ -34,7 +34,7 @@ pub(super) const POOLED: &str = "it is reached through a pooler that shares sess
                                  held; set pool_mode = session for this database, or name \
                                  PostgreSQL itself in [database]";
 
-/// A pooler that has too few sessions, or gives them to others.
+/// Describes a pooler that has too few sessions, or gives them to others.
 pub(super) const NARROW: &str = "it is reached through a pooler that did not give two sessions at \
                                  once within 5 seconds: it gives fewer connections than the 5 that \
                                  the server needs (default_pool_size), or shares them (pool_mode = \
@@ -42,7 +42,7 @@ pub(super) const NARROW: &str = "it is reached through a pooler that did not giv
                                  default_pool_size = 5 or more for this database, or name \
                                  PostgreSQL itself in [database]";
 
-/// PgBouncer's words for a client that has waited too long for a session.
+/// Whether PgBouncer reports that a client has waited too long for a session.
 pub(super) fn has_waited(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
@@ -101,16 +101,16 @@ pub(super) fn error(error: sqlx::Error) -> Error {
              [database]",
             boxed(error),
         )),
-        // A right is gone. Whoever keeps the database gives it back while the server waits.
-        ("42501", _) => Error::Unavailable(explained(
+        // A right is missing. The operator can grant it again while the server waits.
+        ("42501", _) => Error::Unavailable(described(
             "the server's role lacks a right; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES \
              IN SCHEMA of its tables, and USAGE ON that SCHEMA, to the role in [database], or make \
              it their owner",
-            told(error),
+            boxed(error),
         )),
         // Data exception, integrity constraint violation, program limit exceeded.
         (_, Some("22" | "23" | "54")) => Error::Refused(boxed(error)),
-        // A table is gone; data or an index is damaged.
+        // A table is missing; data or an index is damaged.
         ("XX001" | "XX002", _) | (_, Some("42")) => Error::Corrupt(server_message(&error)),
         _ => Error::Unavailable(boxed(error)),
     }

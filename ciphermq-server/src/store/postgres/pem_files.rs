@@ -1,6 +1,6 @@
-//! The PEM files that TLS to PostgreSQL needs, looked at before it is tried.
+//! Checks the PEM files that TLS to PostgreSQL needs, before the driver reads them.
 //!
-//! The driver does not say which of them is wrong, and takes an empty one for none.
+//! The driver does not report which of them is wrong, and treats an empty one as absent.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::{Postgres, Target};
 use crate::store::Error;
 
-/// Refuses files that do not hold what they must, as far as this mode looks at them.
+/// Refuses files that do not hold what they must, as far as this mode reads them.
 pub(super) fn check(settings: &Postgres, mode: PgSslMode) -> Result<(), Error> {
     let verifies = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
     if verifies && let Some(file) = PemFile::find(settings, "sslrootcert") {
@@ -42,8 +42,8 @@ struct PemFile {
 }
 
 impl PemFile {
-    /// The file that is named for this: in a field, in the URL, or in a variable of PostgreSQL's
-    /// own. A text in PEM in place of a name is the driver's.
+    /// Finds the file that is named for this: in a field, in the URL, or in a variable of
+    /// PostgreSQL's own. PEM text in place of a name is left to the driver.
     fn find(settings: &Postgres, name: &'static str) -> Option<Self> {
         let field = settings
             .sslrootcert
@@ -148,7 +148,7 @@ mod tests {
                 std::fs::write(&path, content).unwrap();
                 let text = refused(&settings, PgSslMode::VerifyCa);
                 assert!(text.contains(told) && text.contains(name), "{text}");
-                // Nobody looks at it.
+                // This mode reads no file.
                 check(&settings, PgSslMode::Prefer).unwrap();
             }
             std::fs::write(&path, certificate.pem()).unwrap();

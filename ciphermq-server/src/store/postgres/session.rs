@@ -146,7 +146,7 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
     let path_source: Option<String> = row.try_get(6).map_err(error)?;
     let closed: Option<String> = row.try_get(7).map_err(error)?;
     if read_only {
-        let source = Source::of(read_only_source.as_deref());
+        let source = Source::parse(read_only_source.as_deref());
         let advice = source.advice("default_transaction_read_only", "off", user, database);
         return Err(Error::Unusable(format!(
             "{place} is read-only for user \"{user}\" (default_transaction_read_only = on, \
@@ -155,7 +155,7 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
     }
     // Nothing but a statement for this role in this database goes before all that may be said
     // elsewhere; but for what the client says.
-    let set = |schema: &str| match Source::of(path_source.as_deref()) {
+    let set = |schema: &str| match Source::parse(path_source.as_deref()) {
         source @ (Source::Client | Source::Session) => {
             source.advice("search_path", schema, user, database)
         }
@@ -191,10 +191,10 @@ async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Re
     Ok(())
 }
 
-/// Where a setting of a session comes from, as `pg_settings.source` says.
+/// The source of a session's setting, as in `pg_settings.source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// The server's files, command line and environment, or nobody.
+    /// The server's files, command line and environment, or its default.
     Server,
     /// `ALTER ROLE ALL`.
     AllRoles,
@@ -204,14 +204,14 @@ enum Source {
     User,
     /// `ALTER ROLE ... IN DATABASE`.
     UserInDatabase,
-    /// What this client, or a pooler, sent when it connected.
+    /// A setting that this client, or a pooler, sent when it connected.
     Client,
-    /// A statement of this session: a pooler's.
+    /// A statement of this session, which only a pooler sends.
     Session,
 }
 
 impl Source {
-    fn of(source: Option<&str>) -> Self {
+    fn parse(source: Option<&str>) -> Self {
         match source {
             Some("global") => Self::AllRoles,
             Some("database") => Self::Database,
@@ -223,7 +223,7 @@ impl Source {
         }
     }
 
-    /// How the setting gets this value, where that counts.
+    /// Returns what to do to set this value where the present one comes from.
     fn advice(self, setting: &str, value: &str, user: &str, database: &str) -> String {
         match self {
             Self::Database => format!("ALTER DATABASE \"{database}\" SET {setting} = {value}"),

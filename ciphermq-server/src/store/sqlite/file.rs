@@ -219,7 +219,7 @@ impl DatabaseFile {
         Ok(())
     }
 
-    /// Refuses a database that lacks a table which the migrations have made.
+    /// Refuses a database that lacks one of the migrations' tables.
     async fn refuse_gaps(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
         let found: Vec<String> =
             sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")

@@ -613,7 +613,7 @@ async fn postgres_that_stops_answering_is_given_up() {
     close(store).await;
 }
 
-/// A role with a database of its own, numbered, and a way in for it and for the superuser.
+/// A role with a database of its own, numbered, and connections for it and for the superuser.
 struct Tenant {
     role: String,
     database: String,
@@ -660,9 +660,9 @@ async fn run(connection: &mut PgConnection, statement: &str) {
         .unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
-/// What is advised is carried out, and then the server starts.
+/// Each piece of advice is followed, and then the server starts.
 #[tokio::test]
-async fn postgres_what_is_advised_for_a_setting_helps() {
+async fn postgres_advice_about_settings_works() {
     const READ_ONLY: &str = "default_transaction_read_only";
     let postgres = Postgres::start().await;
     for (number, (setting, told)) in [
@@ -720,7 +720,7 @@ async fn postgres_what_is_advised_for_a_setting_helps() {
         )
         .await;
     }
-    // What the URL itself says goes before all statements.
+    // A setting in the URL takes precedence over all statements.
     let mut tenant = Tenant::new(&postgres, 100).await;
     run(
         &mut tenant.admin,
@@ -739,7 +739,7 @@ async fn postgres_what_is_advised_for_a_setting_helps() {
 }
 
 #[tokio::test]
-async fn postgres_a_right_that_is_missing_is_named() {
+async fn postgres_a_missing_right_is_named() {
     let postgres = Postgres::start().await;
     let mut owner = Tenant::new(&postgres, 1).await;
     let settings = DatabaseSettings::Postgres(at(owner.url.clone()));
