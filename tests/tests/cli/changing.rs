@@ -306,7 +306,7 @@ pub(crate) async fn a_line_that_is_being_written_is_left_out_and_sent_whole(fixt
     for (torn, rest) in [
         ("\"torn", " and whole\"\n"),
         ("\"dos\"\r", "\n"),
-        ("\"last\"\r", "\nx\n"),
+        ("\"last\"\r", "\n\"x\"\n"),
     ] {
         let path = workspace.write("log", text.clone() + torn);
         let mut sender = send(&workspace, "log")

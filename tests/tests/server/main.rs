@@ -2,6 +2,7 @@
 //! configurations and databases.
 
 mod at_rest;
+mod log_files;
 mod signals;
 mod surroundings;
 mod unanswered;

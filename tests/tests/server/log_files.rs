@@ -1,0 +1,60 @@
+//! Where logs go, and who may read them.
+
+use ciphermq_tests::server::Options;
+use ciphermq_tests::{RawClient, Server};
+
+/// Client names and addresses stand in the logs, whatever umask somebody has started the server
+/// with.
+#[tokio::test]
+async fn logs_are_not_for_everybody() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let wrapper = ["sh", "-c", "umask 000; exec \"$0\" \"$@\""].map(str::to_owned);
+    let mut server = Server::prepare(
+        Options::sqlite()
+            .under(wrapper.to_vec())
+            .without("logging", "info_file_path")
+            .without("logging", "debug_file_path")
+            .without("logging", "error_file_path"),
+    );
+    if let Err(refusal) = server.launch_again().await {
+        panic!("{}", refusal.stderr);
+    }
+    drop(RawClient::connect(&server, "client").await);
+    let logs = server.folder().join("logs");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&logs), 0o755);
+    let files: Vec<_> = logs
+        .read_dir()
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert!(!files.is_empty());
+    assert!(files.iter().all(|file| mode(file) == 0o640), "{files:?}");
+    server.terminate().await;
+}
+
+/// Logs that nobody wants go to one device; and none goes where the server keeps something else.
+#[tokio::test]
+async fn logs_may_share_a_device_and_nothing_else() {
+    let levels = ["info_file_path", "debug_file_path", "error_file_path"];
+    let to = |paths: [&str; 3]| {
+        let paths = levels.into_iter().zip(paths);
+        paths.fold(Options::sqlite(), |options, (level, path)| {
+            options.set("logging", level, path)
+        })
+    };
+    Server::start(to(["/dev/null"; 3])).await.terminate().await;
+    for (key, log) in [
+        ("a.key", "a.key"),
+        ("a.key", "./a.key.adopted"),
+        ("a.key", "b.log"),
+    ] {
+        let options = to([log, "c.log", "b.log"]).set("encryption", "aes_key_file", key);
+        let refusal = Server::refused(options).await;
+        assert!(
+            refusal.stderr.contains("is the same file as"),
+            "{}",
+            refusal.stderr
+        );
+    }
+}
