@@ -5,7 +5,7 @@ macro_rules! dispositions {
     () => {
         "(SELECT COALESCE(json_agg(json_build_array(from_index, messages, delivered_time, \
          acknowledged_time, \
-         rejected_time))::text, '[]') FROM dispositions f WHERE f.first_seq = b.first_seq)"
+         rejected_time))::text, '[]') FROM fates f WHERE f.first_seq = b.first_seq)"
     };
 }
 
@@ -41,10 +41,10 @@ pub(super) const WRITE: &str = "WITH state AS (UPDATE server_state SET commit_nu
      SELECT * FROM unnest($3::int8[], $15::text[], $16::bytea[], $17::bytea[])), \
      placed AS (INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) \
      SELECT * FROM unnest($18::int8[], $19::text[], $20::int8[], $21::int8[])), \
-     removed AS (DELETE FROM dispositions f USING unnest($22::int8[], $23::int8[]) AS g (batch, \
+     removed AS (DELETE FROM fates f USING unnest($22::int8[], $23::int8[]) AS g (batch, \
                                 from_index) \
      WHERE f.first_seq = g.batch AND f.from_index = g.from_index), \
-     written AS (INSERT INTO dispositions (first_seq, from_index, messages, delivered_time, \
+     written AS (INSERT INTO fates (first_seq, from_index, messages, delivered_time, \
                                 acknowledged_time, \
      rejected_time) \
      SELECT * FROM unnest($24::int8[], $25::int8[], $26::int8[], $27::text[], $28::text[], \
@@ -76,7 +76,7 @@ pub(super) const FORGET: &str = "WITH looked AS (SELECT first_seq, sent_time < $
      WHERE first_seq > $2 ORDER BY first_seq LIMIT $3), \
      old AS (SELECT l.first_seq FROM looked l WHERE l.is_old \
      AND NOT EXISTS (SELECT 1 FROM envelopes e WHERE e.first_seq = l.first_seq)), \
-     undone AS (DELETE FROM dispositions f USING old WHERE f.first_seq = old.first_seq), \
+     undone AS (DELETE FROM fates f USING old WHERE f.first_seq = old.first_seq), \
      forgotten AS (DELETE FROM batches b USING old WHERE b.first_seq = old.first_seq RETURNING 1) \
      SELECT MAX(first_seq), COUNT(*), COUNT(*) FILTER (WHERE is_old IS NOT FALSE), (SELECT \
                                  COUNT(*) FROM forgotten) FROM looked";

@@ -14,12 +14,12 @@ pub(super) const INSERT_ENVELOPES: &str =
 pub(super) const INSERT_WAITING: &str =
     "INSERT INTO waiting (queue_id, receiver_client_id, first_seq, copy) VALUES (?, ?, ?, ?)";
 
-pub(super) const WRITE_FATE: &str = "INSERT OR REPLACE INTO dispositions (first_seq, from_index, \
+pub(super) const WRITE_FATE: &str = "INSERT OR REPLACE INTO fates (first_seq, from_index, \
                                      messages, delivered_time, \
      acknowledged_time, rejected_time) VALUES (?, ?, ?, ?, ?, ?)";
 
 pub(super) const REMOVE_FATE: &str =
-    "DELETE FROM dispositions WHERE first_seq = ? AND from_index = ?";
+    "DELETE FROM fates WHERE first_seq = ? AND from_index = ?";
 
 // Lists are parameters as JSON.
 
@@ -28,7 +28,7 @@ macro_rules! dispositions {
     () => {
         "(SELECT json_group_array(json_array(from_index, messages, delivered_time, \
          acknowledged_time, rejected_time)) \
-         FROM dispositions f WHERE f.first_seq = b.first_seq)"
+         FROM fates f WHERE f.first_seq = b.first_seq)"
     };
 }
 
@@ -77,7 +77,7 @@ pub(super) const FORGET_BATCHES: &str =
 
 /// And what became of them.
 pub(super) const FORGET_FATES: &str =
-    "DELETE FROM dispositions WHERE first_seq IN (SELECT value FROM json_each(?))";
+    "DELETE FROM fates WHERE first_seq IN (SELECT value FROM json_each(?))";
 
 /// The lane's batch that begins last up to a sequence number.
 pub(super) const LANE_START: &str = "SELECT MAX(w.first_seq) FROM waiting w \

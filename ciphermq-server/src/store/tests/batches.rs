@@ -174,7 +174,7 @@ async fn a_batch_gives_its_room_back_when_all_of_it_is_settled(database: &Databa
             [messages, rejected].map(|text| Some(text.to_owned()))
         );
     }
-    assert!(number(database, "SELECT COUNT(*) FROM dispositions").await <= 4);
+    assert!(number(database, "SELECT COUNT(*) FROM fates").await <= 4);
     close(store).await;
 }
 
