@@ -1,5 +1,4 @@
-//! What goes wrong when connecting, over real sockets and real TLS: each with its kind and with
-//! advice.
+//! Failures to connect, over real sockets and real TLS: each with its kind and with advice.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 const HELLO: &str = r#"Hello: {"server":"test","version":"1","protocol":1,"client_id":"me","limits":{"max_line_bytes":1000,"max_prefetch":5,"redelivery_timeout_ms":30000,"storage_wait_ms":8000}}"#;
 
-/// A certificate authority that lives for one test.
+/// A certificate authority for one test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, PEM.
@@ -54,7 +53,7 @@ impl Authority {
     }
 }
 
-/// Listens, and hands every connection to `serve` after the TLS handshake.
+/// Listens, and passes every connection to `serve` after the TLS handshake.
 async fn server<F, S>(
     identity: &Identity,
     clients: &Authority,
@@ -95,7 +94,7 @@ where
     address
 }
 
-/// Answers `hello` and every `ping`, until the client goes.
+/// Answers `hello` and every `ping`, until the client disconnects.
 async fn answer(tls: TlsStream<TcpStream>) {
     let mut tls = BufReader::new(tls);
     let mut line = String::new();
@@ -117,8 +116,8 @@ async fn answer(tls: TlsStream<TcpStream>) {
     }
 }
 
-/// Who a client is its certificate says. A server that says otherwise may have been reached by way
-/// of somebody who has connected to it with a certificate of his own.
+/// A server that reports another client id than the certificate's may have been reached through
+/// somebody who connected to it with a certificate of their own.
 #[tokio::test]
 async fn a_server_that_takes_us_for_another_is_refused() {
     let ca = Authority::new();
@@ -253,7 +252,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
         tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             .await
             .unwrap();
-        // Until the other side goes, so that the reply is not lost.
+        // Waits until the other side closes, so that the reply is not lost.
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     });
     assert_told(
@@ -307,7 +306,7 @@ async fn tls_without_our_protocol_is_told_as_such() {
 #[tokio::test]
 async fn a_lost_connection_mends_itself_and_says_so() {
     let ca = Authority::new();
-    // Answers hello and one ping, then goes.
+    // Answers hello and one ping, then disconnects.
     let fickle = |tls: TlsStream<TcpStream>| async move {
         let mut tls = BufReader::new(tls);
         for reply in [HELLO, "PONG"] {

@@ -1,14 +1,14 @@
-//! Which certificates are made, kept and replaced.
+//! Creates, keeps and replaces certificates.
 //!
-//! An authority that is there is used, and its certificate stays, unless a new one is asked for. A
-//! server's certificate that is there stays, unless `--force` comes with a `--server-name`. Clients
-//! that are there are replaced with `--force` only.
+//! An existing authority is used, and its certificate stays, unless a new one is requested. An
+//! existing server certificate stays, unless `--force` comes with a `--server-name`. Existing
+//! clients are replaced with `--force` only.
 //!
-//! The files take their places in one order, each durably before the next: the authority's key and
-//! certificate, the server's, the clients' as they are named. So what a run that was cut has left
-//! is the beginning of that order, and the same command completes it: a key without a certificate
-//! gets one, and no key is ever replaced. What is no such beginning was not left by a cut, and is
-//! refused.
+//! The files are put in place in a fixed order, each durably before the next: the authority's key
+//! and certificate, the server's, the clients' in the order of the command line. So an interrupted
+//! run leaves a prefix of that order, and the same command completes it: a key without a
+//! certificate gets one, and no key is ever replaced. Any other subset was not left by an
+//! interruption, and is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub const CLIENT_CERT: &str = "client.crt";
 /// A client's private key, in the client's folder.
 pub const CLIENT_KEY: &str = "client.key";
 
-/// What `keygen certs` is asked for.
+/// The arguments of `keygen certs`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct CertsArgs {
     /// The folder for the certificates; each client gets a folder in it
@@ -62,7 +62,7 @@ pub struct CertsArgs {
     pub new_ca: bool,
 }
 
-/// A certificate's and its key's place.
+/// The paths of a certificate and its key.
 struct Place {
     certificate: PathBuf,
     key: PathBuf,
@@ -76,7 +76,7 @@ impl Place {
         }
     }
 
-    /// Which of the files are there.
+    /// Returns which of the files exist.
     fn state(&self) -> State {
         match (is_there(&self.certificate), is_there(&self.key)) {
             (false, false) => State::Nothing,
@@ -86,7 +86,7 @@ impl Place {
         }
     }
 
-    /// Of the pair only one file is there, and no cut can have left it so.
+    /// Reports that only one file of the pair exists, and that no interruption can have left it so.
     fn half(&self) -> Error {
         let (there, missing) = match self.state() {
             State::CertificateAlone => (&self.certificate, &self.key),
@@ -98,7 +98,7 @@ impl Place {
         }
     }
 
-    /// One of the files is there and is not to be replaced.
+    /// Reports that one of the files exists and is not to be replaced.
     fn taken(&self) -> Error {
         let path = if is_there(&self.certificate) {
             &self.certificate
@@ -109,7 +109,7 @@ impl Place {
     }
 }
 
-/// Which files of a pair are there.
+/// The existing files of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Nothing,
@@ -122,7 +122,7 @@ fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Makes the certificates that are asked for and not there.
+/// Creates the requested certificates that do not exist.
 ///
 /// # Errors
 ///
@@ -206,7 +206,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// What is being made. Nothing stands in its place yet.
+/// The files of this run, none of which is in place yet.
 struct Making<'a> {
     args: &'a CertsArgs,
     now: Timestamp,
@@ -218,8 +218,8 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// The authority that is there, or a new one; and whether it is new. `is_alone`: nothing else
-    /// is there, so that a key without a certificate was left by a cut.
+    /// Returns the existing authority, or a new one, and whether it is new. `is_alone`: nothing
+    /// else exists, so a key without a certificate was left by an interruption.
     fn authority(&mut self, place: &Place, is_alone: bool) -> Result<(Authority, bool), Error> {
         let state = if self.args.new_ca {
             State::Nothing
@@ -239,7 +239,7 @@ impl Making<'_> {
         Ok((authority, true))
     }
 
-    /// A certificate for a client, unless it has one that a cut has left.
+    /// Issues a client's certificate, unless an interrupted run has left one.
     fn client(&mut self, authority: &Authority, id: &ClientId, place: &Place) -> Result<(), Error> {
         let state = if self.args.force {
             State::Nothing
@@ -259,7 +259,8 @@ impl Making<'_> {
         self.stage(place, &pem, state)
     }
 
-    /// The key that a cut has left, or a new one. Anything else that is half there is refused.
+    /// Returns the key that an interrupted run has left, or a new one. Any other incomplete pair is
+    /// refused.
     fn key(&self, place: &Place, state: State, was_cut: bool) -> Result<KeyPair, Error> {
         match state {
             State::Nothing => authority::new_key(),
@@ -268,7 +269,7 @@ impl Making<'_> {
         }
     }
 
-    /// Stages what is to be written: for a key that is there, the certificate alone.
+    /// Stages the files to write: only the certificate if the key exists.
     fn stage(&mut self, place: &Place, pem: &Pem, state: State) -> Result<(), Error> {
         let (key, certificate) = (pem.key.as_bytes(), pem.certificate.as_bytes());
         let existing = if state == State::KeyAlone {
@@ -285,8 +286,8 @@ impl Making<'_> {
     }
 }
 
-/// Refuses clients that are there, but for those that a cut of the same command has left: after the
-/// server, complete ones first, then perhaps one with a key alone, then none.
+/// Refuses existing clients, except those that an interruption of the same command has left: after
+/// the server, complete ones first, then perhaps one with a key alone, then none.
 fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
     let there = places.iter().find(|place| place.state() != State::Nothing);
     if let Some(place) = there.filter(|_| !has_server) {
@@ -310,7 +311,7 @@ fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
     }
 }
 
-/// Refuses links that make one file of two: replacing the one would destroy the other.
+/// Refuses links between the files: replacing one would destroy the other.
 fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result<(), Error> {
     let files: Vec<&PathBuf> = [authority, server]
         .into_iter()
@@ -333,8 +334,7 @@ fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result
     Ok(())
 }
 
-/// Whether any client has a key or a certificate: then the authority and the server were complete
-/// once.
+/// Whether any client has a key or a certificate: the authority and the server were complete then.
 fn has_clients(out: &Path) -> bool {
     let Ok(entries) = fs::read_dir(out) else {
         return false;
@@ -345,8 +345,8 @@ fn has_clients(out: &Path) -> bool {
     })
 }
 
-/// Refuses a server that does not go with the authority, or whose key is not its certificate's:
-/// replacing both was cut between the two then.
+/// Refuses a server certificate that this authority did not issue, or whose key does not match:
+/// replacing both was interrupted between the two then.
 fn keep_server(
     authority: &Authority,
     server: &Place,

@@ -1,6 +1,6 @@
-//! What clients and servers may be called here.
+//! The rules for names of clients and servers.
 //!
-//! A client's name becomes a folder's name, so it must be one: not a path, not hidden, not an
+//! A client's name becomes a folder's name, so it must be suitable: not a path, not hidden, not an
 //! option.
 
 use ciphermq_crypto::ClientId;
@@ -11,27 +11,27 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::certs::{CA_CERT, CA_KEY, SERVER_CERT, SERVER_KEY};
 
-/// Why a client or a server cannot be called so.
+/// Why a name is not allowed for a client or a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It is no client id.
+    /// It is not a valid client id.
     #[error("`{}` is no client name: {source}", name.escape_debug())]
     NoClientId {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The violated rule.
         source: ciphermq_crypto::NameError,
     },
     /// It cannot be a folder's name.
     #[error("`{0}` cannot be a client's name here, since the client's folder is called so")]
     NoFolder(String),
-    /// It is neither a host's name nor an IP address.
+    /// It is neither a host name nor an IP address.
     #[error("`{}` is neither a host's name nor an IP address", .0.escape_debug())]
     NoHost(String),
 }
 
 impl NameError {
-    /// What to do about it.
+    /// Returns what to do.
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
@@ -50,7 +50,7 @@ impl NameError {
     }
 }
 
-/// Names in the output folder that are keygen's own.
+/// Names in the output folder that keygen uses itself.
 const TAKEN: [&str; 6] = [
     CA_CERT,
     CA_KEY,
@@ -60,7 +60,7 @@ const TAKEN: [&str; 6] = [
     PUBLIC_KEY_FILE,
 ];
 
-/// A client's name, which is also its folder's.
+/// Validates a client's name, which is also its folder's.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ pub fn client(text: &str) -> Result<ClientId, NameError> {
         source,
     })?;
     let is_path = text.contains(['/', '\\', ':', '\0']) || text.contains("..");
-    // File systems that don't tell capitals apart are not fooled either.
+    // Case-insensitive file systems must not be fooled either.
     let is_taken = TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(text));
     if is_path || is_taken || text.starts_with(['.', '-']) {
         return Err(NameError::NoFolder(text.to_owned()));
@@ -79,8 +79,8 @@ pub fn client(text: &str) -> Result<ClientId, NameError> {
     Ok(id)
 }
 
-/// The subject alternative names of a server that is reached by these names and addresses.
-/// `localhost` is also reached by its two addresses.
+/// Returns the subject alternative names of a server with these host names and addresses.
+/// `localhost` includes its two addresses.
 ///
 /// # Errors
 ///

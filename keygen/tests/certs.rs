@@ -1,5 +1,5 @@
-//! Certificates that `keygen certs` makes: accepted by rustls, kept, added to and replaced as they
-//! should be.
+//! Certificates that `keygen certs` creates: accepted by rustls, and kept, extended and replaced as
+//! documented.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ impl Folder {
         certs::run(&self.args(clients), Timestamp::now())
     }
 
-    /// All files with their contents, sorted.
+    /// Returns all files with their contents, sorted.
     fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -75,8 +75,8 @@ impl Folder {
         PrivateKeyDer::from_pem_file(self.path(name)).unwrap()
     }
 
-    /// A TLS handshake in memory, with certificates on both sides, and a byte each way. Gives the
-    /// Common Name that the server sees.
+    /// Runs a mutual TLS handshake in memory, and sends a byte each way. Returns the Common Name
+    /// that the server sees.
     fn handshake(&self, client: &str, server_name: &str) -> Result<String, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate("ca.crt"))?;
@@ -218,7 +218,7 @@ fn certificates_say_what_they_are_for() {
     serials.sort();
     serials.dedup();
     assert_eq!(serials.len(), 4, "serial numbers differ");
-    // A client cannot pass for a server, nor the other way round.
+    // A client's certificate cannot serve a server, nor the other way round.
     fs::copy(folder.path("c/client.crt"), folder.path("server.crt")).unwrap();
     fs::copy(folder.path("c/client.key"), folder.path("server.key")).unwrap();
     assert!(folder.handshake("d", "localhost").is_err());
@@ -354,7 +354,7 @@ fn a_server_of_another_authority_is_not_kept() {
 
 #[test]
 fn half_an_authority_is_an_error() {
-    // A server's key alone is what a power cut leaves: see cuts.rs.
+    // A power failure leaves a server's key alone: see interruptions.rs.
     for missing in ["ca.key", "ca.crt", "server.key"] {
         let folder = Folder::new();
         folder.run(&[]).unwrap();
@@ -443,7 +443,7 @@ fn names_that_lead_elsewhere_write_nothing() {
 #[test]
 fn a_failure_leaves_nothing() {
     let folder = Folder::new();
-    // The second client's folder cannot be made: a file is in its place.
+    // The second client's folder cannot be created: a file has its name.
     fs::write(folder.path("d"), "a file").unwrap();
     let before = folder.contents();
     assert!(folder.run(&["c", "d"]).is_err());
@@ -500,7 +500,7 @@ fn authorities_that_openssl_made_are_used() {
         assert_eq!(report.kept, [folder.path("ca.crt")], "{kind}");
         assert_eq!(fs::read(folder.path("ca.crt")).unwrap(), before);
         assert_eq!(folder.handshake("c", "localhost").unwrap(), "c", "{kind}");
-        // Not -x509_strict: an authority that OpenSSL makes by default states no key usage.
+        // Not -x509_strict: an authority that OpenSSL creates by default states no key usage.
         openssl(
             &folder,
             "verify -CAfile ca.crt -purpose sslclient c/client.crt",

@@ -1,4 +1,4 @@
-//! The program: what it prints where, and how it ends.
+//! The program's output and exit codes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -120,7 +120,7 @@ fn adds_a_post_quantum_key_pair() {
         public
     );
 
-    // A key that cannot be read is not taken for one that is not there.
+    // An unreadable key is not treated as a missing one.
     std::fs::write(at("receiver_private.key"), "garbage").unwrap();
     std::fs::remove_file(at("receiver_xwing_private.key")).unwrap();
     let garbage = keygen(folder.path(), &["--post-quantum"]);
@@ -174,7 +174,7 @@ fn rotates_what_is_there() {
     }
     assert!(!said.contains(keyring.newest().to_base64().as_str()));
 
-    // With both kinds, and once more: nothing is lost.
+    // With both kinds, and once more: no key is lost.
     assert!(keygen(folder.path(), &["--post-quantum"]).status.success());
     let before: Vec<_> = key_file::read_keyring(&private)
         .unwrap()
@@ -282,7 +282,7 @@ fn wrong_arguments_write_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// Runs a line of bash in a folder, in which `$keygen` is the program.
+/// Runs a line of bash in a folder, where `$keygen` is the program.
 fn bash(folder: &Path, line: &str) -> Output {
     Command::new("bash")
         .args(["-c", line])
@@ -320,7 +320,7 @@ fn no_output_that_fails_is_a_panic() {
                 "{command} {outputs}: {ran:?}"
             );
         }
-        // What belongs there cannot be printed: that is an error.
+        // Output that cannot be printed is an error.
         let ran = bash(folder.path(), &format!("\"$keygen\" {command} >/dev/full"));
         assert_eq!(ran.status.code(), Some(code.max(1)), "{command} >/dev/full");
     }

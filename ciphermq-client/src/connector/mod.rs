@@ -1,4 +1,4 @@
-//! TCP and TLS: from an address to a stream of bytes that both sides have proved their names on.
+//! TCP and TLS: from an address to a mutually authenticated byte stream.
 
 pub(crate) mod tls;
 mod trouble;
@@ -25,17 +25,16 @@ pub(crate) use trouble::Stage;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// A peer that does not acknowledge what was sent for so long is taken for gone, on systems that
-/// can say so.
+/// Time after which a peer that does not acknowledge data is considered dead, on systems that
+/// support it.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes are read from a socket at once, at most: TLS asks for a few kilobytes at a time.
+/// The most bytes that are read from a socket at once: TLS asks for a few kilobytes at a time.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// A connection.
 pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
-/// Where a server is, and the name that its certificate must be for.
+/// The address of a server, and the name that its certificate must be valid for.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
     host: String,
@@ -44,7 +43,7 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// Reads an address, and the certificate's name, which is the host's unless it is given.
+    /// Parses an address. The certificate's name is the host's unless it is given.
     pub(crate) fn parse(
         address: &str,
         server_name: Option<&str>,
@@ -80,13 +79,13 @@ pub(crate) struct Connector {
     pub(crate) timeout: Duration,
 }
 
-/// This client's certificate, as it is shown, and who issues clients' certificates as far as it
-/// knows.
+/// This client's certificate chain, and the authority that issues clients' certificates to its
+/// knowledge.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) authority: Authority,
-    /// Whom it names.
+    /// The client id in the certificate.
     pub(crate) client_id: ClientId,
 }
 
@@ -98,7 +97,7 @@ impl std::fmt::Debug for TlsSettings {
     }
 }
 
-/// What was agreed on with the server.
+/// The negotiated properties of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TlsDetails {
     pub(crate) address: String,
@@ -128,12 +127,12 @@ impl Connector {
         }
     }
 
-    /// Whom this client's certificate names.
+    /// Returns the client id in this client's certificate.
     pub(crate) fn client_id(&self) -> &ClientId {
         &self.own.client_id
     }
 
-    /// The server's address, for people.
+    /// Returns the server's address, for people.
     pub(crate) fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -142,7 +141,7 @@ impl Connector {
         }
     }
 
-    /// Connects. The time limit is the caller's.
+    /// Connects. The caller limits the time.
     pub(crate) async fn connect(&self) -> Result<(Stream, TlsDetails), ConnectError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
@@ -179,7 +178,7 @@ impl Connector {
         Ok((stream, details))
     }
 
-    /// What an input or output error at this stage means, and what to do.
+    /// Converts an I/O error at this stage into its meaning and advice.
     pub(crate) fn trouble(&self, stage: Stage, error: io::Error) -> ConnectError {
         let own = self.own.authority.flaw(&self.own.chain, Timestamp::now());
         trouble::explain(
@@ -192,7 +191,7 @@ impl Connector {
     }
 }
 
-/// Small commands go out at once, and a peer that is gone is noticed.
+/// Sends small commands at once, and detects a dead peer.
 fn tune(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
@@ -206,7 +205,8 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; else why it is none.
+/// Splits `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; the error says why it is
+/// invalid.
 fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'static str> {
     const IN_BRACKETS: &str =
         "between [ and ] stands an IPv6 address, after them a colon and the port";
@@ -231,7 +231,7 @@ fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'st
         }
     };
     let port = match port {
-        // Not `parse` alone: it takes a plus sign, too.
+        // `parse` alone would also accept a plus sign.
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port
             .parse()
             .ok()

@@ -1,4 +1,4 @@
-//! What goes wrong on the way to a server, in words that help.
+//! Explanations of connection errors.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use rustls::{AlertDescription, CertificateError};
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// How far the connection had come.
+/// The progress of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Resolving the name, TCP.
+    /// Name resolution and TCP.
     Tcp,
     /// The TLS handshake.
     Handshake,
-    /// Our certificate was sent; the server has not said anything yet. With TLS 1.3 a server
-    /// refuses a client's certificate only now.
+    /// Our certificate was sent; the server has not replied yet. With TLS 1.3 a server refuses a
+    /// client's certificate only now.
     FirstReply,
     /// Commands flow.
     Running,
 }
 
-/// `own` is what is wrong with this client's own certificate, as far as this client can see:
-/// servers say little of it.
+/// Explains an I/O error. `own` is the flaw of this client's own certificate, if it sees one:
+/// servers say little about it.
 pub(crate) fn explain(
     address: &str,
     name: &str,
@@ -42,7 +42,7 @@ pub(crate) fn explain(
     explained.caused_by(error)
 }
 
-/// The server refused this client's certificate, which has this flaw.
+/// Reports that the server refused this client's certificate because of this flaw.
 fn refused(address: &str, flaw: &Flaw) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::CertificateRefused,
@@ -87,7 +87,7 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             Stage::FirstReply,
             Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe,
         ) => {
-            // A server's last words can be lost when it closes.
+            // A server's last alert can be lost when it closes.
             if let Some(flaw) = own {
                 return refused(address, flaw);
             }
@@ -193,7 +193,7 @@ fn explain_server_certificate(
     }
 }
 
-/// The server is another one, or its certificate does not say its name as it must.
+/// Explains a server certificate that is for another name, or does not state its name properly.
 fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> ConnectError {
     let presented: &[String] = match reason {
         CertificateError::NotValidForNameContext { presented, .. } => presented,
@@ -231,8 +231,8 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
     .advise(advice)
 }
 
-/// The address that was connected to, if it stands there as a DNS name: `DNS:127.0.0.1` is a common
-/// slip.
+/// Returns the connected address if the certificate lists it as a DNS name: `DNS:127.0.0.1` is a
+/// common mistake.
 fn dns_address(name: &str, presented: &[String]) -> Option<String> {
     name.parse::<IpAddr>().ok()?;
     presented
@@ -241,7 +241,7 @@ fn dns_address(name: &str, presented: &[String]) -> Option<String> {
         .then(|| format!("DNS:{name}"))
 }
 
-/// A name as people write it: `localhost` of rustls's `DnsName("localhost")`.
+/// Returns a name as people write it: `localhost` of rustls's `DnsName("localhost")`.
 fn plain(presented: &str) -> &str {
     presented
         .split_once('(')
@@ -249,13 +249,12 @@ fn plain(presented: &str) -> &str {
         .map_or(presented, |name| name.trim_matches('"'))
 }
 
-/// Whether the flaw that we know of is what an alert speaks of. Some alerts say no more than that
-/// there is one.
+/// Whether an alert can refer to this flaw. Some alerts only say that there is one.
 fn can_mean(alert: AlertDescription, flaw: &Flaw) -> bool {
     use AlertDescription as Alert;
     match alert {
         Alert::UnknownCA => matches!(flaw, Flaw::UnknownIssuer | Flaw::OtherSignature),
-        // It stands for both (RFC 8446, section 6.2).
+        // It means both (RFC 8446, section 6.2).
         Alert::CertificateExpired => matches!(flaw, Flaw::Expired(_) | Flaw::NotYetValid(_)),
         Alert::UnsupportedCertificate => matches!(flaw, Flaw::Use),
         Alert::DecryptError => matches!(flaw, Flaw::OtherSignature | Flaw::Algorithm),
@@ -340,7 +339,7 @@ fn explain_alert(
     }
 }
 
-/// Failing to find a host has no kind of its own in the standard library.
+/// Whether name resolution failed, for which the standard library has no error kind.
 fn is_lookup(error: &io::Error) -> bool {
     error.to_string().contains("lookup")
 }
@@ -423,7 +422,7 @@ mod tests {
             told(AlertDescription::CertificateExpired, Some(&early))
                 .contains("it is not valid yet")
         );
-        // The server speaks of something else, which it knows better.
+        // The server's alert refers to something else, which the server knows better.
         let unknown = told(AlertDescription::UnknownCA, Some(&early));
         assert!(unknown.contains("its CA did not issue it"), "{unknown}");
         let by_its_clock = told(AlertDescription::CertificateExpired, None);

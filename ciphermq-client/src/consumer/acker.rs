@@ -1,4 +1,4 @@
-//! Acks, one by one and in groups.
+//! Acknowledgements, one by one and in groups.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::{ConsumerCore, Message};
 use crate::driver::{AckItem, Op};
 use crate::error::{AckError, AckErrorKind};
 
-/// How many failed acks an [`AckSummary`] names.
+/// The most failures that an [`AckSummary`] lists.
 const MAX_FAILURES: usize = 10_000;
 
-/// Acks messages of a consumer from any task. Cheap to clone.
+/// Acknowledges messages of a consumer from any task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Acker {
     shared: Arc<ConsumerCore>,
@@ -23,9 +23,8 @@ impl Acker {
         Self { shared }
     }
 
-    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in
-    /// order. The group is recorded as processed, and the record made durable, before anything is
-    /// acked.
+    /// Acknowledges a group of messages, in as few lines as possible, and returns the outcome of
+    /// each, in order. The group is recorded as processed, durably, before any ack is sent.
     pub async fn ack_all(
         &self,
         messages: impl IntoIterator<Item = Message>,
@@ -33,8 +32,8 @@ impl Acker {
         ack_group(&self.shared, messages.into_iter().collect()).await
     }
 
-    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what
-    /// became of it since the last call.
+    /// Waits until every ack of [`Message::ack_later`] is settled, and returns the outcomes since
+    /// the last call.
     pub async fn flush(&self) -> AckSummary {
         let (done, summary) = oneshot::channel();
         if self.shared.handle.send(Op::FlushAcks(done)).await.is_err() {
@@ -44,19 +43,19 @@ impl Acker {
     }
 }
 
-/// What became of acks that nobody waited for.
+/// The outcomes of acks that no caller awaited.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AckSummary {
-    /// How many the server has confirmed.
+    /// Acks that the server has confirmed.
     pub confirmed: u64,
-    /// How many it has not.
+    /// Acks that it has not confirmed.
     pub unconfirmed: u64,
-    /// Which ones; at most 10,000 of them.
+    /// The unconfirmed ones; at most 10,000.
     pub failures: Vec<(MessageId, AckError)>,
 }
 
-/// Counts confirmations as they come.
+/// A running count of confirmations.
 #[derive(Debug, Default)]
 pub(crate) struct AckTally(pub(crate) AckSummary);
 
@@ -74,7 +73,7 @@ impl AckTally {
     }
 }
 
-/// Records the messages as processed, all or none as far as anybody waits for it.
+/// Records the messages as processed and syncs the record once.
 fn record(shared: &ConsumerCore, messages: &[Message]) -> Result<(), AckError> {
     let mut dedup = shared.lock_dedup();
     for message in messages {
@@ -122,7 +121,7 @@ pub(crate) async fn ack_group(
         .iter()
         .map(|message| message.message_id().clone())
         .collect();
-    // What was recorded needs no holding back any more: if it comes again, it is left out.
+    // A recorded message needs no hold any more: a redelivery is recognised by the record.
     drop(messages);
     let mut results = Vec::with_capacity(ids.len());
     for (message_id, settled) in ids.into_iter().zip(waiting) {

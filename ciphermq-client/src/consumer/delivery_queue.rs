@@ -1,4 +1,4 @@
-//! What was delivered and not yet taken, and what the application holds.
+//! Deliveries that wait for the consumer, and messages that the application holds.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -11,38 +11,38 @@ use bytes::Bytes;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
 
-/// Filled by the driver, emptied by the consumer. Bounded: a server never has more messages out for
-/// delivery than the consumer's prefetch.
+/// A queue that the driver fills and the consumer empties. Bounded by the prefetch, which limits
+/// the messages that a server has out for delivery.
 #[derive(Debug)]
 pub(crate) struct DeliveryQueue {
     prefetch: Arc<AtomicU32>,
     state: Mutex<State>,
-    /// Its keys are secret: nobody can make two envelopes of one hash.
+    /// Keyed with a secret: nobody can craft two envelopes with the same hash.
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Delivery>,
-    /// What is in the queue or in the application's hands.
+    /// The messages in the queue or held by the application.
     present: HashMap<MessageId, Present>,
     waker: Option<Waker>,
     is_closed: bool,
 }
 
-/// What is here under one id. That may be several messages: whoever delivers them can put a forged
-/// one before the genuine one, so an id alone never makes a duplicate.
+/// The messages that are here under one id. There may be several: whoever delivers them can put a
+/// forged one before the genuine one, so an id alone never makes a duplicate.
 #[derive(Debug, Default)]
 struct Present {
-    /// How many deliveries are in the queue.
+    /// Deliveries in the queue.
     waiting: usize,
     /// Hashes of those, if there is more than one.
     waiting_hashes: HashSet<u64>,
-    /// Who has sent, verified, the opened messages that the application holds.
+    /// The verified senders of the opened messages that the application holds.
     held: Vec<Option<ClientId>>,
-    /// Hashes of the envelopes that could not be opened and that the application holds.
+    /// Hashes of the unopenable envelopes that the application holds.
     refused: Vec<u64>,
-    /// One of all that was here could be opened.
+    /// At least one of these messages could be opened.
     is_opened: bool,
 }
 
@@ -52,7 +52,7 @@ impl Present {
     }
 }
 
-/// The server delivers far more than was asked for.
+/// The server delivers far more than the prefetch allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
@@ -65,14 +65,14 @@ impl DeliveryQueue {
         }
     }
 
-    /// How many messages the server may have out for delivery, also on connections that are yet to
-    /// be made.
+    /// Returns the shared prefetch, which also applies to future connections.
     pub(crate) fn prefetch(&self) -> &Arc<AtomicU32> {
         &self.prefetch
     }
 
-    /// A message that its sender asked to be delivered again frees its place at the server while it
-    /// is still here: so there may be some more than the prefetch, but not without end.
+    /// Returns the most messages that may be here. A message whose sender requested a resend frees
+    /// its place at the server while it is still here, so slightly more than the prefetch is
+    /// legitimate.
     fn limit(&self) -> usize {
         usize::try_from(self.prefetch.load(Ordering::Relaxed))
             .unwrap_or(usize::MAX)
@@ -88,8 +88,8 @@ impl DeliveryQueue {
         self.hasher.hash_one(envelope.to_bytes())
     }
 
-    /// Puts deliveries in. Left out is what has the same bytes as a delivery that waits, or as one
-    /// that was refused and is still in the application's hands.
+    /// Queues deliveries. Skips those with the same bytes as a waiting delivery, or as an
+    /// unopenable one that the application still holds.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for delivery in deliveries {
@@ -135,7 +135,7 @@ impl DeliveryQueue {
         Ok(())
     }
 
-    /// The connection is lost: what nobody has taken yet will be delivered again.
+    /// Drops the queued deliveries: the connection is lost, so the server will redeliver them.
     pub(crate) fn purge(&self) {
         let mut state = self.lock();
         let State { queue, present, .. } = &mut *state;
@@ -152,7 +152,7 @@ impl DeliveryQueue {
         self.take(&mut self.lock(), 0)
     }
 
-    /// Takes the next delivery under this id, if there is one.
+    /// Takes the next delivery with this id, if there is one.
     pub(crate) fn pop_copy(&self, message_id: &MessageId) -> Option<Delivery> {
         let mut state = self.lock();
         if state
@@ -169,7 +169,7 @@ impl DeliveryQueue {
         self.take(&mut state, place)
     }
 
-    /// Takes the next delivery, or `None` once the inbox is closed and empty.
+    /// Takes the next delivery, or `None` once the queue is closed and empty.
     pub(crate) fn poll_pop(&self, cx: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut state = self.lock();
         if let Some(delivery) = self.take(&mut state, 0) {
@@ -193,8 +193,8 @@ impl DeliveryQueue {
         Some(delivery)
     }
 
-    /// A message was opened, and is the application's from now on; `false` if it holds it already.
-    /// Who has sent it, if that is verified, and its id tell it from others.
+    /// Marks an opened message as held by the application; returns `false` if it already is. The
+    /// verified sender and the id identify it.
     pub(crate) fn hold(&self, message_id: &MessageId, sender: Option<&ClientId>) -> bool {
         let mut state = self.lock();
         let there = state.present.entry(message_id.clone()).or_default();
@@ -206,15 +206,15 @@ impl DeliveryQueue {
         true
     }
 
-    /// The message is no longer in the application's hands: it may come again.
+    /// Ends the hold on a message: it may be delivered again.
     pub(crate) fn release(&self, message_id: &MessageId, sender: Option<&ClientId>) {
         change(&mut self.lock(), message_id, |there| {
             remove(&mut there.held, |held| held.as_ref() == sender);
         });
     }
 
-    /// An envelope could not be opened, and is the application's from now on. What is returned lets
-    /// go of it again; `None` if the application holds the same bytes already.
+    /// Marks an unopenable envelope as held by the application. Returns the key that releases it;
+    /// `None` if the application already holds the same bytes.
     pub(crate) fn refuse(&self, message_id: &MessageId, envelope: &Bytes) -> Option<u64> {
         let hash = self.hasher.hash_one(envelope);
         let mut state = self.lock();
@@ -226,14 +226,15 @@ impl DeliveryQueue {
         Some(hash)
     }
 
-    /// What could not be opened is no longer in the application's hands.
+    /// Ends the hold on an unopenable envelope.
     pub(crate) fn release_refused(&self, message_id: &MessageId, hash: u64) {
         change(&mut self.lock(), message_id, |there| {
             remove(&mut there.refused, |refused| *refused == hash);
         });
     }
 
-    /// Whether a message under this id could be opened, as far back as something under it is here.
+    /// Whether a message with this id could be opened, for as long as a message with this id is
+    /// here.
     pub(crate) fn is_opened(&self, message_id: &MessageId) -> bool {
         self.lock()
             .present
@@ -241,7 +242,7 @@ impl DeliveryQueue {
             .is_some_and(|there| there.is_opened)
     }
 
-    /// Nothing comes any more.
+    /// Closes the queue: no more deliveries are accepted.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
@@ -251,7 +252,7 @@ impl DeliveryQueue {
     }
 }
 
-/// Changes what is here under an id, and forgets the id once nothing is.
+/// Changes the state of an id, and forgets the id once nothing is left of it.
 fn change(state: &mut State, message_id: &MessageId, how: impl FnOnce(&mut Present)) {
     if let Some(there) = state.present.get_mut(message_id) {
         how(there);
@@ -408,7 +409,7 @@ mod tests {
         assert!(matches!(second.poll(), Poll::Ready(None)));
     }
 
-    /// A future with a waker that remembers being woken.
+    /// A future with a waker that records whether it was woken.
     struct Task<F>(std::pin::Pin<Box<F>>, std::sync::Arc<Flag>);
 
     struct Flag(std::sync::atomic::AtomicBool);

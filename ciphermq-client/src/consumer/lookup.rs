@@ -1,4 +1,4 @@
-//! Asking for the certificate of a sender that was not met before.
+//! Fetches the certificate of a sender that is seen for the first time.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,14 +14,14 @@ use rustls_pki_types::CertificateDer;
 use super::ConsumerCore;
 use crate::error::RequestErrorKind;
 
-/// The pause before a certificate is asked for again, if the server could not be asked.
+/// Pause before a certificate is requested again after a failed request.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A message whose sender's certificate is being asked for. The answer need not be believed: the
-/// opener verifies it.
+/// A message that waits for its sender's certificate. The answer need not be trusted: the opener
+/// verifies it.
 pub(super) struct Lookup(Pin<Box<dyn Future<Output = Found> + Send + Sync>>);
 
-/// What came of it.
+/// The result of a lookup.
 pub(super) struct Found {
     pub(super) envelope: Envelope,
     pub(super) sender: ClientId,
@@ -32,7 +32,7 @@ pub(super) struct Found {
 /// Why there is no certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotFound {
-    /// The server has none, or what it has is none.
+    /// The server has no certificate, or sent something that is not one.
     Certificate,
     /// The consumer is closed.
     Closed,
@@ -89,8 +89,8 @@ async fn chain(
             // The message waits, as it would without a connection.
             Err(error) if error.is_retryable() => tokio::time::sleep(PAUSE).await,
             Err(error) => {
-                tracing::warn!(%sender, %fingerprint, %error, "the sender's certificate could not \
-                    be had");
+                tracing::warn!(%sender, %fingerprint, %error, "The sender's certificate could \
+                    not be fetched");
                 return Err(NotFound::Certificate);
             }
         }

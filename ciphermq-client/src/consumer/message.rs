@@ -1,4 +1,4 @@
-//! What a consumer hands over.
+//! The messages that a consumer returns.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,18 +12,17 @@ use super::ConsumerCore;
 use super::acker::{ack_group, ack_later};
 use crate::error::{AckError, RequestError};
 
-/// A message, opened. It is the application's until it is acked.
+/// An opened message, held by the application until it is acknowledged.
 ///
 /// Keep it until the message is processed, then [`ack`](Message::ack) it. A message that is dropped
-/// without being acked is not lost: the server delivers it again when this consumer's connection
-/// ends.
+/// without an ack is not lost: the server redelivers it when this consumer's connection ends.
 #[derive(Debug)]
 pub struct Message {
     opened: Opened,
     hold: Hold,
 }
 
-/// Marks a message as being in the application's hands.
+/// Marks a message as held by the application until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) message_id: MessageId,
@@ -41,7 +40,7 @@ impl Drop for Hold {
 }
 
 impl Message {
-    /// A message that the inbox [holds](super::Inbox::hold).
+    /// Creates a message that the delivery queue already [holds](super::DeliveryQueue::hold).
     pub(crate) fn new(opened: Opened, shared: Arc<ConsumerCore>) -> Self {
         let hold = Hold {
             message_id: opened.message_id.clone(),
@@ -51,67 +50,67 @@ impl Message {
         Self { opened, hold }
     }
 
-    /// What was sent.
+    /// Returns the plaintext.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.opened.payload
     }
 
-    /// Takes out what was sent. The message can still be acked, and must be.
+    /// Takes the plaintext out. The message can still be acknowledged, and must be.
     #[must_use]
     pub fn take_payload(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.opened.payload)
     }
 
-    /// What tells the message from all others.
+    /// Returns the message's unique id.
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.opened.message_id
     }
 
-    /// Who has sent it, if that [is verified](Message::is_sender_verified); else who says so, in
-    /// which the server must be believed. Older clients may not say so.
+    /// Returns the sender if it [is verified](Message::is_sender_verified); otherwise the claimed
+    /// sender, for which the server must be trusted. Older clients may not name one.
     #[must_use]
     pub fn sender(&self) -> Option<&ClientId> {
         self.opened.sender.as_ref()
     }
 
-    /// Whether the sender has signed the message's session with its certificate. Always so unless
-    /// the consumer was told to admit [unverified
-    /// senders](super::ConsumerBuilder::unverified_senders).
+    /// Whether the sender has signed the message's session with its certificate. Always true unless
+    /// the consumer accepts [unverified senders](super::ConsumerBuilder::unverified_senders).
     #[must_use]
     pub fn is_sender_verified(&self) -> bool {
         self.opened.is_sender_verified
     }
 
-    /// Who has sent it, if that is verified. By this and by its id a message is known again: what
-    /// nobody has proved is kept apart from what somebody has, so that a forged message cannot pass
-    /// for one that is still to come.
+    /// Returns the sender if it is verified.
+    ///
+    /// The verified sender and the id identify a message. Unverified messages are kept apart from
+    /// verified ones, so that a forged message cannot pass for one that is still to come.
     #[must_use]
     pub fn verified_sender(&self) -> Option<&ClientId> {
         self.hold.sender.as_ref()
     }
 
-    /// When it was sealed, by the sender's clock, if it said so.
+    /// Returns the time of sealing by the sender's clock, if the sender stated it.
     #[must_use]
     pub fn sent_time(&self) -> Option<Timestamp> {
         self.opened.sent_time
     }
 
-    /// What the payload is, a media type, if the sender said so.
+    /// Returns the payload's media type, if the sender stated it.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
         self.opened.content_type.as_deref()
     }
 
-    /// How it was sealed: which suite, or which older form.
+    /// Returns the form of the seal: a suite, or an older form.
     #[must_use]
     pub fn form(&self) -> Form {
         self.opened.form
     }
 
-    /// The message was processed: records that, acks it, and waits for the server's confirmation.
-    /// After that it is never delivered again.
+    /// Records the message as processed, acknowledges it, and waits for the server's confirmation.
+    /// After that it is never redelivered.
     ///
     /// # Errors
     ///
@@ -125,9 +124,9 @@ impl Message {
         }
     }
 
-    /// Like [`Message::ack`], without waiting for the confirmation: many messages go into one line.
-    /// [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them, and tells which
-    /// were not confirmed.
+    /// Records the message as processed and acknowledges it without waiting, so that many acks
+    /// share a line. [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them
+    /// and returns the failures.
     ///
     /// # Errors
     ///
@@ -136,8 +135,8 @@ impl Message {
         ack_later(self)
     }
 
-    /// The message cannot be used: it leaves the queues, and the server keeps it aside, with the
-    /// reason, for a person to look at.
+    /// Rejects the message as unusable: it leaves the queues, and the server sets it aside as a
+    /// dead letter, with the reason, for a person to inspect.
     ///
     /// # Errors
     ///
@@ -155,28 +154,28 @@ impl Message {
     }
 }
 
-/// Why a consumer hands over no message.
+/// Why a consumer returns no message.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumeError {
-    /// A message was delivered that cannot be opened. The stream goes on.
+    /// A delivered message cannot be opened. The stream continues.
     #[error(transparent)]
     Unopenable(Unopenable),
 }
 
 ciphermq_protocol::debug_as_report!(ConsumeError);
 
-/// A message that cannot be opened. It holds up nothing, but it takes one place of the consumer's
-/// prefetch until it is [rejected](Unopenable::reject).
+/// A message that cannot be opened. It blocks no other message, but occupies one place of the
+/// consumer's prefetch until it is [rejected](Unopenable::reject).
 pub struct Unopenable {
-    /// Why.
+    /// Why it cannot be opened.
     pub reason: UnopenableReason,
     /// The envelope as it was delivered.
     pub envelope: Bytes,
     hold: RefusedHold,
 }
 
-/// Marks an envelope that cannot be opened as being in the application's hands.
+/// Marks an unopenable envelope as held by the application until it is dropped.
 struct RefusedHold {
     message_id: MessageId,
     hash: u64,
@@ -191,15 +190,14 @@ impl Drop for RefusedHold {
     }
 }
 
-/// What became of an [`Unopenable`] that was rejected.
+/// The outcome of rejecting an [`Unopenable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The server has set the message aside.
     SetAside,
-    /// Nothing was sent. A message under the same id could be opened, and is in the application's
-    /// hands or was processed; a rejection, which names the id alone, would be taken for that
-    /// one's.
+    /// No rejection was sent, because it identifies a message by id alone: another message with
+    /// this id could be opened, and the application holds it or has processed it.
     Copy,
 }
 
@@ -207,25 +205,24 @@ pub enum Rejection {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnopenableReason {
-    /// What was delivered is no envelope.
+    /// The delivery is not an envelope.
     #[error("what was delivered is no envelope: {0}")]
     NoEnvelope(String),
-    /// The envelope's id is not the one that it was delivered under.
+    /// The envelope's id differs from the one under which it was delivered.
     #[error("the envelope was delivered under another message's id")]
     OtherId,
-    /// The certificate that the sender names is not to be had, so nobody knows who sent the
-    /// message.
+    /// The certificate that the sender names is not available, so the sender cannot be verified.
     #[error(
         "the server has no certificate `{fingerprint}` of the sender `{sender}`, so nobody knows \
          who sent the message"
     )]
     NoCertificate {
-        /// Who says to have sent it.
+        /// The claimed sender.
         sender: ClientId,
         /// SHA-256 of the certificate.
         fingerprint: Fingerprint,
     },
-    /// The cryptography says no.
+    /// Decryption or authentication failed.
     #[error(transparent)]
     Sealed(#[from] OpenError),
 }
@@ -233,7 +230,7 @@ pub enum UnopenableReason {
 ciphermq_protocol::debug_as_report!(UnopenableReason);
 
 impl Unopenable {
-    /// `None` if the application holds the same bytes already.
+    /// Creates the error; `None` if the application already holds the same bytes.
     pub(crate) fn new(
         message_id: MessageId,
         envelope: Bytes,
@@ -252,20 +249,22 @@ impl Unopenable {
         })
     }
 
-    /// The id that the message was delivered under.
+    /// Returns the id under which the message was delivered.
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.hold.message_id
     }
 
-    /// Tells the server that the message cannot be used: it leaves the queues and is kept aside,
-    /// with the reason. `reason` stands for the default one. If this is but a forged or damaged
-    /// copy of a message that could be opened, nothing is sent: [`Rejection::Copy`].
+    /// Rejects the message as unusable: it leaves the queues and is set aside as a dead letter,
+    /// with `reason` or a default one.
+    ///
+    /// If this is merely a forged or damaged copy of a message that could be opened, nothing is
+    /// sent: [`Rejection::Copy`].
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server refused or did not answer. The message is then delivered
-    /// again when this consumer's connection ends.
+    /// [`RequestError`] if the server refused or did not answer. The message is then redelivered
+    /// when this consumer's connection ends.
     pub async fn reject(self, reason: Option<&str>) -> Result<Rejection, RequestError> {
         let shared = &self.hold.shared;
         if shared.has_opened(&self.hold.message_id) {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// An output of numbers, one a line, that are positions of one stream.
+/// An output of numbers, one per line, which are positions of one stream.
 struct Scene {
     folder: TempDir,
 }
@@ -40,7 +40,7 @@ fn id(position: u64) -> MessageId {
     StreamId::new(1, 1).message_id(position).unwrap()
 }
 
-/// Writes the lines and notes them; where the output ends now.
+/// Writes the lines and notes them; returns the new end of the output.
 fn write(output: &mut File, record: &Checkpointed, positions: std::ops::Range<u64>) -> u64 {
     for position in positions {
         writeln!(output, "{position}").unwrap();
@@ -253,7 +253,7 @@ fn an_output_of_lines_is_recognised_after_an_editor_wherever_a_checkpoint_ended(
         for other in [&dos[..dos.len() - 3], &dos[1..], &altered, "\r\n", ""] {
             fs::write(&path, other).unwrap();
             let found = record.find_lines(&output).unwrap();
-            // Of a long output the last 4,096 bytes count alone.
+            // Only the last 4,096 bytes of a long output are compared.
             let is_beyond = other == altered && text.len() > 4096;
             assert!(
                 is_beyond || matches!(found, Found::Other { .. }),

@@ -92,7 +92,7 @@ fn damage_before_the_last_group_is_no_crash() {
         fs::write(&journal, &flipped).unwrap();
         match Durable::open(&path) {
             Err(CheckpointError::Unreadable { .. }) => assert!(at < first, "{at}"),
-            // Of the last group nobody can tell a flipped byte from a torn one.
+            // In the last group a flipped byte cannot be distinguished from a torn one.
             Ok(record) => assert_eq!(
                 (known(&record, 0..9), at >= first),
                 (vec![0, 1, 2], true),
@@ -132,7 +132,7 @@ fn neither_file_grows_with_the_number_of_messages() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("processed");
     let mut record = Durable::open(&path).unwrap();
-    // Groups of one, so that the journal comes to its limit.
+    // Groups of one message, so that the journal reaches its limit.
     let mut longest = 0;
     for position in 0..8_000 {
         record.record(Some(&sender()), &id(position)).unwrap();

@@ -1,4 +1,4 @@
-//! The outbox of acks, and what replies mean to them.
+//! The outbox of acknowledgements, and the effect of replies on it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind};
 use crate::publisher::BatchLimits;
 
-/// An ack that goes alone while no other is under way, and with others else: at most so many in a
-/// line, at most so long after it was handed over.
+/// Limits on one `ack` line. An ack is sent alone while no other is in flight, and batched
+/// otherwise.
 const LIMITS: BatchLimits = BatchLimits {
     messages: 512,
     bytes: 64 * 1024,
     time: Duration::from_millis(2),
 };
 
-/// A message to be acked, and who wants to know.
+/// A message to acknowledge, and the recipient of the result.
 #[derive(Debug)]
 pub(crate) struct AckItem {
     message_id: MessageId,
@@ -32,16 +32,16 @@ pub(crate) struct AckItem {
 
 #[derive(Debug)]
 enum Waiter {
-    /// Somebody awaits the result.
+    /// A caller awaits the result.
     Awaited(oneshot::Sender<Result<(), AckError>>),
-    /// The result is counted for whoever asks later.
+    /// The result is counted in the [`AckSummary`] of the next flush.
     Counted,
-    /// The message had been acked before.
+    /// The result is dropped: the message was acknowledged before.
     Nobody,
 }
 
 impl AckItem {
-    /// An ack whose result somebody awaits.
+    /// Creates an ack whose result a caller awaits.
     pub(crate) fn awaited(
         message_id: MessageId,
     ) -> (Self, oneshot::Receiver<Result<(), AckError>>) {
@@ -55,7 +55,7 @@ impl AckItem {
         )
     }
 
-    /// An ack whose result is counted.
+    /// Creates an ack whose result is counted.
     pub(crate) fn later(message_id: MessageId) -> Self {
         Self {
             message_id,
@@ -63,7 +63,7 @@ impl AckItem {
         }
     }
 
-    /// One more ack of what was processed before and came again.
+    /// Creates an ack that repeats an earlier one, for a message that was redelivered.
     pub(crate) fn again(message_id: MessageId) -> Self {
         Self {
             message_id,
@@ -72,7 +72,7 @@ impl AckItem {
     }
 }
 
-/// The acks of a connection.
+/// The pending acks of a connection.
 #[derive(Debug)]
 pub(crate) struct Acks {
     outbox: Outbox<AckItem>,
@@ -102,14 +102,14 @@ impl Acks {
         self.outbox.push(now, item, bytes, 0);
     }
 
-    /// Answers once everything that is here now is settled.
+    /// Sends a summary to `done` once every ack that is pending now is settled.
     pub(crate) fn flush(&mut self, done: oneshot::Sender<AckSummary>) {
         self.outbox.flush();
         self.flushes.push_back((self.outbox.end(), done));
         self.answer_flushes();
     }
 
-    /// The next `ack` line.
+    /// Takes the next `ack` line.
     pub(crate) fn take_line(
         &mut self,
         now: Instant,
@@ -137,7 +137,7 @@ impl Acks {
         }
         match (about, reply) {
             (About::One(number, id), reply) => {
-                // What is settled already was sent twice, and this is the second answer.
+                // A settled item was sent twice, and this is the second answer.
                 if let Some(item) = self.outbox.item(number) {
                     if item.message_id != id {
                         return Err(Violation(format!(
@@ -193,7 +193,7 @@ impl Acks {
         }
     }
 
-    /// Ends tries whose time is over.
+    /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
         for Expired { item, trouble } in self.outbox.expire(now) {
             let error = match (trouble, loss) {
@@ -215,7 +215,7 @@ impl Acks {
         self.answer_flushes();
     }
 
-    /// The connection is closed for good.
+    /// Fails every pending ack: the connection is closed for good.
     pub(crate) fn close(&mut self) {
         for item in self.outbox.drain() {
             self.tell(
@@ -237,7 +237,7 @@ impl Acks {
 
     fn tell(&mut self, item: AckItem, result: Result<(), AckError>) {
         match item.waiter {
-            // Who has stopped waiting does not want to know.
+            // Fails if the caller no longer waits.
             Waiter::Awaited(waiter) => drop(waiter.send(result)),
             Waiter::Counted => self.tally.count(item.message_id, result),
             Waiter::Nobody => {}

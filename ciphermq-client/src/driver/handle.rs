@@ -1,4 +1,4 @@
-//! The other end of the driver's channel.
+//! The handles' end of the driver's channel.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +15,14 @@ use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind, ConnectError, RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
 
-/// How many requests may be under way at once; more wait.
+/// Requests in flight at once; more wait for a permit.
 const MAX_REQUESTS: usize = 256;
 
-/// How long a request waits after the server said that its store does not answer, or that it is
-/// stopping.
+/// Pause before a request is retried after the server reported that its store does not answer or
+/// that it is shutting down.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Speaks to a driver. The driver ends when its last handle is gone.
+/// A sender of operations to a driver. The driver ends when its last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     ops: mpsc::Sender<Op>,
@@ -31,21 +31,21 @@ pub(crate) struct Handle {
     shared: Arc<DriverState>,
 }
 
-/// What the driver and its handles both touch.
+/// The state that the driver shares with its handles.
 #[derive(Debug)]
 pub(crate) struct DriverState {
     connection: Mutex<Arc<Connection>>,
     /// Why there is no connection now.
     loss: Mutex<Option<ConnectError>>,
-    /// Acks on their way to the driver. There are no more of them than messages that were
-    /// delivered.
+    /// Acks on their way to the driver. Bounded by the number of delivered messages.
     acks: Mutex<AckQueue>,
-    /// The driver should look: there are acks, or the end is wanted.
+    /// Wakes the driver: acks are queued, or the connection is to end.
     pub(crate) wake: Notify,
     is_ending: AtomicBool,
-    /// Never read; new listeners are made from it.
+    /// Never read; listeners subscribe through it.
     events: broadcast::Receiver<Event>,
-    /// For events that do not come from the driver. Weak: the channel ends with the driver.
+    /// Sends events that do not come from the driver. Weak, so that the channel ends with the
+    /// driver.
     teller: broadcast::WeakSender<Event>,
 }
 
@@ -93,7 +93,7 @@ impl DriverState {
         self.is_ending.load(Ordering::Acquire)
     }
 
-    /// No more acks are taken; those that were come back.
+    /// Closes the ack queue and returns the acks that were in it.
     pub(crate) fn close(&self) -> Vec<AckItem> {
         let mut acks = lock(&self.acks);
         acks.is_closed = true;
@@ -115,10 +115,10 @@ impl Handle {
         lock(&self.shared.connection).clone()
     }
 
-    /// Tells an event that does not come from the driver.
+    /// Sends an event that does not come from the driver.
     pub(crate) fn tell(&self, event: Event) {
         if let Some(events) = self.shared.teller.upgrade() {
-            // Fails if nobody listens.
+            // Fails if there is no listener.
             let _ = events.send(event);
         }
     }
@@ -127,18 +127,18 @@ impl Handle {
         Events(self.shared.events.resubscribe())
     }
 
-    /// Hands something over; fails if the driver has ended.
+    /// Sends an operation; fails if the driver has ended.
     pub(crate) async fn send(&self, op: Op) -> Result<(), ()> {
         self.ops.send(op).await.map_err(|_| ())
     }
 
-    /// A place for one [`Op`], so that handing it over cannot be interrupted; `None` if the driver
-    /// has ended.
+    /// Reserves a place for one [`Op`], so that sending it cannot be interrupted; `None` if the
+    /// driver has ended.
     pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Op>> {
         self.ops.reserve().await.ok()
     }
 
-    /// Hands acks over; fails if the driver has ended.
+    /// Queues acks; fails if the driver has ended.
     pub(crate) fn push_acks(&self, items: impl IntoIterator<Item = AckItem>) -> Result<(), ()> {
         let mut acks = lock(&self.shared.acks);
         if acks.is_closed {
@@ -150,17 +150,17 @@ impl Handle {
         Ok(())
     }
 
-    /// Lets the driver end once everything is settled, without waiting for it.
+    /// Asks the driver to end once everything is settled, without waiting.
     pub(crate) fn end(&self) {
         self.shared.is_ending.store(true, Ordering::Release);
         self.shared.wake.notify_one();
     }
 
-    /// Lets the driver end once everything is settled, and waits for it.
+    /// Asks the driver to end once everything is settled, and waits for it.
     pub(crate) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.send(Op::Close(done)).await.is_ok() {
-            // A driver that ends without answering has ended all the same.
+            // A driver that drops the sender has ended as well.
             let _ = closed.await;
         }
     }
@@ -172,7 +172,7 @@ impl Handle {
         let closed = || AckError::new(AckErrorKind::Closed, "The client was closed.");
         let (items, waiting): (Vec<_>, Vec<_>) =
             message_ids.iter().cloned().map(AckItem::awaited).unzip();
-        // If this fails the items are gone, and all the answers say so.
+        // If this fails the items are dropped, and every awaited result becomes `Closed`.
         let _ = self.push_acks(items);
         let mut results = Vec::with_capacity(message_ids.len());
         for (message_id, settled) in message_ids.iter().zip(waiting) {
@@ -199,8 +199,8 @@ impl Handle {
         .await
     }
 
-    /// Sends a command and reads its reply; `read` says whether it is one that belongs to the
-    /// command.
+    /// Sends a command and reads its reply. `read` returns `None` for a reply that does not belong
+    /// to the command.
     pub(crate) async fn expect<T>(
         &self,
         command: Command,
@@ -269,8 +269,7 @@ impl Handle {
         }
     }
 
-    /// Refuses a command that is longer than the server takes; otherwise, what the command is
-    /// called.
+    /// Returns the command's name, or refuses a command that is longer than the server accepts.
     fn check_length(&self, command: &Command) -> Result<String, RequestError> {
         let mut line = BytesMut::new();
         command.encode(&mut line);

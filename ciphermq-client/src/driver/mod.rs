@@ -7,15 +7,15 @@
 //! ```
 //!
 //! - `opening`: the first exchange on a new connection, hello and set-up
-//! - `pending_replies`: which reply belongs to which command of this connection
-//! - `outbox`: what must be sent until it is answered, over any number of connections
-//! - `publications`: the publishers' outboxes, and what replies mean to them
-//! - `acks`: the same for acks
-//! - `machine`: all of it together: bytes and times in, bytes out
+//! - `pending_replies`: matches each reply to a command of this connection
+//! - `outbox`: items that are sent until they are answered, across reconnects
+//! - `publications`: the publishers' outboxes, and the effect of replies on them
+//! - `acks`: the outbox of acknowledgements
+//! - `machine`: the protocol logic as a whole: bytes and times in, bytes out
 //! - `task`: sockets, clock, reconnecting
-//! - `handle`: the other end of the channel
+//! - `handle`: the handles' end of the channel
 //!
-//! All but the last two touch neither sockets nor clock.
+//! All but the last two use neither sockets nor clock.
 
 mod acks;
 mod handle;
@@ -45,7 +45,7 @@ use crate::consumer::AckSummary;
 use crate::error::PublishError;
 use crate::publisher::{BatchLimits, OutcomeObserver, Summary, Window};
 
-/// How a connection behaves.
+/// Limits and timing of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct DriverSettings {
     pub(crate) retry: Retry,
@@ -56,7 +56,7 @@ pub(crate) struct DriverSettings {
     pub(crate) program: String,
 }
 
-/// How often, and how long, something is tried.
+/// Number and duration of the attempts of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Retry {
     pub(crate) tries: u32,
@@ -64,7 +64,7 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// How long all tries take together.
+    /// Returns the time that all attempts take together.
     pub(crate) fn total(self) -> Duration {
         self.timeout.saturating_mul(self.tries)
     }
@@ -79,18 +79,18 @@ impl Default for Retry {
     }
 }
 
-/// What is said first on every new connection, after hello.
+/// The commands that follow hello on every new connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    /// Names the consumer across its connections.
+    /// Identifies the consumer across its connections.
     pub(crate) consumer: Option<String>,
     pub(crate) commands: Vec<Command>,
-    /// How many messages may be out for delivery now, whatever `consume` says in the commands.
+    /// The current prefetch, which overrides that of the `consume` command.
     pub(crate) prefetch: Option<Arc<AtomicU32>>,
 }
 
 impl Setup {
-    /// A connection for requests and publishing: hello is enough.
+    /// Returns the set-up of a connection for requests and publishing: hello is enough.
     pub(crate) fn client() -> Self {
         Self {
             consumer: None,
@@ -100,7 +100,7 @@ impl Setup {
     }
 }
 
-/// What handles ask of the driver.
+/// An operation that a handle asks the driver for.
 #[derive(Debug)]
 pub(crate) enum Op {
     Request(Request),
@@ -112,14 +112,14 @@ pub(crate) enum Op {
     Close(oneshot::Sender<()>),
 }
 
-/// A command with one line for an answer. Who asks waits no longer than all tries take.
+/// A command with a reply of one line. Its caller waits no longer than all attempts take.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) command: Command,
     pub(crate) answer: oneshot::Sender<Reply>,
 }
 
-/// Tells the publishers of a process apart.
+/// Identifies a publisher within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PublisherId(u64);
 
@@ -130,7 +130,7 @@ impl PublisherId {
     }
 }
 
-/// What the driver must know of a publisher.
+/// The driver's view of a publisher.
 #[derive(Debug)]
 pub(crate) struct PublisherSetup {
     pub(crate) exchange: ExchangeName,
@@ -144,7 +144,7 @@ pub(crate) struct PublisherSetup {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) envelope: Envelope,
-    /// How much of the publisher's window it takes.
+    /// Its share of the publisher's window, in bytes.
     pub(crate) weight: u32,
     pub(crate) receipt: Option<oneshot::Sender<Result<(), PublishError>>>,
 }

@@ -1,21 +1,22 @@
-//! What must be sent until it is answered.
+//! Items that are sent until they are answered.
 //!
 //! ```text
-//!   first              cursor           tried              end
+//!   first              cursor           unsent             end
 //!     │ sent, no answer  │ to be sent again │ never sent yet  │
 //!     ▼                  ▼                  ▼                 ▼
 //!   ──●──────○──●──●─────●──────────●───────●────●────●───────
-//!            └ settled: kept until everything before it is, too
+//!            └ settled: kept until every earlier item is settled
 //! ```
 //!
-//! Items have numbers in the order in which they came. A new connection moves the cursor back to
-//! the first: everything without an answer is sent again, in order. On a connection that stands, an
-//! item whose try has ended without an answer is sent again between the others. The room that an
-//! item takes is given back when everything before it is settled, so that nothing can overtake an
-//! item by more than a window.
+//! Items are numbered in the order of their arrival. A new connection moves the cursor back to the
+//! first item: everything unanswered is sent again, in order. While a connection lasts, an item
+//! whose attempt ended without an answer is sent again between the others. The window space of an
+//! item is released when every earlier item is settled, so nothing can overtake an item by more
+//! than one window.
 //!
-//! A *try* lasts for the time-out, from the first sending on, whether there is a connection or not;
-//! sending again on a new connection starts no new one. After the last try the item has failed.
+//! An *attempt* lasts for the retry time-out, from the first transmission on, with or without a
+//! connection; sending again on a new connection starts no new attempt. After its last attempt the
+//! item has failed.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -32,19 +33,19 @@ pub(crate) struct Outbox<T> {
     entries: VecDeque<Entry<T>>,
     /// The number of the first entry.
     first: u64,
-    /// Everything from here on has not been sent on this connection.
+    /// Entries from here on have not been sent on this connection.
     cursor: u64,
-    /// Everything from here on has never been sent.
+    /// Entries from here on have never been sent.
     tried: u64,
-    /// Bytes of what has never been sent.
+    /// Total size of the entries that have never been sent.
     untried_bytes: usize,
-    /// Before the cursor, and to be sent again.
+    /// Entries before the cursor that are to be sent again.
     again: BTreeSet<u64>,
-    /// The tries under way, in the order of their ends.
+    /// The current attempts, ordered by their ends.
     tries: VecDeque<Try>,
-    /// Lines on this connection that have no answer yet.
+    /// Unanswered lines on this connection.
     lines_out: usize,
-    /// Everything before this goes without waiting for company.
+    /// Entries before this number do not wait for a full batch.
     flush_to: u64,
     offline_since: Option<Instant>,
     freed: Freed,
@@ -54,13 +55,13 @@ pub(crate) struct Outbox<T> {
 struct Entry<T> {
     /// `None` once it is settled.
     item: Option<T>,
-    /// Bytes in a line.
+    /// Its length within a line.
     bytes: usize,
-    /// What is given back when it is let go.
+    /// The window space that is released with it.
     weight: u32,
     queued: Instant,
     tries: u32,
-    /// The last error that left open what happened.
+    /// The last error that left the outcome open.
     trouble: Option<Box<ErrorReply>>,
 }
 
@@ -70,23 +71,23 @@ struct Try {
     numbers: Vec<u64>,
 }
 
-/// Room that was let go.
+/// Window space that became free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Freed {
     pub(crate) items: usize,
     pub(crate) weight: u64,
 }
 
-/// An item whose last try has ended.
+/// An item whose last attempt has ended.
 #[derive(Debug)]
 pub(crate) struct Expired<T> {
     pub(crate) item: T,
-    /// What the server said in between, if anything.
+    /// The last error of the server, if there was one.
     pub(crate) trouble: Option<Box<ErrorReply>>,
 }
 
 impl<T> Outbox<T> {
-    /// An empty outbox; there is no connection yet.
+    /// Creates an empty outbox without a connection.
     pub(crate) fn new(limits: BatchLimits, retry: Retry, now: Instant) -> Self {
         Self {
             limits,
@@ -105,7 +106,7 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// Puts an item at the end, which takes `bytes` in a line.
+    /// Appends an item that takes `bytes` in a line.
     pub(crate) fn push(&mut self, now: Instant, item: T, bytes: usize, weight: u32) {
         self.untried_bytes += bytes;
         self.entries.push_back(Entry {
@@ -118,12 +119,12 @@ impl<T> Outbox<T> {
         });
     }
 
-    /// The number that the next item will get.
+    /// Returns the number that the next item will get.
     pub(crate) fn end(&self) -> u64 {
         self.first + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
     }
 
-    /// Everything before this number is settled.
+    /// Returns the number of the first item that is not settled.
     pub(crate) fn settled_to(&self) -> u64 {
         self.first
     }
@@ -132,17 +133,17 @@ impl<T> Outbox<T> {
         self.entries.is_empty()
     }
 
-    /// Everything that is here goes without waiting for company.
+    /// Sends everything that is queued without waiting for a full batch.
     pub(crate) fn flush(&mut self) {
         self.flush_to = self.end();
     }
 
-    /// The item with this number, unless it is settled.
+    /// Returns the item with this number, unless it is settled.
     pub(crate) fn item(&self, number: u64) -> Option<&T> {
         self.entry(number)?.item.as_ref()
     }
 
-    /// How many bytes the item with this number takes in a line.
+    /// Returns the length of the item with this number within a line.
     pub(crate) fn bytes(&self, number: u64) -> usize {
         self.entry(number).map_or(0, |entry| entry.bytes)
     }
@@ -160,8 +161,8 @@ impl<T> Outbox<T> {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 
-    /// The next line's items, in order: at least one, and as many as the limits allow and
-    /// `max_bytes` has room for. `None` if nothing is to be sent now.
+    /// Takes the items of the next line, in order: at least one, within the batch limits and
+    /// `max_bytes`. `None` if nothing is to be sent now.
     pub(crate) fn take_line(&mut self, now: Instant, max_bytes: usize) -> Option<Vec<u64>> {
         if !self.is_ready(now) {
             return None;
@@ -206,8 +207,8 @@ impl<T> Outbox<T> {
                 .is_some_and(|entry| entry.queued + self.limits.time <= now)
     }
 
-    /// What is sent next: what is tried again before what comes at the cursor. Skips what is
-    /// settled.
+    /// Returns the item to send next: retries come before the item at the cursor. Settled items are
+    /// skipped.
     fn next_to_send(&mut self) -> Option<u64> {
         if let Some(&number) = self.again.first() {
             return Some(number);
@@ -218,7 +219,7 @@ impl<T> Outbox<T> {
         (self.cursor < self.end()).then_some(self.cursor)
     }
 
-    /// The first try of what was never sent before begins.
+    /// Starts the first attempt of the items that were never sent before.
     fn begin_tries(&mut self, now: Instant, numbers: &[u64]) {
         let new: Vec<u64> = numbers
             .iter()
@@ -241,7 +242,7 @@ impl<T> Outbox<T> {
         });
     }
 
-    /// A line was answered, whatever the answers were.
+    /// Records that a line was answered completely.
     pub(crate) fn line_answered(&mut self) {
         self.lines_out = self.lines_out.saturating_sub(1);
     }
@@ -263,7 +264,7 @@ impl<T> Outbox<T> {
         }
         self.cursor = self.cursor.max(self.first);
         self.tried = self.tried.max(self.first);
-        // Tries that have nothing to end any more need no timer.
+        // Attempts whose items are all settled need no timer.
         while self
             .tries
             .front()
@@ -274,19 +275,19 @@ impl<T> Outbox<T> {
         Some(item)
     }
 
-    /// The server could not say what happened to an item: it waits for the end of its try.
+    /// Records that the outcome of an item is unknown: it waits for the end of its attempt.
     pub(crate) fn leave_open(&mut self, number: u64, trouble: ErrorReply) {
         if let Some(entry) = self.entry_mut(number) {
             entry.trouble = Some(Box::new(trouble));
         }
     }
 
-    /// What was let go since the last call.
+    /// Takes the window space that was released since the last call.
     pub(crate) fn take_freed(&mut self) -> Freed {
         std::mem::take(&mut self.freed)
     }
 
-    /// A connection stands: everything without an answer is sent again, in order.
+    /// Starts a new connection: everything unanswered is sent again, in order.
     pub(crate) fn connected(&mut self) {
         self.offline_since = None;
         self.lines_out = 0;
@@ -294,14 +295,14 @@ impl<T> Outbox<T> {
         self.cursor = self.first;
     }
 
-    /// The connection is lost.
+    /// Records the loss of the connection.
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.offline_since.get_or_insert(now);
         self.lines_out = 0;
         self.again.clear();
     }
 
-    /// Ends the tries whose time is over; the items whose last one it was are taken out.
+    /// Ends the attempts whose time is over, and takes out the items that have none left.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Expired<T>> {
         let mut expired = Vec::new();
         while self.tries.front().is_some_and(|current| current.end <= now) {
@@ -321,7 +322,7 @@ impl<T> Outbox<T> {
                 } else {
                     entry.tries += 1;
                     next.push(number);
-                    // What is behind the cursor is sent anyway.
+                    // Items at or after the cursor are sent anyway.
                     if number < self.cursor && self.offline_since.is_none() {
                         self.again.insert(number);
                     }
@@ -346,13 +347,13 @@ impl<T> Outbox<T> {
         expired
     }
 
-    /// When the first item that was never sent fails for want of a connection.
+    /// Returns when the first item that was never sent fails for lack of a connection.
     fn offline_end(&self) -> Option<Instant> {
         let entry = self.entry(self.tried)?;
         Some(self.offline_since?.max(entry.queued) + self.retry.total())
     }
 
-    /// Takes everything out.
+    /// Takes every item out.
     pub(crate) fn drain(&mut self) -> Vec<T> {
         let items = (self.first..self.end())
             .filter_map(|number| self.settle(number))
@@ -362,8 +363,8 @@ impl<T> Outbox<T> {
         items
     }
 
-    /// When something is to be done next if nothing happens: a try ends, or, if lines
-    /// `can_be_sent`, items have waited long enough for company.
+    /// Returns when there is work if nothing happens before: an attempt ends or, if lines
+    /// `can_be_sent`, an item has waited long enough for a full batch.
     pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
         let try_end = self.tries.front().map(|current| current.end);
         let offline_end = self.offline_end();

@@ -19,7 +19,7 @@ fn limits(messages: usize, bytes: usize) -> BatchLimits {
     }
 }
 
-/// An outbox of numbers with a connection, each item 10 bytes long.
+/// Creates a connected outbox of numbers, each item 10 bytes long.
 fn outbox(messages: usize, count: u64, now: Instant) -> Outbox<u64> {
     let mut outbox = Outbox::new(limits(messages, 1000), RETRY, now);
     outbox.connected();
@@ -280,9 +280,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: every item is settled exactly once, by an answer or by its last try, and
-    /// all its room comes back; on one connection nothing is sent for the first time before what
-    /// came earlier.
+    /// Every item is settled exactly once, by an answer or by its last attempt, and all window
+    /// space is released; on one connection nothing is sent for the first time before an earlier
+    /// item.
     #[test]
     fn nothing_is_lost_and_nothing_is_settled_twice(steps in proptest::collection::vec(step(), 0..120)) {
         let mut now = Instant::now();
@@ -327,7 +327,7 @@ proptest! {
             freed += outbox.take_freed().items;
             prop_assert!(outbox.deadline(false).is_none_or(|deadline| deadline > now));
         }
-        // Left alone, everything comes to an end.
+        // Without further input every attempt ends.
         outbox.disconnected(now);
         for _ in 0..40 {
             now += SECOND;

@@ -1,8 +1,8 @@
-//! Which reply belongs to which command of this connection.
+//! Matches replies to the commands of a connection.
 //!
-//! Replies come in the order of the commands, so a queue of what is expected tells whose each line
-//! is. A command for several messages is answered by as many lines, unless it is refused as a
-//! whole, by one.
+//! Replies come in the order of the commands, so a queue of expectations identifies the command of
+//! each line. A command for several messages is answered by one line per message, or by a single
+//! one if it is refused as a whole.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use ciphermq_protocol::{Command, Delivery, LineDecoder, MessageId, Reply};
 
 use super::{PublisherId, Request};
 
-/// The replies that one connection owes us.
+/// The outstanding replies of one connection.
 #[derive(Debug)]
 pub(crate) struct PendingReplies {
     decoder: LineDecoder,
@@ -20,7 +20,7 @@ pub(crate) struct PendingReplies {
     is_consuming: bool,
 }
 
-/// What is expected next, and for whom.
+/// The next expected reply, and its recipient.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// One line for a request.
@@ -33,17 +33,17 @@ pub(crate) enum Expected {
     Pong,
 }
 
-/// What the next reply may wait for.
+/// The reason for which a reply may be delayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// For the server's store, as long as it is away: an ack that was read is never dropped.
+    /// The server's store, for as long as it is down: the server never drops an ack that it has
+    /// read.
     Store,
-    /// For the server's store, but no longer than the server has said: then there is an error
-    /// instead.
+    /// The server's store, for at most the announced `storage_wait`; an error follows then.
     Answer,
 }
 
-/// The items of one line that was sent, and how many of them are answered.
+/// The items of one sent line, and the number of those that are answered.
 #[derive(Debug)]
 pub(crate) struct Line {
     numbers: Vec<u64>,
@@ -59,40 +59,40 @@ impl Line {
     }
 }
 
-/// What a line means.
+/// The meaning of a line.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// Messages for the consumer.
     Deliveries(Vec<Delivery>),
     /// The reply to a request.
     Request(Request, Reply),
-    /// What became of a message.
+    /// The outcome of messages.
     Published(PublisherId, ItemAnswer),
-    /// What became of an ack.
+    /// The outcome of acks.
     Acked(ItemAnswer),
-    /// A sign of life.
+    /// The reply to a ping.
     Pong,
 }
 
-/// What became of an item of a line.
+/// The outcome of one or all items of a line.
 #[derive(Debug)]
 pub(crate) struct ItemAnswer {
     pub(crate) about: About,
     pub(crate) reply: Reply,
-    /// Nothing more is owed for this line.
+    /// No further reply is expected for this line.
     pub(crate) is_last: bool,
 }
 
-/// Whom a reply is about.
+/// The items that a reply is about.
 #[derive(Debug)]
 pub(crate) enum About {
-    /// One item, which the server calls by this id.
+    /// One item, and the id that the server gives for it.
     One(u64, MessageId),
-    /// All of the line.
+    /// All items of the line.
     All(Vec<u64>),
 }
 
-/// The server sent what no server of this protocol sends, or what it sent was not asked for.
+/// A line that this protocol does not allow, or that answers no command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Violation(pub(crate) String);
@@ -106,12 +106,12 @@ impl PendingReplies {
         }
     }
 
-    /// A command was written; this is owed for it.
+    /// Records the reply that a written command expects.
     pub(crate) fn expect(&mut self, expected: Expected) {
         self.expected.push_back(expected);
     }
 
-    /// Reads the next line off the front of `buffer`, if it holds a whole one.
+    /// Reads the next line from the front of `buffer`, if there is a whole one.
     pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Answer>, Violation> {
         let line = self
             .decoder
@@ -164,16 +164,16 @@ impl PendingReplies {
         }
     }
 
-    /// Whether a request or a line has no answer yet. Pings don't count.
+    /// Whether a command other than a ping is unanswered.
     pub(crate) fn owes(&self) -> bool {
         self.expected
             .iter()
             .any(|expected| !matches!(expected, Expected::Pong))
     }
 
-    /// What the oldest reply that is owed may be waiting for; `None` if it needs no store, or
-    /// nothing is owed. Commands behind it are not looked at: when it is answered, silence counts
-    /// anew.
+    /// Returns why the oldest outstanding reply may be delayed; `None` if it needs no store, or
+    /// nothing is outstanding. Later commands do not count: when the oldest is answered, silence is
+    /// measured anew.
     pub(crate) fn oldest_wait(&self) -> Option<Wait> {
         match self.expected.front()? {
             Expected::Acked(_) => Some(Wait::Store),
@@ -185,7 +185,7 @@ impl PendingReplies {
         }
     }
 
-    /// The requests that got no answer, in order.
+    /// Returns the unanswered requests, in order.
     pub(crate) fn into_requests(self) -> impl DoubleEndedIterator<Item = Request> {
         self.expected
             .into_iter()
@@ -196,8 +196,8 @@ impl PendingReplies {
     }
 }
 
-/// What a reply says of a line's items, and what is still owed for it. `id` is the message that the
-/// reply names.
+/// Returns the outcome of a line's items, and the line if it expects further replies. `id` is the
+/// message that the reply names.
 fn item_answer(
     mut line: Line,
     id: Option<MessageId>,
@@ -209,7 +209,7 @@ fn item_answer(
         return Err(unasked(&reply));
     }
     let Some(id) = id else {
-        // What is said of the whole is one line, and the first.
+        // A reply to the line as a whole is its first and only one.
         let is_of_all = matches!(
             reply,
             Reply::AckAll(_)

@@ -25,7 +25,7 @@ fn published(numbers: &[u64]) -> Expected {
     Expected::Published(PublisherId(7), Line::new(numbers.to_vec()))
 }
 
-/// What each line of `text` means, as a short text; the first violation ends it.
+/// Describes each line of `text` briefly; stops at the first violation.
 fn read(pending: &mut PendingReplies, text: &str) -> Vec<String> {
     let mut buffer = BytesMut::from(text.as_bytes());
     let mut meanings = Vec::new();

@@ -1,4 +1,4 @@
-//! The publishers' outboxes, and what replies mean to them.
+//! The publishers' outboxes, and the effect of replies on them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::error::kinds::OperationKind as _;
 use crate::error::{PublishError, PublishErrorKind};
 use crate::publisher::{self, Outcome, Summary, Tally, line_overhead};
 
-/// The publishers of a connection. They take turns, a line each.
+/// The publishers of a connection, served round-robin, one line at a time.
 #[derive(Debug)]
 pub(crate) struct Publications {
     retry: Retry,
     publishers: BTreeMap<PublisherId, Publication>,
-    /// Whose turn it was last.
+    /// The publisher of the last line.
     last: Option<PublisherId>,
 }
 
@@ -31,7 +31,7 @@ struct Publication {
     flushes: VecDeque<(u64, Done)>,
 }
 
-/// Who waits until everything is settled.
+/// A caller that waits until everything is settled.
 #[derive(Debug)]
 enum Done {
     Flush(oneshot::Sender<Result<(), PublishError>>),
@@ -54,7 +54,7 @@ impl Publications {
         setup: PublisherSetup,
         is_online: bool,
     ) {
-        // Publishers that were dropped and owe nothing more are swept out when a new one comes.
+        // Dropped publishers without pending messages are removed when a new one opens.
         self.publishers
             .retain(|_, publication| !publication.is_abandoned());
         let mut outbox = Outbox::new(setup.limits, self.retry, now);
@@ -126,8 +126,8 @@ impl Publications {
             .min()
     }
 
-    /// The next `publish_packed` or `publish_batch` line, of the publisher after the last one that
-    /// has something to send.
+    /// Takes the next `publish_packed` or `publish_batch` line, from the next publisher in turn
+    /// that has something to send.
     pub(crate) fn take_line(
         &mut self,
         now: Instant,
@@ -163,21 +163,21 @@ impl Publications {
         id: PublisherId,
         answer: ItemAnswer,
     ) -> Result<(), Violation> {
-        // A publisher that has finished is gone; answers to what it had sent twice come after it.
+        // A finished publisher is gone; answers to messages that were sent twice may follow it.
         let Some(publication) = self.publishers.get_mut(&id) else {
             return Ok(());
         };
         publication.answered(answer)
     }
 
-    /// Ends tries whose time is over.
+    /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
         for publication in self.publishers.values_mut() {
             publication.expire(now, loss);
         }
     }
 
-    /// Gives back room, answers those who wait, and lets go of publishers that have finished.
+    /// Releases window space, answers waiting callers and removes finished publishers.
     pub(crate) fn settle(&mut self) {
         self.publishers.retain(|_, publication| {
             let freed = publication.outbox.take_freed();
@@ -188,7 +188,7 @@ impl Publications {
         });
     }
 
-    /// The connection is closed for good.
+    /// Fails every pending message: the connection is closed for good.
     pub(crate) fn close(&mut self) {
         for publication in self.publishers.values_mut() {
             publication.setup.window.close();
@@ -202,7 +202,7 @@ impl Publications {
 }
 
 impl Publication {
-    /// Nobody holds the publisher any more, and nothing is under way.
+    /// Whether the publisher was dropped and nothing is in flight.
     fn is_abandoned(&self) -> bool {
         self.outbox.is_empty()
             && self.flushes.is_empty()
@@ -223,8 +223,8 @@ impl Publication {
         let room = max_line_bytes.saturating_sub(line_overhead(exchange, routing_key));
         loop {
             let numbers = self.outbox.take_line(now, room)?;
-            // The limit of this connection may be lower than that of the one for which it was
-            // sealed.
+            // This connection's limit may be lower than that of the connection for which the
+            // message was sealed.
             if let [number] = numbers[..]
                 && self.outbox.bytes(number) > room.saturating_add(1)
             {
@@ -274,7 +274,7 @@ impl Publication {
         }
         match (about, reply) {
             (About::One(number, id), reply) => {
-                // What is settled already was sent twice, and this is the second answer.
+                // A settled item was sent twice, and this is the second answer.
                 let Some(item) = self.outbox.item(number) else {
                     return Ok(());
                 };
@@ -321,7 +321,8 @@ impl Publication {
 
     fn failed(&mut self, number: u64, error: ErrorReply) {
         let kind = PublishErrorKind::of_code(error.code);
-        // Unknown outcomes, and a server that will be less busy soon: the message keeps its tries.
+        // The outcome is unknown, or the server will be less busy soon: the message keeps its
+        // attempts.
         if !error.is_definite() || kind == PublishErrorKind::Unavailable {
             self.outbox.leave_open(number, error);
         } else {
@@ -380,12 +381,13 @@ impl Publication {
             });
         }
         if let Some(receipt) = item.receipt {
-            // Who has dropped the receipt does not want to know.
+            // Fails if the receipt was dropped.
             drop(receipt.send(result));
         }
     }
 
-    /// Answers those whose messages are all settled; whether the publisher has finished.
+    /// Answers the callers whose messages are all settled; returns whether the publisher has
+    /// finished.
     fn answer_flushes(&mut self) -> bool {
         while let Some((_, done)) = self
             .flushes
@@ -405,7 +407,7 @@ impl Publication {
     }
 }
 
-/// Whether all of them share one piece of their bytes. Between two sessions they don't.
+/// Whether all envelopes share one buffer. Envelopes of different sessions do not.
 fn share(envelopes: &[Envelope]) -> bool {
     envelopes.first().is_some_and(|first| {
         envelopes

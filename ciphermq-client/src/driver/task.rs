@@ -1,4 +1,4 @@
-//! Sockets, clock, reconnecting: everything about a connection that cannot be tested without them.
+//! Sockets, clock and reconnecting: the part of a connection that cannot be tested without them.
 
 use std::future::Future;
 use std::io;
@@ -21,17 +21,17 @@ use crate::consumer::DeliveryQueue;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
 
-/// How many ops wait for the driver at most, and how many it takes at once.
+/// Capacity of the driver's channel, and the number of operations taken from it at once.
 const OPS: usize = 1024;
 const OPS_AT_ONCE: usize = 256;
 
-/// How much is read from the socket at once.
+/// Bytes read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A connection on which hello and the set-up were answered.
+/// A connection on which hello and the set-up commands were answered.
 struct Established {
     stream: Stream,
-    /// What came behind the replies to them.
+    /// The bytes that followed those replies.
     buffer: BytesMut,
     connection: Connection,
 }
@@ -100,8 +100,8 @@ async fn open(
     let mut out = BytesMut::new();
     let mut opening = Opening::new(setup, &settings.program, &mut out)?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    // A server that has refused our certificate may have closed its side already. Why, it has said
-    // before: so reading goes on where writing fails.
+    // A server that refused our certificate may have closed its side already, with the reason sent
+    // before: so reading continues where writing fails.
     let written = async {
         stream.write_all(&out).await?;
         stream.flush().await
@@ -134,7 +134,7 @@ async fn open(
     }
 }
 
-/// Who this client is its certificate says, and no server.
+/// Reports that the server sees another client than the one that the certificate names.
 fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError {
     let what = format!(
         "{} takes this client for `{}`, and its certificate names `{}`.",
@@ -160,9 +160,9 @@ struct Task {
     events: broadcast::Sender<Event>,
 }
 
-/// How serving a connection ended.
+/// The way in which serving a connection ended.
 enum End {
-    /// Everything is settled, and the end was asked for.
+    /// Everything is settled, and the connection was asked to end.
     Done,
     Lost(ConnectError),
 }
@@ -177,7 +177,7 @@ impl Task {
                 End::Done => break,
                 End::Lost(reason) => self.lost(reason),
             }
-            // A server that drops us again and again must not be met at full speed.
+            // A server that drops the connection repeatedly must not be met without pauses.
             if began.elapsed() >= self.settings.backoff.longest() {
                 attempt = 0;
             }
@@ -193,19 +193,19 @@ impl Task {
     }
 
     fn tell(&self, event: Event) {
-        // Fails if nobody listens.
+        // Fails if there is no listener.
         let _ = self.events.send(event);
     }
 
     fn lost(&mut self, reason: ConnectError) {
-        tracing::warn!(server = %self.connector.address(), %reason, "connection lost");
+        tracing::warn!(server = %self.connector.address(), %reason, "Connection lost");
         self.machine
             .disconnected(Instant::now(), reason.to_string());
         self.shared.lost(reason.clone());
         self.tell(Event::Disconnected { reason });
     }
 
-    /// Tries until a connection stands; `None` if there is nothing to connect for any more.
+    /// Connects again until it succeeds; `None` if there is no need for a connection any more.
     async fn reconnect(&mut self, attempt: &mut u32) -> Option<Established> {
         loop {
             let pause = self.settings.backoff.pause(*attempt, rand::random());
@@ -226,7 +226,7 @@ impl Task {
             match self.meanwhile(connecting).await? {
                 Ok(established) => return Some(established),
                 Err(reason) => {
-                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "cannot \
+                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "Cannot \
                         connect");
                     self.machine
                         .disconnected(Instant::now(), reason.to_string());
@@ -237,13 +237,13 @@ impl Task {
         }
     }
 
-    /// Takes ops and ends tries while `future` runs; `None` if the end was asked for and everything
-    /// is settled.
+    /// Takes operations and ends attempts while `future` runs; `None` if the connection was asked
+    /// to end and everything is settled.
     async fn meanwhile<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
             self.look_around();
-            // Without a connection nothing can be broken.
+            // Without a connection there is none to break.
             let _ = self.machine.tick(Instant::now());
             if self.machine.is_done() {
                 return None;
@@ -258,7 +258,7 @@ impl Task {
         }
     }
 
-    /// Takes what handles leave without sending it.
+    /// Takes what handles leave in the shared state.
     fn look_around(&mut self) {
         let acks = self.shared.take_acks();
         self.machine.push_acks(Instant::now(), acks);
@@ -270,7 +270,7 @@ impl Task {
     fn take_ops(&mut self, count: usize) {
         let now = Instant::now();
         self.ops_closed = count == 0;
-        // Acks have a way of their own: a flush waits for those that were made before it.
+        // Acks take another path than operations: a flush waits for those that were made before it.
         let acks = self.shared.take_acks();
         self.machine.push_acks(now, acks);
         for op in self.batch.drain(..) {
@@ -285,7 +285,7 @@ impl Task {
             connection,
         } = established;
         let hello: HelloReply = connection.server.clone();
-        tracing::info!(server = %connection.address, client = %hello.client_id, "connected");
+        tracing::info!(server = %connection.address, client = %hello.client_id, "Connected");
         self.shared.connected(connection);
         self.machine.connected(Instant::now(), &hello);
         self.tell(Event::Connected);
@@ -305,7 +305,8 @@ impl Task {
             self.machine.produce(now, &mut out);
             needs_flush |= !out.is_empty();
             if self.machine.is_done() && !needs_flush {
-                // The server sees the end either way; this one is polite.
+                // The server notices the end either way; a TLS shutdown tells it that nothing is
+                // missing.
                 let _ = timeout(self.connector.timeout, writer.shutdown()).await;
                 return End::Done;
             }
@@ -322,7 +323,7 @@ impl Task {
                 },
                 written = write(&mut writer, &mut out), if needs_flush => match written {
                     Ok(flushed) => { needs_flush = !flushed; Ok(()) }
-                    // Why the server went, it may have said before: read that first.
+                    // The server may have sent the reason before it closed: read that first.
                     Err(error) => Err(last_words(&mut reader, &mut buffer).await.unwrap_or(error).into()),
                 },
                 () = self.shared.wake.notified() => Ok(()),
@@ -369,8 +370,7 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Writes a part of `out`, or flushes once nothing is left; whether it flushed. May be cancelled
-/// without loss.
+/// Writes a part of `out`, or flushes once it is empty; returns whether it flushed. Cancel safe.
 async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io::Result<bool> {
     if out.is_empty() {
         writer.flush().await?;
@@ -382,7 +382,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io
     Ok(false)
 }
 
-/// The error that reading ends with, if the other side has already sent one.
+/// Returns the error that reading ends with, if the peer has already sent one.
 async fn last_words(
     reader: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,

@@ -1,4 +1,4 @@
-//! This client's own keys, signed and registered.
+//! Signing and registering this client's own keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,34 +12,34 @@ use super::announced::{Announced, Announcements, HIGHEST_ABOVE, NotRecorded, Sig
 use crate::driver::Handle;
 use crate::error::{RequestError, RequestErrorKind};
 
-/// How long announced keys are good for, at most as long as the certificate that signs them: long
-/// enough for a receiver that is away for months, since nobody can send to it any more after that.
+/// The validity of announced keys, limited further by the certificate that signs them: long enough
+/// for a receiver that is away for months, since nobody can send to it afterwards.
 pub const ANNOUNCEMENT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// So often others of this client may be quicker.
+/// Attempts to register keys while other processes of this client are faster.
 const TRIES: usize = 8;
 
 /// Why this client's keys were not announced.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
-    /// The server did not answer.
+    /// The request to the server failed.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The certificate cannot sign them.
+    /// The certificate cannot sign the keys.
     #[error("the keys cannot be signed: {0}")]
     Sign(#[from] AnnouncementError),
-    /// Signed as they are, no sender would take them.
+    /// No sender would accept the signed keys.
     #[error("no sender would take the keys: {0}")]
     NotAccepted(#[from] SignedKeyError),
-    /// The server has a signed key of a higher epoch, and this client has not signed it.
+    /// The server has a signed key with a higher epoch that this client has not signed.
     #[error("the server has a signed key of a higher epoch that this client did not sign")]
     NotOurs {
-        /// What the server says of its epoch.
+        /// The epoch that the server's key states.
         epoch: Option<u64>,
     },
-    /// Senders go on sealing for a key that is not in the keyring, since this certificate cannot
-    /// sign another one.
+    /// Senders use a signed key that is not in the keyring, and this certificate cannot sign
+    /// another one.
     #[error(
         "senders use the signed key of this client that the server has, until {until}: it is for \
          another key pair than \
@@ -49,16 +49,16 @@ pub enum AnnounceError {
         /// When senders stop using the signed key.
         until: Timestamp,
     },
-    /// The server has confirmed the keys, and hands out others, or none.
+    /// The server has confirmed the keys, but returns others, or none.
     #[error("the server has confirmed the keys, and does not hand them out")]
     NotKept,
     /// Other processes of this client announce keys all the time.
     #[error("other processes of this client announce keys without end")]
     Contended,
-    /// There is no epoch above the last one.
+    /// The last epoch was the highest possible one.
     #[error("this client has signed a key with the highest epoch that there is")]
     NoHigherEpoch,
-    /// Another process of this client has announced other keys, later.
+    /// Another process of this client has announced other keys later.
     #[error("another process of this client has announced other keys, and they have run out")]
     OtherKeys,
 }
@@ -66,7 +66,7 @@ pub enum AnnounceError {
 ciphermq_protocol::debug_as_report!(AnnounceError, |error| Some(error.advice()));
 
 impl AnnounceError {
-    /// What to do, for somebody who runs this client.
+    /// Returns what to do, for a person who runs this client.
     #[must_use]
     pub fn advice(&self) -> String {
         use ciphermq_crypto::identity::CertificateError::{Expired, NotTrusted, NotYetValid};
@@ -129,33 +129,33 @@ impl AnnounceError {
     }
 }
 
-/// What became of an announcement.
+/// The result of an announcement.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Registration {
-    /// Whose keys they are.
+    /// The owner of the keys.
     pub client: ClientId,
-    /// The signed key that the server hands out now; nothing if this client cannot sign, and has
+    /// The signed key that the server returns now; `None` if this client cannot sign and has
     /// registered a bare key.
     pub signed_key: Option<String>,
-    /// Its epoch.
+    /// The epoch of the signed key.
     pub epoch: Option<u64>,
-    /// Why the next one may not know of it: told to people.
+    /// Why the next announcement may not know of this one; for people.
     pub not_recorded: Option<NotRecorded>,
-    /// The signed key that senders still get, if this client cannot sign and has registered a bare
-    /// key.
+    /// The signed key that senders still receive, if this client cannot sign and has registered a
+    /// bare key.
     pub earlier: Option<EarlierSignedKey>,
 }
 
-/// A signed key that was registered before a bare one, and that the server still hands out.
+/// A signed key that was registered before a bare one, and that the server still returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EarlierSignedKey {
-    /// Senders use it, and the keyring can open what is sealed for it.
+    /// Senders use it, and the keyring can open messages that are sealed for it.
     InUse {
         /// When senders stop using it.
         until: Timestamp,
     },
-    /// Senders refuse it, and use no bare key in its place.
+    /// Senders refuse it, and do not fall back to a bare key.
     Refused(SignedKeyError),
 }
 
@@ -171,7 +171,7 @@ impl Registration {
     }
 }
 
-/// Signs this client's keys, and registers them with whoever keeps them.
+/// Signs this client's keys and registers them with the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Announcer {
     client: ClientId,
@@ -196,9 +196,9 @@ impl Announcer {
         }
     }
 
-    /// Signs the keyring's public keys anew, above everything that this client ever signed, and
-    /// registers them: nothing is said to be done unless the server hands out what a sender takes.
-    /// A client that cannot sign registers its bare key.
+    /// Signs the keyring's public keys with an epoch above everything that this client ever signed,
+    /// and registers them. Succeeds only if the server then returns keys that a sender accepts. A
+    /// client that cannot sign registers its bare key.
     pub(crate) async fn announce(
         &self,
         handle: &Handle,
@@ -207,7 +207,7 @@ impl Announcer {
     ) -> Result<Registration, AnnounceError> {
         let there = match self.ask(handle).await {
             Ok(there) => there,
-            // An older server keeps bare keys only.
+            // An older server supports bare keys only.
             Err(error) if error.kind() == RequestErrorKind::Unsupported => {
                 return self.register_bare(handle, keyring, None).await;
             }
@@ -223,8 +223,8 @@ impl Announcer {
         {
             tracing::warn!(
                 client = %self.client,
-                "the server has keys of this client that are not in its keyring: what was sealed \
-                 for them cannot be opened here"
+                "The server has keys of this client that are not in its keyring: messages that \
+                 are sealed for them cannot be opened here"
             );
         }
         let mut floor = there.map(|own| own.epoch).max(above);
@@ -234,7 +234,7 @@ impl Announcer {
             match self.register(handle, &signed.announced.signed_key).await {
                 Ok(()) => return self.confirm(handle, identity, signed).await,
                 Err(error) if error.kind() == RequestErrorKind::StaleKey => {
-                    // Another process of this client was quicker, or its clock was ahead.
+                    // Another process of this client was faster, or its clock was ahead.
                     floor = Some(self.newer(handle, identity, signed.announced.epoch).await?);
                 }
                 Err(error) => return Err(error.into()),
@@ -243,12 +243,11 @@ impl Announcer {
         Err(AnnounceError::Contended)
     }
 
-    /// Sees to it that the server hands out the last announcement of this client, or a new one
-    /// where that has run out: it may have got another database. `Some` if something was
-    /// registered.
+    /// Ensures that the server returns this client's last announcement, or a new one if that has
+    /// expired: the server may have another database. `Some` if something was registered.
     ///
-    /// Keys that another process of this client has announced later are left, and registered again,
-    /// as they are: this one's may be the older ones.
+    /// Keys that another process of this client has announced later are kept, and registered again
+    /// as they are: this process's keys may be the older ones.
     pub(crate) async fn keep(
         &self,
         handle: &Handle,
@@ -293,8 +292,8 @@ impl Announcer {
             .map(Some)
     }
 
-    /// Whether senders take it now, and for long enough: half of its time is left, or it ends with
-    /// the certificate.
+    /// Whether the announcement needs renewal: senders refuse it, or more than half of its validity
+    /// is over. One that ends with the certificate is never due.
     pub(crate) fn is_due(&self, announced: &Announced) -> bool {
         let identity = self.identity.as_deref();
         identity.is_some_and(|identity| !self.is_good_for_long(identity, &announced.signed_key))
@@ -321,12 +320,12 @@ impl Announcer {
         OwnSignedKey::read(signed_key, identity, &self.authority, Timestamp::now())
     }
 
-    /// Whether a sender would take it now.
+    /// Checks that a sender would accept the keys now.
     fn check(&self, signed_key: &str) -> Result<(), SignedKeyError> {
         signed_key::verify(signed_key, &self.client, &self.authority, Timestamp::now()).map(drop)
     }
 
-    /// The epoch of the key of ours that the server has, which is above this one.
+    /// Returns the epoch of this client's key on the server, which is above the given one.
     async fn newer(
         &self,
         handle: &Handle,
@@ -342,7 +341,7 @@ impl Announcer {
             })
     }
 
-    /// Asks for what was registered, and looks at it as a sender does.
+    /// Fetches the registered keys and verifies them as a sender does.
     async fn confirm(
         &self,
         handle: &Handle,
@@ -357,7 +356,7 @@ impl Announcer {
         if there == announced.signed_key {
             return Ok(Registration::of(announced, not_recorded));
         }
-        // Another process of this client has been here since.
+        // Another process of this client has registered keys since.
         let epoch = self
             .own(identity, &there)
             .map(|own| own.epoch)
@@ -404,7 +403,7 @@ impl Announcer {
         register_signed(handle, signed_key).await
     }
 
-    /// What senders make of a signed key that this client cannot replace.
+    /// Returns the effect on senders of a signed key that this client cannot replace.
     ///
     /// # Errors
     ///
@@ -449,7 +448,7 @@ impl Announcer {
     }
 }
 
-/// Asks for the signed key of a client, as it is.
+/// Fetches the signed key of a client as it is.
 pub(crate) async fn signed_key_of(
     handle: &Handle,
     client: &ClientId,
@@ -466,7 +465,7 @@ pub(crate) async fn signed_key_of(
         .await
 }
 
-/// Registers a signed key, as it is.
+/// Registers a signed key as it is.
 pub(crate) async fn register_signed(handle: &Handle, signed_key: &str) -> Result<(), RequestError> {
     let command = Command::RegisterSignedKey {
         signed_key: signed_key.to_owned(),
@@ -478,7 +477,7 @@ fn registered(reply: Reply) -> Option<()> {
     matches!(reply, Reply::PublicKeyRegistered).then_some(())
 }
 
-/// Runs what waits for a disk, or a lock, on a thread where that holds up nobody.
+/// Runs a function that waits for a disk or a lock on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AnnounceError> + Send + 'static,
 ) -> Result<T, AnnounceError> {

@@ -1,7 +1,8 @@
-//! What this client has announced, so that each new signed key is above all that it ever signed.
+//! The record of this client's announcements, which keeps each new signed key above all earlier
+//! ones.
 //!
-//! The server's word is not enough for that: its database may have been set back, or be another
-//! one, while senders remember what they have seen.
+//! The server's word is not enough for that: its database may have been restored from a backup, or
+//! be another one, while senders remember what they have seen.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -19,13 +20,13 @@ use super::lock::{FolderLock, LockError, PATIENCE};
 use super::names::client_file;
 use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
 
-/// What follows the client's name in the name of its record.
+/// Suffix of a record's file name, after the client's name.
 const END: &str = "_announced.json";
-/// More than any record has: a signed key is at most 64 KiB.
+/// Size limit of a record: a signed key has at most 64 KiB.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// The highest epoch that may be named by people: the last millisecond of the year 9999. A slip of
-/// the hand must not use up all epochs there are.
+/// The highest epoch that people may enter: the last millisecond of the year 9999. A typing error
+/// must not use up all epochs.
 pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
 
 /// The last announcement of a client.
@@ -34,29 +35,29 @@ pub(crate) struct Announced {
     pub(super) client_id: ClientId,
     /// The highest epoch that was signed.
     pub(super) epoch: u64,
-    /// What was signed with it.
+    /// The signed key with that epoch.
     pub(super) signed_key: String,
 }
 
-/// Where the last announcement is remembered: in memory, or in `<client>_announced.json` in a
-/// folder, for its owner alone.
+/// Storage of the last announcement: in memory, or in `<client>_announced.json` in a folder,
+/// readable by its owner alone.
 #[derive(Debug, Clone)]
 pub(crate) enum Announcements {
     Memory(Arc<Mutex<Option<Announced>>>),
     Folder(PathBuf),
 }
 
-/// Why it is not remembered what was announced.
+/// Why an announcement was not recorded.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotRecorded {
-    /// The record that was there cannot be read; it was replaced.
+    /// The existing record cannot be read; it was replaced.
     #[error("the record of what was announced, {}, could not be read, and was begun anew: \
              {source}", path.display())]
     Unreadable {
         /// The record.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: Arc<io::Error>,
     },
     /// The record cannot be written.
@@ -77,7 +78,7 @@ pub(super) struct Signed {
 }
 
 impl Announced {
-    /// What was registered, if it was signed.
+    /// Returns the announcement of a registration, if it was signed.
     pub(crate) fn of(registration: &Registration) -> Option<Self> {
         Some(Self {
             client_id: registration.client.clone(),
@@ -92,7 +93,7 @@ impl Announcements {
         folder.map_or_else(|| Self::Memory(Arc::default()), Self::Folder)
     }
 
-    /// The last announcement that is remembered of this client, if it can be read. Blocks.
+    /// Returns the recorded announcement of this client, if it can be read. Blocks.
     pub(super) fn last(&self, client: &ClientId) -> Option<Announced> {
         match self {
             Self::Memory(last) => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -102,11 +103,11 @@ impl Announcements {
         }
     }
 
-    /// Signs these keys with an epoch that is above all that are remembered, above `floor`, and not
-    /// before `now`; it is remembered before anybody sees it. Blocks.
+    /// Signs these keys with an epoch above all recorded ones, above `floor`, and not before `now`;
+    /// records it before anybody sees it. Blocks.
     ///
-    /// A record that cannot be kept is no reason to be silent: the clock goes on, and the server
-    /// remembers, too.
+    /// A record that cannot be kept does not prevent the announcement: the clock advances, and the
+    /// server remembers, too.
     ///
     /// # Errors
     ///
@@ -132,7 +133,7 @@ impl Announcements {
                 })
             }
             Self::Folder(folder) => {
-                // Two processes that announce at once must not sign with one epoch.
+                // Two processes that announce at once must not sign with the same epoch.
                 let lock = FolderLock::wait(folder, PATIENCE);
                 let path = client_file(folder, identity.client_id(), END);
                 let last = read(&path, identity.client_id());
@@ -155,8 +156,7 @@ impl Announcements {
         }
     }
 
-    /// Remembers an announcement that another process of this client has made, if it is the highest
-    /// one. Blocks.
+    /// Records an announcement of another process of this client, if it is the highest one. Blocks.
     pub(super) fn learn(&self, announced: Announced) {
         match self {
             Self::Memory(last) => {
@@ -175,7 +175,7 @@ impl Announcements {
                 let path = client_file(folder, &announced.client_id, END);
                 let last = read(&path, &announced.client_id).ok().flatten();
                 if last.is_none_or(|last| last.epoch < announced.epoch) {
-                    // The server has it; the record is only the second to know.
+                    // The server already has it; the record is a second copy.
                     let _ = write(path, &announced);
                 }
             }
@@ -203,10 +203,10 @@ fn announce(
     })
 }
 
-/// `None` if there is none.
+/// Reads a record; `None` if there is none.
 fn read(path: &Path, client: &ClientId) -> io::Result<Option<Announced>> {
     match fs::metadata(path) {
-        // Opening a pipe would wait for whoever writes into it.
+        // Opening a pipe would wait for a writer.
         Ok(there) if !there.is_file() => return Err(io::Error::other("it is no file")),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(sign(None, NOW), now + 1);
             assert_eq!(sign(Some(now), NOW + 5), now + 5);
             assert_eq!(sign(Some(now + 90), NOW + 6), now + 91);
-            // The server was set back, and the clock, too.
+            // The server's database and the clock were both set back.
             assert_eq!(sign(Some(1), NOW - 1000), now + 92);
             let again = place.map(|folder| Announcements::new(Some(folder)));
             let last = again

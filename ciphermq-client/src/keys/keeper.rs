@@ -1,7 +1,7 @@
-//! Sees to it that a consumer's keys stay announced for as long as it runs.
+//! Keeps a consumer's keys announced for as long as it runs.
 //!
-//! The server may come back with another database, or one that was set back; the announcement may
-//! run out, or the clock that it was made by may be set right.
+//! The server may return with another database, or an older copy of it; the announcement may
+//! expire, or the clock that it was made by may be corrected.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::announced::Announced;
 use crate::driver::Handle;
 use crate::event::{Event, Events};
 
-/// How often it is looked whether the announcement runs out. No server is asked for that.
+/// Interval between checks for an expiring announcement. They need no request to the server.
 const LOOK: Duration = Duration::from_secs(60);
-/// When it is tried again after a failure.
+/// Pause before a retry after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Keeps what was announced announced, until the connection is closed for good.
+/// Renews an announcement when necessary, until the connection is closed for good.
 pub(crate) fn keep(
     handle: Handle,
     events: Events,
@@ -65,7 +65,7 @@ impl Keeper {
         }
     }
 
-    /// Looks whether the server hands out what it should; a failure is told once.
+    /// Checks that the server returns the right keys; reports a failure once.
     async fn look(&mut self, has_failed: bool) -> Result<(), ()> {
         let kept = self
             .announcer
@@ -78,7 +78,7 @@ impl Keeper {
                 self.handle.tell(Event::KeysAnnounced { registration });
                 Ok(())
             }
-            // It is tried again on the next connection.
+            // Retried on the next connection.
             Err(AnnounceError::Request(error)) if error.is_retryable() => Err(()),
             Err(reason) => {
                 if !has_failed {

@@ -1,18 +1,18 @@
-//! Receivers' public keys: whose word is taken for them, how long they are believed, and what is
-//! remembered of them.
+//! Public keys: verification, caching and pinning of receivers' keys, and announcement of this
+//! client's own.
 //!
-//! A key that the server gives is used if the receiver has signed it with its own certificate
+//! A key from the server is used if the receiver has signed it with its own certificate
 //! ([`ciphermq_crypto::signed_key`]), and if it is not older than one that was seen before. The
-//! server is believed in none of this. A key that nobody has signed is used only where the
-//! publisher was told to, and then pinned.
+//! server is not trusted for any of this. An unsigned key is used only where the publisher allows
+//! it, and is then pinned.
 //!
-//! - `directory`: asking, verifying, remembering for a while
-//! - `announce`: this client's own keys, signed and registered
-//! - `announced`: what was announced before, so that epochs grow
-//! - `keeper`: keeps them announced while a consumer runs
-//! - `pins`: what was believed before
+//! - `recipient_keys`: fetching, verifying and caching receivers' keys
+//! - `announce`: signing and registering this client's own keys
+//! - `announced`: the record of announcements, so that epochs grow
+//! - `keeper`: keeps the keys announced while a consumer runs
+//! - `pins`: the receivers' keys that were accepted before
 //! - `names`, `lock`: the files of clients, and their folder's lock
-//! - [`write_record`]: which key was used, for people
+//! - [`write_record`]: the key that was used, for people
 
 mod announce;
 mod announced;

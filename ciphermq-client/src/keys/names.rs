@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 use ciphermq_crypto::Fingerprint;
 use ciphermq_protocol::ClientId;
 
-/// Versions before [`ciphermq_files::fit_name`] put the hash alone in the place of names that were
-/// longer than this.
+/// The longest name that versions before [`ciphermq_files::fit_name`] wrote in full; they replaced
+/// longer ones by a hash alone.
 const MAX_HASHLESS_BYTES: usize = 200;
 
-/// The file of a client in a folder: `<client><end>`.
+/// Returns the path of a client's file in a folder: `<client><end>`.
 ///
-/// Every client has a file of its own. What cannot be part of a file's name is written as `%` and
-/// two hexadecimal digits; a name that is too long for the file system is cut, and its hash stands
-/// after a `~`, which stands in no name that was not cut.
+/// Every client has a file of its own. Characters that cannot be part of a file name are written as
+/// `%` and two hexadecimal digits; a name that is too long for the file system is truncated and
+/// followed by `~` and its hash. `~` is in no name that was not truncated.
 pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBuf {
     folder.join(ciphermq_files::fit_name(folder, encoded(client), end))
 }
 
-/// Where earlier versions kept the file of a client with a long name. A client whose name is that
-/// hash has its file there, too: so what is found there may be read, and never written.
+/// Returns the path where earlier versions kept the file of a client with a long name. A client
+/// whose name is that hash has its own file there, so the path may be read, but never written.
 pub(super) fn former_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
     (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
         let hash = Fingerprint::of(client.as_str().as_bytes());
@@ -68,7 +68,7 @@ mod tests {
         ]
         .map(str::to_owned)
         .into();
-        // Clients that are called as the files of others are.
+        // Clients whose names equal other clients' file names.
         for name in [&long, &longer, &cyrillic] {
             names.push(Fingerprint::of(name.as_bytes()).to_string());
             let cut = client_file(folder, &client(name), "");

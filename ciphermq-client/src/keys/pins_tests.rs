@@ -65,7 +65,7 @@ async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
     pins.accept(&long, &signed(10)).await.unwrap();
     pins.accept(&long, &signed(11)).await.unwrap();
     assert!(is_older(pins.accept(&long, &signed(10)).await));
-    // The client whose name is the hash has its own pin there, and goes its own way.
+    // The client whose name is the hash has its own pin there, which develops independently.
     let namesake = ClientId::new(&hash).unwrap();
     pins.accept(&namesake, &signed(20)).await.unwrap();
     pins.accept(&long, &signed(12)).await.unwrap();
@@ -95,7 +95,7 @@ async fn many_senders_at_once_never_lose_the_newest() {
     let one = Pins::new(Some(folder.path().to_owned()));
     let mut senders = tokio::task::JoinSet::new();
     for epoch in 1..=64 {
-        // Half of them share what they know, as publishers of one client do.
+        // Half of them share their pins, as publishers of one client do.
         let pins = if epoch % 2 == 0 {
             one.clone()
         } else {
@@ -149,7 +149,7 @@ fn every_refusal_has_an_advice_that_is_true_for_it() {
     };
     let older = |pinned| PinError::Older { offered: 1, pinned };
     assert!(advice(older(1_757_314_980_000)).contains("register-key --above 1757314980000`"));
-    // Nobody goes beyond the highest epoch.
+    // No epoch exceeds the highest one.
     assert!(!advice(older(u64::MAX)).contains("--above"));
     for reason in [older(7), PinError::NoLongerSigned, PinError::Changed] {
         assert!(advice(reason).contains("pins/receiver_1_public.pin.json"));

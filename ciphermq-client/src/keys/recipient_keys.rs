@@ -1,4 +1,4 @@
-//! Receivers' keys, asked for, verified, and believed for a while.
+//! Receivers' keys: fetched, verified and cached.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,10 @@ use super::pins::{Pins, PinsError};
 use crate::client::Client;
 use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 
-/// How many receivers' keys are kept. With more receivers than that, the oldest are asked for
-/// again.
+/// Capacity of the cache. With more receivers, the oldest keys are fetched again.
 const MAX_KEYS: usize = 10_000;
 
-/// What is needed to believe a key, and the keys that are believed, each for a while.
+/// A cache of verified receivers' keys, with what is needed to verify them.
 #[derive(Debug)]
 pub(crate) struct RecipientKeyCache {
     authority: Authority,
@@ -26,11 +25,11 @@ pub(crate) struct RecipientKeyCache {
     keys: Mutex<HashMap<ClientId, Known>>,
 }
 
-/// A receiver's key, and on whose word.
+/// A receiver's key, and whether it is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReceiverKey {
     pub(crate) key: RecipientKey,
-    /// The receiver itself has signed it, or given it to our caller.
+    /// The receiver has signed the key, or the caller obtained it from the receiver.
     pub(crate) is_signed: bool,
 }
 
@@ -50,7 +49,7 @@ impl RecipientKeyCache {
         }
     }
 
-    /// Whether keys may follow those that were believed of a client before.
+    /// Checks that keys may follow the pinned ones of a client.
     pub(crate) async fn check_pin(
         &self,
         client: &ClientId,
@@ -59,17 +58,17 @@ impl RecipientKeyCache {
         self.pins.check(client, offered).await.map(drop)
     }
 
-    /// Who names clients.
+    /// Returns the certificate authority that names clients.
     pub(crate) fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// How long a key is believed before the server is asked again.
+    /// Returns the time for which a key is trusted before the server is asked again.
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// The key, if it is still believed.
+    /// Returns the cached key, if it is still trusted.
     fn fresh(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.get(client)
@@ -92,7 +91,7 @@ impl RecipientKeyCache {
         keys.insert(client, Known { key, since: now });
     }
 
-    /// Lets go of a key: it is asked for again when it is needed.
+    /// Removes a key from the cache: it is fetched again when it is needed.
     pub(crate) fn forget(&self, client: &ClientId) {
         self.keys
             .lock()
@@ -101,7 +100,7 @@ impl RecipientKeyCache {
     }
 }
 
-/// The receiver's key: the one that is believed, or the server's answer, verified.
+/// Returns the receiver's key: the cached one, or the server's answer, verified.
 pub(crate) async fn receiver_key(
     client: &Client,
     receiver: &ClientId,
@@ -113,7 +112,7 @@ pub(crate) async fn receiver_key(
     }
     let signed = match client.signed_key(receiver).await {
         Ok(signed) => signed,
-        // An older server keeps bare keys only.
+        // An older server supports bare keys only.
         Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
         Err(error) => return Err(unavailable(receiver, error)),
     };
@@ -193,7 +192,7 @@ fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> Publi
     .caused_by(error.clone())
 }
 
-/// What to do about a signed key that is not to be trusted, for somebody who sends to `receiver`.
+/// Returns what to do about an untrusted signed key, for a person who sends to `receiver`.
 #[must_use]
 pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) -> String {
     use ciphermq_crypto::identity::CertificateError;

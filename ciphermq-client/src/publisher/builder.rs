@@ -1,4 +1,4 @@
-//! What a publisher may be told.
+//! The settings of a publisher.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,17 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::keys::{self, ReceiverKey};
 use crate::resume::ResumableStream;
 
-/// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is
-/// under way.
+/// Limits on a batch. It is sent when one of them is reached, and at once while nothing is in
+/// flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// The most messages in one batch, at least 1. Default: 250.
     pub messages: usize,
-    /// The most bytes in one batch; a message that is larger goes alone. The server's limit on
-    /// lines holds besides. Default: 256 KiB.
+    /// The most bytes in one batch; a larger message is sent alone. The server's limit on lines
+    /// applies as well. Default: 256 KiB.
     pub bytes: usize,
-    /// How long a message may wait for others while earlier batches are under way. Default: 5 ms.
+    /// The longest time that a message waits for a full batch while earlier ones are in flight.
+    /// Default: 5 ms.
     pub time: Duration,
 }
 
@@ -39,7 +40,7 @@ impl Default for BatchLimits {
     }
 }
 
-/// Describes a publisher. Made by [`Client::publisher`].
+/// A builder of a publisher, created by [`Client::publisher`].
 #[derive(Debug)]
 pub struct PublisherBuilder {
     client: Client,
@@ -74,7 +75,7 @@ impl PublisherBuilder {
         }
     }
 
-    /// The exchange to publish to. Default: `ciphermq_exchange`.
+    /// Sets the exchange. Default: `ciphermq_exchange`.
     #[must_use]
     pub fn exchange(self, exchange: ExchangeName) -> Self {
         Self {
@@ -83,7 +84,7 @@ impl PublisherBuilder {
         }
     }
 
-    /// The routing key to publish by. Default: `<receiver>_key`.
+    /// Sets the routing key. Default: `<receiver>_key`.
     #[must_use]
     pub fn routing_key(self, routing_key: RoutingKey) -> Self {
         Self {
@@ -92,7 +93,7 @@ impl PublisherBuilder {
         }
     }
 
-    /// When batches are sent.
+    /// Sets the limits on a batch.
     #[must_use]
     pub fn batch(self, limits: BatchLimits) -> Self {
         Self {
@@ -104,8 +105,8 @@ impl PublisherBuilder {
         }
     }
 
-    /// How much may be sent and not settled: messages, and bytes of sealed messages. Default:
-    /// 16,384 and 16 MiB. Beyond that, [`Publisher::send`] waits.
+    /// Limits what is in flight: messages, and bytes of sealed messages. [`Publisher::send`] waits
+    /// beyond that. Default: 16,384 messages and 16 MiB.
     #[must_use]
     pub fn window(self, messages: usize, bytes: usize) -> Self {
         Self {
@@ -114,8 +115,8 @@ impl PublisherBuilder {
         }
     }
 
-    /// The stream whose ids the messages get: the same stream and positions make the same ids, and
-    /// the server recognises them. Default: a new stream.
+    /// Sets the stream, from which the message ids are derived: the same stream and positions give
+    /// the same ids, which the server recognises. Default: a new stream.
     #[must_use]
     pub fn stream(self, stream: StreamId) -> Self {
         Self {
@@ -124,15 +125,16 @@ impl PublisherBuilder {
         }
     }
 
-    /// The first message's position in the stream. Default: 0.
+    /// Sets the first message's position in the stream. Default: 0.
     #[must_use]
     pub fn start_at(self, position: u64) -> Self {
         Self { position, ..self }
     }
 
-    /// The receiver's key, which the caller has from the receiver itself. Default: the one that the
-    /// server has and the receiver has signed, of the strongest suite that the receiver accepts,
-    /// asked for again when [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
+    /// Sets a key that the caller obtained from the receiver itself; the server is not asked then.
+    ///
+    /// Default: the key on the server that the receiver has signed, of the strongest suite that it
+    /// accepts, fetched again after [`key_ttl`](crate::ClientBuilder::key_ttl).
     #[must_use]
     pub fn receiver_key(self, key: impl Into<RecipientKey>) -> Self {
         Self {
@@ -141,11 +143,12 @@ impl PublisherBuilder {
         }
     }
 
-    /// Also takes a key that the receiver has not signed, and seals in `form`: for older receivers,
-    /// with the older form that they read. Whoever runs the server can put in a key of their own,
-    /// the first time: after that the key is pinned ([`pins_in`](crate::ClientBuilder::pins_in)),
-    /// and a change is refused. A receiver that signs its key gets the signed one used, and its
-    /// suite. Default: such receivers are refused.
+    /// Accepts a key that the receiver has not signed, and seals in `form`: for older receivers, in
+    /// the older form that they read. Default: such receivers are refused.
+    ///
+    /// Whoever runs the server can substitute a key of their own the first time; after that the key
+    /// is pinned ([`pins_in`](crate::ClientBuilder::pins_in)), and a change is refused. For a
+    /// receiver that signs its key, the signed key and its suite are used.
     #[must_use]
     pub fn allow_unsigned_key(self, form: Form) -> Self {
         Self {
@@ -154,9 +157,11 @@ impl PublisherBuilder {
         }
     }
 
-    /// Also sends if this client's certificate cannot sign (an RSA key, for example): its sessions
-    /// are not signed then, and only receivers that admit unverified senders take its messages.
-    /// Where it can sign, it does. Default: such a publisher does not start.
+    /// Sends even if this client's certificate cannot sign (an RSA key, for example). Default: such
+    /// a publisher does not start.
+    ///
+    /// The sessions are unsigned then, and only receivers that accept unverified senders accept the
+    /// messages. A certificate that can sign is still used.
     #[must_use]
     pub fn allow_unsigned_sessions(self) -> Self {
         Self {
@@ -165,9 +170,8 @@ impl PublisherBuilder {
         }
     }
 
-    /// Goes on with a stream where everything before is acknowledged: its stream, position and
-    /// route. Its [observer](ResumableStream::observer) must be among what
-    /// [`on_outcome`](Self::on_outcome) calls.
+    /// Resumes a stream after its acknowledged part: sets its stream, position and route. Its
+    /// [observer](ResumableStream::observer) must be called by [`on_outcome`](Self::on_outcome).
     #[must_use]
     pub fn resume(self, stream: &ResumableStream) -> Self {
         let state = stream.state();
@@ -180,9 +184,8 @@ impl PublisherBuilder {
         }
     }
 
-    /// Called for every message that is settled, in the order in which that happens: for progress
-    /// bars, counters and logs. It runs on the connection's task: it must be quick and must not
-    /// block.
+    /// Sets a callback for every settled message, in the order of settling: for progress bars,
+    /// counters and logs. It runs on the connection's task: it must be quick and must not block.
     #[must_use]
     pub fn on_outcome(self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
         Self {

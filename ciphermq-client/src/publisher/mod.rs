@@ -1,9 +1,8 @@
-//! Sealing, windows, batches, receipts.
+//! Publishing: sealing, windows, batches and receipts.
 //!
-//! A publisher seals payloads for one receiver and hands them to the connection's driver, in order.
-//! What is sent and not yet answered is bounded by the publisher's
-//! [window](PublisherBuilder::window): a sender that is faster than the server waits in
-//! [`Publisher::send`].
+//! A publisher seals payloads for one receiver and passes them to the connection's driver, in
+//! order. Its [window](PublisherBuilder::window) bounds the messages that are in flight: a sender
+//! that is faster than the server waits in [`Publisher::send`].
 
 mod builder;
 mod outcome;
@@ -30,14 +29,15 @@ use crate::driver::{Op, Outgoing, PublisherId};
 use crate::error::{PublishError, PublishErrorKind};
 use sealer::Sealer;
 
-/// Publishes messages for one receiver, by one route, as one stream. Made by [`Client::publisher`].
+/// A publisher of messages for one receiver, by one route, as one stream. Created by
+/// [`Client::publisher`].
 ///
 /// Messages are accepted in the order of the calls to [`Publisher::send`]. A message that is
-/// refused, or tried again because the server's store did not answer, does not hold up the others:
-/// it may come after messages that were sent later, by at most one window.
+/// refused, or retried because the server's store did not answer, does not block the others: it may
+/// arrive after later messages, by at most one window.
 ///
-/// Dropping a publisher gives nothing up: what was sent is still settled, as long as the runtime
-/// lives.
+/// Dropping a publisher abandons nothing: messages in flight are still settled, as long as the
+/// runtime lives.
 #[derive(Debug)]
 pub struct Publisher {
     client: Client,
@@ -49,8 +49,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Waits while the window is full. Room is not reserved: whoever shares the publisher may be
-    /// faster.
+    /// Waits while the window is full. Reserves no space: another user of the publisher may take it
+    /// first.
     ///
     /// # Errors
     ///
@@ -59,22 +59,22 @@ impl Publisher {
         self.window.acquire(0).await.map(drop).ok_or_else(closed)
     }
 
-    /// Seals a payload and hands it over; waits while the window is full. The receipt tells when
-    /// the server has it. Whoever needs no receipt may drop it: see
-    /// [`PublisherBuilder::on_outcome`] and [`Publisher::finish`].
+    /// Seals a payload and sends it; waits while the window is full. The receipt resolves when the
+    /// server has the message; it may be dropped, see [`PublisherBuilder::on_outcome`] and
+    /// [`Publisher::finish`].
     ///
     /// # Errors
     ///
-    /// [`PublishError`] if nothing was sent: the receiver's key cannot be had, the message is too
-    /// large, the client was closed.
+    /// [`PublishError`] if nothing was sent: the receiver's key is not available, the message is
+    /// too large, the client was closed.
     pub async fn send<'a>(&self, payload: impl Into<Payload<'a>>) -> Result<Receipt, PublishError> {
         let (sender, receiver) = oneshot::channel();
         let message_id = self.hand_over(payload.into(), Some(sender)).await?;
         Ok(Receipt::new(message_id, receiver))
     }
 
-    /// Like [`Publisher::send`], without a receipt: a little cheaper where outcomes are observed
-    /// otherwise.
+    /// Seals a payload and sends it without a receipt: slightly cheaper than [`Publisher::send`],
+    /// where outcomes are observed otherwise.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl Publisher {
         flushed.await.map_err(|_| closed())?
     }
 
-    /// Settles everything that was sent, and tells what became of it.
+    /// Waits until everything that was sent is settled, and returns the outcomes.
     pub async fn finish(self) -> Summary {
         let (done, summary) = oneshot::channel();
         if self
@@ -158,31 +158,30 @@ impl Publisher {
         summary.await.unwrap_or_default()
     }
 
-    /// The stream whose ids the messages get.
+    /// Returns the stream from which the message ids are derived.
     #[must_use]
     pub fn stream(&self) -> StreamId {
         self.stream
     }
 
-    /// The position that the next message will have in its stream.
+    /// Returns the stream position of the next message.
     pub async fn position(&self) -> u64 {
         self.sealer.lock().await.position()
     }
 
-    /// Whom the messages are for.
+    /// Returns the receiver of the messages.
     #[must_use]
     pub fn receiver(&self) -> &ClientId {
         &self.receiver
     }
 
-    /// The receiver's key that messages are sealed for now.
+    /// Returns the receiver's current key.
     pub async fn receiver_key(&self) -> RecipientKey {
         self.sealer.lock().await.key.key.clone()
     }
 
-    /// Asks for the receiver's key again before the next message, for a receiver that has just
-    /// changed it. Without that the change is noticed within
-    /// [`key_ttl`](crate::ClientBuilder::key_ttl).
+    /// Fetches the receiver's key again before the next message, for a receiver that has just
+    /// changed it. Otherwise a change is noticed within [`key_ttl`](crate::ClientBuilder::key_ttl).
     pub async fn refresh_key(&self) {
         self.client.inner().keys.forget(&self.receiver);
         self.sealer.lock().await.forget_key();
@@ -207,7 +206,7 @@ fn too_large(bytes: usize, limit: usize) -> PublishError {
     )
 }
 
-/// What a caller should know of a code, in words.
+/// Returns what the caller should do about an error code.
 pub(crate) fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
     Some(match code? {
         ErrorCode::NoRoute => {

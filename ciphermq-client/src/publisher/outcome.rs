@@ -1,4 +1,4 @@
-//! What became of messages: one by one as receipts or observed, and in sum.
+//! The outcomes of messages: one by one, as receipts or callbacks, and in total.
 
 use std::fmt;
 use std::future::Future;
@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::error::PublishError;
 
-/// How many failed messages a [`Summary`] names.
+/// The most failures that a [`Summary`] lists.
 pub const MAX_FAILURES: usize = 10_000;
 
-/// Promises to tell what becomes of one message: await it for the message's id once the server has
-/// it.
+/// A future of one message's outcome. It resolves to the message's id once the server has the
+/// message.
 #[derive(Debug)]
 pub struct Receipt {
     message_id: MessageId,
@@ -33,7 +33,7 @@ impl Receipt {
         }
     }
 
-    /// The message's id.
+    /// Returns the message's id.
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.message_id
@@ -53,19 +53,19 @@ impl Future for Receipt {
     }
 }
 
-/// What became of one message, for an observer.
+/// The outcome of one message, for a callback.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Outcome<'a> {
     /// The message.
     pub message_id: &'a MessageId,
-    /// Whether the server has it, and if not, why.
+    /// `Ok` once the server has the message.
     pub result: Result<(), &'a PublishError>,
 }
 
 type ObserverFn = dyn Fn(Outcome<'_>) + Send + Sync;
 
-/// Called for every message that is settled.
+/// The callback for settled messages.
 #[derive(Clone, Default)]
 pub(crate) struct OutcomeObserver(pub(crate) Option<Arc<ObserverFn>>);
 
@@ -79,19 +79,19 @@ impl fmt::Debug for OutcomeObserver {
     }
 }
 
-/// What became of everything that a publisher has sent.
+/// The outcomes of everything that a publisher has sent.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Summary {
-    /// How many messages the server has acknowledged.
+    /// Messages that the server has acknowledged.
     pub acknowledged: u64,
-    /// How many messages it has not.
+    /// Messages that it has not.
     pub unacknowledged: u64,
-    /// Which ones, in the order in which they failed; at most [`MAX_FAILURES`] of them.
+    /// The failures, in order; at most [`MAX_FAILURES`].
     pub failures: Vec<(MessageId, PublishError)>,
 }
 
-/// Counts outcomes as they come.
+/// A running count of outcomes.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) summary: Summary,

@@ -1,4 +1,4 @@
-//! A publisher's session and its place in the stream.
+//! A publisher's encryption session and stream position.
 
 use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{
@@ -13,11 +13,11 @@ use crate::error::{PublishError, PublishErrorKind};
 use crate::keys::{self, ReceiverKey};
 use crate::publisher::Payload;
 
-/// About how much an envelope has beside its ciphertext, in bytes: names are short, keys and times
-/// are fixed.
+/// Estimated size of an envelope without its ciphertext, in bytes: names are short, keys and times
+/// have fixed lengths.
 pub(crate) const HEADER_BYTES: usize = 1024;
 
-/// About how many bytes a payload takes when it is sealed: base64, and the envelope around it.
+/// Returns the estimated size of a sealed payload, in bytes: base64, and the envelope around it.
 pub(crate) fn weight(payload: &Payload<'_>) -> usize {
     payload
         .bytes
@@ -27,7 +27,7 @@ pub(crate) fn weight(payload: &Payload<'_>) -> usize {
         .saturating_add(HEADER_BYTES)
 }
 
-/// Seals payloads, one after the other.
+/// Seals payloads in the order of the stream.
 #[derive(Debug)]
 pub(crate) struct Sealer {
     pub(crate) receiver: ClientId,
@@ -36,20 +36,20 @@ pub(crate) struct Sealer {
     pub(crate) stream: StreamId,
     pub(crate) next: u64,
     pub(crate) key: ReceiverKey,
-    /// The key was given by the caller, and the server is never asked.
+    /// The caller provided the key, so the server is never asked.
     pub(crate) key_is_given: bool,
-    /// Whether a key is taken that the receiver has not signed, and how it is then sealed.
+    /// The form for a key that the receiver has not signed, if such keys are accepted.
     pub(crate) unsigned: Option<Form>,
-    /// Whether sessions go without a signature if this client cannot sign.
+    /// Whether sessions are unsigned if this client cannot sign.
     pub(crate) unsigned_sessions: bool,
-    /// When the key was asked for; `None` if it is to be asked for before the next message.
+    /// When the key was fetched; `None` to fetch it before the next message.
     pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
 }
 
 impl Sealer {
-    /// Sees to it that there is a session that can seal, for a key that is still believed. If the
-    /// server cannot be asked for the key now, the known one serves once more.
+    /// Ensures that there is a usable session, for a key that is still trusted. If the server
+    /// cannot be asked for the key now, the known one is used once more.
     pub(crate) async fn refresh(&mut self, client: &Client) -> Result<(), PublishError> {
         let now = Timestamp::now();
         let is_believed = self.key_is_given
@@ -63,14 +63,14 @@ impl Sealer {
             match keys::receiver_key(client, &self.receiver, self.unsigned.is_some()).await {
                 Ok(key) if key == self.key => {}
                 Ok(key) => {
-                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "the \
+                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "The \
                         receiver has a new key");
                     self.key = key;
                     self.session = None;
                 }
                 Err(error) if error.kind() == PublishErrorKind::KeyUnavailable => {
-                    tracing::warn!(receiver = %self.receiver, %error, "the receiver's key cannot \
-                        be asked for; the known one is used");
+                    tracing::warn!(receiver = %self.receiver, %error, "The receiver's key cannot \
+                        be fetched; the known one is used");
                 }
                 Err(error) => return Err(error),
             }
@@ -90,9 +90,11 @@ impl Sealer {
         Ok(())
     }
 
-    /// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if
-    /// nobody does, which the caller has asked for. What no receiver would accept is not begun: it
-    /// would be acknowledged, and set aside by all.
+    /// Returns the identity that signs a session starting now; `None` if the caller allows unsigned
+    /// sessions and this client cannot sign. Receivers verify the certificate as of that time.
+    ///
+    /// A session that no receiver would accept is not started: its messages would be acknowledged,
+    /// and rejected by every receiver.
     fn signer<'a>(
         &self,
         client: &'a Client,
@@ -110,7 +112,7 @@ impl Sealer {
         }
     }
 
-    /// Whether receivers would accept what is sent from now on.
+    /// Checks that receivers would accept messages from now on.
     pub(crate) fn check(&self, client: &Client) -> Result<(), PublishError> {
         let now = Timestamp::now();
         if self.can_seal(now) {
@@ -119,13 +121,14 @@ impl Sealer {
         self.signer(client, now).map(drop)
     }
 
-    /// Older forms need no session.
+    /// Whether a message can be sealed without a new session. Older forms need no session.
     fn can_seal(&self, now: Timestamp) -> bool {
         let session = self.session.as_ref();
         self.older_form().is_some() || session.is_some_and(|session| !session.is_exhausted(now))
     }
 
-    /// The older form to write, if the receiver's key is not signed and the caller has named one.
+    /// Returns the older form to use, if the receiver's key is unsigned and the caller has named
+    /// one.
     fn older_form(&self) -> Option<OlderForm> {
         match (self.unsigned, self.key.is_signed) {
             (Some(Form::Older(form)), false) => Some(form),
@@ -133,7 +136,7 @@ impl Sealer {
         }
     }
 
-    /// The key is asked for again before the next message.
+    /// Fetches the key again before the next message.
     pub(crate) fn forget_key(&mut self) {
         self.asked = None;
     }
@@ -166,12 +169,12 @@ impl Sealer {
         Ok(envelope)
     }
 
-    /// The message that was sealed last is not sent: its position is free again.
+    /// Frees the position of the last sealed message, which is not sent.
     pub(crate) fn take_back(&mut self) {
         self.next = self.next.saturating_sub(1);
     }
 
-    /// How long a line with this message alone is.
+    /// Returns the length of a line with this message alone.
     pub(crate) fn line_bytes(&self, envelope: &Envelope) -> usize {
         line_overhead(&self.exchange, &self.routing_key) + envelope.raw().len()
     }
@@ -181,16 +184,16 @@ impl Sealer {
     }
 }
 
-/// How long a `publish_packed` or `publish_batch` line is at most beside its envelopes and what
-/// stands between them.
+/// Returns the maximum length of a `publish_packed` or `publish_batch` line without its envelopes
+/// and their separators.
 pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
     "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
 }
 
-/// `is_for_ever`: it is no matter of time, and the caller may choose to send unsigned.
-fn unfit(error: &IdentityError, is_for_ever: bool) -> PublishError {
+/// `is_permanent`: time will not help, and the caller may choose to send unsigned.
+fn unfit(error: &IdentityError, is_permanent: bool) -> PublishError {
     let mut advice = error.advice().to_owned();
-    if is_for_ever {
+    if is_permanent {
         advice.push_str(
             "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), \
              send without a \

@@ -1,8 +1,9 @@
-//! How much may be under way: a bound in messages and one in bytes.
+//! A bound on what is in flight, in messages and in bytes.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A bound on what was sent and is not settled. The publisher takes room, the driver gives it back.
+/// A bound on messages that were sent and are not settled. The publisher acquires space, the driver
+/// releases it.
 #[derive(Debug)]
 pub(crate) struct Window {
     messages: Semaphore,
@@ -10,7 +11,7 @@ pub(crate) struct Window {
     max_bytes: u32,
 }
 
-/// Room that was taken. Dropped, it is given back; [`Room::keep`] leaves that to the driver.
+/// Acquired space of a window. Released when dropped; [`Room::keep`] leaves that to the driver.
 pub(crate) struct Room<'a> {
     message: SemaphorePermit<'a>,
     bytes: SemaphorePermit<'a>,
@@ -39,7 +40,7 @@ impl Window {
         }
     }
 
-    /// Waits for room for one message of about `bytes`; `None` if the window was closed. A message
+    /// Waits for space for one message of about `bytes`; `None` if the window was closed. A message
     /// that is larger than the whole window takes all of it.
     pub(crate) async fn acquire(&self, bytes: usize) -> Option<Room<'_>> {
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
@@ -52,14 +53,14 @@ impl Window {
         })
     }
 
-    /// Gives back the room of `messages` that weigh `bytes` together.
+    /// Releases the space of `messages` that weigh `bytes` together.
     pub(crate) fn release(&self, messages: usize, bytes: u64) {
         self.messages.add_permits(messages);
         self.bytes
             .add_permits(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
-    /// Lets nobody in any more.
+    /// Closes the window: every waiting and later call to `acquire` returns `None`.
     pub(crate) fn close(&self) {
         self.messages.close();
         self.bytes.close();

@@ -1,4 +1,4 @@
-//! Publishing that goes on after a crash, under the same ids.
+//! Publishing that resumes after a crash, under the same ids.
 //!
 //! ```text
 //!   checkpoint ─ stream, position ─► publisher ─► server
@@ -6,23 +6,22 @@
 //!       └── saved now and then ── progress: everything before a position is acknowledged
 //! ```
 //!
-//! A [`ResumableStream`] keeps in a checkpoint file which stream is being published, where it goes,
-//! what the input was, and how far everything is acknowledged. A process that was killed opens it
-//! and publishes the rest of the same input again: what the server had already, though nobody knew,
-//! it recognises by the id, and keeps once.
+//! A [`ResumableStream`] stores in a checkpoint file which stream is being published, its route, its
+//! input, and the position before which everything is acknowledged. After a crash, the next process
+//! opens it and publishes the rest of the same input again: the server recognises messages that it
+//! already has by their ids, and stores them once.
 //!
 //! **One stream carries one input.** The same position must always be the same message: the server
-//! takes another one under the same id for a retry, says that it has it, and drops it. How the
-//! input is recognised is the application's business: it describes it in one line of text
-//! ([`StreamState::input`]), a hash for example, and compares that when it goes on. The description
-//! stands in the checkpoint before anything is sent, and never changes. So a checkpoint that is
-//! restored from a backup, or copied to another machine, can only make the ids again that belong to
-//! the same messages.
+//! treats another message with the same id as a retry, acknowledges it, and drops it. The
+//! application is responsible for recognising its input: it describes the input in one line of text
+//! ([`StreamState::input`]), a hash for example, and compares that when it resumes. The description
+//! is in the checkpoint before anything is sent, and never changes. So a checkpoint that is restored
+//! from a backup, or copied to another machine, can only reproduce the ids of the same messages.
 //!
 //! **An input that grows** is carried by several streams, one after the other: when one is
-//! [complete]( ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) begins
-//! another one in its place, under new ids, for what follows. A process that finds the input longer
-//! than its description publishes the rest of what is described first.
+//! [complete](ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) replaces it by
+//! another one, with new ids, for what follows. A process that finds the input longer than its
+//! description first publishes the rest of the described part.
 //!
 //! ```no_run
 //! use ciphermq_client::resume::{ResumableStream, StreamState};
@@ -68,18 +67,19 @@ use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable}
 use crate::publisher::Outcome;
 use progress::Progress;
 
-/// `ciphermq-stream 2`. Version 1 let one stream's input grow; it is read, and written as version 2.
+/// `ciphermq-stream 2`. Version 1 let one stream's input grow; it is read, and written as version
+/// 2.
 const KIND: Kind = Kind {
     name: "ciphermq-stream",
     version: 2,
 };
 
-/// When a checkpoint is saved: after so long, if anything came to be acknowledged, or after so many
-/// messages. What it lags behind is only sent again, and recognised.
+/// The time or the number of acknowledged messages after which a checkpoint is saved. Messages that
+/// it lags behind are merely sent again, and recognised by the server.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_MESSAGES: u64 = 100_000;
 
-/// A stream with its checkpoint file, locked.
+/// A stream with its locked checkpoint file.
 #[derive(Debug)]
 pub struct ResumableStream {
     file: CheckpointFile,
@@ -107,8 +107,8 @@ impl ResumableStream {
         Ok(Some(Self::new(file, state)))
     }
 
-    /// The same, and if there is none makes one of the state that `begin` gives. It is synced
-    /// before this returns.
+    /// Opens and locks the checkpoint, or creates one with the state that `begin` returns. A new
+    /// one is synced before this returns.
     ///
     /// # Errors
     ///
@@ -123,17 +123,17 @@ impl ResumableStream {
         let state = begin()?;
         match CheckpointFile::create(path, &checkpoint::encode(KIND, &state.write()))? {
             Some(file) => Ok(Self::new(file, state)),
-            // Somebody was faster, and works with it.
+            // Another process created it first and uses it.
             None => Err(CheckpointError::Locked(path.to_owned()).into()),
         }
     }
 
-    /// Begins another stream in the checkpoint's place, even if that cannot be read.
+    /// Starts another stream in the checkpoint's place, even if that cannot be read.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]; `Unreadable` only if something else than a stream's checkpoint, whole
-    /// or damaged, stands there. It stays as it is then.
+    /// [`CheckpointError`]; `Unreadable` only if the file is not a stream's checkpoint, intact or
+    /// damaged. It is left unchanged then.
     pub fn begin_anew(path: &Path, state: StreamState) -> Result<Self, CheckpointError> {
         let content = checkpoint::encode(KIND, &state.write());
         match CheckpointFile::open(path)? {
@@ -162,20 +162,20 @@ impl ResumableStream {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What stands in the checkpoint.
+    /// Returns the content of the checkpoint.
     #[must_use]
     pub fn state(&self) -> &StreamState {
         &self.state
     }
 
-    /// Where the checkpoint stands.
+    /// Returns the path of the checkpoint.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Takes back that everything is acknowledged, and saves that: more of the input is going to be
-    /// sent.
+    /// Marks a complete stream as incomplete again, and saves that: more of the input is going to
+    /// be sent.
     ///
     /// # Errors
     ///
@@ -185,14 +185,16 @@ impl ResumableStream {
         self.save()
     }
 
-    /// Begins the next stream in the complete one's place, [`following`](StreamState::following)
-    /// it: for what was added to the input. It is synced before this returns, and nothing of it may
-    /// be sent before. Then it needs a publisher and an [observer](Self::observer) of its own.
+    /// Replaces the complete stream by the one that [follows](StreamState::following) it: for what
+    /// was added to the input.
+    ///
+    /// It is synced before this returns, and none of it may be sent before. Afterwards it needs a
+    /// publisher and an [observer](Self::observer) of its own.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Incomplete` if not everything of this stream is acknowledged, or if
-    /// `next` has its ids; `Write`, `Moved`. This stream stands then.
+    /// [`CheckpointError`]: `Incomplete` if this stream is not completely acknowledged, or if
+    /// `next` has its ids; `Write`, `Moved`. This stream remains then.
     pub fn begin_next(&mut self, next: StreamState) -> Result<(), CheckpointError> {
         if !self.state.complete || next.stream == self.state.stream {
             return Err(CheckpointError::Incomplete(self.path().to_owned()));
@@ -205,7 +207,7 @@ impl ResumableStream {
         Ok(())
     }
 
-    /// The same server is reached at another address now.
+    /// Records a new address of the same server.
     ///
     /// # Errors
     ///
@@ -215,7 +217,8 @@ impl ResumableStream {
         self.save()
     }
 
-    /// For [`on_outcome`](crate::PublisherBuilder::on_outcome): learns what was acknowledged.
+    /// Returns a callback for [`on_outcome`](crate::PublisherBuilder::on_outcome) that tracks
+    /// acknowledgements.
     pub fn observer(&self) -> impl Fn(Outcome<'_>) + Send + Sync + 'static {
         let progress = self.progress.clone();
         move |outcome| {
@@ -226,8 +229,8 @@ impl ResumableStream {
         }
     }
 
-    /// The message at `position` was handed to the publisher, and what follows it begins at `place`
-    /// of the input. To be called in the order of positions.
+    /// Notes that the message at `position` was sent, and that the next one begins at `place` of
+    /// the input. Call it in the order of positions.
     pub fn sent(&self, position: u64, place: u64) {
         self.progress().sent(position, place);
     }
@@ -244,12 +247,12 @@ impl ResumableStream {
         news >= SAVE_MESSAGES || (news > 0 && self.saved.elapsed() >= SAVE_AFTER)
     }
 
-    /// Saves how far everything is acknowledged. Waits for the disk.
+    /// Saves the acknowledged position. Waits for the disk.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint stands: what it lags behind is
-    /// sent again, and recognised.
+    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint remains: messages that it lags
+    /// behind are sent again, and recognised by the server.
     pub fn save(&mut self) -> Result<(), CheckpointError> {
         (self.state.acknowledged, self.state.place) = self.progress().acknowledged();
         self.saved = Instant::now();
@@ -257,7 +260,7 @@ impl ResumableStream {
             .replace(&checkpoint::encode(KIND, &self.state.write()))
     }
 
-    /// Saves that everything of the input is acknowledged.
+    /// Saves that the whole input is acknowledged.
     ///
     /// # Errors
     ///
@@ -353,7 +356,7 @@ mod tests {
         let stream = ResumableStream::open(&path).unwrap().unwrap();
         assert_eq!(stream.state(), &next);
         assert_eq!((next.earlier, next.begins, next.place), (1, 11, 11));
-        // What is said of the first stream is not about this one.
+        // Outcomes of the first stream do not concern this one.
         stream.sent(0, 20);
         late(Outcome {
             message_id: &state().stream.message_id(0).unwrap(),
@@ -368,7 +371,7 @@ mod tests {
     fn a_checkpoint_of_version_1_is_opened_and_written_as_version_2() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
-        // As the versions before wrote it, the checksum by `sha256sum`.
+        // As earlier versions wrote it; the checksum is from `sha256sum`.
         let old = "ciphermq-stream 1\nstream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender \
                    sender_1\nreceiver receiver_1\n\
              exchange e\nrouting-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 \

@@ -1,4 +1,4 @@
-//! Pipelining, silence, the end.
+//! Pipelining, silence and closing.
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn a_silent_client_pings_and_a_silent_server_is_left() {
     assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
 }
 
-/// Lets time pass second by second; pings that are due are sent.
+/// Advances the time second by second and sends the pings that are due.
 fn pass(test: &mut Test, seconds: u32) -> Result<Vec<String>, Broken> {
     let mut sent = Vec::new();
     for _ in 0..seconds {
@@ -95,8 +95,7 @@ fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
         AckErrorKind::TimedOut,
         "whoever waits for the ack is told, the connection stays"
     );
-    // The store is back: everything is answered in order, what had been tried again and the pings
-    // behind it too.
+    // The store is back: all replies come in order, including those to retries and pings.
     let replies: Vec<&str> = std::iter::once("ACK_CONFIRMED 1")
         .chain(sent.iter().map(|line| {
             if line == "ping" {
@@ -107,7 +106,7 @@ fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
         }))
         .collect();
     test.receive(&replies).unwrap();
-    // Nothing waits for the store any more: now silence counts again.
+    // No command waits for the store any more, so silence counts again.
     assert!(pass(&mut test, 19).is_ok());
     assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
 }
@@ -136,7 +135,7 @@ fn a_publish_excuses_the_silence_that_the_server_has_announced() {
     let publisher = test.publisher("e", &window);
     let _receipt = test.publish(publisher, "1");
     assert_eq!(test.sent(), ["e k 1"]);
-    // 8 s for the store and 10 s for the answer are less than 20 s.
+    // 8 s for the store and 10 s for the reply are less than 20 s.
     assert!(pass(&mut test, 19).is_ok());
     assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
 

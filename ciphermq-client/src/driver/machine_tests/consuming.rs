@@ -87,7 +87,7 @@ fn acks_are_sent_again_after_a_loss_and_given_up_after_three_tries() {
     for _ in 0..2 {
         test.wait(10 * SECOND).unwrap();
         assert!(test.sent().contains(&"ack 1".to_owned()));
-        // Other things come in, so the connection is alive.
+        // Other lines arrive, so the connection is alive.
         test.receive(&["Message: 9 {}"]).unwrap();
     }
     test.wait(10 * SECOND).unwrap();

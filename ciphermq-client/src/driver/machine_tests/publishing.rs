@@ -1,4 +1,4 @@
-//! What has no answer, and what answers mean.
+//! Retries, and the effect of replies on messages.
 
 use super::*;
 

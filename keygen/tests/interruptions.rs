@@ -1,4 +1,4 @@
-//! Runs that were cut: the same command completes what they have left, and replaces nothing.
+//! Interrupted runs: the same command completes them and replaces nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 
 use keygen::authority::{Authority, is_mismatch};
 
-/// The files of the set, in the order in which they take their places.
+/// The files of the set, in the order in which they are put in place.
 const CERTS: [&str; 8] = [
     "ca.key",
     "ca.crt",
@@ -48,7 +48,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Copies some files of a whole set into a new folder.
+/// Copies some files of a complete set into a new folder.
 fn part(whole: &Path, names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in names {
@@ -65,7 +65,7 @@ fn is_unchanged(whole: &Path, part: &Path, names: &[&str]) -> bool {
         .all(|name| fs::read(whole.join(name)).unwrap() == fs::read(part.join(name)).unwrap())
 }
 
-/// How many of these files are there.
+/// Returns the number of these files that exist.
 fn count(folder: &Path, names: &[&str]) -> usize {
     names
         .iter()
@@ -91,7 +91,7 @@ fn certificates_that_were_cut_after_any_file_are_completed() {
         let left = &CERTS[..end];
         let folder = part(whole.path(), left);
         let at = |name: &str| folder.path().join(name);
-        // A draft of the run that was cut.
+        // A draft of the interrupted run.
         fs::write(at(".new-abcdef"), "half").unwrap();
         let again = certs(folder.path());
         assert!(
