@@ -82,7 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bounds_that_make_no_sense_are_refused() {
+    fn invalid_bounds_are_refused() {
         let second = Duration::from_secs(1);
         assert_eq!(
             Backoff::new(Duration::ZERO, second),

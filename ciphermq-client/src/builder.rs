@@ -177,10 +177,10 @@ impl ClientBuilder {
 
     /// Sets the number of attempts, at least 1, after which a command fails.
     #[must_use]
-    pub fn retries(self, tries: u32) -> Self {
+    pub fn retries(self, attempts: u32) -> Self {
         Self {
             retry: Retry {
-                tries: tries.max(1),
+                attempts: attempts.max(1),
                 ..self.retry
             },
             ..self

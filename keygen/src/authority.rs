@@ -260,15 +260,15 @@ fn params(now: Timestamp, days: u16) -> Result<CertificateParams, Error> {
     let today = TimeZone::UTC.to_datetime(now).date();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    let (year, month, day) = parts(today.saturating_sub(Span::new().days(1)))?;
+    let (year, month, day) = date_parts(today.saturating_sub(Span::new().days(1)))?;
     params.not_before = date_time_ymd(year, month, day);
-    let (year, month, day) = parts(today.saturating_add(Span::new().days(i64::from(days))))?;
+    let (year, month, day) = date_parts(today.saturating_add(Span::new().days(i64::from(days))))?;
     params.not_after = date_time_ymd(year, month, day);
     Ok(params)
 }
 
 /// Converts a date to rcgen's types. Months and days always fit them.
-fn parts(date: Date) -> Result<(i32, u8, u8), Error> {
+fn date_parts(date: Date) -> Result<(i32, u8, u8), Error> {
     match (u8::try_from(date.month()), u8::try_from(date.day())) {
         (Ok(month), Ok(day)) => Ok((i32::from(date.year()), month, day)),
         _ => Err(rcgen::Error::Time.into()),

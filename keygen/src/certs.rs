@@ -63,12 +63,12 @@ pub struct CertsArgs {
 }
 
 /// The paths of a certificate and its key.
-struct Place {
+struct PairPaths {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-impl Place {
+impl PairPaths {
     fn new(folder: &Path, certificate: &str, key: &str) -> Self {
         Self {
             certificate: folder.join(certificate),
@@ -77,29 +77,29 @@ impl Place {
     }
 
     /// Returns which of the files exist.
-    fn state(&self) -> State {
+    fn state(&self) -> PairState {
         match (is_there(&self.certificate), is_there(&self.key)) {
-            (false, false) => State::Nothing,
-            (false, true) => State::KeyAlone,
-            (true, false) => State::CertificateAlone,
-            (true, true) => State::Complete,
+            (false, false) => PairState::Nothing,
+            (false, true) => PairState::KeyAlone,
+            (true, false) => PairState::CertificateAlone,
+            (true, true) => PairState::Complete,
         }
     }
 
     /// Reports that only one file of the pair exists, and that no interruption can have left it so.
-    fn half(&self) -> Error {
+    fn incomplete(&self) -> Error {
         let (there, missing) = match self.state() {
-            State::CertificateAlone => (&self.certificate, &self.key),
+            PairState::CertificateAlone => (&self.certificate, &self.key),
             _ => (&self.key, &self.certificate),
         };
-        Error::Half {
+        Error::Incomplete {
             there: there.clone(),
             missing: missing.clone(),
         }
     }
 
     /// Reports that one of the files exists and is not to be replaced.
-    fn taken(&self) -> Error {
+    fn already_exists(&self) -> Error {
         let path = if is_there(&self.certificate) {
             &self.certificate
         } else {
@@ -111,7 +111,7 @@ impl Place {
 
 /// The existing files of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PairState {
     Nothing,
     KeyAlone,
     CertificateAlone,
@@ -149,21 +149,21 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         Existing::Keep
     };
 
-    let authority_place = Place::new(&args.out, CA_CERT, CA_KEY);
-    let server_place = Place::new(&args.out, SERVER_CERT, SERVER_KEY);
+    let authority_place = PairPaths::new(&args.out, CA_CERT, CA_KEY);
+    let server_place = PairPaths::new(&args.out, SERVER_CERT, SERVER_KEY);
     let client_folder = |id: &ClientId| args.out.join(id.as_str());
-    let client_place = |id: &ClientId| Place::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
-    let places: Vec<Place> = clients.iter().map(client_place).collect();
+    let client_place = |id: &ClientId| PairPaths::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
+    let places: Vec<PairPaths> = clients.iter().map(client_place).collect();
     if !args.force {
         let has_server = [&authority_place, &server_place]
             .into_iter()
-            .all(|place| place.state() == State::Complete);
-        refuse_taken(&places, has_server)?;
+            .all(|place| place.state() == PairState::Complete);
+        refuse_existing(&places, has_server)?;
     }
-    refuse_shared(&authority_place, &server_place, &places)?;
+    refuse_links(&authority_place, &server_place, &places)?;
     let is_in_use = has_clients(&args.out);
 
-    let mut making = Making {
+    let mut making = Issuance {
         args,
         now,
         existing,
@@ -172,20 +172,20 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         report: Report::default(),
     };
     making.folders.make(&args.out)?;
-    let is_alone = server_place.state() == State::Nothing && !is_in_use;
+    let is_alone = server_place.state() == PairState::Nothing && !is_in_use;
     let (authority, is_new_authority) = making.authority(&authority_place, is_alone)?;
     let replaces_server = args.force && (is_new_authority || !args.server_names.is_empty());
     let server_state = if replaces_server {
-        State::Nothing
+        PairState::Nothing
     } else {
         server_place.state()
     };
-    if server_state == State::Complete {
-        keep_server(&authority, &server_place, &authority_place)?;
+    if server_state == PairState::Complete {
+        check_kept_server(&authority, &server_place, &authority_place)?;
         making.report.kept.push(server_place.certificate.clone());
     } else {
-        let was_cut = !is_in_use && !is_new_authority;
-        let key = making.key(&server_place, server_state, was_cut)?;
+        let was_interrupted = !is_in_use && !is_new_authority;
+        let key = making.key(&server_place, server_state, was_interrupted)?;
         let common_name = hosts.first().map_or("localhost", String::as_str);
         let pem = authority.server(&key, common_name, host_names, now, args.days)?;
         making.stage(&server_place, &pem, server_state)?;
@@ -194,7 +194,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         making.client(&authority, id, place)?;
     }
 
-    let Making {
+    let Issuance {
         folders,
         files,
         mut report,
@@ -207,7 +207,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
 }
 
 /// The files of this run, none of which is in place yet.
-struct Making<'a> {
+struct Issuance<'a> {
     args: &'a CertsArgs,
     now: Timestamp,
     existing: Existing,
@@ -217,16 +217,16 @@ struct Making<'a> {
     report: Report,
 }
 
-impl Making<'_> {
+impl Issuance<'_> {
     /// Returns the existing authority, or a new one, and whether it is new. `is_alone`: nothing
     /// else exists, so a key without a certificate was left by an interruption.
-    fn authority(&mut self, place: &Place, is_alone: bool) -> Result<(Authority, bool), Error> {
+    fn authority(&mut self, place: &PairPaths, is_alone: bool) -> Result<(Authority, bool), Error> {
         let state = if self.args.new_ca {
-            State::Nothing
+            PairState::Nothing
         } else {
             place.state()
         };
-        if state == State::Complete {
+        if state == PairState::Complete {
             self.report.kept.push(place.certificate.clone());
             return Ok((
                 Authority::read(&place.certificate, &place.key, self.now)?,
@@ -240,15 +240,20 @@ impl Making<'_> {
     }
 
     /// Issues a client's certificate, unless an interrupted run has left one.
-    fn client(&mut self, authority: &Authority, id: &ClientId, place: &Place) -> Result<(), Error> {
+    fn client(
+        &mut self,
+        authority: &Authority,
+        id: &ClientId,
+        place: &PairPaths,
+    ) -> Result<(), Error> {
         let state = if self.args.force {
-            State::Nothing
+            PairState::Nothing
         } else {
             place.state()
         };
-        if state == State::Complete {
+        if state == PairState::Complete {
             if !authority.has_issued(&place.certificate)? {
-                return Err(place.taken());
+                return Err(place.already_exists());
             }
             self.report.kept.push(place.certificate.clone());
             return Ok(());
@@ -261,18 +266,23 @@ impl Making<'_> {
 
     /// Returns the key that an interrupted run has left, or a new one. Any other incomplete pair is
     /// refused.
-    fn key(&self, place: &Place, state: State, was_cut: bool) -> Result<KeyPair, Error> {
+    fn key(
+        &self,
+        place: &PairPaths,
+        state: PairState,
+        was_interrupted: bool,
+    ) -> Result<KeyPair, Error> {
         match state {
-            State::Nothing => authority::new_key(),
-            State::KeyAlone if was_cut => authority::read_key(&place.key),
-            _ => Err(place.half()),
+            PairState::Nothing => authority::new_key(),
+            PairState::KeyAlone if was_interrupted => authority::read_key(&place.key),
+            _ => Err(place.incomplete()),
         }
     }
 
     /// Stages the files to write: only the certificate if the key exists.
-    fn stage(&mut self, place: &Place, pem: &Pem, state: State) -> Result<(), Error> {
+    fn stage(&mut self, place: &PairPaths, pem: &Pem, state: PairState) -> Result<(), Error> {
         let (key, certificate) = (pem.key.as_bytes(), pem.certificate.as_bytes());
-        let existing = if state == State::KeyAlone {
+        let existing = if state == PairState::KeyAlone {
             self.report.kept.push(place.key.clone());
             Existing::Keep
         } else {
@@ -288,31 +298,39 @@ impl Making<'_> {
 
 /// Refuses existing clients, except those that an interruption of the same command has left: after
 /// the server, complete ones first, then perhaps one with a key alone, then none.
-fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
-    let there = places.iter().find(|place| place.state() != State::Nothing);
+fn refuse_existing(places: &[PairPaths], has_server: bool) -> Result<(), Error> {
+    let there = places
+        .iter()
+        .find(|place| place.state() != PairState::Nothing);
     if let Some(place) = there.filter(|_| !has_server) {
-        return Err(place.taken());
+        return Err(place.already_exists());
     }
     let complete = places
         .iter()
-        .take_while(|place| place.state() == State::Complete)
+        .take_while(|place| place.state() == PairState::Complete)
         .count();
     let (complete, rest) = places.split_at_checked(complete).unwrap_or((places, &[]));
     match (complete, rest) {
-        ([place, ..], []) => Err(place.taken()),
+        ([place, ..], []) => Err(place.already_exists()),
         (_, []) => Ok(()),
         (_, [first, others @ ..]) => {
-            if first.state() == State::CertificateAlone {
-                return Err(first.half());
+            if first.state() == PairState::CertificateAlone {
+                return Err(first.incomplete());
             }
-            let taken = others.iter().find(|place| place.state() != State::Nothing);
-            taken.map_or(Ok(()), |place| Err(place.taken()))
+            let taken = others
+                .iter()
+                .find(|place| place.state() != PairState::Nothing);
+            taken.map_or(Ok(()), |place| Err(place.already_exists()))
         }
     }
 }
 
 /// Refuses links between the files: replacing one would destroy the other.
-fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result<(), Error> {
+fn refuse_links(
+    authority: &PairPaths,
+    server: &PairPaths,
+    clients: &[PairPaths],
+) -> Result<(), Error> {
     let files: Vec<&PathBuf> = [authority, server]
         .into_iter()
         .chain(clients)
@@ -325,7 +343,7 @@ fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result
             .skip(index + 1)
             .find(|second| is_same_file(first, second))
         {
-            return Err(Error::Shared {
+            return Err(Error::SameFile {
                 first: (*first).clone(),
                 second: (*second).clone(),
             });
@@ -347,10 +365,10 @@ fn has_clients(out: &Path) -> bool {
 
 /// Refuses a server certificate that this authority did not issue, or whose key does not match:
 /// replacing both was interrupted between the two then.
-fn keep_server(
+fn check_kept_server(
     authority: &Authority,
-    server: &Place,
-    authority_place: &Place,
+    server: &PairPaths,
+    authority_place: &PairPaths,
 ) -> Result<(), Error> {
     if !authority.has_issued(&server.certificate)? {
         return Err(Error::OtherAuthority {

@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// Only one file of a certificate and its key exists.
     #[error("{} is there, but {} is not", there.display(), missing.display())]
-    Half {
+    Incomplete {
         /// The existing file.
         there: PathBuf,
         /// The missing file.
@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// Two of the files are the same.
     #[error("{} and {} are the same file", first.display(), second.display())]
-    Shared {
+    SameFile {
         /// One of its names.
         first: PathBuf,
         /// The other one.
@@ -133,7 +133,7 @@ impl Error {
                 read",
                 path.display()
             ),
-            Self::Half { there, missing } => format!(
+            Self::Incomplete { there, missing } => format!(
                 "put {} back from a backup, or move {} away, or choose another folder with --out",
                 missing.display(),
                 there.display()
@@ -146,7 +146,7 @@ impl Error {
                  convert it, run: openssl pkey -in {}",
                 path.display()
             ),
-            Self::Shared { second, .. } => format!(
+            Self::SameFile { second, .. } => format!(
                 "remove the link {}, or choose another folder with --out",
                 second.display()
             ),

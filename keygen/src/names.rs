@@ -51,7 +51,7 @@ impl NameError {
 }
 
 /// Names in the output folder that keygen uses itself.
-const TAKEN: [&str; 6] = [
+const RESERVED: [&str; 6] = [
     CA_CERT,
     CA_KEY,
     SERVER_CERT,
@@ -72,8 +72,10 @@ pub fn client(text: &str) -> Result<ClientId, NameError> {
     })?;
     let is_path = text.contains(['/', '\\', ':', '\0']) || text.contains("..");
     // Case-insensitive file systems must not be fooled either.
-    let is_taken = TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(text));
-    if is_path || is_taken || text.starts_with(['.', '-']) {
+    let is_reserved = RESERVED
+        .iter()
+        .any(|taken| taken.eq_ignore_ascii_case(text));
+    if is_path || is_reserved || text.starts_with(['.', '-']) {
         return Err(NameError::NoFolder(text.to_owned()));
     }
     Ok(id)
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_folders() {
+    fn valid_folder_names_are_accepted() {
         for text in [
             "sender_1",
             "Zürich",
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn path_traversal_in_names_is_refused() {
         for text in [
             "/etc",
             "a/b",
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_has_addresses() {
+    fn localhost_includes_its_addresses() {
         let names = |hosts: &[&str]| {
             subject_alternative_names(&hosts.iter().map(ToString::to_string).collect::<Vec<_>>())
         };

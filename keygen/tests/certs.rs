@@ -136,7 +136,7 @@ impl Folder {
 }
 
 #[test]
-fn server_and_clients_shake_hands() {
+fn server_and_clients_complete_a_handshake() {
     let folder = Folder::new();
     let report = folder.run(&["sender_1", "Zürich", "sender_1"]).unwrap();
     assert_eq!(report.written.len(), 8);
@@ -174,7 +174,7 @@ fn servers_have_the_names_that_were_given() {
 }
 
 #[test]
-fn certificates_say_what_they_are_for() {
+fn certificates_state_their_usage() {
     let folder = Folder::new();
     folder.run(&["c", "d"]).unwrap();
     let mut serials = Vec::new();
@@ -269,7 +269,7 @@ fn clients_are_added_later() {
 }
 
 #[test]
-fn what_is_there_is_not_overwritten() {
+fn existing_files_are_not_overwritten() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
     let before = folder.contents();
@@ -284,7 +284,7 @@ fn what_is_there_is_not_overwritten() {
 }
 
 #[test]
-fn force_replaces_what_is_named_and_keeps_the_authority() {
+fn force_replaces_named_clients_and_keeps_the_authority() {
     let folder = Folder::new();
     folder.run(&["c", "d"]).unwrap();
     let before = folder.contents();
@@ -353,7 +353,7 @@ fn a_server_of_another_authority_is_not_kept() {
 }
 
 #[test]
-fn half_an_authority_is_an_error() {
+fn an_incomplete_authority_is_an_error() {
     // A power failure leaves a server's key alone: see interruptions.rs.
     for missing in ["ca.key", "ca.crt", "server.key"] {
         let folder = Folder::new();
@@ -362,7 +362,7 @@ fn half_an_authority_is_an_error() {
         let before = folder.contents();
         let error = folder.run(&["c"]).unwrap_err();
         assert!(
-            matches!(&error, Error::Half { missing: path, .. } if *path == folder.path(missing)),
+            matches!(&error, Error::Incomplete { missing: path, .. } if *path == folder.path(missing)),
             "{error}"
         );
         assert_eq!(folder.contents(), before, "{missing}");
@@ -397,7 +397,7 @@ fn an_authority_that_cannot_sign_is_an_error() {
 }
 
 #[test]
-fn nothing_outlives_the_authority() {
+fn no_certificate_outlives_the_authority() {
     let folder = Folder::new();
     folder.run(&[]).unwrap();
     let late = Timestamp::now() + (24 * 3600).hours();
@@ -429,7 +429,7 @@ fn nothing_outlives_the_authority() {
 }
 
 #[test]
-fn names_that_lead_elsewhere_write_nothing() {
+fn path_traversal_writes_nothing() {
     let folder = Folder::new();
     for name in ["../x", "/tmp/x", ".hidden", "a b", "", "ca.crt"] {
         assert!(
@@ -466,7 +466,7 @@ fn openssl(folder: &Folder, arguments: &str) {
 }
 
 #[test]
-fn authorities_that_openssl_made_are_used() {
+fn openssl_authorities_are_used() {
     for (kind, make_key) in [
         (
             "P-256, SEC 1, parameters first",
@@ -513,7 +513,7 @@ fn authorities_that_openssl_made_are_used() {
 }
 
 #[test]
-fn openssl_accepts_ours() {
+fn openssl_accepts_our_certificates() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
     openssl(

@@ -74,7 +74,7 @@ fn count(folder: &Path, names: &[&str]) -> usize {
 }
 
 #[test]
-fn certificates_that_were_cut_after_any_file_are_completed() {
+fn interrupted_certificate_runs_are_completed() {
     let whole = tempfile::tempdir().unwrap();
     let made = certs(whole.path());
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -121,7 +121,7 @@ fn certificates_that_were_cut_after_any_file_are_completed() {
 }
 
 #[test]
-fn certificates_that_no_cut_can_have_left_are_refused() {
+fn other_partial_certificate_sets_are_refused() {
     let whole = tempfile::tempdir().unwrap();
     assert!(certs(whole.path()).status.success());
     for subset in 1..1_u32 << CERTS.len() {
@@ -147,7 +147,7 @@ fn certificates_that_no_cut_can_have_left_are_refused() {
 }
 
 #[test]
-fn key_pairs_that_were_cut_after_any_file_are_completed() {
+fn interrupted_key_pair_runs_are_completed() {
     for (files, option) in [(&KEYS[..2], None), (&KEYS[..], Some("--post-quantum"))] {
         let whole = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = option.into_iter().collect();
@@ -178,7 +178,7 @@ fn key_pairs_that_were_cut_after_any_file_are_completed() {
 
 #[cfg(unix)]
 #[test]
-fn keys_that_are_links_to_one_another_are_not_replaced() {
+fn keys_that_link_to_one_another_are_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     assert!(certs(folder.path()).status.success());
     let before = fs::read(folder.path().join("ca.key")).unwrap();

@@ -130,7 +130,7 @@ fn adds_a_post_quantum_key_pair() {
 }
 
 #[test]
-fn rotates_what_is_there() {
+fn rotates_existing_keys() {
     let folder = tempfile::tempdir().unwrap();
     let private = folder.path().join("certs/receiver_private.key");
     let none = keygen(folder.path(), &["rotate"]);
@@ -293,7 +293,7 @@ fn bash(folder: &Path, line: &str) -> Output {
 }
 
 #[test]
-fn no_output_that_fails_is_a_panic() {
+fn failing_output_does_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     for (command, code) in [
         ("--help", 0),
@@ -327,7 +327,7 @@ fn no_output_that_fails_is_a_panic() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
+fn a_file_size_limit_is_an_error_and_not_a_signal_death() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["--out keys", "certs"] {
         let ran = bash(
@@ -344,7 +344,7 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
 }
 
 #[test]
-fn names_do_not_steer_the_terminal() {
+fn names_cannot_control_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let evil = "$'a\\e[2J\\x7f\\u009b\\u202e\\u061c\\nerror: forged'";
     for command in [

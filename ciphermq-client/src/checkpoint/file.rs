@@ -183,7 +183,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_was_written_is_read_again_and_nothing_else_is_left() {
+    fn a_replacement_is_read_back_and_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/c");
         assert!(CheckpointFile::open(&path).unwrap().is_none());
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_is_kept_away_over_every_replacement() {
+    fn the_lock_lasts_across_replacements() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         let mut first = CheckpointFile::create(&path, b"one").unwrap().unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_race_one_has_the_lock_and_none_sees_a_half_written_file() {
+    fn racing_openers_see_one_lock_holder_and_whole_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         drop(CheckpointFile::create(&path, &[b'x'; 4096]).unwrap());
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_moved_away_is_not_overwritten() {
+    fn a_moved_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         let mut file = CheckpointFile::create(&path, b"one").unwrap().unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_told() {
+    fn an_unwritable_folder_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();

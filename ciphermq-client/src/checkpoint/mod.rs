@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let whole = encode(KIND, "stream a 0-3\nother b c\n");
         for end in 0..whole.len() {
             assert_eq!(
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_files_are_told_from_damaged_ones_of_ours() {
+    fn other_files_are_distinguished_from_damaged_checkpoints() {
         let whole = encode(KIND, "stream a 0-3\n");
         let hole = [&[0; 20][..], &whole[20..]].concat();
         for ours in [
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_and_newer_versions_are_told_from_damage() {
+    fn other_kinds_and_newer_versions_are_distinguished_from_damage() {
         let newer = Kind { version: 3, ..KIND };
         assert_eq!(decode(KIND, &encode(newer, "")), Err(Unreadable::TooNew(3)));
         let older = Kind { version: 1, ..KIND };

@@ -1,7 +1,7 @@
 //! TCP and TLS: from an address to a mutually authenticated byte stream.
 
+mod explain;
 pub(crate) mod tls;
-mod trouble;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use explain::Stage;
 pub(crate) use tls::Pem;
-pub(crate) use trouble::Stage;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
@@ -145,8 +145,8 @@ impl Connector {
     pub(crate) async fn connect(&self) -> Result<(Stream, TlsDetails), ConnectError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
-            .map_err(|error| self.trouble(Stage::Tcp, error))?;
-        tune(&tcp).map_err(|error| self.trouble(Stage::Tcp, error))?;
+            .map_err(|error| self.explain(Stage::Tcp, error))?;
+        set_options(&tcp).map_err(|error| self.explain(Stage::Tcp, error))?;
         let peer = tcp
             .peer_addr()
             .map_or_else(|_| self.address(), |address| address.to_string());
@@ -158,7 +158,7 @@ impl Connector {
                 BufReader::with_capacity(READ_AHEAD, tcp),
             )
             .await
-            .map_err(|error| self.trouble(Stage::Handshake, error))?;
+            .map_err(|error| self.explain(Stage::Handshake, error))?;
         let session = stream.get_ref().1;
         let unknown = || "unknown".to_owned();
         let details = TlsDetails {
@@ -179,9 +179,9 @@ impl Connector {
     }
 
     /// Converts an I/O error at this stage into its meaning and advice.
-    pub(crate) fn trouble(&self, stage: Stage, error: io::Error) -> ConnectError {
+    pub(crate) fn explain(&self, stage: Stage, error: io::Error) -> ConnectError {
         let own = self.own.authority.flaw(&self.own.chain, Timestamp::now());
-        trouble::explain(
+        explain::explain(
             &self.address(),
             &self.server_name.to_str(),
             stage,
@@ -192,7 +192,7 @@ impl Connector {
 }
 
 /// Sends small commands at once, and detects a dead peer.
-fn tune(tcp: &TcpStream) -> io::Result<()> {
+fn set_options(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()

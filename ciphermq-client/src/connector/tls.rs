@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_together_is_taken() {
+    fn matching_files_are_accepted() {
         let (certificate, key) = pair();
         let config = credentials(&text(&certificate), &text(&certificate), &text(&key))
             .unwrap()

@@ -205,7 +205,7 @@ impl ConsumerBuilder {
         let receiver = self.client.id().clone();
         if let Some(announced) = registration.as_ref().and_then(Announced::of) {
             let announcer = inner.announcer.clone();
-            keys::keep(
+            keys::keep_announced(
                 handle.clone(),
                 handle.events(),
                 announcer,

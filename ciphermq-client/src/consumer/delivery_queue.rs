@@ -25,7 +25,7 @@ pub(crate) struct DeliveryQueue {
 struct State {
     queue: VecDeque<Delivery>,
     /// The messages in the queue or held by the application.
-    present: HashMap<MessageId, Present>,
+    by_id: HashMap<MessageId, IdState>,
     waker: Option<Waker>,
     is_closed: bool,
 }
@@ -33,10 +33,10 @@ struct State {
 /// The messages that are here under one id. There may be several: whoever delivers them can put a
 /// forged one before the genuine one, so an id alone never makes a duplicate.
 #[derive(Debug, Default)]
-struct Present {
+struct IdState {
     /// Deliveries in the queue.
     waiting: usize,
-    /// Hashes of those, if there is more than one.
+    /// Hashes of those, if entry is more than one.
     waiting_hashes: HashSet<u64>,
     /// The verified senders of the opened messages that the application holds.
     held: Vec<Option<ClientId>>,
@@ -46,7 +46,7 @@ struct Present {
     is_opened: bool,
 }
 
-impl Present {
+impl IdState {
     fn is_empty(&self) -> bool {
         self.waiting == 0 && self.held.is_empty() && self.refused.is_empty()
     }
@@ -104,31 +104,31 @@ impl DeliveryQueue {
     }
 
     fn deliver_one(&self, state: &mut State, delivery: Delivery) -> Result<(), Overflow> {
-        let State { queue, present, .. } = state;
+        let State { queue, by_id, .. } = state;
         let is_full = queue.len() >= self.limit();
-        match present.entry(delivery.message_id.clone()) {
+        match by_id.entry(delivery.message_id.clone()) {
             Entry::Vacant(_) if is_full => return Err(Overflow),
-            Entry::Vacant(place) => place.insert(Present::default()).waiting = 1,
-            Entry::Occupied(mut there) => {
-                let there = there.get_mut();
+            Entry::Vacant(place) => place.insert(IdState::default()).waiting = 1,
+            Entry::Occupied(mut entry) => {
+                let entry = entry.get_mut();
                 let hash = self.hash(&delivery.envelope);
-                if there.waiting == 1 && there.waiting_hashes.is_empty() {
+                if entry.waiting == 1 && entry.waiting_hashes.is_empty() {
                     let first = queue
                         .iter()
                         .find(|first| first.message_id == delivery.message_id);
                     let first = first.map(|first| self.hash(&first.envelope));
-                    there.waiting_hashes.extend(first);
+                    entry.waiting_hashes.extend(first);
                 }
-                if there.refused.contains(&hash) || there.waiting_hashes.contains(&hash) {
+                if entry.refused.contains(&hash) || entry.waiting_hashes.contains(&hash) {
                     return Ok(());
                 }
                 if is_full {
                     return Err(Overflow);
                 }
-                if there.waiting > 0 {
-                    there.waiting_hashes.insert(hash);
+                if entry.waiting > 0 {
+                    entry.waiting_hashes.insert(hash);
                 }
-                there.waiting += 1;
+                entry.waiting += 1;
             }
         }
         queue.push_back(delivery);
@@ -138,12 +138,12 @@ impl DeliveryQueue {
     /// Drops the queued deliveries: the connection is lost, so the server will redeliver them.
     pub(crate) fn purge(&self) {
         let mut state = self.lock();
-        let State { queue, present, .. } = &mut *state;
+        let State { queue, by_id, .. } = &mut *state;
         queue.clear();
-        present.retain(|_, there| {
-            there.waiting = 0;
-            there.waiting_hashes.clear();
-            !there.is_empty()
+        by_id.retain(|_, entry| {
+            entry.waiting = 0;
+            entry.waiting_hashes.clear();
+            !entry.is_empty()
         });
     }
 
@@ -152,13 +152,13 @@ impl DeliveryQueue {
         self.take(&mut self.lock(), 0)
     }
 
-    /// Takes the next delivery with this id, if there is one.
+    /// Takes the next delivery with this id, if entry is one.
     pub(crate) fn pop_copy(&self, message_id: &MessageId) -> Option<Delivery> {
         let mut state = self.lock();
         if state
-            .present
+            .by_id
             .get(message_id)
-            .is_none_or(|there| there.waiting == 0)
+            .is_none_or(|entry| entry.waiting == 0)
         {
             return None;
         }
@@ -184,10 +184,10 @@ impl DeliveryQueue {
 
     fn take(&self, state: &mut State, place: usize) -> Option<Delivery> {
         let delivery = state.queue.remove(place)?;
-        change(state, &delivery.message_id, |there| {
-            there.waiting = there.waiting.saturating_sub(1);
-            if !there.waiting_hashes.is_empty() {
-                there.waiting_hashes.remove(&self.hash(&delivery.envelope));
+        change(state, &delivery.message_id, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            if !entry.waiting_hashes.is_empty() {
+                entry.waiting_hashes.remove(&self.hash(&delivery.envelope));
             }
         });
         Some(delivery)
@@ -197,19 +197,19 @@ impl DeliveryQueue {
     /// verified sender and the id identify it.
     pub(crate) fn hold(&self, message_id: &MessageId, sender: Option<&ClientId>) -> bool {
         let mut state = self.lock();
-        let there = state.present.entry(message_id.clone()).or_default();
-        there.is_opened = true;
-        if there.held.iter().any(|held| held.as_ref() == sender) {
+        let entry = state.by_id.entry(message_id.clone()).or_default();
+        entry.is_opened = true;
+        if entry.held.iter().any(|held| held.as_ref() == sender) {
             return false;
         }
-        there.held.push(sender.cloned());
+        entry.held.push(sender.cloned());
         true
     }
 
     /// Ends the hold on a message: it may be delivered again.
     pub(crate) fn release(&self, message_id: &MessageId, sender: Option<&ClientId>) {
-        change(&mut self.lock(), message_id, |there| {
-            remove(&mut there.held, |held| held.as_ref() == sender);
+        change(&mut self.lock(), message_id, |entry| {
+            remove(&mut entry.held, |held| held.as_ref() == sender);
         });
     }
 
@@ -218,18 +218,18 @@ impl DeliveryQueue {
     pub(crate) fn refuse(&self, message_id: &MessageId, envelope: &Bytes) -> Option<u64> {
         let hash = self.hasher.hash_one(envelope);
         let mut state = self.lock();
-        let there = state.present.entry(message_id.clone()).or_default();
-        if there.refused.contains(&hash) {
+        let entry = state.by_id.entry(message_id.clone()).or_default();
+        if entry.refused.contains(&hash) {
             return None;
         }
-        there.refused.push(hash);
+        entry.refused.push(hash);
         Some(hash)
     }
 
     /// Ends the hold on an unopenable envelope.
     pub(crate) fn release_refused(&self, message_id: &MessageId, hash: u64) {
-        change(&mut self.lock(), message_id, |there| {
-            remove(&mut there.refused, |refused| *refused == hash);
+        change(&mut self.lock(), message_id, |entry| {
+            remove(&mut entry.refused, |refused| *refused == hash);
         });
     }
 
@@ -237,9 +237,9 @@ impl DeliveryQueue {
     /// here.
     pub(crate) fn is_opened(&self, message_id: &MessageId) -> bool {
         self.lock()
-            .present
+            .by_id
             .get(message_id)
-            .is_some_and(|there| there.is_opened)
+            .is_some_and(|entry| entry.is_opened)
     }
 
     /// Closes the queue: no more deliveries are accepted.
@@ -253,17 +253,17 @@ impl DeliveryQueue {
 }
 
 /// Changes the state of an id, and forgets the id once nothing is left of it.
-fn change(state: &mut State, message_id: &MessageId, how: impl FnOnce(&mut Present)) {
-    if let Some(there) = state.present.get_mut(message_id) {
-        how(there);
-        if there.is_empty() {
-            state.present.remove(message_id);
+fn change(state: &mut State, message_id: &MessageId, how: impl FnOnce(&mut IdState)) {
+    if let Some(entry) = state.by_id.get_mut(message_id) {
+        how(entry);
+        if entry.is_empty() {
+            state.by_id.remove(message_id);
         }
     }
 }
 
-fn remove<T>(items: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
-    if let Some(place) = items.iter().position(is_it) {
+fn remove<T>(items: &mut Vec<T>, predicate: impl Fn(&T) -> bool) {
+    if let Some(place) = items.iter().position(predicate) {
         items.swap_remove(place);
     }
 }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     fn is_forgotten(queued: &DeliveryQueue) -> bool {
-        queued.lock().present.is_empty()
+        queued.lock().by_id.is_empty()
     }
 
     fn ids(queued: &DeliveryQueue) -> Vec<String> {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_wait_once_and_other_bytes_under_the_same_id_wait_beside_them() {
+    fn identical_deliveries_are_queued_once_and_different_ones_each() {
         let queued = DeliveryQueue::new(10);
         for envelope in ["1", "2", "1", "2", "3", "1"] {
             queued.deliver(vec![copy("a", envelope)]).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_held_once_for_each_sender() {
+    fn a_message_is_held_once_per_sender() {
         let queued = DeliveryQueue::new(10);
         let [one, other] = ["one", "other"].map(|name| ClientId::new(name).unwrap());
         for sender in [Some(&one), Some(&other), None] {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_waits_no_second_time_and_knows_whether_a_copy_was_opened() {
+    fn an_unopenable_envelope_is_not_queued_again() {
         let queued = DeliveryQueue::new(10);
         let forged = Bytes::from_static(b"forged");
         let hash = queued.refuse(&id("a"), &forged).unwrap();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_takes_what_nobody_has_taken() {
+    fn purging_drops_queued_deliveries_only() {
         let queued = DeliveryQueue::new(10);
         for id in ["a", "b", "c"] {
             deliver(&queued, id).unwrap();
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_ignores_the_prefetch_is_noticed() {
+    fn an_excess_of_deliveries_is_an_overflow() {
         let queued = DeliveryQueue::new(1);
         for index in 0..18 {
             deliver(&queued, &index.to_string()).unwrap();
@@ -387,12 +387,12 @@ mod tests {
         assert_eq!(
             deliver(&queued, "0"),
             Ok(()),
-            "what is there already needs no room"
+            "what is entry already needs no room"
         );
     }
 
     #[test]
-    fn whoever_waits_is_woken_by_a_delivery_and_by_the_end() {
+    fn a_waiting_task_is_woken_by_a_delivery_and_by_closing() {
         let queued = std::sync::Arc::new(DeliveryQueue::new(1));
         let waiting = |queued: std::sync::Arc<DeliveryQueue>| {
             task(async move { std::future::poll_fn(|cx| queued.poll_pop(cx)).await })

@@ -19,10 +19,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A message that waits for its sender's certificate. The answer need not be trusted: the opener
 /// verifies it.
-pub(super) struct Lookup(Pin<Box<dyn Future<Output = Found> + Send + Sync>>);
+pub(super) struct CertificateLookup(Pin<Box<dyn Future<Output = LookupResult> + Send + Sync>>);
 
 /// The result of a lookup.
-pub(super) struct Found {
+pub(super) struct LookupResult {
     pub(super) envelope: Envelope,
     pub(super) sender: ClientId,
     pub(super) fingerprint: Fingerprint,
@@ -38,7 +38,7 @@ pub(super) enum NotFound {
     Closed,
 }
 
-impl Lookup {
+impl CertificateLookup {
     pub(super) fn start(
         shared: Arc<ConsumerCore>,
         envelope: Envelope,
@@ -47,7 +47,7 @@ impl Lookup {
     ) -> Self {
         Self(Box::pin(async move {
             let chain = chain(&shared, &sender, fingerprint).await;
-            Found {
+            LookupResult {
                 envelope,
                 sender,
                 fingerprint,
@@ -56,14 +56,14 @@ impl Lookup {
         }))
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Found> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LookupResult> {
         self.0.as_mut().poll(cx)
     }
 }
 
-impl fmt::Debug for Lookup {
+impl fmt::Debug for CertificateLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lookup")
+        f.write_str("CertificateLookup")
     }
 }
 

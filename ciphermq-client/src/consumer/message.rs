@@ -19,19 +19,19 @@ use crate::error::{AckError, RequestError};
 #[derive(Debug)]
 pub struct Message {
     opened: Opened,
-    hold: Hold,
+    hold: HeldMessage,
 }
 
 /// Marks a message as held by the application until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct HeldMessage {
     pub(crate) message_id: MessageId,
     /// The verified sender.
     pub(crate) sender: Option<ClientId>,
     pub(crate) shared: Arc<ConsumerCore>,
 }
 
-impl Drop for Hold {
+impl Drop for HeldMessage {
     fn drop(&mut self) {
         self.shared
             .queued
@@ -42,7 +42,7 @@ impl Drop for Hold {
 impl Message {
     /// Creates a message that the delivery queue already [holds](super::DeliveryQueue::hold).
     pub(crate) fn new(opened: Opened, shared: Arc<ConsumerCore>) -> Self {
-        let hold = Hold {
+        let hold = HeldMessage {
             message_id: opened.message_id.clone(),
             sender: opened.sender.clone().filter(|_| opened.is_sender_verified),
             shared,
@@ -149,7 +149,7 @@ impl Message {
             .await
     }
 
-    pub(crate) fn hold(&self) -> &Hold {
+    pub(crate) fn hold(&self) -> &HeldMessage {
         &self.hold
     }
 }
@@ -172,17 +172,17 @@ pub struct Unopenable {
     pub reason: UnopenableReason,
     /// The envelope as it was delivered.
     pub envelope: Bytes,
-    hold: RefusedHold,
+    hold: HeldEnvelope,
 }
 
 /// Marks an unopenable envelope as held by the application until it is dropped.
-struct RefusedHold {
+struct HeldEnvelope {
     message_id: MessageId,
     hash: u64,
     shared: Arc<ConsumerCore>,
 }
 
-impl Drop for RefusedHold {
+impl Drop for HeldEnvelope {
     fn drop(&mut self) {
         self.shared
             .queued
@@ -241,7 +241,7 @@ impl Unopenable {
         Some(Self {
             reason,
             envelope,
-            hold: RefusedHold {
+            hold: HeldEnvelope {
                 message_id,
                 hash,
                 shared,

@@ -72,7 +72,7 @@ pub use message::{ConsumeError, Message, Rejection, Unopenable, UnopenableReason
 pub(crate) use acker::AckTally;
 pub(crate) use delivery_queue::DeliveryQueue;
 
-use self::lookup::{Found, Lookup, NotFound};
+use self::lookup::{CertificateLookup, LookupResult, NotFound};
 use crate::client::Connection;
 use crate::dedup::{Deduplication, StreamGaps};
 use crate::driver::{AckItem, Handle};
@@ -100,7 +100,7 @@ pub struct Consumer {
     opener: Opener,
     reader: EnvelopeReader,
     /// The pending request for a sender's certificate. Later deliveries wait for it.
-    lookup: Option<Lookup>,
+    lookup: Option<CertificateLookup>,
     /// Items to return next.
     ready: VecDeque<Item>,
     /// The id of the unopenable item in `ready`, if there is one.
@@ -168,7 +168,7 @@ impl Consumer {
                 None if self.ready.is_empty() => self.shared.queued.pop()?,
                 None => return self.ready.pop_front(),
             };
-            let item = self.examine(delivery);
+            let item = self.open_delivery(delivery);
             self.keep(item);
         }
         None
@@ -288,7 +288,7 @@ impl Consumer {
     }
 
     /// Opens a delivery; `None` if it is skipped.
-    fn examine(&mut self, delivery: Delivery) -> Option<Item> {
+    fn open_delivery(&mut self, delivery: Delivery) -> Option<Item> {
         let Delivery {
             message_id,
             envelope: raw,
@@ -311,17 +311,22 @@ impl Consumer {
         // again; its key may be gone.
         let sender = envelope.sender_client_id.as_ref();
         if sender.is_some() && self.shared.is_processed(sender, &message_id) {
-            self.shared.leave_out(message_id);
+            self.shared.skip_processed(message_id);
             return None;
         }
         match self.opener.open_read(&envelope, &fields) {
-            Ok(opened) => self.shared.hand_over(opened),
+            Ok(opened) => self.shared.accept(opened),
             Err(OpenError::CertificateNeeded {
                 sender,
                 fingerprint,
             }) => {
                 let shared = self.shared.clone();
-                self.lookup = Some(Lookup::start(shared, envelope, sender, fingerprint));
+                self.lookup = Some(CertificateLookup::start(
+                    shared,
+                    envelope,
+                    sender,
+                    fingerprint,
+                ));
                 None
             }
             Err(error) => refuse(UnopenableReason::Sealed(error)),
@@ -329,8 +334,8 @@ impl Consumer {
     }
 
     /// Opens a delivery whose sender's certificate was requested; `None` if it is skipped.
-    fn examine_again(&mut self, found: Found) -> Option<Item> {
-        let Found {
+    fn open_after_lookup(&mut self, found: LookupResult) -> Option<Item> {
+        let LookupResult {
             envelope,
             sender,
             fingerprint,
@@ -343,7 +348,7 @@ impl Consumer {
             Err(NotFound::Closed) => return None,
         }
         let reason = match self.opener.open(&envelope) {
-            Ok(opened) => return self.shared.hand_over(opened),
+            Ok(opened) => return self.shared.accept(opened),
             Err(OpenError::CertificateNeeded { .. }) => UnopenableReason::NoCertificate {
                 sender,
                 fingerprint,
@@ -362,7 +367,7 @@ impl Consumer {
 
 impl ConsumerCore {
     /// Returns a message unless it was processed before or is held by the application.
-    fn hand_over(self: &Arc<Self>, opened: Opened) -> Option<Item> {
+    fn accept(self: &Arc<Self>, opened: Opened) -> Option<Item> {
         let sender = opened.sender.as_ref().filter(|_| opened.is_sender_verified);
         if !self.queued.hold(&opened.message_id, sender) {
             return None;
@@ -371,7 +376,7 @@ impl ConsumerCore {
         // Checked once the message is held, not before: an ack in another task first records the
         // message and then ends its hold.
         if self.is_processed(message.verified_sender(), message.message_id()) {
-            self.leave_out(message.message_id().clone());
+            self.skip_processed(message.message_id().clone());
             return None;
         }
         Some(Ok(message))
@@ -399,10 +404,10 @@ impl ConsumerCore {
     }
 
     /// Repeats the ack of a message that was processed before.
-    fn leave_out(&self, message_id: MessageId) {
+    fn skip_processed(&self, message_id: MessageId) {
         self.duplicates.fetch_add(1, Ordering::Relaxed);
         // If the connection is closed the message is redelivered, and skipped again.
-        let _ = self.handle.push_acks([AckItem::again(message_id)]);
+        let _ = self.handle.push_acks([AckItem::repeated(message_id)]);
     }
 
     pub(crate) fn lock_dedup(&self) -> std::sync::MutexGuard<'_, Box<dyn Deduplication>> {
@@ -420,16 +425,16 @@ impl Stream for Consumer {
             let item = if let Some(lookup) = &mut self.lookup {
                 let found = std::task::ready!(lookup.poll(cx));
                 self.lookup = None;
-                self.examine_again(found)
+                self.open_after_lookup(found)
             } else if let Some(copy) = self.next_copy() {
-                self.examine(copy)
+                self.open_delivery(copy)
             } else if let Some(item) = self.ready.pop_front() {
                 return Poll::Ready(Some(item));
             } else {
                 let Some(delivery) = std::task::ready!(self.shared.queued.poll_pop(cx)) else {
                     return Poll::Ready(None);
                 };
-                self.examine(delivery)
+                self.open_delivery(delivery)
             };
             self.keep(item);
         }

@@ -59,7 +59,7 @@ pub struct GapWatch {
     streams: BTreeSet<(ClientId, StreamId)>,
     /// The missing positions at the last check.
     before: BTreeMap<(ClientId, StreamId), Intervals>,
-    told: BTreeMap<(ClientId, StreamId), Intervals>,
+    reported: BTreeMap<(ClientId, StreamId), Intervals>,
 }
 
 /// The changes since the last check.
@@ -96,26 +96,26 @@ impl GapWatch {
             .into_iter()
             .map(|gap| (gap.key(), gap.missing))
             .collect();
-        for (key, told) in &mut self.told {
+        for (key, reported) in &mut self.reported {
             let filled = match now.get(key) {
-                Some(missing) => told.minus(missing),
-                None => told.clone(),
+                Some(missing) => reported.minus(missing),
+                None => reported.clone(),
             };
             if !filled.is_empty() {
-                *told = told.minus(&filled);
+                *reported = reported.minus(&filled);
                 changes.filled.push(named(key, filled));
             }
         }
-        self.told.retain(|_, told| !told.is_empty());
+        self.reported.retain(|_, reported| !reported.is_empty());
         for (key, missing) in &now {
             let Some(before) = self.before.get(key) else {
                 continue;
             };
             let standing = missing.intersection(before);
-            let told = self.told.entry(key.clone()).or_default();
-            let news = standing.minus(told);
+            let reported = self.reported.entry(key.clone()).or_default();
+            let news = standing.minus(reported);
             for (first, last) in news.iter() {
-                told.insert_range(first, last);
+                reported.insert_range(first, last);
             }
             if !news.is_empty() {
                 changes.missing.push(named(key, news));
@@ -139,15 +139,15 @@ mod tests {
     use super::*;
     use crate::dedup::{Deduplication as _, InMemory};
 
-    struct Scene {
+    struct Fixture {
         record: InMemory,
         watch: GapWatch,
         sender: ClientId,
         stream: StreamId,
     }
 
-    fn scene() -> Scene {
-        Scene {
+    fn fixture() -> Fixture {
+        Fixture {
             record: InMemory::default(),
             watch: GapWatch::default(),
             sender: ClientId::new("sender_1").unwrap(),
@@ -157,7 +157,7 @@ mod tests {
 
     type Ranges = Vec<(u64, u64)>;
 
-    impl Scene {
+    impl Fixture {
         fn receive(&mut self, positions: impl IntoIterator<Item = u64>) {
             for position in positions {
                 let id = self.stream.message_id(position).unwrap();
@@ -179,45 +179,45 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_stays_away_is_told_once() {
-        let mut scene = scene();
-        scene.receive([0, 1, 3, 4, 7]);
-        assert_eq!(scene.check(), (vec![], vec![]), "it may only be late");
-        scene.receive([5, 9]);
+    fn a_persistent_gap_is_reported_once() {
+        let mut fixture = fixture();
+        fixture.receive([0, 1, 3, 4, 7]);
+        assert_eq!(fixture.check(), (vec![], vec![]), "it may only be late");
+        fixture.receive([5, 9]);
         assert_eq!(
-            scene.check(),
+            fixture.check(),
             (vec![(2, 2), (6, 6)], vec![]),
             "8 may only be late"
         );
-        assert_eq!(scene.check(), (vec![(8, 8)], vec![]));
-        assert_eq!(scene.check(), (vec![], vec![]));
+        assert_eq!(fixture.check(), (vec![(8, 8)], vec![]));
+        assert_eq!(fixture.check(), (vec![], vec![]));
     }
 
     #[test]
-    fn what_comes_late_is_not_told_and_what_comes_later_still_is_taken_back() {
-        let mut scene = scene();
-        scene.receive([0, 5]);
-        assert_eq!(scene.check(), (vec![], vec![]));
-        scene.receive([1, 2]);
-        assert_eq!(scene.check(), (vec![(3, 4)], vec![]));
-        scene.receive([4]);
-        assert_eq!(scene.check(), (vec![], vec![(4, 4)]));
-        scene.receive([3]);
-        assert_eq!(scene.check(), (vec![], vec![(3, 3)]));
-        assert_eq!(scene.record.gaps(), []);
+    fn late_positions_are_not_reported_and_very_late_ones_are_reported_filled() {
+        let mut fixture = fixture();
+        fixture.receive([0, 5]);
+        assert_eq!(fixture.check(), (vec![], vec![]));
+        fixture.receive([1, 2]);
+        assert_eq!(fixture.check(), (vec![(3, 4)], vec![]));
+        fixture.receive([4]);
+        assert_eq!(fixture.check(), (vec![], vec![(4, 4)]));
+        fixture.receive([3]);
+        assert_eq!(fixture.check(), (vec![], vec![(3, 3)]));
+        assert_eq!(fixture.record.gaps(), []);
     }
 
     #[test]
-    fn the_beginning_is_told_apart() {
-        let mut scene = scene();
-        scene.receive([4, 6]);
-        let gaps = scene.record.gaps();
+    fn gaps_at_the_start_are_distinguished() {
+        let mut fixture = fixture();
+        fixture.receive([4, 6]);
+        let gaps = fixture.record.gaps();
         assert_eq!(
             (gaps[0].missing.count(), gaps[0].missing_at_start()),
             (5, 4)
         );
-        scene.receive(0..4);
-        let gaps = scene.record.gaps();
+        fixture.receive(0..4);
+        let gaps = fixture.record.gaps();
         assert_eq!(
             (gaps[0].missing.count(), gaps[0].missing_at_start()),
             (1, 0)
@@ -225,16 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_nothing_has_come_of_are_not_watched_and_unproved_senders_have_no_gaps() {
-        let mut scene = scene();
-        scene.receive([0]);
+    fn only_streams_with_arrivals_and_verified_senders_are_watched() {
+        let mut fixture = fixture();
+        fixture.receive([0]);
         for position in [0, 2] {
             let other = StreamId::new(9, 9).message_id(position).unwrap();
-            scene.record.record(Some(&scene.sender), &other).unwrap();
-            scene.record.record(None, &other).unwrap();
+            fixture
+                .record
+                .record(Some(&fixture.sender), &other)
+                .unwrap();
+            fixture.record.record(None, &other).unwrap();
         }
-        assert_eq!(scene.record.gaps().len(), 1);
-        assert_eq!(scene.check(), (vec![], vec![]));
-        assert_eq!(scene.check(), (vec![], vec![]));
+        assert_eq!(fixture.record.gaps().len(), 1);
+        assert_eq!(fixture.check(), (vec![], vec![]));
+        assert_eq!(fixture.check(), (vec![], vec![]));
     }
 }

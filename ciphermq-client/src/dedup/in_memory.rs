@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_known_whoever_has_sent_it_until_it_is_forgotten() {
+    fn an_id_is_known_for_any_sender_until_forgotten() {
         let mut dedup = InMemory::new(2);
         for message in [StreamId::new(1, 2).message_id(3).unwrap(), id("z-1")] {
             assert!(!dedup.is_any_processed(&message));

@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_ends_of_the_numbers_are_members_like_others() {
+    fn the_extreme_numbers_can_be_members() {
         let mut set = Intervals::default();
         assert!(
             set.insert(u64::MAX)
@@ -185,7 +185,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_are_many_single_members(
+        fn inserting_a_range_equals_inserting_its_members(
             ranges in proptest::collection::vec((0u64..60, 0u64..60), 0..20),
             start in 0u64..62,
         ) {
@@ -208,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn differences_are_those_of_sets(
+        fn set_operations_agree_with_a_reference(
             ours in proptest::collection::btree_set(0u64..40, 0..40),
             theirs in proptest::collection::btree_set(0u64..40, 0..40),
         ) {

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn malformed_lines_are_refused() {
         for line in [
             "",
             "stream",

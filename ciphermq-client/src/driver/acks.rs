@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Retry;
 use super::outbox::{Expired, Outbox};
-use super::pending_replies::{About, ItemAnswer, Violation};
+use super::pending_replies::{ItemAnswer, ReplyScope, Violation};
 use crate::consumer::{AckSummary, AckTally};
 use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind};
@@ -64,7 +64,7 @@ impl AckItem {
     }
 
     /// Creates an ack that repeats an earlier one, for a message that was redelivered.
-    pub(crate) fn again(message_id: MessageId) -> Self {
+    pub(crate) fn repeated(message_id: MessageId) -> Self {
         Self {
             message_id,
             waiter: Waiter::Nobody,
@@ -136,7 +136,7 @@ impl Acks {
             self.outbox.line_answered();
         }
         match (about, reply) {
-            (About::One(number, id), reply) => {
+            (ReplyScope::One(number, id), reply) => {
                 // A settled item was sent twice, and this is the second answer.
                 if let Some(item) = self.outbox.item(number) {
                     if item.message_id != id {
@@ -154,20 +154,20 @@ impl Acks {
                     }
                 }
             }
-            (About::All(numbers), Reply::AckConfirmedAll(_)) => {
+            (ReplyScope::All(numbers), Reply::AckConfirmedAll(_)) => {
                 for number in numbers {
                     self.settle(number, Ok(()));
                 }
             }
-            (About::All(_), reply @ Reply::AckAll(_)) => {
+            (ReplyScope::All(_), reply @ Reply::AckAll(_)) => {
                 return Err(Violation(format!("{reply:?} answers another command")));
             }
-            (About::All(numbers), Reply::Error(error)) => {
+            (ReplyScope::All(numbers), Reply::Error(error)) => {
                 for number in numbers {
                     self.failed(number, error.clone());
                 }
             }
-            (About::All(numbers), other) => {
+            (ReplyScope::All(numbers), other) => {
                 for number in numbers {
                     let what = format!("The server refused an ack: {other:?}.");
                     self.settle(number, Err(AckError::new(AckErrorKind::Refused, what)));
@@ -181,7 +181,7 @@ impl Acks {
     fn failed(&mut self, number: u64, error: ErrorReply) {
         let kind = AckErrorKind::of_code(error.code);
         if !error.is_definite() || kind == AckErrorKind::Unavailable {
-            self.outbox.leave_open(number, error);
+            self.outbox.defer(number, error);
         } else {
             self.settle(
                 number,
@@ -195,11 +195,11 @@ impl Acks {
 
     /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
-        for Expired { item, trouble } in self.outbox.expire(now) {
-            let error = match (trouble, loss) {
-                (Some(trouble), _) => AckError::new(
-                    AckErrorKind::of_code(trouble.code),
-                    format!("The ack was not confirmed: {trouble}."),
+        for Expired { item, last_error } in self.outbox.expire(now) {
+            let error = match (last_error, loss) {
+                (Some(last_error), _) => AckError::new(
+                    AckErrorKind::of_code(last_error.code),
+                    format!("The ack was not confirmed: {last_error}."),
                 ),
                 (None, Some(loss)) => AckError::new(
                     AckErrorKind::Disconnected,
@@ -210,7 +210,7 @@ impl Acks {
                     "The ack was not confirmed in any of the tries.",
                 ),
             };
-            self.tell(item, Err(error));
+            self.report(item, Err(error));
         }
         self.answer_flushes();
     }
@@ -218,7 +218,7 @@ impl Acks {
     /// Fails every pending ack: the connection is closed for good.
     pub(crate) fn close(&mut self) {
         for item in self.outbox.drain() {
-            self.tell(
+            self.report(
                 item,
                 Err(AckError::new(
                     AckErrorKind::Closed,
@@ -231,11 +231,11 @@ impl Acks {
 
     fn settle(&mut self, number: u64, result: Result<(), AckError>) {
         if let Some(item) = self.outbox.settle(number) {
-            self.tell(item, result);
+            self.report(item, result);
         }
     }
 
-    fn tell(&mut self, item: AckItem, result: Result<(), AckError>) {
+    fn report(&mut self, item: AckItem, result: Result<(), AckError>) {
         match item.waiter {
             // Fails if the caller no longer waits.
             Waiter::Awaited(waiter) => drop(waiter.send(result)),

@@ -46,7 +46,7 @@ pub(crate) struct DriverState {
     events: broadcast::Receiver<Event>,
     /// Sends events that do not come from the driver. Weak, so that the channel ends with the
     /// driver.
-    teller: broadcast::WeakSender<Event>,
+    event_sender: broadcast::WeakSender<Event>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl DriverState {
     pub(crate) fn new(
         connection: Connection,
         events: broadcast::Receiver<Event>,
-        teller: broadcast::WeakSender<Event>,
+        event_sender: broadcast::WeakSender<Event>,
     ) -> Self {
         Self {
             connection: Mutex::new(Arc::new(connection)),
@@ -72,7 +72,7 @@ impl DriverState {
             wake: Notify::new(),
             is_ending: AtomicBool::new(false),
             events,
-            teller,
+            event_sender,
         }
     }
 
@@ -116,8 +116,8 @@ impl Handle {
     }
 
     /// Sends an event that does not come from the driver.
-    pub(crate) fn tell(&self, event: Event) {
-        if let Some(events) = self.shared.teller.upgrade() {
+    pub(crate) fn emit(&self, event: Event) {
+        if let Some(events) = self.shared.event_sender.upgrade() {
             // Fails if there is no listener.
             let _ = events.send(event);
         }

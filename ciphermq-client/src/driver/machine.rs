@@ -60,7 +60,7 @@ struct Link {
 
 /// Why a connection cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
+pub(crate) enum ConnectionFault {
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
     #[error("the server was silent for {0:?}")]
@@ -130,11 +130,14 @@ impl Machine {
             return false;
         }
         self.requests.retain(|request| !request.answer.is_closed());
-        let nothing_owed = self.link.as_ref().is_none_or(|link| !link.pending.owes());
+        let nothing_outstanding = self
+            .link
+            .as_ref()
+            .is_none_or(|link| !link.pending.is_outstanding());
         self.requests.is_empty()
             && self.publications.is_empty()
             && self.acks.is_empty()
-            && nothing_owed
+            && nothing_outstanding
     }
 
     /// Fails everything that is not settled.
@@ -188,7 +191,11 @@ impl Machine {
     }
 
     /// Reads whole lines from the front of `buffer`.
-    pub(crate) fn receive(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<(), Broken> {
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        buffer: &mut BytesMut,
+    ) -> Result<(), ConnectionFault> {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
@@ -247,14 +254,14 @@ impl Machine {
     }
 
     /// Ends attempts whose time is over, and detects a dead connection.
-    pub(crate) fn tick(&mut self, now: Instant) -> Result<(), Broken> {
+    pub(crate) fn tick(&mut self, now: Instant) -> Result<(), ConnectionFault> {
         let loss = self.loss.as_deref();
         self.publications.expire(now, loss);
         self.acks.expire(now, loss);
         self.publications.settle();
         match &self.link {
-            Some(link) if now >= link.last_received + self.patience(link) => {
-                Err(Broken::Silent(self.patience(link)))
+            Some(link) if now >= link.last_received + self.max_silence(link) => {
+                Err(ConnectionFault::Silent(self.max_silence(link)))
             }
             _ => Ok(()),
         }
@@ -264,7 +271,7 @@ impl Machine {
     ///
     /// Replies come in order, so nothing follows a command that waits for the server's store, not
     /// even the reply to a ping: silence is then no sign of a dead connection.
-    fn patience(&self, link: &Link) -> Duration {
+    fn max_silence(&self, link: &Link) -> Duration {
         match link.pending.oldest_wait() {
             Some(Wait::Store) => self.silence_limit.max(self.stall_timeout),
             Some(Wait::Answer) => self.silence_limit.max(link.storage_wait + self.answer_time),
@@ -277,7 +284,7 @@ impl Machine {
     pub(crate) fn deadline(&mut self, waiting: usize) -> Option<Instant> {
         let can_be_sent = waiting < HIGH_WATER;
         let link = self.link.as_ref().map(|link| {
-            let silent = link.last_received + self.patience(link);
+            let silent = link.last_received + self.max_silence(link);
             if waiting == 0 {
                 silent.min(link.last_sent + self.ping_interval)
             } else {

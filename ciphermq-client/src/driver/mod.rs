@@ -59,21 +59,21 @@ pub(crate) struct DriverSettings {
 /// Number and duration of the attempts of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Retry {
-    pub(crate) tries: u32,
+    pub(crate) attempts: u32,
     pub(crate) timeout: Duration,
 }
 
 impl Retry {
     /// Returns the time that all attempts take together.
     pub(crate) fn total(self) -> Duration {
-        self.timeout.saturating_mul(self.tries)
+        self.timeout.saturating_mul(self.attempts)
     }
 }
 
 impl Default for Retry {
     fn default() -> Self {
         Self {
-            tries: 3,
+            attempts: 3,
             timeout: Duration::from_secs(10),
         }
     }

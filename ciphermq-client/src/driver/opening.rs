@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_at_once_and_what_comes_behind_the_replies_is_left() {
+    fn set_up_is_one_write_and_later_bytes_stay_in_the_buffer() {
         let (mut opening, sent) = opening(consume());
         assert_eq!(
             sent,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_of_ours_is_told_as_such() {
+    fn other_servers_are_detected() {
         for (reply, kind) in [
             ("HTTP/1.1 400 Bad Request", ConnectErrorKind::Protocol),
             ("Unknown command", ConnectErrorKind::Protocol),

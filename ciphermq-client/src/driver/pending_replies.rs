@@ -77,7 +77,7 @@ pub(crate) enum Answer {
 /// The outcome of one or all items of a line.
 #[derive(Debug)]
 pub(crate) struct ItemAnswer {
-    pub(crate) about: About,
+    pub(crate) about: ReplyScope,
     pub(crate) reply: Reply,
     /// No further reply is expected for this line.
     pub(crate) is_last: bool,
@@ -85,7 +85,7 @@ pub(crate) struct ItemAnswer {
 
 /// The items that a reply is about.
 #[derive(Debug)]
-pub(crate) enum About {
+pub(crate) enum ReplyScope {
     /// One item, and the id that the server gives for it.
     One(u64, MessageId),
     /// All items of the line.
@@ -132,10 +132,10 @@ impl PendingReplies {
 
     fn answer(&mut self, reply: Reply) -> Result<Answer, Violation> {
         match self.expected.pop_front() {
-            None => Err(unasked(&reply)),
+            None => Err(unexpected(&reply)),
             Some(Expected::Request(request)) => Ok(Answer::Request(request, reply)),
             Some(Expected::Pong) if matches!(reply, Reply::Pong) => Ok(Answer::Pong),
-            Some(Expected::Pong) => Err(unasked(&reply)),
+            Some(Expected::Pong) => Err(unexpected(&reply)),
             Some(Expected::Published(publisher, line)) => {
                 let id = match &reply {
                     Reply::Ack(id) => Some(id.clone()),
@@ -165,7 +165,7 @@ impl PendingReplies {
     }
 
     /// Whether a command other than a ping is unanswered.
-    pub(crate) fn owes(&self) -> bool {
+    pub(crate) fn is_outstanding(&self) -> bool {
         self.expected
             .iter()
             .any(|expected| !matches!(expected, Expected::Pong))
@@ -206,7 +206,7 @@ fn item_answer(
     if let Reply::AckAll(count) | Reply::AckConfirmedAll(count) = reply
         && (count != line.numbers.len() || line.answered > 0)
     {
-        return Err(unasked(&reply));
+        return Err(unexpected(&reply));
     }
     let Some(id) = id else {
         // A reply to the line as a whole is its first and only one.
@@ -221,11 +221,11 @@ fn item_answer(
                 | Reply::UnknownCommand
         );
         if !is_of_all || line.answered > 0 {
-            return Err(unasked(&reply));
+            return Err(unexpected(&reply));
         }
         return Ok((
             ItemAnswer {
-                about: About::All(line.numbers),
+                about: ReplyScope::All(line.numbers),
                 reply,
                 is_last: true,
             },
@@ -233,13 +233,13 @@ fn item_answer(
         ));
     };
     let Some(&number) = line.numbers.get(line.answered) else {
-        return Err(unasked(&reply));
+        return Err(unexpected(&reply));
     };
     line.answered += 1;
     let is_last = line.answered == line.numbers.len();
     Ok((
         ItemAnswer {
-            about: About::One(number, id),
+            about: ReplyScope::One(number, id),
             reply,
             is_last,
         },
@@ -247,7 +247,7 @@ fn item_answer(
     ))
 }
 
-fn unasked(reply: &Reply) -> Violation {
+fn unexpected(reply: &Reply) -> Violation {
     let mut text = BytesMut::new();
     reply.encode(&mut text);
     let start: String = String::from_utf8_lossy(&text)

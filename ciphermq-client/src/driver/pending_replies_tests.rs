@@ -45,8 +45,8 @@ fn meaning(answer: Answer) -> String {
     let item = |answer: ItemAnswer| {
         let end = if answer.is_last { ", last" } else { "" };
         match answer.about {
-            About::One(number, id) => format!("{number} {id}{end}"),
-            About::All(numbers) => format!("{numbers:?}{end}"),
+            ReplyScope::One(number, id) => format!("{number} {id}{end}"),
+            ReplyScope::All(numbers) => format!("{numbers:?}{end}"),
         }
     };
     match answer {
@@ -80,7 +80,7 @@ fn replies_belong_to_the_commands_in_their_order() {
             request("b"),
         ],
     );
-    assert!(pending.owes());
+    assert!(pending.is_outstanding());
     let text = "Public key: x\nACK m1\nError: no_route: no queue for message m2\nPONG\n\
                 ACK_CONFIRMED m5\nError: not_found: unknown for message m6\nPublic key not found\n";
     assert_eq!(
@@ -95,11 +95,11 @@ fn replies_belong_to_the_commands_in_their_order() {
             "reply to b"
         ]
     );
-    assert!(!pending.owes());
+    assert!(!pending.is_outstanding());
 }
 
 #[test]
-fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
+fn message_lines_are_deliveries_only_when_consuming() {
     let acks = || Expected::Acked(Line::new(vec![1, 2]));
     let text = "Message: d1 {}\nACK_CONFIRMED m1\nMessage: d2 {}\nACK_CONFIRMED m2\n";
     assert_eq!(
@@ -119,7 +119,7 @@ fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
 }
 
 #[test]
-fn a_batch_is_refused_as_a_whole_by_one_line() {
+fn one_line_refuses_a_whole_batch() {
     for reply in [
         "Invalid batch format: broken",
         "Missing parameters",
@@ -137,7 +137,7 @@ fn a_batch_is_refused_as_a_whole_by_one_line() {
 }
 
 #[test]
-fn a_whole_line_is_answered_by_one_line() {
+fn one_line_acknowledges_a_whole_batch() {
     let acks = Expected::Acked(Line::new(vec![4, 5]));
     let mut pending = pending(true, [published(&[1, 2, 3]), acks, Expected::Pong]);
     assert_eq!(
@@ -155,7 +155,7 @@ fn a_whole_line_is_answered_by_one_line() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_a_violation() {
+fn unexpected_replies_are_violations() {
     for (expected, text) in [
         (None, "PONG\n"),
         (None, "Error: overloaded: too much\n"),
@@ -187,7 +187,7 @@ fn what_was_not_asked_for_is_a_violation() {
 }
 
 #[test]
-fn lines_may_come_in_any_pieces() {
+fn lines_may_arrive_in_fragments() {
     let text = "ACK m1\r\nMessage: d1 {\"a\": 1}\nACK m2\n";
     for cut in 0..text.len() {
         let mut pending = pending(true, [published(&[1, 2])]);
@@ -207,7 +207,7 @@ fn lines_may_come_in_any_pieces() {
 }
 
 #[test]
-fn a_line_without_end_is_a_violation_before_it_fills_the_memory() {
+fn an_endless_line_is_a_violation() {
     let text = "x".repeat(1001);
     assert!(read(&mut pending(false, [Expected::Pong]), &text)[0].starts_with("violation"));
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::outbox::{Expired, Outbox};
-use super::pending_replies::{About, ItemAnswer, Violation};
+use super::pending_replies::{ItemAnswer, ReplyScope, Violation};
 use super::{Outgoing, PublisherId, PublisherSetup, Retry};
 use crate::error::kinds::OperationKind as _;
 use crate::error::{PublishError, PublishErrorKind};
@@ -28,12 +28,12 @@ struct Publication {
     setup: PublisherSetup,
     outbox: Outbox<Outgoing>,
     tally: Tally,
-    flushes: VecDeque<(u64, Done)>,
+    flushes: VecDeque<(u64, FlushWaiter)>,
 }
 
 /// A caller that waits until everything is settled.
 #[derive(Debug)]
-enum Done {
+enum FlushWaiter {
     Flush(oneshot::Sender<Result<(), PublishError>>),
     Finish(oneshot::Sender<Summary>),
 }
@@ -84,14 +84,14 @@ impl Publications {
         id: PublisherId,
         done: oneshot::Sender<Result<(), PublishError>>,
     ) {
-        self.wait(id, Done::Flush(done));
+        self.wait(id, FlushWaiter::Flush(done));
     }
 
     pub(crate) fn finish(&mut self, id: PublisherId, done: oneshot::Sender<Summary>) {
-        self.wait(id, Done::Finish(done));
+        self.wait(id, FlushWaiter::Finish(done));
     }
 
-    fn wait(&mut self, id: PublisherId, done: Done) {
+    fn wait(&mut self, id: PublisherId, done: FlushWaiter) {
         if let Some(publication) = self.publishers.get_mut(&id) {
             publication.outbox.flush();
             publication
@@ -180,9 +180,12 @@ impl Publications {
     /// Releases window space, answers waiting callers and removes finished publishers.
     pub(crate) fn settle(&mut self) {
         self.publishers.retain(|_, publication| {
-            let freed = publication.outbox.take_freed();
-            if freed.items > 0 {
-                publication.setup.window.release(freed.items, freed.weight);
+            let released = publication.outbox.take_released();
+            if released.items > 0 {
+                publication
+                    .setup
+                    .window
+                    .release(released.items, released.weight);
             }
             !publication.answer_flushes()
         });
@@ -193,7 +196,7 @@ impl Publications {
         for publication in self.publishers.values_mut() {
             publication.setup.window.close();
             for item in publication.outbox.drain() {
-                publication.tell(item, Err(publisher::closed()));
+                publication.report(item, Err(publisher::closed()));
             }
             publication.answer_flushes();
         }
@@ -246,7 +249,7 @@ impl Publication {
                 .collect();
             let (exchange, routing_key) =
                 (self.setup.exchange.clone(), self.setup.routing_key.clone());
-            let command = if packs && share(&envelopes) {
+            let command = if packs && share_buffer(&envelopes) {
                 Command::PublishPacked {
                     exchange,
                     routing_key,
@@ -273,7 +276,7 @@ impl Publication {
             self.outbox.line_answered();
         }
         match (about, reply) {
-            (About::One(number, id), reply) => {
+            (ReplyScope::One(number, id), reply) => {
                 // A settled item was sent twice, and this is the second answer.
                 let Some(item) = self.outbox.item(number) else {
                     return Ok(());
@@ -292,20 +295,20 @@ impl Publication {
                     }
                 }
             }
-            (About::All(numbers), Reply::AckAll(_)) => {
+            (ReplyScope::All(numbers), Reply::AckAll(_)) => {
                 for number in numbers {
                     self.settle(number, Ok(()));
                 }
             }
-            (About::All(_), reply @ Reply::AckConfirmedAll(_)) => {
+            (ReplyScope::All(_), reply @ Reply::AckConfirmedAll(_)) => {
                 return Err(Violation(format!("{reply:?} answers another command")));
             }
-            (About::All(numbers), Reply::Error(error)) => {
+            (ReplyScope::All(numbers), Reply::Error(error)) => {
                 for number in numbers {
                     self.failed(number, error.clone());
                 }
             }
-            (About::All(numbers), other) => {
+            (ReplyScope::All(numbers), other) => {
                 for number in numbers {
                     let what =
                         format!("The server refused the batch that the message was in: {other:?}.");
@@ -324,20 +327,22 @@ impl Publication {
         // The outcome is unknown, or the server will be less busy soon: the message keeps its
         // attempts.
         if !error.is_definite() || kind == PublishErrorKind::Unavailable {
-            self.outbox.leave_open(number, error);
+            self.outbox.defer(number, error);
         } else {
             self.settle(number, Err(refused(kind, &error)));
         }
     }
 
     fn expire(&mut self, now: Instant, loss: Option<&str>) {
-        for Expired { item, trouble } in self.outbox.expire(now) {
-            let error = match (trouble, loss) {
-                (Some(trouble), _) => {
-                    let kind = PublishErrorKind::of_code(trouble.code);
+        for Expired { item, last_error } in self.outbox.expire(now) {
+            let error = match (last_error, loss) {
+                (Some(last_error), _) => {
+                    let kind = PublishErrorKind::of_code(last_error.code);
                     PublishError::new(
                         kind,
-                        format!("The message was not acknowledged in any of the tries: {trouble}."),
+                        format!(
+                            "The message was not acknowledged in any of the attempts: {last_error}."
+                        ),
                     )
                     .advise(
                         "It may be stored all the same: send it again with the same stream and \
@@ -361,17 +366,17 @@ impl Publication {
                          position.",
                 ),
             };
-            self.tell(item, Err(error));
+            self.report(item, Err(error));
         }
     }
 
     fn settle(&mut self, number: u64, result: Result<(), PublishError>) {
         if let Some(item) = self.outbox.settle(number) {
-            self.tell(item, result);
+            self.report(item, result);
         }
     }
 
-    fn tell(&mut self, item: Outgoing, result: Result<(), PublishError>) {
+    fn report(&mut self, item: Outgoing, result: Result<(), PublishError>) {
         let message_id = &item.envelope.message_id;
         self.tally.count(message_id, result.as_ref().copied());
         if let Some(observer) = &self.setup.observer.0 {
@@ -394,10 +399,10 @@ impl Publication {
             .pop_front_if(|(end, _)| *end <= self.outbox.settled_to())
         {
             match done {
-                Done::Flush(done) => {
+                FlushWaiter::Flush(done) => {
                     drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err)))
                 }
-                Done::Finish(done) => {
+                FlushWaiter::Finish(done) => {
                     drop(done.send(std::mem::take(&mut self.tally.summary)));
                     return true;
                 }
@@ -407,8 +412,8 @@ impl Publication {
     }
 }
 
-/// Whether all envelopes share one buffer. Envelopes of different sessions do not.
-fn share(envelopes: &[Envelope]) -> bool {
+/// Whether all envelopes share_buffer one buffer. Envelopes of different sessions do not.
+fn share_buffer(envelopes: &[Envelope]) -> bool {
     envelopes.first().is_some_and(|first| {
         envelopes
             .iter()

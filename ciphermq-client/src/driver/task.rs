@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::handle::DriverState;
-use super::machine::{Broken, Machine};
+use super::machine::{ConnectionFault, Machine};
 use super::opening::Opening;
 use super::{DriverSettings, Handle, Op, Setup};
 use crate::client::Connection;
@@ -119,11 +119,11 @@ async fn open(
             } else {
                 error
             };
-            return Err(connector.trouble(Stage::FirstReply, error));
+            return Err(connector.explain(Stage::FirstReply, error));
         }
         if let Some(server) = opening.receive(&mut buffer)? {
             if server.client_id != *connector.client_id() {
-                return Err(taken_for_another(connector, &server));
+                return Err(wrong_client_id(connector, &server));
             }
             return Ok(Established {
                 stream,
@@ -135,7 +135,7 @@ async fn open(
 }
 
 /// Reports that the server sees another client than the one that the certificate names.
-fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError {
+fn wrong_client_id(connector: &Connector, server: &HelloReply) -> ConnectError {
     let what = format!(
         "{} takes this client for `{}`, and its certificate names `{}`.",
         connector.address(),
@@ -163,7 +163,7 @@ struct Task {
 /// The way in which serving a connection ended.
 enum End {
     /// Everything is settled, and the connection was asked to end.
-    Done,
+    FlushWaiter,
     Lost(ConnectError),
 }
 
@@ -174,7 +174,7 @@ impl Task {
         while let Some(established) = next {
             let began = Instant::now();
             match self.serve(established).await {
-                End::Done => break,
+                End::FlushWaiter => break,
                 End::Lost(reason) => self.lost(reason),
             }
             // A server that drops the connection repeatedly must not be met without pauses.
@@ -189,10 +189,10 @@ impl Task {
         }
         self.machine.push_acks(Instant::now(), self.shared.close());
         self.machine.close();
-        self.tell(Event::Closed);
+        self.emit(Event::Closed);
     }
 
-    fn tell(&self, event: Event) {
+    fn emit(&self, event: Event) {
         // Fails if there is no listener.
         let _ = self.events.send(event);
     }
@@ -202,7 +202,7 @@ impl Task {
         self.machine
             .disconnected(Instant::now(), reason.to_string());
         self.shared.lost(reason.clone());
-        self.tell(Event::Disconnected { reason });
+        self.emit(Event::Disconnected { reason });
     }
 
     /// Connects again until it succeeds; `None` if there is no need for a connection any more.
@@ -210,7 +210,7 @@ impl Task {
         loop {
             let pause = self.settings.backoff.pause(*attempt, rand::random());
             *attempt = attempt.saturating_add(1);
-            self.tell(Event::Reconnecting {
+            self.emit(Event::Reconnecting {
                 after: pause,
                 attempt: *attempt,
             });
@@ -223,7 +223,7 @@ impl Task {
                 sleep(pause).await;
                 establish(&connector, &settings, &setup).await
             };
-            match self.meanwhile(connecting).await? {
+            match self.run_until(connecting).await? {
                 Ok(established) => return Some(established),
                 Err(reason) => {
                     tracing::warn!(server = %self.connector.address(), %reason, attempt, "Cannot \
@@ -231,7 +231,7 @@ impl Task {
                     self.machine
                         .disconnected(Instant::now(), reason.to_string());
                     self.shared.lost(reason.clone());
-                    self.tell(Event::ConnectFailed { reason });
+                    self.emit(Event::ConnectFailed { reason });
                 }
             }
         }
@@ -239,10 +239,10 @@ impl Task {
 
     /// Takes operations and ends attempts while `future` runs; `None` if the connection was asked
     /// to end and everything is settled.
-    async fn meanwhile<F: Future>(&mut self, future: F) -> Option<F::Output> {
+    async fn run_until<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
-            self.look_around();
+            self.apply_shared_state();
             // Without a connection there is none to break.
             let _ = self.machine.tick(Instant::now());
             if self.machine.is_done() {
@@ -253,13 +253,13 @@ impl Task {
                 output = &mut future => return Some(output),
                 () = self.shared.wake.notified() => {}
                 count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => self.take_ops(count),
-                () = until(deadline) => {}
+                () = sleep_until_deadline(deadline) => {}
             }
         }
     }
 
     /// Takes what handles leave in the shared state.
-    fn look_around(&mut self) {
+    fn apply_shared_state(&mut self) {
         let acks = self.shared.take_acks();
         self.machine.push_acks(Instant::now(), acks);
         if self.shared.is_ending() || self.ops_closed {
@@ -288,7 +288,7 @@ impl Task {
         tracing::info!(server = %connection.address, client = %hello.client_id, "Connected");
         self.shared.connected(connection);
         self.machine.connected(Instant::now(), &hello);
-        self.tell(Event::Connected);
+        self.emit(Event::Connected);
 
         let (mut reader, mut writer) = split(stream);
         let mut out = BytesMut::new();
@@ -297,7 +297,7 @@ impl Task {
             return End::Lost(self.broken(broken));
         }
         loop {
-            self.look_around();
+            self.apply_shared_state();
             let now = Instant::now();
             if let Err(broken) = self.machine.tick(now) {
                 return End::Lost(self.broken(broken));
@@ -308,7 +308,7 @@ impl Task {
                 // The server notices the end either way; a TLS shutdown tells it that nothing is
                 // missing.
                 let _ = timeout(self.connector.timeout, writer.shutdown()).await;
-                return End::Done;
+                return End::FlushWaiter;
             }
             if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
                 buffer.reserve(READ_BYTES);
@@ -318,35 +318,35 @@ impl Task {
                 read = reader.read_buf(&mut buffer) => match read {
                     Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed \
                         it").into()),
-                    Ok(_) => self.machine.receive(Instant::now(), &mut buffer).map_err(Trouble::Broken),
+                    Ok(_) => self.machine.receive(Instant::now(), &mut buffer).map_err(ServeError::ConnectionFault),
                     Err(error) => Err(error.into()),
                 },
                 written = write(&mut writer, &mut out), if needs_flush => match written {
                     Ok(flushed) => { needs_flush = !flushed; Ok(()) }
                     // The server may have sent the reason before it closed: read that first.
-                    Err(error) => Err(last_words(&mut reader, &mut buffer).await.unwrap_or(error).into()),
+                    Err(error) => Err(read_pending_error(&mut reader, &mut buffer).await.unwrap_or(error).into()),
                 },
                 () = self.shared.wake.notified() => Ok(()),
                 count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {
                     self.take_ops(count);
                     Ok(())
                 }
-                () = until(deadline) => Ok(()),
+                () = sleep_until_deadline(deadline) => Ok(()),
             };
             match result {
                 Ok(()) => {}
-                Err(Trouble::Broken(broken)) => return End::Lost(self.broken(broken)),
-                Err(Trouble::Io(error)) => {
-                    return End::Lost(self.connector.trouble(Stage::Running, error));
+                Err(ServeError::ConnectionFault(broken)) => return End::Lost(self.broken(broken)),
+                Err(ServeError::Io(error)) => {
+                    return End::Lost(self.connector.explain(Stage::Running, error));
                 }
             }
         }
     }
 
-    fn broken(&self, broken: Broken) -> ConnectError {
+    fn broken(&self, broken: ConnectionFault) -> ConnectError {
         let kind = match broken {
-            Broken::Violation(_) => ConnectErrorKind::Protocol,
-            Broken::Silent(_) => ConnectErrorKind::TimedOut,
+            ConnectionFault::Violation(_) => ConnectErrorKind::Protocol,
+            ConnectionFault::Silent(_) => ConnectErrorKind::TimedOut,
         };
         ConnectError::new(
             kind,
@@ -359,12 +359,12 @@ impl Task {
     }
 }
 
-enum Trouble {
+enum ServeError {
     Io(io::Error),
-    Broken(Broken),
+    ConnectionFault(ConnectionFault),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for ServeError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -383,7 +383,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io
 }
 
 /// Returns the error that reading ends with, if the peer has already sent one.
-async fn last_words(
+async fn read_pending_error(
     reader: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
 ) -> Option<io::Error> {
@@ -403,7 +403,7 @@ async fn last_words(
         .flatten()
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn sleep_until_deadline(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,

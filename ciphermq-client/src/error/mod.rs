@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_said_is_escaped_and_ends_once() {
+    fn server_text_is_escaped_and_has_one_full_stop() {
         let error = RequestError::new(RequestErrorKind::Refused, "refused: \x1b[2J\u{202e}no..");
         assert_eq!(error.to_string(), "refused: \\u{1b}[2J\\u{202e}no.");
     }

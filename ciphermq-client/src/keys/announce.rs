@@ -56,7 +56,7 @@ pub enum AnnounceError {
     #[error("other processes of this client announce keys without end")]
     Contended,
     /// The last epoch was the highest possible one.
-    #[error("this client has signed a key with the highest epoch that there is")]
+    #[error("this client has signed a key with the highest epoch that on_server is")]
     NoHigherEpoch,
     /// Another process of this client has announced other keys later.
     #[error("another process of this client has announced other keys, and they have run out")]
@@ -205,8 +205,8 @@ impl Announcer {
         keyring: &Keyring,
         above: Option<u64>,
     ) -> Result<Registration, AnnounceError> {
-        let there = match self.ask(handle).await {
-            Ok(there) => there,
+        let on_server = match self.ask(handle).await {
+            Ok(on_server) => on_server,
             // An older server supports bare keys only.
             Err(error) if error.kind() == RequestErrorKind::Unsupported => {
                 return self.register_bare(handle, keyring, None).await;
@@ -214,11 +214,13 @@ impl Announcer {
             Err(error) => return Err(error.into()),
         };
         let Some(identity) = &self.identity else {
-            let earlier = there.map(|text| self.earlier(&text, keyring)).transpose()?;
+            let earlier = on_server
+                .map(|text| self.earlier(&text, keyring))
+                .transpose()?;
             return self.register_bare(handle, keyring, earlier).await;
         };
-        let there = there.and_then(|text| self.own(identity, &text));
-        if let Some(own) = &there
+        let on_server = on_server.and_then(|text| self.parse_own(identity, &text));
+        if let Some(own) = &on_server
             && !own.key_ids.iter().any(|key| keyring.holds(*key))
         {
             tracing::warn!(
@@ -227,7 +229,7 @@ impl Announcer {
                  are sealed for them cannot be opened here"
             );
         }
-        let mut floor = there.map(|own| own.epoch).max(above);
+        let mut floor = on_server.map(|own| own.epoch).max(above);
         for _ in 0..TRIES {
             let signed = self.sign(identity, keyring.recipient_keys(), floor).await?;
             self.check(&signed.announced.signed_key)?;
@@ -235,7 +237,10 @@ impl Announcer {
                 Ok(()) => return self.confirm(handle, identity, signed).await,
                 Err(error) if error.kind() == RequestErrorKind::StaleKey => {
                     // Another process of this client was faster, or its clock was ahead.
-                    floor = Some(self.newer(handle, identity, signed.announced.epoch).await?);
+                    floor = Some(
+                        self.newer_epoch(handle, identity, signed.announced.epoch)
+                            .await?,
+                    );
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -258,8 +263,8 @@ impl Announcer {
             return Ok(None);
         };
         let text = self.ask(handle).await?;
-        let there = text.and_then(|text| {
-            let own = self.own(identity, &text)?;
+        let on_server = text.and_then(|text| {
+            let own = self.parse_own(identity, &text)?;
             Some(Announced {
                 client_id: self.client.clone(),
                 epoch: own.epoch,
@@ -268,17 +273,17 @@ impl Announcer {
         });
         let recorded = self.last().await;
         let recorded =
-            recorded.filter(|recorded| self.own(identity, &recorded.signed_key).is_some());
-        let newest = [Some(mine), recorded.as_ref(), there.as_ref()]
+            recorded.filter(|recorded| self.parse_own(identity, &recorded.signed_key).is_some());
+        let newest = [Some(mine), recorded.as_ref(), on_server.as_ref()]
             .into_iter()
             .flatten()
             .max_by_key(|announced| announced.epoch)
             .unwrap_or(mine);
-        let is_good = self.is_good_for_long(identity, &newest.signed_key);
-        if is_good && there.as_ref() == Some(newest) {
+        let is_valid = self.is_valid_for_long(identity, &newest.signed_key);
+        if is_valid && on_server.as_ref() == Some(newest) {
             return Ok(None);
         }
-        if is_good {
+        if is_valid {
             match self.register(handle, &newest.signed_key).await {
                 Ok(()) => return Ok(Some(Registration::of(newest.clone(), None))),
                 Err(error) if error.kind() == RequestErrorKind::StaleKey => {}
@@ -296,10 +301,10 @@ impl Announcer {
     /// is over. One that ends with the certificate is never due.
     pub(crate) fn is_due(&self, announced: &Announced) -> bool {
         let identity = self.identity.as_deref();
-        identity.is_some_and(|identity| !self.is_good_for_long(identity, &announced.signed_key))
+        identity.is_some_and(|identity| !self.is_valid_for_long(identity, &announced.signed_key))
     }
 
-    fn is_good_for_long(&self, identity: &Identity, signed_key: &str) -> bool {
+    fn is_valid_for_long(&self, identity: &Identity, signed_key: &str) -> bool {
         let now = Timestamp::now();
         signed_key::verify(signed_key, &self.client, &self.authority, now).is_ok_and(|verified| {
             let until = verified.announcement.not_after;
@@ -312,11 +317,11 @@ impl Announcer {
         let own = self
             .identity
             .as_deref()
-            .and_then(|identity| self.own(identity, signed_key));
+            .and_then(|identity| self.parse_own(identity, signed_key));
         own.is_some_and(|own| own.key_ids.iter().any(|key| keyring.holds(*key)))
     }
 
-    fn own(&self, identity: &Identity, signed_key: &str) -> Option<OwnSignedKey> {
+    fn parse_own(&self, identity: &Identity, signed_key: &str) -> Option<OwnSignedKey> {
         OwnSignedKey::read(signed_key, identity, &self.authority, Timestamp::now())
     }
 
@@ -326,18 +331,20 @@ impl Announcer {
     }
 
     /// Returns the epoch of this client's key on the server, which is above the given one.
-    async fn newer(
+    async fn newer_epoch(
         &self,
         handle: &Handle,
         identity: &Identity,
         epoch: u64,
     ) -> Result<u64, AnnounceError> {
-        let there = self.ask(handle).await?;
-        let own = there.as_deref().and_then(|text| self.own(identity, text));
+        let on_server = self.ask(handle).await?;
+        let own = on_server
+            .as_deref()
+            .and_then(|text| self.parse_own(identity, text));
         own.map(|own| own.epoch)
             .filter(|newer| *newer >= epoch)
             .ok_or_else(|| AnnounceError::NotOurs {
-                epoch: there.as_deref().and_then(signed_key::stated_epoch),
+                epoch: on_server.as_deref().and_then(signed_key::stated_epoch),
             })
     }
 
@@ -352,21 +359,21 @@ impl Announcer {
             announced,
             not_recorded,
         } = signed;
-        let there = self.ask(handle).await?.ok_or(AnnounceError::NotKept)?;
-        if there == announced.signed_key {
+        let on_server = self.ask(handle).await?.ok_or(AnnounceError::NotKept)?;
+        if on_server == announced.signed_key {
             return Ok(Registration::of(announced, not_recorded));
         }
         // Another process of this client has registered keys since.
         let epoch = self
-            .own(identity, &there)
+            .parse_own(identity, &on_server)
             .map(|own| own.epoch)
             .filter(|epoch| *epoch >= announced.epoch)
             .ok_or(AnnounceError::NotKept)?;
-        self.check(&there)?;
+        self.check(&on_server)?;
         let announced = Announced {
             client_id: self.client.clone(),
             epoch,
-            signed_key: there,
+            signed_key: on_server,
         };
         let (announcements, learned) = (self.announcements.clone(), announced.clone());
         blocking(move || {

@@ -16,7 +16,7 @@ use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{FolderLock, LockError, PATIENCE};
+use super::lock::{FolderLock, LockError, MAX_WAIT};
 use super::names::client_file;
 use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
 
@@ -134,7 +134,7 @@ impl Announcements {
             }
             Self::Folder(folder) => {
                 // Two processes that announce at once must not sign with the same epoch.
-                let lock = FolderLock::wait(folder, PATIENCE);
+                let lock = FolderLock::wait(folder, MAX_WAIT);
                 let path = client_file(folder, identity.client_id(), END);
                 let last = read(&path, identity.client_id());
                 let announced = sign(last.as_ref().ok().and_then(Option::as_ref))?;
@@ -169,7 +169,7 @@ impl Announcements {
                 }
             }
             Self::Folder(folder) => {
-                let Ok(_lock) = FolderLock::wait(folder, PATIENCE) else {
+                let Ok(_lock) = FolderLock::wait(folder, MAX_WAIT) else {
                     return;
                 };
                 let path = client_file(folder, &announced.client_id, END);
@@ -265,7 +265,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000_000;
 
     #[test]
-    fn every_epoch_is_above_all_before_whatever_the_clock_says() {
+    fn epochs_grow_whatever_the_clock_says() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         for place in [None, Some(folder.path().to_owned())] {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_nothing_above_the_highest_epoch() {
+    fn no_epoch_follows_the_highest() {
         let announcements = Announcements::new(None);
         let sign = |floor| announcements.sign(&identity(), keys(), Some(floor), at(NOW));
         let signed = sign(u64::MAX - 1).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_kept_is_told_and_holds_nothing_up() {
+    fn an_unwritable_record_is_reported_and_blocks_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         let missing = Announcements::new(Some(folder.path().join("missing")));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_announced_is_learned_unless_it_is_older() {
+    fn newer_announcements_of_other_processes_are_recorded() {
         let folder = tempfile::tempdir().unwrap();
         let announcements = Announcements::new(Some(folder.path().to_owned()));
         let of = |epoch| Announced {

@@ -14,12 +14,12 @@ use crate::driver::Handle;
 use crate::event::{Event, Events};
 
 /// Interval between checks for an expiring announcement. They need no request to the server.
-const LOOK: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause before a retry after a failure.
-const AGAIN: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Renews an announcement when necessary, until the connection is closed for good.
-pub(crate) fn keep(
+pub(crate) fn keep_announced(
     handle: Handle,
     events: Events,
     announcer: Announcer,
@@ -45,7 +45,7 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self, mut events: Events) {
         let mut has_failed = false;
-        let mut next = Instant::now() + LOOK;
+        let mut next = Instant::now() + CHECK_INTERVAL;
         loop {
             let is_new = tokio::select! {
                 event = events.next() => match event {
@@ -55,18 +55,18 @@ impl Keeper {
                 },
                 () = sleep_until(next) => false,
             };
-            next = Instant::now() + LOOK;
+            next = Instant::now() + CHECK_INTERVAL;
             if is_new || has_failed || self.announcer.is_due(&self.announced) {
-                has_failed = self.look(has_failed).await.is_err();
+                has_failed = self.check(has_failed).await.is_err();
                 if has_failed {
-                    next = Instant::now() + AGAIN;
+                    next = Instant::now() + RETRY_DELAY;
                 }
             }
         }
     }
 
     /// Checks that the server returns the right keys; reports a failure once.
-    async fn look(&mut self, has_failed: bool) -> Result<(), ()> {
+    async fn check(&mut self, has_failed: bool) -> Result<(), ()> {
         let kept = self
             .announcer
             .keep(&self.handle, &self.keyring, &self.announced)
@@ -75,14 +75,14 @@ impl Keeper {
             Ok(None) => Ok(()),
             Ok(Some(registration)) => {
                 self.learn(&registration);
-                self.handle.tell(Event::KeysAnnounced { registration });
+                self.handle.emit(Event::KeysAnnounced { registration });
                 Ok(())
             }
             // Retried on the next connection.
             Err(AnnounceError::Request(error)) if error.is_retryable() => Err(()),
             Err(reason) => {
                 if !has_failed {
-                    self.handle.tell(Event::KeysNotAnnounced { reason });
+                    self.handle.emit(Event::KeysNotAnnounced { reason });
                 }
                 Err(())
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ciphermq_files::{Access, FileId};
 
 /// The longest wait for another process, whose own work takes milliseconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Pause between attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn one_holds_it_at_a_time_and_the_next_does_not_wait_for_ever() {
+    fn the_lock_is_exclusive_and_waiting_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::wait(folder.path(), SHORT).unwrap();
         let path = folder.path().join(file_name());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_can_read_the_folder_cannot_hold_it() {
+    fn read_access_to_the_folder_does_not_allow_locking() {
         let folder = tempfile::tempdir().unwrap();
         File::open(folder.path()).unwrap().lock().unwrap();
         let readable = folder.path().join(file_name());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_planted_is_neither_followed_nor_waited_for() {
+    fn planted_links_and_pipes_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file_name());
         let target = folder.path().join("target");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_missing_is_told() {
+    fn a_missing_folder_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let error = FolderLock::wait(&folder.path().join("missing"), SHORT).unwrap_err();
         assert!(matches!(&error, LockError::Unusable { .. }), "{error}");

@@ -41,6 +41,6 @@ pub use record::{RecordError, UnfitForFile, record_path, write_record};
 
 pub(crate) use announce::{Announcer, register_signed, signed_key_of};
 pub(crate) use announced::{Announced, Announcements};
-pub(crate) use keeper::keep;
+pub(crate) use keeper::keep_announced;
 pub(crate) use pins::Pins;
 pub(crate) use recipient_keys::{ReceiverKey, RecipientKeyCache, receiver_key};

@@ -20,7 +20,7 @@ pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBu
 
 /// Returns the path where earlier versions kept the file of a client with a long name. A client
 /// whose name is that hash has its own file there, so the path may be read, but never written.
-pub(super) fn former_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
+pub(super) fn legacy_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
     (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
         let hash = Fingerprint::of(client.as_str().as_bytes());
         folder.join(format!("{hash}{end}"))
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn every_client_has_a_place_of_its_own_in_the_folder() {
+    fn every_client_has_its_own_file() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let (long, longer) = ("x".repeat(254), "x".repeat(255));
@@ -90,16 +90,16 @@ mod tests {
     }
 
     #[test]
-    fn long_names_were_their_hash_alone() {
+    fn long_names_have_a_legacy_path() {
         let folder = Path::new("certs");
         let name = "x".repeat(201);
         let hash = Fingerprint::of(name.as_bytes());
         assert_eq!(
-            former_client_file(folder, &client(&name), ".json"),
+            legacy_client_file(folder, &client(&name), ".json"),
             Some(folder.join(format!("{hash}.json")))
         );
         assert_eq!(
-            former_client_file(folder, &client(&name[1..]), ".json"),
+            legacy_client_file(folder, &client(&name[1..]), ".json"),
             None
         );
     }

@@ -13,8 +13,8 @@ use ciphermq_protocol::ClientId;
 use tokio::time::timeout;
 
 use super::announced::HIGHEST_ABOVE;
-use super::lock::{FolderLock, LockError, PATIENCE};
-use super::names::{client_file, former_client_file};
+use super::lock::{FolderLock, LockError, MAX_WAIT};
+use super::names::{client_file, legacy_client_file};
 
 /// Suffix of a pin's file name, after the receiver's name.
 const END: &str = "_public.pin.json";
@@ -156,7 +156,7 @@ impl Pins {
         let (folder, turn) = match self {
             Self::Memory(pins) => {
                 let mut pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
-                judge(pins.get(receiver), offered, None)?;
+                compare(pins.get(receiver), offered, None)?;
                 pins.insert(receiver.clone(), offered.clone());
                 return Ok(());
             }
@@ -166,14 +166,14 @@ impl Pins {
         if self.check(receiver, offered).await? == Some(Pinned) {
             return Ok(());
         }
-        let _turn = timeout(PATIENCE, turn.lock())
+        let _turn = timeout(MAX_WAIT, turn.lock())
             .await
             .map_err(|_| LockError::Held {
                 path: folder.clone(),
-                limit: PATIENCE,
+                limit: MAX_WAIT,
             })?;
         let (folder, receiver, offered) = (folder.clone(), receiver.clone(), offered.clone());
-        blocking(move || pin(&folder, &receiver, &offered, PATIENCE)).await
+        blocking(move || pin(&folder, &receiver, &offered, MAX_WAIT)).await
     }
 
     /// Checks that a key may follow the pinned one; returns [`Pinned`] if it is the pinned one.
@@ -185,14 +185,14 @@ impl Pins {
         match self {
             Self::Memory(pins) => {
                 let pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
-                judge(pins.get(receiver), offered, None)
+                compare(pins.get(receiver), offered, None)
             }
             Self::Folder { folder, .. } => {
                 let (folder, receiver, offered) =
                     (folder.clone(), receiver.clone(), offered.clone());
                 blocking(move || {
                     let found = find(&folder, &receiver)?;
-                    judge(found.pin.as_ref(), &offered, Some(&found.path))
+                    compare(found.pin.as_ref(), &offered, Some(&found.path))
                 })
                 .await
             }
@@ -204,7 +204,7 @@ impl Pins {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pinned;
 
-fn judge(
+fn compare(
     pinned: Option<&Pin>,
     offered: &Pin,
     path: Option<&Path>,
@@ -235,11 +235,11 @@ fn pin(
     folder: &Path,
     receiver: &ClientId,
     offered: &Pin,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), PinsError> {
-    let _lock = FolderLock::wait(folder, patience)?;
+    let _lock = FolderLock::wait(folder, max_wait)?;
     let found = find(folder, receiver)?;
-    if judge(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
+    if compare(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
         return Ok(());
     }
     let path = client_file(folder, receiver, END);
@@ -263,7 +263,7 @@ fn find(folder: &Path, receiver: &ClientId) -> Result<Found, PinsError> {
     let path = client_file(folder, receiver, END);
     let pin = read(&path)?;
     if pin.is_none()
-        && let Some(former) = former_client_file(folder, receiver, END)
+        && let Some(former) = legacy_client_file(folder, receiver, END)
         && let pin @ Some(_) = read(&former)?
     {
         return Ok(Found { pin, path: former });

@@ -22,7 +22,7 @@ pub(crate) struct RecipientKeyCache {
     authority: Authority,
     pins: Pins,
     ttl: Duration,
-    keys: Mutex<HashMap<ClientId, Known>>,
+    keys: Mutex<HashMap<ClientId, CachedKey>>,
 }
 
 /// A receiver's key, and whether it is authenticated.
@@ -34,7 +34,7 @@ pub(crate) struct ReceiverKey {
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedKey {
     key: ReceiverKey,
     since: Instant,
 }
@@ -69,7 +69,7 @@ impl RecipientKeyCache {
     }
 
     /// Returns the cached key, if it is still trusted.
-    fn fresh(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
+    fn get(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.get(client)
             .filter(|known| now.saturating_duration_since(known.since) < self.ttl)
@@ -88,7 +88,7 @@ impl RecipientKeyCache {
                 keys.remove(&oldest);
             }
         }
-        keys.insert(client, Known { key, since: now });
+        keys.insert(client, CachedKey { key, since: now });
     }
 
     /// Removes a key from the cache: it is fetched again when it is needed.
@@ -106,8 +106,8 @@ pub(crate) async fn receiver_key(
     receiver: &ClientId,
     admit_unsigned: bool,
 ) -> Result<ReceiverKey, PublishError> {
-    let directory = &client.inner().keys;
-    if let Some(key) = directory.fresh(receiver, admit_unsigned, Instant::now()) {
+    let cache = &client.inner().keys;
+    if let Some(key) = cache.get(receiver, admit_unsigned, Instant::now()) {
         return Ok(key);
     }
     let signed = match client.signed_key(receiver).await {
@@ -118,9 +118,8 @@ pub(crate) async fn receiver_key(
     };
     let (key, pin, is_signed) = match signed {
         Some(text) => {
-            let verified =
-                signed_key::verify(&text, receiver, &directory.authority, Timestamp::now())
-                    .map_err(|error| not_trusted(receiver, &error))?;
+            let verified = signed_key::verify(&text, receiver, &cache.authority, Timestamp::now())
+                .map_err(|error| not_trusted(receiver, &error))?;
             let key = verified
                 .strongest()
                 .cloned()
@@ -139,13 +138,13 @@ pub(crate) async fn receiver_key(
             (bare.into(), Pin::unsigned(&bare), false)
         }
     };
-    directory
+    cache
         .pins
         .accept(receiver, &pin)
         .await
         .map_err(|error| not_pinned(receiver, &error))?;
     let key = ReceiverKey { key, is_signed };
-    directory.insert(receiver.clone(), key.clone(), Instant::now());
+    cache.insert(receiver.clone(), key.clone(), Instant::now());
     Ok(key)
 }
 
@@ -239,7 +238,7 @@ mod tests {
         ClientId::new(name).unwrap()
     }
 
-    fn directory() -> RecipientKeyCache {
+    fn cache() -> RecipientKeyCache {
         RecipientKeyCache::new(
             Authority::nobody(),
             Pins::new(None),
@@ -255,48 +254,41 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_believed_until_its_time_is_over() {
-        let directory = directory();
+    fn a_key_is_cached_until_its_ttl_ends() {
+        let cache = cache();
         let now = Instant::now();
-        let fresh = |name, seconds| {
-            directory.fresh(&client(name), false, now + Duration::from_secs(seconds))
-        };
-        assert_eq!(fresh("a", 0), None);
-        directory.insert(client("a"), key(7, true), now);
-        assert_eq!(fresh("a", 299), Some(key(7, true)));
-        assert_eq!(fresh("a", 300), None);
-        assert_eq!(fresh("b", 0), None);
-        directory.insert(client("a"), key(8, true), now + Duration::from_secs(300));
-        assert_eq!(fresh("a", 599), Some(key(8, true)));
-        directory.forget(&client("a"));
-        assert_eq!(fresh("a", 599), None);
+        let get =
+            |name, seconds| cache.get(&client(name), false, now + Duration::from_secs(seconds));
+        assert_eq!(get("a", 0), None);
+        cache.insert(client("a"), key(7, true), now);
+        assert_eq!(get("a", 299), Some(key(7, true)));
+        assert_eq!(get("a", 300), None);
+        assert_eq!(get("b", 0), None);
+        cache.insert(client("a"), key(8, true), now + Duration::from_secs(300));
+        assert_eq!(get("a", 599), Some(key(8, true)));
+        cache.forget(&client("a"));
+        assert_eq!(get("a", 599), None);
     }
 
     #[test]
-    fn an_unsigned_key_is_for_those_who_asked_for_it() {
-        let directory = directory();
+    fn an_unsigned_key_is_returned_only_on_request() {
+        let cache = cache();
         let now = Instant::now();
-        directory.insert(client("a"), key(7, false), now);
-        assert_eq!(directory.fresh(&client("a"), false, now), None);
-        assert_eq!(
-            directory.fresh(&client("a"), true, now),
-            Some(key(7, false))
-        );
+        cache.insert(client("a"), key(7, false), now);
+        assert_eq!(cache.get(&client("a"), false, now), None);
+        assert_eq!(cache.get(&client("a"), true, now), Some(key(7, false)));
     }
 
     #[test]
-    fn the_directory_lets_go_of_the_oldest() {
-        let directory = directory();
+    fn the_cache_evicts_the_oldest() {
+        let cache = cache();
         let now = Instant::now();
         for index in 0..=MAX_KEYS {
             let at = now + Duration::from_micros(u64::try_from(index).unwrap());
-            directory.insert(client(&format!("c{index}")), key(7, true), at);
+            cache.insert(client(&format!("c{index}")), key(7, true), at);
         }
-        assert_eq!(directory.keys.lock().unwrap().len(), MAX_KEYS);
-        assert_eq!(directory.fresh(&client("c0"), false, now), None);
-        assert_eq!(
-            directory.fresh(&client("c1"), false, now),
-            Some(key(7, true))
-        );
+        assert_eq!(cache.keys.lock().unwrap().len(), MAX_KEYS);
+        assert_eq!(cache.get(&client("c0"), false, now), None);
+        assert_eq!(cache.get(&client("c1"), false, now), Some(key(7, true)));
     }
 }

@@ -48,14 +48,14 @@ pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitF
     // A user's own public key is beside the private one.
     let is_own =
         name == PUBLIC_KEY_FILE || folder.join(fit_name(folder, id, "_private.key")).exists();
-    if id.starts_with('.') || id.contains(['/', '\\']) || is_own || is_like_a_cut_name(id) {
+    if id.starts_with('.') || id.contains(['/', '\\']) || is_own || looks_truncated(id) {
         return Err(UnfitForFile(receiver.clone()));
     }
     Ok(folder.join(name))
 }
 
 /// Whether a name ends like a truncated one: with `~` and a hash.
-fn is_like_a_cut_name(id: &str) -> bool {
+fn looks_truncated(id: &str) -> bool {
     let is_hash = |end: &str| {
         end.len() >= 32
             && end
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_of_a_long_name_is_nobody_elses() {
+    fn truncated_names_do_not_collide() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| record_path(folder.path(), &client(name));
         let long = ["x".repeat(250), "x".repeat(251), "Ж".repeat(125)];
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_stays() {
+    fn other_files_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let key = PublicKey::from_bytes([1; 32]).into();
         std::fs::write(folder.path().join("a_public.key"), "my notes\n").unwrap();

@@ -110,7 +110,7 @@ impl Publisher {
         let envelope = sealer.seal(&payload)?;
         let line = sealer.line_bytes(&envelope);
         if line > max_line {
-            sealer.take_back();
+            sealer.rewind();
             return Err(too_large(line, max_line));
         }
         let message_id = envelope.message_id.clone();

@@ -104,11 +104,11 @@ impl Sealer {
         let identity = match inner.identity.as_ref() {
             Ok(identity) => identity,
             Err(_) if self.unsigned_sessions => return Ok(None),
-            Err(error) => return Err(unfit(error, true)),
+            Err(error) => return Err(unusable_certificate(error, true)),
         };
         match identity.verify(inner.keys.authority(), now) {
             Ok(()) => Ok(Some(identity)),
-            Err(error) => Err(unfit(&error, false)),
+            Err(error) => Err(unusable_certificate(&error, false)),
         }
     }
 
@@ -170,7 +170,7 @@ impl Sealer {
     }
 
     /// Frees the position of the last sealed message, which is not sent.
-    pub(crate) fn take_back(&mut self) {
+    pub(crate) fn rewind(&mut self) {
         self.next = self.next.saturating_sub(1);
     }
 
@@ -191,7 +191,7 @@ pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -
 }
 
 /// `is_permanent`: time will not help, and the caller may choose to send unsigned.
-fn unfit(error: &IdentityError, is_permanent: bool) -> PublishError {
+fn unusable_certificate(error: &IdentityError, is_permanent: bool) -> PublishError {
     let mut advice = error.advice().to_owned();
     if is_permanent {
         advice.push_str(

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_where_everything_before_is_acknowledged() {
+    fn resumes_at_the_first_unacknowledged_position() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
         assert!(ResumableStream::open(&path).unwrap().is_none());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_another_stream_and_begins_when_the_first_is_complete() {
+    fn the_next_stream_begins_when_the_first_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
         let mut stream =
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_and_every_cut_is_refused_and_can_be_begun_anew() {
+    fn every_damaged_checkpoint_is_refused_and_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         drop(ResumableStream::begin_anew(&path, state()).unwrap());

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_before_the_message_is_said_to_be_sent_counts_then() {
+    fn an_early_acknowledgement_counts_once_the_message_is_noted() {
         let mut progress = Progress::new(StreamId::new(1, 1), 3, 30);
         progress.settled(&id(3), true);
         assert_eq!(progress.acknowledged(), (3, 30));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_behind_a_failure_counts_or_is_kept() {
+    fn nothing_after_a_failure_counts_or_is_stored() {
         let mut progress = Progress::new(StreamId::new(1, 1), 0, 0);
         for position in 0..4 {
             progress.sent(position, position + 1);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_streams_are_none_of_its_business() {
+    fn other_streams_are_ignored() {
         let mut progress = Progress::new(StreamId::new(1, 1), 0, 0);
         progress.sent(0, 1);
         progress.settled(&StreamId::new(1, 2).message_id(0).unwrap(), true);

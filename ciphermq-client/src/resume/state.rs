@@ -267,7 +267,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_stream_that_follows_has_ids_of_its_own() {
+    fn the_following_stream_has_its_own_ids() {
         let first = StreamState {
             acknowledged: 17,
             place: 1360,
@@ -289,7 +289,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_line_that_makes_no_sense_is_named() {
+    fn malformed_lines_are_named() {
         let text = state().write();
         for (number, (old, new)) in [
             ("ff0000000000", "ff0000000001"),
@@ -320,7 +320,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_input_of_several_lines_becomes_one() {
+    fn line_endings_in_the_input_become_spaces() {
         let state = StreamState {
             input: "a\nb\r\n".to_owned(),
             ..state()

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::AckItem;
-use super::machine::{Broken, HIGH_WATER, Machine};
+use super::machine::{ConnectionFault, HIGH_WATER, Machine};
 use super::{DriverSettings, Op, Outgoing, PublisherId, PublisherSetup, Request, Retry};
 use crate::backoff::Backoff;
 use crate::consumer::DeliveryQueue;
@@ -128,7 +128,7 @@ impl Test {
         lines
     }
 
-    fn receive(&mut self, lines: &[&str]) -> Result<(), Broken> {
+    fn receive(&mut self, lines: &[&str]) -> Result<(), ConnectionFault> {
         for line in lines {
             self.input.extend_from_slice(line.as_bytes());
             self.input.extend_from_slice(b"\n");
@@ -136,7 +136,7 @@ impl Test {
         self.machine.receive(self.now, &mut self.input)
     }
 
-    fn wait(&mut self, duration: Duration) -> Result<(), Broken> {
+    fn wait(&mut self, duration: Duration) -> Result<(), ConnectionFault> {
         self.now += duration;
         self.machine.tick(self.now)
     }

@@ -70,7 +70,7 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             )
             .advise("Check the address, the network and firewalls on the way.")
         }
-        (Stage::Tcp, _) if is_lookup(error) => ConnectError::new(
+        (Stage::Tcp, _) if is_name_resolution(error) => ConnectError::new(
             ConnectErrorKind::UnknownHost,
             format!("The host of {address} was not found: {error}."),
         )
@@ -217,7 +217,7 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
             ),
         )
     } else {
-        let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
+        let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
         (
             format!("is not for `{name}`, but for {}", names.join(", ")),
             "Connect by one of its names, say which name it has (--server-name), or issue one with \
@@ -237,12 +237,12 @@ fn dns_address(name: &str, presented: &[String]) -> Option<String> {
     name.parse::<IpAddr>().ok()?;
     presented
         .iter()
-        .any(|entry| entry.starts_with("DnsName") && plain(entry) == name)
+        .any(|entry| entry.starts_with("DnsName") && bare_name(entry) == name)
         .then(|| format!("DNS:{name}"))
 }
 
 /// Returns a name as people write it: `localhost` of rustls's `DnsName("localhost")`.
-fn plain(presented: &str) -> &str {
+fn bare_name(presented: &str) -> &str {
     presented
         .split_once('(')
         .and_then(|(_, name)| name.strip_suffix(')'))
@@ -250,7 +250,7 @@ fn plain(presented: &str) -> &str {
 }
 
 /// Whether an alert can refer to this flaw. Some alerts only say that there is one.
-fn can_mean(alert: AlertDescription, flaw: &Flaw) -> bool {
+fn can_refer_to(alert: AlertDescription, flaw: &Flaw) -> bool {
     use AlertDescription as Alert;
     match alert {
         Alert::UnknownCA => matches!(flaw, Flaw::UnknownIssuer | Flaw::OtherSignature),
@@ -271,7 +271,7 @@ fn explain_alert(
 ) -> ConnectError {
     use AlertDescription as Alert;
 
-    if let Some(flaw) = own.filter(|flaw| can_mean(alert, flaw)) {
+    if let Some(flaw) = own.filter(|flaw| can_refer_to(alert, flaw)) {
         return refused(address, flaw);
     }
     let refused = |why: &str| {
@@ -340,7 +340,7 @@ fn explain_alert(
 }
 
 /// Whether name resolution failed, for which the standard library has no error kind.
-fn is_lookup(error: &io::Error) -> bool {
+fn is_name_resolution(error: &io::Error) -> bool {
     error.to_string().contains("lookup")
 }
 
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn alerts_about_certificates_are_told_as_such() {
+    fn certificate_alerts_have_their_own_kind() {
         for alert in [
             AlertDescription::UnknownCA,
             AlertDescription::CertificateExpired,
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_told_with_the_right_ones() {
+    fn a_wrong_name_is_reported_with_the_valid_ones() {
         let reason = CertificateError::NotValidForNameContext {
             expected: "example.org".try_into().unwrap(),
             presented: ["DnsName(\"localhost\")", "IpAddress(127.0.0.1)"]
@@ -412,20 +412,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_our_own_certificate_is_told_where_the_alert_can_mean_it() {
+    fn our_own_flaw_is_reported_when_the_alert_can_refer_to_it() {
         let early = Flaw::NotYetValid(None);
-        let told = |alert, own: Option<&Flaw>| {
+        let text = |alert, own: Option<&Flaw>| {
             let error = tls(rustls::Error::AlertReceived(alert));
             explain("h:1", "h", Stage::FirstReply, error, own).to_string()
         };
         assert!(
-            told(AlertDescription::CertificateExpired, Some(&early))
+            text(AlertDescription::CertificateExpired, Some(&early))
                 .contains("it is not valid yet")
         );
         // The server's alert refers to something else, which the server knows better.
-        let unknown = told(AlertDescription::UnknownCA, Some(&early));
+        let unknown = text(AlertDescription::UnknownCA, Some(&early));
         assert!(unknown.contains("its CA did not issue it"), "{unknown}");
-        let by_its_clock = told(AlertDescription::CertificateExpired, None);
+        let by_its_clock = text(AlertDescription::CertificateExpired, None);
         assert!(by_its_clock.contains("by its clock"), "{by_its_clock}");
         let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
         let silent = explain("h:1", "h", Stage::FirstReply, eof, Some(&early));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_among_the_dns_names_is_told_as_that() {
+    fn an_ip_address_among_the_dns_names_is_reported() {
         let reason = CertificateError::NotValidForNameContext {
             expected: "127.0.0.1".try_into().unwrap(),
             presented: vec!["DnsName(\"127.0.0.1\")".to_owned()],
