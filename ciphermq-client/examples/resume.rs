@@ -108,9 +108,7 @@ async fn publish(
 
 /// Returns the fingerprint that identifies a text: `<bytes> <SHA-256>`.
 fn fingerprint(text: &str) -> String {
-    let hash = Sha256::digest(text);
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{} {hash}", text.len())
+    format!("{} {}", text.len(), hex::encode(Sha256::digest(text)))
 }
 
 /// Returns the beginning of `text` that has this fingerprint.

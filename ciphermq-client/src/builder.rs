@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
 use crate::client::Client;
+use crate::client_core::ClientCore;
 use crate::connector::{Connector, Destination, OwnCertificate, Pem, tls};
 use crate::driver::{DriverSettings, Retry};
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -334,7 +335,17 @@ impl ClientBuilder {
             RecipientKeyCache::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
         let identity = credentials.identity.map(Arc::new);
         let announcements = Announcements::new(self.announcements);
-        Client::start(Arc::new(connector), settings, identity, keys, announcements).await
+        let connector = Arc::new(connector);
+        ClientCore::connect(connector, settings, identity, keys, announcements)
+            .await
+            .map(Client::new)
+    }
+}
+
+impl Client {
+    /// Creates a builder of a connection to `host:port`. The default port is 5672.
+    pub fn builder(address: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(address)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::identity::IdentityError;
-use ciphermq_crypto::{Authority, Identity, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
+use ciphermq_crypto::{Authority, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
 use ciphermq_protocol::waiting::{WaitingKey, WaitingPage, WaitingRequest, WaitingTally};
@@ -14,16 +14,14 @@ use ciphermq_protocol::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::builder::ClientBuilder;
-use crate::connector::{Connector, TlsDetails};
+use crate::client_core::ClientCore;
 use crate::consumer::ConsumerBuilder;
-use crate::driver::{self, DriverSettings, Handle, Setup};
-use crate::error::{AckError, ConnectError, RequestError, RequestErrorKind};
+use crate::error::{AckError, RequestError, RequestErrorKind};
 use crate::event::Events;
-use crate::keys::{
-    self, AnnounceError, Announcements, Announcer, PinsError, RecipientKeyCache, Registration,
-};
+use crate::keys::{self, AnnounceError, PinsError, Registration};
 use crate::publisher::PublisherBuilder;
+
+pub use crate::connection::Connection;
 
 /// A connection to the server. Cheap to clone; clones share the connection.
 ///
@@ -34,53 +32,7 @@ use crate::publisher::PublisherBuilder;
 /// publisher are dropped and everything that they sent is settled.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) connector: Arc<Connector>,
-    pub(crate) settings: DriverSettings,
-    pub(crate) handle: Handle,
-    pub(crate) id: ClientId,
-    /// The signing identity, or why this client's certificate cannot sign.
-    pub(crate) identity: Result<Arc<Identity>, IdentityError>,
-    pub(crate) keys: RecipientKeyCache,
-    pub(crate) announcer: Announcer,
-}
-
-/// Properties of the current connection, or of the last one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Connection {
-    /// The server's hello.
-    pub server: HelloReply,
-    /// The server's address, as `address:port`.
-    pub address: String,
-    /// The version of TLS, such as `TLSv1.3`.
-    pub tls_version: String,
-    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
-    pub cipher_suite: String,
-    /// The key exchange, such as `X25519MLKEM768`.
-    pub key_exchange: String,
-}
-
-impl Connection {
-    pub(crate) fn new(server: HelloReply, tls: TlsDetails) -> Self {
-        let TlsDetails {
-            address,
-            version,
-            cipher_suite,
-            key_exchange,
-        } = tls;
-        Self {
-            server,
-            address,
-            tls_version: version,
-            cipher_suite,
-            key_exchange,
-        }
-    }
+    core: Arc<ClientCore>,
 }
 
 /// The outcome of a [`Client::resend`].
@@ -96,56 +48,23 @@ pub enum ResendOutcome {
 }
 
 impl Client {
-    /// Creates a builder of a connection to `host:port`. The default port is 5672.
-    pub fn builder(address: impl Into<String>) -> ClientBuilder {
-        ClientBuilder::new(address)
-    }
-
-    pub(crate) async fn start(
-        connector: Arc<Connector>,
-        settings: DriverSettings,
-        identity: Result<Arc<Identity>, IdentityError>,
-        keys: RecipientKeyCache,
-        announcements: Announcements,
-    ) -> Result<Self, ConnectError> {
-        let handle =
-            driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
-        let id = connector.client_id().clone();
-        let authority = keys.authority().clone();
-        let announcer = Announcer::new(
-            id.clone(),
-            identity.as_ref().ok().cloned(),
-            authority,
-            announcements,
-        );
-        Ok(Self {
-            inner: Arc::new(Inner {
-                connector,
-                settings,
-                handle,
-                id,
-                identity,
-                keys,
-                announcer,
-            }),
-        })
-    }
-
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
+    pub(crate) fn new(core: ClientCore) -> Self {
+        Self {
+            core: Arc::new(core),
+        }
     }
 
     /// Returns this client's id: the Common Name of its certificate. Connecting to a server that
     /// sees another id fails.
     #[must_use]
     pub fn id(&self) -> &ClientId {
-        &self.inner.id
+        &self.core.id
     }
 
     /// Returns the server's configured address, as `host:port`.
     #[must_use]
     pub fn server_address(&self) -> String {
-        self.inner.connector.address()
+        self.core.connector.address()
     }
 
     /// Returns the server's hello of the current or last connection.
@@ -157,33 +76,33 @@ impl Client {
     /// Returns the properties of the current or last connection.
     #[must_use]
     pub fn connection(&self) -> Arc<Connection> {
-        self.inner.handle.connection()
+        self.core.handle.connection()
     }
 
     /// Subscribes to the events of the connection.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.inner.handle.events()
+        self.core.handle.events()
     }
 
     /// Returns why this client signs neither its keys nor its messages, or `None` if it does: its
     /// certificate has a key of another kind (RSA), or may not be used for signatures.
     #[must_use]
     pub fn cannot_sign(&self) -> Option<&IdentityError> {
-        self.inner.identity.as_ref().err()
+        self.core.identity.as_ref().err()
     }
 
     /// Creates a builder of a publisher of messages for `receiver`.
     #[must_use]
     pub fn publisher(&self, receiver: &ClientId) -> PublisherBuilder {
-        PublisherBuilder::new(self.clone(), receiver.clone())
+        PublisherBuilder::new(self.core.clone(), receiver.clone())
     }
 
     /// Creates a builder of a consumer of `queue`. The consumer runs on a connection of its own,
     /// with the same settings.
     #[must_use]
     pub fn consumer(&self, queue: &QueueName) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.clone(), queue.clone())
+        ConsumerBuilder::new(self.core.clone(), queue.clone())
     }
 
     /// Sends a ping and returns the round-trip time.
@@ -259,14 +178,7 @@ impl Client {
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn register_public_key(&self, key: &PublicKey) -> Result<(), RequestError> {
-        let command = Command::RegisterPublicKey {
-            client_id: None,
-            key: key.to_base64(),
-        };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::PublicKeyRegistered).then_some(())
-        })
-        .await
+        keys::register_public(&self.core.handle, key).await
     }
 
     /// Fetches the bare public key of `client`, **which nobody has signed**; `None` if it has
@@ -276,27 +188,7 @@ impl Client {
     ///
     /// [`RequestError`]: `BadKey` if what the server sent is no key.
     pub async fn public_key(&self, client: &ClientId) -> Result<Option<PublicKey>, RequestError> {
-        let text = self
-            .expect(
-                Command::GetPublicKey {
-                    client_id: client.clone(),
-                },
-                |reply| match reply {
-                    Reply::PublicKey(key) => Some(Some(key)),
-                    Reply::PublicKeyNotFound => Some(None),
-                    _ => None,
-                },
-            )
-            .await?;
-        text.map(|text| PublicKey::from_base64(&text))
-            .transpose()
-            .map_err(|error| {
-                RequestError::new(
-                    RequestErrorKind::BadKey,
-                    format!("What the server has as public key of `{client}` is no key: {error}."),
-                )
-                .advise(format!("Let `{client}` register its key again."))
-            })
+        keys::public_key_of(&self.core.handle, client).await
     }
 
     /// Signs the keyring's public keys with this client's certificate and registers them, so that
@@ -331,9 +223,9 @@ impl Client {
         keyring: &Keyring,
         above: Option<u64>,
     ) -> Result<Registration, AnnounceError> {
-        self.inner
+        self.core
             .announcer
-            .announce(&self.inner.handle, keyring, above)
+            .announce(&self.core.handle, keyring, above)
             .await
     }
 
@@ -353,7 +245,7 @@ impl Client {
             ciphermq_crypto::signed_key::verify(
                 &text,
                 client,
-                self.inner.keys.authority(),
+                self.core.keys.authority(),
                 Timestamp::now(),
             )
         }))
@@ -370,7 +262,7 @@ impl Client {
         keys: Option<&VerifiedKeys>,
     ) -> Result<(), PinsError> {
         match keys {
-            Some(keys) => self.inner.keys.check_pin(client, &keys.pin()).await,
+            Some(keys) => self.core.keys.check_pin(client, &keys.pin()).await,
             None => Ok(()),
         }
     }
@@ -378,7 +270,7 @@ impl Client {
     /// Returns the certificate authority that this client was configured with.
     #[must_use]
     pub fn authority(&self) -> &Authority {
-        self.inner.keys.authority()
+        self.core.keys.authority()
     }
 
     /// Registers this client's signed keys as they are. The text must not contain spaces.
@@ -387,7 +279,7 @@ impl Client {
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn register_signed_key(&self, signed_key: &str) -> Result<(), RequestError> {
-        keys::register_signed(&self.inner.handle, signed_key).await
+        keys::register_signed(&self.core.handle, signed_key).await
     }
 
     /// Fetches the signed keys of `client` as they are, **not verified**; `None` if it has
@@ -397,7 +289,7 @@ impl Client {
     ///
     /// [`RequestError`] if the server did not answer.
     pub async fn signed_key(&self, client: &ClientId) -> Result<Option<String>, RequestError> {
-        keys::signed_key_of(&self.inner.handle, client).await
+        keys::signed_key_of(&self.core.handle, client).await
     }
 
     /// Fetches a certificate chain with which `client` has connected, **not verified**: base64 of
@@ -451,7 +343,7 @@ impl Client {
     /// Acknowledges messages for this client, many per line, and returns the outcome of each, in
     /// order.
     pub async fn ack(&self, message_ids: &[MessageId]) -> Vec<(MessageId, Result<(), AckError>)> {
-        self.inner.handle.ack(message_ids).await
+        self.core.handle.ack(message_ids).await
     }
 
     /// Rejects a message that this client cannot use: it leaves the queues and is set aside as a
@@ -462,7 +354,7 @@ impl Client {
     /// [`RequestError`]: `NotFound` for a message that was never accepted, `NotAuthorized` for
     /// another client's.
     pub async fn reject(&self, message_id: &MessageId, reason: &str) -> Result<(), RequestError> {
-        self.inner.handle.reject(message_id, reason).await
+        self.core.handle.reject(message_id, reason).await
     }
 
     /// Lists rejected messages that this client has sent or that were for it, in the order of their
@@ -555,7 +447,7 @@ impl Client {
     /// Settles everything that was sent, within the usual attempts, then ends the connection.
     /// Consumers have connections of their own and continue.
     pub async fn close(&self) {
-        self.inner.handle.close().await;
+        self.core.handle.close().await;
     }
 
     async fn expect<T>(
@@ -563,6 +455,6 @@ impl Client {
         command: Command,
         read: impl FnOnce(Reply) -> Option<T>,
     ) -> Result<T, RequestError> {
-        self.inner.handle.expect(command, read).await
+        self.core.handle.expect(command, read).await
     }
 }

@@ -58,13 +58,16 @@
 //! - [`event`]: events of a connection
 //! - [`error`](mod@error): kinds, blame, advice
 //! - [`backoff`]: pauses between attempts to connect
-//! - `connector`: TCP and TLS
+//! - `client_core`: what publishers and consumers share with their client
+//! - `connector`, `connection`: TCP and TLS, and what was negotiated
 //! - `driver`: the task that owns a connection, and its protocol logic without sockets or clock
 
 pub mod backoff;
 pub mod builder;
 pub mod checkpoint;
 pub mod client;
+mod client_core;
+mod connection;
 mod connector;
 pub mod consumer;
 pub mod dedup;

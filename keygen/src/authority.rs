@@ -55,12 +55,8 @@ impl Authority {
     pub fn with_key(key: KeyPair, now: Timestamp) -> Result<(Self, Pem), Error> {
         let mut params = params(now, AUTHORITY_DAYS)?;
         // Two authorities must be distinguishable: each has a name of its own.
-        let id: String = params
-            .key_identifier(&key)
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = params.key_identifier(&key);
+        let id = hex::encode(id.get(..4).unwrap_or_default());
         params
             .distinguished_name
             .push(DnType::CommonName, format!("CipherMQ authority {id}"));

@@ -24,18 +24,7 @@ use crate::folders::NewFolders;
 use crate::names;
 use crate::report::Report;
 
-/// The authority's certificate.
-pub const CA_CERT: &str = "ca.crt";
-/// The authority's private key.
-pub const CA_KEY: &str = "ca.key";
-/// The server's certificate.
-pub const SERVER_CERT: &str = "server.crt";
-/// The server's private key.
-pub const SERVER_KEY: &str = "server.key";
-/// A client's certificate, in the client's folder.
-pub const CLIENT_CERT: &str = "client.crt";
-/// A client's private key, in the client's folder.
-pub const CLIENT_KEY: &str = "client.key";
+pub use crate::names::{CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, SERVER_CERT, SERVER_KEY};
 
 /// The arguments of `keygen certs`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]

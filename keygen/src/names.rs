@@ -1,15 +1,27 @@
-//! The rules for names of clients and servers.
+//! The rules for names of clients and servers, and the names of the files.
 //!
 //! A client's name becomes a folder's name, so it must be suitable: not a path, not hidden, not an
 //! option.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ciphermq_crypto::ClientId;
 use ciphermq_crypto::key_file::{PRIVATE_KEY_FILE, PUBLIC_KEY_FILE};
 use rcgen::SanType;
 use rustls_pki_types::ServerName;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::certs::{CA_CERT, CA_KEY, SERVER_CERT, SERVER_KEY};
+/// The authority's certificate.
+pub const CA_CERT: &str = "ca.crt";
+/// The authority's private key.
+pub const CA_KEY: &str = "ca.key";
+/// The server's certificate.
+pub const SERVER_CERT: &str = "server.crt";
+/// The server's private key.
+pub const SERVER_KEY: &str = "server.key";
+/// A client's certificate, in the client's folder.
+pub const CLIENT_CERT: &str = "client.crt";
+/// A client's private key, in the client's folder.
+pub const CLIENT_KEY: &str = "client.key";
 
 /// Why a name is not allowed for a client or a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -177,7 +177,7 @@ impl CheckpointError {
 #[must_use]
 pub fn encode(kind: Kind, lines: &str) -> Vec<u8> {
     let mut out = format!("{} {}\n{lines}", kind.name, kind.version);
-    let sum = hex(&Sha256::digest(out.as_bytes()));
+    let sum = hex::encode(Sha256::digest(out.as_bytes()));
     out.push_str("sha256 ");
     out.push_str(&sum);
     out.push('\n');
@@ -206,7 +206,7 @@ pub fn decode_version(kind: Kind, bytes: &[u8]) -> Result<(u32, &str), Unreadabl
     };
     let split = bytes.len().checked_sub(TRAILER).ok_or_else(damaged)?;
     let (content, trailer) = bytes.split_at_checked(split).ok_or_else(damaged)?;
-    let expected = format!("sha256 {}\n", hex(&Sha256::digest(content)));
+    let expected = format!("sha256 {}\n", hex::encode(Sha256::digest(content)));
     if trailer != expected.as_bytes() {
         return Err(damaged());
     }
@@ -221,18 +221,6 @@ pub fn decode_version(kind: Kind, bytes: &[u8]) -> Result<(u32, &str), Unreadabl
         return Err(Unreadable::TooNew(version));
     }
     Ok((version, lines))
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            // Writing to a text cannot fail.
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
 }
 
 #[cfg(test)]
@@ -252,7 +240,7 @@ mod tests {
         assert_eq!(content, "ciphermq-test 2\na b\n");
         assert_eq!(
             trailer,
-            format!("sha256 {}\n", hex(&Sha256::digest(content)))
+            format!("sha256 {}\n", hex::encode(Sha256::digest(content)))
         );
         assert_eq!(decode(KIND, text.as_bytes()), Ok("a b\n"));
     }

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use ciphermq_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use super::{ConsumerCore, Message};
-use crate::driver::{AckItem, Op};
+use super::message::Message;
+use super::shared::ConsumerCore;
+use crate::driver::{AckItem, AckSummary, Op};
 use crate::error::{AckError, AckErrorKind};
-
-/// The most failures that an [`AckSummary`] lists.
-const MAX_FAILURES: usize = 10_000;
 
 /// Acknowledges messages of a consumer from any task. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,33 +41,36 @@ impl Acker {
     }
 }
 
-/// The outcomes of acks that no caller awaited.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct AckSummary {
-    /// Acks that the server has confirmed.
-    pub confirmed: u64,
-    /// Acks that it has not confirmed.
-    pub unconfirmed: u64,
-    /// The unconfirmed ones; at most 10,000.
-    pub failures: Vec<(MessageId, AckError)>,
-}
-
-/// A running count of confirmations.
-#[derive(Debug, Default)]
-pub(crate) struct AckTally(pub(crate) AckSummary);
-
-impl AckTally {
-    pub(crate) fn count(&mut self, message_id: MessageId, result: Result<(), AckError>) {
-        match result {
-            Ok(()) => self.0.confirmed += 1,
-            Err(error) => {
-                self.0.unconfirmed += 1;
-                if self.0.failures.len() < MAX_FAILURES {
-                    self.0.failures.push((message_id, error));
-                }
-            }
+impl Message {
+    /// Records the message as processed, acknowledges it, and waits for the server's confirmation.
+    /// After that it is never redelivered.
+    ///
+    /// # Errors
+    ///
+    /// [`AckError`]. Unless it is `Record`, the message is recorded as processed: a redelivery is
+    /// not returned again, but acknowledged again.
+    pub async fn ack(self) -> Result<(), AckError> {
+        let shared = self.hold().shared.clone();
+        match ack_group(&shared, vec![self]).await.pop() {
+            Some((_, result)) => result,
+            None => Ok(()),
         }
+    }
+
+    /// Records the message as processed and acknowledges it without waiting, so that many acks
+    /// share a line. [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them
+    /// and returns the failures.
+    ///
+    /// # Errors
+    ///
+    /// [`AckError`] if it cannot be recorded as processed, or the consumer is closed.
+    pub fn ack_later(self) -> Result<(), AckError> {
+        let shared = self.hold().shared.clone();
+        record(&shared, std::slice::from_ref(&self))?;
+        shared
+            .handle
+            .push_acks([AckItem::later(self.message_id().clone())])
+            .map_err(|()| closed())
     }
 }
 
@@ -97,7 +98,7 @@ fn closed() -> AckError {
     AckError::new(AckErrorKind::Closed, "The consumer was closed.")
 }
 
-pub(crate) async fn ack_group(
+async fn ack_group(
     shared: &Arc<ConsumerCore>,
     messages: Vec<Message>,
 ) -> Vec<(MessageId, Result<(), AckError>)> {
@@ -128,13 +129,4 @@ pub(crate) async fn ack_group(
         results.push((message_id, settled.await.unwrap_or_else(|_| Err(closed()))));
     }
     results
-}
-
-pub(crate) fn ack_later(message: Message) -> Result<(), AckError> {
-    let shared = message.hold().shared.clone();
-    record(&shared, std::slice::from_ref(&message))?;
-    shared
-        .handle
-        .push_acks([AckItem::later(message.message_id().clone())])
-        .map_err(|()| closed())
 }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use ciphermq_crypto::{Keyring, OpenPolicy, Opener};
 use ciphermq_protocol::{Command, ExchangeName, QueueName, RoutingKey};
 
-use super::{Consumer, DeliveryQueue};
-use crate::client::Client;
+use super::Consumer;
+use crate::client_core::ClientCore;
 use crate::dedup::{Deduplication, InMemory};
-use crate::driver::{self, Setup};
+use crate::driver::{self, DeliveryQueue, Setup};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{self, AnnounceError, Announced};
 
-/// A builder of a consumer, created by [`Client::consumer`].
+/// A builder of a consumer, created by [`Client::consumer`](crate::Client::consumer).
 pub struct ConsumerBuilder {
-    client: Client,
+    core: Arc<ClientCore>,
     queue: QueueName,
     keyring: Option<Keyring>,
     register: bool,
@@ -31,9 +31,9 @@ pub struct ConsumerBuilder {
 const PREFETCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 
 impl ConsumerBuilder {
-    pub(crate) fn new(client: Client, queue: QueueName) -> Self {
+    pub(crate) fn new(core: Arc<ClientCore>, queue: QueueName) -> Self {
         Self {
-            client,
+            core,
             queue,
             keyring: None,
             register: false,
@@ -55,7 +55,7 @@ impl ConsumerBuilder {
     }
 
     /// Signs the keyring's public keys with this client's certificate and registers them
-    /// ([`Client::announce`]). Default: no.
+    /// ([`Client::announce`](crate::Client::announce)). Default: no.
     ///
     /// For as long as the consumer runs, it ensures that the server returns these keys: on every
     /// reconnect, and before they expire ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)).
@@ -158,7 +158,11 @@ impl ConsumerBuilder {
         let mut commands = Vec::new();
         let mut registration = None;
         if self.register {
-            let registered = self.client.announce(&keyring, None).await;
+            let registered = self
+                .core
+                .announcer
+                .announce(&self.core.handle, &keyring, None)
+                .await;
             let registered = registered.map_err(not_announced)?;
             if registered.signed_key.is_none() {
                 // Repeated on every connection: the server may have another database then.
@@ -194,17 +198,17 @@ impl ConsumerBuilder {
             commands,
             prefetch: Some(queued.prefetch().clone()),
         };
-        let inner = self.client.inner();
+        let core = self.core;
         let handle = driver::start(
-            inner.connector.clone(),
-            inner.settings.clone(),
+            core.connector.clone(),
+            core.settings.clone(),
             setup,
             Some(queued.clone()),
         )
         .await?;
-        let receiver = self.client.id().clone();
+        let receiver = core.id.clone();
         if let Some(announced) = registration.as_ref().and_then(Announced::of) {
-            let announcer = inner.announcer.clone();
+            let announcer = core.announcer.clone();
             keys::keep_announced(
                 handle.clone(),
                 handle.events(),
@@ -216,7 +220,7 @@ impl ConsumerBuilder {
         let opener = Opener::new(
             receiver,
             keyring,
-            inner.keys.authority().clone(),
+            core.keys.authority().clone(),
             self.policy,
         );
         Ok(Consumer::new(

@@ -11,7 +11,7 @@ use ciphermq_crypto::identity::certificates;
 use ciphermq_protocol::{ClientId, Command, Envelope, Reply};
 use rustls_pki_types::CertificateDer;
 
-use super::ConsumerCore;
+use super::shared::ConsumerCore;
 use crate::error::RequestErrorKind;
 
 /// Pause before a certificate is requested again after a failed request.

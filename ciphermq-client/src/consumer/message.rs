@@ -8,9 +8,8 @@ use ciphermq_crypto::{Fingerprint, Form, OpenError, Opened};
 use ciphermq_protocol::{ClientId, MessageId};
 use jiff::Timestamp;
 
-use super::ConsumerCore;
-use super::acker::{ack_group, ack_later};
-use crate::error::{AckError, RequestError};
+use super::shared::ConsumerCore;
+use crate::error::RequestError;
 
 /// An opened message, held by the application until it is acknowledged.
 ///
@@ -40,7 +39,7 @@ impl Drop for HeldMessage {
 }
 
 impl Message {
-    /// Creates a message that the delivery queue already [holds](super::DeliveryQueue::hold).
+    /// Creates a message that the delivery queue already [holds](crate::driver::DeliveryQueue::hold).
     pub(crate) fn new(opened: Opened, shared: Arc<ConsumerCore>) -> Self {
         let hold = HeldMessage {
             message_id: opened.message_id.clone(),
@@ -107,32 +106,6 @@ impl Message {
     #[must_use]
     pub fn form(&self) -> Form {
         self.opened.form
-    }
-
-    /// Records the message as processed, acknowledges it, and waits for the server's confirmation.
-    /// After that it is never redelivered.
-    ///
-    /// # Errors
-    ///
-    /// [`AckError`]. Unless it is `Record`, the message is recorded as processed: it is not handed
-    /// over again, but acked again when it is delivered again.
-    pub async fn ack(self) -> Result<(), AckError> {
-        let shared = self.hold.shared.clone();
-        match ack_group(&shared, vec![self]).await.pop() {
-            Some((_, result)) => result,
-            None => Ok(()),
-        }
-    }
-
-    /// Records the message as processed and acknowledges it without waiting, so that many acks
-    /// share a line. [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them
-    /// and returns the failures.
-    ///
-    /// # Errors
-    ///
-    /// [`AckError`] if it cannot be recorded as processed, or the consumer is closed.
-    pub fn ack_later(self) -> Result<(), AckError> {
-        ack_later(self)
     }
 
     /// Rejects the message as unusable: it leaves the queues, and the server sets it aside as a

@@ -49,33 +49,33 @@
 
 mod acker;
 mod builder;
-mod delivery_queue;
 mod lookup;
 mod message;
+mod shared;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use ciphermq_crypto::{OpenError, Opened, Opener};
 use ciphermq_protocol::envelope::EnvelopeReader;
-use ciphermq_protocol::{ClientId, Command, Delivery, MessageId, QueueName, Reply};
+use ciphermq_protocol::{ClientId, Delivery, MessageId, QueueName};
 use futures_util::Stream;
 
-pub use acker::{AckSummary, Acker};
+pub use acker::Acker;
 pub use builder::ConsumerBuilder;
 pub use message::{ConsumeError, Message, Rejection, Unopenable, UnopenableReason};
 
-pub(crate) use acker::AckTally;
-pub(crate) use delivery_queue::DeliveryQueue;
+pub use crate::driver::AckSummary;
 
 use self::lookup::{CertificateLookup, LookupResult, NotFound};
-use crate::client::Connection;
+use self::shared::ConsumerCore;
+use crate::connection::Connection;
 use crate::dedup::{Deduplication, StreamGaps};
-use crate::driver::{AckItem, Handle};
+use crate::driver::{DeliveryQueue, Handle};
 use crate::error::RequestError;
 use crate::event::Events;
 use crate::keys::Registration;
@@ -111,23 +111,6 @@ pub struct Consumer {
 
 type Item = Result<Message, ConsumeError>;
 
-/// The state that a consumer shares with its messages.
-pub(crate) struct ConsumerCore {
-    pub(crate) handle: Handle,
-    pub(crate) queued: Arc<DeliveryQueue>,
-    pub(crate) dedup: Mutex<Box<dyn Deduplication>>,
-    duplicates: AtomicU64,
-}
-
-impl std::fmt::Debug for ConsumerCore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConsumerCore")
-            .field("handle", &self.handle)
-            .field("queued", &self.queued)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Consumer {
     fn new(
         queue: QueueName,
@@ -137,12 +120,6 @@ impl Consumer {
         dedup: Box<dyn Deduplication>,
         registration: Option<Registration>,
     ) -> Self {
-        let shared = ConsumerCore {
-            handle,
-            queued,
-            dedup: Mutex::new(dedup),
-            duplicates: AtomicU64::new(0),
-        };
         Self {
             queue,
             opener,
@@ -150,7 +127,7 @@ impl Consumer {
             lookup: None,
             ready: VecDeque::new(),
             copies_of: None,
-            shared: Arc::new(shared),
+            shared: Arc::new(ConsumerCore::new(handle, queued, dedup)),
             registration,
         }
     }
@@ -219,7 +196,7 @@ impl Consumer {
     /// Returns the number of skipped deliveries that had been processed before.
     #[must_use]
     pub fn duplicates(&self) -> u64 {
-        self.shared.duplicates.load(Ordering::Relaxed)
+        self.shared.duplicates()
     }
 
     /// Returns the gaps in the streams of verified senders, according to the consumer's
@@ -315,7 +292,7 @@ impl Consumer {
             return None;
         }
         match self.opener.open_read(&envelope, &fields) {
-            Ok(opened) => self.shared.accept(opened),
+            Ok(opened) => self.accept(opened),
             Err(OpenError::CertificateNeeded {
                 sender,
                 fingerprint,
@@ -348,7 +325,7 @@ impl Consumer {
             Err(NotFound::Closed) => return None,
         }
         let reason = match self.opener.open(&envelope) {
-            Ok(opened) => return self.shared.accept(opened),
+            Ok(opened) => return self.accept(opened),
             Err(OpenError::CertificateNeeded { .. }) => UnopenableReason::NoCertificate {
                 sender,
                 fingerprint,
@@ -363,57 +340,24 @@ impl Consumer {
         );
         unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
     }
-}
 
-impl ConsumerCore {
     /// Returns a message unless it was processed before or is held by the application.
-    fn accept(self: &Arc<Self>, opened: Opened) -> Option<Item> {
+    fn accept(&self, opened: Opened) -> Option<Item> {
         let sender = opened.sender.as_ref().filter(|_| opened.is_sender_verified);
-        if !self.queued.hold(&opened.message_id, sender) {
+        if !self.shared.queued.hold(&opened.message_id, sender) {
             return None;
         }
-        let message = Message::new(opened, Arc::clone(self));
+        let message = Message::new(opened, self.shared.clone());
         // Checked once the message is held, not before: an ack in another task first records the
         // message and then ends its hold.
-        if self.is_processed(message.verified_sender(), message.message_id()) {
-            self.skip_processed(message.message_id().clone());
+        if self
+            .shared
+            .is_processed(message.verified_sender(), message.message_id())
+        {
+            self.shared.skip_processed(message.message_id().clone());
             return None;
         }
         Some(Ok(message))
-    }
-
-    /// Whether a message with this id, of any sender, was opened and is here, or was processed.
-    pub(crate) fn has_opened(&self, message_id: &MessageId) -> bool {
-        self.queued.is_opened(message_id) || self.lock_dedup().is_any_processed(message_id)
-    }
-
-    async fn subscribe(&self, queue: QueueName, prefetch: NonZeroU32) -> Result<(), RequestError> {
-        let command = Command::Consume {
-            queue,
-            prefetch: Some(prefetch),
-        };
-        self.handle
-            .expect(command, |reply| {
-                matches!(reply, Reply::Subscribed).then_some(())
-            })
-            .await
-    }
-
-    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
-        self.lock_dedup().is_processed(sender, message_id)
-    }
-
-    /// Repeats the ack of a message that was processed before.
-    fn skip_processed(&self, message_id: MessageId) {
-        self.duplicates.fetch_add(1, Ordering::Relaxed);
-        // If the connection is closed the message is redelivered, and skipped again.
-        let _ = self.handle.push_acks([AckItem::repeated(message_id)]);
-    }
-
-    pub(crate) fn lock_dedup(&self) -> std::sync::MutexGuard<'_, Box<dyn Deduplication>> {
-        self.dedup
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

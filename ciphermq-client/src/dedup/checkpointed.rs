@@ -59,15 +59,15 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ciphermq_protocol::{ClientId, MessageId};
-use sha2::{Digest as _, Sha256};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{Deduplication, InMemory, RecordError, StreamGaps, edited, text};
-use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable, hex};
+use super::{Deduplication, InMemory, RecordError, StreamGaps, anchor, text};
+use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable};
 
 /// `ciphermq-processed 1`.
 pub(super) const KIND: Kind = Kind {
@@ -78,9 +78,6 @@ pub(super) const KIND: Kind = Kind {
 /// Bytes of output after which a checkpoint is due; twice the checkpoint's own size if that is
 /// more. So reading the rest at the start is fast, and checkpoints are not larger than the output.
 const DUE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Bytes before the offset that are hashed to recognise an output.
-pub(super) const ANCHOR_BYTES: u64 = 4096;
 
 /// A record shared by a consumer and the code that writes its output. Cheap to clone; clones share
 /// the record.
@@ -95,7 +92,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, InMemory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notes that a message was processed.
@@ -247,7 +244,7 @@ impl Checkpointed {
             return Ok(Found::Nothing);
         };
         let Mark { offset, closed, .. } = mark;
-        if output.metadata()?.len() >= offset && anchor(output, offset)? == mark.anchor {
+        if output.metadata()?.len() >= offset && anchor::before(output, offset)? == mark.anchor {
             return Ok(Found::Tail { offset });
         }
         Ok(Found::Other { offset, closed })
@@ -266,7 +263,7 @@ impl Checkpointed {
     pub fn find_lines(&self, output: &File) -> io::Result<Found> {
         let found = self.find(output)?;
         if let (Found::Other { .. }, Some(mark)) = (found, self.mark)
-            && let Some(offset) = edited::find(output, mark.offset, &mark.anchor)?
+            && let Some(offset) = anchor::find_edited(output, mark.offset, &mark.anchor)?
         {
             return Ok(Found::Tail { offset });
         }
@@ -333,7 +330,7 @@ impl Checkpointed {
     }
 
     fn save(&mut self, output: &File, end: u64, closed: bool) -> Result<(), CheckpointError> {
-        let anchor = anchor(output, end).map_err(|source| CheckpointError::Write {
+        let anchor = anchor::before(output, end).map_err(|source| CheckpointError::Write {
             path: self.file.path().to_owned(),
             source,
         })?;
@@ -350,16 +347,6 @@ impl Checkpointed {
     }
 }
 
-/// Returns the SHA-256 of the last bytes before `offset`.
-fn anchor(output: &File, offset: u64) -> io::Result<[u8; 32]> {
-    let start = offset.saturating_sub(ANCHOR_BYTES);
-    let mut bytes = Vec::new();
-    let mut reader = output;
-    reader.seek(SeekFrom::Start(start))?;
-    reader.take(offset - start).read_to_end(&mut bytes)?;
-    Ok(Sha256::digest(&bytes).into())
-}
-
 fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -373,7 +360,7 @@ fn write(consumer_id: &str, mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> 
     }) = mark
     {
         let state = if closed { "closed" } else { "open" };
-        lines = format!("output {offset} {} {state}\n", hex(&anchor));
+        lines = format!("output {offset} {} {state}\n", hex::encode(anchor));
     }
     lines.push_str("consumer ");
     lines.push_str(consumer_id);
@@ -413,7 +400,8 @@ fn read(bytes: &[u8]) -> Result<Content, Unreadable> {
 fn read_mark(text: &str) -> Option<Mark> {
     let mut words = text.split(' ');
     let offset = words.next()?.parse().ok()?;
-    let anchor = unhex(words.next()?)?;
+    let mut anchor = [0; 32];
+    hex::decode_to_slice(words.next()?, &mut anchor).ok()?;
     let closed = match words.next()? {
         "open" => false,
         "closed" => true,
@@ -424,17 +412,6 @@ fn read_mark(text: &str) -> Option<Mark> {
         anchor,
         closed,
     })
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

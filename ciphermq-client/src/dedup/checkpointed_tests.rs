@@ -2,6 +2,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
 use ciphermq_protocol::StreamId;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::*;
@@ -180,7 +181,7 @@ fn the_file_has_the_documented_form() {
     record.close(&output, end).unwrap();
     let text = fs::read_to_string(fixture.path("out.checkpoint")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let sum = hex(&Sha256::digest("0\n1\n2\n"));
+    let sum = hex::encode(Sha256::digest("0\n1\n2\n"));
     assert_eq!(
         lines[..4],
         [

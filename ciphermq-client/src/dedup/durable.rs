@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::checkpointed::KIND;
 use super::{Deduplication, InMemory, RecordError, StreamGaps, text};
-use crate::checkpoint::{self, CheckpointError, CheckpointFile, Unreadable, hex};
+use crate::checkpoint::{self, CheckpointError, CheckpointFile, Unreadable};
 
 /// Length of the journal above which it is compacted into the checkpoint, if it is also twice as
 /// long as that.
@@ -208,7 +208,7 @@ impl Deduplication for Durable {
 }
 
 fn sum(lines: &[u8]) -> String {
-    let mut sum = hex(&Sha256::digest(lines));
+    let mut sum = hex::encode(Sha256::digest(lines));
     sum.truncate(16);
     sum
 }

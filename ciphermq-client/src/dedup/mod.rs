@@ -18,14 +18,14 @@
 //! - [`Intervals`]: sets of positions that are mostly contiguous
 //! - [`StreamGaps`], [`GapWatch`]: the gaps between them
 //! - [`InMemory`]: the record itself
-//! - `edited`: recognises an output of lines after an editor has changed it
+//! - `anchor`: recognises an output, also after an editor has changed its lines
 //! - `text`: the record as lines, for checkpoints
 //! - [`Checkpointed`]: a checkpoint beside an output
 //! - [`Durable`]: a checkpoint and a journal of its own
 
+mod anchor;
 mod checkpointed;
 mod durable;
-mod edited;
 mod gaps;
 mod in_memory;
 mod intervals;

@@ -1,16 +1,19 @@
 //! The handles' end of the driver's channel.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use ciphermq_protocol::{Command, ErrorReply, MessageId, Reply};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AckItem, Op, Request, Retry};
-use crate::client::Connection;
+use super::acks::AckItem;
+use super::op::{Op, Request};
+use super::settings::Retry;
+use crate::connection::Connection;
 use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind, ConnectError, RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
@@ -55,10 +58,6 @@ struct AckQueue {
     is_closed: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl DriverState {
     pub(crate) fn new(
         connection: Connection,
@@ -77,16 +76,16 @@ impl DriverState {
     }
 
     pub(crate) fn connected(&self, connection: Connection) {
-        *lock(&self.connection) = Arc::new(connection);
-        *lock(&self.loss) = None;
+        *self.connection.lock() = Arc::new(connection);
+        *self.loss.lock() = None;
     }
 
     pub(crate) fn lost(&self, reason: ConnectError) {
-        *lock(&self.loss) = Some(reason);
+        *self.loss.lock() = Some(reason);
     }
 
     pub(crate) fn take_acks(&self) -> Vec<AckItem> {
-        std::mem::take(&mut lock(&self.acks).items)
+        std::mem::take(&mut self.acks.lock().items)
     }
 
     pub(crate) fn is_ending(&self) -> bool {
@@ -95,7 +94,7 @@ impl DriverState {
 
     /// Closes the ack queue and returns the acks that were in it.
     pub(crate) fn close(&self) -> Vec<AckItem> {
-        let mut acks = lock(&self.acks);
+        let mut acks = self.acks.lock();
         acks.is_closed = true;
         std::mem::take(&mut acks.items)
     }
@@ -112,7 +111,7 @@ impl Handle {
     }
 
     pub(crate) fn connection(&self) -> Arc<Connection> {
-        lock(&self.shared.connection).clone()
+        self.shared.connection.lock().clone()
     }
 
     /// Sends an event that does not come from the driver.
@@ -140,7 +139,7 @@ impl Handle {
 
     /// Queues acks; fails if the driver has ended.
     pub(crate) fn push_acks(&self, items: impl IntoIterator<Item = AckItem>) -> Result<(), ()> {
-        let mut acks = lock(&self.shared.acks);
+        let mut acks = self.shared.acks.lock();
         if acks.is_closed {
             return Err(());
         }
@@ -254,7 +253,7 @@ impl Handle {
     }
 
     fn unanswered(&self) -> RequestError {
-        match lock(&self.shared.loss).clone() {
+        match self.shared.loss.lock().clone() {
             Some(loss) => {
                 let what = format!("The server did not answer, for there is no connection: {loss}");
                 let advice = loss.advice().map(str::to_owned);

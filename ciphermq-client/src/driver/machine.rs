@@ -11,10 +11,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::{AckItem, Acks};
-use super::pending_replies::{Answer, Expected, Line, PendingReplies, Violation, Wait};
+use super::delivery_queue::DeliveryQueue;
+use super::op::{Op, Request};
+use super::pending_replies::{Answer, Expected, Line, OutboxId, PendingReplies, Violation, Wait};
 use super::publications::Publications;
-use super::{DriverSettings, Op, Request};
-use crate::consumer::DeliveryQueue;
+use super::settings::DriverSettings;
 
 /// High-water mark of the output, in bytes: no command is written above it.
 pub(crate) const HIGH_WATER: usize = 512 * 1024;
@@ -210,8 +211,10 @@ impl Machine {
                 }
                 // Fails if the caller no longer waits.
                 Answer::Request(request, reply) => drop(request.answer.send(reply)),
-                Answer::Published(id, answer) => self.publications.answered(id, answer)?,
-                Answer::Acked(answer) => self.acks.answered(answer)?,
+                Answer::Items(OutboxId::Publisher(id), answer) => {
+                    self.publications.answered(id, answer)?;
+                }
+                Answer::Items(OutboxId::Acks, answer) => self.acks.answered(answer)?,
                 Answer::Pong => {}
             }
         }
@@ -231,14 +234,15 @@ impl Machine {
                 }
             } else if let Some((numbers, command)) = self.acks.take_line(now, link.max_line_bytes) {
                 command.encode(out);
-                link.pending.expect(Expected::Acked(Line::new(numbers)));
+                let line = Line::new(numbers);
+                link.pending.expect(Expected::Items(OutboxId::Acks, line));
             } else if let Some((id, numbers, command)) =
                 self.publications
                     .take_line(now, link.max_line_bytes, link.packs)
             {
                 command.encode(out);
-                link.pending
-                    .expect(Expected::Published(id, Line::new(numbers)));
+                let expected = Expected::Items(OutboxId::Publisher(id), Line::new(numbers));
+                link.pending.expect(expected);
             } else {
                 break;
             }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use ciphermq_protocol::hello::{HelloReply, HelloRequest};
 use ciphermq_protocol::{Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, LineDecoder, Reply};
 
-use super::Setup;
+use super::settings::Setup;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// The protocol version of this client.

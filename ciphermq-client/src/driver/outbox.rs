@@ -23,8 +23,7 @@ use std::collections::{BTreeSet, VecDeque};
 use ciphermq_protocol::ErrorReply;
 use tokio::time::Instant;
 
-use super::Retry;
-use crate::publisher::BatchLimits;
+use super::settings::{BatchLimits, Retry};
 
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {

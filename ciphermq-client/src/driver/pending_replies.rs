@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use ciphermq_protocol::{Command, Delivery, LineDecoder, MessageId, Reply};
 
-use super::{PublisherId, Request};
+use super::op::{PublisherId, Request};
 
 /// The outstanding replies of one connection.
 #[derive(Debug)]
@@ -25,12 +25,19 @@ pub(crate) struct PendingReplies {
 pub(crate) enum Expected {
     /// One line for a request.
     Request(Request),
-    /// A line for each of these messages of the publisher.
-    Published(PublisherId, Line),
-    /// A line for each of these acks.
-    Acked(Line),
+    /// A line for each of these items of an outbox.
+    Items(OutboxId, Line),
     /// `PONG`.
     Pong,
+}
+
+/// Identifies an outbox of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutboxId {
+    /// The messages of a publisher.
+    Publisher(PublisherId),
+    /// The acks.
+    Acks,
 }
 
 /// The reason for which a reply may be delayed.
@@ -66,10 +73,8 @@ pub(crate) enum Answer {
     Deliveries(Vec<Delivery>),
     /// The reply to a request.
     Request(Request, Reply),
-    /// The outcome of messages.
-    Published(PublisherId, ItemAnswer),
-    /// The outcome of acks.
-    Acked(ItemAnswer),
+    /// The outcome of items of an outbox.
+    Items(OutboxId, ItemAnswer),
     /// The reply to a ping.
     Pong,
 }
@@ -136,30 +141,18 @@ impl PendingReplies {
             Some(Expected::Request(request)) => Ok(Answer::Request(request, reply)),
             Some(Expected::Pong) if matches!(reply, Reply::Pong) => Ok(Answer::Pong),
             Some(Expected::Pong) => Err(unexpected(&reply)),
-            Some(Expected::Published(publisher, line)) => {
-                let id = match &reply {
-                    Reply::Ack(id) => Some(id.clone()),
-                    Reply::Error(error) => error.message_id.clone(),
+            Some(Expected::Items(outbox, line)) => {
+                let id = match (outbox, &reply) {
+                    (OutboxId::Publisher(_), Reply::Ack(id))
+                    | (OutboxId::Acks, Reply::AckConfirmed(id)) => Some(id.clone()),
+                    (_, Reply::Error(error)) => error.message_id.clone(),
                     _ => None,
                 };
                 let (answer, rest) = item_answer(line, id, reply)?;
                 if let Some(rest) = rest {
-                    self.expected
-                        .push_front(Expected::Published(publisher, rest));
+                    self.expected.push_front(Expected::Items(outbox, rest));
                 }
-                Ok(Answer::Published(publisher, answer))
-            }
-            Some(Expected::Acked(line)) => {
-                let id = match &reply {
-                    Reply::AckConfirmed(id) => Some(id.clone()),
-                    Reply::Error(error) => error.message_id.clone(),
-                    _ => None,
-                };
-                let (answer, rest) = item_answer(line, id, reply)?;
-                if let Some(rest) = rest {
-                    self.expected.push_front(Expected::Acked(rest));
-                }
-                Ok(Answer::Acked(answer))
+                Ok(Answer::Items(outbox, answer))
             }
         }
     }
@@ -176,11 +169,11 @@ impl PendingReplies {
     /// measured anew.
     pub(crate) fn oldest_wait(&self) -> Option<Wait> {
         match self.expected.front()? {
-            Expected::Acked(_) => Some(Wait::Store),
+            Expected::Items(OutboxId::Acks, _) => Some(Wait::Store),
             Expected::Request(request) if matches!(request.command, Command::Reject { .. }) => {
                 Some(Wait::Store)
             }
-            Expected::Published(..) | Expected::Request(_) => Some(Wait::Answer),
+            Expected::Items(OutboxId::Publisher(_), _) | Expected::Request(_) => Some(Wait::Answer),
             Expected::Pong => None,
         }
     }

@@ -22,7 +22,8 @@ fn request(client: &str) -> Expected {
 }
 
 fn published(numbers: &[u64]) -> Expected {
-    Expected::Published(PublisherId(7), Line::new(numbers.to_vec()))
+    let publisher = OutboxId::Publisher(PublisherId(7));
+    Expected::Items(publisher, Line::new(numbers.to_vec()))
 }
 
 /// Describes each line of `text` briefly; stops at the first violation.
@@ -61,15 +62,15 @@ fn meaning(answer: Answer) -> String {
             Command::GetPublicKey { client_id } => format!("reply to {client_id}"),
             other => format!("reply to {other:?}"),
         },
-        Answer::Published(_, answer) => format!("published {}", item(answer)),
-        Answer::Acked(answer) => format!("acked {}", item(answer)),
+        Answer::Items(OutboxId::Publisher(_), answer) => format!("published {}", item(answer)),
+        Answer::Items(OutboxId::Acks, answer) => format!("acked {}", item(answer)),
         Answer::Pong => "pong".to_owned(),
     }
 }
 
 #[test]
 fn replies_belong_to_the_commands_in_their_order() {
-    let acks = Expected::Acked(Line::new(vec![5, 6]));
+    let acks = Expected::Items(OutboxId::Acks, Line::new(vec![5, 6]));
     let mut pending = pending(
         false,
         [
@@ -100,7 +101,7 @@ fn replies_belong_to_the_commands_in_their_order() {
 
 #[test]
 fn message_lines_are_deliveries_only_when_consuming() {
-    let acks = || Expected::Acked(Line::new(vec![1, 2]));
+    let acks = || Expected::Items(OutboxId::Acks, Line::new(vec![1, 2]));
     let text = "Message: d1 {}\nACK_CONFIRMED m1\nMessage: d2 {}\nACK_CONFIRMED m2\n";
     assert_eq!(
         read(&mut pending(true, [acks()]), text),
@@ -138,7 +139,7 @@ fn one_line_refuses_a_whole_batch() {
 
 #[test]
 fn one_line_acknowledges_a_whole_batch() {
-    let acks = Expected::Acked(Line::new(vec![4, 5]));
+    let acks = Expected::Items(OutboxId::Acks, Line::new(vec![4, 5]));
     let mut pending = pending(true, [published(&[1, 2, 3]), acks, Expected::Pong]);
     assert_eq!(
         read(
@@ -174,7 +175,10 @@ fn unexpected_replies_are_violations() {
         (Some(published(&[1, 2])), "ACK_ALL 3\n"),
         (Some(published(&[1, 2])), "ACK m1\nACK_ALL 2\n"),
         (Some(Expected::Pong), "ACK_ALL 1\n"),
-        (Some(Expected::Acked(Line::new(vec![1]))), "ACK m1\n"),
+        (
+            Some(Expected::Items(OutboxId::Acks, Line::new(vec![1]))),
+            "ACK m1\n",
+        ),
         (Some(Expected::Pong), "what is this\n"),
         (Some(Expected::Pong), "\n"),
     ] {

@@ -1,18 +1,18 @@
-//! The publishers' outboxes, and the effect of replies on them.
+//! The unsettled messages of a connection's publishers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ciphermq_protocol::{Command, Envelope, ErrorReply, Reply};
+use ciphermq_protocol::{Command, Envelope, ErrorCode, ExchangeName, MessageId, Reply, RoutingKey};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::outbox::{Expired, Outbox};
-use super::pending_replies::{ItemAnswer, ReplyScope, Violation};
-use super::{Outgoing, PublisherId, PublisherSetup, Retry};
-use crate::error::kinds::OperationKind as _;
+use super::op::{Outgoing, PublisherId, PublisherSetup};
+use super::outcome::{Outcome, Summary, Tally};
+use super::pending_replies::{ItemAnswer, Violation};
+use super::settings::Retry;
+use super::unsettled::{Settle, Unsettled};
 use crate::error::{PublishError, PublishErrorKind};
-use crate::publisher::{self, Outcome, Summary, Tally, line_overhead};
 
 /// The publishers of a connection, served round-robin, one line at a time.
 #[derive(Debug)]
@@ -24,11 +24,13 @@ pub(crate) struct Publications {
 }
 
 #[derive(Debug)]
-struct Publication {
+struct Publication(Unsettled<Messages>);
+
+/// The route of a publisher, and the outcomes of its messages.
+#[derive(Debug)]
+struct Messages {
     setup: PublisherSetup,
-    outbox: Outbox<Outgoing>,
     tally: Tally,
-    flushes: VecDeque<(u64, FlushWaiter)>,
 }
 
 /// A caller that waits until everything is settled.
@@ -36,6 +38,68 @@ struct Publication {
 enum FlushWaiter {
     Flush(oneshot::Sender<Result<(), PublishError>>),
     Finish(oneshot::Sender<Summary>),
+}
+
+impl Settle for Messages {
+    type Item = Outgoing;
+    type Kind = PublishErrorKind;
+    type Waiter = FlushWaiter;
+
+    const NAME: &'static str = "message";
+    const CONFIRMED: &'static str = "acknowledged";
+    const CLOSED: &'static str = "The client was closed.";
+
+    fn message_id(item: &Outgoing) -> &MessageId {
+        &item.envelope.message_id
+    }
+
+    fn confirms_one(reply: &Reply) -> bool {
+        matches!(reply, Reply::Ack(_))
+    }
+
+    fn confirms_line(reply: &Reply) -> bool {
+        matches!(reply, Reply::AckAll(_))
+    }
+
+    fn refusal_advice(code: Option<ErrorCode>) -> Option<&'static str> {
+        advice(code)
+    }
+
+    fn expiry_advice(is_connected: bool) -> Option<&'static str> {
+        Some(if is_connected {
+            "It may be stored all the same: send it again with the same stream and position."
+        } else {
+            "See that the server runs; then send it again, with the same stream and position."
+        })
+    }
+
+    fn settle(&mut self, item: Outgoing, result: Result<(), PublishError>) {
+        let message_id = &item.envelope.message_id;
+        self.tally.count(message_id, result.as_ref().copied());
+        if let Some(observer) = &self.setup.observer.0 {
+            observer(Outcome {
+                message_id,
+                result: result.as_ref().copied(),
+            });
+        }
+        if let Some(receipt) = item.receipt {
+            // Fails if the receipt was dropped.
+            drop(receipt.send(result));
+        }
+    }
+
+    fn answer(&mut self, waiter: FlushWaiter) -> bool {
+        match waiter {
+            FlushWaiter::Flush(done) => {
+                drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err)));
+                false
+            }
+            FlushWaiter::Finish(done) => {
+                drop(done.send(std::mem::take(&mut self.tally.summary)));
+                true
+            }
+        }
+    }
 }
 
 impl Publications {
@@ -57,17 +121,13 @@ impl Publications {
         // Dropped publishers without pending messages are removed when a new one opens.
         self.publishers
             .retain(|_, publication| !publication.is_abandoned());
-        let mut outbox = Outbox::new(setup.limits, self.retry, now);
+        let limits = setup.limits;
+        let tally = Tally::default();
+        let mut messages = Unsettled::new(Messages { setup, tally }, limits, self.retry, now);
         if is_online {
-            outbox.connected();
+            messages.outbox.connected();
         }
-        let publication = Publication {
-            setup,
-            outbox,
-            tally: Tally::default(),
-            flushes: VecDeque::new(),
-        };
-        self.publishers.insert(id, publication);
+        self.publishers.insert(id, Publication(messages));
     }
 
     pub(crate) fn push(&mut self, now: Instant, id: PublisherId, item: Outgoing) {
@@ -75,7 +135,7 @@ impl Publications {
             // A comma or a bracket comes with it.
             let bytes = item.envelope.raw().len() + 1;
             let weight = item.weight;
-            publication.outbox.push(now, item, bytes, weight);
+            publication.0.outbox.push(now, item, bytes, weight);
         }
     }
 
@@ -91,38 +151,35 @@ impl Publications {
         self.wait(id, FlushWaiter::Finish(done));
     }
 
-    fn wait(&mut self, id: PublisherId, done: FlushWaiter) {
+    /// Registers a caller; [`Publications::settle`] answers it.
+    fn wait(&mut self, id: PublisherId, waiter: FlushWaiter) {
         if let Some(publication) = self.publishers.get_mut(&id) {
-            publication.outbox.flush();
-            publication
-                .flushes
-                .push_back((publication.outbox.end(), done));
-            publication.answer_flushes();
+            publication.0.flush(waiter);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.publishers
             .values()
-            .all(|publication| publication.outbox.is_empty())
+            .all(|publication| publication.0.outbox.is_empty())
     }
 
     pub(crate) fn connected(&mut self) {
         self.publishers
             .values_mut()
-            .for_each(|publication| publication.outbox.connected());
+            .for_each(|publication| publication.0.outbox.connected());
     }
 
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.publishers
             .values_mut()
-            .for_each(|publication| publication.outbox.disconnected(now));
+            .for_each(|publication| publication.0.outbox.disconnected(now));
     }
 
     pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
         self.publishers
             .values()
-            .filter_map(|publication| publication.outbox.deadline(can_be_sent))
+            .filter_map(|publication| publication.0.outbox.deadline(can_be_sent))
             .min()
     }
 
@@ -167,38 +224,33 @@ impl Publications {
         let Some(publication) = self.publishers.get_mut(&id) else {
             return Ok(());
         };
-        publication.answered(answer)
+        publication.0.answered(answer)
     }
 
     /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
         for publication in self.publishers.values_mut() {
-            publication.expire(now, loss);
+            publication.0.expire(now, loss);
         }
     }
 
     /// Releases window space, answers waiting callers and removes finished publishers.
     pub(crate) fn settle(&mut self) {
-        self.publishers.retain(|_, publication| {
-            let released = publication.outbox.take_released();
+        self.publishers.retain(|_, Publication(messages)| {
+            let released = messages.outbox.take_released();
             if released.items > 0 {
-                publication
-                    .setup
-                    .window
-                    .release(released.items, released.weight);
+                let window = &messages.sender.setup.window;
+                window.release(released.items, released.weight);
             }
-            !publication.answer_flushes()
+            !messages.answer_waiters()
         });
     }
 
     /// Fails every pending message: the connection is closed for good.
     pub(crate) fn close(&mut self) {
-        for publication in self.publishers.values_mut() {
-            publication.setup.window.close();
-            for item in publication.outbox.drain() {
-                publication.report(item, Err(publisher::closed()));
-            }
-            publication.answer_flushes();
+        for Publication(messages) in self.publishers.values_mut() {
+            messages.sender.setup.window.close();
+            messages.close();
         }
         self.publishers.clear();
     }
@@ -207,9 +259,7 @@ impl Publications {
 impl Publication {
     /// Whether the publisher was dropped and nothing is in flight.
     fn is_abandoned(&self) -> bool {
-        self.outbox.is_empty()
-            && self.flushes.is_empty()
-            && Arc::strong_count(&self.setup.window) == 1
+        self.0.is_idle() && Arc::strong_count(&self.0.sender.setup.window) == 1
     }
 
     fn take_line(
@@ -222,21 +272,21 @@ impl Publication {
             exchange,
             routing_key,
             ..
-        } = &self.setup;
+        } = &self.0.sender.setup;
         let room = max_line_bytes.saturating_sub(line_overhead(exchange, routing_key));
         loop {
-            let numbers = self.outbox.take_line(now, room)?;
+            let numbers = self.0.outbox.take_line(now, room)?;
             // This connection's limit may be lower than that of the connection for which the
             // message was sealed.
             if let [number] = numbers[..]
-                && self.outbox.bytes(number) > room.saturating_add(1)
+                && self.0.outbox.bytes(number) > room.saturating_add(1)
             {
-                self.outbox.line_answered();
+                self.0.outbox.line_answered();
                 let what = format!(
                     "The message is too large: the server takes lines of {max_line_bytes} bytes \
                      now."
                 );
-                self.settle(
+                self.0.settle(
                     number,
                     Err(PublishError::new(PublishErrorKind::TooLarge, what)),
                 );
@@ -244,11 +294,11 @@ impl Publication {
             }
             let envelopes: Vec<Envelope> = numbers
                 .iter()
-                .filter_map(|&number| self.outbox.item(number))
+                .filter_map(|&number| self.0.outbox.item(number))
                 .map(|item| item.envelope.clone())
                 .collect();
-            let (exchange, routing_key) =
-                (self.setup.exchange.clone(), self.setup.routing_key.clone());
+            let setup = &self.0.sender.setup;
+            let (exchange, routing_key) = (setup.exchange.clone(), setup.routing_key.clone());
             let command = if packs && share_buffer(&envelopes) {
                 Command::PublishPacked {
                     exchange,
@@ -265,151 +315,6 @@ impl Publication {
             return Some((numbers, command));
         }
     }
-
-    fn answered(&mut self, answer: ItemAnswer) -> Result<(), Violation> {
-        let ItemAnswer {
-            about,
-            reply,
-            is_last,
-        } = answer;
-        if is_last {
-            self.outbox.line_answered();
-        }
-        match (about, reply) {
-            (ReplyScope::One(number, id), reply) => {
-                // A settled item was sent twice, and this is the second answer.
-                let Some(item) = self.outbox.item(number) else {
-                    return Ok(());
-                };
-                if item.envelope.message_id != id {
-                    let ours = &item.envelope.message_id;
-                    return Err(Violation(format!(
-                        "the answer to the message `{ours}` is about `{id}`"
-                    )));
-                }
-                match reply {
-                    Reply::Ack(_) => self.settle(number, Ok(())),
-                    Reply::Error(error) => self.failed(number, error),
-                    other => {
-                        return Err(Violation(format!("a message was answered with {other:?}")));
-                    }
-                }
-            }
-            (ReplyScope::All(numbers), Reply::AckAll(_)) => {
-                for number in numbers {
-                    self.settle(number, Ok(()));
-                }
-            }
-            (ReplyScope::All(_), reply @ Reply::AckConfirmedAll(_)) => {
-                return Err(Violation(format!("{reply:?} answers another command")));
-            }
-            (ReplyScope::All(numbers), Reply::Error(error)) => {
-                for number in numbers {
-                    self.failed(number, error.clone());
-                }
-            }
-            (ReplyScope::All(numbers), other) => {
-                for number in numbers {
-                    let what =
-                        format!("The server refused the batch that the message was in: {other:?}.");
-                    self.settle(
-                        number,
-                        Err(PublishError::new(PublishErrorKind::Refused, what)),
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn failed(&mut self, number: u64, error: ErrorReply) {
-        let kind = PublishErrorKind::of_code(error.code);
-        // The outcome is unknown, or the server will be less busy soon: the message keeps its
-        // attempts.
-        if !error.is_definite() || kind == PublishErrorKind::Unavailable {
-            self.outbox.defer(number, error);
-        } else {
-            self.settle(number, Err(refused(kind, &error)));
-        }
-    }
-
-    fn expire(&mut self, now: Instant, loss: Option<&str>) {
-        for Expired { item, last_error } in self.outbox.expire(now) {
-            let error = match (last_error, loss) {
-                (Some(last_error), _) => {
-                    let kind = PublishErrorKind::of_code(last_error.code);
-                    PublishError::new(
-                        kind,
-                        format!(
-                            "The message was not acknowledged in any of the attempts: {last_error}."
-                        ),
-                    )
-                    .advise(
-                        "It may be stored all the same: send it again with the same stream and \
-                             position.",
-                    )
-                }
-                (None, Some(loss)) => PublishError::new(
-                    PublishErrorKind::Disconnected,
-                    format!("The message was not acknowledged, for there is no connection: {loss}"),
-                )
-                .advise(
-                    "See that the server runs; then send it again, with the same stream and \
-                         position.",
-                ),
-                (None, None) => PublishError::new(
-                    PublishErrorKind::TimedOut,
-                    "The message was not acknowledged in any of the tries.",
-                )
-                .advise(
-                    "It may be stored all the same: send it again with the same stream and \
-                         position.",
-                ),
-            };
-            self.report(item, Err(error));
-        }
-    }
-
-    fn settle(&mut self, number: u64, result: Result<(), PublishError>) {
-        if let Some(item) = self.outbox.settle(number) {
-            self.report(item, result);
-        }
-    }
-
-    fn report(&mut self, item: Outgoing, result: Result<(), PublishError>) {
-        let message_id = &item.envelope.message_id;
-        self.tally.count(message_id, result.as_ref().copied());
-        if let Some(observer) = &self.setup.observer.0 {
-            observer(Outcome {
-                message_id,
-                result: result.as_ref().copied(),
-            });
-        }
-        if let Some(receipt) = item.receipt {
-            // Fails if the receipt was dropped.
-            drop(receipt.send(result));
-        }
-    }
-
-    /// Answers the callers whose messages are all settled; returns whether the publisher has
-    /// finished.
-    fn answer_flushes(&mut self) -> bool {
-        while let Some((_, done)) = self
-            .flushes
-            .pop_front_if(|(end, _)| *end <= self.outbox.settled_to())
-        {
-            match done {
-                FlushWaiter::Flush(done) => {
-                    drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err)))
-                }
-                FlushWaiter::Finish(done) => {
-                    drop(done.send(std::mem::take(&mut self.tally.summary)));
-                    return true;
-                }
-            }
-        }
-        false
-    }
 }
 
 /// Whether all envelopes share_buffer one buffer. Envelopes of different sessions do not.
@@ -421,7 +326,30 @@ fn share_buffer(envelopes: &[Envelope]) -> bool {
     })
 }
 
-fn refused(kind: PublishErrorKind, error: &ErrorReply) -> PublishError {
-    PublishError::new(kind, format!("The server refused the message: {error}."))
-        .advise_if(publisher::advice(error.code))
+/// Returns the maximum length of a `publish_packed` or `publish_batch` line without its envelopes
+/// and their separators.
+pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
+    "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
+}
+
+/// Returns what the caller should do about an error code.
+fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
+    Some(match code? {
+        ErrorCode::NoRoute => {
+            "Start the receiver once, or bind a queue to the exchange by this routing key: \
+             `ciphermq-cli receive` does."
+        }
+        ErrorCode::NotFound => {
+            "Declare the exchange first, and bind a queue to it: `ciphermq-cli receive` does."
+        }
+        ErrorCode::IdInUse => "Start a new stream: another message was sent with this id.",
+        ErrorCode::TooLarge | ErrorCode::LineTooLong => "Send it in smaller parts.",
+        ErrorCode::StorageFull => {
+            "Make room on the server's disk, or let receivers ack what waits; then send again."
+        }
+        ErrorCode::StorageUnavailable => {
+            "See the server's log; then send again, with the same stream."
+        }
+        _ => return None,
+    })
 }

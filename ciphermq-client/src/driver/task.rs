@@ -11,13 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, sp
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::handle::DriverState;
+use super::delivery_queue::DeliveryQueue;
+use super::handle::{DriverState, Handle};
 use super::machine::{ConnectionFault, Machine};
+use super::op::Op;
 use super::opening::Opening;
-use super::{DriverSettings, Handle, Op, Setup};
-use crate::client::Connection;
+use super::settings::{DriverSettings, Setup};
+use crate::connection::Connection;
 use crate::connector::{Connector, Stage, Stream};
-use crate::consumer::DeliveryQueue;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
 

@@ -181,6 +181,10 @@ pub(crate) trait OperationKind: Kind {
     /// Returns the kind for a code. `None` is a reply without a code, or with one of a newer
     /// server.
     fn of_code(code: Option<ErrorCode>) -> Self;
+    /// The server refused for a reason without a kind of its own.
+    const REFUSED: Self;
+    /// The server's store does not answer, or the server is busy: the attempts continue.
+    const UNAVAILABLE: Self;
     /// There was no answer in any of the attempts.
     const TIMED_OUT: Self;
     /// There was no connection during all attempts.
@@ -209,6 +213,8 @@ impl OperationKind for RequestErrorKind {
             _ => Self::Refused,
         }
     }
+    const REFUSED: Self = Self::Refused;
+    const UNAVAILABLE: Self = Self::Unavailable;
     const TIMED_OUT: Self = Self::TimedOut;
     const DISCONNECTED: Self = Self::Disconnected;
     const CLOSED: Self = Self::Closed;
@@ -230,6 +236,8 @@ impl OperationKind for PublishErrorKind {
             _ => Self::Refused,
         }
     }
+    const REFUSED: Self = Self::Refused;
+    const UNAVAILABLE: Self = Self::Unavailable;
     const TIMED_OUT: Self = Self::TimedOut;
     const DISCONNECTED: Self = Self::Disconnected;
     const CLOSED: Self = Self::Closed;
@@ -249,6 +257,8 @@ impl OperationKind for AckErrorKind {
             _ => Self::Refused,
         }
     }
+    const REFUSED: Self = Self::Refused;
+    const UNAVAILABLE: Self = Self::Unavailable;
     const TIMED_OUT: Self = Self::TimedOut;
     const DISCONNECTED: Self = Self::Disconnected;
     const CLOSED: Self = Self::Closed;

@@ -1,163 +1,22 @@
 //! Signing and registering this client's own keys.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use ciphermq_crypto::signed_key::{AnnouncementError, OwnSignedKey};
+use ciphermq_crypto::signed_key::OwnSignedKey;
 use ciphermq_crypto::{Authority, Identity, Keyring, RecipientKey, SignedKeyError, signed_key};
-use ciphermq_protocol::{ClientId, Command, Reply};
+use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 
-use super::announced::{Announced, Announcements, HIGHEST_ABOVE, NotRecorded, Signed};
+use super::announced::{Announced, Announcements, Signed};
+use super::registration::{
+    ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, NotRecorded, Registration,
+};
+use super::requests::{register_public, register_signed, signed_key_of};
 use crate::driver::Handle;
 use crate::error::{RequestError, RequestErrorKind};
 
-/// The validity of announced keys, limited further by the certificate that signs them: long enough
-/// for a receiver that is away for months, since nobody can send to it afterwards.
-pub const ANNOUNCEMENT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// Attempts to register keys while other processes of this client are faster.
-const TRIES: usize = 8;
-
-/// Why this client's keys were not announced.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnnounceError {
-    /// The request to the server failed.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// The certificate cannot sign the keys.
-    #[error("the keys cannot be signed: {0}")]
-    Sign(#[from] AnnouncementError),
-    /// No sender would accept the signed keys.
-    #[error("no sender would take the keys: {0}")]
-    NotAccepted(#[from] SignedKeyError),
-    /// The server has a signed key with a higher epoch that this client has not signed.
-    #[error("the server has a signed key of a higher epoch that this client did not sign")]
-    NotOurs {
-        /// The epoch that the server's key states.
-        epoch: Option<u64>,
-    },
-    /// Senders use a signed key that is not in the keyring, and this certificate cannot sign
-    /// another one.
-    #[error(
-        "senders use the signed key of this client that the server has, until {until}: it is for \
-         another key pair than \
-         the one given here, and this client's certificate cannot sign a new one"
-    )]
-    SignedForOtherKeys {
-        /// When senders stop using the signed key.
-        until: Timestamp,
-    },
-    /// The server has confirmed the keys, but returns others, or none.
-    #[error("the server has confirmed the keys, and does not hand them out")]
-    NotKept,
-    /// Other processes of this client announce keys all the time.
-    #[error("other processes of this client announce keys without end")]
-    Contended,
-    /// The last epoch was the highest possible one.
-    #[error("this client has signed a key with the highest epoch that on_server is")]
-    NoHigherEpoch,
-    /// Another process of this client has announced other keys later.
-    #[error("another process of this client has announced other keys, and they have run out")]
-    OtherKeys,
-}
-
-ciphermq_protocol::debug_as_report!(AnnounceError, |error| Some(error.advice()));
-
-impl AnnounceError {
-    /// Returns what to do, for a person who runs this client.
-    #[must_use]
-    pub fn advice(&self) -> String {
-        use ciphermq_crypto::identity::CertificateError::{Expired, NotTrusted, NotYetValid};
-        match self {
-            Self::Request(error) => error
-                .advice()
-                .unwrap_or("Check that the server runs, then try again.")
-                .to_owned(),
-            Self::Sign(AnnouncementError::Expired(_))
-            | Self::NotAccepted(SignedKeyError::Certificate(Expired(_))) => {
-                "Check this machine's clock. If it is right, get a new certificate for this \
-                 client."
-                    .to_owned()
-            }
-            Self::NotAccepted(SignedKeyError::Certificate(NotYetValid(_))) => {
-                "Check this machine's clock. If it is right, wait until the certificate is valid, \
-                 or get another one."
-                    .to_owned()
-            }
-            Self::NotAccepted(SignedKeyError::Certificate(NotTrusted(_))) => {
-                "Senders take keys that are signed with a certificate of their authority. Use a \
-                 certificate of the authority of --ca, with the intermediate ones in its file; or \
-                 name the authority that has issued it with --ca."
-                    .to_owned()
-            }
-            Self::Sign(_) | Self::NotAccepted(_) => {
-                "Get a certificate for this client that can sign: `ciphermq-cli certs` makes such \
-                 ones."
-                    .to_owned()
-            }
-            Self::NotOurs { epoch: Some(epoch) } if *epoch <= HIGHEST_ABOVE => format!(
-                "If this client had another certificate authority before, go beyond what it signed \
-                 then: `ciphermq-cli register-key --above {epoch}`. If not, look at who else could \
-                 register keys in its name."
-            ),
-            Self::NotOurs { .. } => "Nothing can go beyond it. Whoever runs the server can remove \
-                                     its row of this client in `signed_keys`; look at who else \
-                                     could register keys in its name."
-                .to_owned(),
-            Self::SignedForOtherKeys { .. } => "Get a certificate for this client that can sign: \
-                `ciphermq-cli certs` makes such ones; or give the private key that the signed key \
-                is for with --private-key."
-                .to_owned(),
-            Self::NotKept => "Somebody between here and the server's database may be exchanging \
-                              keys: look at the server's log, and at `ciphermq-cli verify-key` as \
-                              a sender."
-                .to_owned(),
-            Self::Contended => "Look at what runs with this client's certificate, and try \
-                                again."
-                .to_owned(),
-            Self::NoHigherEpoch => "Senders that have seen it must remove their records of this \
-                                    client's key, and whoever runs the server its row in \
-                                    `signed_keys`. Use a new certificate authority if somebody \
-                                    else could have signed it."
-                .to_owned(),
-            Self::OtherKeys => "Start this receiver again, with the newest keys, or run \
-                                `ciphermq-cli register-key` where they are."
-                .to_owned(),
-        }
-    }
-}
-
-/// The result of an announcement.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Registration {
-    /// The owner of the keys.
-    pub client: ClientId,
-    /// The signed key that the server returns now; `None` if this client cannot sign and has
-    /// registered a bare key.
-    pub signed_key: Option<String>,
-    /// The epoch of the signed key.
-    pub epoch: Option<u64>,
-    /// Why the next announcement may not know of this one; for people.
-    pub not_recorded: Option<NotRecorded>,
-    /// The signed key that senders still receive, if this client cannot sign and has registered a
-    /// bare key.
-    pub earlier: Option<EarlierSignedKey>,
-}
-
-/// A signed key that was registered before a bare one, and that the server still returns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EarlierSignedKey {
-    /// Senders use it, and the keyring can open messages that are sealed for it.
-    InUse {
-        /// When senders stop using it.
-        until: Timestamp,
-    },
-    /// Senders refuse it, and do not fall back to a bare key.
-    Refused(SignedKeyError),
-}
+const ATTEMPTS: usize = 8;
 
 impl Registration {
     fn of(announced: Announced, not_recorded: Option<NotRecorded>) -> Self {
@@ -205,7 +64,7 @@ impl Announcer {
         keyring: &Keyring,
         above: Option<u64>,
     ) -> Result<Registration, AnnounceError> {
-        let on_server = match self.ask(handle).await {
+        let on_server = match signed_key_of(handle, &self.client).await {
             Ok(on_server) => on_server,
             // An older server supports bare keys only.
             Err(error) if error.kind() == RequestErrorKind::Unsupported => {
@@ -230,10 +89,10 @@ impl Announcer {
             );
         }
         let mut floor = on_server.map(|own| own.epoch).max(above);
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS {
             let signed = self.sign(identity, keyring.recipient_keys(), floor).await?;
             self.check(&signed.announced.signed_key)?;
-            match self.register(handle, &signed.announced.signed_key).await {
+            match register_signed(handle, &signed.announced.signed_key).await {
                 Ok(()) => return self.confirm(handle, identity, signed).await,
                 Err(error) if error.kind() == RequestErrorKind::StaleKey => {
                     // Another process of this client was faster, or its clock was ahead.
@@ -262,7 +121,7 @@ impl Announcer {
         let Some(identity) = &self.identity else {
             return Ok(None);
         };
-        let text = self.ask(handle).await?;
+        let text = signed_key_of(handle, &self.client).await?;
         let on_server = text.and_then(|text| {
             let own = self.parse_own(identity, &text)?;
             Some(Announced {
@@ -284,7 +143,7 @@ impl Announcer {
             return Ok(None);
         }
         if is_valid {
-            match self.register(handle, &newest.signed_key).await {
+            match register_signed(handle, &newest.signed_key).await {
                 Ok(()) => return Ok(Some(Registration::of(newest.clone(), None))),
                 Err(error) if error.kind() == RequestErrorKind::StaleKey => {}
                 Err(error) => return Err(error.into()),
@@ -337,7 +196,7 @@ impl Announcer {
         identity: &Identity,
         epoch: u64,
     ) -> Result<u64, AnnounceError> {
-        let on_server = self.ask(handle).await?;
+        let on_server = signed_key_of(handle, &self.client).await?;
         let own = on_server
             .as_deref()
             .and_then(|text| self.parse_own(identity, text));
@@ -359,7 +218,9 @@ impl Announcer {
             announced,
             not_recorded,
         } = signed;
-        let on_server = self.ask(handle).await?.ok_or(AnnounceError::NotKept)?;
+        let on_server = signed_key_of(handle, &self.client)
+            .await?
+            .ok_or(AnnounceError::NotKept)?;
         if on_server == announced.signed_key {
             return Ok(Registration::of(announced, not_recorded));
         }
@@ -402,14 +263,6 @@ impl Announcer {
             .flatten()
     }
 
-    async fn ask(&self, handle: &Handle) -> Result<Option<String>, RequestError> {
-        signed_key_of(handle, &self.client).await
-    }
-
-    async fn register(&self, handle: &Handle, signed_key: &str) -> Result<(), RequestError> {
-        register_signed(handle, signed_key).await
-    }
-
     /// Returns the effect on senders of a signed key that this client cannot replace.
     ///
     /// # Errors
@@ -440,11 +293,7 @@ impl Announcer {
         keyring: &Keyring,
         earlier: Option<EarlierSignedKey>,
     ) -> Result<Registration, AnnounceError> {
-        let command = Command::RegisterPublicKey {
-            client_id: None,
-            key: keyring.newest().public_key().to_base64(),
-        };
-        handle.expect(command, registered).await?;
+        register_public(handle, keyring.newest().public_key()).await?;
         Ok(Registration {
             client: self.client.clone(),
             signed_key: None,
@@ -453,35 +302,6 @@ impl Announcer {
             earlier,
         })
     }
-}
-
-/// Fetches the signed key of a client as it is.
-pub(crate) async fn signed_key_of(
-    handle: &Handle,
-    client: &ClientId,
-) -> Result<Option<String>, RequestError> {
-    let command = Command::GetSignedKey {
-        client_id: client.clone(),
-    };
-    handle
-        .expect(command, |reply| match reply {
-            Reply::SignedKey(key) => Some(Some(key)),
-            Reply::PublicKeyNotFound => Some(None),
-            _ => None,
-        })
-        .await
-}
-
-/// Registers a signed key as it is.
-pub(crate) async fn register_signed(handle: &Handle, signed_key: &str) -> Result<(), RequestError> {
-    let command = Command::RegisterSignedKey {
-        signed_key: signed_key.to_owned(),
-    };
-    handle.expect(command, registered).await
-}
-
-fn registered(reply: Reply) -> Option<()> {
-    matches!(reply, Reply::PublicKeyRegistered).then_some(())
 }
 
 /// Runs a function that waits for a disk or a lock on a blocking thread.

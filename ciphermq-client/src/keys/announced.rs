@@ -7,27 +7,24 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ciphermq_crypto::signed_key::AnnouncementError;
 use ciphermq_crypto::{Announcement, Identity, RecipientKey};
 use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{FolderLock, LockError, MAX_WAIT};
+use super::lock::{FolderLock, MAX_WAIT};
 use super::names::client_file;
-use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration};
+use super::registration::{ANNOUNCEMENT_VALIDITY, AnnounceError, NotRecorded, Registration};
 
 /// Suffix of a record's file name, after the client's name.
 const END: &str = "_announced.json";
 /// Size limit of a record: a signed key has at most 64 KiB.
 const MAX_BYTES: u64 = 256 * 1024;
-
-/// The highest epoch that people may enter: the last millisecond of the year 9999. A typing error
-/// must not use up all epochs.
-pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
 
 /// The last announcement of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,29 +43,6 @@ pub(crate) enum Announcements {
     Memory(Arc<Mutex<Option<Announced>>>),
     Folder(PathBuf),
 }
-
-/// Why an announcement was not recorded.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotRecorded {
-    /// The existing record cannot be read; it was replaced.
-    #[error("the record of what was announced, {}, could not be read, and was begun anew: \
-             {source}", path.display())]
-    Unreadable {
-        /// The record.
-        path: PathBuf,
-        /// The cause.
-        source: Arc<io::Error>,
-    },
-    /// The record cannot be written.
-    #[error("what was announced is not recorded: {0}")]
-    Unwritable(Arc<FileError>),
-    /// The folder cannot be locked: another process may have written at the same time.
-    #[error("what was announced was recorded without a lock: {0}")]
-    Locked(Arc<LockError>),
-}
-
-ciphermq_protocol::debug_as_report!(NotRecorded);
 
 /// A new announcement, signed.
 #[derive(Debug, Clone)]
@@ -96,7 +70,7 @@ impl Announcements {
     /// Returns the recorded announcement of this client, if it can be read. Blocks.
     pub(super) fn last(&self, client: &ClientId) -> Option<Announced> {
         match self {
-            Self::Memory(last) => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Memory(last) => last.lock().clone(),
             Self::Folder(folder) => read(&client_file(folder, client, END), client)
                 .ok()
                 .flatten(),
@@ -124,7 +98,7 @@ impl Announcements {
         };
         match self {
             Self::Memory(last) => {
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut last = last.lock();
                 let announced = sign(last.as_ref())?;
                 *last = Some(announced.clone());
                 Ok(Signed {
@@ -160,7 +134,7 @@ impl Announcements {
     pub(super) fn learn(&self, announced: Announced) {
         match self {
             Self::Memory(last) => {
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut last = last.lock();
                 if last
                     .as_ref()
                     .is_none_or(|last| last.epoch < announced.epoch)

@@ -8,8 +8,9 @@ use std::time::Duration;
 use ciphermq_crypto::Keyring;
 use tokio::time::{Instant, sleep_until};
 
-use super::announce::{AnnounceError, Announcer, Registration};
+use super::announce::Announcer;
 use super::announced::Announced;
+use super::registration::{AnnounceError, Registration};
 use crate::driver::Handle;
 use crate::event::{Event, Events};
 

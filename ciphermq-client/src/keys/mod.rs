@@ -7,10 +7,12 @@
 //! it, and is then pinned.
 //!
 //! - `recipient_keys`: fetching, verifying and caching receivers' keys
+//! - `registration`: the result of announcing this client's own keys
 //! - `announce`: signing and registering this client's own keys
 //! - `announced`: the record of announcements, so that epochs grow
 //! - `keeper`: keeps the keys announced while a consumer runs
 //! - `pins`: the receivers' keys that were accepted before
+//! - `requests`: the requests to the server
 //! - `names`, `lock`: the files of clients, and their folder's lock
 //! - [`write_record`]: the key that was used, for people
 
@@ -22,6 +24,8 @@ mod names;
 mod pins;
 mod recipient_keys;
 mod record;
+mod registration;
+mod requests;
 
 pub use ciphermq_crypto::key_file::{
     KeyFileError, PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, read_keyring, read_private, read_public,
@@ -32,15 +36,18 @@ pub use ciphermq_crypto::identity::certificates;
 
 pub use crate::connector::tls::client_id_of;
 
-pub use announce::{ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, Registration};
-pub use announced::{HIGHEST_ABOVE, NotRecorded};
 pub use lock::LockError;
 pub use pins::PinsError;
 pub use recipient_keys::distrust_advice;
 pub use record::{RecordError, UnfitForFile, record_path, write_record};
+pub use registration::{
+    ANNOUNCEMENT_VALIDITY, AnnounceError, EarlierSignedKey, HIGHEST_ABOVE, NotRecorded,
+    Registration,
+};
 
-pub(crate) use announce::{Announcer, register_signed, signed_key_of};
+pub(crate) use announce::Announcer;
 pub(crate) use announced::{Announced, Announcements};
 pub(crate) use keeper::keep_announced;
 pub(crate) use pins::Pins;
-pub(crate) use recipient_keys::{ReceiverKey, RecipientKeyCache, receiver_key};
+pub(crate) use recipient_keys::{ReceiverKey, RecipientKeyCache};
+pub(crate) use requests::{public_key_of, register_public, register_signed, signed_key_of};

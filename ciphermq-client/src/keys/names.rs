@@ -27,6 +27,9 @@ pub(super) fn legacy_client_file(folder: &Path, client: &ClientId, end: &str) ->
     })
 }
 
+/// Encodes what cannot be part of a file name.
+///
+/// By hand: existing files have lower-case digits, and `percent-encoding` writes upper-case ones.
 fn encoded(client: &ClientId) -> String {
     let mut name = String::new();
     for byte in client.as_str().bytes() {

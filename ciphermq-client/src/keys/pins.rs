@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::{Pin, PinError};
 use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::announced::HIGHEST_ABOVE;
 use super::lock::{FolderLock, LockError, MAX_WAIT};
 use super::names::{client_file, legacy_client_file};
+use super::registration::HIGHEST_ABOVE;
 
 /// Suffix of a pin's file name, after the receiver's name.
 const END: &str = "_public.pin.json";
@@ -155,7 +156,7 @@ impl Pins {
     pub(crate) async fn accept(&self, receiver: &ClientId, offered: &Pin) -> Result<(), PinsError> {
         let (folder, turn) = match self {
             Self::Memory(pins) => {
-                let mut pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut pins = pins.lock();
                 compare(pins.get(receiver), offered, None)?;
                 pins.insert(receiver.clone(), offered.clone());
                 return Ok(());
@@ -184,7 +185,7 @@ impl Pins {
     ) -> Result<Option<Pinned>, PinsError> {
         match self {
             Self::Memory(pins) => {
-                let pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
+                let pins = pins.lock();
                 compare(pins.get(receiver), offered, None)
             }
             Self::Folder { folder, .. } => {

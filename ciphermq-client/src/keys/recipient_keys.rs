@@ -1,16 +1,17 @@
 //! Receivers' keys: fetched, verified and cached.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ciphermq_crypto::{Authority, Pin, RecipientKey, signed_key};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::pins::{Pins, PinsError};
-use crate::client::Client;
+use super::requests::{public_key_of, signed_key_of};
+use crate::driver::Handle;
 use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 
 /// Capacity of the cache. With more receivers, the oldest keys are fetched again.
@@ -70,7 +71,7 @@ impl RecipientKeyCache {
 
     /// Returns the cached key, if it is still trusted.
     fn get(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.lock();
         keys.get(client)
             .filter(|known| now.saturating_duration_since(known.since) < self.ttl)
             .filter(|known| known.key.is_signed || admit_unsigned)
@@ -78,7 +79,7 @@ impl RecipientKeyCache {
     }
 
     fn insert(&self, client: ClientId, key: ReceiverKey, now: Instant) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock();
         if keys.len() >= MAX_KEYS && !keys.contains_key(&client) {
             let oldest = keys
                 .iter()
@@ -91,61 +92,56 @@ impl RecipientKeyCache {
         keys.insert(client, CachedKey { key, since: now });
     }
 
+    /// Returns the receiver's key: the cached one, or the server's answer, verified.
+    pub(crate) async fn receiver_key(
+        &self,
+        handle: &Handle,
+        receiver: &ClientId,
+        admit_unsigned: bool,
+    ) -> Result<ReceiverKey, PublishError> {
+        if let Some(key) = self.get(receiver, admit_unsigned, Instant::now()) {
+            return Ok(key);
+        }
+        let signed = match signed_key_of(handle, receiver).await {
+            Ok(signed) => signed,
+            // An older server supports bare keys only.
+            Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
+            Err(error) => return Err(unavailable(receiver, error)),
+        };
+        let (key, pin, is_signed) = match signed {
+            Some(text) => {
+                let verified =
+                    signed_key::verify(&text, receiver, &self.authority, Timestamp::now())
+                        .map_err(|error| not_trusted(receiver, &error))?;
+                let key = verified.strongest().cloned().ok_or_else(|| {
+                    not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite)
+                })?;
+                (key, verified.pin(), true)
+            }
+            None => {
+                let bare = public_key_of(handle, receiver)
+                    .await
+                    .map_err(|error| unavailable(receiver, error))?
+                    .ok_or_else(|| no_key(receiver))?;
+                if !admit_unsigned {
+                    return Err(not_signed(receiver));
+                }
+                (bare.into(), Pin::unsigned(&bare), false)
+            }
+        };
+        self.pins
+            .accept(receiver, &pin)
+            .await
+            .map_err(|error| not_pinned(receiver, &error))?;
+        let key = ReceiverKey { key, is_signed };
+        self.insert(receiver.clone(), key.clone(), Instant::now());
+        Ok(key)
+    }
+
     /// Removes a key from the cache: it is fetched again when it is needed.
     pub(crate) fn forget(&self, client: &ClientId) {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(client);
+        self.keys.lock().remove(client);
     }
-}
-
-/// Returns the receiver's key: the cached one, or the server's answer, verified.
-pub(crate) async fn receiver_key(
-    client: &Client,
-    receiver: &ClientId,
-    admit_unsigned: bool,
-) -> Result<ReceiverKey, PublishError> {
-    let cache = &client.inner().keys;
-    if let Some(key) = cache.get(receiver, admit_unsigned, Instant::now()) {
-        return Ok(key);
-    }
-    let signed = match client.signed_key(receiver).await {
-        Ok(signed) => signed,
-        // An older server supports bare keys only.
-        Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
-        Err(error) => return Err(unavailable(receiver, error)),
-    };
-    let (key, pin, is_signed) = match signed {
-        Some(text) => {
-            let verified = signed_key::verify(&text, receiver, &cache.authority, Timestamp::now())
-                .map_err(|error| not_trusted(receiver, &error))?;
-            let key = verified
-                .strongest()
-                .cloned()
-                .ok_or_else(|| not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite))?;
-            (key, verified.pin(), true)
-        }
-        None => {
-            let bare = client
-                .public_key(receiver)
-                .await
-                .map_err(|error| unavailable(receiver, error))?
-                .ok_or_else(|| no_key(receiver))?;
-            if !admit_unsigned {
-                return Err(not_signed(receiver));
-            }
-            (bare.into(), Pin::unsigned(&bare), false)
-        }
-    };
-    cache
-        .pins
-        .accept(receiver, &pin)
-        .await
-        .map_err(|error| not_pinned(receiver, &error))?;
-    let key = ReceiverKey { key, is_signed };
-    cache.insert(receiver.clone(), key.clone(), Instant::now());
-    Ok(key)
 }
 
 fn no_key(receiver: &ClientId) -> PublishError {
@@ -287,7 +283,7 @@ mod tests {
             let at = now + Duration::from_micros(u64::try_from(index).unwrap());
             cache.insert(client(&format!("c{index}")), key(7, true), at);
         }
-        assert_eq!(cache.keys.lock().unwrap().len(), MAX_KEYS);
+        assert_eq!(cache.keys.lock().len(), MAX_KEYS);
         assert_eq!(cache.get(&client("c0"), false, now), None);
         assert_eq!(cache.get(&client("c1"), false, now), Some(key(7, true)));
     }

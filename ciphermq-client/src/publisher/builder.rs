@@ -1,7 +1,6 @@
 //! The settings of a publisher.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ciphermq_crypto::{Form, RecipientKey, stream};
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey, StreamId};
@@ -9,41 +8,17 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::sealer::Sealer;
-use super::{Outcome, OutcomeObserver, Publisher, Window, closed};
-use crate::client::Client;
-use crate::driver::{Op, PublisherId, PublisherSetup};
+use super::{BatchLimits, Outcome, Publisher};
+use crate::client_core::ClientCore;
+use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
+use crate::driver::{Op, OutcomeObserver, PublisherId, PublisherSetup, Window, closed};
 use crate::error::{PublishError, PublishErrorKind};
-use crate::keys::{self, ReceiverKey};
-use crate::resume::ResumableStream;
+use crate::keys::ReceiverKey;
 
-/// Limits on a batch. It is sent when one of them is reached, and at once while nothing is in
-/// flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// The most messages in one batch, at least 1. Default: 250.
-    pub messages: usize,
-    /// The most bytes in one batch; a larger message is sent alone. The server's limit on lines
-    /// applies as well. Default: 256 KiB.
-    pub bytes: usize,
-    /// The longest time that a message waits for a full batch while earlier ones are in flight.
-    /// Default: 5 ms.
-    pub time: Duration,
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        Self {
-            messages: 250,
-            bytes: 256 * 1024,
-            time: Duration::from_millis(5),
-        }
-    }
-}
-
-/// A builder of a publisher, created by [`Client::publisher`].
+/// A builder of a publisher, created by [`Client::publisher`](crate::Client::publisher).
 #[derive(Debug)]
 pub struct PublisherBuilder {
-    client: Client,
+    core: Arc<ClientCore>,
     receiver: ClientId,
     exchange: Option<ExchangeName>,
     routing_key: Option<RoutingKey>,
@@ -58,9 +33,9 @@ pub struct PublisherBuilder {
 }
 
 impl PublisherBuilder {
-    pub(crate) fn new(client: Client, receiver: ClientId) -> Self {
+    pub(crate) fn new(core: Arc<ClientCore>, receiver: ClientId) -> Self {
         Self {
-            client,
+            core,
             receiver,
             exchange: None,
             routing_key: None,
@@ -170,20 +145,6 @@ impl PublisherBuilder {
         }
     }
 
-    /// Resumes a stream after its acknowledged part: sets its stream, position and route. Its
-    /// [observer](ResumableStream::observer) must be called by [`on_outcome`](Self::on_outcome).
-    #[must_use]
-    pub fn resume(self, stream: &ResumableStream) -> Self {
-        let state = stream.state();
-        Self {
-            stream: Some(state.stream),
-            position: state.acknowledged,
-            exchange: Some(state.exchange.clone()),
-            routing_key: Some(state.routing_key.clone()),
-            ..self
-        }
-    }
-
     /// Sets a callback for every settled message, in the order of settling: for progress bars,
     /// counters and logs. It runs on the connection's task: it must be quick and must not block.
     #[must_use]
@@ -203,7 +164,7 @@ impl PublisherBuilder {
     /// sends, `Sealing` if there is no randomness for a new stream.
     pub async fn start(self) -> Result<Publisher, PublishError> {
         let Self {
-            client,
+            core,
             receiver,
             limits,
             window,
@@ -220,11 +181,11 @@ impl PublisherBuilder {
         };
         let exchange = match self.exchange {
             Some(exchange) => exchange,
-            None => ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| name(&error))?,
+            None => ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| name(&error))?,
         };
         let routing_key = match self.routing_key {
             Some(routing_key) => routing_key,
-            None => crate::default_routing_key(&receiver).map_err(|error| name(&error))?,
+            None => default_routing_key(&receiver).map_err(|error| name(&error))?,
         };
         let stream = match self.stream {
             Some(stream) => stream,
@@ -237,7 +198,12 @@ impl PublisherBuilder {
                 key,
                 is_signed: true,
             },
-            None => keys::receiver_key(&client, &receiver, self.unsigned.is_some()).await?,
+            None => {
+                let admit_unsigned = self.unsigned.is_some();
+                core.keys
+                    .receiver_key(&core.handle, &receiver, admit_unsigned)
+                    .await?
+            }
         };
         let sealer = Sealer {
             receiver: receiver.clone(),
@@ -252,7 +218,7 @@ impl PublisherBuilder {
             asked: Some(tokio::time::Instant::now()),
             session: None,
         };
-        sealer.check(&client)?;
+        sealer.check(&core)?;
         let window = Arc::new(Window::new(window.0, window.1));
         let id = PublisherId::next();
         let setup = PublisherSetup {
@@ -262,14 +228,12 @@ impl PublisherBuilder {
             window: window.clone(),
             observer,
         };
-        client
-            .inner()
-            .handle
+        core.handle
             .send(Op::OpenPublisher(id, setup))
             .await
             .map_err(|()| closed())?;
         Ok(Publisher {
-            client,
+            core,
             id,
             window,
             stream,

@@ -5,32 +5,27 @@
 //! that is faster than the server waits in [`Publisher::send`].
 
 mod builder;
-mod outcome;
 mod payload;
 mod sealer;
-mod window;
 
 use std::sync::Arc;
 
 use ciphermq_crypto::RecipientKey;
-use ciphermq_protocol::{ClientId, ErrorCode, MessageId, StreamId};
+use ciphermq_protocol::{ClientId, MessageId, StreamId};
 use tokio::sync::{Mutex, oneshot};
 
-pub use builder::{BatchLimits, PublisherBuilder};
-pub use outcome::{MAX_FAILURES, Outcome, Receipt, Summary};
+pub use builder::PublisherBuilder;
 pub use payload::Payload;
 
-pub(crate) use outcome::{OutcomeObserver, Tally};
-pub(crate) use sealer::line_overhead;
-pub(crate) use window::Window;
+pub use crate::driver::{BatchLimits, MAX_FAILURES, Outcome, Receipt, Summary};
 
-use crate::client::Client;
-use crate::driver::{Op, Outgoing, PublisherId};
+use crate::client_core::ClientCore;
+use crate::driver::{Op, Outgoing, PublisherId, Window, closed};
 use crate::error::{PublishError, PublishErrorKind};
 use sealer::Sealer;
 
 /// A publisher of messages for one receiver, by one route, as one stream. Created by
-/// [`Client::publisher`].
+/// [`Client::publisher`](crate::Client::publisher).
 ///
 /// Messages are accepted in the order of the calls to [`Publisher::send`]. A message that is
 /// refused, or retried because the server's store did not answer, does not block the others: it may
@@ -40,7 +35,7 @@ use sealer::Sealer;
 /// runtime lives.
 #[derive(Debug)]
 pub struct Publisher {
-    client: Client,
+    core: Arc<ClientCore>,
     id: PublisherId,
     window: Arc<Window>,
     stream: StreamId,
@@ -91,7 +86,7 @@ impl Publisher {
         payload: Payload<'_>,
         receipt: Option<oneshot::Sender<Result<(), PublishError>>>,
     ) -> Result<MessageId, PublishError> {
-        let max_line = self.client.connection().server.limits.max_line_bytes;
+        let max_line = self.core.handle.connection().server.limits.max_line_bytes;
         let weight = sealer::weight(&payload);
         if weight > max_line.saturating_add(sealer::HEADER_BYTES) {
             return Err(too_large(weight, max_line));
@@ -99,14 +94,8 @@ impl Publisher {
         let room = self.window.acquire(weight).await.ok_or_else(closed)?;
         // The lock makes the order of positions the order of sending.
         let mut sealer = self.sealer.lock().await;
-        sealer.refresh(&self.client).await?;
-        let slot = self
-            .client
-            .inner()
-            .handle
-            .reserve()
-            .await
-            .ok_or_else(closed)?;
+        sealer.refresh(&self.core).await?;
+        let slot = self.core.handle.reserve().await.ok_or_else(closed)?;
         let envelope = sealer.seal(&payload)?;
         let line = sealer.line_bytes(&envelope);
         if line > max_line {
@@ -133,8 +122,7 @@ impl Publisher {
     /// have been acknowledged: the receipts, the observer and [`Publisher::finish`] tell which.
     pub async fn flush(&self) -> Result<(), PublishError> {
         let (done, flushed) = oneshot::channel();
-        self.client
-            .inner()
+        self.core
             .handle
             .send(Op::Flush(self.id, done))
             .await
@@ -146,8 +134,7 @@ impl Publisher {
     pub async fn finish(self) -> Summary {
         let (done, summary) = oneshot::channel();
         if self
-            .client
-            .inner()
+            .core
             .handle
             .send(Op::Finish(self.id, done))
             .await
@@ -183,13 +170,9 @@ impl Publisher {
     /// Fetches the receiver's key again before the next message, for a receiver that has just
     /// changed it. Otherwise a change is noticed within [`key_ttl`](crate::ClientBuilder::key_ttl).
     pub async fn refresh_key(&self) {
-        self.client.inner().keys.forget(&self.receiver);
+        self.core.keys.forget(&self.receiver);
         self.sealer.lock().await.forget_key();
     }
-}
-
-pub(crate) fn closed() -> PublishError {
-    PublishError::new(PublishErrorKind::Closed, "The client was closed.")
 }
 
 fn too_large(bytes: usize, limit: usize) -> PublishError {
@@ -204,26 +187,4 @@ fn too_large(bytes: usize, limit: usize) -> PublishError {
         "Send it in smaller parts, or raise `limits.max_line_bytes` in the server's \
              configuration.",
     )
-}
-
-/// Returns what the caller should do about an error code.
-pub(crate) fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
-    Some(match code? {
-        ErrorCode::NoRoute => {
-            "Start the receiver once, or bind a queue to the exchange by this routing key: \
-             `ciphermq-cli receive` does."
-        }
-        ErrorCode::NotFound => {
-            "Declare the exchange first, and bind a queue to it: `ciphermq-cli receive` does."
-        }
-        ErrorCode::IdInUse => "Start a new stream: another message was sent with this id.",
-        ErrorCode::TooLarge | ErrorCode::LineTooLong => "Send it in smaller parts.",
-        ErrorCode::StorageFull => {
-            "Make room on the server's disk, or let receivers ack what waits; then send again."
-        }
-        ErrorCode::StorageUnavailable => {
-            "See the server's log; then send again, with the same stream."
-        }
-        _ => return None,
-    })
 }

@@ -8,9 +8,10 @@ use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client_core::ClientCore;
+use crate::driver::line_overhead;
 use crate::error::{PublishError, PublishErrorKind};
-use crate::keys::{self, ReceiverKey};
+use crate::keys::ReceiverKey;
 use crate::publisher::Payload;
 
 /// Estimated size of an envelope without its ciphertext, in bytes: names are short, keys and times
@@ -50,17 +51,21 @@ pub(crate) struct Sealer {
 impl Sealer {
     /// Ensures that there is a usable session, for a key that is still trusted. If the server
     /// cannot be asked for the key now, the known one is used once more.
-    pub(crate) async fn refresh(&mut self, client: &Client) -> Result<(), PublishError> {
+    pub(crate) async fn refresh(&mut self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
         let is_believed = self.key_is_given
             || self
                 .asked
-                .is_some_and(|asked| asked.elapsed() < client.inner().keys.ttl());
+                .is_some_and(|asked| asked.elapsed() < core.keys.ttl());
         if is_believed && self.can_seal(now) {
             return Ok(());
         }
         if !is_believed {
-            match keys::receiver_key(client, &self.receiver, self.unsigned.is_some()).await {
+            match core
+                .keys
+                .receiver_key(&core.handle, &self.receiver, self.unsigned.is_some())
+                .await
+            {
                 Ok(key) if key == self.key => {}
                 Ok(key) => {
                     tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "The \
@@ -77,12 +82,12 @@ impl Sealer {
             self.asked = Some(Instant::now());
         }
         if !self.can_seal(now) {
-            let started = match self.signer(client, now)? {
+            let started = match self.signer(core, now)? {
                 Some(identity) => {
                     SendingSession::start(identity, &self.receiver, &self.key.key, now)
                 }
                 None => {
-                    SendingSession::start_unsigned(client.id(), &self.receiver, &self.key.key, now)
+                    SendingSession::start_unsigned(&core.id, &self.receiver, &self.key.key, now)
                 }
             };
             self.session = Some(started.map_err(|error| sealing(&error))?);
@@ -97,28 +102,27 @@ impl Sealer {
     /// and rejected by every receiver.
     fn signer<'a>(
         &self,
-        client: &'a Client,
+        core: &'a ClientCore,
         now: Timestamp,
     ) -> Result<Option<&'a Identity>, PublishError> {
-        let inner = client.inner();
-        let identity = match inner.identity.as_ref() {
+        let identity = match core.identity.as_ref() {
             Ok(identity) => identity,
             Err(_) if self.unsigned_sessions => return Ok(None),
             Err(error) => return Err(unusable_certificate(error, true)),
         };
-        match identity.verify(inner.keys.authority(), now) {
+        match identity.verify(core.keys.authority(), now) {
             Ok(()) => Ok(Some(identity)),
             Err(error) => Err(unusable_certificate(&error, false)),
         }
     }
 
     /// Checks that receivers would accept messages from now on.
-    pub(crate) fn check(&self, client: &Client) -> Result<(), PublishError> {
+    pub(crate) fn check(&self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
         if self.can_seal(now) {
             return Ok(());
         }
-        self.signer(client, now).map(drop)
+        self.signer(core, now).map(drop)
     }
 
     /// Whether a message can be sealed without a new session. Older forms need no session.
@@ -182,12 +186,6 @@ impl Sealer {
     pub(crate) fn position(&self) -> u64 {
         self.next
     }
-}
-
-/// Returns the maximum length of a `publish_packed` or `publish_batch` line without its envelopes
-/// and their separators.
-pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
-    "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
 }
 
 /// `is_permanent`: time will not help, and the caller may choose to send unsigned.

@@ -58,13 +58,14 @@ mod progress;
 mod state;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use state::StreamState;
 
 use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable};
-use crate::publisher::Outcome;
+use crate::publisher::{Outcome, PublisherBuilder};
+use parking_lot::{Mutex, MutexGuard};
 use progress::Progress;
 
 /// `ciphermq-stream 2`. Version 1 let one stream's input grow; it is read, and written as version
@@ -159,7 +160,7 @@ impl ResumableStream {
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 
     /// Returns the content of the checkpoint.
@@ -224,7 +225,6 @@ impl ResumableStream {
         move |outcome| {
             progress
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner)
                 .settled(outcome.message_id, outcome.result.is_ok());
         }
     }
@@ -268,6 +268,19 @@ impl ResumableStream {
     pub fn complete(&mut self) -> Result<(), CheckpointError> {
         self.state.complete = true;
         self.save()
+    }
+}
+
+impl PublisherBuilder {
+    /// Resumes a stream after its acknowledged part: sets its stream, position and route. Its
+    /// [observer](ResumableStream::observer) must be called by [`on_outcome`](Self::on_outcome).
+    #[must_use]
+    pub fn resume(self, stream: &ResumableStream) -> Self {
+        let state = stream.state();
+        self.stream(state.stream)
+            .start_at(state.acknowledged)
+            .exchange(state.exchange.clone())
+            .routing_key(state.routing_key.clone())
     }
 }
 

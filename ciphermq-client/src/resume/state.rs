@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::checkpoint::Unreadable;
 use crate::client::Client;
+use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
 use crate::error::{PublishError, PublishErrorKind};
 
 /// A stream: its route, its input, and its acknowledged position.
@@ -79,9 +80,8 @@ impl StreamState {
             stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
-            exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE)
-                .map_err(|error| unnamable(&error))?,
-            routing_key: crate::default_routing_key(receiver).map_err(|error| unnamable(&error))?,
+            exchange: ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| unnamable(&error))?,
+            routing_key: default_routing_key(receiver).map_err(|error| unnamable(&error))?,
             server: client.server_address(),
             input: input.into(),
             earlier: 0,

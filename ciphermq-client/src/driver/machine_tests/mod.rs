@@ -14,12 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::AckItem;
+use super::delivery_queue::DeliveryQueue;
 use super::machine::{ConnectionFault, HIGH_WATER, Machine};
-use super::{DriverSettings, Op, Outgoing, PublisherId, PublisherSetup, Request, Retry};
+use super::op::{Op, Outgoing, PublisherId, PublisherSetup, Request};
+use super::outcome::{OutcomeObserver, Summary};
+use super::settings::{BatchLimits, DriverSettings, Retry};
+use super::window::Window;
 use crate::backoff::Backoff;
-use crate::consumer::DeliveryQueue;
 use crate::error::{AckError, AckErrorKind, PublishError, PublishErrorKind};
-use crate::publisher::{BatchLimits, OutcomeObserver, Summary, Window};
 
 mod connection;
 mod consuming;

@@ -3,13 +3,14 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
+use parking_lot::{Mutex, MutexGuard};
 
 /// A queue that the driver fills and the consumer empties. Bounded by the prefetch, which limits
 /// the messages that a server has out for delivery.
@@ -81,7 +82,7 @@ impl DeliveryQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn hash(&self, envelope: &EnvelopeBytes) -> u64 {

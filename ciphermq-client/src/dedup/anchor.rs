@@ -1,11 +1,12 @@
-//! Recognises an output of lines after an editor has changed it.
+//! Recognises an output by the hash of its last bytes, also after an editor has changed its lines.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-use super::checkpointed::ANCHOR_BYTES;
+/// Bytes before the offset that are hashed to recognise an output.
+const ANCHOR_BYTES: u64 = 4096;
 
 /// The mark that some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -13,11 +14,25 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes that are buffered before the obsolete ones are discarded.
 const WINDOW_BYTES: usize = 64 * 1024;
 
+/// Returns the SHA-256 of the last bytes before `offset`.
+pub(super) fn before(output: &File, offset: u64) -> io::Result<[u8; 32]> {
+    let start = offset.saturating_sub(ANCHOR_BYTES);
+    let mut bytes = Vec::new();
+    let mut reader = output;
+    reader.seek(SeekFrom::Start(start))?;
+    reader.take(offset - start).read_to_end(&mut bytes)?;
+    Ok(Sha256::digest(&bytes).into())
+}
+
 /// Returns the current end of the first `offset` bytes of an output to which an editor may have
 /// added a byte order mark, whose line endings it may have changed to `\r\n`, or whose last one it
 /// may have removed. `None` if it is another output. `anchor` is the hash of the last of these
 /// bytes.
-pub(super) fn find(output: &File, offset: u64, anchor: &[u8; 32]) -> io::Result<Option<u64>> {
+pub(super) fn find_edited(
+    output: &File,
+    offset: u64,
+    anchor: &[u8; 32],
+) -> io::Result<Option<u64>> {
     let mut reader = BufReader::with_capacity(256 * 1024, output);
     reader.seek(SeekFrom::Start(0))?;
     let mut original = Original::default();

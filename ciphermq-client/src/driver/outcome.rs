@@ -1,4 +1,4 @@
-//! The outcomes of messages: one by one, as receipts or callbacks, and in total.
+//! The outcomes of messages and acks: one by one, as receipts or callbacks, and in total.
 
 use std::fmt;
 use std::future::Future;
@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use ciphermq_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use crate::error::PublishError;
+use crate::error::{AckError, PublishError, PublishErrorKind};
 
-/// The most failures that a [`Summary`] lists.
+/// The most failures that a [`Summary`] or an [`AckSummary`] lists.
 pub const MAX_FAILURES: usize = 10_000;
 
 /// A future of one message's outcome. It resolves to the message's id once the server has the
@@ -48,7 +48,7 @@ impl Future for Receipt {
             .poll(cx)
             .map(|settled| match settled {
                 Ok(result) => result.map(|()| self.message_id.clone()),
-                Err(_) => Err(super::closed()),
+                Err(_) => Err(closed()),
             })
     }
 }
@@ -114,4 +114,39 @@ impl Tally {
             }
         }
     }
+}
+
+/// The outcomes of acks that no caller awaited.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct AckSummary {
+    /// Acks that the server has confirmed.
+    pub confirmed: u64,
+    /// Acks that it has not confirmed.
+    pub unconfirmed: u64,
+    /// The unconfirmed ones; at most 10,000.
+    pub failures: Vec<(MessageId, AckError)>,
+}
+
+/// A running count of confirmations.
+#[derive(Debug, Default)]
+pub(crate) struct AckTally(pub(crate) AckSummary);
+
+impl AckTally {
+    pub(crate) fn count(&mut self, message_id: MessageId, result: Result<(), AckError>) {
+        match result {
+            Ok(()) => self.0.confirmed += 1,
+            Err(error) => {
+                self.0.unconfirmed += 1;
+                if self.0.failures.len() < MAX_FAILURES {
+                    self.0.failures.push((message_id, error));
+                }
+            }
+        }
+    }
+}
+
+/// Returns the error of a message that was sent to a closed client.
+pub(crate) fn closed() -> PublishError {
+    PublishError::new(PublishErrorKind::Closed, "The client was closed.")
 }
