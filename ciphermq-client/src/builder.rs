@@ -72,70 +72,64 @@ impl ClientBuilder {
     /// Sets the file of the certificate authority that must have issued the server's certificate,
     /// in PEM. Required.
     #[must_use]
-    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
-        Self {
-            ca: Some(Pem::File(path.into())),
-            ..self
-        }
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca = Some(Pem::File(path.into()));
+        self
     }
 
     /// Sets the certificate authority as PEM text instead of a file.
     #[must_use]
-    pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self {
-            ca: Some(Pem::Text(Zeroizing::new(pem.into()))),
-            ..self
-        }
+    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(Pem::Text(Zeroizing::new(pem.into())));
+        self
     }
 
     /// Sets the files of this client's certificate, with its chain, and of its private key, in PEM.
     /// Required.
     #[must_use]
-    pub fn identity_files(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            identity: Some((Pem::File(certificate.into()), Pem::File(key.into()))),
-            ..self
-        }
+    pub fn identity_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((Pem::File(certificate.into()), Pem::File(key.into())));
+        self
     }
 
     /// Sets this client's certificate and private key as PEM texts instead of files.
     #[must_use]
-    pub fn identity_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self {
-            identity: Some((
-                Pem::Text(Zeroizing::new(certificate.into())),
-                Pem::Text(Zeroizing::new(key.into())),
-            )),
-            ..self
-        }
+    pub fn identity_pem(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.identity = Some((
+            Pem::Text(Zeroizing::new(certificate.into())),
+            Pem::Text(Zeroizing::new(key.into())),
+        ));
+        self
     }
 
     /// Sets the name that the server's certificate must be valid for. Default: the host of the
     /// address.
     #[must_use]
-    pub fn server_name(self, name: impl Into<String>) -> Self {
-        Self {
-            server_name: Some(name.into()),
-            ..self
-        }
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
     }
 
     /// Sets the name and version by which the server's log identifies this program.
     #[must_use]
-    pub fn program(self, program: impl Into<String>) -> Self {
-        Self {
-            program: program.into(),
-            ..self
-        }
+    pub fn program(mut self, program: impl Into<String>) -> Self {
+        self.program = program.into();
+        self
     }
 
     /// Limits the time for connecting, from the TCP handshake to the server's first reply.
     #[must_use]
-    pub fn connect_timeout(self, timeout: Duration) -> Self {
-        Self {
-            connect_timeout: timeout,
-            ..self
-        }
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
     }
 
     /// Sets the time without outgoing traffic after which the client sends a ping.
@@ -144,11 +138,9 @@ impl ClientBuilder {
     /// [`retry_timeout`](Self::retry_timeout) is given up. The server takes deliveries back after
     /// its `redelivery_timeout` of silence (30 s by default): stay well below it.
     #[must_use]
-    pub fn ping_interval(self, interval: Duration) -> Self {
-        Self {
-            ping_interval: interval,
-            ..self
-        }
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval;
+        self
     }
 
     /// Limits the time for which a connection may be silent while an ack on it is unanswered.
@@ -163,50 +155,37 @@ impl ClientBuilder {
     /// `storage_wait` plus one [`retry_timeout`](Self::retry_timeout), if that is longer than the
     /// usual limit.
     #[must_use]
-    pub fn stall_timeout(self, timeout: Duration) -> Self {
-        Self {
-            stall_timeout: timeout,
-            ..self
-        }
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
     }
 
     /// Sets the pauses between attempts to reconnect after a loss.
     #[must_use]
-    pub fn reconnect(self, backoff: Backoff) -> Self {
-        Self { backoff, ..self }
+    pub fn reconnect(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
     }
 
     /// Sets the number of attempts, at least 1, after which a command fails.
     #[must_use]
-    pub fn retries(self, attempts: u32) -> Self {
-        Self {
-            retry: Retry {
-                attempts: attempts.max(1),
-                ..self.retry
-            },
-            ..self
-        }
+    pub fn retries(mut self, attempts: u32) -> Self {
+        self.retry.attempts = attempts.max(1);
+        self
     }
 
     /// Sets the time after which an attempt without an answer ends, with or without a connection.
     #[must_use]
-    pub fn retry_timeout(self, timeout: Duration) -> Self {
-        Self {
-            retry: Retry {
-                timeout,
-                ..self.retry
-            },
-            ..self
-        }
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.retry.timeout = timeout;
+        self
     }
 
     /// Sets the time for which a receiver's public key is trusted before the server is asked again.
     #[must_use]
-    pub fn key_ttl(self, ttl: Duration) -> Self {
-        Self {
-            key_ttl: ttl,
-            ..self
-        }
+    pub fn key_ttl(mut self, ttl: Duration) -> Self {
+        self.key_ttl = ttl;
+        self
     }
 
     /// Sets the folder in which the accepted keys of receivers are pinned, one small file per
@@ -215,11 +194,9 @@ impl ClientBuilder {
     /// An older signed key, or an unsigned one after a signed one, is then refused after a restart,
     /// too. The folder must exist. Default: pins in memory, for the client's lifetime.
     #[must_use]
-    pub fn pins_in(self, folder: impl Into<PathBuf>) -> Self {
-        Self {
-            pins: Some(folder.into()),
-            ..self
-        }
+    pub fn pins_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.pins = Some(folder.into());
+        self
     }
 
     /// Sets the folder in which this client records its own key announcements, as
@@ -229,21 +206,17 @@ impl ClientBuilder {
     /// database and the clock say. The folder of its private keys is a good place. The folder must
     /// exist. Default: in memory, for the client's lifetime.
     #[must_use]
-    pub fn announcements_in(self, folder: impl Into<PathBuf>) -> Self {
-        Self {
-            announcements: Some(folder.into()),
-            ..self
-        }
+    pub fn announcements_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.announcements = Some(folder.into());
+        self
     }
 
     /// Limits the length of a line from the server, in bytes: a bound on the memory that a server
     /// can make this client spend on one message.
     #[must_use]
-    pub fn max_reply_bytes(self, bytes: usize) -> Self {
-        Self {
-            max_reply_bytes: bytes,
-            ..self
-        }
+    pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
+        self.max_reply_bytes = bytes;
+        self
     }
 
     /// Checks the address, the server's name and the durations, without reading a file or using the

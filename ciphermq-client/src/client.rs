@@ -112,10 +112,10 @@ impl Client {
     /// [`RequestError`] if none came.
     pub async fn ping(&self) -> Result<Duration, RequestError> {
         let start = Instant::now();
-        self.expect(Command::Ping, |reply| {
-            matches!(reply, Reply::Pong).then_some(())
-        })
-        .await?;
+        self.core
+            .handle
+            .confirm(Command::Ping, |reply| matches!(reply, Reply::Pong))
+            .await?;
         Ok(start.elapsed())
     }
 
@@ -128,10 +128,10 @@ impl Client {
         let command = Command::DeclareQueue {
             queue: queue.clone(),
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::QueueDeclared).then_some(())
-        })
-        .await
+        self.core
+            .handle
+            .confirm(command, |reply| matches!(reply, Reply::QueueDeclared))
+            .await
     }
 
     /// Declares an exchange. Idempotent.
@@ -143,10 +143,10 @@ impl Client {
         let command = Command::DeclareExchange {
             exchange: exchange.clone(),
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::ExchangeDeclared).then_some(())
-        })
-        .await
+        self.core
+            .handle
+            .confirm(command, |reply| matches!(reply, Reply::ExchangeDeclared))
+            .await
     }
 
     /// Routes messages of `exchange` with `routing_key` to `queue`. Idempotent.
@@ -166,10 +166,10 @@ impl Client {
             exchange,
             routing_key,
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::QueueBound).then_some(())
-        })
-        .await
+        self.core
+            .handle
+            .confirm(command, |reply| matches!(reply, Reply::QueueBound))
+            .await
     }
 
     /// Registers this client's bare public key on the server, in place of an earlier one.

@@ -18,8 +18,8 @@
 //! - A [`Publisher`] seals payloads for one receiver, batches them and keeps them until the server
 //!   has acknowledged them; after a lost connection they are sent again, in order, with the same
 //!   ids.
-//! - A [`Consumer`] runs on a connection of its own, opens messages, skips those that were processed
-//!   before, and acknowledges those that the application has processed.
+//! - A [`Consumer`] runs on a connection of its own, opens messages, skips those that were
+//!   processed before, and acknowledges those that the application has processed.
 //!
 //! ```no_run
 //! use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey};

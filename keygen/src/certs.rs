@@ -52,12 +52,12 @@ pub struct CertsArgs {
 }
 
 /// The paths of a certificate and its key.
-struct PairPaths {
+struct Pair {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-impl PairPaths {
+impl Pair {
     fn new(folder: &Path, certificate: &str, key: &str) -> Self {
         Self {
             certificate: folder.join(certificate),
@@ -66,19 +66,19 @@ impl PairPaths {
     }
 
     /// Returns which of the files exist.
-    fn state(&self) -> PairState {
+    fn state(&self) -> State {
         match (is_there(&self.certificate), is_there(&self.key)) {
-            (false, false) => PairState::Nothing,
-            (false, true) => PairState::KeyAlone,
-            (true, false) => PairState::CertificateAlone,
-            (true, true) => PairState::Complete,
+            (false, false) => State::Nothing,
+            (false, true) => State::KeyAlone,
+            (true, false) => State::CertificateAlone,
+            (true, true) => State::Complete,
         }
     }
 
     /// Reports that only one file of the pair exists, and that no interruption can have left it so.
     fn incomplete(&self) -> Error {
         let (there, missing) = match self.state() {
-            PairState::CertificateAlone => (&self.certificate, &self.key),
+            State::CertificateAlone => (&self.certificate, &self.key),
             _ => (&self.key, &self.certificate),
         };
         Error::Incomplete {
@@ -100,7 +100,7 @@ impl PairPaths {
 
 /// The existing files of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PairState {
+enum State {
     Nothing,
     KeyAlone,
     CertificateAlone,
@@ -138,15 +138,15 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         Existing::Keep
     };
 
-    let authority_place = PairPaths::new(&args.out, CA_CERT, CA_KEY);
-    let server_place = PairPaths::new(&args.out, SERVER_CERT, SERVER_KEY);
+    let authority_place = Pair::new(&args.out, CA_CERT, CA_KEY);
+    let server_place = Pair::new(&args.out, SERVER_CERT, SERVER_KEY);
     let client_folder = |id: &ClientId| args.out.join(id.as_str());
-    let client_place = |id: &ClientId| PairPaths::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
-    let places: Vec<PairPaths> = clients.iter().map(client_place).collect();
+    let client_place = |id: &ClientId| Pair::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
+    let places: Vec<Pair> = clients.iter().map(client_place).collect();
     if !args.force {
         let has_server = [&authority_place, &server_place]
             .into_iter()
-            .all(|place| place.state() == PairState::Complete);
+            .all(|place| place.state() == State::Complete);
         refuse_existing(&places, has_server)?;
     }
     refuse_links(&authority_place, &server_place, &places)?;
@@ -161,15 +161,15 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         report: Report::default(),
     };
     making.folders.make(&args.out)?;
-    let is_alone = server_place.state() == PairState::Nothing && !is_in_use;
+    let is_alone = server_place.state() == State::Nothing && !is_in_use;
     let (authority, is_new_authority) = making.authority(&authority_place, is_alone)?;
     let replaces_server = args.force && (is_new_authority || !args.server_names.is_empty());
     let server_state = if replaces_server {
-        PairState::Nothing
+        State::Nothing
     } else {
         server_place.state()
     };
-    if server_state == PairState::Complete {
+    if server_state == State::Complete {
         check_kept_server(&authority, &server_place, &authority_place)?;
         making.report.kept.push(server_place.certificate.clone());
     } else {
@@ -209,13 +209,13 @@ struct Issuance<'a> {
 impl Issuance<'_> {
     /// Returns the existing authority, or a new one, and whether it is new. `is_alone`: nothing
     /// else exists, so a key without a certificate was left by an interruption.
-    fn authority(&mut self, place: &PairPaths, is_alone: bool) -> Result<(Authority, bool), Error> {
+    fn authority(&mut self, place: &Pair, is_alone: bool) -> Result<(Authority, bool), Error> {
         let state = if self.args.new_ca {
-            PairState::Nothing
+            State::Nothing
         } else {
             place.state()
         };
-        if state == PairState::Complete {
+        if state == State::Complete {
             self.report.kept.push(place.certificate.clone());
             return Ok((
                 Authority::read(&place.certificate, &place.key, self.now)?,
@@ -229,18 +229,13 @@ impl Issuance<'_> {
     }
 
     /// Issues a client's certificate, unless an interrupted run has left one.
-    fn client(
-        &mut self,
-        authority: &Authority,
-        id: &ClientId,
-        place: &PairPaths,
-    ) -> Result<(), Error> {
+    fn client(&mut self, authority: &Authority, id: &ClientId, place: &Pair) -> Result<(), Error> {
         let state = if self.args.force {
-            PairState::Nothing
+            State::Nothing
         } else {
             place.state()
         };
-        if state == PairState::Complete {
+        if state == State::Complete {
             if !authority.has_issued(&place.certificate)? {
                 return Err(place.already_exists());
             }
@@ -255,23 +250,18 @@ impl Issuance<'_> {
 
     /// Returns the key that an interrupted run has left, or a new one. Any other incomplete pair is
     /// refused.
-    fn key(
-        &self,
-        place: &PairPaths,
-        state: PairState,
-        was_interrupted: bool,
-    ) -> Result<KeyPair, Error> {
+    fn key(&self, place: &Pair, state: State, was_interrupted: bool) -> Result<KeyPair, Error> {
         match state {
-            PairState::Nothing => authority::new_key(),
-            PairState::KeyAlone if was_interrupted => authority::read_key(&place.key),
+            State::Nothing => authority::new_key(),
+            State::KeyAlone if was_interrupted => authority::read_key(&place.key),
             _ => Err(place.incomplete()),
         }
     }
 
     /// Stages the files to write: only the certificate if the key exists.
-    fn stage(&mut self, place: &PairPaths, pem: &Pem, state: PairState) -> Result<(), Error> {
+    fn stage(&mut self, place: &Pair, pem: &Pem, state: State) -> Result<(), Error> {
         let (key, certificate) = (pem.key.as_bytes(), pem.certificate.as_bytes());
-        let existing = if state == PairState::KeyAlone {
+        let existing = if state == State::KeyAlone {
             self.report.kept.push(place.key.clone());
             Existing::Keep
         } else {
@@ -287,39 +277,31 @@ impl Issuance<'_> {
 
 /// Refuses existing clients, except those that an interruption of the same command has left: after
 /// the server, complete ones first, then perhaps one with a key alone, then none.
-fn refuse_existing(places: &[PairPaths], has_server: bool) -> Result<(), Error> {
-    let there = places
-        .iter()
-        .find(|place| place.state() != PairState::Nothing);
+fn refuse_existing(places: &[Pair], has_server: bool) -> Result<(), Error> {
+    let there = places.iter().find(|place| place.state() != State::Nothing);
     if let Some(place) = there.filter(|_| !has_server) {
         return Err(place.already_exists());
     }
     let complete = places
         .iter()
-        .take_while(|place| place.state() == PairState::Complete)
+        .take_while(|place| place.state() == State::Complete)
         .count();
     let (complete, rest) = places.split_at_checked(complete).unwrap_or((places, &[]));
     match (complete, rest) {
         ([place, ..], []) => Err(place.already_exists()),
         (_, []) => Ok(()),
         (_, [first, others @ ..]) => {
-            if first.state() == PairState::CertificateAlone {
+            if first.state() == State::CertificateAlone {
                 return Err(first.incomplete());
             }
-            let taken = others
-                .iter()
-                .find(|place| place.state() != PairState::Nothing);
+            let taken = others.iter().find(|place| place.state() != State::Nothing);
             taken.map_or(Ok(()), |place| Err(place.already_exists()))
         }
     }
 }
 
 /// Refuses links between the files: replacing one would destroy the other.
-fn refuse_links(
-    authority: &PairPaths,
-    server: &PairPaths,
-    clients: &[PairPaths],
-) -> Result<(), Error> {
+fn refuse_links(authority: &Pair, server: &Pair, clients: &[Pair]) -> Result<(), Error> {
     let files: Vec<&PathBuf> = [authority, server]
         .into_iter()
         .chain(clients)
@@ -356,8 +338,8 @@ fn has_clients(out: &Path) -> bool {
 /// replacing both was interrupted between the two then.
 fn check_kept_server(
     authority: &Authority,
-    server: &PairPaths,
-    authority_place: &PairPaths,
+    server: &Pair,
+    authority_place: &Pair,
 ) -> Result<(), Error> {
     if !authority.has_issued(&server.certificate)? {
         return Err(Error::OtherAuthority {

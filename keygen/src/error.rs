@@ -45,7 +45,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Only one file of a certificate and its key exists.
-    #[error("{} is there, but {} is not", there.display(), missing.display())]
+    #[error("{} exists, but {} does not", there.display(), missing.display())]
     Incomplete {
         /// The existing file.
         there: PathBuf,
@@ -76,7 +76,7 @@ pub enum Error {
         key: PathBuf,
     },
     /// A certificate may not sign others.
-    #[error("{} is no certificate of an authority: it may not sign others", .0.display())]
+    #[error("{} is not an authority's certificate: it may not sign others", .0.display())]
     NoAuthority(PathBuf),
     /// The authority's certificate is not valid now.
     #[error("the authority's certificate {} is not valid at this time ({not_before} to \
@@ -101,7 +101,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// A certificate could not be created.
-    #[error("a certificate could not be made: {0}")]
+    #[error("a certificate could not be created: {0}")]
     Certificate(#[from] rcgen::Error),
 }
 
@@ -171,7 +171,7 @@ impl Error {
                     .to_owned()
             }
             Self::Name(error) => error.advice(),
-            Self::Certificate(_) => "please report this, it is a fault of keygen".to_owned(),
+            Self::Certificate(_) => "please report this bug of keygen".to_owned(),
         }
     }
 }

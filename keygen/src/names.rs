@@ -27,7 +27,7 @@ pub const CLIENT_KEY: &str = "client.key";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It is not a valid client id.
-    #[error("`{}` is no client name: {source}", name.escape_debug())]
+    #[error("`{}` is not a client name: {source}", name.escape_debug())]
     NoClientId {
         /// The name.
         name: String,
@@ -35,7 +35,7 @@ pub enum NameError {
         source: ciphermq_crypto::NameError,
     },
     /// It cannot be a folder's name.
-    #[error("`{0}` cannot be a client's name here, since the client's folder is called so")]
+    #[error("`{0}` cannot be a client's name, because it is the name of the client's folder")]
     NoFolder(String),
     /// It is neither a host name nor an IP address.
     #[error("`{}` is neither a host's name nor an IP address", .0.escape_debug())]

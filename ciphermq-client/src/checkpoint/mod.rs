@@ -130,13 +130,13 @@ pub enum Unreadable {
     #[error("it is damaged")]
     Damaged,
     /// It belongs to another program or another command.
-    #[error("it is something else than a `{0}` checkpoint")]
+    #[error("it is not a `{0}` checkpoint")]
     OtherKind(&'static str),
     /// It was written by a newer version of this program.
     #[error("it was written by a newer version of this program (form {0})")]
     TooNew(u32),
     /// A line is malformed, although the file is intact.
-    #[error("line {0} of it makes no sense")]
+    #[error("its line {0} is malformed")]
     Line(usize),
 }
 

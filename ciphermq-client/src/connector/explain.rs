@@ -125,14 +125,14 @@ fn explain_tls(
         rustls::Error::AlertReceived(alert) => explain_alert(address, stage, *alert, own),
         rustls::Error::InvalidMessage(_) if stage == Stage::Handshake => ConnectError::new(
             ConnectErrorKind::NoTls,
-            format!("What listens at {address} does not speak TLS."),
+            format!("The service at {address} does not speak TLS."),
         )
         .advise("Name the address of a CipherMQ server; set `connection_type = \"tls\"` there."),
         _ => ConnectError::new(
             ConnectErrorKind::NoTls,
             format!("No TLS connection with {address}: {error}."),
         )
-        .advise("See the server's log for its side of it."),
+        .advise("Check the server's log."),
     }
 }
 
@@ -187,7 +187,7 @@ fn explain_server_certificate(
             "The certificate of the server at {address} {flaw}."
         ))
         .advise(format!(
-            "It is the server's that must be made anew. {}",
+            "Issue a new certificate for the server. {}",
             flaw.advice()
         )),
     }
@@ -335,7 +335,7 @@ fn explain_alert(
             ConnectErrorKind::NoTls,
             format!("The server at {address} broke the TLS handshake off ({alert:?})."),
         )
-        .advise("See the server's log for its side of it."),
+        .advise("Check the server's log."),
     }
 }
 

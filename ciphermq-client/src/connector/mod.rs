@@ -51,13 +51,13 @@ impl Destination {
     ) -> Result<Self, ConnectError> {
         let bad = |what| ConnectError::new(ConnectErrorKind::BadSetting, what);
         let (host, port) = split_address(address, default_port).map_err(|reason| {
-            bad(format!("`{address}` is no address of a server: {reason}."))
+            bad(format!("`{address}` is not a server address: {reason}."))
                 .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
         })?;
         let name = server_name.unwrap_or(&host);
         let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
-            bad(format!("`{name}` can be no server's name."))
-                .advise("Give a DNS name or an IP address that stands in the server's certificate.")
+            bad(format!("`{name}` is not a valid server name."))
+                .advise("Give a DNS name or an IP address that is in the server's certificate.")
                 .caused_by(error)
         })?;
         Ok(Self {
@@ -208,8 +208,7 @@ fn set_options(tcp: &TcpStream) -> io::Result<()> {
 /// Splits `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; the error says why it is
 /// invalid.
 fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'static str> {
-    const IN_BRACKETS: &str =
-        "between [ and ] stands an IPv6 address, after them a colon and the port";
+    const IN_BRACKETS: &str = "brackets enclose an IPv6 address, followed by a colon and the port";
 
     let (host, port) = if address.parse::<IpAddr>().is_ok() {
         (address, None)
@@ -224,7 +223,7 @@ fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'st
     } else {
         match address.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err("it has more than one colon, and is no IPv6 address");
+                return Err("it has more than one colon, but is not an IPv6 address");
             }
             Some((host, port)) => (host, Some(port)),
             None => (address, None),

@@ -91,7 +91,7 @@ fn unreadable(what: &str, path: &Path, error: std::io::Error) -> ConnectError {
         ),
         _ => (
             error.to_string(),
-            "See that the file can be read.".to_owned(),
+            "Make sure that the file is readable.".to_owned(),
         ),
     };
     ConnectError::new(

@@ -47,11 +47,9 @@ impl ConsumerBuilder {
 
     /// Sets the private keys that open the messages. Required.
     #[must_use]
-    pub fn keyring(self, keyring: Keyring) -> Self {
-        Self {
-            keyring: Some(keyring),
-            ..self
-        }
+    pub fn keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = Some(keyring);
+        self
     }
 
     /// Signs the keyring's public keys with this client's certificate and registers them
@@ -60,8 +58,9 @@ impl ConsumerBuilder {
     /// For as long as the consumer runs, it ensures that the server returns these keys: on every
     /// reconnect, and before they expire ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)).
     #[must_use]
-    pub fn register_key(self, register: bool) -> Self {
-        Self { register, ..self }
+    pub fn register_key(mut self, register: bool) -> Self {
+        self.register = register;
+        self
     }
 
     /// Declares the queue and the exchange and binds them whenever the consumer connects. May be
@@ -76,19 +75,17 @@ impl ConsumerBuilder {
     /// 16,384, may be acknowledged and not yet confirmed. Default: 1,024. The server may allow
     /// less.
     #[must_use]
-    pub fn prefetch(self, prefetch: NonZeroU32) -> Self {
-        Self { prefetch, ..self }
+    pub fn prefetch(mut self, prefetch: NonZeroU32) -> Self {
+        self.prefetch = prefetch;
+        self
     }
 
     /// Refuses messages that were published by another route than this. Default: any route.
     #[must_use]
-    pub fn expect_route(self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
-        let policy = OpenPolicy {
-            exchange: Some(exchange),
-            routing_key: Some(routing_key),
-            ..self.policy
-        };
-        Self { policy, ..self }
+    pub fn expect_route(mut self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
+        self.policy.exchange = Some(exchange);
+        self.policy.routing_key = Some(routing_key);
+        self
     }
 
     /// Whether to accept messages whose sender is not verified. Default: no.
@@ -96,23 +93,16 @@ impl ConsumerBuilder {
     /// These are messages of unsigned sessions, and of older clients, in which only the payload is
     /// authenticated. See [`Message::is_sender_verified`](super::Message::is_sender_verified).
     #[must_use]
-    pub fn unverified_senders(self, admit: bool) -> Self {
-        Self {
-            policy: OpenPolicy {
-                unverified_senders: admit,
-                ..self.policy
-            },
-            ..self
-        }
+    pub fn unverified_senders(mut self, admit: bool) -> Self {
+        self.policy.unverified_senders = admit;
+        self
     }
 
     /// Sets the record of processed messages. Default: a new [`InMemory`].
     #[must_use]
-    pub fn dedup(self, dedup: impl Deduplication + 'static) -> Self {
-        Self {
-            dedup: Box::new(dedup),
-            ..self
-        }
+    pub fn dedup(mut self, dedup: impl Deduplication + 'static) -> Self {
+        self.dedup = Box::new(dedup);
+        self
     }
 
     /// Sets the consumer's id, which identifies it beyond this process. Default: a new one.
@@ -125,11 +115,9 @@ impl ConsumerBuilder {
     /// messages is a good choice, see
     /// [`Checkpointed::consumer_id`](crate::dedup::Checkpointed::consumer_id).
     #[must_use]
-    pub fn id(self, id: impl Into<String>) -> Self {
-        Self {
-            id: Some(id.into()),
-            ..self
-        }
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
     }
 
     /// Connects and starts to consume. An error of the first connection is returned at once; later
@@ -143,7 +131,7 @@ impl ConsumerBuilder {
         let keyring = self.keyring.ok_or_else(|| {
             ConnectError::new(
                 ConnectErrorKind::BadSetting,
-                "The consumer was given no private key.",
+                "The consumer has no private key.",
             )
             .advise("Give it one with `keyring`: `keygen` makes one.")
         })?;

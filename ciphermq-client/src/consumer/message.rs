@@ -39,7 +39,8 @@ impl Drop for HeldMessage {
 }
 
 impl Message {
-    /// Creates a message that the delivery queue already [holds](crate::driver::DeliveryQueue::hold).
+    /// Creates a message that the delivery queue already
+    /// [holds](crate::driver::DeliveryQueue::hold).
     pub(crate) fn new(opened: Opened, shared: Arc<ConsumerCore>) -> Self {
         let hold = HeldMessage {
             message_id: opened.message_id.clone(),
@@ -179,7 +180,7 @@ pub enum Rejection {
 #[non_exhaustive]
 pub enum UnopenableReason {
     /// The delivery is not an envelope.
-    #[error("what was delivered is no envelope: {0}")]
+    #[error("the delivery is not an envelope: {0}")]
     NoEnvelope(String),
     /// The envelope's id differs from the one under which it was delivered.
     #[error("the envelope was delivered under another message's id")]

@@ -11,15 +11,15 @@
 //! genuine one. So each is opened, unless it has the same bytes as another, or its named sender has
 //! already proved to have sent that id, and it was processed. A message is a duplicate only of one
 //! with the same *verified* sender and the same id. When one cannot be opened, the others with its
-//! id that are in the queue are opened before it is returned: a reject names the id alone, and would
-//! hit the genuine one as well, so [`Unopenable::reject`] sends none then.
+//! id that are in the queue are opened before it is returned: a reject names the id alone, and
+//! would hit the genuine one as well, so [`Unopenable::reject`] sends none then.
 //!
-//! A consumer runs on a connection of its own, so that it shares its prefetch and leases with nobody.
-//! After a loss it reconnects under the same consumer id: the server ends the old connection, if it
-//! still exists, and redelivers unacknowledged messages.
+//! A consumer runs on a connection of its own, so that it shares its prefetch and leases with
+//! nobody. After a loss it reconnects under the same consumer id: the server ends the old
+//! connection, if it still exists, and redelivers unacknowledged messages.
 //!
-//! **Exactly once.** A message counts as processed when the application acknowledges it, not before.
-//! Three rules keep it from being returned twice:
+//! **Exactly once.** A message counts as processed when the application acknowledges it, not
+//! before. Three rules keep it from being returned twice:
 //!
 //! - Deliveries that the application has not taken are dropped when the connection is lost, because
 //!   they will be redelivered.

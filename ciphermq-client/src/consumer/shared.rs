@@ -61,9 +61,7 @@ impl ConsumerCore {
             prefetch: Some(prefetch),
         };
         self.handle
-            .expect(command, |reply| {
-                matches!(reply, Reply::Subscribed).then_some(())
-            })
+            .confirm(command, |reply| matches!(reply, Reply::Subscribed))
             .await
     }
 

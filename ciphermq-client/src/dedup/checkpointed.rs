@@ -10,8 +10,8 @@
 //! The application appends to a file, syncs it, passes the messages that it has written to
 //! [`Checkpointed::note`], and only then acknowledges them. When [`Checkpointed::is_due`] returns
 //! `true`, it writes a checkpoint. On start it reads only the part of its output that follows the
-//! offset, so that a long file takes no longer than a short one. A checkpoint never covers more than
-//! the output contains, because it is written later.
+//! offset, so that a long file takes no longer than a short one. A checkpoint never covers more
+//! than the output contains, because it is written later.
 //!
 //! ```no_run
 //! use std::fs::OpenOptions;

@@ -37,7 +37,7 @@ struct State {
 struct IdState {
     /// Deliveries in the queue.
     waiting: usize,
-    /// Hashes of those, if entry is more than one.
+    /// Hashes of those, if there is more than one.
     waiting_hashes: HashSet<u64>,
     /// The verified senders of the opened messages that the application holds.
     held: Vec<Option<ClientId>>,
@@ -153,7 +153,7 @@ impl DeliveryQueue {
         self.take(&mut self.lock(), 0)
     }
 
-    /// Takes the next delivery with this id, if entry is one.
+    /// Takes the next delivery with this id, if there is one.
     pub(crate) fn pop_copy(&self, message_id: &MessageId) -> Option<Delivery> {
         let mut state = self.lock();
         if state
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(
             deliver(&queued, "0"),
             Ok(()),
-            "what is entry already needs no room"
+            "a message that is here already needs no room"
         );
     }
 

@@ -192,10 +192,18 @@ impl Handle {
             message_id: message_id.clone(),
             reason: reason.to_owned(),
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::Rejected(_)).then_some(())
-        })
-        .await
+        self.confirm(command, |reply| matches!(reply, Reply::Rejected(_)))
+            .await
+    }
+
+    /// Sends a command whose reply carries nothing; `is_reply` recognises it.
+    pub(crate) async fn confirm(
+        &self,
+        command: Command,
+        is_reply: impl FnOnce(&Reply) -> bool,
+    ) -> Result<(), RequestError> {
+        self.expect(command, |reply| is_reply(&reply).then_some(()))
+            .await
     }
 
     /// Sends a command and reads its reply. `read` returns `None` for a reply that does not belong
@@ -228,9 +236,9 @@ impl Handle {
                 reply => {
                     return read(reply).ok_or_else(|| {
                         let what =
-                            format!("The server answered `{word}` as if it were another command.");
+                            format!("The server sent the reply of another command to `{word}`.");
                         RequestError::new(RequestErrorKind::Unsupported, what)
-                            .advise("Use a client and a server that fit each other.")
+                            .advise("Use compatible versions of client and server.")
                     });
                 }
             }
@@ -275,7 +283,7 @@ impl Handle {
         let limit = self.connection().server.limits.max_line_bytes;
         if line.len() > limit.saturating_add(1) {
             let what = format!(
-                "The command has {} bytes, and the server takes {limit}.",
+                "The command has {} bytes, and the server accepts {limit}.",
                 line.len()
             );
             return Err(RequestError::new(RequestErrorKind::TooLarge, what));

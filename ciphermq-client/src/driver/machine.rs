@@ -14,7 +14,7 @@ use super::acks::{AckItem, Acks};
 use super::delivery_queue::DeliveryQueue;
 use super::op::{Op, Request};
 use super::pending_replies::{Answer, Expected, Line, OutboxId, PendingReplies, Violation, Wait};
-use super::publications::Publications;
+use super::publications::{FlushWaiter, Publications};
 use super::settings::DriverSettings;
 
 /// High-water mark of the output, in bytes: no command is written above it.
@@ -103,8 +103,8 @@ impl Machine {
                 self.publications.open(now, id, setup, self.link.is_some())
             }
             Op::Publish(id, item) => self.publications.push(now, id, item),
-            Op::Flush(id, done) => self.publications.flush(id, done),
-            Op::Finish(id, done) => self.publications.finish(id, done),
+            Op::Flush(id, done) => self.publications.flush(id, FlushWaiter::Flush(done)),
+            Op::Finish(id, done) => self.publications.flush(id, FlushWaiter::Finish(done)),
             Op::FlushAcks(done) => self.acks.flush(done),
             Op::Close(done) => {
                 self.is_closing = true;
@@ -206,7 +206,7 @@ impl Machine {
                 Answer::Deliveries(deliveries) => {
                     let Some(queued) = &self.queued else { continue };
                     queued.deliver(deliveries).map_err(|_| {
-                        Violation("it delivers more messages than were asked for".to_owned())
+                        Violation("it delivers more messages than the prefetch allows".to_owned())
                     })?;
                 }
                 // Fails if the caller no longer waits.

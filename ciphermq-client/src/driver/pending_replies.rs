@@ -121,7 +121,7 @@ impl PendingReplies {
         let line = self
             .decoder
             .decode(buffer)
-            .map_err(|error| Violation(format!("what came is no reply: {error}")))?;
+            .map_err(|error| Violation(format!("the server sent no valid reply: {error}")))?;
         let Some(line) = line else { return Ok(None) };
         let reply = Reply::parse(&line).map_err(|error| Violation(error.to_string()))?;
         match reply {
@@ -248,7 +248,7 @@ fn unexpected(reply: &Reply) -> Violation {
         .chars()
         .take(120)
         .collect();
-    Violation(format!("a reply came that was not asked for: {start:?}"))
+    Violation(format!("the server sent an unexpected reply: {start:?}"))
 }
 
 #[cfg(test)]

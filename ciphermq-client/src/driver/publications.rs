@@ -23,8 +23,7 @@ pub(crate) struct Publications {
     last: Option<PublisherId>,
 }
 
-#[derive(Debug)]
-struct Publication(Unsettled<Messages>);
+type Publication = Unsettled<Messages>;
 
 /// The route of a publisher, and the outcomes of its messages.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ struct Messages {
 
 /// A caller that waits until everything is settled.
 #[derive(Debug)]
-enum FlushWaiter {
+pub(crate) enum FlushWaiter {
     Flush(oneshot::Sender<Result<(), PublishError>>),
     Finish(oneshot::Sender<Summary>),
 }
@@ -69,7 +68,7 @@ impl Settle for Messages {
         Some(if is_connected {
             "It may be stored all the same: send it again with the same stream and position."
         } else {
-            "See that the server runs; then send it again, with the same stream and position."
+            "Make sure that the server runs; then send it again, with the same stream and position."
         })
     }
 
@@ -127,7 +126,7 @@ impl Publications {
         if is_online {
             messages.outbox.connected();
         }
-        self.publishers.insert(id, Publication(messages));
+        self.publishers.insert(id, messages);
     }
 
     pub(crate) fn push(&mut self, now: Instant, id: PublisherId, item: Outgoing) {
@@ -135,51 +134,39 @@ impl Publications {
             // A comma or a bracket comes with it.
             let bytes = item.envelope.raw().len() + 1;
             let weight = item.weight;
-            publication.0.outbox.push(now, item, bytes, weight);
+            publication.outbox.push(now, item, bytes, weight);
         }
     }
 
-    pub(crate) fn flush(
-        &mut self,
-        id: PublisherId,
-        done: oneshot::Sender<Result<(), PublishError>>,
-    ) {
-        self.wait(id, FlushWaiter::Flush(done));
-    }
-
-    pub(crate) fn finish(&mut self, id: PublisherId, done: oneshot::Sender<Summary>) {
-        self.wait(id, FlushWaiter::Finish(done));
-    }
-
-    /// Registers a caller; [`Publications::settle`] answers it.
-    fn wait(&mut self, id: PublisherId, waiter: FlushWaiter) {
+    /// Sends a publisher's messages at once; [`Publications::settle`] answers the caller.
+    pub(crate) fn flush(&mut self, id: PublisherId, waiter: FlushWaiter) {
         if let Some(publication) = self.publishers.get_mut(&id) {
-            publication.0.flush(waiter);
+            publication.flush(waiter);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.publishers
             .values()
-            .all(|publication| publication.0.outbox.is_empty())
+            .all(|publication| publication.outbox.is_empty())
     }
 
     pub(crate) fn connected(&mut self) {
         self.publishers
             .values_mut()
-            .for_each(|publication| publication.0.outbox.connected());
+            .for_each(|publication| publication.outbox.connected());
     }
 
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.publishers
             .values_mut()
-            .for_each(|publication| publication.0.outbox.disconnected(now));
+            .for_each(|publication| publication.outbox.disconnected(now));
     }
 
     pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
         self.publishers
             .values()
-            .filter_map(|publication| publication.0.outbox.deadline(can_be_sent))
+            .filter_map(|publication| publication.outbox.deadline(can_be_sent))
             .min()
     }
 
@@ -224,19 +211,19 @@ impl Publications {
         let Some(publication) = self.publishers.get_mut(&id) else {
             return Ok(());
         };
-        publication.0.answered(answer)
+        publication.answered(answer)
     }
 
     /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
         for publication in self.publishers.values_mut() {
-            publication.0.expire(now, loss);
+            publication.expire(now, loss);
         }
     }
 
     /// Releases window space, answers waiting callers and removes finished publishers.
     pub(crate) fn settle(&mut self) {
-        self.publishers.retain(|_, Publication(messages)| {
+        self.publishers.retain(|_, messages| {
             let released = messages.outbox.take_released();
             if released.items > 0 {
                 let window = &messages.sender.setup.window;
@@ -248,7 +235,7 @@ impl Publications {
 
     /// Fails every pending message: the connection is closed for good.
     pub(crate) fn close(&mut self) {
-        for Publication(messages) in self.publishers.values_mut() {
+        for messages in self.publishers.values_mut() {
             messages.sender.setup.window.close();
             messages.close();
         }
@@ -259,7 +246,7 @@ impl Publications {
 impl Publication {
     /// Whether the publisher was dropped and nothing is in flight.
     fn is_abandoned(&self) -> bool {
-        self.0.is_idle() && Arc::strong_count(&self.0.sender.setup.window) == 1
+        self.is_idle() && Arc::strong_count(&self.sender.setup.window) == 1
     }
 
     fn take_line(
@@ -272,21 +259,21 @@ impl Publication {
             exchange,
             routing_key,
             ..
-        } = &self.0.sender.setup;
+        } = &self.sender.setup;
         let room = max_line_bytes.saturating_sub(line_overhead(exchange, routing_key));
         loop {
-            let numbers = self.0.outbox.take_line(now, room)?;
+            let numbers = self.outbox.take_line(now, room)?;
             // This connection's limit may be lower than that of the connection for which the
             // message was sealed.
             if let [number] = numbers[..]
-                && self.0.outbox.bytes(number) > room.saturating_add(1)
+                && self.outbox.bytes(number) > room.saturating_add(1)
             {
-                self.0.outbox.line_answered();
+                self.outbox.line_answered();
                 let what = format!(
                     "The message is too large: the server takes lines of {max_line_bytes} bytes \
                      now."
                 );
-                self.0.settle(
+                self.settle(
                     number,
                     Err(PublishError::new(PublishErrorKind::TooLarge, what)),
                 );
@@ -294,10 +281,10 @@ impl Publication {
             }
             let envelopes: Vec<Envelope> = numbers
                 .iter()
-                .filter_map(|&number| self.0.outbox.item(number))
+                .filter_map(|&number| self.outbox.item(number))
                 .map(|item| item.envelope.clone())
                 .collect();
-            let setup = &self.0.sender.setup;
+            let setup = &self.sender.setup;
             let (exchange, routing_key) = (setup.exchange.clone(), setup.routing_key.clone());
             let command = if packs && share_buffer(&envelopes) {
                 Command::PublishPacked {
@@ -317,7 +304,7 @@ impl Publication {
     }
 }
 
-/// Whether all envelopes share_buffer one buffer. Envelopes of different sessions do not.
+/// Whether all envelopes share one buffer. Envelopes of different sessions do not.
 fn share_buffer(envelopes: &[Envelope]) -> bool {
     envelopes.first().is_some_and(|first| {
         envelopes
@@ -345,7 +332,8 @@ fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
         ErrorCode::IdInUse => "Start a new stream: another message was sent with this id.",
         ErrorCode::TooLarge | ErrorCode::LineTooLong => "Send it in smaller parts.",
         ErrorCode::StorageFull => {
-            "Make room on the server's disk, or let receivers ack what waits; then send again."
+            "Make room on the server's disk, or let receivers acknowledge waiting messages; then \
+             send again."
         }
         ErrorCode::StorageUnavailable => {
             "See the server's log; then send again, with the same stream."

@@ -253,7 +253,9 @@ impl Task {
             tokio::select! {
                 output = &mut future => return Some(output),
                 () = self.shared.wake.notified() => {}
-                count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => self.take_ops(count),
+                count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {
+                    self.take_ops(count);
+                }
                 () = sleep_until_deadline(deadline) => {}
             }
         }
@@ -319,13 +321,19 @@ impl Task {
                 read = reader.read_buf(&mut buffer) => match read {
                     Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed \
                         it").into()),
-                    Ok(_) => self.machine.receive(Instant::now(), &mut buffer).map_err(ServeError::ConnectionFault),
+                    Ok(_) => self
+                        .machine
+                        .receive(Instant::now(), &mut buffer)
+                        .map_err(ServeError::ConnectionFault),
                     Err(error) => Err(error.into()),
                 },
                 written = write(&mut writer, &mut out), if needs_flush => match written {
                     Ok(flushed) => { needs_flush = !flushed; Ok(()) }
                     // The server may have sent the reason before it closed: read that first.
-                    Err(error) => Err(read_pending_error(&mut reader, &mut buffer).await.unwrap_or(error).into()),
+                    Err(error) => {
+                        let pending = read_pending_error(&mut reader, &mut buffer).await;
+                        Err(pending.unwrap_or(error).into())
+                    }
                 },
                 () = self.shared.wake.notified() => Ok(()),
                 count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {

@@ -23,7 +23,7 @@ pub(super) trait Settle {
 
     /// The item in errors, such as `message`.
     const NAME: &'static str;
-    /// What did not happen to an item without an answer, such as `acknowledged`.
+    /// The participle for an item that the server has confirmed, such as `acknowledged`.
     const CONFIRMED: &'static str;
     /// The error of an item whose connection was closed for good.
     const CLOSED: &'static str;
@@ -136,7 +136,8 @@ impl<S: Settle> Unsettled<S> {
 
     fn failed(&mut self, number: u64, error: ErrorReply) {
         let kind = S::Kind::of_code(error.code);
-        // The outcome is unknown, or the server will be less busy soon: the item keeps its attempts.
+        // The outcome is unknown, or the server will be less busy soon: the item keeps its
+        // attempts.
         if !error.is_definite() || kind == S::Kind::UNAVAILABLE {
             self.outbox.defer(number, error);
         } else {

@@ -11,7 +11,8 @@ pub(crate) struct Window {
     max_bytes: u32,
 }
 
-/// Acquired space of a window. Released when dropped; [`WindowPermit::keep`] leaves that to the driver.
+/// Acquired space of a window. Released when dropped; [`WindowPermit::keep`] leaves that to the
+/// driver.
 pub(crate) struct WindowPermit<'a> {
     message: SemaphorePermit<'a>,
     bytes: SemaphorePermit<'a>,

@@ -37,7 +37,7 @@ pub enum LockError {
         limit: Duration,
     },
     /// The lock's path holds something other than a file of this user.
-    #[error("{} stands in the place of a lock and is no file of this user's", .0.display())]
+    #[error("{} is in the place of a lock and is not a file of this user", .0.display())]
     Foreign(PathBuf),
     /// The file system does not support locks.
     #[error("the file system does not lock {}: {source}", path.display())]

@@ -157,7 +157,7 @@ fn no_key(receiver: &ClientId) -> PublishError {
 
 fn unavailable(receiver: &ClientId, error: RequestError) -> PublishError {
     let advice = error.advice().map(str::to_owned);
-    let what = format!("The public key of `{receiver}` could not be had: {error}");
+    let what = format!("The public key of `{receiver}` could not be fetched: {error}");
     PublishError::new(PublishErrorKind::KeyUnavailable, what)
         .advise_if(advice)
         .caused_by(error)

@@ -33,7 +33,7 @@ pub enum AnnounceError {
     #[error("the keys cannot be signed: {0}")]
     Sign(#[from] AnnouncementError),
     /// No sender would accept the signed keys.
-    #[error("no sender would take the keys: {0}")]
+    #[error("no sender would accept the keys: {0}")]
     NotAccepted(#[from] SignedKeyError),
     /// The server has a signed key with a higher epoch that this client has not signed.
     #[error("the server has a signed key of a higher epoch that this client did not sign")]
@@ -59,7 +59,7 @@ pub enum AnnounceError {
     #[error("other processes of this client announce keys without end")]
     Contended,
     /// The last epoch was the highest possible one.
-    #[error("this client has signed a key with the highest epoch that on_server is")]
+    #[error("this client has signed a key with the highest possible epoch")]
     NoHigherEpoch,
     /// Another process of this client has announced other keys later.
     #[error("another process of this client has announced other keys, and they have run out")]
@@ -167,7 +167,7 @@ pub enum EarlierSignedKey {
 #[non_exhaustive]
 pub enum NotRecorded {
     /// The existing record cannot be read; it was replaced.
-    #[error("the record of what was announced, {}, could not be read, and was begun anew: \
+    #[error("the record of announcements, {}, could not be read, and was started anew: \
              {source}", path.display())]
     Unreadable {
         /// The record.
@@ -176,10 +176,10 @@ pub enum NotRecorded {
         source: Arc<io::Error>,
     },
     /// The record cannot be written.
-    #[error("what was announced is not recorded: {0}")]
+    #[error("the announcement is not recorded: {0}")]
     Unwritable(Arc<FileError>),
     /// The folder cannot be locked: another process may have written at the same time.
-    #[error("what was announced was recorded without a lock: {0}")]
+    #[error("the announcement was recorded without a lock: {0}")]
     Locked(Arc<LockError>),
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn public_key_of(
         .map_err(|error| {
             RequestError::new(
                 RequestErrorKind::BadKey,
-                format!("What the server has as public key of `{client}` is no key: {error}."),
+                format!("The server's public key of `{client}` is invalid: {error}."),
             )
             .advise(format!("Let `{client}` register its key again."))
         })
@@ -38,7 +38,7 @@ pub(crate) async fn register_public(handle: &Handle, key: &PublicKey) -> Result<
         client_id: None,
         key: key.to_base64(),
     };
-    handle.expect(command, registered).await
+    handle.confirm(command, is_registered).await
 }
 
 /// Fetches the signed key of a client as it is.
@@ -63,9 +63,9 @@ pub(crate) async fn register_signed(handle: &Handle, signed_key: &str) -> Result
     let command = Command::RegisterSignedKey {
         signed_key: signed_key.to_owned(),
     };
-    handle.expect(command, registered).await
+    handle.confirm(command, is_registered).await
 }
 
-fn registered(reply: Reply) -> Option<()> {
-    matches!(reply, Reply::PublicKeyRegistered).then_some(())
+fn is_registered(reply: &Reply) -> bool {
+    matches!(reply, Reply::PublicKeyRegistered)
 }

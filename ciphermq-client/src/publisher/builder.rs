@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ciphermq_crypto::{Form, RecipientKey, stream};
+use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
@@ -52,58 +53,49 @@ impl PublisherBuilder {
 
     /// Sets the exchange. Default: `ciphermq_exchange`.
     #[must_use]
-    pub fn exchange(self, exchange: ExchangeName) -> Self {
-        Self {
-            exchange: Some(exchange),
-            ..self
-        }
+    pub fn exchange(mut self, exchange: ExchangeName) -> Self {
+        self.exchange = Some(exchange);
+        self
     }
 
     /// Sets the routing key. Default: `<receiver>_key`.
     #[must_use]
-    pub fn routing_key(self, routing_key: RoutingKey) -> Self {
-        Self {
-            routing_key: Some(routing_key),
-            ..self
-        }
+    pub fn routing_key(mut self, routing_key: RoutingKey) -> Self {
+        self.routing_key = Some(routing_key);
+        self
     }
 
     /// Sets the limits on a batch.
     #[must_use]
-    pub fn batch(self, limits: BatchLimits) -> Self {
-        Self {
-            limits: BatchLimits {
-                messages: limits.messages.max(1),
-                ..limits
-            },
-            ..self
-        }
+    pub fn batch(mut self, limits: BatchLimits) -> Self {
+        self.limits = BatchLimits {
+            messages: limits.messages.max(1),
+            ..limits
+        };
+        self
     }
 
     /// Limits what is in flight: messages, and bytes of sealed messages. [`Publisher::send`] waits
     /// beyond that. Default: 16,384 messages and 16 MiB.
     #[must_use]
-    pub fn window(self, messages: usize, bytes: usize) -> Self {
-        Self {
-            window: (messages, bytes),
-            ..self
-        }
+    pub fn window(mut self, messages: usize, bytes: usize) -> Self {
+        self.window = (messages, bytes);
+        self
     }
 
     /// Sets the stream, from which the message ids are derived: the same stream and positions give
     /// the same ids, which the server recognises. Default: a new stream.
     #[must_use]
-    pub fn stream(self, stream: StreamId) -> Self {
-        Self {
-            stream: Some(stream),
-            ..self
-        }
+    pub fn stream(mut self, stream: StreamId) -> Self {
+        self.stream = Some(stream);
+        self
     }
 
     /// Sets the first message's position in the stream. Default: 0.
     #[must_use]
-    pub fn start_at(self, position: u64) -> Self {
-        Self { position, ..self }
+    pub fn start_at(mut self, position: u64) -> Self {
+        self.position = position;
+        self
     }
 
     /// Sets a key that the caller obtained from the receiver itself; the server is not asked then.
@@ -111,11 +103,9 @@ impl PublisherBuilder {
     /// Default: the key on the server that the receiver has signed, of the strongest suite that it
     /// accepts, fetched again after [`key_ttl`](crate::ClientBuilder::key_ttl).
     #[must_use]
-    pub fn receiver_key(self, key: impl Into<RecipientKey>) -> Self {
-        Self {
-            key: Some(key.into()),
-            ..self
-        }
+    pub fn receiver_key(mut self, key: impl Into<RecipientKey>) -> Self {
+        self.key = Some(key.into());
+        self
     }
 
     /// Accepts a key that the receiver has not signed, and seals in `form`: for older receivers, in
@@ -125,11 +115,9 @@ impl PublisherBuilder {
     /// is pinned ([`pins_in`](crate::ClientBuilder::pins_in)), and a change is refused. For a
     /// receiver that signs its key, the signed key and its suite are used.
     #[must_use]
-    pub fn allow_unsigned_key(self, form: Form) -> Self {
-        Self {
-            unsigned: Some(form),
-            ..self
-        }
+    pub fn allow_unsigned_key(mut self, form: Form) -> Self {
+        self.unsigned = Some(form);
+        self
     }
 
     /// Sends even if this client's certificate cannot sign (an RSA key, for example). Default: such
@@ -138,21 +126,17 @@ impl PublisherBuilder {
     /// The sessions are unsigned then, and only receivers that accept unverified senders accept the
     /// messages. A certificate that can sign is still used.
     #[must_use]
-    pub fn allow_unsigned_sessions(self) -> Self {
-        Self {
-            unsigned_sessions: true,
-            ..self
-        }
+    pub fn allow_unsigned_sessions(mut self) -> Self {
+        self.unsigned_sessions = true;
+        self
     }
 
     /// Sets a callback for every settled message, in the order of settling: for progress bars,
     /// counters and logs. It runs on the connection's task: it must be quick and must not block.
     #[must_use]
-    pub fn on_outcome(self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
-        Self {
-            observer: OutcomeObserver(Some(Arc::new(observer))),
-            ..self
-        }
+    pub fn on_outcome(mut self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = OutcomeObserver(Some(Arc::new(observer)));
+        self
     }
 
     /// Fetches the receiver's key and starts the publisher.
@@ -172,25 +156,19 @@ impl PublisherBuilder {
             observer,
             ..
         } = self;
-        let name = |error: &dyn std::fmt::Display| {
-            PublishError::new(
-                PublishErrorKind::Refused,
-                format!("No route can be named after `{receiver}`: {error}."),
-            )
-            .advise("Name the routing key yourself.")
-        };
         let exchange = match self.exchange {
             Some(exchange) => exchange,
-            None => ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| name(&error))?,
+            None => {
+                ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| no_route(&receiver, &error))?
+            }
         };
         let routing_key = match self.routing_key {
             Some(routing_key) => routing_key,
-            None => default_routing_key(&receiver).map_err(|error| name(&error))?,
+            None => default_routing_key(&receiver).map_err(|error| no_route(&receiver, &error))?,
         };
         let stream = match self.stream {
             Some(stream) => stream,
-            None => stream::start(Timestamp::now())
-                .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))?,
+            None => new_stream()?,
         };
         let is_given = self.key.is_some();
         let key = match self.key {
@@ -241,4 +219,19 @@ impl PublisherBuilder {
             sealer: Mutex::new(sealer),
         })
     }
+}
+
+/// Starts a stream with ids of its own.
+pub(crate) fn new_stream() -> Result<StreamId, PublishError> {
+    stream::start(Timestamp::now())
+        .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))
+}
+
+/// Returns the error of a receiver whose name does not fit into a default route.
+pub(crate) fn no_route(receiver: &ClientId, error: &NameError) -> PublishError {
+    PublishError::new(
+        PublishErrorKind::Refused,
+        format!("No route can be named after `{receiver}`: {error}."),
+    )
+    .advise("Name the routing key yourself.")
 }

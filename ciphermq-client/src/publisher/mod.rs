@@ -17,6 +17,8 @@ use tokio::sync::{Mutex, oneshot};
 pub use builder::PublisherBuilder;
 pub use payload::Payload;
 
+pub(crate) use builder::{new_stream, no_route};
+
 pub use crate::driver::{BatchLimits, MAX_FAILURES, Outcome, Receipt, Summary};
 
 use crate::client_core::ClientCore;

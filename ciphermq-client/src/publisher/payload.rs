@@ -39,11 +39,9 @@ impl<'a> Payload<'a> {
 
     /// Sets the media type.
     #[must_use]
-    pub fn content_type(self, content_type: &'a str) -> Self {
-        Self {
-            content_type,
-            ..self
-        }
+    pub fn content_type(mut self, content_type: &'a str) -> Self {
+        self.content_type = content_type;
+        self
     }
 }
 

@@ -150,7 +150,7 @@ impl Sealer {
         let message_id = self.stream.message_id(self.next).ok_or_else(|| {
             PublishError::new(
                 PublishErrorKind::StreamEnded,
-                "The stream has come to its last position.",
+                "The stream has no further position.",
             )
             .advise("Start a new stream.")
         })?;

@@ -6,21 +6,22 @@
 //!       └── saved now and then ── progress: everything before a position is acknowledged
 //! ```
 //!
-//! A [`ResumableStream`] stores in a checkpoint file which stream is being published, its route, its
-//! input, and the position before which everything is acknowledged. After a crash, the next process
-//! opens it and publishes the rest of the same input again: the server recognises messages that it
-//! already has by their ids, and stores them once.
+//! A [`ResumableStream`] stores in a checkpoint file which stream is being published, its route,
+//! its input, and the position before which everything is acknowledged. After a crash, the next
+//! process opens it and publishes the rest of the same input again: the server recognises messages
+//! that it already has by their ids, and stores them once.
 //!
 //! **One stream carries one input.** The same position must always be the same message: the server
 //! treats another message with the same id as a retry, acknowledges it, and drops it. The
 //! application is responsible for recognising its input: it describes the input in one line of text
 //! ([`StreamState::input`]), a hash for example, and compares that when it resumes. The description
-//! is in the checkpoint before anything is sent, and never changes. So a checkpoint that is restored
-//! from a backup, or copied to another machine, can only reproduce the ids of the same messages.
+//! is in the checkpoint before anything is sent, and never changes. So a checkpoint that is
+//! restored from a backup, or copied to another machine, can only reproduce the ids of the same
+//! messages.
 //!
 //! **An input that grows** is carried by several streams, one after the other: when one is
-//! [complete](ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) replaces it by
-//! another one, with new ids, for what follows. A process that finds the input longer than its
+//! [complete](ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) replaces it
+//! by another one, with new ids, for what follows. A process that finds the input longer than its
 //! description first publishes the rest of the described part.
 //!
 //! ```no_run

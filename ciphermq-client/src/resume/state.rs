@@ -1,12 +1,12 @@
 //! The content of a stream's checkpoint.
 
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, RoutingKey, StreamId};
-use jiff::Timestamp;
 
 use crate::checkpoint::Unreadable;
 use crate::client::Client;
 use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
-use crate::error::{PublishError, PublishErrorKind};
+use crate::error::PublishError;
+use crate::publisher::{new_stream, no_route};
 
 /// A stream: its route, its input, and its acknowledged position.
 ///
@@ -69,19 +69,14 @@ impl StreamState {
         receiver: &ClientId,
         input: impl Into<String>,
     ) -> Result<Self, PublishError> {
-        let unnamable = |error: &dyn std::fmt::Display| {
-            PublishError::new(
-                PublishErrorKind::Refused,
-                format!("No route can be named after `{receiver}`: {error}."),
-            )
-            .advise("Name the routing key yourself.")
-        };
         Ok(Self {
             stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
-            exchange: ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| unnamable(&error))?,
-            routing_key: default_routing_key(receiver).map_err(|error| unnamable(&error))?,
+            exchange: ExchangeName::new(DEFAULT_EXCHANGE)
+                .map_err(|error| no_route(receiver, &error))?,
+            routing_key: default_routing_key(receiver)
+                .map_err(|error| no_route(receiver, &error))?,
             server: client.server_address(),
             input: input.into(),
             earlier: 0,
@@ -185,11 +180,6 @@ impl StreamState {
             ..state
         })
     }
-}
-
-fn new_stream() -> Result<StreamId, PublishError> {
-    crate::start_stream(Timestamp::now())
-        .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))
 }
 
 struct FieldLines<'a> {

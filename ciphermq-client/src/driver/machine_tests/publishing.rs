@@ -226,7 +226,7 @@ fn nothing_is_produced_above_the_high_water_mark() {
     assert_eq!(test.out.len(), produced);
     assert!(
         test.machine.deadline(produced).unwrap() > test.now,
-        "and no timer turns the loop run_until"
+        "and no timer wakes the loop meanwhile"
     );
     let mut sent = 0;
     test.wait(Duration::from_millis(5)).unwrap();
