@@ -100,7 +100,7 @@ impl Machine {
                 self.requests.push_back(request);
             }
             Op::OpenPublisher(id, setup) => {
-                self.publications.open(now, id, setup, self.link.is_some())
+                self.publications.open(now, id, setup, self.link.is_some());
             }
             Op::Publish(id, item) => self.publications.push(now, id, item),
             Op::Flush(id, done) => self.publications.flush(id, FlushWaiter::Flush(done)),
