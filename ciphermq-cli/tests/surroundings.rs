@@ -171,10 +171,10 @@ fn addresses_names_and_durations_are_checked_before_anything_is_made() {
         "::1:2:3:4:5:6:7:8",
         "localhost:5672:1",
     ] {
-        fails(&format!("--server {address}"), "is no address of a server");
+        fails(&format!("--server {address}"), "is not a server address");
     }
-    fails("--server-name 'a b'", "can be no server's name");
-    fails("--server-name ''", "can be no server's name");
+    fails("--server-name 'a b'", "is not a valid server name");
+    fails("--server-name ''", "is not a valid server name");
     for seconds in ["0", "never", "nan", "inf", "1e300", "5ss", "''"] {
         fails(&format!("--connect-timeout {seconds}"), "--connect-timeout");
     }

@@ -4,8 +4,8 @@
 //! cargo run --example consume -- receiver_1
 //! ```
 //!
-//! Takes the certificates and the private key from `certs/`, as `ciphermq-cli certs` and
-//! `ciphermq-cli keygen` make them; `CIPHERMQ_SERVER` and `CIPHERMQ_CERTS` say otherwise.
+//! Reads the certificates and the private key from `certs/`, where `ciphermq-cli certs` and
+//! `ciphermq-cli keygen` write them; `CIPHERMQ_SERVER` and `CIPHERMQ_CERTS` override the defaults.
 
 #![expect(
     clippy::print_stdout,
@@ -61,10 +61,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 println!(
                     "{}: {}",
                     message.message_id(),
-                    // A sender must not steer the terminal.
+                    // A sender must not control the terminal.
                     Escaped(String::from_utf8_lossy(message.payload()))
                 );
-                // What is acked counts as processed and is never handed over again.
+                // An acknowledged message counts as processed and is never delivered again.
                 message.ack_later()?;
             }
             Some(Err(ConsumeError::Unopenable(unopenable))) => {

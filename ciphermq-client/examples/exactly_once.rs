@@ -1,12 +1,13 @@
-//! Receives messages with a record that survives crashes: kill it at any moment and start it again.
+//! Receives messages with a record that survives crashes: kill it at any moment and restart it.
 //!
 //! ```sh
 //! cargo run --example exactly_once -- receiver_1 data/processed
 //! ```
 //!
-//! The record knows what was acked. What an application did and could not record before it was
-//! killed, it does again: here, a line that is printed. Where that must not be, as in a file of
-//! lines, let the record stand beside the output: see `ciphermq_client::dedup::Checkpointed`.
+//! The record contains the acknowledged messages. Work that the application did but could not
+//! record before it was killed is repeated: here, a printed line. Where that is not acceptable, as
+//! in a file of lines, keep the record beside the output: see
+//! `ciphermq_client::dedup::Checkpointed`.
 
 #![expect(
     clippy::print_stdout,
@@ -63,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             next = consumer.next() => next,
             _ = tokio::signal::ctrl_c() => None,
         };
-        // What is at hand is processed together, and recorded with one sync.
+        // Messages that are already here are processed as one group, and recorded with one sync.
         let mut group = Vec::new();
         match next {
             Some(Ok(message)) => group.push(message),
@@ -79,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             group.push(message);
         }
         for message in &group {
-            // A sender must not steer the terminal.
+            // A sender must not control the terminal.
             println!("{}", Escaped(String::from_utf8_lossy(message.payload())));
         }
         for (message_id, result) in consumer.ack_all(group).await {

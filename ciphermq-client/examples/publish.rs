@@ -4,8 +4,8 @@
 //! printf 'one\ntwo\n' | cargo run --example publish -- receiver_1
 //! ```
 //!
-//! Takes the certificates from `certs/`, as `ciphermq-cli certs` makes them, for the client
-//! `sender_1`; `CIPHERMQ_SERVER`, `CIPHERMQ_CERTS` and `CIPHERMQ_CLIENT` say otherwise.
+//! Reads the certificates of the client `sender_1` from `certs/`, where `ciphermq-cli certs` writes
+//! them; `CIPHERMQ_SERVER`, `CIPHERMQ_CERTS` and `CIPHERMQ_CLIENT` override the defaults.
 
 #![expect(clippy::print_stdout, reason = "an example talks to people")]
 
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .identity_files(own.join("client.crt"), own.join("client.key"))
         .connect()
         .await?;
-    // Without an exchange and a routing key they are `ciphermq_exchange` and `receiver_1_key`.
+    // The default exchange and routing key are `ciphermq_exchange` and `receiver_1_key`.
     let publisher = client.publisher(&receiver).start().await?;
     for line in std::io::stdin().lock().lines() {
         // Waits while the window is full. Every message has a receipt that may be awaited.

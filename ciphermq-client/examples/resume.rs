@@ -1,12 +1,12 @@
-//! Publishes the lines of a file; killed at any moment and started again, it goes on where it was.
+//! Publishes the lines of a file; killed at any moment and restarted, it resumes where it stopped.
 //!
 //! ```sh
 //! cargo run --example resume -- receiver_1 readings.txt
 //! ```
 //!
-//! The checkpoint stands beside the file, as `readings.txt.stream`. Lines that are appended to the
-//! file are published by the next run, as a stream of their own. A file that was changed otherwise
-//! is refused.
+//! The checkpoint is beside the file, as `readings.txt.stream`. Lines that are appended to the file
+//! are published by the next run, as a stream of their own. A file with any other change is
+//! refused.
 
 #![expect(clippy::print_stdout, reason = "an example talks to people")]
 
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .connect()
         .await?;
 
-    // Whole lines only: what is still being written is for the next run.
+    // Whole lines only: a line that is still being written is left for the next run.
     let text = std::fs::read_to_string(&file)?;
     let text = text
         .rfind('\n')
@@ -43,8 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok::<_, Box<dyn Error>>(StreamState::begin(&client, &receiver, fingerprint(text))?)
     })?;
     loop {
-        // A stream carries what it began with, no more: the same position must always be the same
-        // message.
+        // The input of a stream never changes: the same position must always be the same message.
         let Some(described) = described(text, &stream.state().input) else {
             return Err(format!("{file} was changed after a part of it was sent").into());
         };
@@ -59,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         if described.len() == text.len() {
             break;
         }
-        // What was appended since has ids of its own.
+        // Appended lines get ids of their own.
         let place = u64::try_from(described.len())?;
         let next = stream.state().following(fingerprint(text), place)?;
         stream.begin_next(next)?;
@@ -73,8 +72,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Publishes what of `text` is not known to be acknowledged; tells how many lines the server has
-/// not acknowledged.
+/// Publishes the part of `text` that is not known to be acknowledged; returns the number of lines
+/// that the server has not acknowledged.
 async fn publish(
     client: &Client,
     stream: &mut ResumableStream,
@@ -107,14 +106,12 @@ async fn publish(
     Ok(summary.unacknowledged)
 }
 
-/// How a text is recognised again: `<bytes> <SHA-256>`.
+/// Returns the fingerprint that identifies a text: `<bytes> <SHA-256>`.
 fn fingerprint(text: &str) -> String {
-    let hash = Sha256::digest(text);
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{} {hash}", text.len())
+    format!("{} {}", text.len(), hex::encode(Sha256::digest(text)))
 }
 
-/// The beginning of `text` that has this fingerprint.
+/// Returns the beginning of `text` that has this fingerprint.
 fn described<'a>(text: &'a str, input: &str) -> Option<&'a str> {
     let bytes = input.split(' ').next()?.parse().ok()?;
     text.get(..bytes)

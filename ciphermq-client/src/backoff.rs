@@ -1,25 +1,24 @@
-//! How long to wait between tries to connect: exponential, with jitter, bounded.
+//! Pauses between attempts to connect: exponential, with jitter, bounded.
 
 use std::time::Duration;
 
-/// Pauses between tries: the n-th is drawn evenly between `min` and the lesser of `max` and
-/// `min × 2ⁿ`.
+/// Pauses between attempts to connect: the n-th is drawn uniformly between `min` and the lesser of
+/// `max` and `min × 2ⁿ`.
 ///
-/// Drawing them ("full jitter") keeps a thousand clients that lost the same server from coming back
-/// in step.
+/// This "full jitter" keeps a thousand clients that lost the same server from reconnecting in step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     min: Duration,
     max: Duration,
 }
 
-/// Why two durations make no [`Backoff`].
+/// Why two durations are no valid [`Backoff`].
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBackoff {
-    /// Without a pause a client would try as fast as it can.
+    /// The minimum is zero: a client would retry without a pause.
     #[error("the shortest pause must be longer than zero")]
     ZeroMinimum,
-    /// The bounds are the wrong way round.
+    /// The minimum exceeds the maximum.
     #[error("the shortest pause must not be longer than the longest")]
     MinimumAboveMaximum,
 }
@@ -27,7 +26,7 @@ pub enum InvalidBackoff {
 ciphermq_protocol::debug_as_report!(InvalidBackoff);
 
 impl Backoff {
-    /// Pauses between `min` and `max`.
+    /// Creates pauses between `min` and `max`.
     ///
     /// # Errors
     ///
@@ -42,13 +41,13 @@ impl Backoff {
         Ok(Self { min, max })
     }
 
-    /// The longest pause of all.
+    /// Returns the longest possible pause.
     #[must_use]
     pub fn longest(&self) -> Duration {
         self.max
     }
 
-    /// The longest that the pause before try `attempt` can be, the first one being 0.
+    /// Returns the upper bound of the pause before attempt `attempt`, counted from 0.
     #[must_use]
     pub fn bound(&self, attempt: u32) -> Duration {
         let factor = 1u32
@@ -58,8 +57,8 @@ impl Backoff {
         self.min.saturating_mul(factor).min(self.max)
     }
 
-    /// The pause before try `attempt`, the first one being 0. `draw` is evenly distributed in
-    /// `0.0..1.0`.
+    /// Returns the pause before attempt `attempt`, counted from 0. `draw` is uniformly distributed
+    /// in `0.0..1.0`.
     #[must_use]
     pub fn pause(&self, attempt: u32, draw: f64) -> Duration {
         let spread = self.bound(attempt).saturating_sub(self.min);
@@ -68,7 +67,7 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 100 ms to 10 s.
+    /// Returns pauses from 100 ms to 10 s.
     fn default() -> Self {
         Self {
             min: Duration::from_millis(100),
@@ -83,7 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bounds_that_make_no_sense_are_refused() {
+    fn invalid_bounds_are_refused() {
         let second = Duration::from_secs(1);
         assert_eq!(
             Backoff::new(Duration::ZERO, second),

@@ -1,4 +1,4 @@
-//! How to reach the server, and who this client is.
+//! The settings of a connection: the server's address and this client's identity.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
 use crate::client::Client;
+use crate::client_core::ClientCore;
 use crate::connector::{Connector, Destination, OwnCertificate, Pem, tls};
 use crate::driver::{DriverSettings, Retry};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{Announcements, Pins, RecipientKeyCache};
 
-/// The port that is taken when an address names none.
+/// The port of an address that names none.
 pub const DEFAULT_PORT: u16 = 5672;
 
-/// Gathers what a connection needs. Made by [`Client::builder`].
+/// A builder of a connection, created by [`Client::builder`].
 ///
 /// | setting | default |
 /// |---|---|
@@ -25,7 +26,7 @@ pub const DEFAULT_PORT: u16 = 5672;
 /// | [`ping_interval`](Self::ping_interval) | 10 s |
 /// | [`stall_timeout`](Self::stall_timeout) | 15 minutes |
 /// | [`reconnect`](Self::reconnect) | pauses from 100 ms to 10 s |
-/// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 tries of 10 s |
+/// | [`retries`](Self::retries), [`retry_timeout`](Self::retry_timeout) | 3 attempts of 10 s |
 /// | [`key_ttl`](Self::key_ttl) | 5 minutes |
 /// | [`pins_in`](Self::pins_in) | in memory |
 /// | [`announcements_in`](Self::announcements_in) | in memory |
@@ -68,178 +69,158 @@ impl ClientBuilder {
         }
     }
 
-    /// The certificate authority that must have issued the server's certificate: a PEM file.
+    /// Sets the file of the certificate authority that must have issued the server's certificate,
+    /// in PEM. Required.
+    #[must_use]
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca = Some(Pem::File(path.into()));
+        self
+    }
+
+    /// Sets the certificate authority as PEM text instead of a file.
+    #[must_use]
+    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(Pem::Text(Zeroizing::new(pem.into())));
+        self
+    }
+
+    /// Sets the files of this client's certificate, with its chain, and of its private key, in PEM.
     /// Required.
     #[must_use]
-    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
-        Self {
-            ca: Some(Pem::File(path.into())),
-            ..self
-        }
+    pub fn identity_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((Pem::File(certificate.into()), Pem::File(key.into())));
+        self
     }
 
-    /// The same, as the PEM text itself.
+    /// Sets this client's certificate and private key as PEM texts instead of files.
     #[must_use]
-    pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self {
-            ca: Some(Pem::Text(Zeroizing::new(pem.into()))),
-            ..self
-        }
+    pub fn identity_pem(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.identity = Some((
+            Pem::Text(Zeroizing::new(certificate.into())),
+            Pem::Text(Zeroizing::new(key.into())),
+        ));
+        self
     }
 
-    /// This client's certificate, with its chain, and the private key: PEM files. Required.
+    /// Sets the name that the server's certificate must be valid for. Default: the host of the
+    /// address.
     #[must_use]
-    pub fn identity_files(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            identity: Some((Pem::File(certificate.into()), Pem::File(key.into()))),
-            ..self
-        }
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
     }
 
-    /// The same, as the PEM texts themselves.
+    /// Sets the name and version by which the server's log identifies this program.
     #[must_use]
-    pub fn identity_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self {
-            identity: Some((
-                Pem::Text(Zeroizing::new(certificate.into())),
-                Pem::Text(Zeroizing::new(key.into())),
-            )),
-            ..self
-        }
+    pub fn program(mut self, program: impl Into<String>) -> Self {
+        self.program = program.into();
+        self
     }
 
-    /// The name that the server's certificate must be for. By default it is the address's host.
+    /// Limits the time for connecting, from the TCP handshake to the server's first reply.
     #[must_use]
-    pub fn server_name(self, name: impl Into<String>) -> Self {
-        Self {
-            server_name: Some(name.into()),
-            ..self
-        }
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
     }
 
-    /// What the server's log calls this program: a name and a version.
-    #[must_use]
-    pub fn program(self, program: impl Into<String>) -> Self {
-        Self {
-            program: program.into(),
-            ..self
-        }
-    }
-
-    /// How long connecting may take, from the TCP handshake to the server's first reply.
-    #[must_use]
-    pub fn connect_timeout(self, timeout: Duration) -> Self {
-        Self {
-            connect_timeout: timeout,
-            ..self
-        }
-    }
-
-    /// After how much of its own silence the client sends a ping. A connection on which nothing at
-    /// all has come for this long and one [`retry_timeout`](Self::retry_timeout) more is given up.
-    /// The server takes back what it has delivered after its `redelivery_timeout` of silence (30 s
-    /// by default): stay well below it.
-    #[must_use]
-    pub fn ping_interval(self, interval: Duration) -> Self {
-        Self {
-            ping_interval: interval,
-            ..self
-        }
-    }
-
-    /// How long a connection may be silent while an ack on it has no answer. The server never drops
-    /// an ack that it has read, but lets it wait for its database, however long that is away; and
-    /// as replies come in order, nothing else can come meanwhile, no answer to a ping either. A
-    /// connection that stalls like this is up: a peer or a network that is really gone is noticed
-    /// by TCP (keepalive and user time-out, about 30 s). This limit is for what TCP cannot see,
-    /// such as a proxy whose other half is dead.
+    /// Sets the time without outgoing traffic after which the client sends a ping.
     ///
-    /// While a publish or a request has no answer, a connection may be silent for the server's
-    /// `storage_wait` and one [`retry_timeout`](Self::retry_timeout), if that is longer than the
-    /// limit without.
+    /// A connection on which nothing has arrived for this long plus one
+    /// [`retry_timeout`](Self::retry_timeout) is given up. The server takes deliveries back after
+    /// its `redelivery_timeout` of silence (30 s by default): stay well below it.
     #[must_use]
-    pub fn stall_timeout(self, timeout: Duration) -> Self {
-        Self {
-            stall_timeout: timeout,
-            ..self
-        }
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval;
+        self
     }
 
-    /// The pauses between tries to connect again after a loss.
+    /// Limits the time for which a connection may be silent while an ack on it is unanswered.
+    ///
+    /// The server never drops an ack that it has read, but lets it wait for its database, for as
+    /// long as that is down; and as replies come in order, nothing else can arrive meanwhile, not
+    /// even the reply to a ping. A connection that stalls like this is alive: TCP detects a peer or
+    /// a network that is really gone (keepalive and user time-out, about 30 s). This limit is for
+    /// what TCP cannot see, such as a proxy whose other half is dead.
+    ///
+    /// While a publish or a request is unanswered, a connection may be silent for the server's
+    /// `storage_wait` plus one [`retry_timeout`](Self::retry_timeout), if that is longer than the
+    /// usual limit.
     #[must_use]
-    pub fn reconnect(self, backoff: Backoff) -> Self {
-        Self { backoff, ..self }
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
     }
 
-    /// How many times a command is tried, at least 1, before it fails.
+    /// Sets the pauses between attempts to reconnect after a loss.
     #[must_use]
-    pub fn retries(self, tries: u32) -> Self {
-        Self {
-            retry: Retry {
-                tries: tries.max(1),
-                ..self.retry
-            },
-            ..self
-        }
+    pub fn reconnect(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
     }
 
-    /// How long one try may go without an answer, with a connection or without one.
+    /// Sets the number of attempts, at least 1, after which a command fails.
     #[must_use]
-    pub fn retry_timeout(self, timeout: Duration) -> Self {
-        Self {
-            retry: Retry {
-                timeout,
-                ..self.retry
-            },
-            ..self
-        }
+    pub fn retries(mut self, attempts: u32) -> Self {
+        self.retry.attempts = attempts.max(1);
+        self
     }
 
-    /// How long a receiver's public key is believed before the server is asked again.
+    /// Sets the time after which an attempt without an answer ends, with or without a connection.
     #[must_use]
-    pub fn key_ttl(self, ttl: Duration) -> Self {
-        Self {
-            key_ttl: ttl,
-            ..self
-        }
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.retry.timeout = timeout;
+        self
     }
 
-    /// Where it is remembered which keys of receivers were believed, a small file each: an older
-    /// signed key, or an unsigned one after a signed one, is then refused after a restart, too.
-    /// Default: remembered in memory, as long as the client lives. The folder must exist.
+    /// Sets the time for which a receiver's public key is trusted before the server is asked again.
     #[must_use]
-    pub fn pins_in(self, folder: impl Into<PathBuf>) -> Self {
-        Self {
-            pins: Some(folder.into()),
-            ..self
-        }
+    pub fn key_ttl(mut self, ttl: Duration) -> Self {
+        self.key_ttl = ttl;
+        self
     }
 
-    /// Where it is remembered what this client has announced of its own keys,
-    /// `<client>_announced.json`, for its owner alone: each new signed key is then above all that
-    /// it ever signed, whatever the server's database and the clock say. Beside its private keys is
-    /// a good place. Default: remembered in memory, as long as the client lives. The folder must
-    /// exist.
+    /// Sets the folder in which the accepted keys of receivers are pinned, one small file per
+    /// receiver.
+    ///
+    /// An older signed key, or an unsigned one after a signed one, is then refused after a restart,
+    /// too. The folder must exist. Default: pins in memory, for the client's lifetime.
     #[must_use]
-    pub fn announcements_in(self, folder: impl Into<PathBuf>) -> Self {
-        Self {
-            announcements: Some(folder.into()),
-            ..self
-        }
+    pub fn pins_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.pins = Some(folder.into());
+        self
     }
 
-    /// The longest line that is taken from the server, in bytes: a bound on the memory that a
-    /// server can make this client spend on one message.
+    /// Sets the folder in which this client records its own key announcements, as
+    /// `<client>_announced.json`, readable by its owner alone.
+    ///
+    /// Each new signed key then has a higher epoch than every earlier one, whatever the server's
+    /// database and the clock say. The folder of its private keys is a good place. The folder must
+    /// exist. Default: in memory, for the client's lifetime.
     #[must_use]
-    pub fn max_reply_bytes(self, bytes: usize) -> Self {
-        Self {
-            max_reply_bytes: bytes,
-            ..self
-        }
+    pub fn announcements_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.announcements = Some(folder.into());
+        self
     }
 
-    /// Checks what can be checked without looking at a file or at the network: the address, the
-    /// server's name, durations. [`connect`](Self::connect) does the same first of all.
+    /// Limits the length of a line from the server, in bytes: a bound on the memory that a server
+    /// can make this client spend on one message.
+    #[must_use]
+    pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
+        self.max_reply_bytes = bytes;
+        self
+    }
+
+    /// Checks the address, the server's name and the durations, without reading a file or using the
+    /// network. [`connect`](Self::connect) makes the same checks first.
     ///
     /// # Errors
     ///
@@ -262,8 +243,8 @@ impl ClientBuilder {
         Destination::parse(&self.address, self.server_name.as_deref(), DEFAULT_PORT)
     }
 
-    /// Whether the server would let this client in, as far as the client's files tell: reads them,
-    /// and asks nobody. [`ClientBuilder::connect`] need not be asked so first.
+    /// Reads this client's files and checks whether the server would accept them, without
+    /// connecting. [`ClientBuilder::connect`] makes the same checks.
     ///
     /// # Errors
     ///
@@ -286,8 +267,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Connects. Trouble with the first connection is reported at once; later losses mend
-    /// themselves.
+    /// Connects. An error of the first connection is returned at once; later losses are repaired by
+    /// reconnecting.
     ///
     /// # Errors
     ///
@@ -297,7 +278,7 @@ impl ClientBuilder {
         let destination = self.check()?;
         let ca = self.ca.ok_or_else(no_authority)?;
         let (certificate, key) = self.identity.ok_or_else(no_certificate)?;
-        // Certificates are few and small, but a file may stand on a disk that is far away.
+        // Certificates are few and small, but a file may be on a slow disk.
         let credentials =
             tokio::task::spawn_blocking(move || tls::credentials(&ca, &certificate, &key))
                 .await
@@ -327,7 +308,17 @@ impl ClientBuilder {
             RecipientKeyCache::new(credentials.authority, Pins::new(self.pins), self.key_ttl);
         let identity = credentials.identity.map(Arc::new);
         let announcements = Announcements::new(self.announcements);
-        Client::start(Arc::new(connector), settings, identity, keys, announcements).await
+        let connector = Arc::new(connector);
+        ClientCore::connect(connector, settings, identity, keys, announcements)
+            .await
+            .map(Client::new)
+    }
+}
+
+impl Client {
+    /// Creates a builder of a connection to `host:port`. The default port is 5672.
+    pub fn builder(address: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(address)
     }
 }
 

@@ -1,10 +1,10 @@
-//! The connection's handle, and the requests.
+//! The handle of a connection, and its requests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::identity::IdentityError;
-use ciphermq_crypto::{Authority, Identity, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
+use ciphermq_crypto::{Authority, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
 use ciphermq_protocol::waiting::{WaitingKey, WaitingPage, WaitingRequest, WaitingTally};
@@ -14,194 +14,112 @@ use ciphermq_protocol::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::builder::ClientBuilder;
-use crate::connector::{Connector, TlsDetails};
+use crate::client_core::ClientCore;
 use crate::consumer::ConsumerBuilder;
-use crate::driver::{self, DriverSettings, Handle, Setup};
-use crate::error::{AckError, ConnectError, RequestError, RequestErrorKind};
+use crate::error::{AckError, RequestError, RequestErrorKind};
 use crate::event::Events;
-use crate::keys::{
-    self, AnnounceError, Announcements, Announcer, PinsError, RecipientKeyCache, Registration,
-};
+use crate::keys::{self, AnnounceError, PinsError, Registration};
 use crate::publisher::PublisherBuilder;
+
+pub use crate::connection::Connection;
 
 /// A connection to the server. Cheap to clone; clones share the connection.
 ///
-/// Requests are answered on the same connection as publishes and may be made by any number of tasks
-/// at once: they are pipelined. What has no answer when the connection is lost is sent again on the
-/// next one; all requests may be repeated without harm.
+/// Requests are pipelined with publishes on the same connection and may be made by any number of
+/// tasks at once. Unanswered ones are sent again after a reconnect; all requests are idempotent.
 ///
-/// Unless [`Client::close`] is called, the connection ends when the last clone and the last
-/// publisher on it are gone and what they handed over is settled.
+/// Unless [`Client::close`] is called, the connection ends when the last clone and its last
+/// publisher are dropped and everything that they sent is settled.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    core: Arc<ClientCore>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) connector: Arc<Connector>,
-    pub(crate) settings: DriverSettings,
-    pub(crate) handle: Handle,
-    pub(crate) id: ClientId,
-    /// Or why this client's certificate cannot sign for others.
-    pub(crate) identity: Result<Arc<Identity>, IdentityError>,
-    pub(crate) keys: RecipientKeyCache,
-    pub(crate) announcer: Announcer,
-}
-
-/// What is known of the connection that stands, or stood last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Connection {
-    /// What the server said of itself.
-    pub server: HelloReply,
-    /// The server's address, as `address:port`.
-    pub address: String,
-    /// The version of TLS, such as `TLSv1.3`.
-    pub tls_version: String,
-    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
-    pub cipher_suite: String,
-    /// The key exchange, such as `X25519MLKEM768`.
-    pub key_exchange: String,
-}
-
-impl Connection {
-    pub(crate) fn new(server: HelloReply, tls: TlsDetails) -> Self {
-        let TlsDetails {
-            address,
-            version,
-            cipher_suite,
-            key_exchange,
-        } = tls;
-        Self {
-            server,
-            address,
-            tls_version: version,
-            cipher_suite,
-            key_exchange,
-        }
-    }
-}
-
-/// What became of a [`Client::resend`].
+/// The outcome of a [`Client::resend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResendOutcome {
-    /// The message is put up for delivery again.
+    /// The message is queued for delivery again.
     Requested,
-    /// The message is another sender's.
+    /// The message belongs to another sender.
     Unauthorized,
-    /// The server has never seen the message, or it is no longer waiting: acked or rejected.
+    /// The server has never seen the message, or it was acknowledged or rejected.
     NotWaiting,
 }
 
 impl Client {
-    /// Begins to describe a connection to `host:port`. Without a port it is 5672.
-    pub fn builder(address: impl Into<String>) -> ClientBuilder {
-        ClientBuilder::new(address)
+    pub(crate) fn new(core: ClientCore) -> Self {
+        Self {
+            core: Arc::new(core),
+        }
     }
 
-    pub(crate) async fn start(
-        connector: Arc<Connector>,
-        settings: DriverSettings,
-        identity: Result<Arc<Identity>, IdentityError>,
-        keys: RecipientKeyCache,
-        announcements: Announcements,
-    ) -> Result<Self, ConnectError> {
-        let handle =
-            driver::start(connector.clone(), settings.clone(), Setup::client(), None).await?;
-        let id = connector.client_id().clone();
-        let authority = keys.authority().clone();
-        let announcer = Announcer::new(
-            id.clone(),
-            identity.as_ref().ok().cloned(),
-            authority,
-            announcements,
-        );
-        Ok(Self {
-            inner: Arc::new(Inner {
-                connector,
-                settings,
-                handle,
-                id,
-                identity,
-                keys,
-                announcer,
-            }),
-        })
-    }
-
-    pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
-    }
-
-    /// Who this client is: the Common Name of its certificate. A server that sees somebody else is
-    /// not connected to.
+    /// Returns this client's id: the Common Name of its certificate. Connecting to a server that
+    /// sees another id fails.
     #[must_use]
     pub fn id(&self) -> &ClientId {
-        &self.inner.id
+        &self.core.id
     }
 
-    /// The server's address, as this client was told to reach it: `host:port`.
+    /// Returns the server's configured address, as `host:port`.
     #[must_use]
     pub fn server_address(&self) -> String {
-        self.inner.connector.address()
+        self.core.connector.address()
     }
 
-    /// What the server said of itself when it was last connected to.
+    /// Returns the server's hello of the current or last connection.
     #[must_use]
     pub fn server(&self) -> HelloReply {
         self.connection().server.clone()
     }
 
-    /// The connection that stands, or stood last.
+    /// Returns the properties of the current or last connection.
     #[must_use]
     pub fn connection(&self) -> Arc<Connection> {
-        self.inner.handle.connection()
+        self.core.handle.connection()
     }
 
-    /// What happens to the connection from now on.
+    /// Subscribes to the events of the connection.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.inner.handle.events()
+        self.core.handle.events()
     }
 
-    /// Why this client signs nothing, neither its keys nor what it sends: its certificate's key is
-    /// of another kind (RSA), or it may not be used for signatures. `None` if it signs.
+    /// Returns why this client signs neither its keys nor its messages, or `None` if it does: its
+    /// certificate has a key of another kind (RSA), or may not be used for signatures.
     #[must_use]
     pub fn cannot_sign(&self) -> Option<&IdentityError> {
-        self.inner.identity.as_ref().err()
+        self.core.identity.as_ref().err()
     }
 
-    /// Begins to describe a publisher of messages for `receiver`.
+    /// Creates a builder of a publisher of messages for `receiver`.
     #[must_use]
     pub fn publisher(&self, receiver: &ClientId) -> PublisherBuilder {
-        PublisherBuilder::new(self.clone(), receiver.clone())
+        PublisherBuilder::new(self.core.clone(), receiver.clone())
     }
 
-    /// Begins to describe a consumer of `queue`. It will run on a connection of its own, made with
-    /// the same settings.
+    /// Creates a builder of a consumer of `queue`. The consumer runs on a connection of its own,
+    /// with the same settings.
     #[must_use]
     pub fn consumer(&self, queue: &QueueName) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.clone(), queue.clone())
+        ConsumerBuilder::new(self.core.clone(), queue.clone())
     }
 
-    /// Asks the server for a sign of life; how long it took.
+    /// Sends a ping and returns the round-trip time.
     ///
     /// # Errors
     ///
     /// [`RequestError`] if none came.
     pub async fn ping(&self) -> Result<Duration, RequestError> {
         let start = Instant::now();
-        self.expect(Command::Ping, |reply| {
-            matches!(reply, Reply::Pong).then_some(())
-        })
-        .await?;
+        self.core
+            .handle
+            .confirm(Command::Ping, |reply| matches!(reply, Reply::Pong))
+            .await?;
         Ok(start.elapsed())
     }
 
-    /// Makes a queue unless it exists.
+    /// Declares a queue. Idempotent.
     ///
     /// # Errors
     ///
@@ -210,13 +128,13 @@ impl Client {
         let command = Command::DeclareQueue {
             queue: queue.clone(),
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::QueueDeclared).then_some(())
-        })
-        .await
+        self.core
+            .handle
+            .confirm(command, |reply| matches!(reply, Reply::QueueDeclared))
+            .await
     }
 
-    /// Makes an exchange unless it exists.
+    /// Declares an exchange. Idempotent.
     ///
     /// # Errors
     ///
@@ -225,14 +143,13 @@ impl Client {
         let command = Command::DeclareExchange {
             exchange: exchange.clone(),
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::ExchangeDeclared).then_some(())
-        })
-        .await
+        self.core
+            .handle
+            .confirm(command, |reply| matches!(reply, Reply::ExchangeDeclared))
+            .await
     }
 
-    /// Lets messages of `exchange` with `routing_key` go to `queue`, too. Binding again changes
-    /// nothing.
+    /// Routes messages of `exchange` with `routing_key` to `queue`. Idempotent.
     ///
     /// # Errors
     ///
@@ -249,62 +166,36 @@ impl Client {
             exchange,
             routing_key,
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::QueueBound).then_some(())
-        })
-        .await
+        self.core
+            .handle
+            .confirm(command, |reply| matches!(reply, Reply::QueueBound))
+            .await
     }
 
-    /// Stores this client's public key on the server, in place of an earlier one.
+    /// Registers this client's bare public key on the server, in place of an earlier one.
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn register_public_key(&self, key: &PublicKey) -> Result<(), RequestError> {
-        let command = Command::RegisterPublicKey {
-            client_id: None,
-            key: key.to_base64(),
-        };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::PublicKeyRegistered).then_some(())
-        })
-        .await
+        keys::register_public(&self.core.handle, key).await
     }
 
-    /// Asks for the bare public key of `client`, **which nobody has signed**; `None` if it has
+    /// Fetches the bare public key of `client`, **which nobody has signed**; `None` if it has
     /// registered none. Publishers use the signed one.
     ///
     /// # Errors
     ///
     /// [`RequestError`]: `BadKey` if what the server sent is no key.
     pub async fn public_key(&self, client: &ClientId) -> Result<Option<PublicKey>, RequestError> {
-        let text = self
-            .expect(
-                Command::GetPublicKey {
-                    client_id: client.clone(),
-                },
-                |reply| match reply {
-                    Reply::PublicKey(key) => Some(Some(key)),
-                    Reply::PublicKeyNotFound => Some(None),
-                    _ => None,
-                },
-            )
-            .await?;
-        text.map(|text| PublicKey::from_base64(&text))
-            .transpose()
-            .map_err(|error| {
-                RequestError::new(
-                    RequestErrorKind::BadKey,
-                    format!("What the server has as public key of `{client}` is no key: {error}."),
-                )
-                .advise(format!("Let `{client}` register its key again."))
-            })
+        keys::public_key_of(&self.core.handle, client).await
     }
 
     /// Signs the keyring's public keys with this client's certificate and registers them, so that
-    /// others can send to it. A client whose certificate cannot sign (an RSA key) registers the
-    /// bare X25519 key, which senders refuse unless they were told otherwise
-    /// ([`Client::cannot_sign`] says why). The signed key that was registered, if it was.
+    /// others can send to it. Returns the signed key that was registered, if there is one.
+    ///
+    /// A client whose certificate cannot sign (an RSA key) registers the bare X25519 key, which
+    /// senders refuse by default ([`Client::cannot_sign`] returns the reason).
     ///
     /// # Errors
     ///
@@ -313,38 +204,38 @@ impl Client {
         Ok(self.announce(keyring, None).await?.signed_key)
     }
 
-    /// Signs the keyring's public keys and registers them, as [`Client::register_keys`] does, and
-    /// tells more.
+    /// Signs the keyring's public keys, registers them, and returns the details, which
+    /// [`Client::register_keys`] omits.
     ///
-    /// They are signed anew every time, with an epoch above all that this client ever signed: as
-    /// the server says, as it is remembered here
-    /// ([`announcements_in`](crate::ClientBuilder::announcements_in)), and above `above`, if
-    /// somebody knows better than both. It is done when the server hands them out, and a sender
-    /// would take them.
+    /// The keys are signed anew every time, with an epoch above everything that this client ever
+    /// signed: above the server's, above the recorded one
+    /// ([`announcements_in`](crate::ClientBuilder::announcements_in)), and above `above`, for a
+    /// caller that knows of a higher one. Succeeds only once the server returns the new keys and a
+    /// sender would accept them.
     ///
     /// # Errors
     ///
     /// [`AnnounceError`] if the server did not answer, or has keys that this client did not sign;
-    /// if the certificate cannot sign, is not valid by this machine's clock, or not of this
-    /// client's authority.
+    /// if the certificate cannot sign, is not valid by this machine's clock, or was not issued by
+    /// this client's authority.
     pub async fn announce(
         &self,
         keyring: &Keyring,
         above: Option<u64>,
     ) -> Result<Registration, AnnounceError> {
-        self.inner
+        self.core
             .announcer
-            .announce(&self.inner.handle, keyring, above)
+            .announce(&self.core.handle, keyring, above)
             .await
     }
 
-    /// Asks for the signed keys of `client` and verifies them against this client's certificate
-    /// authority, as a publisher does; `None` if it has registered none. Nothing is pinned.
+    /// Fetches the signed keys of `client` and verifies them against this client's certificate
+    /// authority, as a publisher does; `None` if it has registered none. Pins nothing.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server did not answer. Inside, [`SignedKeyError`]: what is wrong
-    /// with them.
+    /// [`RequestError`] if the server did not answer. The inner [`SignedKeyError`] says what is
+    /// wrong with the keys.
     pub async fn verified_keys(
         &self,
         client: &ClientId,
@@ -354,57 +245,57 @@ impl Client {
             ciphermq_crypto::signed_key::verify(
                 &text,
                 client,
-                self.inner.keys.authority(),
+                self.core.keys.authority(),
                 Timestamp::now(),
             )
         }))
     }
 
-    /// Whether keys that were verified may follow those that were believed of `client` before;
-    /// nothing is pinned.
+    /// Checks whether verified keys may follow the pinned ones of `client`. Pins nothing.
     ///
     /// # Errors
     ///
-    /// What is wrong, as a publisher would say it.
+    /// [`PinsError`], as for a publisher.
     pub async fn check_pin(
         &self,
         client: &ClientId,
         keys: Option<&VerifiedKeys>,
     ) -> Result<(), PinsError> {
         match keys {
-            Some(keys) => self.inner.keys.check_pin(client, &keys.pin()).await,
+            Some(keys) => self.core.keys.check_pin(client, &keys.pin()).await,
             None => Ok(()),
         }
     }
 
-    /// Who names clients for this one: the certificate authority that it was given.
+    /// Returns the certificate authority that this client was configured with.
     #[must_use]
     pub fn authority(&self) -> &Authority {
-        self.inner.keys.authority()
+        self.core.keys.authority()
     }
 
-    /// Stores this client's signed keys on the server, as they are. The text holds no space.
+    /// Registers this client's signed keys as they are. The text must not contain spaces.
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the server refused or did not answer.
     pub async fn register_signed_key(&self, signed_key: &str) -> Result<(), RequestError> {
-        keys::register_signed(&self.inner.handle, signed_key).await
+        keys::register_signed(&self.core.handle, signed_key).await
     }
 
-    /// Asks for the signed keys of `client`, as they are, **not verified**; `None` if it has
+    /// Fetches the signed keys of `client` as they are, **not verified**; `None` if it has
     /// registered none.
     ///
     /// # Errors
     ///
     /// [`RequestError`] if the server did not answer.
     pub async fn signed_key(&self, client: &ClientId) -> Result<Option<String>, RequestError> {
-        keys::signed_key_of(&self.inner.handle, client).await
+        keys::signed_key_of(&self.core.handle, client).await
     }
 
-    /// Asks for a certificate chain that `client` has connected with, **not verified**: base64 of
-    /// DER each, its own certificate first. The last one, or the one with this SHA-256 fingerprint
-    /// (64 hexadecimal digits). `None` if the server has none.
+    /// Fetches a certificate chain with which `client` has connected, **not verified**: base64 of
+    /// DER each, its own certificate first. `None` if the server has none.
+    ///
+    /// Returns the latest chain, or the one with this SHA-256 fingerprint (64 hexadecimal digits).
     ///
     /// # Errors
     ///
@@ -429,8 +320,8 @@ impl Client {
         .await
     }
 
-    /// Takes one message of `queue` that is for this client, sealed as it is; `None` if there is
-    /// none. It is leased to this connection: ack it, or it will be delivered again.
+    /// Takes one message of `queue` for this client, still sealed; `None` if there is none. It is
+    /// leased to this connection: acknowledge it, or it will be redelivered.
     ///
     /// # Errors
     ///
@@ -449,25 +340,25 @@ impl Client {
         .await
     }
 
-    /// Acks messages that are for this client, many in one line, and tells what became of each, in
+    /// Acknowledges messages for this client, many per line, and returns the outcome of each, in
     /// order.
     pub async fn ack(&self, message_ids: &[MessageId]) -> Vec<(MessageId, Result<(), AckError>)> {
-        self.inner.handle.ack(message_ids).await
+        self.core.handle.ack(message_ids).await
     }
 
-    /// Tells the server that this client cannot use a message: it leaves the queues and is set
-    /// aside, with the reason. Line endings in the reason become spaces.
+    /// Rejects a message that this client cannot use: it leaves the queues and is set aside as a
+    /// dead letter, with the reason. Line endings in the reason become spaces.
     ///
     /// # Errors
     ///
     /// [`RequestError`]: `NotFound` for a message that was never accepted, `NotAuthorized` for
     /// another client's.
     pub async fn reject(&self, message_id: &MessageId, reason: &str) -> Result<(), RequestError> {
-        self.inner.handle.reject(message_id, reason).await
+        self.core.handle.reject(message_id, reason).await
     }
 
-    /// Messages that their receivers could not use: those that this client has sent, and those that
-    /// were for it, in the order of their rejection. `after` is where an earlier page ended
+    /// Lists rejected messages that this client has sent or that were for it, in the order of their
+    /// rejection. `after` is the end of an earlier page
     /// ([`RejectedMessage::cursor`](crate::RejectedMessage::cursor)).
     ///
     /// # Errors
@@ -496,8 +387,8 @@ impl Client {
         serde_json::from_str(&page).map_err(unreadable)
     }
 
-    /// For which keys of this client messages wait, and how many for each: a private key may be
-    /// destroyed when none wait for it any more, and senders have the new one.
+    /// Counts the waiting messages for each key of this client. A private key may be destroyed when
+    /// none wait for it any more and senders have the new one.
     ///
     /// # Errors
     ///
@@ -524,7 +415,7 @@ impl Client {
             for key in page.keys {
                 tally.add(key);
             }
-            // A server that does not go on would keep us here for ever.
+            // A server that returns the same page again would keep us here indefinitely.
             if page.next.is_none() || page.next == after {
                 return Ok(tally.into_keys());
             }
@@ -532,7 +423,7 @@ impl Client {
         }
     }
 
-    /// Asks the server to deliver a message of this sender's again, although it is out for
+    /// Asks the server to redeliver a message of this sender, although it is already out for
     /// delivery.
     ///
     /// # Errors
@@ -553,10 +444,10 @@ impl Client {
         .await
     }
 
-    /// Settles what was handed over (each message has its tries for that), then ends the
-    /// connection. Consumers have connections of their own and stay.
+    /// Settles everything that was sent, within the usual attempts, then ends the connection.
+    /// Consumers have connections of their own and continue.
     pub async fn close(&self) {
-        self.inner.handle.close().await;
+        self.core.handle.close().await;
     }
 
     async fn expect<T>(
@@ -564,6 +455,6 @@ impl Client {
         command: Command,
         read: impl FnOnce(Reply) -> Option<T>,
     ) -> Result<T, RequestError> {
-        self.inner.handle.expect(command, read).await
+        self.core.handle.expect(command, read).await
     }
 }

@@ -1,13 +1,13 @@
-//! Names that fit together by themselves, so that a sender and a receiver need to agree on nothing
-//! but the receiver's client id.
+//! Default names, derived from the receiver's client id, so that a sender and a receiver need to
+//! agree on nothing else.
 
 use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, QueueName, RoutingKey};
 
-/// The exchange that is used when none is named.
+/// The default exchange.
 pub const DEFAULT_EXCHANGE: &str = "ciphermq_exchange";
 
-/// `<receiver>_key`: the routing key that is used when none is named.
+/// Returns the default routing key: `<receiver>_key`.
 ///
 /// # Errors
 ///
@@ -16,7 +16,7 @@ pub fn default_routing_key(receiver: &ClientId) -> Result<RoutingKey, NameError>
     RoutingKey::new(&format!("{receiver}_key"))
 }
 
-/// `<receiver>_queue`: the queue that is used when none is named.
+/// Returns the default queue: `<receiver>_queue`.
 ///
 /// # Errors
 ///

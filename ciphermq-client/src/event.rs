@@ -1,4 +1,4 @@
-//! What happens to a connection, for those who want to tell people.
+//! Events of a connection, for programs that report them to people.
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use tokio::sync::broadcast;
 use crate::error::ConnectError;
 use crate::keys::{AnnounceError, Registration};
 
-/// How many events a slow listener may be behind before it misses the oldest.
+/// Capacity of the event channel: a listener that falls further behind misses the oldest events.
 pub(crate) const BACKLOG: usize = 64;
 
-/// Something that happened to a connection.
+/// A change in the state of a connection.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// The connection stands and is set up: commands flow.
+    /// The connection is established and set up.
     Connected,
-    /// The connection was lost. What was not answered is sent again on the next one.
+    /// The connection was lost. Unanswered commands are sent again on the next one.
     Disconnected {
-        /// Why.
+        /// The cause.
         reason: ConnectError,
     },
-    /// The next connection is tried after a pause.
+    /// The client reconnects after a pause.
     Reconnecting {
-        /// How long the pause is.
+        /// The length of the pause.
         after: Duration,
-        /// The how-manieth try since the last good connection this will be, from 1.
+        /// The number of the attempt since the last good connection, from 1.
         attempt: u32,
     },
-    /// A try to connect failed; the next one follows.
+    /// An attempt to connect failed; the next one follows.
     ConnectFailed {
-        /// Why.
+        /// The cause.
         reason: ConnectError,
     },
-    /// The server had no keys of this client, or older ones, or they were about to run out: they
-    /// were registered again.
+    /// This client's keys were registered again: the server had none, or older ones, or they were
+    /// about to expire.
     KeysAnnounced {
-        /// What the server hands out now.
+        /// The keys that the server returns now.
         registration: Registration,
     },
-    /// This client's keys are not registered as they should be, so that others cannot send to it,
-    /// or send for older keys. It is tried again.
+    /// This client's keys are not registered as they should be, so others cannot send to it, or use
+    /// older keys. The client retries.
     KeysNotAnnounced {
-        /// Why.
+        /// The cause.
         reason: AnnounceError,
     },
-    /// The connection was closed by its owner. Nothing follows.
+    /// The connection was closed by its owner. This is the last event.
     Closed,
 }
 
-/// The events of one connection, from the moment of subscribing. A listener that is far behind
-/// misses the oldest ones; nothing waits for it.
+/// A stream of a connection's events, from the subscription on. A listener that falls far behind
+/// misses the oldest ones; the connection never waits for it.
 #[derive(Debug)]
 pub struct Events(pub(crate) broadcast::Receiver<Event>);
 
 impl Events {
-    /// The next event; `None` once the connection is closed for good.
+    /// Returns the next event; `None` once the connection is closed for good.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.0.recv().await {

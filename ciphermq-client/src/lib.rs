@@ -1,25 +1,25 @@
 //! The CipherMQ SDK: publish sealed messages and consume them, exactly once, over mutual TLS.
 //!
 //! ```text
-//!  your code          handles                 one task a connection              the broker
+//!  your code          handles                 one task per connection            the broker
 //!
 //!                ┌─► Publisher ── seal ──┐   ┌──────── driver ────────┐
-//!  payloads ─────┤   window, receipts    ├──►│ outboxes: what has no  │  commands
-//!                │                       │   │ answer yet, in order   │ ─────────►  TLS
-//!  requests ─────┴─► Client ─────────────┘   │ session: who waits for │ ◄─────────
-//!                                            │ which reply            │   replies
+//!  payloads ─────┤   window, receipts    ├──►│ outboxes: unanswered   │  commands
+//!                │                       │   │ items, in order        │ ─────────►  TLS
+//!  requests ─────┴─► Client ─────────────┘   │ pending replies        │ ◄─────────
+//!                                            │                        │   replies
 //!                                            └────────────────────────┘
 //!                                            ┌──────── driver ────────┐
-//!  messages ◄─────── Consumer ◄─ open ◄───── │ inbox, acks            │ ◄─────────  TLS
+//!  messages ◄─────── Consumer ◄─ open ◄───── │ delivery queue, acks   │ ◄─────────  TLS
 //!                    deduplication           └────────────────────────┘  deliveries
 //! ```
 //!
-//! - A [`Client`] is one connection, shared by cheap clones. It reconnects by itself.
-//! - A [`Publisher`] seals payloads for one receiver, puts them into batches and keeps them until
-//!   the server has acknowledged them; after a lost connection they are sent again, in order, with
-//!   the same ids.
-//! - A [`Consumer`] runs on a connection of its own, opens what is delivered, leaves out what was
-//!   processed before, and acks what the application has processed.
+//! - A [`Client`] is one connection, shared by cheap clones. It reconnects automatically.
+//! - A [`Publisher`] seals payloads for one receiver, batches them and keeps them until the server
+//!   has acknowledged them; after a lost connection they are sent again, in order, with the same
+//!   ids.
+//! - A [`Consumer`] runs on a connection of its own, opens messages, skips those that were
+//!   processed before, and acknowledges those that the application has processed.
 //!
 //! ```no_run
 //! use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey};
@@ -46,25 +46,28 @@
 //!
 //! Modules in reading order:
 //!
-//! - [`builder`]: how to reach the server, and who this client is
-//! - [`client`]: the connection's handle, and the requests
+//! - [`builder`]: the server's address and this client's identity
+//! - [`client`]: the handle of a connection, and its requests
 //! - [`publisher`]: sealing, windows, batches, receipts
 //! - [`consumer`]: deliveries, messages, acks
-//! - [`dedup`]: what was already processed, in memory and over crashes
-//! - [`resume`]: publishing that goes on after a crash, under the same ids
-//! - [`checkpoint`]: the small files that both keep
-//! - [`defaults`]: names that fit together by themselves
-//! - [`keys`]: receivers' public keys and how long they are believed
-//! - [`event`]: what happens to a connection
+//! - [`dedup`]: records of processed messages, in memory and across crashes
+//! - [`resume`]: publishing that resumes after a crash, under the same ids
+//! - [`checkpoint`]: the small files that both use
+//! - [`defaults`]: default names, derived from the receiver's client id
+//! - [`keys`]: verification, caching and pinning of receivers' public keys
+//! - [`event`]: events of a connection
 //! - [`error`](mod@error): kinds, blame, advice
-//! - [`backoff`]: the pauses between tries to connect
-//! - `connector`: TCP and TLS
+//! - [`backoff`]: pauses between attempts to connect
+//! - `client_core`: what publishers and consumers share with their client
+//! - `connector`, `connection`: TCP and TLS, and what was negotiated
 //! - `driver`: the task that owns a connection, and its protocol logic without sockets or clock
 
 pub mod backoff;
 pub mod builder;
 pub mod checkpoint;
 pub mod client;
+mod client_core;
+mod connection;
 mod connector;
 pub mod consumer;
 pub mod dedup;
@@ -111,7 +114,7 @@ pub use ciphermq_protocol::{
 };
 pub use jiff::Timestamp;
 
-/// The README's example compiles.
+/// Compiles the README's example.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,5 +1,4 @@
-//! What goes wrong when connecting, over real sockets and real TLS: each with its kind and with
-//! advice.
+//! Failures to connect, over real sockets and real TLS: each with its kind and with advice.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 const HELLO: &str = r#"Hello: {"server":"test","version":"1","protocol":1,"client_id":"me","limits":{"max_line_bytes":1000,"max_prefetch":5,"redelivery_timeout_ms":30000,"storage_wait_ms":8000}}"#;
 
-/// A certificate authority that lives for one test.
+/// A certificate authority for one test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, PEM.
@@ -54,7 +53,7 @@ impl Authority {
     }
 }
 
-/// Listens, and hands every connection to `serve` after the TLS handshake.
+/// Listens, and passes every connection to `serve` after the TLS handshake.
 async fn server<F, S>(
     identity: &Identity,
     clients: &Authority,
@@ -95,7 +94,7 @@ where
     address
 }
 
-/// Answers `hello` and every `ping`, until the client goes.
+/// Answers `hello` and every `ping`, until the client disconnects.
 async fn answer(tls: TlsStream<TcpStream>) {
     let mut tls = BufReader::new(tls);
     let mut line = String::new();
@@ -117,10 +116,10 @@ async fn answer(tls: TlsStream<TcpStream>) {
     }
 }
 
-/// Who a client is its certificate says. A server that says otherwise may have been reached by way
-/// of somebody who has connected to it with a certificate of his own.
+/// A server that reports another client id than the certificate's may have been reached through
+/// somebody who connected to it with a certificate of their own.
 #[tokio::test]
-async fn a_server_that_takes_us_for_another_is_refused() {
+async fn a_server_that_sees_another_client_id_is_refused() {
     let ca = Authority::new();
     let address = server(&ca.issue("localhost"), &ca, BOTH, answer).await;
     let error = error(client(address, &ca, &ca.issue("you"))).await;
@@ -166,7 +165,7 @@ fn assert_told(error: &ConnectError, kind: ConnectErrorKind, part: &str) {
 const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 #[tokio::test]
-async fn a_good_connection_says_what_was_agreed_on() {
+async fn a_connection_reports_its_negotiated_properties() {
     let ca = Authority::new();
     let address = server(&ca.issue("localhost"), &ca, BOTH, answer).await;
     let client = client(address, &ca, &ca.issue("me"))
@@ -217,7 +216,7 @@ async fn the_servers_certificate_must_come_from_the_ca_and_be_for_the_name() {
 }
 
 #[tokio::test]
-async fn a_refused_client_certificate_is_told_as_such_with_both_versions_of_tls() {
+async fn a_refused_client_certificate_is_reported_with_both_tls_versions() {
     let (ca, other) = (Authority::new(), Authority::new());
     for version in BOTH {
         let address = server(&ca.issue("localhost"), &ca, &[version], answer).await;
@@ -231,7 +230,7 @@ async fn a_refused_client_certificate_is_told_as_such_with_both_versions_of_tls(
 }
 
 #[tokio::test]
-async fn a_server_that_goes_without_a_word_probably_dislikes_the_certificate() {
+async fn a_silent_close_after_the_handshake_suggests_a_refused_certificate() {
     let ca = Authority::new();
     let address = server(&ca.issue("localhost"), &ca, BOTH, close_at_once).await;
     let error = error(client(address, &ca, &ca.issue("me"))).await;
@@ -243,7 +242,7 @@ async fn a_server_that_goes_without_a_word_probably_dislikes_the_certificate() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_somebody_else_there_are_told_apart() {
+async fn a_closed_port_and_another_service_are_distinguished() {
     let ca = Authority::new();
     let me = ca.issue("me");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -253,7 +252,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
         tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             .await
             .unwrap();
-        // Until the other side goes, so that the reply is not lost.
+        // Waits until the other side closes, so that the reply is not lost.
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     });
     assert_told(
@@ -278,7 +277,7 @@ async fn nobody_there_and_somebody_else_there_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+async fn a_silent_server_times_out() {
     let ca = Authority::new();
     let silent = |mut tls: TlsStream<TcpStream>| async move {
         let _ = tls.read_to_end(&mut Vec::new()).await;
@@ -293,7 +292,7 @@ async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn tls_without_our_protocol_is_told_as_such() {
+async fn tls_with_another_protocol_is_reported() {
     let ca = Authority::new();
     let web = |mut tls: TlsStream<TcpStream>| async move {
         let _ = tls.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
@@ -305,9 +304,9 @@ async fn tls_without_our_protocol_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_mends_itself_and_says_so() {
+async fn a_lost_connection_is_restored_and_reported() {
     let ca = Authority::new();
-    // Answers hello and one ping, then goes.
+    // Answers hello and one ping, then disconnects.
     let fickle = |tls: TlsStream<TcpStream>| async move {
         let mut tls = BufReader::new(tls);
         for reply in [HELLO, "PONG"] {

@@ -1,4 +1,4 @@
-//! The certificate authority: made here, or read from files that we or OpenSSL made.
+//! The certificate authority: generated here, or read from files of ours or OpenSSL's.
 
 use std::fs;
 use std::path::Path;
@@ -20,10 +20,10 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// How long an authority that is made here is valid, in days: ten years.
+/// Validity of a new authority, in days: ten years.
 pub const AUTHORITY_DAYS: u16 = 3653;
 
-/// A certificate and its private key, in PEM form.
+/// A certificate and its private key, in PEM.
 pub struct Pem {
     /// The certificate.
     pub certificate: String,
@@ -31,14 +31,14 @@ pub struct Pem {
     pub key: Zeroizing<String>,
 }
 
-/// Who signs the certificates of servers and clients.
+/// The issuer of servers' and clients' certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
 }
 
 impl Authority {
-    /// Makes a new authority: ECDSA P-384, self-signed.
+    /// Generates a new authority: ECDSA P-384, self-signed.
     ///
     /// # Errors
     ///
@@ -47,20 +47,16 @@ impl Authority {
         Self::with_key(new_key()?, now)
     }
 
-    /// Makes an authority of a key that is there: self-signed.
+    /// Creates a self-signed authority with an existing key.
     ///
     /// # Errors
     ///
     /// [`Error::Certificate`].
     pub fn with_key(key: KeyPair, now: Timestamp) -> Result<(Self, Pem), Error> {
         let mut params = params(now, AUTHORITY_DAYS)?;
-        // Two authorities must not be taken for one another: each has a name of its own.
-        let id: String = params
-            .key_identifier(&key)
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        // Two authorities must be distinguishable: each has a name of its own.
+        let id = params.key_identifier(&key);
+        let id = hex::encode(id.get(..4).unwrap_or_default());
         params
             .distinguished_name
             .push(DnType::CommonName, format!("CipherMQ authority {id}"));
@@ -114,7 +110,7 @@ impl Authority {
         })
     }
 
-    /// Makes a server's certificate for a key.
+    /// Issues a server's certificate for a key.
     ///
     /// # Errors
     ///
@@ -137,7 +133,7 @@ impl Authority {
         )
     }
 
-    /// Makes a client's certificate for a key. The Common Name is who the client is.
+    /// Issues a client's certificate for a key. The Common Name is the client id.
     ///
     /// # Errors
     ///
@@ -157,7 +153,7 @@ impl Authority {
         )
     }
 
-    /// Whether the certificate in a file was signed by this authority.
+    /// Whether this authority has signed the certificate in a file.
     ///
     /// # Errors
     ///
@@ -171,8 +167,8 @@ impl Authority {
             && leaf.verify_signature(Some(authority.public_key())).is_ok())
     }
 
-    /// The key has no other certificate, so the serial number, which is made from it, is this one's
-    /// alone.
+    /// Issues a certificate. The serial number is derived from the key, which has no other
+    /// certificate, and is therefore unique.
     fn leaf(
         &self,
         key: &KeyPair,
@@ -187,7 +183,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
-        // Nothing outlives the authority that vouches for it.
+        // No certificate outlives the authority that issued it.
         params.not_after = params
             .not_after
             .min(self.parsed()?.validity().not_after.to_datetime());
@@ -206,7 +202,7 @@ impl Authority {
     }
 }
 
-/// Makes a key: ECDSA P-384.
+/// Generates an ECDSA P-384 key.
 ///
 /// # Errors
 ///
@@ -223,13 +219,13 @@ pub fn new_key() -> Result<KeyPair, Error> {
 pub fn read_key(path: &Path) -> Result<KeyPair, Error> {
     let text = Zeroizing::new(read(path)?);
     let no_key = || Error::NoPrivateKey(path.to_owned());
-    // Whatever stands before the key is passed over, such as OpenSSL's parameters of the curve.
+    // Other PEM blocks before the key are skipped, such as OpenSSL's curve parameters.
     let key = pem::private_key(&text).map_err(|_| no_key())?;
     KeyPair::try_from(&key).map_err(|_| no_key())
 }
 
-/// Whether a certificate and a key do not belong together. What cannot be read or used counts as
-/// no.
+/// Whether a certificate and a key do not belong together; `false` if one of them cannot be read or
+/// used.
 pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
     let (Ok(certificate), Ok(key)) = (read_certificate(certificate_path), read_key(key_path))
     else {
@@ -239,8 +235,8 @@ pub fn is_mismatch(certificate_path: &Path, key_path: &Path) -> bool {
         .is_ok_and(|(_, parsed)| parsed.public_key().raw != key.subject_public_key_info())
 }
 
-/// RFC 5280, section 4.2.1.9: from version 3 on, an authority says that it is one. Before, none
-/// could.
+/// Whether a certificate may sign others. RFC 5280, section 4.2.1.9: an authority says so from
+/// version 3 on; earlier versions cannot.
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     let is_authority = match certificate.basic_constraints() {
         Ok(Some(constraints)) => constraints.value.ca,
@@ -254,21 +250,21 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
         }
 }
 
-/// Parameters of a certificate for `days` from now on; valid from a day ago, for clocks that are
-/// behind.
+/// Returns the parameters of a certificate for `days` from now on; valid from a day ago, for clocks
+/// that are behind.
 fn params(now: Timestamp, days: u16) -> Result<CertificateParams, Error> {
     let today = TimeZone::UTC.to_datetime(now).date();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    let (year, month, day) = parts(today.saturating_sub(Span::new().days(1)))?;
+    let (year, month, day) = date_parts(today.saturating_sub(Span::new().days(1)))?;
     params.not_before = date_time_ymd(year, month, day);
-    let (year, month, day) = parts(today.saturating_add(Span::new().days(i64::from(days))))?;
+    let (year, month, day) = date_parts(today.saturating_add(Span::new().days(i64::from(days))))?;
     params.not_after = date_time_ymd(year, month, day);
     Ok(params)
 }
 
-/// A day in the types that rcgen takes. Months and days always fit them.
-fn parts(date: Date) -> Result<(i32, u8, u8), Error> {
+/// Converts a date to rcgen's types. Months and days always fit them.
+fn date_parts(date: Date) -> Result<(i32, u8, u8), Error> {
     match (u8::try_from(date.month()), u8::try_from(date.day())) {
         (Ok(month), Ok(day)) => Ok((i32::from(date.year()), month, day)),
         _ => Err(rcgen::Error::Time.into()),

@@ -1,14 +1,14 @@
-//! Which certificates are made, kept and replaced.
+//! Creates, keeps and replaces certificates.
 //!
-//! An authority that is there is used, and its certificate stays, unless a new one is asked for. A
-//! server's certificate that is there stays, unless `--force` comes with a `--server-name`. Clients
-//! that are there are replaced with `--force` only.
+//! An existing authority is used, and its certificate stays, unless a new one is requested. An
+//! existing server certificate stays, unless `--force` comes with a `--server-name`. Existing
+//! clients are replaced with `--force` only.
 //!
-//! The files take their places in one order, each durably before the next: the authority's key and
-//! certificate, the server's, the clients' as they are named. So what a run that was cut has left
-//! is the beginning of that order, and the same command completes it: a key without a certificate
-//! gets one, and no key is ever replaced. What is no such beginning was not left by a cut, and is
-//! refused.
+//! The files are put in place in a fixed order, each durably before the next: the authority's key
+//! and certificate, the server's, the clients' in the order of the command line. So an interrupted
+//! run leaves a prefix of that order, and the same command completes it: a key without a
+//! certificate gets one, and no key is ever replaced. Any other subset was not left by an
+//! interruption, and is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,20 +24,9 @@ use crate::folders::NewFolders;
 use crate::names;
 use crate::report::Report;
 
-/// The authority's certificate.
-pub const CA_CERT: &str = "ca.crt";
-/// The authority's private key.
-pub const CA_KEY: &str = "ca.key";
-/// The server's certificate.
-pub const SERVER_CERT: &str = "server.crt";
-/// The server's private key.
-pub const SERVER_KEY: &str = "server.key";
-/// A client's certificate, in the client's folder.
-pub const CLIENT_CERT: &str = "client.crt";
-/// A client's private key, in the client's folder.
-pub const CLIENT_KEY: &str = "client.key";
+pub use crate::names::{CA_CERT, CA_KEY, CLIENT_CERT, CLIENT_KEY, SERVER_CERT, SERVER_KEY};
 
-/// What `keygen certs` is asked for.
+/// The arguments of `keygen certs`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct CertsArgs {
     /// The folder for the certificates; each client gets a folder in it
@@ -62,13 +51,13 @@ pub struct CertsArgs {
     pub new_ca: bool,
 }
 
-/// A certificate's and its key's place.
-struct Place {
+/// The paths of a certificate and its key.
+struct Pair {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-impl Place {
+impl Pair {
     fn new(folder: &Path, certificate: &str, key: &str) -> Self {
         Self {
             certificate: folder.join(certificate),
@@ -76,7 +65,7 @@ impl Place {
         }
     }
 
-    /// Which of the files are there.
+    /// Returns which of the files exist.
     fn state(&self) -> State {
         match (is_there(&self.certificate), is_there(&self.key)) {
             (false, false) => State::Nothing,
@@ -86,20 +75,20 @@ impl Place {
         }
     }
 
-    /// Of the pair only one file is there, and no cut can have left it so.
-    fn half(&self) -> Error {
+    /// Reports that only one file of the pair exists, and that no interruption can have left it so.
+    fn incomplete(&self) -> Error {
         let (there, missing) = match self.state() {
             State::CertificateAlone => (&self.certificate, &self.key),
             _ => (&self.key, &self.certificate),
         };
-        Error::Half {
+        Error::Incomplete {
             there: there.clone(),
             missing: missing.clone(),
         }
     }
 
-    /// One of the files is there and is not to be replaced.
-    fn taken(&self) -> Error {
+    /// Reports that one of the files exists and is not to be replaced.
+    fn already_exists(&self) -> Error {
         let path = if is_there(&self.certificate) {
             &self.certificate
         } else {
@@ -109,7 +98,7 @@ impl Place {
     }
 }
 
-/// Which files of a pair are there.
+/// The existing files of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Nothing,
@@ -122,7 +111,7 @@ fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Makes the certificates that are asked for and not there.
+/// Creates the requested certificates that do not exist.
 ///
 /// # Errors
 ///
@@ -149,21 +138,21 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         Existing::Keep
     };
 
-    let authority_place = Place::new(&args.out, CA_CERT, CA_KEY);
-    let server_place = Place::new(&args.out, SERVER_CERT, SERVER_KEY);
+    let authority_place = Pair::new(&args.out, CA_CERT, CA_KEY);
+    let server_place = Pair::new(&args.out, SERVER_CERT, SERVER_KEY);
     let client_folder = |id: &ClientId| args.out.join(id.as_str());
-    let client_place = |id: &ClientId| Place::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
-    let places: Vec<Place> = clients.iter().map(client_place).collect();
+    let client_place = |id: &ClientId| Pair::new(&client_folder(id), CLIENT_CERT, CLIENT_KEY);
+    let places: Vec<Pair> = clients.iter().map(client_place).collect();
     if !args.force {
         let has_server = [&authority_place, &server_place]
             .into_iter()
             .all(|place| place.state() == State::Complete);
-        refuse_taken(&places, has_server)?;
+        refuse_existing(&places, has_server)?;
     }
-    refuse_shared(&authority_place, &server_place, &places)?;
+    refuse_links(&authority_place, &server_place, &places)?;
     let is_in_use = has_clients(&args.out);
 
-    let mut making = Making {
+    let mut making = Issuance {
         args,
         now,
         existing,
@@ -181,11 +170,11 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         server_place.state()
     };
     if server_state == State::Complete {
-        keep_server(&authority, &server_place, &authority_place)?;
+        check_kept_server(&authority, &server_place, &authority_place)?;
         making.report.kept.push(server_place.certificate.clone());
     } else {
-        let was_cut = !is_in_use && !is_new_authority;
-        let key = making.key(&server_place, server_state, was_cut)?;
+        let was_interrupted = !is_in_use && !is_new_authority;
+        let key = making.key(&server_place, server_state, was_interrupted)?;
         let common_name = hosts.first().map_or("localhost", String::as_str);
         let pem = authority.server(&key, common_name, host_names, now, args.days)?;
         making.stage(&server_place, &pem, server_state)?;
@@ -194,7 +183,7 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
         making.client(&authority, id, place)?;
     }
 
-    let Making {
+    let Issuance {
         folders,
         files,
         mut report,
@@ -206,8 +195,8 @@ pub fn run(args: &CertsArgs, now: Timestamp) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// What is being made. Nothing stands in its place yet.
-struct Making<'a> {
+/// The files of this run, none of which is in place yet.
+struct Issuance<'a> {
     args: &'a CertsArgs,
     now: Timestamp,
     existing: Existing,
@@ -217,10 +206,10 @@ struct Making<'a> {
     report: Report,
 }
 
-impl Making<'_> {
-    /// The authority that is there, or a new one; and whether it is new. `is_alone`: nothing else
-    /// is there, so that a key without a certificate was left by a cut.
-    fn authority(&mut self, place: &Place, is_alone: bool) -> Result<(Authority, bool), Error> {
+impl Issuance<'_> {
+    /// Returns the existing authority, or a new one, and whether it is new. `is_alone`: nothing
+    /// else exists, so a key without a certificate was left by an interruption.
+    fn authority(&mut self, place: &Pair, is_alone: bool) -> Result<(Authority, bool), Error> {
         let state = if self.args.new_ca {
             State::Nothing
         } else {
@@ -239,8 +228,8 @@ impl Making<'_> {
         Ok((authority, true))
     }
 
-    /// A certificate for a client, unless it has one that a cut has left.
-    fn client(&mut self, authority: &Authority, id: &ClientId, place: &Place) -> Result<(), Error> {
+    /// Issues a client's certificate, unless an interrupted run has left one.
+    fn client(&mut self, authority: &Authority, id: &ClientId, place: &Pair) -> Result<(), Error> {
         let state = if self.args.force {
             State::Nothing
         } else {
@@ -248,7 +237,7 @@ impl Making<'_> {
         };
         if state == State::Complete {
             if !authority.has_issued(&place.certificate)? {
-                return Err(place.taken());
+                return Err(place.already_exists());
             }
             self.report.kept.push(place.certificate.clone());
             return Ok(());
@@ -259,17 +248,18 @@ impl Making<'_> {
         self.stage(place, &pem, state)
     }
 
-    /// The key that a cut has left, or a new one. Anything else that is half there is refused.
-    fn key(&self, place: &Place, state: State, was_cut: bool) -> Result<KeyPair, Error> {
+    /// Returns the key that an interrupted run has left, or a new one. Any other incomplete pair is
+    /// refused.
+    fn key(&self, place: &Pair, state: State, was_interrupted: bool) -> Result<KeyPair, Error> {
         match state {
             State::Nothing => authority::new_key(),
-            State::KeyAlone if was_cut => authority::read_key(&place.key),
-            _ => Err(place.half()),
+            State::KeyAlone if was_interrupted => authority::read_key(&place.key),
+            _ => Err(place.incomplete()),
         }
     }
 
-    /// Stages what is to be written: for a key that is there, the certificate alone.
-    fn stage(&mut self, place: &Place, pem: &Pem, state: State) -> Result<(), Error> {
+    /// Stages the files to write: only the certificate if the key exists.
+    fn stage(&mut self, place: &Pair, pem: &Pem, state: State) -> Result<(), Error> {
         let (key, certificate) = (pem.key.as_bytes(), pem.certificate.as_bytes());
         let existing = if state == State::KeyAlone {
             self.report.kept.push(place.key.clone());
@@ -285,12 +275,12 @@ impl Making<'_> {
     }
 }
 
-/// Refuses clients that are there, but for those that a cut of the same command has left: after the
-/// server, complete ones first, then perhaps one with a key alone, then none.
-fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
+/// Refuses existing clients, except those that an interruption of the same command has left: after
+/// the server, complete ones first, then perhaps one with a key alone, then none.
+fn refuse_existing(places: &[Pair], has_server: bool) -> Result<(), Error> {
     let there = places.iter().find(|place| place.state() != State::Nothing);
     if let Some(place) = there.filter(|_| !has_server) {
-        return Err(place.taken());
+        return Err(place.already_exists());
     }
     let complete = places
         .iter()
@@ -298,20 +288,20 @@ fn refuse_taken(places: &[Place], has_server: bool) -> Result<(), Error> {
         .count();
     let (complete, rest) = places.split_at_checked(complete).unwrap_or((places, &[]));
     match (complete, rest) {
-        ([place, ..], []) => Err(place.taken()),
+        ([place, ..], []) => Err(place.already_exists()),
         (_, []) => Ok(()),
         (_, [first, others @ ..]) => {
             if first.state() == State::CertificateAlone {
-                return Err(first.half());
+                return Err(first.incomplete());
             }
             let taken = others.iter().find(|place| place.state() != State::Nothing);
-            taken.map_or(Ok(()), |place| Err(place.taken()))
+            taken.map_or(Ok(()), |place| Err(place.already_exists()))
         }
     }
 }
 
-/// Refuses links that make one file of two: replacing the one would destroy the other.
-fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result<(), Error> {
+/// Refuses links between the files: replacing one would destroy the other.
+fn refuse_links(authority: &Pair, server: &Pair, clients: &[Pair]) -> Result<(), Error> {
     let files: Vec<&PathBuf> = [authority, server]
         .into_iter()
         .chain(clients)
@@ -324,7 +314,7 @@ fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result
             .skip(index + 1)
             .find(|second| is_same_file(first, second))
         {
-            return Err(Error::Shared {
+            return Err(Error::SameFile {
                 first: (*first).clone(),
                 second: (*second).clone(),
             });
@@ -333,8 +323,7 @@ fn refuse_shared(authority: &Place, server: &Place, clients: &[Place]) -> Result
     Ok(())
 }
 
-/// Whether any client has a key or a certificate: then the authority and the server were complete
-/// once.
+/// Whether any client has a key or a certificate: the authority and the server were complete then.
 fn has_clients(out: &Path) -> bool {
     let Ok(entries) = fs::read_dir(out) else {
         return false;
@@ -345,12 +334,12 @@ fn has_clients(out: &Path) -> bool {
     })
 }
 
-/// Refuses a server that does not go with the authority, or whose key is not its certificate's:
-/// replacing both was cut between the two then.
-fn keep_server(
+/// Refuses a server certificate that this authority did not issue, or whose key does not match:
+/// replacing both was interrupted between the two then.
+fn check_kept_server(
     authority: &Authority,
-    server: &Place,
-    authority_place: &Place,
+    server: &Pair,
+    authority_place: &Pair,
 ) -> Result<(), Error> {
     if !authority.has_issued(&server.certificate)? {
         return Err(Error::OtherAuthority {

@@ -1,4 +1,4 @@
-//! Standard output and standard error: the program's one way to each.
+//! Standard output and standard error: the program's only access to them.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use ciphermq_crypto::text::Escaped;
 
-/// Writes lines on standard error: those that `text` has, each with what steers terminals escaped.
-/// Nothing ends because nobody can read them.
+/// Writes the lines of `text` to standard error, with terminal control characters escaped. Write
+/// errors are ignored.
 #[expect(clippy::disallowed_methods, reason = "the one way to standard error")]
 pub(crate) fn lines(text: impl fmt::Display) {
     let text = text.to_string();
@@ -28,8 +28,7 @@ pub(crate) fn print(lines: impl Iterator<Item = String>) -> io::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// How the program ends after it has printed. Whoever reads may stop reading: that the files are
-/// made is not less true.
+/// Returns the exit code after printing. A closed pipe is no failure: the files were still created.
 #[expect(
     clippy::disallowed_methods,
     reason = "what clap has written there goes out"

@@ -1,4 +1,4 @@
-//! What can go wrong. The text says what happened, [`Error::help`] what to do.
+//! Errors: the text says what happened, [`Error::advice`] what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use ciphermq_files::FileError;
 
 use crate::names::NameError;
 
-/// Why nothing was made.
+/// Why nothing was created.
 #[derive(thiserror::Error)]
 pub enum Error {
     /// The key pair could not be written.
@@ -17,15 +17,15 @@ pub enum Error {
     /// There is no randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// A file is there already.
+    /// A file already exists.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
-    /// A folder could not be made.
+    /// A folder could not be created.
     #[error("cannot make the folder {}: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
     /// A file could not be written.
@@ -33,28 +33,28 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
-    /// A file that is there could not be read.
+    /// An existing file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
-    /// Of a certificate and its key only one is there.
-    #[error("{} is there, but {} is not", there.display(), missing.display())]
-    Half {
-        /// The file that is there.
+    /// Only one file of a certificate and its key exists.
+    #[error("{} exists, but {} does not", there.display(), missing.display())]
+    Incomplete {
+        /// The existing file.
         there: PathBuf,
-        /// The file that belongs to it.
+        /// The missing file.
         missing: PathBuf,
     },
-    /// Two of the files are one.
+    /// Two of the files are the same.
     #[error("{} and {} are the same file", first.display(), second.display())]
-    Shared {
+    SameFile {
         /// One of its names.
         first: PathBuf,
         /// The other one.
@@ -63,10 +63,10 @@ pub enum Error {
     /// A file holds no certificate.
     #[error("{} holds no certificate in PEM form", .0.display())]
     NoCertificate(PathBuf),
-    /// A file holds no private key that can be used.
+    /// A file holds no usable private key.
     #[error("{} holds no private key in PEM form that can be used", .0.display())]
     NoPrivateKey(PathBuf),
-    /// A private key is not the certificate's.
+    /// A private key does not belong to the certificate.
     #[error("the private key {} does not belong to the certificate \
              {}", key.display(), certificate.display())]
     KeyMismatch {
@@ -76,7 +76,7 @@ pub enum Error {
         key: PathBuf,
     },
     /// A certificate may not sign others.
-    #[error("{} is no certificate of an authority: it may not sign others", .0.display())]
+    #[error("{} is not an authority's certificate: it may not sign others", .0.display())]
     NoAuthority(PathBuf),
     /// The authority's certificate is not valid now.
     #[error("the authority's certificate {} is not valid at this time ({not_before} to \
@@ -84,12 +84,12 @@ pub enum Error {
     NotValidNow {
         /// The certificate.
         path: PathBuf,
-        /// From when on it is valid.
+        /// Start of its validity.
         not_before: String,
-        /// Until when it is valid.
+        /// End of its validity.
         not_after: String,
     },
-    /// The server's certificate, which would be kept, comes from elsewhere.
+    /// The server's certificate, which would be kept, is from another authority.
     #[error("{} was not issued by the authority {}", server.display(), authority.display())]
     OtherAuthority {
         /// The server's certificate.
@@ -97,24 +97,24 @@ pub enum Error {
         /// The authority's certificate.
         authority: PathBuf,
     },
-    /// A client or a server cannot be called so.
+    /// A name is not allowed for a client or a server.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A certificate could not be made.
-    #[error("a certificate could not be made: {0}")]
+    /// A certificate could not be created.
+    #[error("a certificate could not be created: {0}")]
     Certificate(#[from] rcgen::Error),
 }
 
 ciphermq_crypto::debug_as_report!(Error, |error| Some(error.advice()));
 
 impl Error {
-    /// Whether what was asked for can never be done: a mistake on the command line.
+    /// Whether the arguments are invalid, so that the command can never succeed.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Name(_))
     }
 
-    /// What to do about it.
+    /// Returns what to do.
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
@@ -133,7 +133,7 @@ impl Error {
                 read",
                 path.display()
             ),
-            Self::Half { there, missing } => format!(
+            Self::Incomplete { there, missing } => format!(
                 "put {} back from a backup, or move {} away, or choose another folder with --out",
                 missing.display(),
                 there.display()
@@ -146,7 +146,7 @@ impl Error {
                  convert it, run: openssl pkey -in {}",
                 path.display()
             ),
-            Self::Shared { second, .. } => format!(
+            Self::SameFile { second, .. } => format!(
                 "remove the link {}, or choose another folder with --out",
                 second.display()
             ),
@@ -171,7 +171,7 @@ impl Error {
                     .to_owned()
             }
             Self::Name(error) => error.advice(),
-            Self::Certificate(_) => "please report this, it is a fault of keygen".to_owned(),
+            Self::Certificate(_) => "please report this bug of keygen".to_owned(),
         }
     }
 }

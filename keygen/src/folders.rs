@@ -1,4 +1,4 @@
-//! Folders that are taken away again when a run fails.
+//! Folders that are removed again when a run fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use ciphermq_files::{Access, create_folder};
 
 use crate::error::Error;
 
-/// Folders made in this run. Dropped without [`NewFolders::keep`], those that are empty are
-/// removed.
+/// The folders that this run created. Dropped without [`NewFolders::keep`], those that are empty
+/// are removed.
 #[derive(Debug, Default)]
 pub(crate) struct NewFolders {
     made: Vec<PathBuf>,
 }
 
 impl NewFolders {
-    /// Makes a folder and those above it, unless they are there, for the owner alone (mode 0700):
-    /// private keys stand in them.
+    /// Creates a folder and its parents, unless they exist, for the owner alone (mode 0700): they
+    /// contain private keys.
     pub(crate) fn make(&mut self, path: &Path) -> Result<(), Error> {
         let made = create_folder(path, Access::Private).map_err(|source| Error::Folder {
             path: path.to_owned(),
@@ -26,7 +26,7 @@ impl NewFolders {
         Ok(())
     }
 
-    /// The run succeeded: the folders stay.
+    /// Keeps the folders: the run succeeded.
     pub(crate) fn keep(mut self) {
         self.made.clear();
     }
@@ -35,7 +35,7 @@ impl NewFolders {
 impl Drop for NewFolders {
     fn drop(&mut self) {
         for path in self.made.iter().rev() {
-            // Best effort: a folder that is not empty belongs to somebody else by now.
+            // Best effort: somebody else uses a folder that is not empty.
             let _ = fs::remove_dir(path);
         }
     }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::folders::NewFolders;
 use crate::report::Report;
 
-/// What `keygen` is asked for.
+/// The arguments of `keygen` without a subcommand.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct KeysArgs {
     /// The folder for receiver_private.key and receiver_public.key
@@ -26,7 +26,7 @@ pub struct KeysArgs {
     pub post_quantum: bool,
 }
 
-/// Makes a key pair, and with `post_quantum` a second one.
+/// Creates a key pair, and with `post_quantum` a second one.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub fn run(args: &KeysArgs) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// Writes the public keys that a run which was cut has left out.
+/// Writes the public keys that an interrupted run has omitted.
 fn complete(args: &KeysArgs, names: &KeyNames) -> Result<Vec<PathBuf>, KeyFileError> {
     let mut written = Vec::new();
     written.extend(key_file::complete_pair(names, Kind::X25519)?);
@@ -99,7 +99,7 @@ fn complete(args: &KeysArgs, names: &KeyNames) -> Result<Vec<PathBuf>, KeyFileEr
     Ok(written)
 }
 
-/// The X25519 key that stays, if only an X-Wing key is to be added to it, or its public key was.
+/// Returns the X25519 key that stays, if only an X-Wing key or its own public key is to be added.
 fn existing_key(
     args: &KeysArgs,
     names: &KeyNames,

@@ -1,5 +1,5 @@
-//! CipherMQ's key pairs and development certificates: the library behind `keygen`, and behind the
-//! subcommands `keygen` and `certs` of `ciphermq-cli`.
+//! Creates CipherMQ's key pairs and development certificates: the library behind `keygen`, and
+//! behind the subcommands `keygen` and `certs` of `ciphermq-cli`.
 //!
 //! ```text
 //!   KeysArgs   ──► keys::run   ──► receiver_private.key, receiver_public.key,
@@ -9,22 +9,22 @@
 //!                                  <client>/client.crt, <client>/client.key
 //! ```
 //!
-//! Nothing that exists is overwritten without being told to, private files are the owner's alone,
+//! Existing files are overwritten only on request, private files are readable by their owner alone,
 //! and a run that fails leaves nothing behind. This library prints nothing: each `run` returns a
 //! [`Report`].
 //!
-//! The certificate authority names clients. Whoever has `ca.key` can make a client of any name, so
-//! for more than development it belongs on a machine of its own, and not into the hands of who runs
-//! the broker.
+//! The certificate authority names clients. Whoever has `ca.key` can issue a certificate for a
+//! client of any name, so for more than development it belongs on a machine of its own, out of
+//! reach of the broker's operator.
 //!
 //! Modules in reading order:
 //!
 //! - [`keys`]: a receiver's key pairs
-//! - [`rotate`]: new ones in place of those that are there
-//! - [`certs`]: which certificates are made, kept and replaced
-//! - [`authority`]: the certificate authority, ours or one that OpenSSL made
-//! - [`names`]: what clients and servers may be called here
-//! - [`report`]: what was done, and what to do next
+//! - [`rotate`]: new keys in place of existing ones
+//! - [`certs`]: creates, keeps and replaces certificates
+//! - [`authority`]: the certificate authority, ours or OpenSSL's
+//! - [`names`]: the rules for names of clients and servers
+//! - [`report`]: the result of a run, and the next steps
 //! - [`error`]: what can go wrong, and what to do about it
 
 pub mod authority;

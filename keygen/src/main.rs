@@ -29,11 +29,11 @@ enum Command {
     Certs(CertsArgs),
 }
 
-/// A name on the command line cannot be used. clap ends with the same code.
+/// Exit code for an invalid name on the command line, the same as clap's.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    // A limit on the size of files is an error of the write that reaches it, not the program's end.
+    // Reaching a limit on file sizes is an error of the write, and must not end the program.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Some(Command::Certs(args)) => certs::run(args, Timestamp::now()),
     };
     match result {
-        // The files on standard output, what to do next on standard error.
+        // The files on standard output, the next steps on standard error.
         Ok(report) => {
             let printed = console::print(report.lines());
             report.next.iter().for_each(console::lines);

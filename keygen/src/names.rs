@@ -1,37 +1,49 @@
-//! What clients and servers may be called here.
+//! The rules for names of clients and servers, and the names of the files.
 //!
-//! A client's name becomes a folder's name, so it must be one: not a path, not hidden, not an
+//! A client's name becomes a folder's name, so it must be suitable: not a path, not hidden, not an
 //! option.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ciphermq_crypto::ClientId;
 use ciphermq_crypto::key_file::{PRIVATE_KEY_FILE, PUBLIC_KEY_FILE};
 use rcgen::SanType;
 use rustls_pki_types::ServerName;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::certs::{CA_CERT, CA_KEY, SERVER_CERT, SERVER_KEY};
+/// The authority's certificate.
+pub const CA_CERT: &str = "ca.crt";
+/// The authority's private key.
+pub const CA_KEY: &str = "ca.key";
+/// The server's certificate.
+pub const SERVER_CERT: &str = "server.crt";
+/// The server's private key.
+pub const SERVER_KEY: &str = "server.key";
+/// A client's certificate, in the client's folder.
+pub const CLIENT_CERT: &str = "client.crt";
+/// A client's private key, in the client's folder.
+pub const CLIENT_KEY: &str = "client.key";
 
-/// Why a client or a server cannot be called so.
+/// Why a name is not allowed for a client or a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It is no client id.
-    #[error("`{}` is no client name: {source}", name.escape_debug())]
+    /// It is not a valid client id.
+    #[error("`{}` is not a client name: {source}", name.escape_debug())]
     NoClientId {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The violated rule.
         source: ciphermq_crypto::NameError,
     },
     /// It cannot be a folder's name.
-    #[error("`{0}` cannot be a client's name here, since the client's folder is called so")]
+    #[error("`{0}` cannot be a client's name, because it is the name of the client's folder")]
     NoFolder(String),
-    /// It is neither a host's name nor an IP address.
+    /// It is neither a host name nor an IP address.
     #[error("`{}` is neither a host's name nor an IP address", .0.escape_debug())]
     NoHost(String),
 }
 
 impl NameError {
-    /// What to do about it.
+    /// Returns what to do.
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
@@ -50,8 +62,8 @@ impl NameError {
     }
 }
 
-/// Names in the output folder that are keygen's own.
-const TAKEN: [&str; 6] = [
+/// Names in the output folder that keygen uses itself.
+const RESERVED: [&str; 6] = [
     CA_CERT,
     CA_KEY,
     SERVER_CERT,
@@ -60,7 +72,7 @@ const TAKEN: [&str; 6] = [
     PUBLIC_KEY_FILE,
 ];
 
-/// A client's name, which is also its folder's.
+/// Validates a client's name, which is also its folder's.
 ///
 /// # Errors
 ///
@@ -71,16 +83,18 @@ pub fn client(text: &str) -> Result<ClientId, NameError> {
         source,
     })?;
     let is_path = text.contains(['/', '\\', ':', '\0']) || text.contains("..");
-    // File systems that don't tell capitals apart are not fooled either.
-    let is_taken = TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(text));
-    if is_path || is_taken || text.starts_with(['.', '-']) {
+    // Case-insensitive file systems must not be fooled either.
+    let is_reserved = RESERVED
+        .iter()
+        .any(|taken| taken.eq_ignore_ascii_case(text));
+    if is_path || is_reserved || text.starts_with(['.', '-']) {
         return Err(NameError::NoFolder(text.to_owned()));
     }
     Ok(id)
 }
 
-/// The subject alternative names of a server that is reached by these names and addresses.
-/// `localhost` is also reached by its two addresses.
+/// Returns the subject alternative names of a server with these host names and addresses.
+/// `localhost` includes its two addresses.
 ///
 /// # Errors
 ///
@@ -116,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_folders() {
+    fn valid_folder_names_are_accepted() {
         for text in [
             "sender_1",
             "Zürich",
@@ -131,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn path_traversal_in_names_is_refused() {
         for text in [
             "/etc",
             "a/b",
@@ -163,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_has_addresses() {
+    fn localhost_includes_its_addresses() {
         let names = |hosts: &[&str]| {
             subject_alternative_names(&hosts.iter().map(ToString::to_string).collect::<Vec<_>>())
         };

@@ -1,4 +1,4 @@
-//! What was done, and what to do next.
+//! The result of a run, and the next steps.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,15 @@ use ciphermq_crypto::text::Escaped;
 pub struct Report {
     /// The files that were written.
     pub written: Vec<PathBuf>,
-    /// The files that were there and stay as they are.
+    /// The existing files that were kept.
     pub kept: Vec<PathBuf>,
-    /// What to do next, a sentence each.
+    /// The next steps, one sentence each.
     pub next: Vec<String>,
 }
 
 impl Report {
-    /// The files, a line each, with what steers terminals escaped: what belongs on standard output.
+    /// Returns the lines for standard output, one per file, with terminal control characters
+    /// escaped.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let written = self
             .written

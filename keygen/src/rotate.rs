@@ -1,4 +1,4 @@
-//! New keys in place of a receiver's, which are kept for what was sealed for them.
+//! New keys for a receiver. The old ones are kept, to open messages that are sealed for them.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use ciphermq_crypto::key_file::{self, PRIVATE_KEY_FILE, Rotated};
 use crate::error::Error;
 use crate::report::Report;
 
-/// What `keygen rotate` is asked for.
+/// The arguments of `keygen rotate`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct RotateArgs {
     /// The folder with receiver_private.key, and receiver_xwing_private.key if there is one
@@ -15,7 +15,7 @@ pub struct RotateArgs {
     pub out: PathBuf,
 }
 
-/// Makes new keys of each kind that is there. The old private keys stay beside them.
+/// Creates new keys of each existing kind. The old private keys stay beside them.
 ///
 /// # Errors
 ///

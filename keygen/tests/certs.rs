@@ -1,5 +1,5 @@
-//! Certificates that `keygen certs` makes: accepted by rustls, kept, added to and replaced as they
-//! should be.
+//! Certificates that `keygen certs` creates: accepted by rustls, and kept, extended and replaced as
+//! documented.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ impl Folder {
         certs::run(&self.args(clients), Timestamp::now())
     }
 
-    /// All files with their contents, sorted.
+    /// Returns all files with their contents, sorted.
     fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(folder: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -75,8 +75,8 @@ impl Folder {
         PrivateKeyDer::from_pem_file(self.path(name)).unwrap()
     }
 
-    /// A TLS handshake in memory, with certificates on both sides, and a byte each way. Gives the
-    /// Common Name that the server sees.
+    /// Runs a mutual TLS handshake in memory, and sends a byte each way. Returns the Common Name
+    /// that the server sees.
     fn handshake(&self, client: &str, server_name: &str) -> Result<String, rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate("ca.crt"))?;
@@ -136,7 +136,7 @@ impl Folder {
 }
 
 #[test]
-fn server_and_clients_shake_hands() {
+fn server_and_clients_complete_a_handshake() {
     let folder = Folder::new();
     let report = folder.run(&["sender_1", "Zürich", "sender_1"]).unwrap();
     assert_eq!(report.written.len(), 8);
@@ -174,7 +174,7 @@ fn servers_have_the_names_that_were_given() {
 }
 
 #[test]
-fn certificates_say_what_they_are_for() {
+fn certificates_state_their_usage() {
     let folder = Folder::new();
     folder.run(&["c", "d"]).unwrap();
     let mut serials = Vec::new();
@@ -218,7 +218,7 @@ fn certificates_say_what_they_are_for() {
     serials.sort();
     serials.dedup();
     assert_eq!(serials.len(), 4, "serial numbers differ");
-    // A client cannot pass for a server, nor the other way round.
+    // A client's certificate cannot serve a server, nor the other way round.
     fs::copy(folder.path("c/client.crt"), folder.path("server.crt")).unwrap();
     fs::copy(folder.path("c/client.key"), folder.path("server.key")).unwrap();
     assert!(folder.handshake("d", "localhost").is_err());
@@ -269,7 +269,7 @@ fn clients_are_added_later() {
 }
 
 #[test]
-fn what_is_there_is_not_overwritten() {
+fn existing_files_are_not_overwritten() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
     let before = folder.contents();
@@ -284,7 +284,7 @@ fn what_is_there_is_not_overwritten() {
 }
 
 #[test]
-fn force_replaces_what_is_named_and_keeps_the_authority() {
+fn force_replaces_named_clients_and_keeps_the_authority() {
     let folder = Folder::new();
     folder.run(&["c", "d"]).unwrap();
     let before = folder.contents();
@@ -353,8 +353,8 @@ fn a_server_of_another_authority_is_not_kept() {
 }
 
 #[test]
-fn half_an_authority_is_an_error() {
-    // A server's key alone is what a power cut leaves: see cuts.rs.
+fn an_incomplete_authority_is_an_error() {
+    // A power failure leaves a server's key alone: see interruptions.rs.
     for missing in ["ca.key", "ca.crt", "server.key"] {
         let folder = Folder::new();
         folder.run(&[]).unwrap();
@@ -362,7 +362,7 @@ fn half_an_authority_is_an_error() {
         let before = folder.contents();
         let error = folder.run(&["c"]).unwrap_err();
         assert!(
-            matches!(&error, Error::Half { missing: path, .. } if *path == folder.path(missing)),
+            matches!(&error, Error::Incomplete { missing: path, .. } if *path == folder.path(missing)),
             "{error}"
         );
         assert_eq!(folder.contents(), before, "{missing}");
@@ -397,7 +397,7 @@ fn an_authority_that_cannot_sign_is_an_error() {
 }
 
 #[test]
-fn nothing_outlives_the_authority() {
+fn no_certificate_outlives_the_authority() {
     let folder = Folder::new();
     folder.run(&[]).unwrap();
     let late = Timestamp::now() + (24 * 3600).hours();
@@ -429,7 +429,7 @@ fn nothing_outlives_the_authority() {
 }
 
 #[test]
-fn names_that_lead_elsewhere_write_nothing() {
+fn path_traversal_writes_nothing() {
     let folder = Folder::new();
     for name in ["../x", "/tmp/x", ".hidden", "a b", "", "ca.crt"] {
         assert!(
@@ -443,7 +443,7 @@ fn names_that_lead_elsewhere_write_nothing() {
 #[test]
 fn a_failure_leaves_nothing() {
     let folder = Folder::new();
-    // The second client's folder cannot be made: a file is in its place.
+    // The second client's folder cannot be created: a file has its name.
     fs::write(folder.path("d"), "a file").unwrap();
     let before = folder.contents();
     assert!(folder.run(&["c", "d"]).is_err());
@@ -466,7 +466,7 @@ fn openssl(folder: &Folder, arguments: &str) {
 }
 
 #[test]
-fn authorities_that_openssl_made_are_used() {
+fn openssl_authorities_are_used() {
     for (kind, make_key) in [
         (
             "P-256, SEC 1, parameters first",
@@ -500,7 +500,7 @@ fn authorities_that_openssl_made_are_used() {
         assert_eq!(report.kept, [folder.path("ca.crt")], "{kind}");
         assert_eq!(fs::read(folder.path("ca.crt")).unwrap(), before);
         assert_eq!(folder.handshake("c", "localhost").unwrap(), "c", "{kind}");
-        // Not -x509_strict: an authority that OpenSSL makes by default states no key usage.
+        // Not -x509_strict: an authority that OpenSSL creates by default states no key usage.
         openssl(
             &folder,
             "verify -CAfile ca.crt -purpose sslclient c/client.crt",
@@ -513,7 +513,7 @@ fn authorities_that_openssl_made_are_used() {
 }
 
 #[test]
-fn openssl_accepts_ours() {
+fn openssl_accepts_our_certificates() {
     let folder = Folder::new();
     folder.run(&["c"]).unwrap();
     openssl(

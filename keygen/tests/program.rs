@@ -1,4 +1,4 @@
-//! The program: what it prints where, and how it ends.
+//! The program's output and exit codes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -120,7 +120,7 @@ fn adds_a_post_quantum_key_pair() {
         public
     );
 
-    // A key that cannot be read is not taken for one that is not there.
+    // An unreadable key is not treated as a missing one.
     std::fs::write(at("receiver_private.key"), "garbage").unwrap();
     std::fs::remove_file(at("receiver_xwing_private.key")).unwrap();
     let garbage = keygen(folder.path(), &["--post-quantum"]);
@@ -130,7 +130,7 @@ fn adds_a_post_quantum_key_pair() {
 }
 
 #[test]
-fn rotates_what_is_there() {
+fn rotates_existing_keys() {
     let folder = tempfile::tempdir().unwrap();
     let private = folder.path().join("certs/receiver_private.key");
     let none = keygen(folder.path(), &["rotate"]);
@@ -174,7 +174,7 @@ fn rotates_what_is_there() {
     }
     assert!(!said.contains(keyring.newest().to_base64().as_str()));
 
-    // With both kinds, and once more: nothing is lost.
+    // With both kinds, and once more: no key is lost.
     assert!(keygen(folder.path(), &["--post-quantum"]).status.success());
     let before: Vec<_> = key_file::read_keyring(&private)
         .unwrap()
@@ -282,7 +282,7 @@ fn wrong_arguments_write_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-/// Runs a line of bash in a folder, in which `$keygen` is the program.
+/// Runs a line of bash in a folder, where `$keygen` is the program.
 fn bash(folder: &Path, line: &str) -> Output {
     Command::new("bash")
         .args(["-c", line])
@@ -293,7 +293,7 @@ fn bash(folder: &Path, line: &str) -> Output {
 }
 
 #[test]
-fn no_output_that_fails_is_a_panic() {
+fn failing_output_does_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     for (command, code) in [
         ("--help", 0),
@@ -320,14 +320,14 @@ fn no_output_that_fails_is_a_panic() {
                 "{command} {outputs}: {ran:?}"
             );
         }
-        // What belongs there cannot be printed: that is an error.
+        // Output that cannot be printed is an error.
         let ran = bash(folder.path(), &format!("\"$keygen\" {command} >/dev/full"));
         assert_eq!(ran.status.code(), Some(code.max(1)), "{command} >/dev/full");
     }
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
+fn a_file_size_limit_is_an_error_and_not_a_signal_death() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["--out keys", "certs"] {
         let ran = bash(
@@ -344,7 +344,7 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
 }
 
 #[test]
-fn names_do_not_steer_the_terminal() {
+fn names_cannot_control_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let evil = "$'a\\e[2J\\x7f\\u009b\\u202e\\u061c\\nerror: forged'";
     for command in [

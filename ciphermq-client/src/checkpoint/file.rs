@@ -1,8 +1,8 @@
 //! A file that is replaced as a whole, by one process at a time.
 //!
 //! The lock is on the file itself, and a replacement is locked before it takes the file's name:
-//! whoever opens the name meets a lock. Whoever got hold of the old file sees that the name leads
-//! elsewhere now, and opens it anew.
+//! whoever opens the name finds a locked file. A process that opened the old file notices that the
+//! name now leads elsewhere, and opens it again.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -12,20 +12,20 @@ use ciphermq_files::{Access, Draft, FileId, beside, create_folder, parent, resol
 
 use super::{CheckpointError, Kind};
 
-/// So often a file that is replaced again and again is opened anew.
+/// Attempts to open a file that is replaced again and again.
 const TRIES: usize = 100;
-/// So many damaged checkpoints are kept aside where strangers' files have the first names.
+/// The most damaged checkpoints that are kept aside, where other files have the first names.
 const MAX_ASIDE: usize = 1000;
 
-/// A checkpoint's file, locked. The lock ends with the value, or with the process, however that
-/// ends.
+/// A checkpoint's locked file. The lock ends when the value is dropped or the process ends in any
+/// way.
 ///
-/// A link stays a link: the file that it leads to is the checkpoint.
+/// A symbolic link remains a link: the file that it leads to is the checkpoint.
 #[derive(Debug)]
 pub struct CheckpointFile {
-    /// As it was named.
+    /// The path as it was given.
     path: PathBuf,
-    /// Where that leads.
+    /// The path with symbolic links resolved.
     place: PathBuf,
     file: File,
 }
@@ -33,8 +33,7 @@ pub struct CheckpointFile {
 impl CheckpointFile {
     /// Opens and locks the file, and reads it whole; `None` if there is no such file.
     ///
-    /// Its name is synced in its folder: a process that was killed may have made it and not come to
-    /// that.
+    /// Syncs its name in its folder: a process that created it may have been killed before that.
     ///
     /// # Errors
     ///
@@ -71,8 +70,8 @@ impl CheckpointFile {
         Err(CheckpointError::Locked(path.to_owned()))
     }
 
-    /// Makes the file, for its owner alone, with its folder if need be, and locks it; `None` if
-    /// somebody else has just made it.
+    /// Creates the file, readable by its owner alone, and its folder if necessary, and locks it;
+    /// `None` if another process has just created it.
     ///
     /// # Errors
     ///
@@ -84,7 +83,7 @@ impl CheckpointFile {
         };
         let place = resolve(path).map_err(failed)?;
         create_folder(parent(&place), Access::Private).map_err(failed)?;
-        // Whole and locked before it has its name.
+        // Complete and locked before it gets its name.
         match write_locked(&place, content).and_then(|draft| draft.place_new(&place)) {
             Ok(file) => {
                 let path = path.to_owned();
@@ -95,8 +94,8 @@ impl CheckpointFile {
         }
     }
 
-    /// Replaces the content, and syncs file and folder: after a crash there is the old content or
-    /// the new one. The file keeps its mode.
+    /// Replaces the content, and syncs file and folder: after a crash the file has the old or the
+    /// new content. The file keeps its mode.
     ///
     /// # Errors
     ///
@@ -111,13 +110,13 @@ impl CheckpointFile {
                 .set_permissions(self.file.metadata()?.permissions())?;
             draft.rename(&self.place)
         });
-        // The old file's lock ends here; the name leads to the new one's already.
+        // The old file's lock ends here; the name already leads to the new one.
         self.file = written.map_err(|source| self.unwritten(source))?;
         sync_parent(&self.place).map_err(|source| self.unwritten(source))
     }
 
-    /// Moves the file to `<path>.damaged`, in place of an earlier one of this kind; to
-    /// `<path>.damaged.1` and so on where something else stands. The lock is given up.
+    /// Moves the file to `<path>.damaged`, replacing an earlier one of this kind, or to
+    /// `<path>.damaged.1` and so on where that name is taken. Releases the lock.
     ///
     /// # Errors
     ///
@@ -136,7 +135,7 @@ impl CheckpointFile {
         Ok(aside)
     }
 
-    /// Where it stands.
+    /// Returns the path as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -150,7 +149,7 @@ impl CheckpointFile {
     }
 }
 
-/// Opens a file and nothing else: a device that took a checkpoint's place would be replaced by it.
+/// Opens a regular file only: a device in a checkpoint's place would be replaced by it.
 fn open_regular(place: &Path) -> io::Result<File> {
     if !std::fs::metadata(place)?.is_file() {
         return Err(io::Error::new(
@@ -161,7 +160,7 @@ fn open_regular(place: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(place)
 }
 
-/// Whether nothing would be lost if a file took this place.
+/// Whether a file may take this place without destroying anything else.
 fn is_free_or_ours(place: &Path, kind: Kind) -> bool {
     match std::fs::symlink_metadata(place) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -171,7 +170,7 @@ fn is_free_or_ours(place: &Path, kind: Kind) -> bool {
     }
 }
 
-/// A locked draft.
+/// Writes a locked draft.
 fn write_locked(place: &Path, content: &[u8]) -> io::Result<Draft> {
     let draft = Draft::write(place, content, Access::Private)?;
     draft.file().try_lock().map_err(io::Error::from)?;
@@ -184,7 +183,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_was_written_is_read_again_and_nothing_else_is_left() {
+    fn a_replacement_is_read_back_and_leaves_no_draft() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/c");
         assert!(CheckpointFile::open(&path).unwrap().is_none());
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_is_kept_away_over_every_replacement() {
+    fn the_lock_lasts_across_replacements() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         let mut first = CheckpointFile::create(&path, b"one").unwrap().unwrap();
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_race_one_has_the_lock_and_none_sees_a_half_written_file() {
+    fn racing_openers_see_one_lock_holder_and_whole_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         drop(CheckpointFile::create(&path, &[b'x'; 4096]).unwrap());
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_moved_away_is_not_overwritten() {
+    fn a_moved_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         let mut file = CheckpointFile::create(&path, b"one").unwrap().unwrap();
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_told() {
+    fn an_unwritable_folder_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();

@@ -1,17 +1,17 @@
-//! Small files that survive crashes: what a process must know again after it was killed.
+//! Small files that survive crashes: the state that a process needs again after it was killed.
 //!
 //! ```text
-//!   ciphermq-processed 1\n        what it is, and the version of its form
+//!   ciphermq-processed 1\n        kind, and version of the format
 //!   ...\n                         lines of text
 //!   sha256 <64 hexadecimal>\n     of every byte before this line
 //! ```
 //!
 //! A checkpoint is replaced as a whole, under a lock, and synced together with its folder
-//! ([`CheckpointFile`]): after a crash there is the old one or the new one. Every flipped byte and
-//! every cut is noticed when it is read.
+//! ([`CheckpointFile`]): after a crash it is either the old or the new one. Every flipped byte and
+//! every truncation is detected on reading.
 //!
-//! - [`dedup`](crate::dedup) keeps what was processed in one
-//! - [`resume`](crate::resume) keeps how far a stream was acknowledged in one
+//! - [`dedup`](crate::dedup): the record of processed messages
+//! - [`resume`](crate::resume): the acknowledged part of a stream
 
 mod file;
 
@@ -22,10 +22,10 @@ use sha2::{Digest as _, Sha256};
 
 pub use file::CheckpointFile;
 
-/// How long the last line is: `sha256 `, 64 digits, the line ending.
+/// Length of the last line: `sha256 `, 64 digits, the line ending.
 const TRAILER: usize = 7 + 64 + 1;
 
-/// Which checkpoint a file is: the first line is this and the version.
+/// The kind of a checkpoint, written with the version in its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
     /// One word, such as `ciphermq-processed`.
@@ -34,17 +34,17 @@ pub struct Kind {
     pub version: u32,
 }
 
-/// What is left of a first line that lost its beginning is recognised from so many bytes on.
+/// The fewest bytes by which a first line without its beginning is recognised.
 const MIN_REST: usize = 8;
-/// So many bytes of a first line may be altered.
+/// The most altered bytes of a first line that is still recognised.
 const MAX_ALTERED: usize = 2;
 
 impl Kind {
-    /// Whether a file with these bytes is, or was before it was damaged, a checkpoint of this kind,
-    /// or holds nothing.
+    /// Whether a file with these bytes is a checkpoint of this kind, was one before it was damaged,
+    /// or is empty.
     ///
-    /// Nothing else may be moved or replaced: it is somebody's data. A power cut can leave zeros in
-    /// place of bytes.
+    /// Nothing else may be moved or replaced: it is somebody's data. A power failure can leave
+    /// zeros in place of bytes.
     #[must_use]
     pub fn recognises(&self, bytes: &[u8]) -> bool {
         let name = self.name.as_bytes();
@@ -62,14 +62,14 @@ impl Kind {
             .zip(first)
             .filter(|(ours, theirs)| ours != theirs)
             .count();
-        // Altered here and there, cut at its end, or at its beginning.
+        // Altered in places, or truncated at its end or its beginning.
         (first.len() >= name.len() && altered <= MAX_ALTERED)
             || name.starts_with(text)
             || (first.len() >= MIN_REST && whole.as_bytes().ends_with(first))
     }
 }
 
-/// Whether the last line is a checksum, of whatever.
+/// Whether the last line is a checksum of any content.
 fn has_trailer(bytes: &[u8]) -> bool {
     let last = bytes
         .len()
@@ -79,43 +79,43 @@ fn has_trailer(bytes: &[u8]) -> bool {
         .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// What can go wrong with a checkpoint.
+/// Why a checkpoint operation failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The file or its folder cannot be made, opened or read.
+    /// The file or its folder cannot be created, opened or read.
     #[error("The checkpoint {} cannot be opened: {source}", path.display())]
     Open {
-        /// Which.
+        /// The checkpoint.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another process works with it.
+    /// Another process holds its lock.
     #[error("Another process holds the checkpoint {}", .0.display())]
     Locked(PathBuf),
-    /// It cannot be written or synced. The old one stands.
+    /// It cannot be written or synced. The old content remains.
     #[error("The checkpoint {} cannot be written: {source}", path.display())]
     Write {
-        /// Which.
+        /// The checkpoint.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody moved, removed or replaced it while this process worked with it.
+    /// It was moved, removed or replaced while this process used it.
     #[error("The checkpoint {} was moved or replaced while it was in use", .0.display())]
     Moved(PathBuf),
-    /// The next stream cannot begin: not everything of the one in the checkpoint is acknowledged,
-    /// or it is the same.
+    /// The next stream cannot begin: the current one is not completely acknowledged, or is the same
+    /// one.
     #[error("The stream of the checkpoint {} is not complete, so no other one can take its \
              place", .0.display())]
     Incomplete(PathBuf),
-    /// What stands in it cannot be used.
+    /// Its content cannot be used.
     #[error("The checkpoint {} cannot be used: {reason}", path.display())]
     Unreadable {
-        /// Which.
+        /// The checkpoint.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: Unreadable,
     },
 }
@@ -126,24 +126,24 @@ ciphermq_protocol::debug_as_report!(CheckpointError, |error| Some(error.advice()
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unreadable {
-    /// It was cut or altered: the checksum is not that of its content.
+    /// It was truncated or altered: the checksum does not match its content.
     #[error("it is damaged")]
     Damaged,
-    /// It is another program's, or another command's.
-    #[error("it is something else than a `{0}` checkpoint")]
+    /// It belongs to another program or another command.
+    #[error("it is not a `{0}` checkpoint")]
     OtherKind(&'static str),
-    /// A newer version of this program has written it.
+    /// It was written by a newer version of this program.
     #[error("it was written by a newer version of this program (form {0})")]
     TooNew(u32),
-    /// It is whole, but a line in it makes no sense.
-    #[error("line {0} of it makes no sense")]
+    /// A line is malformed, although the file is intact.
+    #[error("its line {0} is malformed")]
     Line(usize),
 }
 
 ciphermq_protocol::debug_as_report!(Unreadable);
 
 impl CheckpointError {
-    /// What to do about it.
+    /// Returns what to do.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -173,18 +173,18 @@ impl CheckpointError {
     }
 }
 
-/// The bytes of a checkpoint with these lines, each with its ending.
+/// Returns the bytes of a checkpoint with these lines, each including its ending.
 #[must_use]
 pub fn encode(kind: Kind, lines: &str) -> Vec<u8> {
     let mut out = format!("{} {}\n{lines}", kind.name, kind.version);
-    let sum = hex(&Sha256::digest(out.as_bytes()));
+    let sum = hex::encode(Sha256::digest(out.as_bytes()));
     out.push_str("sha256 ");
     out.push_str(&sum);
     out.push('\n');
     out.into_bytes()
 }
 
-/// The lines in the bytes of a checkpoint.
+/// Returns the lines in the bytes of a checkpoint.
 ///
 /// # Errors
 ///
@@ -193,8 +193,8 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> Result<&str, Unreadable> {
     decode_version(kind, bytes).map(|(_, lines)| lines)
 }
 
-/// The version and the lines in the bytes of a checkpoint: for kinds whose older versions have
-/// other lines.
+/// Returns the version and the lines in the bytes of a checkpoint: for kinds whose older versions
+/// have other lines.
 ///
 /// # Errors
 ///
@@ -206,7 +206,7 @@ pub fn decode_version(kind: Kind, bytes: &[u8]) -> Result<(u32, &str), Unreadabl
     };
     let split = bytes.len().checked_sub(TRAILER).ok_or_else(damaged)?;
     let (content, trailer) = bytes.split_at_checked(split).ok_or_else(damaged)?;
-    let expected = format!("sha256 {}\n", hex(&Sha256::digest(content)));
+    let expected = format!("sha256 {}\n", hex::encode(Sha256::digest(content)));
     if trailer != expected.as_bytes() {
         return Err(damaged());
     }
@@ -221,18 +221,6 @@ pub fn decode_version(kind: Kind, bytes: &[u8]) -> Result<(u32, &str), Unreadabl
         return Err(Unreadable::TooNew(version));
     }
     Ok((version, lines))
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            // Writing to a text cannot fail.
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
 }
 
 #[cfg(test)]
@@ -252,13 +240,13 @@ mod tests {
         assert_eq!(content, "ciphermq-test 2\na b\n");
         assert_eq!(
             trailer,
-            format!("sha256 {}\n", hex(&Sha256::digest(content)))
+            format!("sha256 {}\n", hex::encode(Sha256::digest(content)))
         );
         assert_eq!(decode(KIND, text.as_bytes()), Ok("a b\n"));
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let whole = encode(KIND, "stream a 0-3\nother b c\n");
         for end in 0..whole.len() {
             assert_eq!(
@@ -285,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_files_are_told_from_damaged_ones_of_ours() {
+    fn other_files_are_distinguished_from_damaged_checkpoints() {
         let whole = encode(KIND, "stream a 0-3\n");
         let hole = [&[0; 20][..], &whole[20..]].concat();
         for ours in [
@@ -321,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_and_newer_versions_are_told_from_damage() {
+    fn other_kinds_and_newer_versions_are_distinguished_from_damage() {
         let newer = Kind { version: 3, ..KIND };
         assert_eq!(decode(KIND, &encode(newer, "")), Err(Unreadable::TooNew(3)));
         let older = Kind { version: 1, ..KIND };

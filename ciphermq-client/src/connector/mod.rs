@@ -1,7 +1,7 @@
-//! TCP and TLS: from an address to a stream of bytes that both sides have proved their names on.
+//! TCP and TLS: from an address to a mutually authenticated byte stream.
 
+mod explain;
 pub(crate) mod tls;
-mod trouble;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,22 +20,21 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use explain::Stage;
 pub(crate) use tls::Pem;
-pub(crate) use trouble::Stage;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// A peer that does not acknowledge what was sent for so long is taken for gone, on systems that
-/// can say so.
+/// Time after which a peer that does not acknowledge data is considered dead, on systems that
+/// support it.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes are read from a socket at once, at most: TLS asks for a few kilobytes at a time.
+/// The most bytes that are read from a socket at once: TLS asks for a few kilobytes at a time.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// A connection.
 pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
 
-/// Where a server is, and the name that its certificate must be for.
+/// The address of a server, and the name that its certificate must be valid for.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
     host: String,
@@ -44,7 +43,7 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// Reads an address, and the certificate's name, which is the host's unless it is given.
+    /// Parses an address. The certificate's name is the host's unless it is given.
     pub(crate) fn parse(
         address: &str,
         server_name: Option<&str>,
@@ -52,13 +51,13 @@ impl Destination {
     ) -> Result<Self, ConnectError> {
         let bad = |what| ConnectError::new(ConnectErrorKind::BadSetting, what);
         let (host, port) = split_address(address, default_port).map_err(|reason| {
-            bad(format!("`{address}` is no address of a server: {reason}."))
+            bad(format!("`{address}` is not a server address: {reason}."))
                 .advise("Write it as host:port, for example localhost:5672 or [::1]:5672.")
         })?;
         let name = server_name.unwrap_or(&host);
         let server_name = ServerName::try_from(name.to_owned()).map_err(|error| {
-            bad(format!("`{name}` can be no server's name."))
-                .advise("Give a DNS name or an IP address that stands in the server's certificate.")
+            bad(format!("`{name}` is not a valid server name."))
+                .advise("Give a DNS name or an IP address that is in the server's certificate.")
                 .caused_by(error)
         })?;
         Ok(Self {
@@ -80,13 +79,13 @@ pub(crate) struct Connector {
     pub(crate) timeout: Duration,
 }
 
-/// This client's certificate, as it is shown, and who issues clients' certificates as far as it
-/// knows.
+/// This client's certificate chain, and the authority that issues clients' certificates to its
+/// knowledge.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) authority: Authority,
-    /// Whom it names.
+    /// The client id in the certificate.
     pub(crate) client_id: ClientId,
 }
 
@@ -98,7 +97,7 @@ impl std::fmt::Debug for TlsSettings {
     }
 }
 
-/// What was agreed on with the server.
+/// The negotiated properties of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TlsDetails {
     pub(crate) address: String,
@@ -128,12 +127,12 @@ impl Connector {
         }
     }
 
-    /// Whom this client's certificate names.
+    /// Returns the client id in this client's certificate.
     pub(crate) fn client_id(&self) -> &ClientId {
         &self.own.client_id
     }
 
-    /// The server's address, for people.
+    /// Returns the server's address, for people.
     pub(crate) fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -142,12 +141,12 @@ impl Connector {
         }
     }
 
-    /// Connects. The time limit is the caller's.
+    /// Connects. The caller limits the time.
     pub(crate) async fn connect(&self) -> Result<(Stream, TlsDetails), ConnectError> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
-            .map_err(|error| self.trouble(Stage::Tcp, error))?;
-        tune(&tcp).map_err(|error| self.trouble(Stage::Tcp, error))?;
+            .map_err(|error| self.explain(Stage::Tcp, error))?;
+        set_options(&tcp).map_err(|error| self.explain(Stage::Tcp, error))?;
         let peer = tcp
             .peer_addr()
             .map_or_else(|_| self.address(), |address| address.to_string());
@@ -159,7 +158,7 @@ impl Connector {
                 BufReader::with_capacity(READ_AHEAD, tcp),
             )
             .await
-            .map_err(|error| self.trouble(Stage::Handshake, error))?;
+            .map_err(|error| self.explain(Stage::Handshake, error))?;
         let session = stream.get_ref().1;
         let unknown = || "unknown".to_owned();
         let details = TlsDetails {
@@ -179,10 +178,10 @@ impl Connector {
         Ok((stream, details))
     }
 
-    /// What an input or output error at this stage means, and what to do.
-    pub(crate) fn trouble(&self, stage: Stage, error: io::Error) -> ConnectError {
+    /// Converts an I/O error at this stage into its meaning and advice.
+    pub(crate) fn explain(&self, stage: Stage, error: io::Error) -> ConnectError {
         let own = self.own.authority.flaw(&self.own.chain, Timestamp::now());
-        trouble::explain(
+        explain::explain(
             &self.address(),
             &self.server_name.to_str(),
             stage,
@@ -192,8 +191,8 @@ impl Connector {
     }
 }
 
-/// Small commands go out at once, and a peer that is gone is noticed.
-fn tune(tcp: &TcpStream) -> io::Result<()> {
+/// Sends small commands at once, and detects a dead peer.
+fn set_options(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()
@@ -206,10 +205,10 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; else why it is none.
+/// Splits `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; the error says why it is
+/// invalid.
 fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'static str> {
-    const IN_BRACKETS: &str =
-        "between [ and ] stands an IPv6 address, after them a colon and the port";
+    const IN_BRACKETS: &str = "brackets enclose an IPv6 address, followed by a colon and the port";
 
     let (host, port) = if address.parse::<IpAddr>().is_ok() {
         (address, None)
@@ -224,14 +223,14 @@ fn split_address(address: &str, default_port: u16) -> Result<(String, u16), &'st
     } else {
         match address.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err("it has more than one colon, and is no IPv6 address");
+                return Err("it has more than one colon, but is not an IPv6 address");
             }
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         }
     };
     let port = match port {
-        // Not `parse` alone: it takes a plus sign, too.
+        // `parse` alone would also accept a plus sign.
         Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port
             .parse()
             .ok()

@@ -20,17 +20,17 @@ use zeroize::Zeroizing;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// More than a private key takes in PEM.
+/// Size limit of a private key in PEM, in bytes.
 const KEY_BYTES: usize = 16 * 1024;
 
-/// Where a PEM text is.
+/// The source of a PEM text.
 #[derive(Clone)]
 pub(crate) enum Pem {
     File(PathBuf),
     Text(Zeroizing<Vec<u8>>),
 }
 
-/// Never prints a text: it may be a private key.
+/// Never shows a text: it may be a private key.
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -41,7 +41,7 @@ impl fmt::Debug for Pem {
 }
 
 impl Pem {
-    /// The same of a private key, which nobody but its owner may have read.
+    /// Reads a private key, whose file only its owner may have been able to read.
     fn read_private(&self, what: &str) -> Result<(Zeroizing<Vec<u8>>, String), ConnectError> {
         let path = match self {
             Self::Text(text) => return Ok((text.clone(), what.to_owned())),
@@ -60,13 +60,13 @@ impl Pem {
             )
             .advise(format!("Run: chmod 600 {path}")));
         }
-        // Room for all that is read at once: a buffer that grows leaves copies behind.
+        // Capacity for everything that is read: a growing buffer would leave copies behind.
         let mut text = Zeroizing::new(Vec::with_capacity(KEY_BYTES));
         file.read_to_end(&mut text).map_err(failed)?;
         Ok((text, format!("{what} `{}`", path.display())))
     }
 
-    /// Reads it, and tells how to call it in errors.
+    /// Reads the PEM text; returns its name for errors as well.
     fn read(&self, what: &str) -> Result<(Vec<u8>, String), ConnectError> {
         match self {
             Self::Text(text) => Ok((text.to_vec(), what.to_owned())),
@@ -91,7 +91,7 @@ fn unreadable(what: &str, path: &Path, error: std::io::Error) -> ConnectError {
         ),
         _ => (
             error.to_string(),
-            "See that the file can be read.".to_owned(),
+            "Make sure that the file is readable.".to_owned(),
         ),
     };
     ConnectError::new(
@@ -110,7 +110,7 @@ fn broken(what: &str, reason: &str) -> ConnectError {
 }
 
 impl Pem {
-    /// What to call it in commands.
+    /// Returns its name for commands.
     fn file(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -142,7 +142,7 @@ fn private_key(pem: &Pem) -> Result<(PrivateKeyDer<'static>, String), ConnectErr
     }
 }
 
-/// Whose the certificate in a file is, if it says so: its Common Name.
+/// Returns the client id in a certificate's file: its Common Name.
 #[must_use]
 pub fn client_id_of(certificate: &Path) -> Option<ClientId> {
     let text = std::fs::read(certificate).ok()?;
@@ -150,21 +150,21 @@ pub fn client_id_of(certificate: &Path) -> Option<ClientId> {
     client_id(chain.first()?).ok()
 }
 
-/// What the files of a client are for: connecting, believing others, and being believed.
+/// The identity and trust settings of a client, read from its files.
 pub(crate) struct Credentials {
     pub(crate) tls: ClientConfig,
-    /// Who names clients: the same that names the server.
+    /// The authority that names clients: the same as the server's.
     pub(crate) authority: Authority,
-    /// Whom this client's certificate names.
+    /// The client id in the certificate.
     pub(crate) client_id: ClientId,
-    /// What this client signs with, or why it cannot sign for others: with an RSA key, for example.
+    /// This client's signing identity, or why it cannot sign: with an RSA key, for example.
     pub(crate) identity: Result<Identity, IdentityError>,
-    /// This client's certificate and the intermediate ones that it shows.
+    /// This client's certificate and the intermediate ones that it presents.
     pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
-/// TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange X25519MLKEM768 first; the server's
-/// certificate must come from this CA and no other.
+/// Creates the TLS configuration: TLS 1.3 and 1.2 with aws-lc-rs, the hybrid key exchange
+/// X25519MLKEM768 first. The server's certificate must come from this CA and no other.
 pub(crate) fn credentials(
     ca: &Pem,
     certificate: &Pem,
@@ -184,7 +184,7 @@ pub(crate) fn credentials(
     for (validity, trouble) in authority.out_of_date(Timestamp::now()) {
         tracing::warn!(
             authority = validity.subject,
-            "the certificate of the authority {trouble}"
+            "The certificate of the authority {trouble}"
         );
     }
     let mut roots = RootCertStore::empty();
@@ -220,7 +220,7 @@ pub(crate) fn credentials(
         .advise(error.advice())
         .caused_by(error)
     })?;
-    // TLS says better what is wrong with certificate and key, if something is.
+    // TLS explains a mismatch of certificate and key better.
     let identity = Identity::new(chain.clone(), &key);
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -241,7 +241,7 @@ pub(crate) fn credentials(
             )
             .advise("Name the certificate and the private key that were made together.")
             .caused_by(error),
-            // What rustls reads of it to see whether the key belongs to it.
+            // rustls parses it to check whether the key belongs to it.
             rustls::Error::InvalidCertificate(reason) => {
                 let flaw = Flaw::from(&reason);
                 ConnectError::new(
@@ -265,7 +265,7 @@ pub(crate) fn credentials(
             )
             .caused_by(error),
         })?;
-    // Every connection proves both names anew: a certificate that has expired must not live on in a
+    // Every connection authenticates both sides anew: an expired certificate must not live on in a
     // ticket.
     config.resumption = Resumption::disabled();
     Ok(Credentials {
@@ -277,7 +277,8 @@ pub(crate) fn credentials(
     })
 }
 
-/// What TLS has against a certificate and its key: it says little of keys that it does not know.
+/// Explains why TLS rejects a certificate and its key: rustls says little about unknown kinds of
+/// keys.
 fn unusable_key(chain: &[CertificateDer<'_>], error: &rustls::Error) -> String {
     let own = chain
         .first()
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_together_is_taken() {
+    fn matching_files_are_accepted() {
         let (certificate, key) = pair();
         let config = credentials(&text(&certificate), &text(&certificate), &text(&key))
             .unwrap()
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_begins_with_another_certificate_is_told_as_that() {
+    fn a_chain_that_begins_with_another_certificate_is_reported() {
         let ((ca, ca_key), (own, key)) = (pair(), pair());
         let swapped = text(&format!("{ca}{own}"));
         let error_of = |key: &str| error(&text(&ca), &swapped, &text(key));
@@ -379,7 +380,7 @@ mod tests {
                 .unwrap()
                 .contains("must stand first")
         );
-        // In order it is taken.
+        // The same chain is accepted with the key of its first certificate.
         credentials(&text(&ca), &swapped, &text(&ca_key)).unwrap();
     }
 

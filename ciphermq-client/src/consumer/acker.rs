@@ -1,18 +1,16 @@
-//! Acks, one by one and in groups.
+//! Acknowledgements, one by one and in groups.
 
 use std::sync::Arc;
 
 use ciphermq_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use super::{ConsumerCore, Message};
-use crate::driver::{AckItem, Op};
+use super::message::Message;
+use super::shared::ConsumerCore;
+use crate::driver::{AckItem, AckSummary, Op};
 use crate::error::{AckError, AckErrorKind};
 
-/// How many failed acks an [`AckSummary`] names.
-const MAX_FAILURES: usize = 10_000;
-
-/// Acks messages of a consumer from any task. Cheap to clone.
+/// Acknowledges messages of a consumer from any task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Acker {
     shared: Arc<ConsumerCore>,
@@ -23,9 +21,8 @@ impl Acker {
         Self { shared }
     }
 
-    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in
-    /// order. The group is recorded as processed, and the record made durable, before anything is
-    /// acked.
+    /// Acknowledges a group of messages, in as few lines as possible, and returns the outcome of
+    /// each, in order. The group is recorded as processed, durably, before any ack is sent.
     pub async fn ack_all(
         &self,
         messages: impl IntoIterator<Item = Message>,
@@ -33,8 +30,8 @@ impl Acker {
         ack_group(&self.shared, messages.into_iter().collect()).await
     }
 
-    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what
-    /// became of it since the last call.
+    /// Waits until every ack of [`Message::ack_later`] is settled, and returns the outcomes since
+    /// the last call.
     pub async fn flush(&self) -> AckSummary {
         let (done, summary) = oneshot::channel();
         if self.shared.handle.send(Op::FlushAcks(done)).await.is_err() {
@@ -44,37 +41,40 @@ impl Acker {
     }
 }
 
-/// What became of acks that nobody waited for.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct AckSummary {
-    /// How many the server has confirmed.
-    pub confirmed: u64,
-    /// How many it has not.
-    pub unconfirmed: u64,
-    /// Which ones; at most 10,000 of them.
-    pub failures: Vec<(MessageId, AckError)>,
-}
-
-/// Counts confirmations as they come.
-#[derive(Debug, Default)]
-pub(crate) struct AckTally(pub(crate) AckSummary);
-
-impl AckTally {
-    pub(crate) fn count(&mut self, message_id: MessageId, result: Result<(), AckError>) {
-        match result {
-            Ok(()) => self.0.confirmed += 1,
-            Err(error) => {
-                self.0.unconfirmed += 1;
-                if self.0.failures.len() < MAX_FAILURES {
-                    self.0.failures.push((message_id, error));
-                }
-            }
+impl Message {
+    /// Records the message as processed, acknowledges it, and waits for the server's confirmation.
+    /// After that it is never redelivered.
+    ///
+    /// # Errors
+    ///
+    /// [`AckError`]. Unless it is `Record`, the message is recorded as processed: a redelivery is
+    /// not returned again, but acknowledged again.
+    pub async fn ack(self) -> Result<(), AckError> {
+        let shared = self.hold().shared.clone();
+        match ack_group(&shared, vec![self]).await.pop() {
+            Some((_, result)) => result,
+            None => Ok(()),
         }
+    }
+
+    /// Records the message as processed and acknowledges it without waiting, so that many acks
+    /// share a line. [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them
+    /// and returns the failures.
+    ///
+    /// # Errors
+    ///
+    /// [`AckError`] if it cannot be recorded as processed, or the consumer is closed.
+    pub fn ack_later(self) -> Result<(), AckError> {
+        let shared = self.hold().shared.clone();
+        record(&shared, std::slice::from_ref(&self))?;
+        shared
+            .handle
+            .push_acks([AckItem::later(self.message_id().clone())])
+            .map_err(|()| closed())
     }
 }
 
-/// Records the messages as processed, all or none as far as anybody waits for it.
+/// Records the messages as processed and syncs the record once.
 fn record(shared: &ConsumerCore, messages: &[Message]) -> Result<(), AckError> {
     let mut dedup = shared.lock_dedup();
     for message in messages {
@@ -98,7 +98,7 @@ fn closed() -> AckError {
     AckError::new(AckErrorKind::Closed, "The consumer was closed.")
 }
 
-pub(crate) async fn ack_group(
+async fn ack_group(
     shared: &Arc<ConsumerCore>,
     messages: Vec<Message>,
 ) -> Vec<(MessageId, Result<(), AckError>)> {
@@ -122,20 +122,11 @@ pub(crate) async fn ack_group(
         .iter()
         .map(|message| message.message_id().clone())
         .collect();
-    // What was recorded needs no holding back any more: if it comes again, it is left out.
+    // A recorded message needs no hold any more: a redelivery is recognised by the record.
     drop(messages);
     let mut results = Vec::with_capacity(ids.len());
     for (message_id, settled) in ids.into_iter().zip(waiting) {
         results.push((message_id, settled.await.unwrap_or_else(|_| Err(closed()))));
     }
     results
-}
-
-pub(crate) fn ack_later(message: Message) -> Result<(), AckError> {
-    let shared = message.hold().shared.clone();
-    record(&shared, std::slice::from_ref(&message))?;
-    shared
-        .handle
-        .push_acks([AckItem::later(message.message_id().clone())])
-        .map_err(|()| closed())
 }

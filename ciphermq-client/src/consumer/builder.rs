@@ -1,4 +1,4 @@
-//! What a consumer may be told.
+//! The settings of a consumer.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use ciphermq_crypto::{Keyring, OpenPolicy, Opener};
 use ciphermq_protocol::{Command, ExchangeName, QueueName, RoutingKey};
 
-use super::{Consumer, DeliveryQueue};
-use crate::client::Client;
+use super::Consumer;
+use crate::client_core::ClientCore;
 use crate::dedup::{Deduplication, InMemory};
-use crate::driver::{self, Setup};
+use crate::driver::{self, DeliveryQueue, Setup};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::keys::{self, AnnounceError, Announced};
 
-/// Describes a consumer. Made by [`Client::consumer`].
+/// A builder of a consumer, created by [`Client::consumer`](crate::Client::consumer).
 pub struct ConsumerBuilder {
-    client: Client,
+    core: Arc<ClientCore>,
     queue: QueueName,
     keyring: Option<Keyring>,
     register: bool,
@@ -26,15 +26,14 @@ pub struct ConsumerBuilder {
     id: Option<String>,
 }
 
-/// How many messages may be delivered and not acked, unless said otherwise: enough that a receiver
-/// that syncs a file once for many messages never waits for the network, and small enough that the
-/// messages that come again after a crash are few.
+/// The default prefetch: large enough that a receiver that syncs a file once for many messages
+/// never waits for the network, and small enough that few messages are redelivered after a crash.
 const PREFETCH: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 
 impl ConsumerBuilder {
-    pub(crate) fn new(client: Client, queue: QueueName) -> Self {
+    pub(crate) fn new(core: Arc<ClientCore>, queue: QueueName) -> Self {
         Self {
-            client,
+            core,
             queue,
             keyring: None,
             register: false,
@@ -46,22 +45,22 @@ impl ConsumerBuilder {
         }
     }
 
-    /// The private keys that open the messages. Required.
+    /// Sets the private keys that open the messages. Required.
     #[must_use]
-    pub fn keyring(self, keyring: Keyring) -> Self {
-        Self {
-            keyring: Some(keyring),
-            ..self
-        }
+    pub fn keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = Some(keyring);
+        self
     }
 
-    /// Signs the keyring's public keys with this client's certificate, registers them
-    /// ([`Client::announce`]), and sees to it that the server hands them out for as long as the
-    /// consumer runs: when it connects again, and before they run out
-    /// ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)). Default: no.
+    /// Signs the keyring's public keys with this client's certificate and registers them
+    /// ([`Client::announce`](crate::Client::announce)). Default: no.
+    ///
+    /// For as long as the consumer runs, it ensures that the server returns these keys: on every
+    /// reconnect, and before they expire ([`Event::KeysAnnounced`](crate::Event::KeysAnnounced)).
     #[must_use]
-    pub fn register_key(self, register: bool) -> Self {
-        Self { register, ..self }
+    pub fn register_key(mut self, register: bool) -> Self {
+        self.register = register;
+        self
     }
 
     /// Declares the queue and the exchange and binds them whenever the consumer connects. May be
@@ -72,64 +71,57 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How many messages may be delivered and not acked; as many again, up to 16,384, may be acked
-    /// and not yet confirmed. Default: 1,024. The server may allow less.
+    /// Sets the number of messages that may be delivered and not acknowledged; as many again, up to
+    /// 16,384, may be acknowledged and not yet confirmed. Default: 1,024. The server may allow
+    /// less.
     #[must_use]
-    pub fn prefetch(self, prefetch: NonZeroU32) -> Self {
-        Self { prefetch, ..self }
+    pub fn prefetch(mut self, prefetch: NonZeroU32) -> Self {
+        self.prefetch = prefetch;
+        self
     }
 
-    /// Refuses messages that their senders published by another route than this. Default: any.
+    /// Refuses messages that were published by another route than this. Default: any route.
     #[must_use]
-    pub fn expect_route(self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
-        let policy = OpenPolicy {
-            exchange: Some(exchange),
-            routing_key: Some(routing_key),
-            ..self.policy
-        };
-        Self { policy, ..self }
+    pub fn expect_route(mut self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
+        self.policy.exchange = Some(exchange);
+        self.policy.routing_key = Some(routing_key);
+        self
     }
 
-    /// Whether messages are taken although nobody can say who sent them: those whose session is not
-    /// signed, and those of older clients, of which nothing but the payload is authenticated. See
-    /// [`Message::is_sender_verified`](super::Message::is_sender_verified). Default: no.
+    /// Whether to accept messages whose sender is not verified. Default: no.
+    ///
+    /// These are messages of unsigned sessions, and of older clients, in which only the payload is
+    /// authenticated. See [`Message::is_sender_verified`](super::Message::is_sender_verified).
     #[must_use]
-    pub fn unverified_senders(self, admit: bool) -> Self {
-        Self {
-            policy: OpenPolicy {
-                unverified_senders: admit,
-                ..self.policy
-            },
-            ..self
-        }
+    pub fn unverified_senders(mut self, admit: bool) -> Self {
+        self.policy.unverified_senders = admit;
+        self
     }
 
-    /// What was processed before. Default: a new [`InMemory`].
+    /// Sets the record of processed messages. Default: a new [`InMemory`].
     #[must_use]
-    pub fn dedup(self, dedup: impl Deduplication + 'static) -> Self {
-        Self {
-            dedup: Box::new(dedup),
-            ..self
-        }
+    pub fn dedup(mut self, dedup: impl Deduplication + 'static) -> Self {
+        self.dedup = Box::new(dedup);
+        self
     }
 
-    /// Names the consumer beyond this process: when it connects, an older connection of this client
-    /// under the same name is ended by the server, and what was delivered there and not acked comes
-    /// at once. Without it, a predecessor that died without a word (its machine lost power, its
-    /// network was cut) keeps its messages until the server finds it silent. Two consumers that run
-    /// at the same time need different names. 1 to 255 printable bytes; a random name that is kept
-    /// with the record of what was processed is a good one, see
-    /// [`Checkpointed::consumer_id`](crate::dedup::Checkpointed::consumer_id). Default: a new one.
+    /// Sets the consumer's id, which identifies it beyond this process. Default: a new one.
+    ///
+    /// When the consumer connects, the server ends an older connection of this client under the
+    /// same id and redelivers its unacknowledged messages at once. Without it, a predecessor that
+    /// ended without closing its connection (power failure, network partition) keeps its messages
+    /// until the server detects the silence. Two consumers that run at the same time need different
+    /// ids. 1 to 255 printable bytes; a random id that is kept with the record of processed
+    /// messages is a good choice, see
+    /// [`Checkpointed::consumer_id`](crate::dedup::Checkpointed::consumer_id).
     #[must_use]
-    pub fn id(self, id: impl Into<String>) -> Self {
-        Self {
-            id: Some(id.into()),
-            ..self
-        }
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
     }
 
-    /// Connects and begins to consume. Trouble with the first connection is reported at once; later
-    /// losses mend themselves.
+    /// Connects and starts to consume. An error of the first connection is returned at once; later
+    /// losses are repaired by reconnecting.
     ///
     /// # Errors
     ///
@@ -139,7 +131,7 @@ impl ConsumerBuilder {
         let keyring = self.keyring.ok_or_else(|| {
             ConnectError::new(
                 ConnectErrorKind::BadSetting,
-                "The consumer was given no private key.",
+                "The consumer has no private key.",
             )
             .advise("Give it one with `keyring`: `keygen` makes one.")
         })?;
@@ -154,10 +146,14 @@ impl ConsumerBuilder {
         let mut commands = Vec::new();
         let mut registration = None;
         if self.register {
-            let registered = self.client.announce(&keyring, None).await;
+            let registered = self
+                .core
+                .announcer
+                .announce(&self.core.handle, &keyring, None)
+                .await;
             let registered = registered.map_err(not_announced)?;
             if registered.signed_key.is_none() {
-                // On every connection: the server may have another database then.
+                // Repeated on every connection: the server may have another database then.
                 commands.push(Command::RegisterPublicKey {
                     client_id: None,
                     key: keyring.newest().public_key().to_base64(),
@@ -190,18 +186,18 @@ impl ConsumerBuilder {
             commands,
             prefetch: Some(queued.prefetch().clone()),
         };
-        let inner = self.client.inner();
+        let core = self.core;
         let handle = driver::start(
-            inner.connector.clone(),
-            inner.settings.clone(),
+            core.connector.clone(),
+            core.settings.clone(),
             setup,
             Some(queued.clone()),
         )
         .await?;
-        let receiver = self.client.id().clone();
+        let receiver = core.id.clone();
         if let Some(announced) = registration.as_ref().and_then(Announced::of) {
-            let announcer = inner.announcer.clone();
-            keys::keep(
+            let announcer = core.announcer.clone();
+            keys::keep_announced(
                 handle.clone(),
                 handle.events(),
                 announcer,
@@ -212,7 +208,7 @@ impl ConsumerBuilder {
         let opener = Opener::new(
             receiver,
             keyring,
-            inner.keys.authority().clone(),
+            core.keys.authority().clone(),
             self.policy,
         );
         Ok(Consumer::new(

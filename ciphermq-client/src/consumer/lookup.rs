@@ -1,4 +1,4 @@
-//! Asking for the certificate of a sender that was not met before.
+//! Fetches the certificate of a sender that is seen for the first time.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use ciphermq_crypto::identity::certificates;
 use ciphermq_protocol::{ClientId, Command, Envelope, Reply};
 use rustls_pki_types::CertificateDer;
 
-use super::ConsumerCore;
+use super::shared::ConsumerCore;
 use crate::error::RequestErrorKind;
 
-/// The pause before a certificate is asked for again, if the server could not be asked.
+/// Pause before a certificate is requested again after a failed request.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A message whose sender's certificate is being asked for. The answer need not be believed: the
-/// opener verifies it.
-pub(super) struct Lookup(Pin<Box<dyn Future<Output = Found> + Send + Sync>>);
+/// A message that waits for its sender's certificate. The answer need not be trusted: the opener
+/// verifies it.
+pub(super) struct CertificateLookup(Pin<Box<dyn Future<Output = LookupResult> + Send + Sync>>);
 
-/// What came of it.
-pub(super) struct Found {
+/// The result of a lookup.
+pub(super) struct LookupResult {
     pub(super) envelope: Envelope,
     pub(super) sender: ClientId,
     pub(super) fingerprint: Fingerprint,
@@ -32,13 +32,13 @@ pub(super) struct Found {
 /// Why there is no certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotFound {
-    /// The server has none, or what it has is none.
+    /// The server has no certificate, or sent something that is not one.
     Certificate,
     /// The consumer is closed.
     Closed,
 }
 
-impl Lookup {
+impl CertificateLookup {
     pub(super) fn start(
         shared: Arc<ConsumerCore>,
         envelope: Envelope,
@@ -47,7 +47,7 @@ impl Lookup {
     ) -> Self {
         Self(Box::pin(async move {
             let chain = chain(&shared, &sender, fingerprint).await;
-            Found {
+            LookupResult {
                 envelope,
                 sender,
                 fingerprint,
@@ -56,14 +56,14 @@ impl Lookup {
         }))
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Found> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LookupResult> {
         self.0.as_mut().poll(cx)
     }
 }
 
-impl fmt::Debug for Lookup {
+impl fmt::Debug for CertificateLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lookup")
+        f.write_str("CertificateLookup")
     }
 }
 
@@ -89,8 +89,8 @@ async fn chain(
             // The message waits, as it would without a connection.
             Err(error) if error.is_retryable() => tokio::time::sleep(PAUSE).await,
             Err(error) => {
-                tracing::warn!(%sender, %fingerprint, %error, "the sender's certificate could not \
-                    be had");
+                tracing::warn!(%sender, %fingerprint, %error, "The sender's certificate could \
+                    not be fetched");
                 return Err(NotFound::Certificate);
             }
         }

@@ -1,4 +1,4 @@
-//! What a consumer hands over.
+//! The messages that a consumer returns.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,31 +8,29 @@ use ciphermq_crypto::{Fingerprint, Form, OpenError, Opened};
 use ciphermq_protocol::{ClientId, MessageId};
 use jiff::Timestamp;
 
-use super::ConsumerCore;
-use super::acker::{ack_group, ack_later};
-use crate::error::{AckError, RequestError};
+use super::shared::ConsumerCore;
+use crate::error::RequestError;
 
-/// A message, opened. It is the application's until it is acked.
+/// An opened message, held by the application until it is acknowledged.
 ///
 /// Keep it until the message is processed, then [`ack`](Message::ack) it. A message that is dropped
-/// without being acked is not lost: the server delivers it again when this consumer's connection
-/// ends.
+/// without an ack is not lost: the server redelivers it when this consumer's connection ends.
 #[derive(Debug)]
 pub struct Message {
     opened: Opened,
-    hold: Hold,
+    hold: HeldMessage,
 }
 
-/// Marks a message as being in the application's hands.
+/// Marks a message as held by the application until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct HeldMessage {
     pub(crate) message_id: MessageId,
     /// The verified sender.
     pub(crate) sender: Option<ClientId>,
     pub(crate) shared: Arc<ConsumerCore>,
 }
 
-impl Drop for Hold {
+impl Drop for HeldMessage {
     fn drop(&mut self) {
         self.shared
             .queued
@@ -41,9 +39,10 @@ impl Drop for Hold {
 }
 
 impl Message {
-    /// A message that the inbox [holds](super::Inbox::hold).
+    /// Creates a message that the delivery queue already
+    /// [holds](crate::driver::DeliveryQueue::hold).
     pub(crate) fn new(opened: Opened, shared: Arc<ConsumerCore>) -> Self {
-        let hold = Hold {
+        let hold = HeldMessage {
             message_id: opened.message_id.clone(),
             sender: opened.sender.clone().filter(|_| opened.is_sender_verified),
             shared,
@@ -51,93 +50,67 @@ impl Message {
         Self { opened, hold }
     }
 
-    /// What was sent.
+    /// Returns the plaintext.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.opened.payload
     }
 
-    /// Takes out what was sent. The message can still be acked, and must be.
+    /// Takes the plaintext out. The message can still be acknowledged, and must be.
     #[must_use]
     pub fn take_payload(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.opened.payload)
     }
 
-    /// What tells the message from all others.
+    /// Returns the message's unique id.
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.opened.message_id
     }
 
-    /// Who has sent it, if that [is verified](Message::is_sender_verified); else who says so, in
-    /// which the server must be believed. Older clients may not say so.
+    /// Returns the sender if it [is verified](Message::is_sender_verified); otherwise the claimed
+    /// sender, for which the server must be trusted. Older clients may not name one.
     #[must_use]
     pub fn sender(&self) -> Option<&ClientId> {
         self.opened.sender.as_ref()
     }
 
-    /// Whether the sender has signed the message's session with its certificate. Always so unless
-    /// the consumer was told to admit [unverified
-    /// senders](super::ConsumerBuilder::unverified_senders).
+    /// Whether the sender has signed the message's session with its certificate. Always true unless
+    /// the consumer accepts [unverified senders](super::ConsumerBuilder::unverified_senders).
     #[must_use]
     pub fn is_sender_verified(&self) -> bool {
         self.opened.is_sender_verified
     }
 
-    /// Who has sent it, if that is verified. By this and by its id a message is known again: what
-    /// nobody has proved is kept apart from what somebody has, so that a forged message cannot pass
-    /// for one that is still to come.
+    /// Returns the sender if it is verified.
+    ///
+    /// The verified sender and the id identify a message. Unverified messages are kept apart from
+    /// verified ones, so that a forged message cannot pass for one that is still to come.
     #[must_use]
     pub fn verified_sender(&self) -> Option<&ClientId> {
         self.hold.sender.as_ref()
     }
 
-    /// When it was sealed, by the sender's clock, if it said so.
+    /// Returns the time of sealing by the sender's clock, if the sender stated it.
     #[must_use]
     pub fn sent_time(&self) -> Option<Timestamp> {
         self.opened.sent_time
     }
 
-    /// What the payload is, a media type, if the sender said so.
+    /// Returns the payload's media type, if the sender stated it.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
         self.opened.content_type.as_deref()
     }
 
-    /// How it was sealed: which suite, or which older form.
+    /// Returns the form of the seal: a suite, or an older form.
     #[must_use]
     pub fn form(&self) -> Form {
         self.opened.form
     }
 
-    /// The message was processed: records that, acks it, and waits for the server's confirmation.
-    /// After that it is never delivered again.
-    ///
-    /// # Errors
-    ///
-    /// [`AckError`]. Unless it is `Record`, the message is recorded as processed: it is not handed
-    /// over again, but acked again when it is delivered again.
-    pub async fn ack(self) -> Result<(), AckError> {
-        let shared = self.hold.shared.clone();
-        match ack_group(&shared, vec![self]).await.pop() {
-            Some((_, result)) => result,
-            None => Ok(()),
-        }
-    }
-
-    /// Like [`Message::ack`], without waiting for the confirmation: many messages go into one line.
-    /// [`Consumer::flush_acks`](super::Consumer::flush_acks) waits for all of them, and tells which
-    /// were not confirmed.
-    ///
-    /// # Errors
-    ///
-    /// [`AckError`] if it cannot be recorded as processed, or the consumer is closed.
-    pub fn ack_later(self) -> Result<(), AckError> {
-        ack_later(self)
-    }
-
-    /// The message cannot be used: it leaves the queues, and the server keeps it aside, with the
-    /// reason, for a person to look at.
+    /// Rejects the message as unusable: it leaves the queues, and the server sets it aside as a
+    /// dead letter, with the reason, for a person to inspect.
     ///
     /// # Errors
     ///
@@ -150,40 +123,40 @@ impl Message {
             .await
     }
 
-    pub(crate) fn hold(&self) -> &Hold {
+    pub(crate) fn hold(&self) -> &HeldMessage {
         &self.hold
     }
 }
 
-/// Why a consumer hands over no message.
+/// Why a consumer returns no message.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsumeError {
-    /// A message was delivered that cannot be opened. The stream goes on.
+    /// A delivered message cannot be opened. The stream continues.
     #[error(transparent)]
     Unopenable(Unopenable),
 }
 
 ciphermq_protocol::debug_as_report!(ConsumeError);
 
-/// A message that cannot be opened. It holds up nothing, but it takes one place of the consumer's
-/// prefetch until it is [rejected](Unopenable::reject).
+/// A message that cannot be opened. It blocks no other message, but occupies one place of the
+/// consumer's prefetch until it is [rejected](Unopenable::reject).
 pub struct Unopenable {
-    /// Why.
+    /// Why it cannot be opened.
     pub reason: UnopenableReason,
     /// The envelope as it was delivered.
     pub envelope: Bytes,
-    hold: RefusedHold,
+    hold: HeldEnvelope,
 }
 
-/// Marks an envelope that cannot be opened as being in the application's hands.
-struct RefusedHold {
+/// Marks an unopenable envelope as held by the application until it is dropped.
+struct HeldEnvelope {
     message_id: MessageId,
     hash: u64,
     shared: Arc<ConsumerCore>,
 }
 
-impl Drop for RefusedHold {
+impl Drop for HeldEnvelope {
     fn drop(&mut self) {
         self.shared
             .queued
@@ -191,15 +164,14 @@ impl Drop for RefusedHold {
     }
 }
 
-/// What became of an [`Unopenable`] that was rejected.
+/// The outcome of rejecting an [`Unopenable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The server has set the message aside.
     SetAside,
-    /// Nothing was sent. A message under the same id could be opened, and is in the application's
-    /// hands or was processed; a rejection, which names the id alone, would be taken for that
-    /// one's.
+    /// No rejection was sent, because it identifies a message by id alone: another message with
+    /// this id could be opened, and the application holds it or has processed it.
     Copy,
 }
 
@@ -207,25 +179,24 @@ pub enum Rejection {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnopenableReason {
-    /// What was delivered is no envelope.
-    #[error("what was delivered is no envelope: {0}")]
+    /// The delivery is not an envelope.
+    #[error("the delivery is not an envelope: {0}")]
     NoEnvelope(String),
-    /// The envelope's id is not the one that it was delivered under.
+    /// The envelope's id differs from the one under which it was delivered.
     #[error("the envelope was delivered under another message's id")]
     OtherId,
-    /// The certificate that the sender names is not to be had, so nobody knows who sent the
-    /// message.
+    /// The certificate that the sender names is not available, so the sender cannot be verified.
     #[error(
         "the server has no certificate `{fingerprint}` of the sender `{sender}`, so nobody knows \
          who sent the message"
     )]
     NoCertificate {
-        /// Who says to have sent it.
+        /// The claimed sender.
         sender: ClientId,
         /// SHA-256 of the certificate.
         fingerprint: Fingerprint,
     },
-    /// The cryptography says no.
+    /// Decryption or authentication failed.
     #[error(transparent)]
     Sealed(#[from] OpenError),
 }
@@ -233,7 +204,7 @@ pub enum UnopenableReason {
 ciphermq_protocol::debug_as_report!(UnopenableReason);
 
 impl Unopenable {
-    /// `None` if the application holds the same bytes already.
+    /// Creates the error; `None` if the application already holds the same bytes.
     pub(crate) fn new(
         message_id: MessageId,
         envelope: Bytes,
@@ -244,7 +215,7 @@ impl Unopenable {
         Some(Self {
             reason,
             envelope,
-            hold: RefusedHold {
+            hold: HeldEnvelope {
                 message_id,
                 hash,
                 shared,
@@ -252,20 +223,22 @@ impl Unopenable {
         })
     }
 
-    /// The id that the message was delivered under.
+    /// Returns the id under which the message was delivered.
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.hold.message_id
     }
 
-    /// Tells the server that the message cannot be used: it leaves the queues and is kept aside,
-    /// with the reason. `reason` stands for the default one. If this is but a forged or damaged
-    /// copy of a message that could be opened, nothing is sent: [`Rejection::Copy`].
+    /// Rejects the message as unusable: it leaves the queues and is set aside as a dead letter,
+    /// with `reason` or a default one.
+    ///
+    /// If this is merely a forged or damaged copy of a message that could be opened, nothing is
+    /// sent: [`Rejection::Copy`].
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server refused or did not answer. The message is then delivered
-    /// again when this consumer's connection ends.
+    /// [`RequestError`] if the server refused or did not answer. The message is then redelivered
+    /// when this consumer's connection ends.
     pub async fn reject(self, reason: Option<&str>) -> Result<Rejection, RequestError> {
         let shared = &self.hold.shared;
         if shared.has_opened(&self.hold.message_id) {

@@ -1,29 +1,32 @@
-//! Deliveries, messages, acks.
+//! Consuming: deliveries, messages and acks.
 //!
 //! ```text
-//!   deliveries ─► inbox ─► processed before? ─► open ─► Message ─► the application
+//!   deliveries ─► queue ─► processed before? ─► open ─► Message ─► the application
 //!                            │ yes               │ no               │ ack
 //!                            └─► ack again       └─► Unopenable     ├─► recorded as processed
 //!                                                    │ reject       └─► ack ... ACK_CONFIRMED
 //! ```
 //!
 //! **Copies.** Whoever delivers messages can deliver several under one id, a forged one before the
-//! genuine one. So each is opened, unless its bytes are the same as another's, or the sender that
-//! it names has already proved to have sent that id, and it was processed. A message is a duplicate
-//! only of one with the same *verified* sender and the same id. When one cannot be opened, the
-//! others under its id that are here are looked at before it is handed over: a reject names the id
-//! alone, and would take the genuine one with it, so [`Unopenable::reject`] sends none then.
+//! genuine one. So each is opened, unless it has the same bytes as another, or its named sender has
+//! already proved to have sent that id, and it was processed. A message is a duplicate only of one
+//! with the same *verified* sender and the same id. When one cannot be opened, the others with its
+//! id that are in the queue are opened before it is returned: a reject names the id alone, and
+//! would hit the genuine one as well, so [`Unopenable::reject`] sends none then.
 //!
-//! A consumer runs on a connection of its own, so that its prefetch and leases are nobody else's.
-//! After a loss it connects again under the same consumer id: the server ends the old connection,
-//! if it still stands, and delivers again what was not acked.
+//! A consumer runs on a connection of its own, so that it shares its prefetch and leases with
+//! nobody. After a loss it reconnects under the same consumer id: the server ends the old
+//! connection, if it still exists, and redelivers unacknowledged messages.
 //!
-//! **Exactly once.** Three things keep a message from being handed over twice. What has been
-//! delivered and not yet been taken is dropped when the connection is lost, because it will come
-//! again. What the application holds (a [`Message`] that is neither acked nor dropped) is not
-//! handed over again if it comes again. And what it has acked is known to the [`Deduplication`]: it
-//! is acked again, and not handed over. A message counts as processed when the application acks it,
-//! not before.
+//! **Exactly once.** A message counts as processed when the application acknowledges it, not
+//! before. Three rules keep it from being returned twice:
+//!
+//! - Deliveries that the application has not taken are dropped when the connection is lost, because
+//!   they will be redelivered.
+//! - A [`Message`] that the application holds (neither acknowledged nor dropped) is not returned
+//!   again when it is redelivered.
+//! - An acknowledged message is recorded in the [`Deduplication`]: a redelivery is acknowledged
+//!   again, and not returned.
 //!
 //! ```no_run
 //! use ciphermq_client::keys::read_private;
@@ -46,48 +49,49 @@
 
 mod acker;
 mod builder;
-mod delivery_queue;
 mod lookup;
 mod message;
+mod shared;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use ciphermq_crypto::{OpenError, Opened, Opener};
 use ciphermq_protocol::envelope::EnvelopeReader;
-use ciphermq_protocol::{ClientId, Command, Delivery, MessageId, QueueName, Reply};
+use ciphermq_protocol::{ClientId, Delivery, MessageId, QueueName};
 use futures_util::Stream;
 
-pub use acker::{AckSummary, Acker};
+pub use acker::Acker;
 pub use builder::ConsumerBuilder;
 pub use message::{ConsumeError, Message, Rejection, Unopenable, UnopenableReason};
 
-pub(crate) use acker::AckTally;
-pub(crate) use delivery_queue::DeliveryQueue;
+pub use crate::driver::AckSummary;
 
-use self::lookup::{Found, Lookup, NotFound};
-use crate::client::Connection;
+use self::lookup::{CertificateLookup, LookupResult, NotFound};
+use self::shared::ConsumerCore;
+use crate::connection::Connection;
 use crate::dedup::{Deduplication, StreamGaps};
-use crate::driver::{AckItem, Handle};
+use crate::driver::{DeliveryQueue, Handle};
 use crate::error::RequestError;
 use crate::event::Events;
 use crate::keys::Registration;
 
-/// After so many messages that were left out the task lets others run.
+/// Number of skipped duplicates after which the task yields to others.
 const YIELD_AFTER: usize = 64;
 
-/// How many copies of a message are looked at before the first of them is handed over. A broker can
-/// send them without end.
+/// The most copies of a message that are examined before the first of them is returned. A server
+/// can send them endlessly.
 const MAX_READY: usize = 256;
 
-/// Receives the messages of a queue that are for this client, opened. Made by [`Client::consumer`].
+/// A stream of the opened messages of a queue that are for this client. Created by
+/// [`Client::consumer`].
 ///
-/// It is a [`Stream`] that ends only when it is closed. Dropping it ends its connection: what was
-/// acked is still sent, what was not is delivered again, to the next consumer.
+/// The [`Stream`] ends only when it is closed. Dropping it ends its connection: acks that were made
+/// are still sent, and everything else is redelivered, to the next consumer.
 ///
 /// [`Client::consumer`]: crate::Client::consumer
 #[derive(Debug)]
@@ -95,35 +99,17 @@ pub struct Consumer {
     queue: QueueName,
     opener: Opener,
     reader: EnvelopeReader,
-    /// A sender's certificate that is being asked for. What was delivered after its message waits
-    /// for it.
-    lookup: Option<Lookup>,
-    /// What is to be handed over next.
+    /// The pending request for a sender's certificate. Later deliveries wait for it.
+    lookup: Option<CertificateLookup>,
+    /// Items to return next.
     ready: VecDeque<Item>,
-    /// The id of which something in `ready` could not be opened.
+    /// The id of the unopenable item in `ready`, if there is one.
     copies_of: Option<MessageId>,
     shared: Arc<ConsumerCore>,
     registration: Option<Registration>,
 }
 
 type Item = Result<Message, ConsumeError>;
-
-/// What a consumer and its messages have in common.
-pub(crate) struct ConsumerCore {
-    pub(crate) handle: Handle,
-    pub(crate) queued: Arc<DeliveryQueue>,
-    pub(crate) dedup: Mutex<Box<dyn Deduplication>>,
-    duplicates: AtomicU64,
-}
-
-impl std::fmt::Debug for ConsumerCore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConsumerCore")
-            .field("handle", &self.handle)
-            .field("queued", &self.queued)
-            .finish_non_exhaustive()
-    }
-}
 
 impl Consumer {
     fn new(
@@ -134,12 +120,6 @@ impl Consumer {
         dedup: Box<dyn Deduplication>,
         registration: Option<Registration>,
     ) -> Self {
-        let shared = ConsumerCore {
-            handle,
-            queued,
-            dedup: Mutex::new(dedup),
-            duplicates: AtomicU64::new(0),
-        };
         Self {
             queue,
             opener,
@@ -147,17 +127,17 @@ impl Consumer {
             lookup: None,
             ready: VecDeque::new(),
             copies_of: None,
-            shared: Arc::new(shared),
+            shared: Arc::new(ConsumerCore::new(handle, queued, dedup)),
             registration,
         }
     }
 
-    /// The next message; `None` once the consumer is closed. May be cancelled without loss.
+    /// Returns the next message; `None` once the consumer is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Message, ConsumeError>> {
         futures_util::StreamExt::next(self).await
     }
 
-    /// The next message, if one is there already.
+    /// Returns the next message if one is already here.
     pub fn try_next(&mut self) -> Option<Result<Message, ConsumeError>> {
         while self.lookup.is_none() {
             let delivery = match self.next_copy() {
@@ -165,19 +145,19 @@ impl Consumer {
                 None if self.ready.is_empty() => self.shared.queued.pop()?,
                 None => return self.ready.pop_front(),
             };
-            let item = self.examine(delivery);
+            let item = self.open_delivery(delivery);
             self.keep(item);
         }
         None
     }
 
-    /// Changes how many messages may be delivered and not acked, on this connection and on those
-    /// that come after it.
+    /// Changes the prefetch, the number of messages that may be delivered and not acknowledged, on
+    /// this and future connections.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] if the server refused or did not answer. Then it holds from the next
-    /// connection on.
+    /// [`RequestError`] if the server refused or did not answer. The new prefetch then applies from
+    /// the next connection on.
     pub fn set_prefetch(
         &self,
         prefetch: NonZeroU32,
@@ -190,14 +170,14 @@ impl Consumer {
         async move { shared.subscribe(queue, prefetch).await }
     }
 
-    /// Acks for use in other tasks, and for groups of messages.
+    /// Returns a handle that acknowledges messages from other tasks.
     #[must_use]
     pub fn acker(&self) -> Acker {
         Acker::new(self.shared.clone())
     }
 
-    /// Acks a group of messages, in as few lines as possible, and tells what became of each, in
-    /// order.
+    /// Acknowledges a group of messages, in as few lines as possible, and returns the outcome of
+    /// each, in order.
     pub async fn ack_all(
         &self,
         messages: impl IntoIterator<Item = Message>,
@@ -208,64 +188,63 @@ impl Consumer {
         self.acker().ack_all(messages).await
     }
 
-    /// Waits until everything that was acked with [`Message::ack_later`] is settled, and tells what
-    /// became of it.
+    /// Waits until every ack of [`Message::ack_later`] is settled, and returns the outcomes.
     pub async fn flush_acks(&self) -> AckSummary {
         self.acker().flush().await
     }
 
-    /// How many deliveries were left out because they had been processed before.
+    /// Returns the number of skipped deliveries that had been processed before.
     #[must_use]
     pub fn duplicates(&self) -> u64 {
-        self.shared.duplicates.load(Ordering::Relaxed)
+        self.shared.duplicates()
     }
 
-    /// What is missing in the streams of verified senders, as far as the consumer's
-    /// [`Deduplication`] can tell: what was not acked counts as missing, and what is late, too.
-    /// [`GapWatch`](crate::dedup::GapWatch) tells those that stay.
+    /// Returns the gaps in the streams of verified senders, according to the consumer's
+    /// [`Deduplication`]. Unacknowledged and delayed messages count as missing;
+    /// [`GapWatch`](crate::dedup::GapWatch) reports those that stay missing.
     #[must_use]
     pub fn gaps(&self) -> Vec<StreamGaps> {
         self.shared.lock_dedup().gaps()
     }
 
-    /// The queue.
+    /// Returns the consumer's queue.
     #[must_use]
     pub fn queue(&self) -> &QueueName {
         &self.queue
     }
 
-    /// Whose messages these are.
+    /// Returns the id of the client that the messages are for.
     #[must_use]
     pub fn client_id(&self) -> ClientId {
         self.shared.handle.connection().server.client_id.clone()
     }
 
-    /// What became of this client's keys when the consumer started, if it was to register them.
+    /// Returns the result of registering this client's keys at the start, if that was requested.
     #[must_use]
     pub fn registration(&self) -> Option<&Registration> {
         self.registration.as_ref()
     }
 
-    /// The connection that stands, or stood last.
+    /// Returns the properties of the current or last connection.
     #[must_use]
     pub fn connection(&self) -> Arc<Connection> {
         self.shared.handle.connection()
     }
 
-    /// What happens to the consumer's connection from now on.
+    /// Subscribes to the events of the consumer's connection.
     #[must_use]
     pub fn events(&self) -> Events {
         self.shared.handle.events()
     }
 
-    /// Settles the acks that are under way, then ends the connection.
+    /// Settles the pending acks, then ends the connection.
     pub async fn close(self) -> AckSummary {
         let summary = self.flush_acks().await;
         self.shared.handle.close().await;
         summary
     }
 
-    /// Another delivery under the id of one that could not be opened.
+    /// Returns another delivery with the id of an unopenable one.
     fn next_copy(&mut self) -> Option<Delivery> {
         let message_id = self.copies_of.as_ref()?;
         if self.ready.len() >= MAX_READY {
@@ -285,8 +264,8 @@ impl Consumer {
         self.ready.extend(item);
     }
 
-    /// What to do with a delivery; `None` if it is left out.
-    fn examine(&mut self, delivery: Delivery) -> Option<Item> {
+    /// Opens a delivery; `None` if it is skipped.
+    fn open_delivery(&mut self, delivery: Delivery) -> Option<Item> {
         let Delivery {
             message_id,
             envelope: raw,
@@ -305,31 +284,35 @@ impl Consumer {
             Ok(_) => return refuse(UnopenableReason::OtherId),
             Err(error) => return refuse(UnopenableReason::NoEnvelope(error.to_string())),
         };
-        // What this sender has proved to have sent, and was processed, is not opened again; its key
-        // may be gone.
+        // A message that this sender has proved to have sent, and that was processed, is not opened
+        // again; its key may be gone.
         let sender = envelope.sender_client_id.as_ref();
         if sender.is_some() && self.shared.is_processed(sender, &message_id) {
-            self.shared.leave_out(message_id);
+            self.shared.skip_processed(message_id);
             return None;
         }
         match self.opener.open_read(&envelope, &fields) {
-            Ok(opened) => self.shared.hand_over(opened),
+            Ok(opened) => self.accept(opened),
             Err(OpenError::CertificateNeeded {
                 sender,
                 fingerprint,
             }) => {
                 let shared = self.shared.clone();
-                self.lookup = Some(Lookup::start(shared, envelope, sender, fingerprint));
+                self.lookup = Some(CertificateLookup::start(
+                    shared,
+                    envelope,
+                    sender,
+                    fingerprint,
+                ));
                 None
             }
             Err(error) => refuse(UnopenableReason::Sealed(error)),
         }
     }
 
-    /// What to do with a delivery whose sender's certificate was asked for; `None` if nothing can
-    /// come any more.
-    fn examine_again(&mut self, found: Found) -> Option<Item> {
-        let Found {
+    /// Opens a delivery whose sender's certificate was requested; `None` if it is skipped.
+    fn open_after_lookup(&mut self, found: LookupResult) -> Option<Item> {
+        let LookupResult {
             envelope,
             sender,
             fingerprint,
@@ -342,7 +325,7 @@ impl Consumer {
             Err(NotFound::Closed) => return None,
         }
         let reason = match self.opener.open(&envelope) {
-            Ok(opened) => return self.shared.hand_over(opened),
+            Ok(opened) => return self.accept(opened),
             Err(OpenError::CertificateNeeded { .. }) => UnopenableReason::NoCertificate {
                 sender,
                 fingerprint,
@@ -357,58 +340,24 @@ impl Consumer {
         );
         unopenable.map(|unopenable| Err(ConsumeError::Unopenable(unopenable)))
     }
-}
 
-impl ConsumerCore {
-    /// Hands over a message, unless it was processed before, or is in the application's hands.
-    fn hand_over(self: &Arc<Self>, opened: Opened) -> Option<Item> {
+    /// Returns a message unless it was processed before or is held by the application.
+    fn accept(&self, opened: Opened) -> Option<Item> {
         let sender = opened.sender.as_ref().filter(|_| opened.is_sender_verified);
-        if !self.queued.hold(&opened.message_id, sender) {
+        if !self.shared.queued.hold(&opened.message_id, sender) {
             return None;
         }
-        let message = Message::new(opened, Arc::clone(self));
-        // Asked once it is held, not before: an ack in another task records a message first, and
-        // then lets go of it.
-        if self.is_processed(message.verified_sender(), message.message_id()) {
-            self.leave_out(message.message_id().clone());
+        let message = Message::new(opened, self.shared.clone());
+        // Checked once the message is held, not before: an ack in another task first records the
+        // message and then ends its hold.
+        if self
+            .shared
+            .is_processed(message.verified_sender(), message.message_id())
+        {
+            self.shared.skip_processed(message.message_id().clone());
             return None;
         }
         Some(Ok(message))
-    }
-
-    /// Whether a message under this id was opened and is at hand, or was processed, whoever has
-    /// sent it.
-    pub(crate) fn has_opened(&self, message_id: &MessageId) -> bool {
-        self.queued.is_opened(message_id) || self.lock_dedup().is_any_processed(message_id)
-    }
-
-    async fn subscribe(&self, queue: QueueName, prefetch: NonZeroU32) -> Result<(), RequestError> {
-        let command = Command::Consume {
-            queue,
-            prefetch: Some(prefetch),
-        };
-        self.handle
-            .expect(command, |reply| {
-                matches!(reply, Reply::Subscribed).then_some(())
-            })
-            .await
-    }
-
-    fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool {
-        self.lock_dedup().is_processed(sender, message_id)
-    }
-
-    /// Acks again what was processed before.
-    fn leave_out(&self, message_id: MessageId) {
-        self.duplicates.fetch_add(1, Ordering::Relaxed);
-        // If the connection is closed it comes again, and is left out again.
-        let _ = self.handle.push_acks([AckItem::again(message_id)]);
-    }
-
-    pub(crate) fn lock_dedup(&self) -> std::sync::MutexGuard<'_, Box<dyn Deduplication>> {
-        self.dedup
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -420,16 +369,16 @@ impl Stream for Consumer {
             let item = if let Some(lookup) = &mut self.lookup {
                 let found = std::task::ready!(lookup.poll(cx));
                 self.lookup = None;
-                self.examine_again(found)
+                self.open_after_lookup(found)
             } else if let Some(copy) = self.next_copy() {
-                self.examine(copy)
+                self.open_delivery(copy)
             } else if let Some(item) = self.ready.pop_front() {
                 return Poll::Ready(Some(item));
             } else {
                 let Some(delivery) = std::task::ready!(self.shared.queued.poll_pop(cx)) else {
                     return Poll::Ready(None);
                 };
-                self.examine(delivery)
+                self.open_delivery(delivery)
             };
             self.keep(item);
         }

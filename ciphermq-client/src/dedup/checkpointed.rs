@@ -1,16 +1,17 @@
-//! A record whose recent part stands in the application's own output.
+//! A record whose recent part is in the application's own output.
 //!
 //! ```text
-//!   output      line line line line line line line │ line line line      (synced, then acked)
-//!                                                  ▲ offset              what follows is read on start
-//!   checkpoint  intervals of all lines before the offset; offset; a hash of the bytes before it; the consumer's id
+//!   output      line line line line line line │ line line line    (synced, then acknowledged)
+//!                                             ▲ offset            read on start from here on
+//!   checkpoint  the offset, a hash of the bytes before it,
+//!               intervals of all messages before it, the consumer's id
 //! ```
 //!
-//! The application appends to a file, syncs it, tells [`Checkpointed::note`] which messages it has
-//! written, and only then acks them. Every so often ([`Checkpointed::is_due`]) it lets the
-//! checkpoint be written. On start it reads from its output only what follows the offset, so that
-//! starting takes no longer for a long file than for a short one. A checkpoint never claims more
-//! than the output holds, as it is written later.
+//! The application appends to a file, syncs it, passes the messages that it has written to
+//! [`Checkpointed::note`], and only then acknowledges them. When [`Checkpointed::is_due`] returns
+//! `true`, it writes a checkpoint. On start it reads only the part of its output that follows the
+//! offset, so that a long file takes no longer than a short one. A checkpoint never covers more
+//! than the output contains, because it is written later.
 //!
 //! ```no_run
 //! use std::fs::OpenOptions;
@@ -22,11 +23,11 @@
 //! let mut output = OpenOptions::new().read(true).append(true).create(true).open("out.txt")?;
 //! output.try_lock()?;
 //! let mut record = Checkpointed::open("out.txt.checkpoint".as_ref())?;
-//! // What was written after the last checkpoint is found in the output. A torn last line is cut off here, too.
+//! // Messages after the last checkpoint are in the output. Cut off a torn last line here, too.
 //! let from = match record.find(&output)? {
 //!     Found::Tail { offset } => offset,
 //!     Found::Nothing => 0,
-//!     other => return Err(format!("the output is not the one of the checkpoint: {other:?}").into()),
+//!     other => return Err(format!("not the output of the checkpoint: {other:?}").into()),
 //! };
 //! let mut tail = String::new();
 //! output.seek(SeekFrom::Start(from))?;
@@ -58,15 +59,15 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ciphermq_protocol::{ClientId, MessageId};
-use sha2::{Digest as _, Sha256};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{Deduplication, InMemory, RecordError, StreamGaps, edited, text};
-use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable, hex};
+use super::{Deduplication, InMemory, RecordError, StreamGaps, anchor, text};
+use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable};
 
 /// `ciphermq-processed 1`.
 pub(super) const KIND: Kind = Kind {
@@ -74,37 +75,33 @@ pub(super) const KIND: Kind = Kind {
     version: 1,
 };
 
-/// A checkpoint is due when so many bytes of output came after it, or twice its own size, if that
-/// is more: so reading the rest takes a moment on start, and writing checkpoints does not take more
-/// than the output.
+/// Bytes of output after which a checkpoint is due; twice the checkpoint's own size if that is
+/// more. So reading the rest at the start is fast, and checkpoints are not larger than the output.
 const DUE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How many bytes before the offset are hashed: by these an output is recognised.
-pub(super) const ANCHOR_BYTES: u64 = 4096;
-
-/// Records for a consumer, and for whoever writes its output. Cheap to clone; clones are one
-/// record.
+/// A record shared by a consumer and the code that writes its output. Cheap to clone; clones share
+/// the record.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder(Arc<Mutex<InMemory>>);
 
 impl Recorder {
-    /// A record that stands in memory alone.
+    /// Creates a record that is in memory only.
     #[must_use]
     pub fn new(record: InMemory) -> Self {
         Self(Arc::new(Mutex::new(record)))
     }
 
     fn lock(&self) -> MutexGuard<'_, InMemory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
-    /// The message was processed.
+    /// Notes that a message was processed.
     pub fn note(&self, sender: Option<&ClientId>, message_id: &MessageId) {
-        // In memory nothing can fail.
+        // A record in memory cannot fail.
         let _ = self.lock().record(sender, message_id);
     }
 
-    /// How many messages it remembers.
+    /// Returns the number of remembered messages.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.lock().messages()
@@ -137,25 +134,25 @@ impl Deduplication for Recorder {
     }
 }
 
-/// What an output looks like to the checkpoint beside it.
+/// The relation of an output to its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// There was no checkpoint: nothing is known, and the whole output must be read.
+    /// There was no checkpoint: the whole output must be read.
     Nothing,
-    /// It is the output of the checkpoint: only what follows the offset must be read.
+    /// The output belongs to the checkpoint: only what follows the offset must be read.
     Tail {
-        /// How many bytes of the output the checkpoint counts.
+        /// The length of output that the checkpoint covers, in bytes.
         offset: u64,
     },
-    /// It is another one, or holds less than it did: it was moved away, cut, or replaced. What the
-    /// checkpoint counts was processed all the same. Whatever stands in the output must be read
-    /// from its beginning.
+    /// The output is another one, or shorter than before: it was moved, truncated, or replaced. The
+    /// messages in the checkpoint were processed all the same. The output must be read from its
+    /// beginning.
     Other {
-        /// How many bytes the checkpoint's output had when it was written.
+        /// The length of the checkpoint's output when it was written, in bytes.
         offset: u64,
-        /// Whether that output was [closed](Checkpointed::close): if not, messages may have been
-        /// written to it that the checkpoint does not know of.
+        /// Whether that output was [closed](Checkpointed::close): if not, it may contain messages
+        /// that the checkpoint does not know.
         closed: bool,
     },
 }
@@ -170,7 +167,7 @@ pub struct Checkpointed {
     consumer_id: String,
 }
 
-/// Up to where in its output a checkpoint counts.
+/// The part of an output that a checkpoint covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     offset: u64,
@@ -179,9 +176,9 @@ struct Mark {
 }
 
 impl Checkpointed {
-    /// Opens and locks the checkpoint; makes one that knows nothing if there is none, or an empty
-    /// file, as `mktemp` makes it. The last 100,000 ids of clients that make their ids another way
-    /// are remembered.
+    /// Opens and locks the checkpoint, or creates an empty one if there is none, or an empty file,
+    /// as `mktemp` creates it. Remembers the last 100,000 ids of clients whose ids are not derived
+    /// from streams.
     ///
     /// # Errors
     ///
@@ -204,7 +201,7 @@ impl Checkpointed {
                     recorder: Recorder::new(content.record),
                     mark: content.mark,
                     size,
-                    // Checkpoints of before there were ids get one with their next writing.
+                    // Checkpoints of versions without ids get one when they are written next.
                     consumer_id: content.consumer_id.unwrap_or_else(new_id),
                 });
             }
@@ -216,7 +213,7 @@ impl Checkpointed {
         }
     }
 
-    /// One that knows nothing.
+    /// Returns a checkpoint that covers nothing.
     fn unmarked(file: CheckpointFile, recorder: Recorder, consumer_id: String) -> Self {
         Self {
             file,
@@ -227,8 +224,8 @@ impl Checkpointed {
         }
     }
 
-    /// Sets a checkpoint that cannot be read aside, as `<path>.damaged`, and begins one that knows
-    /// nothing: the whole output must be read. What only earlier outputs hold is no longer known.
+    /// Moves an unreadable checkpoint to `<path>.damaged` and creates an empty one: the whole
+    /// output must be read. Messages that only earlier outputs contain are forgotten.
     ///
     /// # Errors
     ///
@@ -248,35 +245,36 @@ impl Checkpointed {
         Ok((Self::open(path)?, aside))
     }
 
-    /// What the output looks like to the checkpoint: what must be read of it.
+    /// Compares the output with the checkpoint, and returns the part that must be read.
     ///
     /// # Errors
     ///
-    /// What the system says if the output cannot be read.
+    /// The system's error if the output cannot be read.
     pub fn find(&self, output: &File) -> io::Result<Found> {
         let Some(mark) = self.mark else {
             return Ok(Found::Nothing);
         };
         let Mark { offset, closed, .. } = mark;
-        if output.metadata()?.len() >= offset && anchor(output, offset)? == mark.anchor {
+        if output.metadata()?.len() >= offset && anchor::before(output, offset)? == mark.anchor {
             return Ok(Found::Tail { offset });
         }
         Ok(Found::Other { offset, closed })
     }
 
-    /// The same for an output of lines of text, which somebody may have opened in an editor: it is
-    /// recognised also if its lines end with `\r\n` now, a byte order mark was put before them, or
-    /// the ending of the last line that the checkpoint counts is missing, and nothing follows. That
-    /// ending must be added before anything else is written. The offset is the place in the output
-    /// as it is now.
+    /// Compares an output of text lines with the checkpoint, as [`Checkpointed::find`] does, and
+    /// accepts changes that an editor makes.
+    ///
+    /// These are lines that end with `\r\n` now, a byte order mark at the beginning, or a missing
+    /// line ending at the end of the covered part when nothing follows. That ending must be added
+    /// before anything else is written. The offset refers to the output as it is now.
     ///
     /// # Errors
     ///
-    /// What the system says if the output cannot be read.
+    /// The system's error if the output cannot be read.
     pub fn find_lines(&self, output: &File) -> io::Result<Found> {
         let found = self.find(output)?;
         if let (Found::Other { .. }, Some(mark)) = (found, self.mark)
-            && let Some(offset) = edited::find(output, mark.offset, &mark.anchor)?
+            && let Some(offset) = anchor::find_edited(output, mark.offset, &mark.anchor)?
         {
             return Ok(Found::Tail { offset });
         }
@@ -284,27 +282,29 @@ impl Checkpointed {
     }
 
     /// Whether nothing was written to the output since the checkpoint: there was none yet, or it
-    /// was [closed](Self::close). If not, and there is no output at all, it was moved or removed:
-    /// an empty one does not show that if the first checkpoint was of an empty one, too.
+    /// was [closed](Self::close).
+    ///
+    /// If not, and there is no output at all, it was moved or removed; an empty output does not
+    /// show that if the first checkpoint was of an empty one, too.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.mark.is_none_or(|mark| mark.closed)
     }
 
-    /// What the consumer of this output is called: the same at each start. With it, a receiver that
-    /// starts again takes over at once from a predecessor that died without a word; see
-    /// [`ConsumerBuilder::id`](crate::ConsumerBuilder::id).
+    /// Returns the consumer id of this output, the same at each start. With it, a restarted
+    /// receiver takes over at once from a predecessor that ended without closing its connection;
+    /// see [`ConsumerBuilder::id`](crate::ConsumerBuilder::id).
     #[must_use]
     pub fn consumer_id(&self) -> &str {
         &self.consumer_id
     }
 
-    /// The message stands in the output.
+    /// Notes that a message is in the output.
     pub fn note(&self, sender: Option<&ClientId>, message_id: &MessageId) {
         self.recorder.note(sender, message_id);
     }
 
-    /// The same record, for a consumer.
+    /// Returns the record for a consumer.
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         self.recorder.clone()
@@ -314,14 +314,14 @@ impl Checkpointed {
     #[must_use]
     pub fn is_due(&self, end: u64) -> bool {
         let offset = self.mark.map_or(0, |mark| mark.offset);
-        // By an empty output no output is recognised, so the first lines are counted at once.
+        // An empty output identifies nothing, so the first lines are covered at once.
         if offset == 0 && end > 0 {
             return true;
         }
         end.saturating_sub(offset) >= DUE_BYTES.max(self.size.saturating_mul(2))
     }
 
-    /// Writes the checkpoint. Everything in the output before `end` must be whole,
+    /// Writes the checkpoint. Everything in the output before `end` must be complete,
     /// [noted](Self::note) and synced.
     ///
     /// # Errors
@@ -331,8 +331,7 @@ impl Checkpointed {
         self.save(output, end, false)
     }
 
-    /// Writes the last checkpoint: nothing more is written to the output, which may be moved away
-    /// now.
+    /// Writes the last checkpoint: nothing more is written to the output, which may be moved now.
     ///
     /// # Errors
     ///
@@ -342,7 +341,7 @@ impl Checkpointed {
     }
 
     fn save(&mut self, output: &File, end: u64, closed: bool) -> Result<(), CheckpointError> {
-        let anchor = anchor(output, end).map_err(|source| CheckpointError::Write {
+        let anchor = anchor::before(output, end).map_err(|source| CheckpointError::Write {
             path: self.file.path().to_owned(),
             source,
         })?;
@@ -359,16 +358,6 @@ impl Checkpointed {
     }
 }
 
-/// SHA-256 of the last bytes before `offset`.
-fn anchor(output: &File, offset: u64) -> io::Result<[u8; 32]> {
-    let start = offset.saturating_sub(ANCHOR_BYTES);
-    let mut bytes = Vec::new();
-    let mut reader = output;
-    reader.seek(SeekFrom::Start(start))?;
-    reader.take(offset - start).read_to_end(&mut bytes)?;
-    Ok(Sha256::digest(&bytes).into())
-}
-
 fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -382,7 +371,7 @@ fn write(consumer_id: &str, mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> 
     }) = mark
     {
         let state = if closed { "closed" } else { "open" };
-        lines = format!("output {offset} {} {state}\n", hex(&anchor));
+        lines = format!("output {offset} {} {state}\n", hex::encode(anchor));
     }
     lines.push_str("consumer ");
     lines.push_str(consumer_id);
@@ -391,7 +380,7 @@ fn write(consumer_id: &str, mark: Option<Mark>, recorder: &Recorder) -> Vec<u8> 
     checkpoint::encode(KIND, &lines)
 }
 
-/// What stands in a checkpoint.
+/// The content of a checkpoint.
 #[derive(Default)]
 struct Content {
     mark: Option<Mark>,
@@ -422,7 +411,8 @@ fn read(bytes: &[u8]) -> Result<Content, Unreadable> {
 fn read_mark(text: &str) -> Option<Mark> {
     let mut words = text.split(' ');
     let offset = words.next()?.parse().ok()?;
-    let anchor = unhex(words.next()?)?;
+    let mut anchor = [0; 32];
+    hex::decode_to_slice(words.next()?, &mut anchor).ok()?;
     let closed = match words.next()? {
         "open" => false,
         "closed" => true,
@@ -433,17 +423,6 @@ fn read_mark(text: &str) -> Option<Mark> {
         anchor,
         closed,
     })
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -2,16 +2,17 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
 use ciphermq_protocol::StreamId;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::*;
 
-/// An output of numbers, one a line, that are positions of one stream.
-struct Scene {
+/// An output of numbers, one per line, which are positions of one stream.
+struct Fixture {
     folder: TempDir,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -40,7 +41,7 @@ fn id(position: u64) -> MessageId {
     StreamId::new(1, 1).message_id(position).unwrap()
 }
 
-/// Writes the lines and notes them; where the output ends now.
+/// Writes the lines and notes them; returns the new end of the output.
 fn write(output: &mut File, record: &Checkpointed, positions: std::ops::Range<u64>) -> u64 {
     for position in positions {
         writeln!(output, "{position}").unwrap();
@@ -57,17 +58,17 @@ fn knows(record: &Checkpointed, positions: std::ops::Range<u64>) -> bool {
 }
 
 #[test]
-fn only_what_follows_the_checkpoint_must_be_read() {
-    let scene = Scene::new();
-    let mut output = scene.output();
-    let mut record = scene.open().unwrap();
+fn only_the_output_after_the_checkpoint_must_be_read() {
+    let fixture = Fixture::new();
+    let mut output = fixture.output();
+    let mut record = fixture.open().unwrap();
     assert_eq!(record.find(&output).unwrap(), Found::Nothing);
     let end = write(&mut output, &record, 0..2000);
     record.checkpoint(&output, end).unwrap();
     write(&mut output, &record, 2000..2010);
     drop(record);
 
-    let record = scene.open().unwrap();
+    let record = fixture.open().unwrap();
     assert_eq!(record.find(&output).unwrap(), Found::Tail { offset: end });
     assert!(knows(&record, 0..2000));
     assert!(!knows(&record, 2000..2001), "that stands in the tail");
@@ -75,11 +76,11 @@ fn only_what_follows_the_checkpoint_must_be_read() {
 }
 
 #[test]
-fn an_output_that_was_moved_cut_or_replaced_is_told_and_what_was_counted_stays() {
+fn another_output_is_detected_and_recorded_messages_stay() {
     for closed in [false, true] {
-        let scene = Scene::new();
-        let mut output = scene.output();
-        let mut record = scene.open().unwrap();
+        let fixture = Fixture::new();
+        let mut output = fixture.output();
+        let mut record = fixture.open().unwrap();
         let end = write(&mut output, &record, 0..100);
         if closed {
             record.close(&output, end).unwrap();
@@ -87,7 +88,7 @@ fn an_output_that_was_moved_cut_or_replaced_is_told_and_what_was_counted_stays()
             record.checkpoint(&output, end).unwrap();
             drop(record);
         }
-        let text = fs::read(scene.path("out")).unwrap();
+        let text = fs::read(fixture.path("out")).unwrap();
         let replaced: Vec<u8> = text.iter().rev().copied().collect();
         let mut edited = text.clone();
         edited[0] = b'7';
@@ -98,8 +99,8 @@ fn an_output_that_was_moved_cut_or_replaced_is_told_and_what_was_counted_stays()
             &replaced,
             &edited,
         ] {
-            fs::write(scene.path("out"), other).unwrap();
-            let record = scene.open().unwrap();
+            fs::write(fixture.path("out"), other).unwrap();
+            let record = fixture.open().unwrap();
             assert_eq!(
                 record.find(&output).unwrap(),
                 Found::Other {
@@ -109,9 +110,9 @@ fn an_output_that_was_moved_cut_or_replaced_is_told_and_what_was_counted_stays()
             );
             assert!(knows(&record, 0..100));
         }
-        fs::write(scene.path("out"), [&text[..], b"100\n"].concat()).unwrap();
+        fs::write(fixture.path("out"), [&text[..], b"100\n"].concat()).unwrap();
         assert_eq!(
-            scene.open().unwrap().find(&output).unwrap(),
+            fixture.open().unwrap().find(&output).unwrap(),
             Found::Tail { offset: end },
             "and the right one is known again"
         );
@@ -119,19 +120,19 @@ fn an_output_that_was_moved_cut_or_replaced_is_told_and_what_was_counted_stays()
 }
 
 #[test]
-fn every_flipped_byte_and_every_cut_is_refused_and_it_can_be_built_anew() {
-    let scene = Scene::new();
-    let mut output = scene.output();
-    let mut record = scene.open().unwrap();
+fn every_damaged_checkpoint_is_refused_and_can_be_rebuilt() {
+    let fixture = Fixture::new();
+    let mut output = fixture.output();
+    let mut record = fixture.open().unwrap();
     let end = write(&mut output, &record, 0..10);
     record.checkpoint(&output, end).unwrap();
     drop(record);
-    let path = scene.path("out.checkpoint");
+    let path = fixture.path("out.checkpoint");
     let whole = fs::read(&path).unwrap();
     let is_refused = |content: &[u8]| {
         fs::write(&path, content).unwrap();
         matches!(
-            scene.open(),
+            fixture.open(),
             Err(CheckpointError::Unreadable {
                 reason: Unreadable::Damaged,
                 ..
@@ -146,23 +147,23 @@ fn every_flipped_byte_and_every_cut_is_refused_and_it_can_be_built_anew() {
     }
     let (record, aside) = Checkpointed::rebuild(&path).unwrap();
     assert_eq!(record.find(&output).unwrap(), Found::Nothing);
-    assert_eq!(aside.unwrap(), scene.path("out.checkpoint.damaged"));
+    assert_eq!(aside.unwrap(), fixture.path("out.checkpoint.damaged"));
 }
 
 #[test]
 fn a_second_process_is_refused() {
-    let scene = Scene::new();
-    let first = scene.open().unwrap();
-    assert!(matches!(scene.open(), Err(CheckpointError::Locked(_))));
+    let fixture = Fixture::new();
+    let first = fixture.open().unwrap();
+    assert!(matches!(fixture.open(), Err(CheckpointError::Locked(_))));
     drop(first);
-    scene.open().unwrap();
+    fixture.open().unwrap();
 }
 
 #[test]
 fn a_checkpoint_is_due_after_a_bounded_part_of_the_output() {
-    let scene = Scene::new();
-    let mut output = scene.output();
-    let mut record = scene.open().unwrap();
+    let fixture = Fixture::new();
+    let mut output = fixture.output();
+    let mut record = fixture.open().unwrap();
     assert!(record.is_closed() && !record.is_due(0) && record.is_due(1));
     let end = write(&mut output, &record, 0..10);
     record.checkpoint(&output, end).unwrap();
@@ -172,15 +173,15 @@ fn a_checkpoint_is_due_after_a_bounded_part_of_the_output() {
 
 #[test]
 fn the_file_has_the_documented_form() {
-    let scene = Scene::new();
-    let mut output = scene.output();
-    let record = scene.open().unwrap();
+    let fixture = Fixture::new();
+    let mut output = fixture.output();
+    let record = fixture.open().unwrap();
     let end = write(&mut output, &record, 0..3);
     let consumer = format!("consumer {}", record.consumer_id());
     record.close(&output, end).unwrap();
-    let text = fs::read_to_string(scene.path("out.checkpoint")).unwrap();
+    let text = fs::read_to_string(fixture.path("out.checkpoint")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let sum = hex(&Sha256::digest("0\n1\n2\n"));
+    let sum = hex::encode(Sha256::digest("0\n1\n2\n"));
     assert_eq!(
         lines[..4],
         [
@@ -195,44 +196,44 @@ fn the_file_has_the_documented_form() {
 
 #[test]
 fn the_consumers_id_is_the_same_at_each_start() {
-    let scene = Scene::new();
-    let mut output = scene.output();
-    let mut record = scene.open().unwrap();
+    let fixture = Fixture::new();
+    let mut output = fixture.output();
+    let mut record = fixture.open().unwrap();
     let id = record.consumer_id().to_owned();
     drop(record);
-    record = scene.open().unwrap();
+    record = fixture.open().unwrap();
     assert_eq!(record.consumer_id(), id, "before anything was written");
     let end = write(&mut output, &record, 0..3);
     record.checkpoint(&output, end).unwrap();
     drop(record);
-    assert_eq!(scene.open().unwrap().consumer_id(), id);
+    assert_eq!(fixture.open().unwrap().consumer_id(), id);
 }
 
 #[test]
-fn a_checkpoint_of_before_there_were_ids_gets_one() {
-    let scene = Scene::new();
-    let mut output = scene.output();
+fn a_checkpoint_without_a_consumer_id_gets_one() {
+    let fixture = Fixture::new();
+    let mut output = fixture.output();
     let older = crate::checkpoint::encode(super::KIND, "other sender_1 z-1\n");
-    fs::write(scene.path("out.checkpoint"), older).unwrap();
-    let mut record = scene.open().unwrap();
+    fs::write(fixture.path("out.checkpoint"), older).unwrap();
+    let mut record = fixture.open().unwrap();
     let id = record.consumer_id().to_owned();
     let end = write(&mut output, &record, 0..3);
     record.checkpoint(&output, end).unwrap();
     drop(record);
-    let record = scene.open().unwrap();
+    let record = fixture.open().unwrap();
     assert_eq!(record.consumer_id(), id);
     assert_eq!(record.recorder().messages(), 4);
 }
 
 #[test]
 fn an_output_of_lines_is_recognised_after_an_editor_wherever_a_checkpoint_ended() {
-    let scene = Scene::new();
-    let path = scene.path("out");
+    let fixture = Fixture::new();
+    let path = fixture.path("out");
     for lines in [1, 2, 700, 1500, 70_000] {
         let _ = fs::remove_file(&path);
-        let _ = fs::remove_file(scene.path("out.checkpoint"));
-        let mut output = scene.output();
-        let mut record = scene.open().unwrap();
+        let _ = fs::remove_file(fixture.path("out.checkpoint"));
+        let mut output = fixture.output();
+        let mut record = fixture.open().unwrap();
         let end = write(&mut output, &record, 0..lines);
         record.checkpoint(&output, end).unwrap();
         let text = fs::read_to_string(&path).unwrap();
@@ -253,7 +254,7 @@ fn an_output_of_lines_is_recognised_after_an_editor_wherever_a_checkpoint_ended(
         for other in [&dos[..dos.len() - 3], &dos[1..], &altered, "\r\n", ""] {
             fs::write(&path, other).unwrap();
             let found = record.find_lines(&output).unwrap();
-            // Of a long output the last 4,096 bytes count alone.
+            // Only the last 4,096 bytes of a long output are compared.
             let is_beyond = other == altered && text.len() > 4096;
             assert!(
                 is_beyond || matches!(found, Found::Other { .. }),

@@ -1,15 +1,15 @@
-//! A record that survives crashes by itself.
+//! A record with a checkpoint and a journal, which survives crashes on its own.
 //!
 //! ```text
 //!   <path>           checkpoint: intervals, replaced as a whole now and then
-//!   <path>.journal   what came after it: a group of lines for every sync, each ended by a checksum
+//!   <path>.journal   later messages: a group of lines for every sync, each ended by a checksum
 //! ```
 //!
-//! [`Deduplication::sync`] appends one group and syncs it, before the messages in it are acked.
-//! When the journal has become long, everything goes into a new checkpoint and the journal begins
-//! anew; a crash between the two leaves a journal that tells what the checkpoint knows already.
-//! Opening reads the checkpoint, whose size is that of the streams and their gaps, and a journal of
-//! bounded length, however many messages were processed.
+//! [`Deduplication::sync`] appends one group and syncs it, before its messages are acknowledged.
+//! When the journal has become long, everything goes into a new checkpoint and the journal starts
+//! anew; a crash between the two leaves a journal that repeats what the checkpoint contains.
+//! Opening reads the checkpoint, whose size depends on the streams and their gaps, and a journal of
+//! bounded length, regardless of the number of processed messages.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -21,18 +21,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::checkpointed::KIND;
 use super::{Deduplication, InMemory, RecordError, StreamGaps, text};
-use crate::checkpoint::{self, CheckpointError, CheckpointFile, Unreadable, hex};
+use crate::checkpoint::{self, CheckpointError, CheckpointFile, Unreadable};
 
-/// A journal that is longer than this, and than twice the checkpoint, goes into the checkpoint.
+/// Length of the journal above which it is compacted into the checkpoint, if it is also twice as
+/// long as that.
 const JOURNAL_BYTES: u64 = 256 * 1024;
 
-/// How a group ends: with this, the bytes of its lines, and the first 16 digits of their SHA-256.
+/// Start of a group's last line, followed by the length of its lines in bytes and the first 16
+/// digits of their SHA-256.
 const END: &str = "end ";
 
-/// Remembers processed messages over crashes, in two small files.
+/// Remembers processed messages across crashes, in two small files.
 ///
-/// Ids of this SDK's publishers are remembered for ever; of other clients' ids the last 100,000.
-/// Both files are locked: a second process with the same record is refused.
+/// Ids of this SDK's publishers are remembered indefinitely; of other clients' ids the last
+/// 100,000. Both files are locked: a second process with the same record is refused.
 ///
 /// ```no_run
 /// # async fn run(client: ciphermq_client::Client, queue: ciphermq_client::QueueName, keyring: ciphermq_client::Keyring)
@@ -51,20 +53,20 @@ pub struct Durable {
     journal_path: PathBuf,
     journal_bytes: u64,
     record: InMemory,
-    /// Recorded and not yet in the journal.
+    /// Recorded, but not in the journal yet.
     pending: InMemory,
     is_pending: bool,
-    /// A write or a sync has failed: nobody knows what the journal holds, so the next thing is a
-    /// new checkpoint.
+    /// A write or a sync has failed: the journal's content is unknown, so a new checkpoint must be
+    /// written next.
     is_broken: bool,
 }
 
 impl Durable {
-    /// Opens the record; begins one if there is none.
+    /// Opens the record, or creates an empty one.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]. What is `Unreadable` is left as it is: nothing is forgotten in silence.
+    /// [`CheckpointError`]. An `Unreadable` record is left as it is: nothing is forgotten silently.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let failed = |source| CheckpointError::Open {
             path: path.to_owned(),
@@ -109,7 +111,7 @@ impl Durable {
         if whole < groups.len() {
             journal.set_len(journal_bytes).map_err(failed)?;
         }
-        // What a killed process has written and not synced counts from now on.
+        // Data that a killed process has written and not synced counts from now on.
         journal.sync_all().map_err(failed)?;
         Ok(Self {
             checkpoint,
@@ -124,7 +126,7 @@ impl Durable {
         })
     }
 
-    /// How many messages it remembers.
+    /// Returns the number of remembered messages.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.record.messages()
@@ -141,7 +143,7 @@ impl Durable {
         Ok(())
     }
 
-    /// Puts everything into the checkpoint, and begins the journal anew.
+    /// Moves everything into the checkpoint and starts a new journal.
     fn compact(&mut self) -> Result<(), CheckpointError> {
         let mut lines = String::new();
         text::write(&self.record, &mut lines);
@@ -185,7 +187,7 @@ impl Deduplication for Durable {
 
     fn sync(&mut self) -> Result<(), RecordError> {
         if self.is_pending && !self.is_broken {
-            // After a failed sync the system may show bytes that the disk does not have.
+            // After a failed sync the system may return bytes that are not on the disk.
             self.is_broken = true;
             self.append()?;
             self.is_broken = false;
@@ -206,13 +208,13 @@ impl Deduplication for Durable {
 }
 
 fn sum(lines: &[u8]) -> String {
-    let mut sum = hex(&Sha256::digest(lines));
+    let mut sum = hex::encode(Sha256::digest(lines));
     sum.truncate(16);
     sum
 }
 
-/// Adds every whole group to `record`; how many bytes they take. What follows them was torn by a
-/// crash. `None` if a whole group stands behind something broken: that is damage, and no crash.
+/// Adds every complete group to `record`; returns their length in bytes. A crash may have torn what
+/// follows. `None` if a complete group follows an incomplete one: that is damage, not a crash.
 fn replay(journal: &[u8], record: &mut InMemory) -> Option<usize> {
     let (mut whole, mut position) = (0, 0);
     for line in journal.split_inclusive(|&byte| byte == b'\n') {
@@ -221,7 +223,7 @@ fn replay(journal: &[u8], record: &mut InMemory) -> Option<usize> {
         let Some((bytes, sum_of_lines)) = read_end(line) else {
             continue;
         };
-        // Its length tells where the group began, whatever has become of what stands before it.
+        // The length gives the start of the group, whatever happened to what precedes it.
         let Some(start) = line_start.checked_sub(bytes) else {
             continue;
         };
@@ -240,7 +242,7 @@ fn replay(journal: &[u8], record: &mut InMemory) -> Option<usize> {
     Some(whole)
 }
 
-/// How many bytes the lines of a group have, and their sum.
+/// Returns the length of a group's lines and their checksum.
 fn read_end(line: &[u8]) -> Option<(usize, &str)> {
     let line = std::str::from_utf8(line).ok()?;
     let (bytes, sum) = line

@@ -27,7 +27,7 @@ fn known(record: &Durable, positions: std::ops::Range<u64>) -> Vec<u64> {
 }
 
 #[test]
-fn what_was_synced_is_known_again_and_what_was_not_is_not() {
+fn synced_records_survive_and_others_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data/processed");
     let mut record = Durable::open(&path).unwrap();
@@ -49,7 +49,7 @@ fn what_was_synced_is_known_again_and_what_was_not_is_not() {
 }
 
 #[test]
-fn a_group_torn_anywhere_is_cut_off_and_those_before_it_stay() {
+fn a_torn_last_group_is_discarded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("processed");
     let journal = folder.path().join("processed.journal");
@@ -76,7 +76,7 @@ fn a_group_torn_anywhere_is_cut_off_and_those_before_it_stay() {
 }
 
 #[test]
-fn damage_before_the_last_group_is_no_crash() {
+fn damage_before_the_last_group_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("processed");
     let journal = folder.path().join("processed.journal");
@@ -92,7 +92,7 @@ fn damage_before_the_last_group_is_no_crash() {
         fs::write(&journal, &flipped).unwrap();
         match Durable::open(&path) {
             Err(CheckpointError::Unreadable { .. }) => assert!(at < first, "{at}"),
-            // Of the last group nobody can tell a flipped byte from a torn one.
+            // In the last group a flipped byte cannot be distinguished from a torn one.
             Ok(record) => assert_eq!(
                 (known(&record, 0..9), at >= first),
                 (vec![0, 1, 2], true),
@@ -104,7 +104,7 @@ fn damage_before_the_last_group_is_no_crash() {
 }
 
 #[test]
-fn every_flipped_byte_and_every_cut_of_the_checkpoint_is_refused() {
+fn every_damaged_checkpoint_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("processed");
     let mut record = Durable::open(&path).unwrap();
@@ -132,7 +132,7 @@ fn neither_file_grows_with_the_number_of_messages() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("processed");
     let mut record = Durable::open(&path).unwrap();
-    // Groups of one, so that the journal comes to its limit.
+    // Groups of one message, so that the journal reaches its limit.
     let mut longest = 0;
     for position in 0..8_000 {
         record.record(Some(&sender()), &id(position)).unwrap();

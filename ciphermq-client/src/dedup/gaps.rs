@@ -1,19 +1,20 @@
-//! What is missing in the streams that were received.
+//! Gaps in the streams that were received.
 //!
-//! A publisher counts its messages: their ids are positions of a stream, one after the other from 0
-//! on, and in a session that its sender has signed nobody else can give them. So a position that
-//! has not come although a later one has was dropped, or is late, or was for somebody else. Which
-//! of these it is the positions do not tell:
+//! A publisher numbers its messages: their ids are consecutive positions of a stream, from 0 on,
+//! and nobody but the sender can assign them in a session that it has signed. So a position that is
+//! missing although a later one has arrived was dropped, is delayed, or went elsewhere. The
+//! positions do not show the reason:
 //!
-//! - the server (or who has its database) has dropped it, or keeps it back
-//! - it was refused to the sender, which was told so, and has used up a position
-//! - it was set aside, as it could not be opened; or it was delivered and is not acknowledged yet
+//! - the server (or whoever has its database) has dropped it, or withholds it
+//! - the server refused it, which the sender knows, and the position is used up
+//! - it was rejected because it could not be opened; or it was delivered and is not acknowledged
+//!   yet
 //! - another receiver that shares the queue has it
 //! - it is older than the record, if the positions are missing at the beginning
-//! - it is tried again, and overtaken by others meanwhile
+//! - it is being retried, and was overtaken by others
 //!
-//! The last one mends itself, so a gap is worth telling once it has stood for a while:
-//! [`GapWatch`]. Nothing shows that the end of a stream is missing.
+//! The last one resolves itself, so a gap is worth reporting once it has persisted for a while:
+//! [`GapWatch`]. A missing end of a stream cannot be detected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +22,10 @@ use ciphermq_protocol::{ClientId, MessageId, StreamId};
 
 use super::Intervals;
 
-/// What is missing in one verified sender's stream.
+/// The gaps in one verified sender's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamGaps {
-    /// Who has proved to be the sender.
+    /// The verified sender.
     pub sender: ClientId,
     /// The stream.
     pub stream: StreamId,
@@ -33,8 +34,8 @@ pub struct StreamGaps {
 }
 
 impl StreamGaps {
-    /// How many of them stand before the first position that was processed. They are no sign of
-    /// anything if the record is younger than the stream.
+    /// Returns the number of positions that are missing before the first processed one. They mean
+    /// nothing if the record is younger than the stream.
     #[must_use]
     pub fn missing_at_start(&self) -> u64 {
         match self.missing.iter().next() {
@@ -48,38 +49,38 @@ impl StreamGaps {
     }
 }
 
-/// Tells gaps that do not close.
+/// Detects gaps that persist.
 ///
-/// Has no clock: whoever calls [`check`](Self::check) at a steady pace is told of a position when
-/// it was missing at two checks in a row, so after one to two of their pauses, and once.
+/// It has no clock: call [`check`](Self::check) at a steady interval. It reports a position once,
+/// when it was missing at two consecutive checks, so after one to two intervals.
 #[derive(Debug, Default)]
 pub struct GapWatch {
-    /// The streams that something has come of.
+    /// The streams from which a message has arrived.
     streams: BTreeSet<(ClientId, StreamId)>,
-    /// What was missing at the last check.
+    /// The missing positions at the last check.
     before: BTreeMap<(ClientId, StreamId), Intervals>,
-    told: BTreeMap<(ClientId, StreamId), Intervals>,
+    reported: BTreeMap<(ClientId, StreamId), Intervals>,
 }
 
-/// What has become of gaps since the last check.
+/// The changes since the last check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GapChanges {
-    /// What has been missing for long enough now, and was not told yet.
+    /// Positions that have been missing for long enough now, and were not reported yet.
     pub missing: Vec<StreamGaps>,
-    /// What was told to be missing and has come since.
+    /// Positions that were reported missing and have arrived since.
     pub filled: Vec<StreamGaps>,
 }
 
 impl GapWatch {
-    /// A message has come of this sender. Only streams of which something has come are watched:
-    /// what was missing in others is old news.
+    /// Notes that a message of this sender has arrived. Only streams with at least one arrival are
+    /// watched: earlier gaps in other streams are not news.
     pub fn saw(&mut self, sender: &ClientId, message_id: &MessageId) {
         if let Some((stream, _)) = StreamId::split(message_id) {
             self.streams.insert((sender.clone(), stream));
         }
     }
 
-    /// What of the streams that are watched is missing.
+    /// Returns the gaps in the watched streams.
     #[must_use]
     pub fn watched(&self, gaps: Vec<StreamGaps>) -> Vec<StreamGaps> {
         let mut gaps = gaps;
@@ -87,7 +88,7 @@ impl GapWatch {
         gaps
     }
 
-    /// Compares `gaps`, what [is missing](super::Deduplication::gaps) now, with the check before.
+    /// Compares the [current gaps](super::Deduplication::gaps) with those of the previous check.
     pub fn check(&mut self, gaps: Vec<StreamGaps>) -> GapChanges {
         let mut changes = GapChanges::default();
         let mut now: BTreeMap<_, _> = self
@@ -95,26 +96,26 @@ impl GapWatch {
             .into_iter()
             .map(|gap| (gap.key(), gap.missing))
             .collect();
-        for (key, told) in &mut self.told {
+        for (key, reported) in &mut self.reported {
             let filled = match now.get(key) {
-                Some(missing) => told.minus(missing),
-                None => told.clone(),
+                Some(missing) => reported.minus(missing),
+                None => reported.clone(),
             };
             if !filled.is_empty() {
-                *told = told.minus(&filled);
+                *reported = reported.minus(&filled);
                 changes.filled.push(named(key, filled));
             }
         }
-        self.told.retain(|_, told| !told.is_empty());
+        self.reported.retain(|_, reported| !reported.is_empty());
         for (key, missing) in &now {
             let Some(before) = self.before.get(key) else {
                 continue;
             };
             let standing = missing.intersection(before);
-            let told = self.told.entry(key.clone()).or_default();
-            let news = standing.minus(told);
+            let reported = self.reported.entry(key.clone()).or_default();
+            let news = standing.minus(reported);
             for (first, last) in news.iter() {
-                told.insert_range(first, last);
+                reported.insert_range(first, last);
             }
             if !news.is_empty() {
                 changes.missing.push(named(key, news));
@@ -138,15 +139,15 @@ mod tests {
     use super::*;
     use crate::dedup::{Deduplication as _, InMemory};
 
-    struct Scene {
+    struct Fixture {
         record: InMemory,
         watch: GapWatch,
         sender: ClientId,
         stream: StreamId,
     }
 
-    fn scene() -> Scene {
-        Scene {
+    fn fixture() -> Fixture {
+        Fixture {
             record: InMemory::default(),
             watch: GapWatch::default(),
             sender: ClientId::new("sender_1").unwrap(),
@@ -156,7 +157,7 @@ mod tests {
 
     type Ranges = Vec<(u64, u64)>;
 
-    impl Scene {
+    impl Fixture {
         fn receive(&mut self, positions: impl IntoIterator<Item = u64>) {
             for position in positions {
                 let id = self.stream.message_id(position).unwrap();
@@ -165,7 +166,7 @@ mod tests {
             }
         }
 
-        /// What is told to be missing, and what to have come.
+        /// Returns the reported and the filled positions.
         fn check(&mut self) -> (Ranges, Ranges) {
             let changes = self.watch.check(self.record.gaps());
             let flat = |gaps: Vec<StreamGaps>| {
@@ -178,45 +179,45 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_stays_away_is_told_once() {
-        let mut scene = scene();
-        scene.receive([0, 1, 3, 4, 7]);
-        assert_eq!(scene.check(), (vec![], vec![]), "it may only be late");
-        scene.receive([5, 9]);
+    fn a_persistent_gap_is_reported_once() {
+        let mut fixture = fixture();
+        fixture.receive([0, 1, 3, 4, 7]);
+        assert_eq!(fixture.check(), (vec![], vec![]), "it may only be late");
+        fixture.receive([5, 9]);
         assert_eq!(
-            scene.check(),
+            fixture.check(),
             (vec![(2, 2), (6, 6)], vec![]),
             "8 may only be late"
         );
-        assert_eq!(scene.check(), (vec![(8, 8)], vec![]));
-        assert_eq!(scene.check(), (vec![], vec![]));
+        assert_eq!(fixture.check(), (vec![(8, 8)], vec![]));
+        assert_eq!(fixture.check(), (vec![], vec![]));
     }
 
     #[test]
-    fn what_comes_late_is_not_told_and_what_comes_later_still_is_taken_back() {
-        let mut scene = scene();
-        scene.receive([0, 5]);
-        assert_eq!(scene.check(), (vec![], vec![]));
-        scene.receive([1, 2]);
-        assert_eq!(scene.check(), (vec![(3, 4)], vec![]));
-        scene.receive([4]);
-        assert_eq!(scene.check(), (vec![], vec![(4, 4)]));
-        scene.receive([3]);
-        assert_eq!(scene.check(), (vec![], vec![(3, 3)]));
-        assert_eq!(scene.record.gaps(), []);
+    fn late_positions_are_not_reported_and_very_late_ones_are_reported_filled() {
+        let mut fixture = fixture();
+        fixture.receive([0, 5]);
+        assert_eq!(fixture.check(), (vec![], vec![]));
+        fixture.receive([1, 2]);
+        assert_eq!(fixture.check(), (vec![(3, 4)], vec![]));
+        fixture.receive([4]);
+        assert_eq!(fixture.check(), (vec![], vec![(4, 4)]));
+        fixture.receive([3]);
+        assert_eq!(fixture.check(), (vec![], vec![(3, 3)]));
+        assert_eq!(fixture.record.gaps(), []);
     }
 
     #[test]
-    fn the_beginning_is_told_apart() {
-        let mut scene = scene();
-        scene.receive([4, 6]);
-        let gaps = scene.record.gaps();
+    fn gaps_at_the_start_are_distinguished() {
+        let mut fixture = fixture();
+        fixture.receive([4, 6]);
+        let gaps = fixture.record.gaps();
         assert_eq!(
             (gaps[0].missing.count(), gaps[0].missing_at_start()),
             (5, 4)
         );
-        scene.receive(0..4);
-        let gaps = scene.record.gaps();
+        fixture.receive(0..4);
+        let gaps = fixture.record.gaps();
         assert_eq!(
             (gaps[0].missing.count(), gaps[0].missing_at_start()),
             (1, 0)
@@ -224,16 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_nothing_has_come_of_are_not_watched_and_unproved_senders_have_no_gaps() {
-        let mut scene = scene();
-        scene.receive([0]);
+    fn only_streams_with_arrivals_and_verified_senders_are_watched() {
+        let mut fixture = fixture();
+        fixture.receive([0]);
         for position in [0, 2] {
             let other = StreamId::new(9, 9).message_id(position).unwrap();
-            scene.record.record(Some(&scene.sender), &other).unwrap();
-            scene.record.record(None, &other).unwrap();
+            fixture
+                .record
+                .record(Some(&fixture.sender), &other)
+                .unwrap();
+            fixture.record.record(None, &other).unwrap();
         }
-        assert_eq!(scene.record.gaps().len(), 1);
-        assert_eq!(scene.check(), (vec![], vec![]));
-        assert_eq!(scene.check(), (vec![], vec![]));
+        assert_eq!(fixture.record.gaps().len(), 1);
+        assert_eq!(fixture.check(), (vec![], vec![]));
+        assert_eq!(fixture.check(), (vec![], vec![]));
     }
 }

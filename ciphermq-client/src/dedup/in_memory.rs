@@ -6,10 +6,10 @@ use ciphermq_protocol::{ClientId, MessageId, StreamId};
 
 use super::{Deduplication, Intervals, RecordError, StreamGaps};
 
-/// Remembers in memory, for as long as the process lives.
+/// Remembers processed messages for the lifetime of the process.
 ///
-/// Ids of this SDK's publishers are remembered for ever: a stream that was processed without gaps
-/// takes a few bytes, whatever its length. Of other clients' ids the last ones are remembered,
+/// Ids of this SDK's publishers are remembered indefinitely: a stream that was processed without
+/// gaps takes a few bytes, whatever its length. Of other clients' ids the last ones are remembered,
 /// 100,000 by default.
 #[derive(Debug, Clone)]
 pub struct InMemory {
@@ -22,13 +22,13 @@ pub struct InMemory {
 struct RecentIds {
     limit: usize,
     order: VecDeque<(Option<ClientId>, MessageId)>,
-    /// Who has sent messages under each id.
+    /// The senders of the messages with each id.
     known: HashMap<MessageId, Vec<Option<ClientId>>>,
 }
 
 impl InMemory {
-    /// An empty record that remembers the last `other_ids` ids of clients that make their ids
-    /// another way.
+    /// Creates an empty record that remembers the last `other_ids` ids of clients whose ids are not
+    /// derived from streams.
     #[must_use]
     pub fn new(other_ids: usize) -> Self {
         let others = RecentIds {
@@ -43,7 +43,7 @@ impl InMemory {
         }
     }
 
-    /// How many messages it remembers.
+    /// Returns the number of remembered messages.
     #[must_use]
     pub fn messages(&self) -> u64 {
         let others = u64::try_from(self.others.order.len()).unwrap_or(u64::MAX);
@@ -56,12 +56,11 @@ impl InMemory {
             })
     }
 
-    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.others.limit);
     }
 
-    /// Records whole ranges of positions of a stream.
+    /// Records a range of positions of a stream.
     pub(super) fn record_positions(
         &mut self,
         sender: Option<&ClientId>,
@@ -72,7 +71,7 @@ impl InMemory {
         self.positions_mut(sender, stream).insert_range(first, last);
     }
 
-    /// Every stream that something is remembered of, with its sender.
+    /// Returns every remembered stream with its sender.
     pub(super) fn all_streams(
         &self,
     ) -> impl Iterator<Item = (Option<&ClientId>, StreamId, &Intervals)> {
@@ -89,7 +88,7 @@ impl InMemory {
             })
     }
 
-    /// The ids of other clients that are remembered, oldest first.
+    /// Returns the remembered ids of other clients, oldest first.
     pub(super) fn all_others(&self) -> impl Iterator<Item = (Option<&ClientId>, &MessageId)> {
         self.others
             .order
@@ -101,7 +100,7 @@ impl InMemory {
         let streams = match sender {
             None => &mut self.unnamed,
             Some(sender) => {
-                // Looked up first: a clone for every message would be waste.
+                // The lookup avoids a clone for every message.
                 if !self.named.contains_key(sender) {
                     self.named.insert(sender.clone(), BTreeMap::new());
                 }
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_known_whoever_has_sent_it_until_it_is_forgotten() {
+    fn an_id_is_known_for_any_sender_until_forgotten() {
         let mut dedup = InMemory::new(2);
         for message in [StreamId::new(1, 2).message_id(3).unwrap(), id("z-1")] {
             assert!(!dedup.is_any_processed(&message));

@@ -1,11 +1,11 @@
-//! Sets of positions that are mostly without gaps.
+//! Sets of positions that are mostly contiguous.
 
 use std::collections::BTreeMap;
 
-/// A set of numbers, kept as intervals: its size is that of its gaps, not of its members.
+/// A set of numbers, stored as intervals: its size depends on its gaps, not on its members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Intervals {
-    /// First and last member of every interval. They neither overlap nor touch.
+    /// The first and the last member of every interval. Intervals neither overlap nor touch.
     ends: BTreeMap<u64, u64>,
 }
 
@@ -19,7 +19,7 @@ impl Intervals {
             .is_some_and(|(_, &last)| position <= last)
     }
 
-    /// Makes `position` a member; whether it was none before.
+    /// Adds `position`; returns whether it is new.
     pub fn insert(&mut self, position: u64) -> bool {
         let before = self
             .ends
@@ -41,13 +41,13 @@ impl Intervals {
         true
     }
 
-    /// Makes all numbers from `first` to `last` members, both included. Nothing if `last` is less.
+    /// Adds all numbers from `first` to `last`, both included; none if `last` is less.
     pub fn insert_range(&mut self, first: u64, last: u64) {
         if last < first {
             return;
         }
         let (mut start, mut end) = (first, last);
-        // Whatever overlaps or touches becomes one.
+        // Overlapping and touching intervals are merged.
         while let Some((other_first, other_last)) = self
             .ends
             .range(..=end.saturating_add(1))
@@ -62,8 +62,7 @@ impl Intervals {
         self.ends.insert(start, end);
     }
 
-    /// The first number from `start` on that is no member: everything from `start` up to it is.
-    /// `None` if there is none.
+    /// Returns the first number from `start` on that is not a member; `None` if there is none.
     #[must_use]
     pub fn first_gap(&self, start: u64) -> Option<u64> {
         match self.ends.range(..=start).next_back() {
@@ -72,7 +71,7 @@ impl Intervals {
         }
     }
 
-    /// Forgets all members below `end`.
+    /// Removes all members below `end`.
     pub fn forget_below(&mut self, end: u64) {
         let rest = self.ends.split_off(&end);
         let cut = self
@@ -83,7 +82,7 @@ impl Intervals {
         self.ends.extend(cut);
     }
 
-    /// The members of this set that are none of `other`.
+    /// Returns the members of this set that are not in `other`.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut rest = Self::default();
@@ -107,13 +106,13 @@ impl Intervals {
         rest
     }
 
-    /// The members of both sets.
+    /// Returns the members of both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.minus(&self.minus(other))
     }
 
-    /// The numbers from 0 up to the greatest member that are no members.
+    /// Returns the numbers from 0 to the greatest member that are not members.
     #[must_use]
     pub fn missing(&self) -> Self {
         let mut all = Self::default();
@@ -129,7 +128,7 @@ impl Intervals {
         self.ends.is_empty()
     }
 
-    /// How many members there are, at most `u64::MAX`.
+    /// Returns the number of members, at most `u64::MAX`.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.ends.iter().fold(0, |sum: u64, (first, last)| {
@@ -137,7 +136,7 @@ impl Intervals {
         })
     }
 
-    /// Every interval, first and last member, in order.
+    /// Returns every interval, as its first and last member, in order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.ends.iter().map(|(&first, &last)| (first, last))
     }
@@ -151,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_ends_of_the_numbers_are_members_like_others() {
+    fn the_extreme_numbers_can_be_members() {
         let mut set = Intervals::default();
         assert!(
             set.insert(u64::MAX)
@@ -186,7 +185,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_are_many_single_members(
+        fn inserting_a_range_equals_inserting_its_members(
             ranges in proptest::collection::vec((0u64..60, 0u64..60), 0..20),
             start in 0u64..62,
         ) {
@@ -209,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn differences_are_those_of_sets(
+        fn set_operations_agree_with_a_reference(
             ours in proptest::collection::btree_set(0u64..40, 0..40),
             theirs in proptest::collection::btree_set(0u64..40, 0..40),
         ) {

@@ -1,32 +1,31 @@
-//! What was already processed.
+//! Records of processed messages.
 //!
-//! The server delivers a message until its ack is confirmed: after a lost connection, a crash or a
-//! time-out again. A consumer asks its [`Deduplication`] before it hands a message over, and tells
-//! it when the application has processed one. What was processed and comes again is acked again,
-//! and not handed over.
-
+//! The server redelivers a message until its ack is confirmed: after a lost connection, a crash or
+//! a time-out. A consumer checks its [`Deduplication`] before it returns a message, and records the
+//! messages that the application has processed. A redelivered message that was processed is
+//! acknowledged again, and not returned.
 //!
 //! | record | survives | fits |
 //! |---|---|---|
-//! | [`InMemory`] | nothing | applications for which a message twice after a crash is no harm |
-//! | [`Durable`] | any crash, from the ack on | applications that do something with a message that is not a file of their own |
-//! | [`Checkpointed`] | any crash, together with the application's output | applications that append to a file and can read from it what they have written |
+//! | [`InMemory`] | nothing | applications that tolerate duplicates after a crash |
+//! | [`Durable`] | any crash, from the ack on | applications whose effect is not a file of their own |
+//! | [`Checkpointed`] | any crash, together with the application's output | applications that append to a file and can read back what they have written |
 //!
-//! What remains between doing something and recording it: an application that was killed there does
-//! it again, unless it can see in its own output that it did it. That is what [`Checkpointed`] is
-//! for.
+//! A window remains between an effect and its record: an application that was killed there repeats
+//! the effect, unless its own output shows that it took place. That is the purpose of
+//! [`Checkpointed`].
 //!
-//! - [`Intervals`]: sets of positions that are mostly without gaps
-//! - [`StreamGaps`], [`GapWatch`]: what is missing between them
+//! - [`Intervals`]: sets of positions that are mostly contiguous
+//! - [`StreamGaps`], [`GapWatch`]: the gaps between them
 //! - [`InMemory`]: the record itself
-//! - `edited`: an output of lines that went through an editor
+//! - `anchor`: recognises an output, also after an editor has changed its lines
 //! - `text`: the record as lines, for checkpoints
 //! - [`Checkpointed`]: a checkpoint beside an output
 //! - [`Durable`]: a checkpoint and a journal of its own
 
+mod anchor;
 mod checkpointed;
 mod durable;
-mod edited;
 mod gaps;
 mod in_memory;
 mod intervals;
@@ -45,24 +44,27 @@ pub use intervals::Intervals;
 /// Why a record of processed messages could not be written.
 pub type RecordError = Box<dyn StdError + Send + Sync>;
 
-/// Remembers processed messages by verified sender and message id. Messages that nobody has proved
-/// to have sent have no sender here, whatever name they claim: so a forged one never passes for one
-/// that a sender has yet to send.
+/// A record of processed messages, by verified sender and message id.
 ///
-/// Implementations may be durable. The calls come from the tasks that read and ack messages, one at
-/// a time; they may wait for a disk, but not long.
+/// Messages without a verified sender are recorded without one, whatever name they claim: so a
+/// forged message never passes for one that a sender has yet to send.
+///
+/// Implementations may be durable. The calls come from the tasks that read and acknowledge
+/// messages, one at a time; they may wait for a disk, but not long.
 pub trait Deduplication: Send {
     /// Whether the message was recorded.
     fn is_processed(&self, sender: Option<&ClientId>, message_id: &MessageId) -> bool;
 
-    /// Whether a message under this id was recorded, whoever has sent it. What cannot be opened and
-    /// comes under an id that was processed is a forged copy: rejecting it would be rejecting the
-    /// other one. `false` if the implementation cannot tell: then the server decides.
+    /// Whether a message with this id was recorded, of any sender. Default: `false`, which leaves
+    /// the decision to the server.
+    ///
+    /// An unopenable message whose id was processed is a forged copy: rejecting it would reject the
+    /// processed one.
     fn is_any_processed(&self, message_id: &MessageId) -> bool {
         self.is_processed(None, message_id)
     }
 
-    /// Records that the message was processed. Recording it again changes nothing.
+    /// Records that the message was processed. Idempotent.
     ///
     /// # Errors
     ///
@@ -73,8 +75,8 @@ pub trait Deduplication: Send {
         message_id: &MessageId,
     ) -> Result<(), RecordError>;
 
-    /// Makes durable what was recorded, if this record is durable at all. Called once for a group
-    /// of messages, before they are acked.
+    /// Makes the records durable, if the implementation is durable at all. Called once for a group
+    /// of messages, before they are acknowledged.
     ///
     /// # Errors
     ///
@@ -83,8 +85,8 @@ pub trait Deduplication: Send {
         Ok(())
     }
 
-    /// What is missing in the streams of verified senders. Takes time in proportion to all that is
-    /// remembered. Nothing, unless the implementation can tell.
+    /// Returns the gaps in the streams of verified senders, in time proportional to the size of the
+    /// record. Default: none.
     fn gaps(&self) -> Vec<StreamGaps> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! A record as lines of text, for checkpoints and journals.
+//! The text form of a record, for checkpoints and journals.
 //!
 //! ```text
 //! stream <sender> <id at position 0> 0-17516,17518
@@ -7,8 +7,8 @@
 //! unnamed-other <message id>
 //! ```
 //!
-//! Streams are our own publishers'; their positions stand as intervals, first and last included, a
-//! single one alone. Other ids stand in the order in which they were recorded.
+//! Streams are those of this SDK's publishers; their positions are written as intervals, both ends
+//! included, or as a single number. Other ids are in the order in which they were recorded.
 
 use std::fmt::Write as _;
 
@@ -16,13 +16,13 @@ use ciphermq_protocol::{ClientId, MessageId, StreamId};
 
 use super::{Deduplication as _, InMemory};
 
-/// A torn line may begin with so many altered bytes.
+/// The most altered bytes in the beginning of a torn line.
 const MAX_ALTERED: usize = 1;
 
 /// Appends the lines of everything in `record`.
 pub(super) fn write(record: &InMemory, out: &mut String) {
     for (sender, stream, positions) in record.all_streams() {
-        // Writing to a text cannot fail, here and below.
+        // Writing to a `String` cannot fail, here and below.
         let _ = match sender {
             Some(sender) => write!(out, "stream {sender} {stream} "),
             None => write!(out, "unnamed-stream {stream} "),
@@ -45,7 +45,7 @@ pub(super) fn write(record: &InMemory, out: &mut String) {
     }
 }
 
-/// Adds what a line tells to `record`; `None` if it makes no sense.
+/// Adds the content of a line to `record`; `None` if it is malformed.
 pub(super) fn read(line: &str, record: &mut InMemory) -> Option<()> {
     let (word, rest) = line.split_once(' ')?;
     match word {
@@ -64,8 +64,8 @@ pub(super) fn read(line: &str, record: &mut InMemory) -> Option<()> {
     }
 }
 
-/// Whether bytes can be what a crash has left of such lines: they begin like one, or with zeros in
-/// place of what was not yet on the disk. What a stranger has written does not.
+/// Whether these bytes can be the remains of such lines after a crash: they start like a line, or
+/// with zeros for what was not on the disk yet. Other files do not.
 pub(super) fn may_be_torn(bytes: &[u8]) -> bool {
     let begins_like = |word: &&str| {
         bytes
@@ -88,7 +88,7 @@ fn read_positions(sender: Option<&ClientId>, text: &str, record: &mut InMemory) 
     for range in ranges.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        // An end that no message can have, or before its start, is none of ours.
+        // An interval with an impossible end, or one before its start, was not written by this SDK.
         if last < first || last >= ciphermq_protocol::message_id::POSITIONS {
             return None;
         }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn malformed_lines_are_refused() {
         for line in [
             "",
             "stream",

@@ -1,29 +1,27 @@
-//! The outbox of acks, and what replies mean to them.
+//! The unsettled acknowledgements of a connection.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use ciphermq_protocol::{Command, ErrorReply, MessageId, Reply};
+use ciphermq_protocol::{Command, MessageId, Reply};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Retry;
-use super::outbox::{Expired, Outbox};
-use super::pending_replies::{About, ItemAnswer, Violation};
-use crate::consumer::{AckSummary, AckTally};
-use crate::error::kinds::OperationKind as _;
+use super::outbox::Outbox;
+use super::outcome::{AckSummary, AckTally};
+use super::pending_replies::{ItemAnswer, Violation};
+use super::settings::{BatchLimits, Retry};
+use super::unsettled::{Settle, Unsettled};
 use crate::error::{AckError, AckErrorKind};
-use crate::publisher::BatchLimits;
 
-/// An ack that goes alone while no other is under way, and with others else: at most so many in a
-/// line, at most so long after it was handed over.
+/// Limits on one `ack` line. An ack is sent alone while no other is in flight, and batched
+/// otherwise.
 const LIMITS: BatchLimits = BatchLimits {
     messages: 512,
     bytes: 64 * 1024,
     time: Duration::from_millis(2),
 };
 
-/// A message to be acked, and who wants to know.
+/// A message to acknowledge, and the recipient of the result.
 #[derive(Debug)]
 pub(crate) struct AckItem {
     message_id: MessageId,
@@ -32,16 +30,16 @@ pub(crate) struct AckItem {
 
 #[derive(Debug)]
 enum Waiter {
-    /// Somebody awaits the result.
+    /// A caller awaits the result.
     Awaited(oneshot::Sender<Result<(), AckError>>),
-    /// The result is counted for whoever asks later.
+    /// The result is counted in the [`AckSummary`] of the next flush.
     Counted,
-    /// The message had been acked before.
+    /// The result is dropped: the message was acknowledged before.
     Nobody,
 }
 
 impl AckItem {
-    /// An ack whose result somebody awaits.
+    /// Creates an ack whose result a caller awaits.
     pub(crate) fn awaited(
         message_id: MessageId,
     ) -> (Self, oneshot::Receiver<Result<(), AckError>>) {
@@ -55,7 +53,7 @@ impl AckItem {
         )
     }
 
-    /// An ack whose result is counted.
+    /// Creates an ack whose result is counted.
     pub(crate) fn later(message_id: MessageId) -> Self {
         Self {
             message_id,
@@ -63,8 +61,8 @@ impl AckItem {
         }
     }
 
-    /// One more ack of what was processed before and came again.
-    pub(crate) fn again(message_id: MessageId) -> Self {
+    /// Creates an ack that repeats an earlier one, for a message that was redelivered.
+    pub(crate) fn repeated(message_id: MessageId) -> Self {
         Self {
             message_id,
             waiter: Waiter::Nobody,
@@ -72,184 +70,100 @@ impl AckItem {
     }
 }
 
-/// The acks of a connection.
+/// The pending acks of a connection.
 #[derive(Debug)]
-pub(crate) struct Acks {
-    outbox: Outbox<AckItem>,
-    tally: AckTally,
-    flushes: VecDeque<(u64, oneshot::Sender<AckSummary>)>,
+pub(crate) struct Acks(Unsettled<AckTally>);
+
+impl Settle for AckTally {
+    type Item = AckItem;
+    type Kind = AckErrorKind;
+    type Waiter = oneshot::Sender<AckSummary>;
+
+    const NAME: &'static str = "ack";
+    const CONFIRMED: &'static str = "confirmed";
+    const CLOSED: &'static str = "The consumer was closed.";
+
+    fn message_id(item: &AckItem) -> &MessageId {
+        &item.message_id
+    }
+
+    fn confirms_one(reply: &Reply) -> bool {
+        matches!(reply, Reply::AckConfirmed(_))
+    }
+
+    fn confirms_line(reply: &Reply) -> bool {
+        matches!(reply, Reply::AckConfirmedAll(_))
+    }
+
+    fn settle(&mut self, item: AckItem, result: Result<(), AckError>) {
+        match item.waiter {
+            // Fails if the caller no longer waits.
+            Waiter::Awaited(waiter) => drop(waiter.send(result)),
+            Waiter::Counted => self.count(item.message_id, result),
+            Waiter::Nobody => {}
+        }
+    }
+
+    fn answer(&mut self, done: oneshot::Sender<AckSummary>) -> bool {
+        drop(done.send(std::mem::take(&mut self.0)));
+        false
+    }
 }
 
 impl Acks {
     pub(crate) fn new(retry: Retry, now: Instant) -> Self {
-        Self {
-            outbox: Outbox::new(LIMITS, retry, now),
-            tally: AckTally::default(),
-            flushes: VecDeque::new(),
-        }
+        Self(Unsettled::new(AckTally::default(), LIMITS, retry, now))
     }
 
     pub(crate) fn outbox(&mut self) -> &mut Outbox<AckItem> {
-        &mut self.outbox
+        &mut self.0.outbox
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.outbox.is_empty()
+        self.0.outbox.is_empty()
     }
 
     pub(crate) fn push(&mut self, now: Instant, item: AckItem) {
         let bytes = item.message_id.as_str().len() + 1;
-        self.outbox.push(now, item, bytes, 0);
+        self.0.outbox.push(now, item, bytes, 0);
     }
 
-    /// Answers once everything that is here now is settled.
+    /// Sends a summary to `done` once every ack that is pending now is settled.
     pub(crate) fn flush(&mut self, done: oneshot::Sender<AckSummary>) {
-        self.outbox.flush();
-        self.flushes.push_back((self.outbox.end(), done));
-        self.answer_flushes();
+        self.0.flush(done);
+        self.0.answer_waiters();
     }
 
-    /// The next `ack` line.
+    /// Takes the next `ack` line.
     pub(crate) fn take_line(
         &mut self,
         now: Instant,
         max_line_bytes: usize,
     ) -> Option<(Vec<u64>, Command)> {
-        let numbers = self
-            .outbox
-            .take_line(now, max_line_bytes.saturating_sub("ack".len()))?;
+        let outbox = &mut self.0.outbox;
+        let numbers = outbox.take_line(now, max_line_bytes.saturating_sub("ack".len()))?;
         let message_ids = numbers
             .iter()
-            .filter_map(|&number| self.outbox.item(number))
+            .filter_map(|&number| outbox.item(number))
             .map(|item| item.message_id.clone())
             .collect();
         Some((numbers, Command::Ack { message_ids }))
     }
 
     pub(crate) fn answered(&mut self, answer: ItemAnswer) -> Result<(), Violation> {
-        let ItemAnswer {
-            about,
-            reply,
-            is_last,
-        } = answer;
-        if is_last {
-            self.outbox.line_answered();
-        }
-        match (about, reply) {
-            (About::One(number, id), reply) => {
-                // What is settled already was sent twice, and this is the second answer.
-                if let Some(item) = self.outbox.item(number) {
-                    if item.message_id != id {
-                        return Err(Violation(format!(
-                            "the answer to an ack of `{}` is about `{id}`",
-                            item.message_id
-                        )));
-                    }
-                    match reply {
-                        Reply::AckConfirmed(_) => self.settle(number, Ok(())),
-                        Reply::Error(error) => self.failed(number, error),
-                        other => {
-                            return Err(Violation(format!("an ack was answered with {other:?}")));
-                        }
-                    }
-                }
-            }
-            (About::All(numbers), Reply::AckConfirmedAll(_)) => {
-                for number in numbers {
-                    self.settle(number, Ok(()));
-                }
-            }
-            (About::All(_), reply @ Reply::AckAll(_)) => {
-                return Err(Violation(format!("{reply:?} answers another command")));
-            }
-            (About::All(numbers), Reply::Error(error)) => {
-                for number in numbers {
-                    self.failed(number, error.clone());
-                }
-            }
-            (About::All(numbers), other) => {
-                for number in numbers {
-                    let what = format!("The server refused an ack: {other:?}.");
-                    self.settle(number, Err(AckError::new(AckErrorKind::Refused, what)));
-                }
-            }
-        }
-        self.answer_flushes();
+        self.0.answered(answer)?;
+        self.0.answer_waiters();
         Ok(())
     }
 
-    fn failed(&mut self, number: u64, error: ErrorReply) {
-        let kind = AckErrorKind::of_code(error.code);
-        if !error.is_definite() || kind == AckErrorKind::Unavailable {
-            self.outbox.leave_open(number, error);
-        } else {
-            self.settle(
-                number,
-                Err(AckError::new(
-                    kind,
-                    format!("The server refused an ack: {error}."),
-                )),
-            );
-        }
-    }
-
-    /// Ends tries whose time is over.
+    /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
-        for Expired { item, trouble } in self.outbox.expire(now) {
-            let error = match (trouble, loss) {
-                (Some(trouble), _) => AckError::new(
-                    AckErrorKind::of_code(trouble.code),
-                    format!("The ack was not confirmed: {trouble}."),
-                ),
-                (None, Some(loss)) => AckError::new(
-                    AckErrorKind::Disconnected,
-                    format!("The ack was not confirmed, for there is no connection: {loss}"),
-                ),
-                (None, None) => AckError::new(
-                    AckErrorKind::TimedOut,
-                    "The ack was not confirmed in any of the tries.",
-                ),
-            };
-            self.tell(item, Err(error));
-        }
-        self.answer_flushes();
+        self.0.expire(now, loss);
+        self.0.answer_waiters();
     }
 
-    /// The connection is closed for good.
+    /// Fails every pending ack: the connection is closed for good.
     pub(crate) fn close(&mut self) {
-        for item in self.outbox.drain() {
-            self.tell(
-                item,
-                Err(AckError::new(
-                    AckErrorKind::Closed,
-                    "The consumer was closed.",
-                )),
-            );
-        }
-        self.answer_flushes();
-    }
-
-    fn settle(&mut self, number: u64, result: Result<(), AckError>) {
-        if let Some(item) = self.outbox.settle(number) {
-            self.tell(item, result);
-        }
-    }
-
-    fn tell(&mut self, item: AckItem, result: Result<(), AckError>) {
-        match item.waiter {
-            // Who has stopped waiting does not want to know.
-            Waiter::Awaited(waiter) => drop(waiter.send(result)),
-            Waiter::Counted => self.tally.count(item.message_id, result),
-            Waiter::Nobody => {}
-        }
-    }
-
-    fn answer_flushes(&mut self) {
-        while let Some((_, done)) = self
-            .flushes
-            .pop_front_if(|(end, _)| *end <= self.outbox.settled_to())
-        {
-            drop(done.send(std::mem::take(&mut self.tally.0)));
-        }
+        self.0.close();
     }
 }

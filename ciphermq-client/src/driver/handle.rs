@@ -1,28 +1,31 @@
-//! The other end of the driver's channel.
+//! The handles' end of the driver's channel.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use ciphermq_protocol::{Command, ErrorReply, MessageId, Reply};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AckItem, Op, Request, Retry};
-use crate::client::Connection;
+use super::acks::AckItem;
+use super::op::{Op, Request};
+use super::settings::Retry;
+use crate::connection::Connection;
 use crate::error::kinds::OperationKind as _;
 use crate::error::{AckError, AckErrorKind, ConnectError, RequestError, RequestErrorKind};
 use crate::event::{Event, Events};
 
-/// How many requests may be under way at once; more wait.
+/// Requests in flight at once; more wait for a permit.
 const MAX_REQUESTS: usize = 256;
 
-/// How long a request waits after the server said that its store does not answer, or that it is
-/// stopping.
+/// Pause before a request is retried after the server reported that its store does not answer or
+/// that it is shutting down.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Speaks to a driver. The driver ends when its last handle is gone.
+/// A sender of operations to a driver. The driver ends when its last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     ops: mpsc::Sender<Op>,
@@ -31,22 +34,22 @@ pub(crate) struct Handle {
     shared: Arc<DriverState>,
 }
 
-/// What the driver and its handles both touch.
+/// The state that the driver shares with its handles.
 #[derive(Debug)]
 pub(crate) struct DriverState {
     connection: Mutex<Arc<Connection>>,
     /// Why there is no connection now.
     loss: Mutex<Option<ConnectError>>,
-    /// Acks on their way to the driver. There are no more of them than messages that were
-    /// delivered.
+    /// Acks on their way to the driver. Bounded by the number of delivered messages.
     acks: Mutex<AckQueue>,
-    /// The driver should look: there are acks, or the end is wanted.
+    /// Wakes the driver: acks are queued, or the connection is to end.
     pub(crate) wake: Notify,
     is_ending: AtomicBool,
-    /// Never read; new listeners are made from it.
+    /// Never read; listeners subscribe through it.
     events: broadcast::Receiver<Event>,
-    /// For events that do not come from the driver. Weak: the channel ends with the driver.
-    teller: broadcast::WeakSender<Event>,
+    /// Sends events that do not come from the driver. Weak, so that the channel ends with the
+    /// driver.
+    event_sender: broadcast::WeakSender<Event>,
 }
 
 #[derive(Debug, Default)]
@@ -55,15 +58,11 @@ struct AckQueue {
     is_closed: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl DriverState {
     pub(crate) fn new(
         connection: Connection,
         events: broadcast::Receiver<Event>,
-        teller: broadcast::WeakSender<Event>,
+        event_sender: broadcast::WeakSender<Event>,
     ) -> Self {
         Self {
             connection: Mutex::new(Arc::new(connection)),
@@ -72,30 +71,30 @@ impl DriverState {
             wake: Notify::new(),
             is_ending: AtomicBool::new(false),
             events,
-            teller,
+            event_sender,
         }
     }
 
     pub(crate) fn connected(&self, connection: Connection) {
-        *lock(&self.connection) = Arc::new(connection);
-        *lock(&self.loss) = None;
+        *self.connection.lock() = Arc::new(connection);
+        *self.loss.lock() = None;
     }
 
     pub(crate) fn lost(&self, reason: ConnectError) {
-        *lock(&self.loss) = Some(reason);
+        *self.loss.lock() = Some(reason);
     }
 
     pub(crate) fn take_acks(&self) -> Vec<AckItem> {
-        std::mem::take(&mut lock(&self.acks).items)
+        std::mem::take(&mut self.acks.lock().items)
     }
 
     pub(crate) fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::Acquire)
     }
 
-    /// No more acks are taken; those that were come back.
+    /// Closes the ack queue and returns the acks that were in it.
     pub(crate) fn close(&self) -> Vec<AckItem> {
-        let mut acks = lock(&self.acks);
+        let mut acks = self.acks.lock();
         acks.is_closed = true;
         std::mem::take(&mut acks.items)
     }
@@ -112,13 +111,13 @@ impl Handle {
     }
 
     pub(crate) fn connection(&self) -> Arc<Connection> {
-        lock(&self.shared.connection).clone()
+        self.shared.connection.lock().clone()
     }
 
-    /// Tells an event that does not come from the driver.
-    pub(crate) fn tell(&self, event: Event) {
-        if let Some(events) = self.shared.teller.upgrade() {
-            // Fails if nobody listens.
+    /// Sends an event that does not come from the driver.
+    pub(crate) fn emit(&self, event: Event) {
+        if let Some(events) = self.shared.event_sender.upgrade() {
+            // Fails if there is no listener.
             let _ = events.send(event);
         }
     }
@@ -127,20 +126,20 @@ impl Handle {
         Events(self.shared.events.resubscribe())
     }
 
-    /// Hands something over; fails if the driver has ended.
+    /// Sends an operation; fails if the driver has ended.
     pub(crate) async fn send(&self, op: Op) -> Result<(), ()> {
         self.ops.send(op).await.map_err(|_| ())
     }
 
-    /// A place for one [`Op`], so that handing it over cannot be interrupted; `None` if the driver
-    /// has ended.
+    /// Reserves a place for one [`Op`], so that sending it cannot be interrupted; `None` if the
+    /// driver has ended.
     pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Op>> {
         self.ops.reserve().await.ok()
     }
 
-    /// Hands acks over; fails if the driver has ended.
+    /// Queues acks; fails if the driver has ended.
     pub(crate) fn push_acks(&self, items: impl IntoIterator<Item = AckItem>) -> Result<(), ()> {
-        let mut acks = lock(&self.shared.acks);
+        let mut acks = self.shared.acks.lock();
         if acks.is_closed {
             return Err(());
         }
@@ -150,17 +149,17 @@ impl Handle {
         Ok(())
     }
 
-    /// Lets the driver end once everything is settled, without waiting for it.
+    /// Asks the driver to end once everything is settled, without waiting.
     pub(crate) fn end(&self) {
         self.shared.is_ending.store(true, Ordering::Release);
         self.shared.wake.notify_one();
     }
 
-    /// Lets the driver end once everything is settled, and waits for it.
+    /// Asks the driver to end once everything is settled, and waits for it.
     pub(crate) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.send(Op::Close(done)).await.is_ok() {
-            // A driver that ends without answering has ended all the same.
+            // A driver that drops the sender has ended as well.
             let _ = closed.await;
         }
     }
@@ -172,7 +171,7 @@ impl Handle {
         let closed = || AckError::new(AckErrorKind::Closed, "The client was closed.");
         let (items, waiting): (Vec<_>, Vec<_>) =
             message_ids.iter().cloned().map(AckItem::awaited).unzip();
-        // If this fails the items are gone, and all the answers say so.
+        // If this fails the items are dropped, and every awaited result becomes `Closed`.
         let _ = self.push_acks(items);
         let mut results = Vec::with_capacity(message_ids.len());
         for (message_id, settled) in message_ids.iter().zip(waiting) {
@@ -193,14 +192,22 @@ impl Handle {
             message_id: message_id.clone(),
             reason: reason.to_owned(),
         };
-        self.expect(command, |reply| {
-            matches!(reply, Reply::Rejected(_)).then_some(())
-        })
-        .await
+        self.confirm(command, |reply| matches!(reply, Reply::Rejected(_)))
+            .await
     }
 
-    /// Sends a command and reads its reply; `read` says whether it is one that belongs to the
-    /// command.
+    /// Sends a command whose reply carries nothing; `is_reply` recognises it.
+    pub(crate) async fn confirm(
+        &self,
+        command: Command,
+        is_reply: impl FnOnce(&Reply) -> bool,
+    ) -> Result<(), RequestError> {
+        self.expect(command, |reply| is_reply(&reply).then_some(()))
+            .await
+    }
+
+    /// Sends a command and reads its reply. `read` returns `None` for a reply that does not belong
+    /// to the command.
     pub(crate) async fn expect<T>(
         &self,
         command: Command,
@@ -229,9 +236,9 @@ impl Handle {
                 reply => {
                     return read(reply).ok_or_else(|| {
                         let what =
-                            format!("The server answered `{word}` as if it were another command.");
+                            format!("The server sent the reply of another command to `{word}`.");
                         RequestError::new(RequestErrorKind::Unsupported, what)
-                            .advise("Use a client and a server that fit each other.")
+                            .advise("Use compatible versions of client and server.")
                     });
                 }
             }
@@ -254,7 +261,7 @@ impl Handle {
     }
 
     fn unanswered(&self) -> RequestError {
-        match lock(&self.shared.loss).clone() {
+        match self.shared.loss.lock().clone() {
             Some(loss) => {
                 let what = format!("The server did not answer, for there is no connection: {loss}");
                 let advice = loss.advice().map(str::to_owned);
@@ -269,15 +276,14 @@ impl Handle {
         }
     }
 
-    /// Refuses a command that is longer than the server takes; otherwise, what the command is
-    /// called.
+    /// Returns the command's name, or refuses a command that is longer than the server accepts.
     fn check_length(&self, command: &Command) -> Result<String, RequestError> {
         let mut line = BytesMut::new();
         command.encode(&mut line);
         let limit = self.connection().server.limits.max_line_bytes;
         if line.len() > limit.saturating_add(1) {
             let what = format!(
-                "The command has {} bytes, and the server takes {limit}.",
+                "The command has {} bytes, and the server accepts {limit}.",
                 line.len()
             );
             return Err(RequestError::new(RequestErrorKind::TooLarge, what));

@@ -1,4 +1,4 @@
-//! A connection's protocol logic, over any number of connections: bytes and times in, bytes out.
+//! The protocol logic of a connection, across reconnects: bytes and times in, bytes out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,56 +11,57 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::{AckItem, Acks};
-use super::pending_replies::{Answer, Expected, Line, PendingReplies, Violation, Wait};
-use super::publications::Publications;
-use super::{DriverSettings, Op, Request};
-use crate::consumer::DeliveryQueue;
+use super::delivery_queue::DeliveryQueue;
+use super::op::{Op, Request};
+use super::pending_replies::{Answer, Expected, Line, OutboxId, PendingReplies, Violation, Wait};
+use super::publications::{FlushWaiter, Publications};
+use super::settings::DriverSettings;
 
-/// No more commands are written while so many bytes wait for the socket.
+/// High-water mark of the output, in bytes: no command is written above it.
 pub(crate) const HIGH_WATER: usize = 512 * 1024;
 
-/// A reply is at most so much longer than the longest line that the server takes.
+/// The most by which a reply exceeds the longest line that the server accepts, in bytes.
 const REPLY_OVERHEAD: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Machine {
     max_reply_bytes: usize,
     ping_interval: Duration,
-    /// Without a byte for so long, the connection is lost, unless something waits for the server's
-    /// store.
+    /// The connection is lost after this long without a byte, unless a command waits for the
+    /// server's store.
     silence_limit: Duration,
-    /// The same while an ack has no answer: acks wait for the store as long as it takes.
+    /// Replaces `silence_limit` while an ack is unanswered: acks wait for the store indefinitely.
     stall_timeout: Duration,
-    /// How much longer than the server's store may take its answer may be under way.
+    /// Time for a reply to travel, in addition to the server's `storage_wait`.
     answer_time: Duration,
     link: Option<Link>,
     /// Why there is no connection.
     loss: Option<String>,
-    /// Requests that are not on this connection yet.
+    /// Requests that were not sent on this connection yet.
     requests: VecDeque<Request>,
     publications: Publications,
     acks: Acks,
     queued: Option<Arc<DeliveryQueue>>,
-    /// Who waits for the end; there are some once the end was asked for.
+    /// Callers that wait for the connection to end.
     closing: Vec<oneshot::Sender<()>>,
     is_closing: bool,
 }
 
-/// The connection that stands.
+/// The state of the current connection.
 #[derive(Debug)]
 struct Link {
     pending: PendingReplies,
     max_line_bytes: usize,
-    /// The server takes packed batches.
+    /// The server accepts packed batches.
     packs: bool,
     storage_wait: Duration,
     last_sent: Instant,
     last_received: Instant,
 }
 
-/// Why a connection cannot go on.
+/// Why a connection cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
+pub(crate) enum ConnectionFault {
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
     #[error("the server was silent for {0:?}")]
@@ -90,20 +91,20 @@ impl Machine {
         }
     }
 
-    /// Takes what a handle asks for.
+    /// Applies an operation of a handle.
     pub(crate) fn apply(&mut self, now: Instant, op: Op) {
         match op {
             Op::Request(request) => {
-                // Nobody waits for some of them any more; without a connection they would pile up.
+                // Requests that were abandoned would pile up while there is no connection.
                 self.requests.retain(|request| !request.answer.is_closed());
                 self.requests.push_back(request);
             }
             Op::OpenPublisher(id, setup) => {
-                self.publications.open(now, id, setup, self.link.is_some())
+                self.publications.open(now, id, setup, self.link.is_some());
             }
             Op::Publish(id, item) => self.publications.push(now, id, item),
-            Op::Flush(id, done) => self.publications.flush(id, done),
-            Op::Finish(id, done) => self.publications.finish(id, done),
+            Op::Flush(id, done) => self.publications.flush(id, FlushWaiter::Flush(done)),
+            Op::Finish(id, done) => self.publications.flush(id, FlushWaiter::Finish(done)),
             Op::FlushAcks(done) => self.acks.flush(done),
             Op::Close(done) => {
                 self.is_closing = true;
@@ -119,25 +120,28 @@ impl Machine {
         }
     }
 
-    /// Nothing new comes: the connection ends when everything is settled.
+    /// Ends the connection when everything is settled; no further operation is expected.
     pub(crate) fn close_when_drained(&mut self) {
         self.is_closing = true;
     }
 
-    /// Whether the end was asked for and everything is settled.
+    /// Whether the connection was asked to end and everything is settled.
     pub(crate) fn is_done(&mut self) -> bool {
         if !self.is_closing {
             return false;
         }
         self.requests.retain(|request| !request.answer.is_closed());
-        let nothing_owed = self.link.as_ref().is_none_or(|link| !link.pending.owes());
+        let nothing_outstanding = self
+            .link
+            .as_ref()
+            .is_none_or(|link| !link.pending.is_outstanding());
         self.requests.is_empty()
             && self.publications.is_empty()
             && self.acks.is_empty()
-            && nothing_owed
+            && nothing_outstanding
     }
 
-    /// The end: whatever is not settled has failed.
+    /// Fails everything that is not settled.
     pub(crate) fn close(&mut self) {
         self.publications.close();
         self.acks.close();
@@ -147,12 +151,12 @@ impl Machine {
             queued.close();
         }
         for done in self.closing.drain(..) {
-            // Who no longer waits for the end does not mind it.
+            // Fails if the caller no longer waits.
             let _ = done.send(());
         }
     }
 
-    /// A connection stands and is set up.
+    /// Starts using a new connection, whose set-up is complete.
     pub(crate) fn connected(&mut self, now: Instant, hello: &HelloReply) {
         let max_line_bytes = hello.limits.max_line_bytes;
         let max_reply_bytes = max_line_bytes
@@ -172,7 +176,7 @@ impl Machine {
         self.acks.outbox().connected();
     }
 
-    /// The connection is lost. What has no answer goes out on the next one.
+    /// Records the loss of the connection. Unanswered commands are sent again on the next one.
     pub(crate) fn disconnected(&mut self, now: Instant, reason: String) {
         self.loss = Some(reason);
         if let Some(link) = self.link.take() {
@@ -187,8 +191,12 @@ impl Machine {
         }
     }
 
-    /// Bytes came: reads whole lines off the front of `buffer`.
-    pub(crate) fn receive(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<(), Broken> {
+    /// Reads whole lines from the front of `buffer`.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        buffer: &mut BytesMut,
+    ) -> Result<(), ConnectionFault> {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
@@ -198,13 +206,15 @@ impl Machine {
                 Answer::Deliveries(deliveries) => {
                     let Some(queued) = &self.queued else { continue };
                     queued.deliver(deliveries).map_err(|_| {
-                        Violation("it delivers more messages than were asked for".to_owned())
+                        Violation("it delivers more messages than the prefetch allows".to_owned())
                     })?;
                 }
-                // Who has stopped waiting does not want to know.
+                // Fails if the caller no longer waits.
                 Answer::Request(request, reply) => drop(request.answer.send(reply)),
-                Answer::Published(id, answer) => self.publications.answered(id, answer)?,
-                Answer::Acked(answer) => self.acks.answered(answer)?,
+                Answer::Items(OutboxId::Publisher(id), answer) => {
+                    self.publications.answered(id, answer)?;
+                }
+                Answer::Items(OutboxId::Acks, answer) => self.acks.answered(answer)?,
                 Answer::Pong => {}
             }
         }
@@ -212,7 +222,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Writes what is to be sent now to the end of `out`, unless much is waiting there.
+    /// Appends the lines that are to be sent now to `out`, up to [`HIGH_WATER`].
     pub(crate) fn produce(&mut self, now: Instant, out: &mut BytesMut) {
         let Some(link) = &mut self.link else { return };
         let before = out.len();
@@ -224,14 +234,15 @@ impl Machine {
                 }
             } else if let Some((numbers, command)) = self.acks.take_line(now, link.max_line_bytes) {
                 command.encode(out);
-                link.pending.expect(Expected::Acked(Line::new(numbers)));
+                let line = Line::new(numbers);
+                link.pending.expect(Expected::Items(OutboxId::Acks, line));
             } else if let Some((id, numbers, command)) =
                 self.publications
                     .take_line(now, link.max_line_bytes, link.packs)
             {
                 command.encode(out);
-                link.pending
-                    .expect(Expected::Published(id, Line::new(numbers)));
+                let expected = Expected::Items(OutboxId::Publisher(id), Line::new(numbers));
+                link.pending.expect(expected);
             } else {
                 break;
             }
@@ -246,24 +257,25 @@ impl Machine {
         self.publications.settle();
     }
 
-    /// Time has passed: ends tries, and finds out whether the connection is dead.
-    pub(crate) fn tick(&mut self, now: Instant) -> Result<(), Broken> {
+    /// Ends attempts whose time is over, and detects a dead connection.
+    pub(crate) fn tick(&mut self, now: Instant) -> Result<(), ConnectionFault> {
         let loss = self.loss.as_deref();
         self.publications.expire(now, loss);
         self.acks.expire(now, loss);
         self.publications.settle();
         match &self.link {
-            Some(link) if now >= link.last_received + self.patience(link) => {
-                Err(Broken::Silent(self.patience(link)))
+            Some(link) if now >= link.last_received + self.max_silence(link) => {
+                Err(ConnectionFault::Silent(self.max_silence(link)))
             }
             _ => Ok(()),
         }
     }
 
-    /// How long the connection may be silent. Replies come in order, so behind a command that waits
-    /// for the server's store nothing comes, not even the answer to a ping: then silence is no sign
-    /// of death.
-    fn patience(&self, link: &Link) -> Duration {
+    /// Returns how long the connection may stay silent.
+    ///
+    /// Replies come in order, so nothing follows a command that waits for the server's store, not
+    /// even the reply to a ping: silence is then no sign of a dead connection.
+    fn max_silence(&self, link: &Link) -> Duration {
         match link.pending.oldest_wait() {
             Some(Wait::Store) => self.silence_limit.max(self.stall_timeout),
             Some(Wait::Answer) => self.silence_limit.max(link.storage_wait + self.answer_time),
@@ -271,12 +283,12 @@ impl Machine {
         }
     }
 
-    /// When [`Machine::tick`] or [`Machine::produce`] has something to do if nothing happens
-    /// before. With `waiting` bytes on their way to the socket nothing more is produced.
+    /// Returns when [`Machine::tick`] or [`Machine::produce`] next has work if nothing happens
+    /// before. Nothing is produced while `waiting` bytes are on their way to the socket.
     pub(crate) fn deadline(&mut self, waiting: usize) -> Option<Instant> {
         let can_be_sent = waiting < HIGH_WATER;
         let link = self.link.as_ref().map(|link| {
-            let silent = link.last_received + self.patience(link);
+            let silent = link.last_received + self.max_silence(link);
             if waiting == 0 {
                 silent.min(link.last_sent + self.ping_interval)
             } else {

@@ -6,145 +6,47 @@
 //!                        └───── bytes ◄──────┘
 //! ```
 //!
+//! - `settings`, `op`, `outcome`: what handles pass to the driver, and what they get back
+//! - `window`, `delivery_queue`: bounds shared by the driver with publishers and consumers
 //! - `opening`: the first exchange on a new connection, hello and set-up
-//! - `pending_replies`: which reply belongs to which command of this connection
-//! - `outbox`: what must be sent until it is answered, over any number of connections
-//! - `publications`: the publishers' outboxes, and what replies mean to them
-//! - `acks`: the same for acks
-//! - `machine`: all of it together: bytes and times in, bytes out
+//! - `pending_replies`: matches each reply to a command of this connection
+//! - `outbox`: items that are sent until they are answered, across reconnects
+//! - `unsettled`: an outbox, the effect of replies on it, and the callers that wait for it
+//! - `publications`: the unsettled messages of all publishers
+//! - `acks`: the unsettled acknowledgements
+//! - `machine`: the protocol logic as a whole: bytes and times in, bytes out
 //! - `task`: sockets, clock, reconnecting
-//! - `handle`: the other end of the channel
+//! - `handle`: the handles' end of the channel
 //!
-//! All but the last two touch neither sockets nor clock.
+//! All but the last two use neither sockets nor clock.
 
 mod acks;
+mod delivery_queue;
 mod handle;
 mod machine;
+mod op;
 mod opening;
 mod outbox;
+mod outcome;
 mod pending_replies;
 mod publications;
+mod settings;
 mod task;
+mod unsettled;
+mod window;
 
 #[cfg(test)]
 mod machine_tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
-
-use ciphermq_protocol::{Command, Envelope, ExchangeName, Reply, RoutingKey};
-use tokio::sync::oneshot;
+pub use outcome::{AckSummary, MAX_FAILURES, Outcome, Receipt, Summary};
+pub use settings::BatchLimits;
 
 pub(crate) use acks::AckItem;
+pub(crate) use delivery_queue::DeliveryQueue;
 pub(crate) use handle::Handle;
+pub(crate) use op::{Op, Outgoing, PublisherId, PublisherSetup};
+pub(crate) use outcome::{OutcomeObserver, closed};
+pub(crate) use publications::line_overhead;
+pub(crate) use settings::{DriverSettings, Retry, Setup};
 pub(crate) use task::start;
-
-use crate::backoff::Backoff;
-use crate::consumer::AckSummary;
-use crate::error::PublishError;
-use crate::publisher::{BatchLimits, OutcomeObserver, Summary, Window};
-
-/// How a connection behaves.
-#[derive(Debug, Clone)]
-pub(crate) struct DriverSettings {
-    pub(crate) retry: Retry,
-    pub(crate) ping_interval: Duration,
-    pub(crate) stall_timeout: Duration,
-    pub(crate) backoff: Backoff,
-    pub(crate) max_reply_bytes: usize,
-    pub(crate) program: String,
-}
-
-/// How often, and how long, something is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Retry {
-    pub(crate) tries: u32,
-    pub(crate) timeout: Duration,
-}
-
-impl Retry {
-    /// How long all tries take together.
-    pub(crate) fn total(self) -> Duration {
-        self.timeout.saturating_mul(self.tries)
-    }
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            tries: 3,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// What is said first on every new connection, after hello.
-#[derive(Debug, Clone)]
-pub(crate) struct Setup {
-    /// Names the consumer across its connections.
-    pub(crate) consumer: Option<String>,
-    pub(crate) commands: Vec<Command>,
-    /// How many messages may be out for delivery now, whatever `consume` says in the commands.
-    pub(crate) prefetch: Option<Arc<AtomicU32>>,
-}
-
-impl Setup {
-    /// A connection for requests and publishing: hello is enough.
-    pub(crate) fn client() -> Self {
-        Self {
-            consumer: None,
-            commands: Vec::new(),
-            prefetch: None,
-        }
-    }
-}
-
-/// What handles ask of the driver.
-#[derive(Debug)]
-pub(crate) enum Op {
-    Request(Request),
-    OpenPublisher(PublisherId, PublisherSetup),
-    Publish(PublisherId, Outgoing),
-    Flush(PublisherId, oneshot::Sender<Result<(), PublishError>>),
-    Finish(PublisherId, oneshot::Sender<Summary>),
-    FlushAcks(oneshot::Sender<AckSummary>),
-    Close(oneshot::Sender<()>),
-}
-
-/// A command with one line for an answer. Who asks waits no longer than all tries take.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) command: Command,
-    pub(crate) answer: oneshot::Sender<Reply>,
-}
-
-/// Tells the publishers of a process apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PublisherId(u64);
-
-impl PublisherId {
-    pub(crate) fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// What the driver must know of a publisher.
-#[derive(Debug)]
-pub(crate) struct PublisherSetup {
-    pub(crate) exchange: ExchangeName,
-    pub(crate) routing_key: RoutingKey,
-    pub(crate) limits: BatchLimits,
-    pub(crate) window: Arc<Window>,
-    pub(crate) observer: OutcomeObserver,
-}
-
-/// A sealed message on its way to the server.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) envelope: Envelope,
-    /// How much of the publisher's window it takes.
-    pub(crate) weight: u32,
-    pub(crate) receipt: Option<oneshot::Sender<Result<(), PublishError>>>,
-}
+pub(crate) use window::Window;

@@ -1,4 +1,4 @@
-//! The first exchange on a new connection: hello, and what sets it up. All of it goes in one write.
+//! The first exchange on a new connection: hello and the set-up commands, in one write.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -8,18 +8,18 @@ use bytes::BytesMut;
 use ciphermq_protocol::hello::{HelloReply, HelloRequest};
 use ciphermq_protocol::{Command, DEFAULT_MAX_LINE_BYTES, ErrorCode, LineDecoder, Reply};
 
-use super::Setup;
+use super::settings::Setup;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// The version of the protocol that this client speaks.
+/// The protocol version of this client.
 const PROTOCOL: u32 = 1;
 
-/// Waits for the replies to hello and to the set-up commands.
+/// The exchange that waits for the replies to hello and to the set-up commands.
 #[derive(Debug)]
 pub(crate) struct Opening {
     decoder: LineDecoder,
     hello: Option<HelloReply>,
-    /// The commands without a reply yet, as they were written.
+    /// The unanswered commands, as they were written.
     waiting: VecDeque<String>,
 }
 
@@ -46,7 +46,7 @@ impl Opening {
             let line = out.get(start..).unwrap_or_default();
             waiting.push_back(String::from_utf8_lossy(line).trim_end().to_owned());
         }
-        // Set-up replies are short, but the first delivery may already be behind them.
+        // Set-up replies are short, but the first delivery may already follow them.
         Ok(Self {
             decoder: LineDecoder::new(DEFAULT_MAX_LINE_BYTES),
             hello: None,
@@ -54,8 +54,8 @@ impl Opening {
         })
     }
 
-    /// Reads replies off the front of `buffer`. Once all have come, what the server said of itself;
-    /// what is behind them stays in the buffer.
+    /// Reads replies from the front of `buffer`; returns the server's hello once all have come.
+    /// Bytes that follow the last reply stay in the buffer.
     pub(crate) fn receive(
         &mut self,
         buffer: &mut BytesMut,
@@ -80,7 +80,7 @@ impl Opening {
     }
 }
 
-/// The command with the prefetch that holds now.
+/// Returns the command with the current prefetch.
 fn with_prefetch(command: &Command, setup: &Setup) -> Command {
     let now = setup
         .prefetch
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_at_once_and_what_comes_behind_the_replies_is_left() {
+    fn set_up_is_one_write_and_later_bytes_stay_in_the_buffer() {
         let (mut opening, sent) = opening(consume());
         assert_eq!(
             sent,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_of_ours_is_told_as_such() {
+    fn other_servers_are_detected() {
         for (reply, kind) in [
             ("HTTP/1.1 400 Bad Request", ConnectErrorKind::Protocol),
             ("Unknown command", ConnectErrorKind::Protocol),

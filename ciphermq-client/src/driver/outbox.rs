@@ -1,29 +1,29 @@
-//! What must be sent until it is answered.
+//! Items that are sent until they are answered.
 //!
 //! ```text
-//!   first              cursor           tried              end
+//!   first              cursor           unsent             end
 //!     │ sent, no answer  │ to be sent again │ never sent yet  │
 //!     ▼                  ▼                  ▼                 ▼
 //!   ──●──────○──●──●─────●──────────●───────●────●────●───────
-//!            └ settled: kept until everything before it is, too
+//!            └ settled: kept until every earlier item is settled
 //! ```
 //!
-//! Items have numbers in the order in which they came. A new connection moves the cursor back to
-//! the first: everything without an answer is sent again, in order. On a connection that stands, an
-//! item whose try has ended without an answer is sent again between the others. The room that an
-//! item takes is given back when everything before it is settled, so that nothing can overtake an
-//! item by more than a window.
+//! Items are numbered in the order of their arrival. A new connection moves the cursor back to the
+//! first item: everything unanswered is sent again, in order. While a connection lasts, an item
+//! whose attempt ended without an answer is sent again between the others. The window space of an
+//! item is released when every earlier item is settled, so nothing can overtake an item by more
+//! than one window.
 //!
-//! A *try* lasts for the time-out, from the first sending on, whether there is a connection or not;
-//! sending again on a new connection starts no new one. After the last try the item has failed.
+//! An *attempt* lasts for the retry time-out, from the first transmission on, with or without a
+//! connection; sending again on a new connection starts no new attempt. After its last attempt the
+//! item has failed.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use ciphermq_protocol::ErrorReply;
 use tokio::time::Instant;
 
-use super::Retry;
-use crate::publisher::BatchLimits;
+use super::settings::{BatchLimits, Retry};
 
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
@@ -32,61 +32,61 @@ pub(crate) struct Outbox<T> {
     entries: VecDeque<Entry<T>>,
     /// The number of the first entry.
     first: u64,
-    /// Everything from here on has not been sent on this connection.
+    /// Entries from here on have not been sent on this connection.
     cursor: u64,
-    /// Everything from here on has never been sent.
-    tried: u64,
-    /// Bytes of what has never been sent.
-    untried_bytes: usize,
-    /// Before the cursor, and to be sent again.
-    again: BTreeSet<u64>,
-    /// The tries under way, in the order of their ends.
-    tries: VecDeque<Try>,
-    /// Lines on this connection that have no answer yet.
-    lines_out: usize,
-    /// Everything before this goes without waiting for company.
+    /// Entries from here on have never been sent.
+    unsent: u64,
+    /// Total size of the entries that have never been sent.
+    unsent_bytes: usize,
+    /// Entries before the cursor that are to be sent again.
+    resend: BTreeSet<u64>,
+    /// The current attempts, ordered by their ends.
+    attempts: VecDeque<Attempt>,
+    /// Unanswered lines on this connection.
+    lines_in_flight: usize,
+    /// Entries before this number do not wait for a full batch.
     flush_to: u64,
     offline_since: Option<Instant>,
-    freed: Freed,
+    released: Released,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     /// `None` once it is settled.
     item: Option<T>,
-    /// Bytes in a line.
+    /// Its length within a line.
     bytes: usize,
-    /// What is given back when it is let go.
+    /// The window space that is released with it.
     weight: u32,
     queued: Instant,
-    tries: u32,
-    /// The last error that left open what happened.
-    trouble: Option<Box<ErrorReply>>,
+    attempts: u32,
+    /// The last error that left the outcome open.
+    last_error: Option<Box<ErrorReply>>,
 }
 
 #[derive(Debug)]
-struct Try {
+struct Attempt {
     end: Instant,
     numbers: Vec<u64>,
 }
 
-/// Room that was let go.
+/// Window space that became free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Freed {
+pub(crate) struct Released {
     pub(crate) items: usize,
     pub(crate) weight: u64,
 }
 
-/// An item whose last try has ended.
+/// An item whose last attempt has ended.
 #[derive(Debug)]
 pub(crate) struct Expired<T> {
     pub(crate) item: T,
-    /// What the server said in between, if anything.
-    pub(crate) trouble: Option<Box<ErrorReply>>,
+    /// The last error of the server, if there was one.
+    pub(crate) last_error: Option<Box<ErrorReply>>,
 }
 
 impl<T> Outbox<T> {
-    /// An empty outbox; there is no connection yet.
+    /// Creates an empty outbox without a connection.
     pub(crate) fn new(limits: BatchLimits, retry: Retry, now: Instant) -> Self {
         Self {
             limits,
@@ -94,36 +94,36 @@ impl<T> Outbox<T> {
             entries: VecDeque::new(),
             first: 0,
             cursor: 0,
-            tried: 0,
-            untried_bytes: 0,
-            again: BTreeSet::new(),
-            tries: VecDeque::new(),
-            lines_out: 0,
+            unsent: 0,
+            unsent_bytes: 0,
+            resend: BTreeSet::new(),
+            attempts: VecDeque::new(),
+            lines_in_flight: 0,
             flush_to: 0,
             offline_since: Some(now),
-            freed: Freed::default(),
+            released: Released::default(),
         }
     }
 
-    /// Puts an item at the end, which takes `bytes` in a line.
+    /// Appends an item that takes `bytes` in a line.
     pub(crate) fn push(&mut self, now: Instant, item: T, bytes: usize, weight: u32) {
-        self.untried_bytes += bytes;
+        self.unsent_bytes += bytes;
         self.entries.push_back(Entry {
             item: Some(item),
             bytes,
             weight,
             queued: now,
-            tries: 0,
-            trouble: None,
+            attempts: 0,
+            last_error: None,
         });
     }
 
-    /// The number that the next item will get.
+    /// Returns the number that the next item will get.
     pub(crate) fn end(&self) -> u64 {
         self.first + u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
     }
 
-    /// Everything before this number is settled.
+    /// Returns the number of the first item that is not settled.
     pub(crate) fn settled_to(&self) -> u64 {
         self.first
     }
@@ -132,17 +132,17 @@ impl<T> Outbox<T> {
         self.entries.is_empty()
     }
 
-    /// Everything that is here goes without waiting for company.
+    /// Sends everything that is queued without waiting for a full batch.
     pub(crate) fn flush(&mut self) {
         self.flush_to = self.end();
     }
 
-    /// The item with this number, unless it is settled.
+    /// Returns the item with this number, unless it is settled.
     pub(crate) fn item(&self, number: u64) -> Option<&T> {
         self.entry(number)?.item.as_ref()
     }
 
-    /// How many bytes the item with this number takes in a line.
+    /// Returns the length of the item with this number within a line.
     pub(crate) fn bytes(&self, number: u64) -> usize {
         self.entry(number).map_or(0, |entry| entry.bytes)
     }
@@ -160,8 +160,8 @@ impl<T> Outbox<T> {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 
-    /// The next line's items, in order: at least one, and as many as the limits allow and
-    /// `max_bytes` has room for. `None` if nothing is to be sent now.
+    /// Takes the items of the next line, in order: at least one, within the batch limits and
+    /// `max_bytes`. `None` if nothing is to be sent now.
     pub(crate) fn take_line(&mut self, now: Instant, max_bytes: usize) -> Option<Vec<u64>> {
         if !self.is_ready(now) {
             return None;
@@ -179,12 +179,12 @@ impl<T> Outbox<T> {
             }
             bytes = with_this;
             numbers.push(number);
-            if !self.again.remove(&number) {
+            if !self.resend.remove(&number) {
                 self.cursor = number + 1;
             }
         }
-        self.begin_tries(now, &numbers);
-        self.lines_out += 1;
+        self.start_attempts(now, &numbers);
+        self.lines_in_flight += 1;
         Some(numbers)
     }
 
@@ -196,20 +196,20 @@ impl<T> Outbox<T> {
         let Some(next) = self.next_to_send() else {
             return false;
         };
-        next < self.tried
+        next < self.unsent
             || next < self.flush_to
-            || self.lines_out == 0
-            || self.untried_bytes >= self.limits.bytes
-            || self.end() - self.tried >= u64::try_from(self.limits.messages).unwrap_or(u64::MAX)
+            || self.lines_in_flight == 0
+            || self.unsent_bytes >= self.limits.bytes
+            || self.end() - self.unsent >= u64::try_from(self.limits.messages).unwrap_or(u64::MAX)
             || self
                 .entry(next)
                 .is_some_and(|entry| entry.queued + self.limits.time <= now)
     }
 
-    /// What is sent next: what is tried again before what comes at the cursor. Skips what is
-    /// settled.
+    /// Returns the item to send next: retries come before the item at the cursor. Settled items are
+    /// skipped.
     fn next_to_send(&mut self) -> Option<u64> {
-        if let Some(&number) = self.again.first() {
+        if let Some(&number) = self.resend.first() {
             return Some(number);
         }
         while self.cursor < self.end() && self.item(self.cursor).is_none() {
@@ -218,160 +218,164 @@ impl<T> Outbox<T> {
         (self.cursor < self.end()).then_some(self.cursor)
     }
 
-    /// The first try of what was never sent before begins.
-    fn begin_tries(&mut self, now: Instant, numbers: &[u64]) {
+    /// Starts the first attempt of the items that were never sent before.
+    fn start_attempts(&mut self, now: Instant, numbers: &[u64]) {
         let new: Vec<u64> = numbers
             .iter()
             .copied()
-            .filter(|&number| number >= self.tried)
+            .filter(|&number| number >= self.unsent)
             .collect();
         let Some(&last) = new.last() else { return };
         for &number in &new {
             if let Some(entry) = self.entry_mut(number) {
-                entry.tries = 1;
+                entry.attempts = 1;
             }
         }
-        for number in self.tried..=last {
-            self.untried_bytes = self.untried_bytes.saturating_sub(self.bytes(number));
+        for number in self.unsent..=last {
+            self.unsent_bytes = self.unsent_bytes.saturating_sub(self.bytes(number));
         }
-        self.tried = last + 1;
-        self.tries.push_back(Try {
+        self.unsent = last + 1;
+        self.attempts.push_back(Attempt {
             end: now + self.retry.timeout,
             numbers: new,
         });
     }
 
-    /// A line was answered, whatever the answers were.
+    /// Records that a line was answered completely.
     pub(crate) fn line_answered(&mut self) {
-        self.lines_out = self.lines_out.saturating_sub(1);
+        self.lines_in_flight = self.lines_in_flight.saturating_sub(1);
     }
 
     /// Takes an item out; `None` if it was settled before.
     pub(crate) fn settle(&mut self, number: u64) -> Option<T> {
         let item = self.entry_mut(number)?.item.take()?;
-        self.again.remove(&number);
+        self.resend.remove(&number);
         while self
             .entries
             .front()
             .is_some_and(|entry| entry.item.is_none())
         {
             if let Some(entry) = self.entries.pop_front() {
-                self.freed.items += 1;
-                self.freed.weight += u64::from(entry.weight);
+                self.released.items += 1;
+                self.released.weight += u64::from(entry.weight);
             }
             self.first += 1;
         }
         self.cursor = self.cursor.max(self.first);
-        self.tried = self.tried.max(self.first);
-        // Tries that have nothing to end any more need no timer.
+        self.unsent = self.unsent.max(self.first);
+        // Attempts whose items are all settled need no timer.
         while self
-            .tries
+            .attempts
             .front()
             .is_some_and(|current| current.numbers.last().is_none_or(|&last| last < self.first))
         {
-            self.tries.pop_front();
+            self.attempts.pop_front();
         }
         Some(item)
     }
 
-    /// The server could not say what happened to an item: it waits for the end of its try.
-    pub(crate) fn leave_open(&mut self, number: u64, trouble: ErrorReply) {
+    /// Records that the outcome of an item is unknown: it waits for the end of its attempt.
+    pub(crate) fn defer(&mut self, number: u64, last_error: ErrorReply) {
         if let Some(entry) = self.entry_mut(number) {
-            entry.trouble = Some(Box::new(trouble));
+            entry.last_error = Some(Box::new(last_error));
         }
     }
 
-    /// What was let go since the last call.
-    pub(crate) fn take_freed(&mut self) -> Freed {
-        std::mem::take(&mut self.freed)
+    /// Takes the window space that was released since the last call.
+    pub(crate) fn take_released(&mut self) -> Released {
+        std::mem::take(&mut self.released)
     }
 
-    /// A connection stands: everything without an answer is sent again, in order.
+    /// Starts a new connection: everything unanswered is sent again, in order.
     pub(crate) fn connected(&mut self) {
         self.offline_since = None;
-        self.lines_out = 0;
-        self.again.clear();
+        self.lines_in_flight = 0;
+        self.resend.clear();
         self.cursor = self.first;
     }
 
-    /// The connection is lost.
+    /// Records the loss of the connection.
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.offline_since.get_or_insert(now);
-        self.lines_out = 0;
-        self.again.clear();
+        self.lines_in_flight = 0;
+        self.resend.clear();
     }
 
-    /// Ends the tries whose time is over; the items whose last one it was are taken out.
+    /// Ends the attempts whose time is over, and takes out the items that have none left.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Expired<T>> {
         let mut expired = Vec::new();
-        while self.tries.front().is_some_and(|current| current.end <= now) {
-            let Some(ended) = self.tries.pop_front() else {
+        while self
+            .attempts
+            .front()
+            .is_some_and(|current| current.end <= now)
+        {
+            let Some(ended) = self.attempts.pop_front() else {
                 break;
             };
             let mut next = Vec::new();
             for number in ended.numbers {
-                let retries = self.retry.tries;
+                let retries = self.retry.attempts;
                 let Some(entry) = self.entry_mut(number).filter(|entry| entry.item.is_some())
                 else {
                     continue;
                 };
-                if entry.tries >= retries {
-                    let trouble = entry.trouble.take();
-                    expired.extend(self.settle(number).map(|item| Expired { item, trouble }));
+                if entry.attempts >= retries {
+                    let last_error = entry.last_error.take();
+                    expired.extend(self.settle(number).map(|item| Expired { item, last_error }));
                 } else {
-                    entry.tries += 1;
+                    entry.attempts += 1;
                     next.push(number);
-                    // What is behind the cursor is sent anyway.
+                    // Items at or after the cursor are sent anyway.
                     if number < self.cursor && self.offline_since.is_none() {
-                        self.again.insert(number);
+                        self.resend.insert(number);
                     }
                 }
             }
             if !next.is_empty() {
-                self.tries.push_back(Try {
+                self.attempts.push_back(Attempt {
                     end: now + self.retry.timeout,
                     numbers: next,
                 });
             }
         }
         while self.offline_end().is_some_and(|end| end <= now) {
-            let number = self.tried;
-            self.untried_bytes = self.untried_bytes.saturating_sub(self.bytes(number));
-            self.tried += 1;
+            let number = self.unsent;
+            self.unsent_bytes = self.unsent_bytes.saturating_sub(self.bytes(number));
+            self.unsent += 1;
             expired.extend(self.settle(number).map(|item| Expired {
                 item,
-                trouble: None,
+                last_error: None,
             }));
         }
         expired
     }
 
-    /// When the first item that was never sent fails for want of a connection.
+    /// Returns when the first item that was never sent fails for lack of a connection.
     fn offline_end(&self) -> Option<Instant> {
-        let entry = self.entry(self.tried)?;
+        let entry = self.entry(self.unsent)?;
         Some(self.offline_since?.max(entry.queued) + self.retry.total())
     }
 
-    /// Takes everything out.
+    /// Takes every item out.
     pub(crate) fn drain(&mut self) -> Vec<T> {
         let items = (self.first..self.end())
             .filter_map(|number| self.settle(number))
             .collect();
-        self.tries.clear();
-        self.untried_bytes = 0;
+        self.attempts.clear();
+        self.unsent_bytes = 0;
         items
     }
 
-    /// When something is to be done next if nothing happens: a try ends, or, if lines
-    /// `can_be_sent`, items have waited long enough for company.
+    /// Returns when there is work if nothing happens before: an attempt ends or, if lines
+    /// `can_be_sent`, an item has waited long enough for a full batch.
     pub(crate) fn deadline(&self, can_be_sent: bool) -> Option<Instant> {
-        let try_end = self.tries.front().map(|current| current.end);
+        let attempt_end = self.attempts.front().map(|current| current.end);
         let offline_end = self.offline_end();
         let batch_end = self
-            .entry(self.tried)
+            .entry(self.unsent)
             .filter(|_| can_be_sent && self.offline_since.is_none())
             .map(|entry| entry.queued + self.limits.time);
-        [try_end, offline_end, batch_end]
+        [attempt_end, offline_end, batch_end]
             .into_iter()
             .flatten()
             .min()

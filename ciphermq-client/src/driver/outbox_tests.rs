@@ -7,7 +7,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const RETRY: Retry = Retry {
-    tries: 3,
+    attempts: 3,
     timeout: Duration::from_secs(10),
 };
 
@@ -19,7 +19,7 @@ fn limits(messages: usize, bytes: usize) -> BatchLimits {
     }
 }
 
-/// An outbox of numbers with a connection, each item 10 bytes long.
+/// Creates a connected outbox of numbers, each item 10 bytes long.
 fn outbox(messages: usize, count: u64, now: Instant) -> Outbox<u64> {
     let mut outbox = Outbox::new(limits(messages, 1000), RETRY, now);
     outbox.connected();
@@ -46,7 +46,7 @@ fn expired(outbox: &mut Outbox<u64>, now: Instant) -> Vec<u64> {
 }
 
 #[test]
-fn one_item_goes_at_once_and_the_next_wait_for_company_while_it_is_under_way() {
+fn a_lone_item_is_sent_at_once_and_later_ones_are_batched() {
     let now = Instant::now();
     let mut outbox = outbox(3, 1, now);
     assert_eq!(lines(&mut outbox, now), [[0]]);
@@ -82,7 +82,7 @@ fn one_item_goes_at_once_and_the_next_wait_for_company_while_it_is_under_way() {
 }
 
 #[test]
-fn batches_keep_to_the_bytes_but_a_giant_goes_alone() {
+fn batches_respect_the_byte_limit_and_a_larger_item_is_sent_alone() {
     let now = Instant::now();
     let mut outbox = Outbox::new(limits(100, 35), RETRY, now);
     outbox.connected();
@@ -98,7 +98,7 @@ fn batches_keep_to_the_bytes_but_a_giant_goes_alone() {
 }
 
 #[test]
-fn a_line_never_holds_more_than_the_connection_takes() {
+fn lines_respect_the_connections_limit() {
     let now = Instant::now();
     let mut outbox = outbox(100, 5, now);
     outbox.flush();
@@ -110,7 +110,7 @@ fn a_line_never_holds_more_than_the_connection_takes() {
 }
 
 #[test]
-fn after_a_loss_everything_unanswered_goes_again_in_order() {
+fn after_a_loss_unanswered_items_are_resent_in_order() {
     let now = Instant::now();
     let mut outbox = outbox(2, 6, now);
     assert_eq!(lines(&mut outbox, now), [[0, 1], [2, 3], [4, 5]]);
@@ -133,20 +133,20 @@ fn after_a_loss_everything_unanswered_goes_again_in_order() {
 }
 
 #[test]
-fn room_is_given_back_when_everything_before_is_settled() {
+fn space_is_released_when_all_earlier_items_are_settled() {
     let now = Instant::now();
     let mut outbox = outbox(3, 3, now);
     lines(&mut outbox, now);
     outbox.settle(1);
     outbox.settle(2);
-    assert_eq!(outbox.take_freed(), Freed::default());
+    assert_eq!(outbox.take_released(), Released::default());
     assert_eq!(
         (outbox.settle(0), outbox.settle(0), outbox.settled_to()),
         (Some(0), None, 3)
     );
     assert_eq!(
-        outbox.take_freed(),
-        Freed {
+        outbox.take_released(),
+        Released {
             items: 3,
             weight: 3
         }
@@ -156,7 +156,7 @@ fn room_is_given_back_when_everything_before_is_settled() {
 }
 
 #[test]
-fn three_tries_of_ten_seconds() {
+fn an_item_has_three_attempts_of_ten_seconds() {
     let now = Instant::now();
     let mut outbox = outbox(10, 2, now);
     assert_eq!(lines(&mut outbox, now), [[0, 1]]);
@@ -178,7 +178,7 @@ fn three_tries_of_ten_seconds() {
 }
 
 #[test]
-fn what_is_tried_again_goes_before_what_is_new_and_leaves_out_what_was_answered() {
+fn retries_precede_new_items_and_skip_answered_ones() {
     let now = Instant::now();
     let mut outbox = outbox(3, 3, now);
     lines(&mut outbox, now);
@@ -189,7 +189,7 @@ fn what_is_tried_again_goes_before_what_is_new_and_leaves_out_what_was_answered(
 }
 
 #[test]
-fn a_loss_neither_ends_a_try_nor_begins_one() {
+fn a_loss_neither_ends_nor_starts_an_attempt() {
     let now = Instant::now();
     let mut outbox = outbox(10, 1, now);
     for second in 0..30 {
@@ -203,7 +203,7 @@ fn a_loss_neither_ends_a_try_nor_begins_one() {
 }
 
 #[test]
-fn without_a_connection_nothing_waits_longer_than_all_tries_take() {
+fn without_a_connection_items_fail_after_the_time_of_all_attempts() {
     let start = Instant::now();
     let mut outbox = outbox(1, 1, start);
     assert_eq!(lines(&mut outbox, start), [[0]]);
@@ -238,11 +238,11 @@ fn without_a_connection_nothing_waits_longer_than_all_tries_take() {
 }
 
 #[test]
-fn an_open_outcome_waits_for_the_end_of_its_try_and_is_remembered() {
+fn an_unknown_outcome_waits_for_the_end_of_its_attempt() {
     let now = Instant::now();
     let mut outbox = outbox(10, 1, now);
     lines(&mut outbox, now);
-    outbox.leave_open(
+    outbox.defer(
         0,
         ErrorReply::new(ErrorCode::StorageUnavailable, "the store is away"),
     );
@@ -253,7 +253,7 @@ fn an_open_outcome_waits_for_the_end_of_its_try_and_is_remembered() {
     outbox.expire(now + 20 * SECOND);
     let failed = outbox.expire(now + 30 * SECOND);
     assert_eq!(
-        failed[0].trouble.as_ref().unwrap().code,
+        failed[0].last_error.as_ref().unwrap().code,
         Some(ErrorCode::StorageUnavailable)
     );
 }
@@ -280,14 +280,14 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: every item is settled exactly once, by an answer or by its last try, and
-    /// all its room comes back; on one connection nothing is sent for the first time before what
-    /// came earlier.
+    /// Every item is settled exactly once, by an answer or by its last attempt, and all window
+    /// space is released; on one connection nothing is sent for the first time before an earlier
+    /// item.
     #[test]
-    fn nothing_is_lost_and_nothing_is_settled_twice(steps in proptest::collection::vec(step(), 0..120)) {
+    fn every_item_is_settled_exactly_once(steps in proptest::collection::vec(step(), 0..120)) {
         let mut now = Instant::now();
         let mut outbox = Outbox::new(limits(3, 1000), RETRY, now);
-        let (mut pushed, mut settled, mut freed) = (0u64, std::collections::BTreeSet::new(), 0);
+        let (mut pushed, mut settled, mut released) = (0u64, std::collections::BTreeSet::new(), 0);
         let mut newest = None;
         for step in steps {
             match step {
@@ -324,10 +324,10 @@ proptest! {
                     }
                 }
             }
-            freed += outbox.take_freed().items;
+            released += outbox.take_released().items;
             prop_assert!(outbox.deadline(false).is_none_or(|deadline| deadline > now));
         }
-        // Left alone, everything comes to an end.
+        // Without further input every attempt ends.
         outbox.disconnected(now);
         for _ in 0..40 {
             now += SECOND;
@@ -335,9 +335,9 @@ proptest! {
                 prop_assert!(settled.insert(item));
             }
         }
-        freed += outbox.take_freed().items;
+        released += outbox.take_released().items;
         prop_assert!(outbox.is_empty());
         prop_assert_eq!(settled.len(), usize::try_from(pushed).unwrap());
-        prop_assert_eq!(freed, settled.len());
+        prop_assert_eq!(released, settled.len());
     }
 }

@@ -1,17 +1,17 @@
-//! Which reply belongs to which command of this connection.
+//! Matches replies to the commands of a connection.
 //!
-//! Replies come in the order of the commands, so a queue of what is expected tells whose each line
-//! is. A command for several messages is answered by as many lines, unless it is refused as a
-//! whole, by one.
+//! Replies come in the order of the commands, so a queue of expectations identifies the command of
+//! each line. A command for several messages is answered by one line per message, or by a single
+//! one if it is refused as a whole.
 
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use ciphermq_protocol::{Command, Delivery, LineDecoder, MessageId, Reply};
 
-use super::{PublisherId, Request};
+use super::op::{PublisherId, Request};
 
-/// The replies that one connection owes us.
+/// The outstanding replies of one connection.
 #[derive(Debug)]
 pub(crate) struct PendingReplies {
     decoder: LineDecoder,
@@ -20,30 +20,37 @@ pub(crate) struct PendingReplies {
     is_consuming: bool,
 }
 
-/// What is expected next, and for whom.
+/// The next expected reply, and its recipient.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// One line for a request.
     Request(Request),
-    /// A line for each of these messages of the publisher.
-    Published(PublisherId, Line),
-    /// A line for each of these acks.
-    Acked(Line),
+    /// A line for each of these items of an outbox.
+    Items(OutboxId, Line),
     /// `PONG`.
     Pong,
 }
 
-/// What the next reply may wait for.
+/// Identifies an outbox of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutboxId {
+    /// The messages of a publisher.
+    Publisher(PublisherId),
+    /// The acks.
+    Acks,
+}
+
+/// The reason for which a reply may be delayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// For the server's store, as long as it is away: an ack that was read is never dropped.
+    /// The server's store, for as long as it is down: the server never drops an ack that it has
+    /// read.
     Store,
-    /// For the server's store, but no longer than the server has said: then there is an error
-    /// instead.
+    /// The server's store, for at most the announced `storage_wait`; an error follows then.
     Answer,
 }
 
-/// The items of one line that was sent, and how many of them are answered.
+/// The items of one sent line, and the number of those that are answered.
 #[derive(Debug)]
 pub(crate) struct Line {
     numbers: Vec<u64>,
@@ -59,40 +66,38 @@ impl Line {
     }
 }
 
-/// What a line means.
+/// The meaning of a line.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// Messages for the consumer.
     Deliveries(Vec<Delivery>),
     /// The reply to a request.
     Request(Request, Reply),
-    /// What became of a message.
-    Published(PublisherId, ItemAnswer),
-    /// What became of an ack.
-    Acked(ItemAnswer),
-    /// A sign of life.
+    /// The outcome of items of an outbox.
+    Items(OutboxId, ItemAnswer),
+    /// The reply to a ping.
     Pong,
 }
 
-/// What became of an item of a line.
+/// The outcome of one or all items of a line.
 #[derive(Debug)]
 pub(crate) struct ItemAnswer {
-    pub(crate) about: About,
+    pub(crate) about: ReplyScope,
     pub(crate) reply: Reply,
-    /// Nothing more is owed for this line.
+    /// No further reply is expected for this line.
     pub(crate) is_last: bool,
 }
 
-/// Whom a reply is about.
+/// The items that a reply is about.
 #[derive(Debug)]
-pub(crate) enum About {
-    /// One item, which the server calls by this id.
+pub(crate) enum ReplyScope {
+    /// One item, and the id that the server gives for it.
     One(u64, MessageId),
-    /// All of the line.
+    /// All items of the line.
     All(Vec<u64>),
 }
 
-/// The server sent what no server of this protocol sends, or what it sent was not asked for.
+/// A line that this protocol does not allow, or that answers no command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Violation(pub(crate) String);
@@ -106,17 +111,17 @@ impl PendingReplies {
         }
     }
 
-    /// A command was written; this is owed for it.
+    /// Records the reply that a written command expects.
     pub(crate) fn expect(&mut self, expected: Expected) {
         self.expected.push_back(expected);
     }
 
-    /// Reads the next line off the front of `buffer`, if it holds a whole one.
+    /// Reads the next line from the front of `buffer`, if there is a whole one.
     pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Answer>, Violation> {
         let line = self
             .decoder
             .decode(buffer)
-            .map_err(|error| Violation(format!("what came is no reply: {error}")))?;
+            .map_err(|error| Violation(format!("the server sent no valid reply: {error}")))?;
         let Some(line) = line else { return Ok(None) };
         let reply = Reply::parse(&line).map_err(|error| Violation(error.to_string()))?;
         match reply {
@@ -132,60 +137,48 @@ impl PendingReplies {
 
     fn answer(&mut self, reply: Reply) -> Result<Answer, Violation> {
         match self.expected.pop_front() {
-            None => Err(unasked(&reply)),
+            None => Err(unexpected(&reply)),
             Some(Expected::Request(request)) => Ok(Answer::Request(request, reply)),
             Some(Expected::Pong) if matches!(reply, Reply::Pong) => Ok(Answer::Pong),
-            Some(Expected::Pong) => Err(unasked(&reply)),
-            Some(Expected::Published(publisher, line)) => {
-                let id = match &reply {
-                    Reply::Ack(id) => Some(id.clone()),
-                    Reply::Error(error) => error.message_id.clone(),
+            Some(Expected::Pong) => Err(unexpected(&reply)),
+            Some(Expected::Items(outbox, line)) => {
+                let id = match (outbox, &reply) {
+                    (OutboxId::Publisher(_), Reply::Ack(id))
+                    | (OutboxId::Acks, Reply::AckConfirmed(id)) => Some(id.clone()),
+                    (_, Reply::Error(error)) => error.message_id.clone(),
                     _ => None,
                 };
                 let (answer, rest) = item_answer(line, id, reply)?;
                 if let Some(rest) = rest {
-                    self.expected
-                        .push_front(Expected::Published(publisher, rest));
+                    self.expected.push_front(Expected::Items(outbox, rest));
                 }
-                Ok(Answer::Published(publisher, answer))
-            }
-            Some(Expected::Acked(line)) => {
-                let id = match &reply {
-                    Reply::AckConfirmed(id) => Some(id.clone()),
-                    Reply::Error(error) => error.message_id.clone(),
-                    _ => None,
-                };
-                let (answer, rest) = item_answer(line, id, reply)?;
-                if let Some(rest) = rest {
-                    self.expected.push_front(Expected::Acked(rest));
-                }
-                Ok(Answer::Acked(answer))
+                Ok(Answer::Items(outbox, answer))
             }
         }
     }
 
-    /// Whether a request or a line has no answer yet. Pings don't count.
-    pub(crate) fn owes(&self) -> bool {
+    /// Whether a command other than a ping is unanswered.
+    pub(crate) fn is_outstanding(&self) -> bool {
         self.expected
             .iter()
             .any(|expected| !matches!(expected, Expected::Pong))
     }
 
-    /// What the oldest reply that is owed may be waiting for; `None` if it needs no store, or
-    /// nothing is owed. Commands behind it are not looked at: when it is answered, silence counts
-    /// anew.
+    /// Returns why the oldest outstanding reply may be delayed; `None` if it needs no store, or
+    /// nothing is outstanding. Later commands do not count: when the oldest is answered, silence is
+    /// measured anew.
     pub(crate) fn oldest_wait(&self) -> Option<Wait> {
         match self.expected.front()? {
-            Expected::Acked(_) => Some(Wait::Store),
+            Expected::Items(OutboxId::Acks, _) => Some(Wait::Store),
             Expected::Request(request) if matches!(request.command, Command::Reject { .. }) => {
                 Some(Wait::Store)
             }
-            Expected::Published(..) | Expected::Request(_) => Some(Wait::Answer),
+            Expected::Items(OutboxId::Publisher(_), _) | Expected::Request(_) => Some(Wait::Answer),
             Expected::Pong => None,
         }
     }
 
-    /// The requests that got no answer, in order.
+    /// Returns the unanswered requests, in order.
     pub(crate) fn into_requests(self) -> impl DoubleEndedIterator<Item = Request> {
         self.expected
             .into_iter()
@@ -196,8 +189,8 @@ impl PendingReplies {
     }
 }
 
-/// What a reply says of a line's items, and what is still owed for it. `id` is the message that the
-/// reply names.
+/// Returns the outcome of a line's items, and the line if it expects further replies. `id` is the
+/// message that the reply names.
 fn item_answer(
     mut line: Line,
     id: Option<MessageId>,
@@ -206,10 +199,10 @@ fn item_answer(
     if let Reply::AckAll(count) | Reply::AckConfirmedAll(count) = reply
         && (count != line.numbers.len() || line.answered > 0)
     {
-        return Err(unasked(&reply));
+        return Err(unexpected(&reply));
     }
     let Some(id) = id else {
-        // What is said of the whole is one line, and the first.
+        // A reply to the line as a whole is its first and only one.
         let is_of_all = matches!(
             reply,
             Reply::AckAll(_)
@@ -221,11 +214,11 @@ fn item_answer(
                 | Reply::UnknownCommand
         );
         if !is_of_all || line.answered > 0 {
-            return Err(unasked(&reply));
+            return Err(unexpected(&reply));
         }
         return Ok((
             ItemAnswer {
-                about: About::All(line.numbers),
+                about: ReplyScope::All(line.numbers),
                 reply,
                 is_last: true,
             },
@@ -233,13 +226,13 @@ fn item_answer(
         ));
     };
     let Some(&number) = line.numbers.get(line.answered) else {
-        return Err(unasked(&reply));
+        return Err(unexpected(&reply));
     };
     line.answered += 1;
     let is_last = line.answered == line.numbers.len();
     Ok((
         ItemAnswer {
-            about: About::One(number, id),
+            about: ReplyScope::One(number, id),
             reply,
             is_last,
         },
@@ -247,7 +240,7 @@ fn item_answer(
     ))
 }
 
-fn unasked(reply: &Reply) -> Violation {
+fn unexpected(reply: &Reply) -> Violation {
     let mut text = BytesMut::new();
     reply.encode(&mut text);
     let start: String = String::from_utf8_lossy(&text)
@@ -255,7 +248,7 @@ fn unasked(reply: &Reply) -> Violation {
         .chars()
         .take(120)
         .collect();
-    Violation(format!("a reply came that was not asked for: {start:?}"))
+    Violation(format!("the server sent an unexpected reply: {start:?}"))
 }
 
 #[cfg(test)]

@@ -22,10 +22,11 @@ fn request(client: &str) -> Expected {
 }
 
 fn published(numbers: &[u64]) -> Expected {
-    Expected::Published(PublisherId(7), Line::new(numbers.to_vec()))
+    let publisher = OutboxId::Publisher(PublisherId(7));
+    Expected::Items(publisher, Line::new(numbers.to_vec()))
 }
 
-/// What each line of `text` means, as a short text; the first violation ends it.
+/// Describes each line of `text` briefly; stops at the first violation.
 fn read(pending: &mut PendingReplies, text: &str) -> Vec<String> {
     let mut buffer = BytesMut::from(text.as_bytes());
     let mut meanings = Vec::new();
@@ -45,8 +46,8 @@ fn meaning(answer: Answer) -> String {
     let item = |answer: ItemAnswer| {
         let end = if answer.is_last { ", last" } else { "" };
         match answer.about {
-            About::One(number, id) => format!("{number} {id}{end}"),
-            About::All(numbers) => format!("{numbers:?}{end}"),
+            ReplyScope::One(number, id) => format!("{number} {id}{end}"),
+            ReplyScope::All(numbers) => format!("{numbers:?}{end}"),
         }
     };
     match answer {
@@ -61,15 +62,15 @@ fn meaning(answer: Answer) -> String {
             Command::GetPublicKey { client_id } => format!("reply to {client_id}"),
             other => format!("reply to {other:?}"),
         },
-        Answer::Published(_, answer) => format!("published {}", item(answer)),
-        Answer::Acked(answer) => format!("acked {}", item(answer)),
+        Answer::Items(OutboxId::Publisher(_), answer) => format!("published {}", item(answer)),
+        Answer::Items(OutboxId::Acks, answer) => format!("acked {}", item(answer)),
         Answer::Pong => "pong".to_owned(),
     }
 }
 
 #[test]
 fn replies_belong_to_the_commands_in_their_order() {
-    let acks = Expected::Acked(Line::new(vec![5, 6]));
+    let acks = Expected::Items(OutboxId::Acks, Line::new(vec![5, 6]));
     let mut pending = pending(
         false,
         [
@@ -80,7 +81,7 @@ fn replies_belong_to_the_commands_in_their_order() {
             request("b"),
         ],
     );
-    assert!(pending.owes());
+    assert!(pending.is_outstanding());
     let text = "Public key: x\nACK m1\nError: no_route: no queue for message m2\nPONG\n\
                 ACK_CONFIRMED m5\nError: not_found: unknown for message m6\nPublic key not found\n";
     assert_eq!(
@@ -95,12 +96,12 @@ fn replies_belong_to_the_commands_in_their_order() {
             "reply to b"
         ]
     );
-    assert!(!pending.owes());
+    assert!(!pending.is_outstanding());
 }
 
 #[test]
-fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
-    let acks = || Expected::Acked(Line::new(vec![1, 2]));
+fn message_lines_are_deliveries_only_when_consuming() {
+    let acks = || Expected::Items(OutboxId::Acks, Line::new(vec![1, 2]));
     let text = "Message: d1 {}\nACK_CONFIRMED m1\nMessage: d2 {}\nACK_CONFIRMED m2\n";
     assert_eq!(
         read(&mut pending(true, [acks()]), text),
@@ -119,7 +120,7 @@ fn deliveries_stand_between_replies_when_consuming_and_are_replies_otherwise() {
 }
 
 #[test]
-fn a_batch_is_refused_as_a_whole_by_one_line() {
+fn one_line_refuses_a_whole_batch() {
     for reply in [
         "Invalid batch format: broken",
         "Missing parameters",
@@ -137,8 +138,8 @@ fn a_batch_is_refused_as_a_whole_by_one_line() {
 }
 
 #[test]
-fn a_whole_line_is_answered_by_one_line() {
-    let acks = Expected::Acked(Line::new(vec![4, 5]));
+fn one_line_acknowledges_a_whole_batch() {
+    let acks = Expected::Items(OutboxId::Acks, Line::new(vec![4, 5]));
     let mut pending = pending(true, [published(&[1, 2, 3]), acks, Expected::Pong]);
     assert_eq!(
         read(
@@ -155,7 +156,7 @@ fn a_whole_line_is_answered_by_one_line() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_a_violation() {
+fn unexpected_replies_are_violations() {
     for (expected, text) in [
         (None, "PONG\n"),
         (None, "Error: overloaded: too much\n"),
@@ -174,7 +175,10 @@ fn what_was_not_asked_for_is_a_violation() {
         (Some(published(&[1, 2])), "ACK_ALL 3\n"),
         (Some(published(&[1, 2])), "ACK m1\nACK_ALL 2\n"),
         (Some(Expected::Pong), "ACK_ALL 1\n"),
-        (Some(Expected::Acked(Line::new(vec![1]))), "ACK m1\n"),
+        (
+            Some(Expected::Items(OutboxId::Acks, Line::new(vec![1]))),
+            "ACK m1\n",
+        ),
         (Some(Expected::Pong), "what is this\n"),
         (Some(Expected::Pong), "\n"),
     ] {
@@ -187,7 +191,7 @@ fn what_was_not_asked_for_is_a_violation() {
 }
 
 #[test]
-fn lines_may_come_in_any_pieces() {
+fn lines_may_arrive_in_fragments() {
     let text = "ACK m1\r\nMessage: d1 {\"a\": 1}\nACK m2\n";
     for cut in 0..text.len() {
         let mut pending = pending(true, [published(&[1, 2])]);
@@ -207,7 +211,7 @@ fn lines_may_come_in_any_pieces() {
 }
 
 #[test]
-fn a_line_without_end_is_a_violation_before_it_fills_the_memory() {
+fn an_endless_line_is_a_violation() {
     let text = "x".repeat(1001);
     assert!(read(&mut pending(false, [Expected::Pong]), &text)[0].starts_with("violation"));
 }

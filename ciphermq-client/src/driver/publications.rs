@@ -1,41 +1,104 @@
-//! The publishers' outboxes, and what replies mean to them.
+//! The unsettled messages of a connection's publishers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ciphermq_protocol::{Command, Envelope, ErrorReply, Reply};
+use ciphermq_protocol::{Command, Envelope, ErrorCode, ExchangeName, MessageId, Reply, RoutingKey};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::outbox::{Expired, Outbox};
-use super::pending_replies::{About, ItemAnswer, Violation};
-use super::{Outgoing, PublisherId, PublisherSetup, Retry};
-use crate::error::kinds::OperationKind as _;
+use super::op::{Outgoing, PublisherId, PublisherSetup};
+use super::outcome::{Outcome, Summary, Tally};
+use super::pending_replies::{ItemAnswer, Violation};
+use super::settings::Retry;
+use super::unsettled::{Settle, Unsettled};
 use crate::error::{PublishError, PublishErrorKind};
-use crate::publisher::{self, Outcome, Summary, Tally, line_overhead};
 
-/// The publishers of a connection. They take turns, a line each.
+/// The publishers of a connection, served round-robin, one line at a time.
 #[derive(Debug)]
 pub(crate) struct Publications {
     retry: Retry,
     publishers: BTreeMap<PublisherId, Publication>,
-    /// Whose turn it was last.
+    /// The publisher of the last line.
     last: Option<PublisherId>,
 }
 
+type Publication = Unsettled<Messages>;
+
+/// The route of a publisher, and the outcomes of its messages.
 #[derive(Debug)]
-struct Publication {
+struct Messages {
     setup: PublisherSetup,
-    outbox: Outbox<Outgoing>,
     tally: Tally,
-    flushes: VecDeque<(u64, Done)>,
 }
 
-/// Who waits until everything is settled.
+/// A caller that waits until everything is settled.
 #[derive(Debug)]
-enum Done {
+pub(crate) enum FlushWaiter {
     Flush(oneshot::Sender<Result<(), PublishError>>),
     Finish(oneshot::Sender<Summary>),
+}
+
+impl Settle for Messages {
+    type Item = Outgoing;
+    type Kind = PublishErrorKind;
+    type Waiter = FlushWaiter;
+
+    const NAME: &'static str = "message";
+    const CONFIRMED: &'static str = "acknowledged";
+    const CLOSED: &'static str = "The client was closed.";
+
+    fn message_id(item: &Outgoing) -> &MessageId {
+        &item.envelope.message_id
+    }
+
+    fn confirms_one(reply: &Reply) -> bool {
+        matches!(reply, Reply::Ack(_))
+    }
+
+    fn confirms_line(reply: &Reply) -> bool {
+        matches!(reply, Reply::AckAll(_))
+    }
+
+    fn refusal_advice(code: Option<ErrorCode>) -> Option<&'static str> {
+        advice(code)
+    }
+
+    fn expiry_advice(is_connected: bool) -> Option<&'static str> {
+        Some(if is_connected {
+            "It may be stored all the same: send it again with the same stream and position."
+        } else {
+            "Make sure that the server runs; then send it again, with the same stream and position."
+        })
+    }
+
+    fn settle(&mut self, item: Outgoing, result: Result<(), PublishError>) {
+        let message_id = &item.envelope.message_id;
+        self.tally.count(message_id, result.as_ref().copied());
+        if let Some(observer) = &self.setup.observer.0 {
+            observer(Outcome {
+                message_id,
+                result: result.as_ref().copied(),
+            });
+        }
+        if let Some(receipt) = item.receipt {
+            // Fails if the receipt was dropped.
+            drop(receipt.send(result));
+        }
+    }
+
+    fn answer(&mut self, waiter: FlushWaiter) -> bool {
+        match waiter {
+            FlushWaiter::Flush(done) => {
+                drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err)));
+                false
+            }
+            FlushWaiter::Finish(done) => {
+                drop(done.send(std::mem::take(&mut self.tally.summary)));
+                true
+            }
+        }
+    }
 }
 
 impl Publications {
@@ -54,20 +117,16 @@ impl Publications {
         setup: PublisherSetup,
         is_online: bool,
     ) {
-        // Publishers that were dropped and owe nothing more are swept out when a new one comes.
+        // Dropped publishers without pending messages are removed when a new one opens.
         self.publishers
             .retain(|_, publication| !publication.is_abandoned());
-        let mut outbox = Outbox::new(setup.limits, self.retry, now);
+        let limits = setup.limits;
+        let tally = Tally::default();
+        let mut messages = Unsettled::new(Messages { setup, tally }, limits, self.retry, now);
         if is_online {
-            outbox.connected();
+            messages.outbox.connected();
         }
-        let publication = Publication {
-            setup,
-            outbox,
-            tally: Tally::default(),
-            flushes: VecDeque::new(),
-        };
-        self.publishers.insert(id, publication);
+        self.publishers.insert(id, messages);
     }
 
     pub(crate) fn push(&mut self, now: Instant, id: PublisherId, item: Outgoing) {
@@ -79,25 +138,10 @@ impl Publications {
         }
     }
 
-    pub(crate) fn flush(
-        &mut self,
-        id: PublisherId,
-        done: oneshot::Sender<Result<(), PublishError>>,
-    ) {
-        self.wait(id, Done::Flush(done));
-    }
-
-    pub(crate) fn finish(&mut self, id: PublisherId, done: oneshot::Sender<Summary>) {
-        self.wait(id, Done::Finish(done));
-    }
-
-    fn wait(&mut self, id: PublisherId, done: Done) {
+    /// Sends a publisher's messages at once; [`Publications::settle`] answers the caller.
+    pub(crate) fn flush(&mut self, id: PublisherId, waiter: FlushWaiter) {
         if let Some(publication) = self.publishers.get_mut(&id) {
-            publication.outbox.flush();
-            publication
-                .flushes
-                .push_back((publication.outbox.end(), done));
-            publication.answer_flushes();
+            publication.flush(waiter);
         }
     }
 
@@ -126,8 +170,8 @@ impl Publications {
             .min()
     }
 
-    /// The next `publish_packed` or `publish_batch` line, of the publisher after the last one that
-    /// has something to send.
+    /// Takes the next `publish_packed` or `publish_batch` line, from the next publisher in turn
+    /// that has something to send.
     pub(crate) fn take_line(
         &mut self,
         now: Instant,
@@ -163,50 +207,46 @@ impl Publications {
         id: PublisherId,
         answer: ItemAnswer,
     ) -> Result<(), Violation> {
-        // A publisher that has finished is gone; answers to what it had sent twice come after it.
+        // A finished publisher is gone; answers to messages that were sent twice may follow it.
         let Some(publication) = self.publishers.get_mut(&id) else {
             return Ok(());
         };
         publication.answered(answer)
     }
 
-    /// Ends tries whose time is over.
+    /// Ends the attempts whose time is over.
     pub(crate) fn expire(&mut self, now: Instant, loss: Option<&str>) {
         for publication in self.publishers.values_mut() {
             publication.expire(now, loss);
         }
     }
 
-    /// Gives back room, answers those who wait, and lets go of publishers that have finished.
+    /// Releases window space, answers waiting callers and removes finished publishers.
     pub(crate) fn settle(&mut self) {
-        self.publishers.retain(|_, publication| {
-            let freed = publication.outbox.take_freed();
-            if freed.items > 0 {
-                publication.setup.window.release(freed.items, freed.weight);
+        self.publishers.retain(|_, messages| {
+            let released = messages.outbox.take_released();
+            if released.items > 0 {
+                let window = &messages.sender.setup.window;
+                window.release(released.items, released.weight);
             }
-            !publication.answer_flushes()
+            !messages.answer_waiters()
         });
     }
 
-    /// The connection is closed for good.
+    /// Fails every pending message: the connection is closed for good.
     pub(crate) fn close(&mut self) {
-        for publication in self.publishers.values_mut() {
-            publication.setup.window.close();
-            for item in publication.outbox.drain() {
-                publication.tell(item, Err(publisher::closed()));
-            }
-            publication.answer_flushes();
+        for messages in self.publishers.values_mut() {
+            messages.sender.setup.window.close();
+            messages.close();
         }
         self.publishers.clear();
     }
 }
 
 impl Publication {
-    /// Nobody holds the publisher any more, and nothing is under way.
+    /// Whether the publisher was dropped and nothing is in flight.
     fn is_abandoned(&self) -> bool {
-        self.outbox.is_empty()
-            && self.flushes.is_empty()
-            && Arc::strong_count(&self.setup.window) == 1
+        self.is_idle() && Arc::strong_count(&self.sender.setup.window) == 1
     }
 
     fn take_line(
@@ -219,12 +259,12 @@ impl Publication {
             exchange,
             routing_key,
             ..
-        } = &self.setup;
+        } = &self.sender.setup;
         let room = max_line_bytes.saturating_sub(line_overhead(exchange, routing_key));
         loop {
             let numbers = self.outbox.take_line(now, room)?;
-            // The limit of this connection may be lower than that of the one for which it was
-            // sealed.
+            // This connection's limit may be lower than that of the connection for which the
+            // message was sealed.
             if let [number] = numbers[..]
                 && self.outbox.bytes(number) > room.saturating_add(1)
             {
@@ -244,9 +284,9 @@ impl Publication {
                 .filter_map(|&number| self.outbox.item(number))
                 .map(|item| item.envelope.clone())
                 .collect();
-            let (exchange, routing_key) =
-                (self.setup.exchange.clone(), self.setup.routing_key.clone());
-            let command = if packs && share(&envelopes) {
+            let setup = &self.sender.setup;
+            let (exchange, routing_key) = (setup.exchange.clone(), setup.routing_key.clone());
+            let command = if packs && share_buffer(&envelopes) {
                 Command::PublishPacked {
                     exchange,
                     routing_key,
@@ -262,151 +302,10 @@ impl Publication {
             return Some((numbers, command));
         }
     }
-
-    fn answered(&mut self, answer: ItemAnswer) -> Result<(), Violation> {
-        let ItemAnswer {
-            about,
-            reply,
-            is_last,
-        } = answer;
-        if is_last {
-            self.outbox.line_answered();
-        }
-        match (about, reply) {
-            (About::One(number, id), reply) => {
-                // What is settled already was sent twice, and this is the second answer.
-                let Some(item) = self.outbox.item(number) else {
-                    return Ok(());
-                };
-                if item.envelope.message_id != id {
-                    let ours = &item.envelope.message_id;
-                    return Err(Violation(format!(
-                        "the answer to the message `{ours}` is about `{id}`"
-                    )));
-                }
-                match reply {
-                    Reply::Ack(_) => self.settle(number, Ok(())),
-                    Reply::Error(error) => self.failed(number, error),
-                    other => {
-                        return Err(Violation(format!("a message was answered with {other:?}")));
-                    }
-                }
-            }
-            (About::All(numbers), Reply::AckAll(_)) => {
-                for number in numbers {
-                    self.settle(number, Ok(()));
-                }
-            }
-            (About::All(_), reply @ Reply::AckConfirmedAll(_)) => {
-                return Err(Violation(format!("{reply:?} answers another command")));
-            }
-            (About::All(numbers), Reply::Error(error)) => {
-                for number in numbers {
-                    self.failed(number, error.clone());
-                }
-            }
-            (About::All(numbers), other) => {
-                for number in numbers {
-                    let what =
-                        format!("The server refused the batch that the message was in: {other:?}.");
-                    self.settle(
-                        number,
-                        Err(PublishError::new(PublishErrorKind::Refused, what)),
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn failed(&mut self, number: u64, error: ErrorReply) {
-        let kind = PublishErrorKind::of_code(error.code);
-        // Unknown outcomes, and a server that will be less busy soon: the message keeps its tries.
-        if !error.is_definite() || kind == PublishErrorKind::Unavailable {
-            self.outbox.leave_open(number, error);
-        } else {
-            self.settle(number, Err(refused(kind, &error)));
-        }
-    }
-
-    fn expire(&mut self, now: Instant, loss: Option<&str>) {
-        for Expired { item, trouble } in self.outbox.expire(now) {
-            let error = match (trouble, loss) {
-                (Some(trouble), _) => {
-                    let kind = PublishErrorKind::of_code(trouble.code);
-                    PublishError::new(
-                        kind,
-                        format!("The message was not acknowledged in any of the tries: {trouble}."),
-                    )
-                    .advise(
-                        "It may be stored all the same: send it again with the same stream and \
-                             position.",
-                    )
-                }
-                (None, Some(loss)) => PublishError::new(
-                    PublishErrorKind::Disconnected,
-                    format!("The message was not acknowledged, for there is no connection: {loss}"),
-                )
-                .advise(
-                    "See that the server runs; then send it again, with the same stream and \
-                         position.",
-                ),
-                (None, None) => PublishError::new(
-                    PublishErrorKind::TimedOut,
-                    "The message was not acknowledged in any of the tries.",
-                )
-                .advise(
-                    "It may be stored all the same: send it again with the same stream and \
-                         position.",
-                ),
-            };
-            self.tell(item, Err(error));
-        }
-    }
-
-    fn settle(&mut self, number: u64, result: Result<(), PublishError>) {
-        if let Some(item) = self.outbox.settle(number) {
-            self.tell(item, result);
-        }
-    }
-
-    fn tell(&mut self, item: Outgoing, result: Result<(), PublishError>) {
-        let message_id = &item.envelope.message_id;
-        self.tally.count(message_id, result.as_ref().copied());
-        if let Some(observer) = &self.setup.observer.0 {
-            observer(Outcome {
-                message_id,
-                result: result.as_ref().copied(),
-            });
-        }
-        if let Some(receipt) = item.receipt {
-            // Who has dropped the receipt does not want to know.
-            drop(receipt.send(result));
-        }
-    }
-
-    /// Answers those whose messages are all settled; whether the publisher has finished.
-    fn answer_flushes(&mut self) -> bool {
-        while let Some((_, done)) = self
-            .flushes
-            .pop_front_if(|(end, _)| *end <= self.outbox.settled_to())
-        {
-            match done {
-                Done::Flush(done) => {
-                    drop(done.send(self.tally.first_failure.take().map_or(Ok(()), Err)))
-                }
-                Done::Finish(done) => {
-                    drop(done.send(std::mem::take(&mut self.tally.summary)));
-                    return true;
-                }
-            }
-        }
-        false
-    }
 }
 
-/// Whether all of them share one piece of their bytes. Between two sessions they don't.
-fn share(envelopes: &[Envelope]) -> bool {
+/// Whether all envelopes share one buffer. Envelopes of different sessions do not.
+fn share_buffer(envelopes: &[Envelope]) -> bool {
     envelopes.first().is_some_and(|first| {
         envelopes
             .iter()
@@ -414,7 +313,31 @@ fn share(envelopes: &[Envelope]) -> bool {
     })
 }
 
-fn refused(kind: PublishErrorKind, error: &ErrorReply) -> PublishError {
-    PublishError::new(kind, format!("The server refused the message: {error}."))
-        .advise_if(publisher::advice(error.code))
+/// Returns the maximum length of a `publish_packed` or `publish_batch` line without its envelopes
+/// and their separators.
+pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
+    "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
+}
+
+/// Returns what the caller should do about an error code.
+fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
+    Some(match code? {
+        ErrorCode::NoRoute => {
+            "Start the receiver once, or bind a queue to the exchange by this routing key: \
+             `ciphermq-cli receive` does."
+        }
+        ErrorCode::NotFound => {
+            "Declare the exchange first, and bind a queue to it: `ciphermq-cli receive` does."
+        }
+        ErrorCode::IdInUse => "Start a new stream: another message was sent with this id.",
+        ErrorCode::TooLarge | ErrorCode::LineTooLong => "Send it in smaller parts.",
+        ErrorCode::StorageFull => {
+            "Make room on the server's disk, or let receivers acknowledge waiting messages; then \
+             send again."
+        }
+        ErrorCode::StorageUnavailable => {
+            "See the server's log; then send again, with the same stream."
+        }
+        _ => return None,
+    })
 }

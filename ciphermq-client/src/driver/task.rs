@@ -1,4 +1,4 @@
-//! Sockets, clock, reconnecting: everything about a connection that cannot be tested without them.
+//! Sockets, clock and reconnecting: the part of a connection that cannot be tested without them.
 
 use std::future::Future;
 use std::io;
@@ -11,27 +11,28 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, sp
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::handle::DriverState;
-use super::machine::{Broken, Machine};
+use super::delivery_queue::DeliveryQueue;
+use super::handle::{DriverState, Handle};
+use super::machine::{ConnectionFault, Machine};
+use super::op::Op;
 use super::opening::Opening;
-use super::{DriverSettings, Handle, Op, Setup};
-use crate::client::Connection;
+use super::settings::{DriverSettings, Setup};
+use crate::connection::Connection;
 use crate::connector::{Connector, Stage, Stream};
-use crate::consumer::DeliveryQueue;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::event::{self, Event};
 
-/// How many ops wait for the driver at most, and how many it takes at once.
+/// Capacity of the driver's channel, and the number of operations taken from it at once.
 const OPS: usize = 1024;
 const OPS_AT_ONCE: usize = 256;
 
-/// How much is read from the socket at once.
+/// Bytes read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A connection on which hello and the set-up were answered.
+/// A connection on which hello and the set-up commands were answered.
 struct Established {
     stream: Stream,
-    /// What came behind the replies to them.
+    /// The bytes that followed those replies.
     buffer: BytesMut,
     connection: Connection,
 }
@@ -100,8 +101,8 @@ async fn open(
     let mut out = BytesMut::new();
     let mut opening = Opening::new(setup, &settings.program, &mut out)?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    // A server that has refused our certificate may have closed its side already. Why, it has said
-    // before: so reading goes on where writing fails.
+    // A server that refused our certificate may have closed its side already, with the reason sent
+    // before: so reading continues where writing fails.
     let written = async {
         stream.write_all(&out).await?;
         stream.flush().await
@@ -119,11 +120,11 @@ async fn open(
             } else {
                 error
             };
-            return Err(connector.trouble(Stage::FirstReply, error));
+            return Err(connector.explain(Stage::FirstReply, error));
         }
         if let Some(server) = opening.receive(&mut buffer)? {
             if server.client_id != *connector.client_id() {
-                return Err(taken_for_another(connector, &server));
+                return Err(wrong_client_id(connector, &server));
             }
             return Ok(Established {
                 stream,
@@ -134,8 +135,8 @@ async fn open(
     }
 }
 
-/// Who this client is its certificate says, and no server.
-fn taken_for_another(connector: &Connector, server: &HelloReply) -> ConnectError {
+/// Reports that the server sees another client than the one that the certificate names.
+fn wrong_client_id(connector: &Connector, server: &HelloReply) -> ConnectError {
     let what = format!(
         "{} takes this client for `{}`, and its certificate names `{}`.",
         connector.address(),
@@ -160,10 +161,10 @@ struct Task {
     events: broadcast::Sender<Event>,
 }
 
-/// How serving a connection ended.
+/// The way in which serving a connection ended.
 enum End {
-    /// Everything is settled, and the end was asked for.
-    Done,
+    /// Everything is settled, and the connection was asked to end.
+    FlushWaiter,
     Lost(ConnectError),
 }
 
@@ -174,10 +175,10 @@ impl Task {
         while let Some(established) = next {
             let began = Instant::now();
             match self.serve(established).await {
-                End::Done => break,
+                End::FlushWaiter => break,
                 End::Lost(reason) => self.lost(reason),
             }
-            // A server that drops us again and again must not be met at full speed.
+            // A server that drops the connection repeatedly must not be met without pauses.
             if began.elapsed() >= self.settings.backoff.longest() {
                 attempt = 0;
             }
@@ -189,28 +190,28 @@ impl Task {
         }
         self.machine.push_acks(Instant::now(), self.shared.close());
         self.machine.close();
-        self.tell(Event::Closed);
+        self.emit(Event::Closed);
     }
 
-    fn tell(&self, event: Event) {
-        // Fails if nobody listens.
+    fn emit(&self, event: Event) {
+        // Fails if there is no listener.
         let _ = self.events.send(event);
     }
 
     fn lost(&mut self, reason: ConnectError) {
-        tracing::warn!(server = %self.connector.address(), %reason, "connection lost");
+        tracing::warn!(server = %self.connector.address(), %reason, "Connection lost");
         self.machine
             .disconnected(Instant::now(), reason.to_string());
         self.shared.lost(reason.clone());
-        self.tell(Event::Disconnected { reason });
+        self.emit(Event::Disconnected { reason });
     }
 
-    /// Tries until a connection stands; `None` if there is nothing to connect for any more.
+    /// Connects again until it succeeds; `None` if there is no need for a connection any more.
     async fn reconnect(&mut self, attempt: &mut u32) -> Option<Established> {
         loop {
             let pause = self.settings.backoff.pause(*attempt, rand::random());
             *attempt = attempt.saturating_add(1);
-            self.tell(Event::Reconnecting {
+            self.emit(Event::Reconnecting {
                 after: pause,
                 attempt: *attempt,
             });
@@ -223,27 +224,27 @@ impl Task {
                 sleep(pause).await;
                 establish(&connector, &settings, &setup).await
             };
-            match self.meanwhile(connecting).await? {
+            match self.run_until(connecting).await? {
                 Ok(established) => return Some(established),
                 Err(reason) => {
-                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "cannot \
+                    tracing::warn!(server = %self.connector.address(), %reason, attempt, "Cannot \
                         connect");
                     self.machine
                         .disconnected(Instant::now(), reason.to_string());
                     self.shared.lost(reason.clone());
-                    self.tell(Event::ConnectFailed { reason });
+                    self.emit(Event::ConnectFailed { reason });
                 }
             }
         }
     }
 
-    /// Takes ops and ends tries while `future` runs; `None` if the end was asked for and everything
-    /// is settled.
-    async fn meanwhile<F: Future>(&mut self, future: F) -> Option<F::Output> {
+    /// Takes operations and ends attempts while `future` runs; `None` if the connection was asked
+    /// to end and everything is settled.
+    async fn run_until<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
-            self.look_around();
-            // Without a connection nothing can be broken.
+            self.apply_shared_state();
+            // Without a connection there is none to break.
             let _ = self.machine.tick(Instant::now());
             if self.machine.is_done() {
                 return None;
@@ -252,14 +253,16 @@ impl Task {
             tokio::select! {
                 output = &mut future => return Some(output),
                 () = self.shared.wake.notified() => {}
-                count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => self.take_ops(count),
-                () = until(deadline) => {}
+                count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {
+                    self.take_ops(count);
+                }
+                () = sleep_until_deadline(deadline) => {}
             }
         }
     }
 
-    /// Takes what handles leave without sending it.
-    fn look_around(&mut self) {
+    /// Takes what handles leave in the shared state.
+    fn apply_shared_state(&mut self) {
         let acks = self.shared.take_acks();
         self.machine.push_acks(Instant::now(), acks);
         if self.shared.is_ending() || self.ops_closed {
@@ -270,7 +273,7 @@ impl Task {
     fn take_ops(&mut self, count: usize) {
         let now = Instant::now();
         self.ops_closed = count == 0;
-        // Acks have a way of their own: a flush waits for those that were made before it.
+        // Acks take another path than operations: a flush waits for those that were made before it.
         let acks = self.shared.take_acks();
         self.machine.push_acks(now, acks);
         for op in self.batch.drain(..) {
@@ -285,10 +288,10 @@ impl Task {
             connection,
         } = established;
         let hello: HelloReply = connection.server.clone();
-        tracing::info!(server = %connection.address, client = %hello.client_id, "connected");
+        tracing::info!(server = %connection.address, client = %hello.client_id, "Connected");
         self.shared.connected(connection);
         self.machine.connected(Instant::now(), &hello);
-        self.tell(Event::Connected);
+        self.emit(Event::Connected);
 
         let (mut reader, mut writer) = split(stream);
         let mut out = BytesMut::new();
@@ -297,7 +300,7 @@ impl Task {
             return End::Lost(self.broken(broken));
         }
         loop {
-            self.look_around();
+            self.apply_shared_state();
             let now = Instant::now();
             if let Err(broken) = self.machine.tick(now) {
                 return End::Lost(self.broken(broken));
@@ -305,9 +308,10 @@ impl Task {
             self.machine.produce(now, &mut out);
             needs_flush |= !out.is_empty();
             if self.machine.is_done() && !needs_flush {
-                // The server sees the end either way; this one is polite.
+                // The server notices the end either way; a TLS shutdown tells it that nothing is
+                // missing.
                 let _ = timeout(self.connector.timeout, writer.shutdown()).await;
-                return End::Done;
+                return End::FlushWaiter;
             }
             if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
                 buffer.reserve(READ_BYTES);
@@ -317,35 +321,41 @@ impl Task {
                 read = reader.read_buf(&mut buffer) => match read {
                     Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed \
                         it").into()),
-                    Ok(_) => self.machine.receive(Instant::now(), &mut buffer).map_err(Trouble::Broken),
+                    Ok(_) => self
+                        .machine
+                        .receive(Instant::now(), &mut buffer)
+                        .map_err(ServeError::ConnectionFault),
                     Err(error) => Err(error.into()),
                 },
                 written = write(&mut writer, &mut out), if needs_flush => match written {
                     Ok(flushed) => { needs_flush = !flushed; Ok(()) }
-                    // Why the server went, it may have said before: read that first.
-                    Err(error) => Err(last_words(&mut reader, &mut buffer).await.unwrap_or(error).into()),
+                    // The server may have sent the reason before it closed: read that first.
+                    Err(error) => {
+                        let pending = read_pending_error(&mut reader, &mut buffer).await;
+                        Err(pending.unwrap_or(error).into())
+                    }
                 },
                 () = self.shared.wake.notified() => Ok(()),
                 count = self.ops.recv_many(&mut self.batch, OPS_AT_ONCE), if !self.ops_closed => {
                     self.take_ops(count);
                     Ok(())
                 }
-                () = until(deadline) => Ok(()),
+                () = sleep_until_deadline(deadline) => Ok(()),
             };
             match result {
                 Ok(()) => {}
-                Err(Trouble::Broken(broken)) => return End::Lost(self.broken(broken)),
-                Err(Trouble::Io(error)) => {
-                    return End::Lost(self.connector.trouble(Stage::Running, error));
+                Err(ServeError::ConnectionFault(broken)) => return End::Lost(self.broken(broken)),
+                Err(ServeError::Io(error)) => {
+                    return End::Lost(self.connector.explain(Stage::Running, error));
                 }
             }
         }
     }
 
-    fn broken(&self, broken: Broken) -> ConnectError {
+    fn broken(&self, broken: ConnectionFault) -> ConnectError {
         let kind = match broken {
-            Broken::Violation(_) => ConnectErrorKind::Protocol,
-            Broken::Silent(_) => ConnectErrorKind::TimedOut,
+            ConnectionFault::Violation(_) => ConnectErrorKind::Protocol,
+            ConnectionFault::Silent(_) => ConnectErrorKind::TimedOut,
         };
         ConnectError::new(
             kind,
@@ -358,19 +368,18 @@ impl Task {
     }
 }
 
-enum Trouble {
+enum ServeError {
     Io(io::Error),
-    Broken(Broken),
+    ConnectionFault(ConnectionFault),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for ServeError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-/// Writes a part of `out`, or flushes once nothing is left; whether it flushed. May be cancelled
-/// without loss.
+/// Writes a part of `out`, or flushes once it is empty; returns whether it flushed. Cancel safe.
 async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io::Result<bool> {
     if out.is_empty() {
         writer.flush().await?;
@@ -382,8 +391,8 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io
     Ok(false)
 }
 
-/// The error that reading ends with, if the other side has already sent one.
-async fn last_words(
+/// Returns the error that reading ends with, if the peer has already sent one.
+async fn read_pending_error(
     reader: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
 ) -> Option<io::Error> {
@@ -403,7 +412,7 @@ async fn last_words(
         .flatten()
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn sleep_until_deadline(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! What can happen, operation by operation.
+//! The kinds of errors of each operation.
 
 use ciphermq_protocol::ErrorCode;
 
@@ -26,17 +26,17 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Why a connection was not made.
+    /// Why connecting failed.
     ConnectErrorKind {
-        /// The address, a limit or another setting makes no sense.
+        /// The address, a limit or another setting is invalid.
         BadSetting: Caller, retryable: false;
         /// A file of certificates or of the private key cannot be read.
         FileUnreadable: Caller, retryable: false;
-        /// Others than its owner may read the file of the private key.
+        /// Others than its owner may read the private key's file.
         FileExposed: Caller, retryable: false;
-        /// A file holds no certificate, or no private key, or one that is broken.
+        /// A file holds no certificate, or no private key, or a malformed one.
         BadCertificate: Caller, retryable: false;
-        /// The certificate and the private key do not belong to each other.
+        /// The certificate and the private key do not belong together.
         KeyMismatch: Caller, retryable: false;
         /// The host's name has no address.
         UnknownHost: Network, retryable: true;
@@ -46,22 +46,23 @@ kinds! {
         TimedOut: Network, retryable: true;
         /// The connection broke.
         Broken: Network, retryable: true;
-        /// The server's certificate was not issued by the CA, has expired, or is otherwise not to
-        /// be trusted.
+        /// The server's certificate was not issued by the CA, has expired, or is otherwise
+        /// untrusted.
         ServerCertificate: Peer, retryable: false;
-        /// The server's certificate is for other names.
+        /// The server's certificate is valid for other names.
         ServerName: Caller, retryable: false;
         /// The server refused this client's certificate.
         CertificateRefused: Caller, retryable: false;
-        /// What listens there speaks no TLS, or none that this client takes.
+        /// The peer does not speak TLS, or no version that this client accepts.
         NoTls: Peer, retryable: false;
         /// The server speaks TLS, but not this protocol.
         Protocol: Peer, retryable: false;
-        /// The server takes this client for another one than its certificate names.
+        /// The server sees another client id than this client's certificate names.
         OtherClient: Peer, retryable: false;
-        /// The server answered a command that is part of connecting with an error.
+        /// The server refused a command that is part of connecting.
         Rejected: Peer, retryable: false;
-        /// The same, because its store does not answer or the server is stopping or overloaded.
+        /// The server refused a command that is part of connecting, because its store does not
+        /// answer or it is shutting down or overloaded.
         Unavailable: Storage, retryable: true;
         /// The client was closed.
         Closed: Caller, retryable: false;
@@ -69,31 +70,30 @@ kinds! {
 }
 
 kinds! {
-    /// Why a request was not carried out, or why nobody knows whether it was.
+    /// Why a request was not carried out, or has an unknown outcome.
     RequestErrorKind {
         /// The queue, exchange or message does not exist.
         NotFound: Caller, retryable: false;
-        /// Another client's right.
+        /// Only another client may do this.
         NotAuthorized: Caller, retryable: false;
-        /// The server takes the argument for wrong.
+        /// The server considers the argument invalid.
         BadArgument: Caller, retryable: false;
-        /// What the server would not have let pass, or what it sent, is no valid key or
-        /// certificate.
+        /// A key or certificate is invalid: the server sent it, or would have refused it.
         BadKey: Peer, retryable: false;
         /// The server has a signed key of this client with a higher epoch.
         StaleKey: Peer, retryable: false;
-        /// The command would be longer than the longest line that the server takes.
+        /// The command would be longer than the longest line that the server accepts.
         TooLarge: Caller, retryable: false;
         /// The server does not know the command.
         Unsupported: Peer, retryable: false;
-        /// The server refused for a reason that has no kind of its own.
+        /// The server refused for a reason without a kind of its own.
         Refused: Peer, retryable: false;
-        /// The server's store has no room or does not answer, or the server is stopping or
+        /// The server's store is full or does not answer, or the server is shutting down or
         /// overloaded.
         Unavailable: Storage, retryable: true;
-        /// No answer within the time for all tries.
+        /// There was no answer in any of the attempts.
         TimedOut: Network, retryable: true;
-        /// There was no connection for as long as all tries take.
+        /// There was no connection during all attempts.
         Disconnected: Network, retryable: true;
         /// The client was closed.
         Closed: Caller, retryable: false;
@@ -103,29 +103,30 @@ kinds! {
 }
 
 kinds! {
-    /// Why a message was not published. After [`PublishErrorKind::TimedOut`],
-    /// [`PublishErrorKind::Disconnected`] and [`PublishErrorKind::Unavailable`] nobody knows
-    /// whether it was: sending it again with the same id is safe, with a new id it may arrive
-    /// twice.
+    /// Why a message was not published, or has an unknown outcome.
+    ///
+    /// After [`PublishErrorKind::TimedOut`], [`PublishErrorKind::Disconnected`] and
+    /// [`PublishErrorKind::Unavailable`] the outcome is unknown: sending the message again with the
+    /// same id is safe, with a new id it may arrive twice.
     PublishErrorKind {
-        /// The receiver has no public key registered.
+        /// The receiver has registered no public key.
         NoReceiverKey: Caller, retryable: true;
-        /// The receiver's public key could not be had.
+        /// The receiver's public key could not be fetched.
         KeyUnavailable: Network, retryable: true;
-        /// The receiver's key is not signed by it, and unsigned keys were not asked for.
+        /// The receiver has not signed its key, and unsigned keys are not accepted.
         KeyNotSigned: Peer, retryable: false;
-        /// The receiver's signed key is forged, altered, over, or older than one that was seen
-        /// before; or an unsigned one was exchanged. Nothing was sent.
+        /// The receiver's signed key is forged, altered, expired, or older than one that was seen
+        /// before; or an unsigned one was replaced. Nothing was sent.
         KeyNotTrusted: Peer, retryable: false;
-        /// No receiver would accept what this client sends, because of its certificate: it has
+        /// No receiver would accept this client's messages, because of its certificate: it has
         /// expired or is not valid yet by this machine's clock, cannot sign, or was not issued by
         /// the authority. Nothing was sent.
         SenderCertificate: Caller, retryable: false;
         /// The message could not be sealed.
         Sealing: Caller, retryable: false;
-        /// Sealed, the message is longer than the server takes.
+        /// The sealed message is longer than the server accepts.
         TooLarge: Caller, retryable: false;
-        /// The stream holds no further position.
+        /// The stream has no further position.
         StreamEnded: Caller, retryable: false;
         /// No queue is bound to the exchange by this routing key.
         NoRoute: Caller, retryable: true;
@@ -133,19 +134,19 @@ kinds! {
         NotFound: Caller, retryable: true;
         /// Another message has this id.
         IdInUse: Caller, retryable: false;
-        /// The server does not take this client for the sender that the envelope names.
+        /// The server sees another client than the sender that the envelope names.
         SenderMismatch: Caller, retryable: false;
-        /// The server takes the command for wrong.
+        /// The server considers the command invalid.
         Refused: Peer, retryable: false;
         /// The server's store refuses this message.
         StorageRefused: Storage, retryable: false;
-        /// The server's store has no room.
+        /// The server's store is full.
         StorageFull: Storage, retryable: true;
-        /// The server's store did not answer in any of the tries. It may have the message.
+        /// The server's store did not answer in any of the attempts. It may have the message.
         Unavailable: Storage, retryable: true;
-        /// No ACK in any of the tries. The server may have the message.
+        /// There was no ACK in any of the attempts. The server may have the message.
         TimedOut: Network, retryable: true;
-        /// There was no connection for as long as all tries take. The server may have the message.
+        /// There was no connection during all attempts. The server may have the message.
         Disconnected: Network, retryable: true;
         /// The client was closed. The server may have the message.
         Closed: Caller, retryable: false;
@@ -153,38 +154,42 @@ kinds! {
 }
 
 kinds! {
-    /// Why an ack or reject was not confirmed. Unless it was refused it may be repeated: acking
-    /// what is acked is no error.
+    /// Why an ack or reject was not confirmed. Unless it was refused it may be repeated: acks are
+    /// idempotent.
     AckErrorKind {
         /// The server never accepted a message with this id.
         NotFound: Caller, retryable: false;
-        /// The message is another client's.
+        /// The message belongs to another client.
         NotAuthorized: Caller, retryable: false;
         /// The server refused for another reason.
         Refused: Peer, retryable: false;
-        /// The server's store did not answer in any of the tries.
+        /// The server's store did not answer in any of the attempts.
         Unavailable: Storage, retryable: true;
-        /// No confirmation in any of the tries.
+        /// There was no confirmation in any of the attempts.
         TimedOut: Network, retryable: true;
-        /// There was no connection for as long as all tries take.
+        /// There was no connection during all attempts.
         Disconnected: Network, retryable: true;
-        /// The record of processed messages could not be written, so nothing was acked.
+        /// The record of processed messages could not be written, so no ack was sent.
         Record: Storage, retryable: true;
         /// The consumer was closed.
         Closed: Caller, retryable: false;
     }
 }
 
-/// Kinds that stand for the server's codes, and for how a connection ends.
+/// A kind that represents the server's error codes, and the ends of a connection.
 pub(crate) trait OperationKind: Kind {
-    /// The kind for a code; `None` stands for replies without a code, and for codes of newer
-    /// servers.
+    /// Returns the kind for a code. `None` is a reply without a code, or with one of a newer
+    /// server.
     fn of_code(code: Option<ErrorCode>) -> Self;
-    /// No answer in any of the tries.
+    /// The server refused for a reason without a kind of its own.
+    const REFUSED: Self;
+    /// The server's store does not answer, or the server is busy: the attempts continue.
+    const UNAVAILABLE: Self;
+    /// There was no answer in any of the attempts.
     const TIMED_OUT: Self;
-    /// No connection for as long as all tries take.
+    /// There was no connection during all attempts.
     const DISCONNECTED: Self;
-    /// Closed by the caller.
+    /// The caller closed the connection.
     const CLOSED: Self;
 }
 
@@ -208,6 +213,8 @@ impl OperationKind for RequestErrorKind {
             _ => Self::Refused,
         }
     }
+    const REFUSED: Self = Self::Refused;
+    const UNAVAILABLE: Self = Self::Unavailable;
     const TIMED_OUT: Self = Self::TimedOut;
     const DISCONNECTED: Self = Self::Disconnected;
     const CLOSED: Self = Self::Closed;
@@ -229,6 +236,8 @@ impl OperationKind for PublishErrorKind {
             _ => Self::Refused,
         }
     }
+    const REFUSED: Self = Self::Refused;
+    const UNAVAILABLE: Self = Self::Unavailable;
     const TIMED_OUT: Self = Self::TimedOut;
     const DISCONNECTED: Self = Self::Disconnected;
     const CLOSED: Self = Self::Closed;
@@ -248,6 +257,8 @@ impl OperationKind for AckErrorKind {
             _ => Self::Refused,
         }
     }
+    const REFUSED: Self = Self::Refused;
+    const UNAVAILABLE: Self = Self::Unavailable;
     const TIMED_OUT: Self = Self::TimedOut;
     const DISCONNECTED: Self = Self::Disconnected;
     const CLOSED: Self = Self::Closed;
@@ -257,8 +268,8 @@ impl OperationKind for AckErrorKind {
 mod tests {
     use super::*;
 
-    /// Whatever may be stored although the server said an error must be retryable: a message must
-    /// not be given up as refused while the server may deliver it.
+    /// Every error after which the message may be stored all the same must be retryable: a message
+    /// must not be given up as refused while the server may deliver it.
     #[test]
     fn unknown_outcomes_are_retryable() {
         for &code in ErrorCode::ALL.iter().filter(|code| !code.is_definite()) {

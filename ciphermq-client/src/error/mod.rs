@@ -1,9 +1,9 @@
 //! Errors: a kind for every operation, who is to blame, and what to do.
 //!
-//! Every operation has a kind of its own, so that a `match` lists what can really happen:
+//! Every operation has kinds of its own, so that a `match` lists what can really happen:
 //! [`ConnectError`], [`RequestError`], [`PublishError`] and [`AckError`] are one type, [`Error`],
-//! with different [`Kind`]s. Its text says what happened; [`Error::advice`] says what to do, where
-//! there is something to be done.
+//! with different [`Kind`]s. `Display` says what happened; [`Error::advice`] says what to do, where
+//! something can be done.
 
 pub(crate) mod kinds;
 
@@ -15,42 +15,42 @@ use ciphermq_protocol::text::{self, Escaped};
 
 pub use kinds::{AckErrorKind, ConnectErrorKind, PublishErrorKind, RequestErrorKind};
 
-/// Why a connection was not made.
+/// Why connecting failed.
 pub type ConnectError = Error<ConnectErrorKind>;
 /// Why a request was not carried out.
 pub type RequestError = Error<RequestErrorKind>;
-/// Why a message was not published, or why nobody knows whether it was.
+/// Why a message was not published, or has an unknown outcome.
 pub type PublishError = Error<PublishErrorKind>;
 /// Why an ack or reject was not confirmed.
 pub type AckError = Error<AckErrorKind>;
 
-/// Who must do something about an error.
+/// The party that must act on an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blame {
     /// The caller: wrong names, files, keys, settings.
     Caller,
-    /// The server or another client broke the protocol or the rules of the cryptography.
+    /// The server or another client, which broke the protocol or the rules of the cryptography.
     Peer,
-    /// The way between the two.
+    /// The network between the two.
     Network,
-    /// Where things are stored: the server's database, or a record of processed messages.
+    /// A store: the server's database, or a record of processed messages.
     Storage,
 }
 
-/// What an error can be about, for one operation.
+/// The kind of an operation's errors.
 pub trait Kind: fmt::Debug + Copy + Eq + Send + Sync + 'static {
-    /// Who must do something about it.
+    /// Returns the party that must act.
     fn blame(self) -> Blame;
-    /// Whether the same call may succeed later, without anything being changed by the caller.
+    /// Whether the same call may succeed later without any change by the caller.
     fn is_retryable(self) -> bool;
 }
 
-/// An error with its kind. Cloning is cheap: one loss of a connection may end many operations.
+/// An error with its kind. Cloning is cheap: one lost connection may end many operations.
 ///
-/// `Display` tells what happened, in one line; [`Error::advice`] tells what to do. `Debug` tells
-/// both, and what lies behind it, so that a `main` which returns the error says all of it. What a
-/// server said is [escaped](crate::text) in all of them.
+/// `Display` says what happened, in one line; [`Error::advice`] says what to do. `Debug` shows
+/// both, and the sources, so that a `main` that returns the error shows everything. Text from a
+/// server is [escaped](crate::text) in all of them.
 #[derive(Clone)]
 pub struct Error<K> {
     kind: K,
@@ -75,7 +75,7 @@ impl<K: Kind> Error<K> {
         }
     }
 
-    /// With what to do. For errors that are just being made: a shared one stays as it is.
+    /// Adds what to do. Only for new errors: a shared one is left unchanged.
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
         if let Some(detail) = Arc::get_mut(&mut self.detail) {
             detail.advice = Some(advice.into());
@@ -83,7 +83,7 @@ impl<K: Kind> Error<K> {
         self
     }
 
-    /// With what caused it. For errors that are just being made: a shared one stays as it is.
+    /// Adds the source. Only for new errors: a shared one is left unchanged.
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         if let Some(detail) = Arc::get_mut(&mut self.detail) {
             detail.source = Some(source.into());
@@ -91,7 +91,7 @@ impl<K: Kind> Error<K> {
         self
     }
 
-    /// With what to do, if there is something.
+    /// Adds what to do, if there is something.
     pub(crate) fn advise_if(self, advice: Option<impl Into<String>>) -> Self {
         match advice {
             Some(advice) => self.advise(advice),
@@ -99,25 +99,25 @@ impl<K: Kind> Error<K> {
         }
     }
 
-    /// What it is about.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> K {
         self.kind
     }
 
-    /// Who must do something about it.
+    /// Returns the party that must act.
     #[must_use]
     pub fn blame(&self) -> Blame {
         self.kind.blame()
     }
 
-    /// Whether the same call may succeed later, without anything being changed by the caller.
+    /// Whether the same call may succeed later without any change by the caller.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.kind.is_retryable()
     }
 
-    /// What to do, where the caller can do something.
+    /// Returns what to do, where the caller can do something.
     #[must_use]
     pub fn advice(&self) -> Option<&str> {
         self.detail.advice.as_deref()
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_said_is_escaped_and_ends_once() {
+    fn server_text_is_escaped_and_has_one_full_stop() {
         let error = RequestError::new(RequestErrorKind::Refused, "refused: \x1b[2J\u{202e}no..");
         assert_eq!(error.to_string(), "refused: \\u{1b}[2J\\u{202e}no.");
     }

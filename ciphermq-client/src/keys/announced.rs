@@ -1,33 +1,32 @@
-//! What this client has announced, so that each new signed key is above all that it ever signed.
+//! The record of this client's announcements, which keeps each new signed key above all earlier
+//! ones.
 //!
-//! The server's word is not enough for that: its database may have been set back, or be another
-//! one, while senders remember what they have seen.
+//! The server's word is not enough for that: its database may have been restored from a backup, or
+//! be another one, while senders remember what they have seen.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ciphermq_crypto::signed_key::{AnnouncementError, OwnSignedKey, stated_key_ids};
 use ciphermq_crypto::{Announcement, Authority, Identity, Keyring, RecipientKey};
 use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{FolderLock, LockError, PATIENCE};
+use super::lock::{FolderLock, MAX_WAIT};
 use super::names::client_file;
-use super::{ANNOUNCEMENT_VALIDITY, AnnounceError, Registration, not_the_json};
+use super::not_the_json;
+use super::registration::{ANNOUNCEMENT_VALIDITY, AnnounceError, NotRecorded, Registration};
 
-/// What follows the client's name in the name of its record.
+/// Suffix of a record's file name, after the client's name.
 const END: &str = "_announced.json";
-/// More than any record has: a signed key is at most 64 KiB.
+/// Size limit of a record: a signed key has at most 64 KiB.
 const MAX_BYTES: u64 = 256 * 1024;
-
-/// The highest epoch that may be named by people: the last millisecond of the year 9999. A slip of
-/// the hand must not use up all epochs there are.
-pub const HIGHEST_ABOVE: u64 = 253_402_300_799_999;
 
 /// The last announcement of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,48 +34,25 @@ pub(crate) struct Announced {
     pub(super) client_id: ClientId,
     /// The highest epoch that was signed.
     pub(super) epoch: u64,
-    /// What was signed with it.
+    /// The signed key with that epoch.
     pub(super) signed_key: String,
 }
 
-/// What counts of a record. Its `epoch` is for people: a slip or damage could push it up to where
-/// nothing follows, so it is taken from what was signed.
+/// The relevant fields of a record. Its `epoch` is for people: a typing error or damage could raise
+/// it to the highest one, so the epoch is taken from the signed key.
 #[derive(Deserialize)]
 struct Record {
     client_id: ClientId,
     signed_key: String,
 }
 
-/// Where the last announcement is remembered: in memory, or in `<client>_announced.json` in a
-/// folder, for its owner alone.
+/// Storage of the last announcement: in memory, or in `<client>_announced.json` in a folder,
+/// readable by its owner alone.
 #[derive(Debug, Clone)]
 pub(crate) enum Announcements {
     Memory(Arc<Mutex<Option<Announced>>>),
     Folder(PathBuf),
 }
-
-/// Why it is not remembered what was announced.
-#[derive(Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotRecorded {
-    /// The record that was there cannot be read; it was replaced.
-    #[error("the record of what was announced, {}, could not be read, and was begun anew: \
-             {source}", path.display())]
-    Unreadable {
-        /// The record.
-        path: PathBuf,
-        /// What is wrong.
-        source: Arc<io::Error>,
-    },
-    /// The record cannot be written.
-    #[error("what was announced is not recorded: {0}")]
-    Unwritable(Arc<FileError>),
-    /// The folder cannot be locked: another process may have written at the same time.
-    #[error("what was announced was recorded without a lock: {0}")]
-    Locked(Arc<LockError>),
-}
-
-ciphermq_protocol::debug_as_report!(NotRecorded);
 
 /// A new announcement, signed.
 #[derive(Debug, Clone)]
@@ -86,7 +62,7 @@ pub(super) struct Signed {
 }
 
 impl Announced {
-    /// What was registered, if it was signed.
+    /// Returns the announcement of a registration, if it was signed.
     pub(crate) fn of(registration: &Registration) -> Option<Self> {
         Some(Self {
             client_id: registration.client.clone(),
@@ -101,11 +77,11 @@ impl Announcements {
         folder.map_or_else(|| Self::Memory(Arc::default()), Self::Folder)
     }
 
-    /// The last announcement that is remembered of this client, if it can be read and the client
-    /// has signed it. Blocks.
+    /// Returns the recorded announcement of this client, if it can be read and the client has
+    /// signed it. Blocks.
     pub(super) fn last(&self, identity: &Identity, authority: &Authority) -> Option<Announced> {
         match self {
-            Self::Memory(last) => last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Memory(last) => last.lock().clone(),
             Self::Folder(folder) => {
                 let path = client_file(folder, identity.client_id(), END);
                 read(&path, identity, authority).ok().flatten()
@@ -113,11 +89,11 @@ impl Announcements {
         }
     }
 
-    /// Signs these keys with an epoch that is above all that are remembered, above `floor`, and not
-    /// before `now`; it is remembered before anybody sees it. Blocks.
+    /// Signs these keys with an epoch above all recorded ones, above `floor`, and not before `now`;
+    /// records it before anybody sees it. Blocks.
     ///
-    /// A record that cannot be kept is no reason to be silent: the clock goes on, and the server
-    /// remembers, too.
+    /// A record that cannot be kept does not prevent the announcement: the clock advances, and the
+    /// server remembers, too.
     ///
     /// # Errors
     ///
@@ -135,7 +111,7 @@ impl Announcements {
         };
         match self {
             Self::Memory(last) => {
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut last = last.lock();
                 let announced = sign(last.as_ref())?;
                 *last = Some(announced.clone());
                 Ok(Signed {
@@ -144,8 +120,8 @@ impl Announcements {
                 })
             }
             Self::Folder(folder) => {
-                // Two processes that announce at once must not sign with one epoch.
-                let lock = FolderLock::wait(folder, PATIENCE);
+                // Two processes that announce at once must not sign with the same epoch.
+                let lock = FolderLock::wait(folder, MAX_WAIT);
                 let path = client_file(folder, identity.client_id(), END);
                 let last = read(&path, identity, authority);
                 let known = last.as_ref().ok().and_then(Option::as_ref);
@@ -175,12 +151,11 @@ impl Announcements {
         }
     }
 
-    /// Remembers an announcement that another process of this client has made, if it is the highest
-    /// one. Blocks.
+    /// Records an announcement of another process of this client, if it is the highest one. Blocks.
     pub(super) fn learn(&self, identity: &Identity, authority: &Authority, announced: Announced) {
         match self {
             Self::Memory(last) => {
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut last = last.lock();
                 if last
                     .as_ref()
                     .is_none_or(|last| last.epoch < announced.epoch)
@@ -189,13 +164,13 @@ impl Announcements {
                 }
             }
             Self::Folder(folder) => {
-                let Ok(_lock) = FolderLock::wait(folder, PATIENCE) else {
+                let Ok(_lock) = FolderLock::wait(folder, MAX_WAIT) else {
                     return;
                 };
                 let path = client_file(folder, &announced.client_id, END);
                 let last = read(&path, identity, authority).ok().flatten();
                 if last.is_none_or(|last| last.epoch < announced.epoch) {
-                    // The server has it; the record is only the second to know.
+                    // The server already has it; the record is a second copy.
                     let _ = write(path, &announced);
                 }
             }
@@ -203,8 +178,8 @@ impl Announcements {
     }
 }
 
-/// The clients that have announced a key of this keyring, by the records in the folder of its
-/// private keys. What is no record says nothing. Blocks.
+/// Returns the clients that have announced a key of this keyring, according to the records in the
+/// folder of its private keys. Unreadable records are ignored. Blocks.
 #[must_use]
 pub fn announced_by(folder: &Path, keyring: &Keyring) -> BTreeSet<ClientId> {
     let Ok(entries) = fs::read_dir(folder) else {
@@ -246,9 +221,10 @@ fn announce(
     })
 }
 
-/// Reads the record of the client that `identity` names; `None` if there is none. What the client
-/// has not signed is no record of it: nothing is signed above an epoch that somebody else has put
-/// there.
+/// Reads the record of the client that `identity` names; `None` if there is none.
+///
+/// A signed key that the client has not signed itself is an error: nothing is signed above an epoch
+/// that somebody else has put there.
 fn read(path: &Path, identity: &Identity, authority: &Authority) -> io::Result<Option<Announced>> {
     let Some(record) = read_record(path)? else {
         return Ok(None);
@@ -269,9 +245,10 @@ fn read(path: &Path, identity: &Identity, authority: &Authority) -> io::Result<O
     }))
 }
 
+/// Reads a record without verifying it; `None` if there is none.
 fn read_record(path: &Path) -> io::Result<Option<Record>> {
     match fs::metadata(path) {
-        // Opening a pipe would wait for whoever writes into it.
+        // Opening a pipe would wait for a writer.
         Ok(there) if !there.is_file() => return Err(io::Error::other("it is no file")),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -301,7 +278,7 @@ mod tests {
     use rustls_pki_types::PrivatePkcs8KeyDer;
     use std::os::unix::fs::PermissionsExt as _;
 
-    /// Nobody's: what counts here was signed with one's own private key.
+    /// Returns an authority without certificates: a client's own signature is enough here.
     fn authority() -> Authority {
         Authority::new(std::iter::empty()).unwrap()
     }
@@ -329,7 +306,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000_000;
 
     #[test]
-    fn every_epoch_is_above_all_before_whatever_the_clock_says() {
+    fn epochs_grow_whatever_the_clock_says() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         for place in [None, Some(folder.path().to_owned())] {
@@ -346,7 +323,7 @@ mod tests {
             assert_eq!(sign(None, NOW), now + 1);
             assert_eq!(sign(Some(now), NOW + 5), now + 5);
             assert_eq!(sign(Some(now + 90), NOW + 6), now + 91);
-            // The server was set back, and the clock, too.
+            // The server's database and the clock were both set back.
             assert_eq!(sign(Some(1), NOW - 1000), now + 92);
             let again = place.map(|folder| Announcements::new(Some(folder)));
             let last = again
@@ -364,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_nothing_above_the_highest_epoch() {
+    fn no_epoch_follows_the_highest() {
         let announcements = Announcements::new(None);
         let sign =
             |floor| announcements.sign(&identity(), &authority(), keys(), Some(floor), at(NOW));
@@ -379,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_kept_is_told_and_holds_nothing_up() {
+    fn an_unwritable_record_is_reported_and_blocks_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         let missing = Announcements::new(Some(folder.path().join("missing")));
@@ -413,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_announced_is_learned_unless_it_is_older() {
+    fn newer_announcements_of_other_processes_are_recorded() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         let announcements = Announcements::new(Some(folder.path().to_owned()));
@@ -426,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_epoch_is_the_one_that_was_signed_whatever_else_the_record_says() {
+    fn the_epoch_is_that_of_the_signed_key_whatever_the_record_says() {
         let folder = tempfile::tempdir().unwrap();
         let identity = identity();
         let announcements = Announcements::new(Some(folder.path().to_owned()));
@@ -440,7 +417,7 @@ mod tests {
         let second = sign().unwrap();
         assert!(second.not_recorded.is_none());
         assert_eq!(second.announced.epoch, first.epoch + 1);
-        // Neither a text that nobody has signed, nor what somebody else has.
+        // Neither an unsigned text counts, nor a key that somebody else has signed.
         let stranger = announce(&self::identity(), keys(), Some(u64::MAX - 1), at(NOW));
         for signed_key in ["x".to_owned(), stranger.unwrap().signed_key] {
             let json = serde_json::json!({
@@ -454,7 +431,7 @@ mod tests {
             };
             assert_eq!(path, record);
         }
-        // What was signed with the highest epoch leaves no other: the advice names the record.
+        // No epoch follows a signed highest one: the advice names the record.
         let highest = announce(&identity, keys(), Some(u64::MAX - 1), at(NOW)).unwrap();
         fs::write(&record, serde_json::to_string(&highest).unwrap()).unwrap();
         let error = sign().unwrap_err();
@@ -465,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_announced_a_key_is_found_beside_it() {
+    fn clients_that_announced_a_key_are_found_by_their_records() {
         let folder = tempfile::tempdir().unwrap();
         let key = || PrivateKey::from_bytes(&[7; 32]);
         let announcements = Announcements::new(Some(folder.path().to_owned()));
@@ -484,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_nothing_of_what_is_no_record() {
+    fn errors_do_not_quote_the_record() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receiver_1_announced.json");
         for text in ["12345678", "\"a secret\"", "{\"client_id\":[\"a secret\"]}"] {

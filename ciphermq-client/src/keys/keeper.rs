@@ -1,25 +1,26 @@
-//! Sees to it that a consumer's keys stay announced for as long as it runs.
+//! Keeps a consumer's keys announced for as long as it runs.
 //!
-//! The server may come back with another database, or one that was set back; the announcement may
-//! run out, or the clock that it was made by may be set right.
+//! The server may return with another database, or an older copy of it; the announcement may
+//! expire, or the clock that it was made by may be corrected.
 
 use std::time::Duration;
 
 use ciphermq_crypto::Keyring;
 use tokio::time::{Instant, sleep_until};
 
-use super::announce::{AnnounceError, Announcer, Registration};
+use super::announce::Announcer;
 use super::announced::Announced;
+use super::registration::{AnnounceError, Registration};
 use crate::driver::Handle;
 use crate::event::{Event, Events};
 
-/// How often it is looked whether the announcement runs out. No server is asked for that.
-const LOOK: Duration = Duration::from_secs(60);
-/// When it is tried again after a failure.
-const AGAIN: Duration = Duration::from_secs(30);
+/// Interval between checks for an expiring announcement. They need no request to the server.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Pause before a retry after a failure.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Keeps what was announced announced, until the connection is closed for good.
-pub(crate) fn keep(
+/// Renews an announcement when necessary, until the connection is closed for good.
+pub(crate) fn keep_announced(
     handle: Handle,
     events: Events,
     announcer: Announcer,
@@ -45,7 +46,7 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self, mut events: Events) {
         let mut has_failed = false;
-        let mut next = Instant::now() + LOOK;
+        let mut next = Instant::now() + CHECK_INTERVAL;
         loop {
             let is_new = tokio::select! {
                 event = events.next() => match event {
@@ -55,18 +56,18 @@ impl Keeper {
                 },
                 () = sleep_until(next) => false,
             };
-            next = Instant::now() + LOOK;
+            next = Instant::now() + CHECK_INTERVAL;
             if is_new || has_failed || self.announcer.is_due(&self.announced) {
-                has_failed = self.look(has_failed).await.is_err();
+                has_failed = self.check(has_failed).await.is_err();
                 if has_failed {
-                    next = Instant::now() + AGAIN;
+                    next = Instant::now() + RETRY_DELAY;
                 }
             }
         }
     }
 
-    /// Looks whether the server hands out what it should; a failure is told once.
-    async fn look(&mut self, has_failed: bool) -> Result<(), ()> {
+    /// Checks that the server returns the right keys; reports a failure once.
+    async fn check(&mut self, has_failed: bool) -> Result<(), ()> {
         let kept = self
             .announcer
             .keep(&self.handle, &self.keyring, &self.announced)
@@ -75,14 +76,14 @@ impl Keeper {
             Ok(None) => Ok(()),
             Ok(Some(registration)) => {
                 self.learn(&registration);
-                self.handle.tell(Event::KeysAnnounced { registration });
+                self.handle.emit(Event::KeysAnnounced { registration });
                 Ok(())
             }
-            // It is tried again on the next connection.
+            // Retried on the next connection.
             Err(AnnounceError::Request(error)) if error.is_retryable() => Err(()),
             Err(reason) => {
                 if !has_failed {
-                    self.handle.tell(Event::KeysNotAnnounced { reason });
+                    self.handle.emit(Event::KeysNotAnnounced { reason });
                 }
                 Err(())
             }

@@ -1,5 +1,5 @@
-//! A folder's lock: what is read, judged and written there is so by one process of this user at a
-//! time.
+//! A lock on a folder that makes reading, deciding and writing one atomic step among this user's
+//! processes.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use ciphermq_files::{Access, FileId};
 
-/// How long another process may keep what takes it milliseconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether the lock is free.
+/// The longest wait for another process, whose own work takes milliseconds.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(10);
+/// Pause between attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The lock of a folder, until it is dropped, or the process ends, however that happens.
+/// The lock of a folder, held until it is dropped or the process ends in any way.
 ///
-/// It is a file of its own that its owner alone may open: whoever may read the folder cannot hold
-/// it. Every user has one, so that one who is root now and then does not shut out the owner of the
-/// folder.
+/// It is a file of its own that only its owner can open, so that a user with read access to the
+/// folder cannot hold it. Every user has one, so that an owner who sometimes acts as root does not
+/// lock themselves out.
 #[derive(Debug)]
 pub(super) struct FolderLock {
     _file: File,
@@ -27,33 +27,34 @@ pub(super) struct FolderLock {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Another process holds the lock, and does not let go of it.
+    /// Another process holds the lock for too long.
     #[error("another process holds the lock {} and has not let go of it within {} \
              seconds", path.display(), limit.as_secs())]
     Held {
-        /// The lock.
+        /// The lock file.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time spent waiting.
         limit: Duration,
     },
-    /// What stands in the lock's place is no file of this user's.
-    #[error("{} stands in the place of a lock and is no file of this user's, or also another \
-             one", .0.display())]
+    /// The lock's path holds something other than a file of this user, or another file of this user
+    /// that was linked there.
+    #[error("{} is in the place of a lock and is not a file of this user, or is also another \
+             file", .0.display())]
     Foreign(PathBuf),
-    /// The file system does not lock.
+    /// The file system does not support locks.
     #[error("the file system does not lock {}: {source}", path.display())]
     Unsupported {
-        /// The lock.
+        /// The lock file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The lock cannot be made or opened.
+    /// The lock file cannot be created or opened.
     #[error("the lock {} cannot be opened: {source}", path.display())]
     Unusable {
-        /// The lock.
+        /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -61,7 +62,7 @@ pub enum LockError {
 ciphermq_protocol::debug_as_report!(LockError, |error| Some(error.advice()));
 
 impl LockError {
-    /// What to do.
+    /// Returns what to do.
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
@@ -89,7 +90,7 @@ impl LockError {
 }
 
 impl FolderLock {
-    /// Waits for the lock, but no longer than `limit`. Blocks.
+    /// Waits for the lock, at most for `limit`. Blocks.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl FolderLock {
         loop {
             let file = open(&path)?;
             match file.try_lock() {
-                // Whoever holds a file that was removed or replaced holds nothing.
+                // A lock on a file that was removed or replaced protects nothing.
                 Ok(()) if FileId::leads_to(&path, &file) => return Ok(Self { _file: file }),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(source)) => {
@@ -128,7 +129,7 @@ fn file_name() -> String {
     ".ciphermq-keys.lock".to_owned()
 }
 
-/// Opens the lock's file, which is made if it is not there: this user's own, and closed to others.
+/// Opens the lock's file, or creates it, accessible to this user alone.
 fn open(path: &Path) -> Result<File, LockError> {
     let unusable = |source| LockError::Unusable {
         path: path.to_owned(),
@@ -145,12 +146,12 @@ fn open(path: &Path) -> Result<File, LockError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        // A pipe would make us wait.
+        // Opening a pipe would block.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options.custom_flags(flags.bits().cast_signed());
     }
-    // A link, a folder, a pipe or another user's file is not opened; nor one that was removed just
-    // now, which is made at the next look.
+    // A link, a folder, a pipe or another user's file is not opened. One that was removed just now
+    // is created at the next attempt.
     let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -170,7 +171,7 @@ fn open(path: &Path) -> Result<File, LockError> {
         }
         // It may have been copied, or restored from a backup.
         if metadata.mode() & 0o077 != 0 {
-            // Somebody may have linked another file of this user's here, to have it closed.
+            // Somebody may have linked another file of this user here to change its mode.
             if metadata.nlink() > 1 {
                 return Err(foreign());
             }
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn one_holds_it_at_a_time_and_the_next_does_not_wait_for_ever() {
+    fn the_lock_is_exclusive_and_waiting_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::wait(folder.path(), SHORT).unwrap();
         let path = folder.path().join(file_name());
@@ -204,14 +205,14 @@ mod tests {
         assert!(error.advice().contains(path.to_str().unwrap()));
         drop(first);
         FolderLock::wait(folder.path(), SHORT).unwrap();
-        // Removed while somebody holds it: the next one has a lock of its own.
+        // If it is removed while held, the next process has a lock of its own.
         let _first = FolderLock::wait(folder.path(), SHORT).unwrap();
         std::fs::remove_file(&path).unwrap();
         FolderLock::wait(folder.path(), SHORT).unwrap();
     }
 
     #[test]
-    fn who_can_read_the_folder_cannot_hold_it() {
+    fn read_access_to_the_folder_does_not_allow_locking() {
         let folder = tempfile::tempdir().unwrap();
         File::open(folder.path()).unwrap().lock().unwrap();
         let readable = folder.path().join(file_name());
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_planted_is_neither_followed_nor_waited_for() {
+    fn planted_links_and_pipes_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file_name());
         let target = folder.path().join("target");
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_that_was_linked_there_keeps_its_mode() {
+    fn a_linked_file_keeps_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(file_name());
         let other = folder.path().join("notes");
@@ -254,13 +255,13 @@ mod tests {
         let error = FolderLock::wait(folder.path(), SHORT).unwrap_err();
         assert!(matches!(&error, LockError::Foreign(_)), "{error}");
         assert_eq!(mode(&other), 0o644);
-        // A copy that a backup has linked is as good as one that is not.
+        // Backups may hard-link a lock file; a private one is accepted.
         std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
         FolderLock::wait(folder.path(), SHORT).unwrap();
     }
 
     #[test]
-    fn a_folder_that_is_missing_is_told() {
+    fn a_missing_folder_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let error = FolderLock::wait(&folder.path().join("missing"), SHORT).unwrap_err();
         assert!(matches!(&error, LockError::Unusable { .. }), "{error}");

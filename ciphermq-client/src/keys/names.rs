@@ -5,28 +5,31 @@ use std::path::{Path, PathBuf};
 use ciphermq_crypto::Fingerprint;
 use ciphermq_protocol::ClientId;
 
-/// Versions before [`ciphermq_files::fit_name`] put the hash alone in the place of names that were
-/// longer than this.
+/// The longest name that versions before [`ciphermq_files::fit_name`] wrote in full; they replaced
+/// longer ones by a hash alone.
 const MAX_HASHLESS_BYTES: usize = 200;
 
-/// The file of a client in a folder: `<client><end>`.
+/// Returns the path of a client's file in a folder: `<client><end>`.
 ///
-/// Every client has a file of its own. What cannot be part of a file's name is written as `%` and
-/// two hexadecimal digits; a name that is too long for the file system is cut, and its hash stands
-/// after a `~`, which stands in no name that was not cut.
+/// Every client has a file of its own. Characters that cannot be part of a file name are written as
+/// `%` and two hexadecimal digits; a name that is too long for the file system is truncated and
+/// followed by `~` and its hash. `~` is in no name that was not truncated.
 pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBuf {
     folder.join(ciphermq_files::fit_name(folder, encoded(client), end))
 }
 
-/// Where earlier versions kept the file of a client with a long name. A client whose name is that
-/// hash has its file there, too: so what is found there may be read, and never written.
-pub(super) fn former_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
+/// Returns the path where earlier versions kept the file of a client with a long name. A client
+/// whose name is that hash has its own file there, so the path may be read, but never written.
+pub(super) fn legacy_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
     (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
         let hash = Fingerprint::of(client.as_str().as_bytes());
         folder.join(format!("{hash}{end}"))
     })
 }
 
+/// Encodes what cannot be part of a file name.
+///
+/// By hand: existing files have lower-case digits, and `percent-encoding` writes upper-case ones.
 fn encoded(client: &ClientId) -> String {
     let mut name = String::new();
     for byte in client.as_str().bytes() {
@@ -49,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn every_client_has_a_place_of_its_own_in_the_folder() {
+    fn every_client_has_its_own_file() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let (long, longer) = ("x".repeat(254), "x".repeat(255));
@@ -68,7 +71,7 @@ mod tests {
         ]
         .map(str::to_owned)
         .into();
-        // Clients that are called as the files of others are.
+        // Clients whose names equal other clients' file names.
         for name in [&long, &longer, &cyrillic] {
             names.push(Fingerprint::of(name.as_bytes()).to_string());
             let cut = client_file(folder, &client(name), "");
@@ -90,16 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn long_names_were_their_hash_alone() {
+    fn long_names_have_a_legacy_path() {
         let folder = Path::new("certs");
         let name = "x".repeat(201);
         let hash = Fingerprint::of(name.as_bytes());
         assert_eq!(
-            former_client_file(folder, &client(&name), ".json"),
+            legacy_client_file(folder, &client(&name), ".json"),
             Some(folder.join(format!("{hash}.json")))
         );
         assert_eq!(
-            former_client_file(folder, &client(&name[1..]), ".json"),
+            legacy_client_file(folder, &client(&name[1..]), ".json"),
             None
         );
     }

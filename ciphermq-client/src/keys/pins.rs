@@ -1,58 +1,59 @@
-//! What was believed of receivers' keys before, so that nobody can make us go back behind it.
+//! Pins of receivers' keys, which prevent a rollback to older keys.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ciphermq_crypto::{Pin, PinError};
 use ciphermq_files::{Access, Existing, FileError};
 use ciphermq_protocol::ClientId;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::announced::HIGHEST_ABOVE;
-use super::lock::{FolderLock, LockError, PATIENCE};
-use super::names::{client_file, former_client_file};
+use super::lock::{FolderLock, LockError, MAX_WAIT};
+use super::names::{client_file, legacy_client_file};
 use super::not_the_json;
+use super::registration::HIGHEST_ABOVE;
 
-/// What follows the receiver's name in the name of its pin's file.
+/// Suffix of a pin's file name, after the receiver's name.
 const END: &str = "_public.pin.json";
-/// More than any pin has.
+/// Size limit of a pin's file.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The pins of all receivers that were sent to: in memory, or a file each in a folder,
+/// The pins of all receivers that were sent to: in memory, or one file each in a folder,
 /// `<receiver>_public.pin.json`, beside the record of the key itself.
 #[derive(Debug, Clone)]
 pub(crate) enum Pins {
     Memory(Arc<Mutex<HashMap<ClientId, Pin>>>),
     Folder {
         folder: PathBuf,
-        /// Of the tasks of this process one waits for the folder's lock; the others wait here, and
-        /// block no thread.
+        /// Lets one task of this process wait for the folder's lock; the others wait here and block
+        /// no thread.
         turn: Arc<tokio::sync::Mutex<()>>,
     },
 }
 
-/// Why a key is not taken after what was believed before, or what was believed cannot be found out.
+/// Why a key is refused after the pinned one, or why the pin is unknown.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PinsError {
-    /// It must not follow what is pinned.
+    /// The key must not follow the pinned one.
     #[error("{reason}")]
     Refused {
-        /// Why.
+        /// The violated rule.
         reason: PinError,
-        /// The file with the pin, if it is kept in one.
+        /// The pin's file, if it is kept in one.
         pin: Option<PathBuf>,
     },
     /// The pin cannot be read.
     #[error("the record of the receiver's key, {}, cannot be read: {source}", path.display())]
     Unreadable {
-        /// Where it is.
+        /// The pin's file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: io::Error,
     },
     /// The pin cannot be written.
@@ -66,7 +67,7 @@ pub enum PinsError {
 ciphermq_protocol::debug_as_report!(PinsError);
 
 impl PinsError {
-    /// What to do, for somebody who sends to `receiver`.
+    /// Returns what to do, for a person who sends to `receiver`.
     #[must_use]
     pub fn advice(&self, receiver: &ClientId) -> String {
         match self {
@@ -104,7 +105,7 @@ fn refusal_advice(receiver: &ClientId, reason: &PinError, pin: Option<&Path>) ->
     };
     match reason {
         PinError::Older { pinned, .. } => {
-            // Its own record, and its clock, are what the receiver goes beyond.
+            // The receiver's own record and its clock keep its epochs growing.
             let above = if *pinned <= HIGHEST_ABOVE {
                 format!(
                     " If that does not help, the receiver has lost its record of what it has \
@@ -152,32 +153,32 @@ impl Pins {
         }
     }
 
-    /// Pins what is offered, if it may follow what is pinned.
+    /// Pins a key if it may follow the pinned one.
     pub(crate) async fn accept(&self, receiver: &ClientId, offered: &Pin) -> Result<(), PinsError> {
         let (folder, turn) = match self {
             Self::Memory(pins) => {
-                let mut pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
-                judge(pins.get(receiver), offered, None)?;
+                let mut pins = pins.lock();
+                compare(pins.get(receiver), offered, None)?;
                 pins.insert(receiver.clone(), offered.clone());
                 return Ok(());
             }
             Self::Folder { folder, turn } => (folder, turn),
         };
-        // What is pinned already needs no lock, nor a folder that can be written.
+        // A key that is already pinned needs neither a lock nor a writable folder.
         if self.check(receiver, offered).await? == Some(Pinned) {
             return Ok(());
         }
-        let _turn = timeout(PATIENCE, turn.lock())
+        let _turn = timeout(MAX_WAIT, turn.lock())
             .await
             .map_err(|_| LockError::Held {
                 path: folder.clone(),
-                limit: PATIENCE,
+                limit: MAX_WAIT,
             })?;
         let (folder, receiver, offered) = (folder.clone(), receiver.clone(), offered.clone());
-        blocking(move || pin(&folder, &receiver, &offered, PATIENCE)).await
+        blocking(move || pin(&folder, &receiver, &offered, MAX_WAIT)).await
     }
 
-    /// Whether what is offered may follow what is pinned; if so, whether it is what is pinned.
+    /// Checks that a key may follow the pinned one; returns [`Pinned`] if it is the pinned one.
     pub(crate) async fn check(
         &self,
         receiver: &ClientId,
@@ -185,15 +186,15 @@ impl Pins {
     ) -> Result<Option<Pinned>, PinsError> {
         match self {
             Self::Memory(pins) => {
-                let pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
-                judge(pins.get(receiver), offered, None)
+                let pins = pins.lock();
+                compare(pins.get(receiver), offered, None)
             }
             Self::Folder { folder, .. } => {
                 let (folder, receiver, offered) =
                     (folder.clone(), receiver.clone(), offered.clone());
                 blocking(move || {
                     let found = find(&folder, &receiver)?;
-                    judge(found.pin.as_ref(), &offered, Some(&found.path))
+                    compare(found.pin.as_ref(), &offered, Some(&found.path))
                 })
                 .await
             }
@@ -201,11 +202,11 @@ impl Pins {
     }
 }
 
-/// What is offered is what is pinned.
+/// Marks a key that is already pinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pinned;
 
-fn judge(
+fn compare(
     pinned: Option<&Pin>,
     offered: &Pin,
     path: Option<&Path>,
@@ -217,7 +218,7 @@ fn judge(
     Ok((pinned == Some(offered)).then_some(Pinned))
 }
 
-/// Runs what waits for a disk, or a lock, on a thread where that holds up nobody.
+/// Runs a function that waits for a disk or a lock on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PinsError> + Send + 'static,
 ) -> Result<T, PinsError> {
@@ -231,17 +232,16 @@ async fn blocking<T: Send + 'static>(
         })
 }
 
-/// Between reading and writing nobody else may write: two senders with two pins would lose the
-/// newer one.
+/// Reads and writes under the lock: two senders with two pins would otherwise lose the newer one.
 fn pin(
     folder: &Path,
     receiver: &ClientId,
     offered: &Pin,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), PinsError> {
-    let _lock = FolderLock::wait(folder, patience)?;
+    let _lock = FolderLock::wait(folder, max_wait)?;
     let found = find(folder, receiver)?;
-    if judge(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
+    if compare(found.pin.as_ref(), offered, Some(&found.path))? == Some(Pinned) {
         return Ok(());
     }
     let path = client_file(folder, receiver, END);
@@ -254,19 +254,18 @@ fn pin(
     Ok(())
 }
 
-/// A receiver's pin, and where it stands or would stand.
+/// A receiver's pin, and the path where it is or would be stored.
 struct Found {
     pin: Option<Pin>,
     path: PathBuf,
 }
 
-/// The receiver's pin, if there is one: where it stands now, or where an earlier version has left
-/// it.
+/// Finds the receiver's pin, at its current path or where an earlier version stored it.
 fn find(folder: &Path, receiver: &ClientId) -> Result<Found, PinsError> {
     let path = client_file(folder, receiver, END);
     let pin = read(&path)?;
     if pin.is_none()
-        && let Some(former) = former_client_file(folder, receiver, END)
+        && let Some(former) = legacy_client_file(folder, receiver, END)
         && let pin @ Some(_) = read(&former)?
     {
         return Ok(Found { pin, path: former });
@@ -280,8 +279,8 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
         source,
     };
     match read_file(path) {
-        // What cannot be read is not taken for nothing: it may be a newer version's, or damaged on
-        // purpose.
+        // An unreadable pin is not treated as a missing one: it may be a newer version's, or
+        // damaged on purpose.
         Ok(json) => Ok(Some(
             serde_json::from_slice(&json).map_err(|error| unreadable(not_the_json(&error)))?,
         )),
@@ -291,7 +290,7 @@ fn read(path: &Path) -> Result<Option<Pin>, PinsError> {
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for whoever writes into it.
+    // Opening a pipe would wait for a writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no file"));
     }

@@ -25,7 +25,7 @@ fn is_older(result: Result<(), PinsError>) -> bool {
 }
 
 #[tokio::test]
-async fn in_memory_and_in_a_folder_alike() {
+async fn pins_behave_alike_in_memory_and_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     for pins in [Pins::new(None), Pins::new(Some(folder.path().to_owned()))] {
         let unsigned = Pin::unsigned(&PublicKey::from_bytes([7; 32]));
@@ -65,7 +65,7 @@ async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
     pins.accept(&long, &signed(10)).await.unwrap();
     pins.accept(&long, &signed(11)).await.unwrap();
     assert!(is_older(pins.accept(&long, &signed(10)).await));
-    // The client whose name is the hash has its own pin there, and goes its own way.
+    // The client whose name is the hash has its own pin there, which develops independently.
     let namesake = ClientId::new(&hash).unwrap();
     pins.accept(&namesake, &signed(20)).await.unwrap();
     pins.accept(&long, &signed(12)).await.unwrap();
@@ -73,7 +73,7 @@ async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
 }
 
 #[tokio::test]
-async fn a_damaged_pin_is_no_missing_one() {
+async fn a_damaged_pin_is_not_treated_as_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("receiver_1_public.pin.json");
     let pins = Pins::new(Some(folder.path().to_owned()));
@@ -90,12 +90,12 @@ async fn a_damaged_pin_is_no_missing_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_senders_at_once_never_lose_the_newest() {
+async fn concurrent_senders_never_lose_the_newest_pin() {
     let folder = tempfile::tempdir().unwrap();
     let one = Pins::new(Some(folder.path().to_owned()));
     let mut senders = tokio::task::JoinSet::new();
     for epoch in 1..=64 {
-        // Half of them share what they know, as publishers of one client do.
+        // Half of them share their pins, as publishers of one client do.
         let pins = if epoch % 2 == 0 {
             one.clone()
         } else {
@@ -117,7 +117,7 @@ async fn many_senders_at_once_never_lose_the_newest() {
 }
 
 #[test]
-fn a_lock_that_is_held_is_an_error_and_what_is_pinned_needs_none() {
+fn a_held_lock_is_an_error_unless_the_key_is_pinned_already() {
     let folder = tempfile::tempdir().unwrap();
     let short = Duration::from_millis(30);
     pin(folder.path(), &receiver(), &signed(1), short).unwrap();
@@ -142,14 +142,14 @@ fn a_lock_that_is_held_is_an_error_and_what_is_pinned_needs_none() {
 }
 
 #[test]
-fn every_refusal_has_an_advice_that_is_true_for_it() {
+fn every_refusal_has_matching_advice() {
     let advice = |reason| {
         let pin = Some(PathBuf::from("pins/receiver_1_public.pin.json"));
         PinsError::Refused { reason, pin }.advice(&receiver())
     };
     let older = |pinned| PinError::Older { offered: 1, pinned };
     assert!(advice(older(1_757_314_980_000)).contains("register-key --above 1757314980000`"));
-    // Nobody goes beyond the highest epoch.
+    // No epoch exceeds the highest one.
     assert!(!advice(older(u64::MAX)).contains("--above"));
     for reason in [older(7), PinError::NoLongerSigned, PinError::Changed] {
         assert!(advice(reason).contains("pins/receiver_1_public.pin.json"));

@@ -1,41 +1,41 @@
-//! Receivers' keys, asked for, verified, and believed for a while.
+//! Receivers' keys: fetched, verified and cached.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ciphermq_crypto::{Authority, Pin, RecipientKey, signed_key};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::pins::{Pins, PinsError};
-use crate::client::Client;
+use super::requests::{public_key_of, signed_key_of};
+use crate::driver::Handle;
 use crate::error::{PublishError, PublishErrorKind, RequestError, RequestErrorKind};
 
-/// How many receivers' keys are kept. With more receivers than that, the oldest are asked for
-/// again.
+/// Capacity of the cache. With more receivers, the oldest keys are fetched again.
 const MAX_KEYS: usize = 10_000;
 
-/// What is needed to believe a key, and the keys that are believed, each for a while.
+/// A cache of verified receivers' keys, with what is needed to verify them.
 #[derive(Debug)]
 pub(crate) struct RecipientKeyCache {
     authority: Authority,
     pins: Pins,
     ttl: Duration,
-    keys: Mutex<HashMap<ClientId, Known>>,
+    keys: Mutex<HashMap<ClientId, CachedKey>>,
 }
 
-/// A receiver's key, and on whose word.
+/// A receiver's key, and whether it is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReceiverKey {
     pub(crate) key: RecipientKey,
-    /// The receiver itself has signed it, or given it to our caller.
+    /// The receiver has signed the key, or the caller obtained it from the receiver.
     pub(crate) is_signed: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedKey {
     key: ReceiverKey,
     since: Instant,
 }
@@ -50,7 +50,7 @@ impl RecipientKeyCache {
         }
     }
 
-    /// Whether keys may follow those that were believed of a client before.
+    /// Checks that keys may follow the pinned ones of a client.
     pub(crate) async fn check_pin(
         &self,
         client: &ClientId,
@@ -59,19 +59,19 @@ impl RecipientKeyCache {
         self.pins.check(client, offered).await.map(drop)
     }
 
-    /// Who names clients.
+    /// Returns the certificate authority that names clients.
     pub(crate) fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// How long a key is believed before the server is asked again.
+    /// Returns the time for which a key is trusted before the server is asked again.
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// The key, if it is still believed.
-    fn fresh(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns the cached key, if it is still trusted.
+    fn get(&self, client: &ClientId, admit_unsigned: bool, now: Instant) -> Option<ReceiverKey> {
+        let keys = self.keys.lock();
         keys.get(client)
             .filter(|known| now.saturating_duration_since(known.since) < self.ttl)
             .filter(|known| known.key.is_signed || admit_unsigned)
@@ -79,7 +79,7 @@ impl RecipientKeyCache {
     }
 
     fn insert(&self, client: ClientId, key: ReceiverKey, now: Instant) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock();
         if keys.len() >= MAX_KEYS && !keys.contains_key(&client) {
             let oldest = keys
                 .iter()
@@ -89,65 +89,59 @@ impl RecipientKeyCache {
                 keys.remove(&oldest);
             }
         }
-        keys.insert(client, Known { key, since: now });
+        keys.insert(client, CachedKey { key, since: now });
     }
 
-    /// Lets go of a key: it is asked for again when it is needed.
-    pub(crate) fn forget(&self, client: &ClientId) {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(client);
-    }
-}
-
-/// The receiver's key: the one that is believed, or the server's answer, verified.
-pub(crate) async fn receiver_key(
-    client: &Client,
-    receiver: &ClientId,
-    admit_unsigned: bool,
-) -> Result<ReceiverKey, PublishError> {
-    let directory = &client.inner().keys;
-    if let Some(key) = directory.fresh(receiver, admit_unsigned, Instant::now()) {
-        return Ok(key);
-    }
-    let signed = match client.signed_key(receiver).await {
-        Ok(signed) => signed,
-        // An older server keeps bare keys only.
-        Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
-        Err(error) => return Err(unavailable(receiver, error)),
-    };
-    let (key, pin, is_signed) = match signed {
-        Some(text) => {
-            let verified =
-                signed_key::verify(&text, receiver, &directory.authority, Timestamp::now())
-                    .map_err(|error| not_trusted(receiver, &error))?;
-            let key = verified
-                .strongest()
-                .cloned()
-                .ok_or_else(|| not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite))?;
-            (key, verified.pin(), true)
+    /// Returns the receiver's key: the cached one, or the server's answer, verified.
+    pub(crate) async fn receiver_key(
+        &self,
+        handle: &Handle,
+        receiver: &ClientId,
+        admit_unsigned: bool,
+    ) -> Result<ReceiverKey, PublishError> {
+        if let Some(key) = self.get(receiver, admit_unsigned, Instant::now()) {
+            return Ok(key);
         }
-        None => {
-            let bare = client
-                .public_key(receiver)
-                .await
-                .map_err(|error| unavailable(receiver, error))?
-                .ok_or_else(|| no_key(receiver))?;
-            if !admit_unsigned {
-                return Err(not_signed(receiver));
+        let signed = match signed_key_of(handle, receiver).await {
+            Ok(signed) => signed,
+            // An older server supports bare keys only.
+            Err(error) if error.kind() == RequestErrorKind::Unsupported => None,
+            Err(error) => return Err(unavailable(receiver, error)),
+        };
+        let (key, pin, is_signed) = match signed {
+            Some(text) => {
+                let verified =
+                    signed_key::verify(&text, receiver, &self.authority, Timestamp::now())
+                        .map_err(|error| not_trusted(receiver, &error))?;
+                let key = verified.strongest().cloned().ok_or_else(|| {
+                    not_trusted(receiver, &signed_key::SignedKeyError::NoKnownSuite)
+                })?;
+                (key, verified.pin(), true)
             }
-            (bare.into(), Pin::unsigned(&bare), false)
-        }
-    };
-    directory
-        .pins
-        .accept(receiver, &pin)
-        .await
-        .map_err(|error| not_pinned(receiver, &error))?;
-    let key = ReceiverKey { key, is_signed };
-    directory.insert(receiver.clone(), key.clone(), Instant::now());
-    Ok(key)
+            None => {
+                let bare = public_key_of(handle, receiver)
+                    .await
+                    .map_err(|error| unavailable(receiver, error))?
+                    .ok_or_else(|| no_key(receiver))?;
+                if !admit_unsigned {
+                    return Err(not_signed(receiver));
+                }
+                (bare.into(), Pin::unsigned(&bare), false)
+            }
+        };
+        self.pins
+            .accept(receiver, &pin)
+            .await
+            .map_err(|error| not_pinned(receiver, &error))?;
+        let key = ReceiverKey { key, is_signed };
+        self.insert(receiver.clone(), key.clone(), Instant::now());
+        Ok(key)
+    }
+
+    /// Removes a key from the cache: it is fetched again when it is needed.
+    pub(crate) fn forget(&self, client: &ClientId) {
+        self.keys.lock().remove(client);
+    }
 }
 
 fn no_key(receiver: &ClientId) -> PublishError {
@@ -163,7 +157,7 @@ fn no_key(receiver: &ClientId) -> PublishError {
 
 fn unavailable(receiver: &ClientId, error: RequestError) -> PublishError {
     let advice = error.advice().map(str::to_owned);
-    let what = format!("The public key of `{receiver}` could not be had: {error}");
+    let what = format!("The public key of `{receiver}` could not be fetched: {error}");
     PublishError::new(PublishErrorKind::KeyUnavailable, what)
         .advise_if(advice)
         .caused_by(error)
@@ -195,7 +189,7 @@ fn not_trusted(receiver: &ClientId, error: &signed_key::SignedKeyError) -> Publi
     .caused_by(error.clone())
 }
 
-/// What to do about a signed key that is not to be trusted, for somebody who sends to `receiver`.
+/// Returns what to do about an untrusted signed key, for a person who sends to `receiver`.
 #[must_use]
 pub fn distrust_advice(receiver: &ClientId, error: &signed_key::SignedKeyError) -> String {
     use ciphermq_crypto::identity::CertificateError;
@@ -242,7 +236,7 @@ mod tests {
         ClientId::new(name).unwrap()
     }
 
-    fn directory() -> RecipientKeyCache {
+    fn cache() -> RecipientKeyCache {
         RecipientKeyCache::new(
             Authority::nobody(),
             Pins::new(None),
@@ -258,48 +252,41 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_believed_until_its_time_is_over() {
-        let directory = directory();
+    fn a_key_is_cached_until_its_ttl_ends() {
+        let cache = cache();
         let now = Instant::now();
-        let fresh = |name, seconds| {
-            directory.fresh(&client(name), false, now + Duration::from_secs(seconds))
-        };
-        assert_eq!(fresh("a", 0), None);
-        directory.insert(client("a"), key(7, true), now);
-        assert_eq!(fresh("a", 299), Some(key(7, true)));
-        assert_eq!(fresh("a", 300), None);
-        assert_eq!(fresh("b", 0), None);
-        directory.insert(client("a"), key(8, true), now + Duration::from_secs(300));
-        assert_eq!(fresh("a", 599), Some(key(8, true)));
-        directory.forget(&client("a"));
-        assert_eq!(fresh("a", 599), None);
+        let get =
+            |name, seconds| cache.get(&client(name), false, now + Duration::from_secs(seconds));
+        assert_eq!(get("a", 0), None);
+        cache.insert(client("a"), key(7, true), now);
+        assert_eq!(get("a", 299), Some(key(7, true)));
+        assert_eq!(get("a", 300), None);
+        assert_eq!(get("b", 0), None);
+        cache.insert(client("a"), key(8, true), now + Duration::from_secs(300));
+        assert_eq!(get("a", 599), Some(key(8, true)));
+        cache.forget(&client("a"));
+        assert_eq!(get("a", 599), None);
     }
 
     #[test]
-    fn an_unsigned_key_is_for_those_who_asked_for_it() {
-        let directory = directory();
+    fn an_unsigned_key_is_returned_only_on_request() {
+        let cache = cache();
         let now = Instant::now();
-        directory.insert(client("a"), key(7, false), now);
-        assert_eq!(directory.fresh(&client("a"), false, now), None);
-        assert_eq!(
-            directory.fresh(&client("a"), true, now),
-            Some(key(7, false))
-        );
+        cache.insert(client("a"), key(7, false), now);
+        assert_eq!(cache.get(&client("a"), false, now), None);
+        assert_eq!(cache.get(&client("a"), true, now), Some(key(7, false)));
     }
 
     #[test]
-    fn the_directory_lets_go_of_the_oldest() {
-        let directory = directory();
+    fn the_cache_evicts_the_oldest() {
+        let cache = cache();
         let now = Instant::now();
         for index in 0..=MAX_KEYS {
             let at = now + Duration::from_micros(u64::try_from(index).unwrap());
-            directory.insert(client(&format!("c{index}")), key(7, true), at);
+            cache.insert(client(&format!("c{index}")), key(7, true), at);
         }
-        assert_eq!(directory.keys.lock().unwrap().len(), MAX_KEYS);
-        assert_eq!(directory.fresh(&client("c0"), false, now), None);
-        assert_eq!(
-            directory.fresh(&client("c1"), false, now),
-            Some(key(7, true))
-        );
+        assert_eq!(cache.keys.lock().len(), MAX_KEYS);
+        assert_eq!(cache.get(&client("c0"), false, now), None);
+        assert_eq!(cache.get(&client("c1"), false, now), Some(key(7, true)));
     }
 }

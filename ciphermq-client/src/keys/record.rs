@@ -8,7 +8,7 @@ use ciphermq_protocol::ClientId;
 
 use super::PUBLIC_KEY_FILE;
 
-/// Why a client's id cannot be part of a file's name.
+/// A client id that cannot be part of a file name.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the client id `{0}` cannot be part of a key file's name")]
 pub struct UnfitForFile(pub ClientId);
@@ -18,10 +18,10 @@ ciphermq_protocol::debug_as_report!(UnfitForFile);
 /// Why the record of a receiver's key was not written.
 #[derive(thiserror::Error)]
 pub enum RecordError {
-    /// The receiver's id cannot be part of a file's name.
+    /// The receiver's id cannot be part of a file name.
     #[error(transparent)]
     Unfit(#[from] UnfitForFile),
-    /// Something else stands in the record's place. It stays.
+    /// The record's path holds another file, which is left unchanged.
     #[error("{} holds something else than a record of a public key", .0.display())]
     Foreign(PathBuf),
     /// The file could not be written.
@@ -31,31 +31,31 @@ pub enum RecordError {
 
 ciphermq_protocol::debug_as_report!(RecordError);
 
-/// What follows the receiver's name in the name of its record.
+/// Suffix of a record's file name, after the receiver's name.
 const END: &str = "_public.key";
 
-/// Where the record of a receiver's public key stands: `<folder>/<receiver>_public.key`. A name
-/// that is too long for the file system is cut, and its hash stands at its end.
+/// Returns the path of a receiver's record: `<folder>/<receiver>_public.key`. A name that is too
+/// long for the file system is truncated and followed by its hash.
 ///
 /// # Errors
 ///
-/// [`UnfitForFile`] for ids that would lead out of the folder, with `/`, `\` or beginning with a
-/// dot, for those whose record would stand in the place of one's own public key, beside a private
-/// key of that name, and for those that look like a longer name, cut.
+/// [`UnfitForFile`] for ids that would leave the folder, with `/`, `\` or a leading dot, for those
+/// whose record would replace the user's own public key, beside a private key of that name, and for
+/// those that look like a truncated name.
 pub fn record_path(folder: &Path, receiver: &ClientId) -> Result<PathBuf, UnfitForFile> {
     let id = receiver.as_str();
     let name = fit_name(folder, id, END);
-    // One's own public key stands beside its private one.
+    // A user's own public key is beside the private one.
     let is_own =
         name == PUBLIC_KEY_FILE || folder.join(fit_name(folder, id, "_private.key")).exists();
-    if id.starts_with('.') || id.contains(['/', '\\']) || is_own || is_like_a_cut_name(id) {
+    if id.starts_with('.') || id.contains(['/', '\\']) || is_own || looks_truncated(id) {
         return Err(UnfitForFile(receiver.clone()));
     }
     Ok(folder.join(name))
 }
 
-/// Whether a name ends as those do that were too long: with `~` and a hash.
-fn is_like_a_cut_name(id: &str) -> bool {
+/// Whether a name ends like a truncated one: with `~` and a hash.
+fn looks_truncated(id: &str) -> bool {
     let is_hash = |end: &str| {
         end.len() >= 32
             && end
@@ -65,8 +65,8 @@ fn is_like_a_cut_name(id: &str) -> bool {
     id.rsplit_once('~').is_some_and(|(_, end)| is_hash(end))
 }
 
-/// Records which public key was used for a receiver, in place of an earlier record; where it
-/// stands. It is a record for people, and never taken for the server's answer.
+/// Records the public key that was used for a receiver, in place of an earlier record; returns its
+/// path. It is a record for people, and never used in place of the server's answer.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub fn write_record(
     Ok(path)
 }
 
-/// Whether nothing stands in a record's place, or a record: a key's base64, and nothing else.
+/// Whether the path is free or holds a record: a key's base64, and nothing else.
 fn is_free_or_record(path: &Path) -> bool {
     match std::fs::read(path) {
         Ok(content) => content
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_of_a_long_name_is_nobody_elses() {
+    fn truncated_names_do_not_collide() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| record_path(folder.path(), &client(name));
         let long = ["x".repeat(250), "x".repeat(251), "Ж".repeat(125)];
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_stays() {
+    fn other_files_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let key = PublicKey::from_bytes([1; 32]).into();
         std::fs::write(folder.path().join("a_public.key"), "my notes\n").unwrap();

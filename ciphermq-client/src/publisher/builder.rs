@@ -1,48 +1,25 @@
-//! What a publisher may be told.
+//! The settings of a publisher.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ciphermq_crypto::{Form, RecipientKey, stream};
+use ciphermq_protocol::name::NameError;
 use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use super::sealer::{Sealer, ask_key};
-use super::{Outcome, OutcomeObserver, Publisher, Window, closed};
-use crate::client::Client;
-use crate::driver::{Op, PublisherId, PublisherSetup};
+use super::sealer::{Sealer, fetch_key};
+use super::{BatchLimits, Outcome, Publisher};
+use crate::client_core::ClientCore;
+use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
+use crate::driver::{Op, OutcomeObserver, PublisherId, PublisherSetup, Window, closed};
 use crate::error::{PublishError, PublishErrorKind};
 use crate::keys::ReceiverKey;
-use crate::resume::ResumableStream;
 
-/// When a batch is sent: as soon as one of the limits is reached, and at once while nothing is
-/// under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// The most messages in one batch, at least 1. Default: 250.
-    pub messages: usize,
-    /// The most bytes in one batch; a message that is larger goes alone. The server's limit on
-    /// lines holds besides. Default: 256 KiB.
-    pub bytes: usize,
-    /// How long a message may wait for others while earlier batches are under way. Default: 5 ms.
-    pub time: Duration,
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        Self {
-            messages: 250,
-            bytes: 256 * 1024,
-            time: Duration::from_millis(5),
-        }
-    }
-}
-
-/// Describes a publisher. Made by [`Client::publisher`].
+/// A builder of a publisher, created by [`Client::publisher`](crate::Client::publisher).
 #[derive(Debug)]
 pub struct PublisherBuilder {
-    client: Client,
+    core: Arc<ClientCore>,
     receiver: ClientId,
     exchange: Option<ExchangeName>,
     routing_key: Option<RoutingKey>,
@@ -57,9 +34,9 @@ pub struct PublisherBuilder {
 }
 
 impl PublisherBuilder {
-    pub(crate) fn new(client: Client, receiver: ClientId) -> Self {
+    pub(crate) fn new(core: Arc<ClientCore>, receiver: ClientId) -> Self {
         Self {
-            client,
+            core,
             receiver,
             exchange: None,
             routing_key: None,
@@ -74,121 +51,92 @@ impl PublisherBuilder {
         }
     }
 
-    /// The exchange to publish to. Default: `ciphermq_exchange`.
+    /// Sets the exchange. Default: `ciphermq_exchange`.
     #[must_use]
-    pub fn exchange(self, exchange: ExchangeName) -> Self {
-        Self {
-            exchange: Some(exchange),
-            ..self
-        }
+    pub fn exchange(mut self, exchange: ExchangeName) -> Self {
+        self.exchange = Some(exchange);
+        self
     }
 
-    /// The routing key to publish by. Default: `<receiver>_key`.
+    /// Sets the routing key. Default: `<receiver>_key`.
     #[must_use]
-    pub fn routing_key(self, routing_key: RoutingKey) -> Self {
-        Self {
-            routing_key: Some(routing_key),
-            ..self
-        }
+    pub fn routing_key(mut self, routing_key: RoutingKey) -> Self {
+        self.routing_key = Some(routing_key);
+        self
     }
 
-    /// When batches are sent.
+    /// Sets the limits on a batch.
     #[must_use]
-    pub fn batch(self, limits: BatchLimits) -> Self {
-        Self {
-            limits: BatchLimits {
-                messages: limits.messages.max(1),
-                ..limits
-            },
-            ..self
-        }
+    pub fn batch(mut self, limits: BatchLimits) -> Self {
+        self.limits = BatchLimits {
+            messages: limits.messages.max(1),
+            ..limits
+        };
+        self
     }
 
-    /// How much may be sent and not settled: messages, and bytes of sealed messages. Default:
-    /// 16,384 and 16 MiB. Beyond that, [`Publisher::send`] waits.
+    /// Limits what is in flight: messages, and bytes of sealed messages. [`Publisher::send`] waits
+    /// beyond that. Default: 16,384 messages and 16 MiB.
     #[must_use]
-    pub fn window(self, messages: usize, bytes: usize) -> Self {
-        Self {
-            window: (messages, bytes),
-            ..self
-        }
+    pub fn window(mut self, messages: usize, bytes: usize) -> Self {
+        self.window = (messages, bytes);
+        self
     }
 
-    /// The stream whose ids the messages get: the same stream and positions make the same ids, and
-    /// the server recognises them. Default: a new stream.
+    /// Sets the stream, from which the message ids are derived: the same stream and positions give
+    /// the same ids, which the server recognises. Default: a new stream.
     #[must_use]
-    pub fn stream(self, stream: StreamId) -> Self {
-        Self {
-            stream: Some(stream),
-            ..self
-        }
+    pub fn stream(mut self, stream: StreamId) -> Self {
+        self.stream = Some(stream);
+        self
     }
 
-    /// The first message's position in the stream. Default: 0.
+    /// Sets the first message's position in the stream. Default: 0.
     #[must_use]
-    pub fn start_at(self, position: u64) -> Self {
-        Self { position, ..self }
+    pub fn start_at(mut self, position: u64) -> Self {
+        self.position = position;
+        self
     }
 
-    /// The receiver's key, which the caller has from the receiver itself. Default: the one that the
-    /// server has and the receiver has signed, of the strongest suite that the receiver accepts,
-    /// asked for again when [`key_ttl`](crate::ClientBuilder::key_ttl) is over.
+    /// Sets a key that the caller obtained from the receiver itself; the server is not asked then.
+    ///
+    /// Default: the key on the server that the receiver has signed, of the strongest suite that it
+    /// accepts, fetched again after [`key_ttl`](crate::ClientBuilder::key_ttl).
     #[must_use]
-    pub fn receiver_key(self, key: impl Into<RecipientKey>) -> Self {
-        Self {
-            key: Some(key.into()),
-            ..self
-        }
+    pub fn receiver_key(mut self, key: impl Into<RecipientKey>) -> Self {
+        self.key = Some(key.into());
+        self
     }
 
-    /// Also takes a key that the receiver has not signed, and seals in `form`: for older receivers,
-    /// with the older form that they read. Whoever runs the server can put in a key of their own,
-    /// the first time: after that the key is pinned ([`pins_in`](crate::ClientBuilder::pins_in)),
-    /// and a change is refused. A receiver that signs its key gets the signed one used, and its
-    /// suite. Default: such receivers are refused.
+    /// Accepts a key that the receiver has not signed, and seals in `form`: for older receivers, in
+    /// the older form that they read. Default: such receivers are refused.
+    ///
+    /// Whoever runs the server can substitute a key of their own the first time; after that the key
+    /// is pinned ([`pins_in`](crate::ClientBuilder::pins_in)), and a change is refused. For a
+    /// receiver that signs its key, the signed key and its suite are used.
     #[must_use]
-    pub fn allow_unsigned_key(self, form: Form) -> Self {
-        Self {
-            unsigned: Some(form),
-            ..self
-        }
+    pub fn allow_unsigned_key(mut self, form: Form) -> Self {
+        self.unsigned = Some(form);
+        self
     }
 
-    /// Also sends if this client's certificate cannot sign (an RSA key, for example): its sessions
-    /// are not signed then, and only receivers that admit unverified senders take its messages.
-    /// Where it can sign, it does. Default: such a publisher does not start.
+    /// Sends even if this client's certificate cannot sign (an RSA key, for example). Default: such
+    /// a publisher does not start.
+    ///
+    /// The sessions are unsigned then, and only receivers that accept unverified senders accept the
+    /// messages. A certificate that can sign is still used.
     #[must_use]
-    pub fn allow_unsigned_sessions(self) -> Self {
-        Self {
-            unsigned_sessions: true,
-            ..self
-        }
+    pub fn allow_unsigned_sessions(mut self) -> Self {
+        self.unsigned_sessions = true;
+        self
     }
 
-    /// Goes on with a stream where everything before is acknowledged: its stream, position and
-    /// route. Its [observer](ResumableStream::observer) must be among what
-    /// [`on_outcome`](Self::on_outcome) calls.
+    /// Sets a callback for every settled message, in the order of settling: for progress bars,
+    /// counters and logs. It runs on the connection's task: it must be quick and must not block.
     #[must_use]
-    pub fn resume(self, stream: &ResumableStream) -> Self {
-        let state = stream.state();
-        Self {
-            stream: Some(state.stream),
-            position: state.acknowledged,
-            exchange: Some(state.exchange.clone()),
-            routing_key: Some(state.routing_key.clone()),
-            ..self
-        }
-    }
-
-    /// Called for every message that is settled, in the order in which that happens: for progress
-    /// bars, counters and logs. It runs on the connection's task: it must be quick and must not
-    /// block.
-    #[must_use]
-    pub fn on_outcome(self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
-        Self {
-            observer: OutcomeObserver(Some(Arc::new(observer))),
-            ..self
-        }
+    pub fn on_outcome(mut self, observer: impl Fn(Outcome<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = OutcomeObserver(Some(Arc::new(observer)));
+        self
     }
 
     /// Fetches the receiver's key and starts the publisher.
@@ -200,7 +148,7 @@ impl PublisherBuilder {
     /// sends, `Sealing` if there is no randomness for a new stream.
     pub async fn start(self) -> Result<Publisher, PublishError> {
         let Self {
-            client,
+            core,
             receiver,
             limits,
             window,
@@ -208,25 +156,19 @@ impl PublisherBuilder {
             observer,
             ..
         } = self;
-        let name = |error: &dyn std::fmt::Display| {
-            PublishError::new(
-                PublishErrorKind::Refused,
-                format!("No route can be named after `{receiver}`: {error}."),
-            )
-            .advise("Name the routing key yourself.")
-        };
         let exchange = match self.exchange {
             Some(exchange) => exchange,
-            None => ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| name(&error))?,
+            None => {
+                ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| no_route(&receiver, &error))?
+            }
         };
         let routing_key = match self.routing_key {
             Some(routing_key) => routing_key,
-            None => crate::default_routing_key(&receiver).map_err(|error| name(&error))?,
+            None => default_routing_key(&receiver).map_err(|error| no_route(&receiver, &error))?,
         };
         let stream = match self.stream {
             Some(stream) => stream,
-            None => stream::start(Timestamp::now())
-                .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))?,
+            None => new_stream()?,
         };
         let is_given = self.key.is_some();
         let key = match self.key {
@@ -235,8 +177,8 @@ impl PublisherBuilder {
                 is_signed: true,
             },
             None => {
-                ask_key(
-                    &client,
+                fetch_key(
+                    &core,
                     &receiver,
                     self.unsigned,
                     self.unsigned_sessions,
@@ -258,7 +200,7 @@ impl PublisherBuilder {
             asked: Some(tokio::time::Instant::now()),
             session: None,
         };
-        sealer.check(&client)?;
+        sealer.check(&core)?;
         let window = Arc::new(Window::new(window.0, window.1));
         let id = PublisherId::next();
         let setup = PublisherSetup {
@@ -268,14 +210,12 @@ impl PublisherBuilder {
             window: window.clone(),
             observer,
         };
-        client
-            .inner()
-            .handle
+        core.handle
             .send(Op::OpenPublisher(id, setup))
             .await
             .map_err(|()| closed())?;
         Ok(Publisher {
-            client,
+            core,
             id,
             window,
             stream,
@@ -283,4 +223,19 @@ impl PublisherBuilder {
             sealer: Mutex::new(sealer),
         })
     }
+}
+
+/// Starts a stream with ids of its own.
+pub(crate) fn new_stream() -> Result<StreamId, PublishError> {
+    stream::start(Timestamp::now())
+        .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))
+}
+
+/// Returns the error of a receiver whose name does not fit into a default route.
+pub(crate) fn no_route(receiver: &ClientId, error: &NameError) -> PublishError {
+    PublishError::new(
+        PublishErrorKind::Refused,
+        format!("No route can be named after `{receiver}`: {error}."),
+    )
+    .advise("Name the routing key yourself.")
 }

@@ -1,46 +1,43 @@
-//! Sealing, windows, batches, receipts.
+//! Publishing: sealing, windows, batches and receipts.
 //!
-//! A publisher seals payloads for one receiver and hands them to the connection's driver, in order.
-//! What is sent and not yet answered is bounded by the publisher's
-//! [window](PublisherBuilder::window): a sender that is faster than the server waits in
-//! [`Publisher::send`].
+//! A publisher seals payloads for one receiver and passes them to the connection's driver, in
+//! order. Its [window](PublisherBuilder::window) bounds the messages that are in flight: a sender
+//! that is faster than the server waits in [`Publisher::send`].
 
 mod builder;
-mod outcome;
 mod payload;
 mod sealer;
-mod window;
 
 use std::sync::Arc;
 
 use ciphermq_crypto::RecipientKey;
-use ciphermq_protocol::{ClientId, ErrorCode, MessageId, StreamId};
+use ciphermq_protocol::{ClientId, MessageId, StreamId};
 use tokio::sync::{Mutex, oneshot};
 
-pub use builder::{BatchLimits, PublisherBuilder};
-pub use outcome::{MAX_FAILURES, Outcome, Receipt, Summary};
+pub use builder::PublisherBuilder;
 pub use payload::Payload;
 
-pub(crate) use outcome::{OutcomeObserver, Tally};
-pub(crate) use sealer::line_overhead;
-pub(crate) use window::Window;
+pub(crate) use builder::{new_stream, no_route};
 
-use crate::client::Client;
-use crate::driver::{Op, Outgoing, PublisherId};
+pub use crate::driver::{BatchLimits, MAX_FAILURES, Outcome, Receipt, Summary};
+
+use crate::client_core::ClientCore;
+use crate::driver::{Op, Outgoing, PublisherId, Window, closed};
 use crate::error::{PublishError, PublishErrorKind};
 use sealer::Sealer;
 
-/// Publishes messages for one receiver, by one route, as one stream. Made by [`Client::publisher`].
+/// A publisher of messages for one receiver, by one route, as one stream. Created by
+/// [`Client::publisher`](crate::Client::publisher).
 ///
 /// Messages are accepted in the order of the calls to [`Publisher::send`]. A message that is
-/// refused, or tried again because the server's store did not answer, does not hold up the others:
-/// it may come after messages that were sent later, by at most one window.
+/// refused, or retried because the server's store did not answer, does not block the others: it may
+/// arrive after later messages, by at most one window.
 ///
-/// Dropping a publisher gives nothing up: what was sent is still settled, as long as the runtime
-/// lives.
+/// Dropping a publisher abandons nothing: messages in flight are still settled, as long as the
+/// runtime lives.
 #[derive(Debug)]
 pub struct Publisher {
-    client: Client,
+    core: Arc<ClientCore>,
     id: PublisherId,
     window: Arc<Window>,
     stream: StreamId,
@@ -49,8 +46,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Waits while the window is full. Room is not reserved: whoever shares the publisher may be
-    /// faster.
+    /// Waits while the window is full. Reserves no space: another user of the publisher may take it
+    /// first.
     ///
     /// # Errors
     ///
@@ -59,22 +56,22 @@ impl Publisher {
         self.window.acquire(0).await.map(drop).ok_or_else(closed)
     }
 
-    /// Seals a payload and hands it over; waits while the window is full. The receipt tells when
-    /// the server has it. Whoever needs no receipt may drop it: see
-    /// [`PublisherBuilder::on_outcome`] and [`Publisher::finish`].
+    /// Seals a payload and sends it; waits while the window is full. The receipt resolves when the
+    /// server has the message; it may be dropped, see [`PublisherBuilder::on_outcome`] and
+    /// [`Publisher::finish`].
     ///
     /// # Errors
     ///
-    /// [`PublishError`] if nothing was sent: the receiver's key cannot be had, the message is too
-    /// large, the client was closed.
+    /// [`PublishError`] if nothing was sent: the receiver's key is not available, the message is
+    /// too large, the client was closed.
     pub async fn send<'a>(&self, payload: impl Into<Payload<'a>>) -> Result<Receipt, PublishError> {
         let (sender, receiver) = oneshot::channel();
         let message_id = self.hand_over(payload.into(), Some(sender)).await?;
         Ok(Receipt::new(message_id, receiver))
     }
 
-    /// Like [`Publisher::send`], without a receipt: a little cheaper where outcomes are observed
-    /// otherwise.
+    /// Seals a payload and sends it without a receipt: slightly cheaper than [`Publisher::send`],
+    /// where outcomes are observed otherwise.
     ///
     /// # Errors
     ///
@@ -91,7 +88,7 @@ impl Publisher {
         payload: Payload<'_>,
         receipt: Option<oneshot::Sender<Result<(), PublishError>>>,
     ) -> Result<MessageId, PublishError> {
-        let max_line = self.client.connection().server.limits.max_line_bytes;
+        let max_line = self.core.handle.connection().server.limits.max_line_bytes;
         let weight = sealer::weight(&payload);
         if weight > max_line.saturating_add(sealer::HEADER_BYTES) {
             return Err(too_large(weight, max_line));
@@ -99,18 +96,12 @@ impl Publisher {
         let room = self.window.acquire(weight).await.ok_or_else(closed)?;
         // The lock makes the order of positions the order of sending.
         let mut sealer = self.sealer.lock().await;
-        sealer.refresh(&self.client).await?;
-        let slot = self
-            .client
-            .inner()
-            .handle
-            .reserve()
-            .await
-            .ok_or_else(closed)?;
+        sealer.refresh(&self.core).await?;
+        let slot = self.core.handle.reserve().await.ok_or_else(closed)?;
         let envelope = sealer.seal(&payload)?;
         let line = sealer.line_bytes(&envelope);
         if line > max_line {
-            sealer.take_back();
+            sealer.rewind();
             return Err(too_large(line, max_line));
         }
         let message_id = envelope.message_id.clone();
@@ -133,8 +124,7 @@ impl Publisher {
     /// have been acknowledged: the receipts, the observer and [`Publisher::finish`] tell which.
     pub async fn flush(&self) -> Result<(), PublishError> {
         let (done, flushed) = oneshot::channel();
-        self.client
-            .inner()
+        self.core
             .handle
             .send(Op::Flush(self.id, done))
             .await
@@ -142,12 +132,11 @@ impl Publisher {
         flushed.await.map_err(|_| closed())?
     }
 
-    /// Settles everything that was sent, and tells what became of it.
+    /// Waits until everything that was sent is settled, and returns the outcomes.
     pub async fn finish(self) -> Summary {
         let (done, summary) = oneshot::channel();
         if self
-            .client
-            .inner()
+            .core
             .handle
             .send(Op::Finish(self.id, done))
             .await
@@ -158,39 +147,34 @@ impl Publisher {
         summary.await.unwrap_or_default()
     }
 
-    /// The stream whose ids the messages get.
+    /// Returns the stream from which the message ids are derived.
     #[must_use]
     pub fn stream(&self) -> StreamId {
         self.stream
     }
 
-    /// The position that the next message will have in its stream.
+    /// Returns the stream position of the next message.
     pub async fn position(&self) -> u64 {
         self.sealer.lock().await.position()
     }
 
-    /// Whom the messages are for.
+    /// Returns the receiver of the messages.
     #[must_use]
     pub fn receiver(&self) -> &ClientId {
         &self.receiver
     }
 
-    /// The receiver's key that messages are sealed for now.
+    /// Returns the receiver's current key.
     pub async fn receiver_key(&self) -> RecipientKey {
         self.sealer.lock().await.key.key.clone()
     }
 
-    /// Asks for the receiver's key again before the next message, for a receiver that has just
-    /// changed it. Without that the change is noticed within
-    /// [`key_ttl`](crate::ClientBuilder::key_ttl).
+    /// Fetches the receiver's key again before the next message, for a receiver that has just
+    /// changed it. Otherwise a change is noticed within [`key_ttl`](crate::ClientBuilder::key_ttl).
     pub async fn refresh_key(&self) {
-        self.client.inner().keys.forget(&self.receiver);
+        self.core.keys.forget(&self.receiver);
         self.sealer.lock().await.forget_key();
     }
-}
-
-pub(crate) fn closed() -> PublishError {
-    PublishError::new(PublishErrorKind::Closed, "The client was closed.")
 }
 
 fn too_large(bytes: usize, limit: usize) -> PublishError {
@@ -205,26 +189,4 @@ fn too_large(bytes: usize, limit: usize) -> PublishError {
         "Send it in smaller parts, or raise `limits.max_line_bytes` in the server's \
              configuration.",
     )
-}
-
-/// What a caller should know of a code, in words.
-pub(crate) fn advice(code: Option<ErrorCode>) -> Option<&'static str> {
-    Some(match code? {
-        ErrorCode::NoRoute => {
-            "Start the receiver once, or bind a queue to the exchange by this routing key: \
-             `ciphermq-cli receive` does."
-        }
-        ErrorCode::NotFound => {
-            "Declare the exchange first, and bind a queue to it: `ciphermq-cli receive` does."
-        }
-        ErrorCode::IdInUse => "Start a new stream: another message was sent with this id.",
-        ErrorCode::TooLarge | ErrorCode::LineTooLong => "Send it in smaller parts.",
-        ErrorCode::StorageFull => {
-            "Make room on the server's disk, or let receivers ack what waits; then send again."
-        }
-        ErrorCode::StorageUnavailable => {
-            "See the server's log; then send again, with the same stream."
-        }
-        _ => return None,
-    })
 }

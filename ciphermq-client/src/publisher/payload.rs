@@ -1,9 +1,8 @@
-//! What is sent: bytes, and what they are.
+//! The content of a message and its media type.
 
-/// The bytes of a message and their media type, which is authenticated with them but not secret.
+/// The bytes of a message and their media type, which is authenticated but not encrypted.
 ///
-/// Texts are `text/plain; charset=utf-8`, bytes are `application/octet-stream`, unless said
-/// otherwise.
+/// The default is `text/plain; charset=utf-8` for texts and `application/octet-stream` for bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
     pub(crate) bytes: &'a [u8],
@@ -11,7 +10,7 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Bytes of the media type `application/octet-stream`.
+    /// Creates a payload of bytes, `application/octet-stream`.
     #[must_use]
     pub fn bytes(bytes: &'a [u8]) -> Self {
         Self {
@@ -20,7 +19,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Text, `text/plain; charset=utf-8`.
+    /// Creates a payload of text, `text/plain; charset=utf-8`.
     #[must_use]
     pub fn text(text: &'a str) -> Self {
         Self {
@@ -29,7 +28,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Text that is JSON, `application/json`. It is not looked into.
+    /// Creates a payload of JSON text, `application/json`. It is not validated.
     #[must_use]
     pub fn json(json: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
@@ -38,13 +37,11 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The same bytes as another media type.
+    /// Sets the media type.
     #[must_use]
-    pub fn content_type(self, content_type: &'a str) -> Self {
-        Self {
-            content_type,
-            ..self
-        }
+    pub fn content_type(mut self, content_type: &'a str) -> Self {
+        self.content_type = content_type;
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! A publisher's session and its place in the stream.
+//! A publisher's encryption session and stream position.
 
 use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{
@@ -8,16 +8,17 @@ use ciphermq_protocol::{ClientId, Envelope, ExchangeName, RoutingKey, StreamId};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client_core::ClientCore;
+use crate::driver::line_overhead;
 use crate::error::{PublishError, PublishErrorKind};
-use crate::keys::{self, ReceiverKey};
+use crate::keys::ReceiverKey;
 use crate::publisher::Payload;
 
-/// About how much an envelope has beside its ciphertext, in bytes: names are short, keys and times
-/// are fixed.
+/// Estimated size of an envelope without its ciphertext, in bytes: names are short, keys and times
+/// have fixed lengths.
 pub(crate) const HEADER_BYTES: usize = 1024;
 
-/// About how many bytes a payload takes when it is sealed: base64, and the envelope around it.
+/// Returns the estimated size of a sealed payload, in bytes: base64, and the envelope around it.
 pub(crate) fn weight(payload: &Payload<'_>) -> usize {
     payload
         .bytes
@@ -27,7 +28,7 @@ pub(crate) fn weight(payload: &Payload<'_>) -> usize {
         .saturating_add(HEADER_BYTES)
 }
 
-/// Seals payloads, one after the other.
+/// Seals payloads in the order of the stream.
 #[derive(Debug)]
 pub(crate) struct Sealer {
     pub(crate) receiver: ClientId,
@@ -36,55 +37,55 @@ pub(crate) struct Sealer {
     pub(crate) stream: StreamId,
     pub(crate) next: u64,
     pub(crate) key: ReceiverKey,
-    /// The key was given by the caller, and the server is never asked.
+    /// The caller provided the key, so the server is never asked.
     pub(crate) key_is_given: bool,
-    /// Whether a key is taken that the receiver has not signed, and how it is then sealed.
+    /// The form for a key that the receiver has not signed, if such keys are accepted.
     pub(crate) unsigned: Option<Form>,
-    /// Whether sessions go without a signature if this client cannot sign.
+    /// Whether sessions are unsigned if this client cannot sign.
     pub(crate) unsigned_sessions: bool,
-    /// When the key was asked for; `None` if it is to be asked for before the next message.
+    /// When the key was fetched; `None` to fetch it before the next message.
     pub(crate) asked: Option<Instant>,
     pub(crate) session: Option<SendingSession>,
 }
 
 impl Sealer {
-    /// Sees to it that there is a session that can seal, for a key that is still believed. If the
-    /// server cannot be asked for the key now, the known one serves once more.
-    pub(crate) async fn refresh(&mut self, client: &Client) -> Result<(), PublishError> {
+    /// Ensures that there is a usable session, for a key that is still trusted. If the server
+    /// cannot be asked for the key now, the known one is used once more.
+    pub(crate) async fn refresh(&mut self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
         let is_believed = self.key_is_given
             || self
                 .asked
-                .is_some_and(|asked| asked.elapsed() < client.inner().keys.ttl());
+                .is_some_and(|asked| asked.elapsed() < core.keys.ttl());
         if is_believed && self.can_seal(now) {
             return Ok(());
         }
         if !is_believed {
             let (unsigned, sessions) = (self.unsigned, self.unsigned_sessions);
-            let is_signing = !self.can_seal(now);
-            match ask_key(client, &self.receiver, unsigned, sessions, is_signing).await {
+            let starts_session = !self.can_seal(now);
+            match fetch_key(core, &self.receiver, unsigned, sessions, starts_session).await {
                 Ok(key) if key == self.key => {}
                 Ok(key) => {
-                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "the \
+                    tracing::info!(receiver = %self.receiver, key_id = %key.key.key_id(), "The \
                         receiver has a new key");
                     self.key = key;
                     self.session = None;
                 }
                 Err(error) if error.kind() == PublishErrorKind::KeyUnavailable => {
-                    tracing::warn!(receiver = %self.receiver, %error, "the receiver's key cannot \
-                        be asked for; the known one is used");
+                    tracing::warn!(receiver = %self.receiver, %error, "The receiver's key cannot \
+                        be fetched; the known one is used");
                 }
                 Err(error) => return Err(error),
             }
             self.asked = Some(Instant::now());
         }
         if !self.can_seal(now) {
-            let started = match signer(client, self.unsigned_sessions, now)? {
+            let started = match signer(core, self.unsigned_sessions, now)? {
                 Some(identity) => {
                     SendingSession::start(identity, &self.receiver, &self.key.key, now)
                 }
                 None => {
-                    SendingSession::start_unsigned(client.id(), &self.receiver, &self.key.key, now)
+                    SendingSession::start_unsigned(&core.id, &self.receiver, &self.key.key, now)
                 }
             };
             self.session = Some(started.map_err(|error| sealing(&error))?);
@@ -92,22 +93,23 @@ impl Sealer {
         Ok(())
     }
 
-    /// Whether receivers would accept what is sent from now on.
-    pub(crate) fn check(&self, client: &Client) -> Result<(), PublishError> {
+    /// Checks that receivers would accept messages from now on.
+    pub(crate) fn check(&self, core: &ClientCore) -> Result<(), PublishError> {
         let now = Timestamp::now();
         if self.can_seal(now) {
             return Ok(());
         }
-        signer(client, self.unsigned_sessions, now).map(drop)
+        signer(core, self.unsigned_sessions, now).map(drop)
     }
 
-    /// Older forms need no session.
+    /// Whether a message can be sealed without a new session. Older forms need no session.
     fn can_seal(&self, now: Timestamp) -> bool {
         let session = self.session.as_ref();
         self.older_form().is_some() || session.is_some_and(|session| !session.is_exhausted(now))
     }
 
-    /// The older form to write, if the receiver's key is not signed and the caller has named one.
+    /// Returns the older form to use, if the receiver's key is unsigned and the caller has named
+    /// one.
     fn older_form(&self) -> Option<OlderForm> {
         match (self.unsigned, self.key.is_signed) {
             (Some(Form::Older(form)), false) => Some(form),
@@ -115,7 +117,7 @@ impl Sealer {
         }
     }
 
-    /// The key is asked for again before the next message.
+    /// Fetches the key again before the next message.
     pub(crate) fn forget_key(&mut self) {
         self.asked = None;
     }
@@ -125,7 +127,7 @@ impl Sealer {
         let message_id = self.stream.message_id(self.next).ok_or_else(|| {
             PublishError::new(
                 PublishErrorKind::StreamEnded,
-                "The stream has come to its last position.",
+                "The stream has no further position.",
             )
             .advise("Start a new stream.")
         })?;
@@ -148,12 +150,12 @@ impl Sealer {
         Ok(envelope)
     }
 
-    /// The message that was sealed last is not sent: its position is free again.
-    pub(crate) fn take_back(&mut self) {
+    /// Frees the position of the last sealed message, which is not sent.
+    pub(crate) fn rewind(&mut self) {
         self.next = self.next.saturating_sub(1);
     }
 
-    /// How long a line with this message alone is.
+    /// Returns the length of a line with this message alone.
     pub(crate) fn line_bytes(&self, envelope: &Envelope) -> usize {
         line_overhead(&self.exchange, &self.routing_key) + envelope.raw().len()
     }
@@ -163,62 +165,58 @@ impl Sealer {
     }
 }
 
-/// Asks for the receiver's key.
+/// Fetches the receiver's key. `starts_session`: a session starts with it.
 ///
-/// What is wrong with this client's own certificate comes first, at the latest when the receiver's
-/// key is refused: a clock that is wrong speaks against both, and it is this machine's.
-/// `is_signing`: a session is to begin.
-pub(crate) async fn ask_key(
-    client: &Client,
+/// An error of this client's own certificate takes precedence: it is returned before the key is
+/// fetched if a session must be signed, and otherwise instead of an untrusted key's. A wrong clock
+/// breaks both checks, and it is this machine's.
+pub(crate) async fn fetch_key(
+    core: &ClientCore,
     receiver: &ClientId,
     unsigned: Option<Form>,
     unsigned_sessions: bool,
-    is_signing: bool,
+    starts_session: bool,
 ) -> Result<ReceiverKey, PublishError> {
-    let mut own = signer(client, unsigned_sessions, Timestamp::now()).map(drop);
+    let own_error = signer(core, unsigned_sessions, Timestamp::now()).err();
     // Older forms are not signed.
-    if is_signing && !matches!(unsigned, Some(Form::Older(_))) {
-        own?;
-        own = Ok(());
+    let must_sign = starts_session && !matches!(unsigned, Some(Form::Older(_)));
+    if must_sign && let Some(error) = own_error {
+        return Err(error);
     }
-    keys::receiver_key(client, receiver, unsigned.is_some())
+    core.keys
+        .receiver_key(&core.handle, receiver, unsigned.is_some())
         .await
-        .map_err(|error| match own {
-            Err(own) if error.kind() == PublishErrorKind::KeyNotTrusted => own,
+        .map_err(|error| match own_error {
+            Some(own_error) if error.kind() == PublishErrorKind::KeyNotTrusted => own_error,
             _ => error,
         })
 }
 
-/// Who signs a session that begins now, for whom a receiver looks as of that time; `None` if nobody
-/// does, which the caller has asked for. What no receiver would accept is not begun: it would be
-/// acknowledged, and set aside by all.
+/// Returns the identity that signs a session starting now; `None` if the caller allows unsigned
+/// sessions and this client cannot sign. Receivers verify the certificate as of that time.
+///
+/// A session that no receiver would accept is not started: its messages would be acknowledged, and
+/// rejected by every receiver.
 fn signer(
-    client: &Client,
+    core: &ClientCore,
     unsigned_sessions: bool,
     now: Timestamp,
 ) -> Result<Option<&Identity>, PublishError> {
-    let inner = client.inner();
-    let identity = match inner.identity.as_ref() {
+    let identity = match core.identity.as_ref() {
         Ok(identity) => identity,
         Err(_) if unsigned_sessions => return Ok(None),
-        Err(error) => return Err(unfit(error, true)),
+        Err(error) => return Err(unusable_certificate(error, true)),
     };
-    match identity.verify(inner.keys.authority(), now) {
+    match identity.verify(core.keys.authority(), now) {
         Ok(()) => Ok(Some(identity)),
-        Err(error) => Err(unfit(&error, false)),
+        Err(error) => Err(unusable_certificate(&error, false)),
     }
 }
 
-/// How long a `publish_packed` or `publish_batch` line is at most beside its envelopes and what
-/// stands between them.
-pub(crate) fn line_overhead(exchange: &ExchangeName, routing_key: &RoutingKey) -> usize {
-    "publish_packed  65536 {} ".len() + exchange.as_str().len() + routing_key.as_str().len()
-}
-
-/// `is_for_ever`: it is no matter of time, and the caller may choose to send unsigned.
-fn unfit(error: &IdentityError, is_for_ever: bool) -> PublishError {
+/// `is_permanent`: time will not help, and the caller may choose to send unsigned.
+fn unusable_certificate(error: &IdentityError, is_permanent: bool) -> PublishError {
     let mut advice = error.advice().to_owned();
-    if is_for_ever {
+    if is_permanent {
         advice.push_str(
             "\nIf the receiver admits unverified senders (`receive --allow-unverified-senders`), \
              send without a \

@@ -1,4 +1,4 @@
-//! Publishing that goes on after a crash, under the same ids.
+//! Publishing that resumes after a crash, under the same ids.
 //!
 //! ```text
 //!   checkpoint ─ stream, position ─► publisher ─► server
@@ -6,23 +6,23 @@
 //!       └── saved now and then ── progress: everything before a position is acknowledged
 //! ```
 //!
-//! A [`ResumableStream`] keeps in a checkpoint file which stream is being published, where it goes,
-//! what the input was, and how far everything is acknowledged. A process that was killed opens it
-//! and publishes the rest of the same input again: what the server had already, though nobody knew,
-//! it recognises by the id, and keeps once.
+//! A [`ResumableStream`] stores in a checkpoint file which stream is being published, its route,
+//! its input, and the position before which everything is acknowledged. After a crash, the next
+//! process opens it and publishes the rest of the same input again: the server recognises messages
+//! that it already has by their ids, and stores them once.
 //!
 //! **One stream carries one input.** The same position must always be the same message: the server
-//! takes another one under the same id for a retry, says that it has it, and drops it. How the
-//! input is recognised is the application's business: it describes it in one line of text
-//! ([`StreamState::input`]), a hash for example, and compares that when it goes on. The description
-//! stands in the checkpoint before anything is sent, and never changes. So a checkpoint that is
-//! restored from a backup, or copied to another machine, can only make the ids again that belong to
-//! the same messages.
+//! treats another message with the same id as a retry, acknowledges it, and drops it. The
+//! application is responsible for recognising its input: it describes the input in one line of text
+//! ([`StreamState::input`]), a hash for example, and compares that when it resumes. The description
+//! is in the checkpoint before anything is sent, and never changes. So a checkpoint that is
+//! restored from a backup, or copied to another machine, can only reproduce the ids of the same
+//! messages.
 //!
 //! **An input that grows** is carried by several streams, one after the other: when one is
-//! [complete]( ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) begins
-//! another one in its place, under new ids, for what follows. A process that finds the input longer
-//! than its description publishes the rest of what is described first.
+//! [complete](ResumableStream::complete), [`begin_next`](ResumableStream::begin_next) replaces it
+//! by another one, with new ids, for what follows. A process that finds the input longer than its
+//! description first publishes the rest of the described part.
 //!
 //! ```no_run
 //! use ciphermq_client::resume::{ResumableStream, StreamState};
@@ -59,27 +59,29 @@ mod progress;
 mod state;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use state::StreamState;
 
 use crate::checkpoint::{self, CheckpointError, CheckpointFile, Kind, Unreadable};
-use crate::publisher::Outcome;
+use crate::publisher::{Outcome, PublisherBuilder};
+use parking_lot::{Mutex, MutexGuard};
 use progress::Progress;
 
-/// `ciphermq-stream 2`. Version 1 let one stream's input grow; it is read, and written as version 2.
+/// `ciphermq-stream 2`. Version 1 let one stream's input grow; it is read, and written as version
+/// 2.
 const KIND: Kind = Kind {
     name: "ciphermq-stream",
     version: 2,
 };
 
-/// When a checkpoint is saved: after so long, if anything came to be acknowledged, or after so many
-/// messages. What it lags behind is only sent again, and recognised.
+/// The time or the number of acknowledged messages after which a checkpoint is saved. Messages that
+/// it lags behind are merely sent again, and recognised by the server.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_MESSAGES: u64 = 100_000;
 
-/// A stream with its checkpoint file, locked.
+/// A stream with its locked checkpoint file.
 #[derive(Debug)]
 pub struct ResumableStream {
     file: CheckpointFile,
@@ -89,8 +91,8 @@ pub struct ResumableStream {
 }
 
 impl ResumableStream {
-    /// Opens and locks the checkpoint; `None` if there is none. An empty file, as `mktemp` makes
-    /// it, is none.
+    /// Opens and locks the checkpoint; `None` if there is none. An empty file, as `mktemp`
+    /// creates it, counts as none.
     ///
     /// # Errors
     ///
@@ -102,6 +104,7 @@ impl ResumableStream {
         }
     }
 
+    /// Reads the stream of an open checkpoint.
     fn read(file: CheckpointFile, content: &[u8]) -> Result<Self, CheckpointError> {
         let state = checkpoint::decode_version(KIND, content)
             .and_then(|(version, lines)| StreamState::read(version, lines))
@@ -112,8 +115,8 @@ impl ResumableStream {
         Ok(Self::new(file, state))
     }
 
-    /// The same, and if there is none makes one of the state that `begin` gives. It is synced
-    /// before this returns.
+    /// Opens and locks the checkpoint, or creates one with the state that `begin` returns. A new
+    /// one is synced before this returns.
     ///
     /// # Errors
     ///
@@ -122,40 +125,39 @@ impl ResumableStream {
         path: &Path,
         begin: impl FnOnce() -> Result<StreamState, E>,
     ) -> Result<Self, E> {
-        let there = CheckpointFile::open(path)?;
-        if let Some((file, content)) = there {
+        if let Some((file, content)) = CheckpointFile::open(path)? {
             if !content.is_empty() {
                 return Ok(Self::read(file, &content)?);
             }
-            return Ok(Self::begin_in(file, begin()?)?);
+            return Ok(Self::start_in(file, begin()?)?);
         }
         let state = begin()?;
         match CheckpointFile::create(path, &checkpoint::encode(KIND, &state.write()))? {
             Some(file) => Ok(Self::new(file, state)),
-            // Somebody was faster, and works with it.
+            // Another process created it first and uses it.
             None => Err(CheckpointError::Locked(path.to_owned()).into()),
         }
     }
 
-    /// Begins another stream in the checkpoint's place, even if that cannot be read.
+    /// Starts another stream in the checkpoint's place, even if that cannot be read.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]; `Unreadable` only if something else than a stream's checkpoint, whole
-    /// or damaged, stands there. It stays as it is then.
+    /// [`CheckpointError`]; `Unreadable` only if the file is not a stream's checkpoint, intact or
+    /// damaged. It is left unchanged then.
     pub fn begin_anew(path: &Path, state: StreamState) -> Result<Self, CheckpointError> {
         match CheckpointFile::open(path)? {
             Some((_, there)) if !KIND.recognises(&there) => Err(CheckpointError::Unreadable {
                 path: path.to_owned(),
                 reason: Unreadable::OtherKind(KIND.name),
             }),
-            Some((file, _)) => Self::begin_in(file, state),
+            Some((file, _)) => Self::start_in(file, state),
             None => Self::open_or_create(path, || Ok(state)),
         }
     }
 
-    /// Begins a stream in a file that is there.
-    fn begin_in(mut file: CheckpointFile, state: StreamState) -> Result<Self, CheckpointError> {
+    /// Starts a stream in an existing file, whose content is replaced.
+    fn start_in(mut file: CheckpointFile, state: StreamState) -> Result<Self, CheckpointError> {
         file.replace(&checkpoint::encode(KIND, &state.write()))?;
         Ok(Self::new(file, state))
     }
@@ -170,23 +172,23 @@ impl ResumableStream {
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 
-    /// What stands in the checkpoint.
+    /// Returns the content of the checkpoint.
     #[must_use]
     pub fn state(&self) -> &StreamState {
         &self.state
     }
 
-    /// Where the checkpoint stands.
+    /// Returns the path of the checkpoint.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Takes back that everything is acknowledged, and saves that: more of the input is going to be
-    /// sent.
+    /// Marks a complete stream as incomplete again, and saves that: more of the input is going to
+    /// be sent.
     ///
     /// # Errors
     ///
@@ -196,14 +198,16 @@ impl ResumableStream {
         self.save()
     }
 
-    /// Begins the next stream in the complete one's place, [`following`](StreamState::following)
-    /// it: for what was added to the input. It is synced before this returns, and nothing of it may
-    /// be sent before. Then it needs a publisher and an [observer](Self::observer) of its own.
+    /// Replaces the complete stream by the one that [follows](StreamState::following) it: for what
+    /// was added to the input.
+    ///
+    /// It is synced before this returns, and none of it may be sent before. Afterwards it needs a
+    /// publisher and an [observer](Self::observer) of its own.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Incomplete` if not everything of this stream is acknowledged, or if
-    /// `next` has its ids; `Write`, `Moved`. This stream stands then.
+    /// [`CheckpointError`]: `Incomplete` if this stream is not completely acknowledged, or if
+    /// `next` has its ids; `Write`, `Moved`. This stream remains then.
     pub fn begin_next(&mut self, next: StreamState) -> Result<(), CheckpointError> {
         if !self.state.complete || next.stream == self.state.stream {
             return Err(CheckpointError::Incomplete(self.path().to_owned()));
@@ -216,7 +220,7 @@ impl ResumableStream {
         Ok(())
     }
 
-    /// The same server is reached at another address now.
+    /// Records a new address of the same server.
     ///
     /// # Errors
     ///
@@ -226,19 +230,19 @@ impl ResumableStream {
         self.save()
     }
 
-    /// For [`on_outcome`](crate::PublisherBuilder::on_outcome): learns what was acknowledged.
+    /// Returns a callback for [`on_outcome`](crate::PublisherBuilder::on_outcome) that tracks
+    /// acknowledgements.
     pub fn observer(&self) -> impl Fn(Outcome<'_>) + Send + Sync + 'static {
         let progress = self.progress.clone();
         move |outcome| {
             progress
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner)
                 .settled(outcome.message_id, outcome.result.is_ok());
         }
     }
 
-    /// The message at `position` was handed to the publisher, and what follows it begins at `place`
-    /// of the input. To be called in the order of positions.
+    /// Notes that the message at `position` was sent, and that the next one begins at `place` of
+    /// the input. Call it in the order of positions.
     pub fn sent(&self, position: u64, place: u64) {
         self.progress().sent(position, place);
     }
@@ -255,12 +259,12 @@ impl ResumableStream {
         news >= SAVE_MESSAGES || (news > 0 && self.saved.elapsed() >= SAVE_AFTER)
     }
 
-    /// Saves how far everything is acknowledged. Waits for the disk.
+    /// Saves the acknowledged position. Waits for the disk.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint stands: what it lags behind is
-    /// sent again, and recognised.
+    /// [`CheckpointError`]: `Write`, `Moved`. The last checkpoint remains: messages that it lags
+    /// behind are sent again, and recognised by the server.
     pub fn save(&mut self) -> Result<(), CheckpointError> {
         (self.state.acknowledged, self.state.place) = self.progress().acknowledged();
         self.saved = Instant::now();
@@ -268,7 +272,7 @@ impl ResumableStream {
             .replace(&checkpoint::encode(KIND, &self.state.write()))
     }
 
-    /// Saves that everything of the input is acknowledged.
+    /// Saves that the whole input is acknowledged.
     ///
     /// # Errors
     ///
@@ -276,6 +280,19 @@ impl ResumableStream {
     pub fn complete(&mut self) -> Result<(), CheckpointError> {
         self.state.complete = true;
         self.save()
+    }
+}
+
+impl PublisherBuilder {
+    /// Resumes a stream after its acknowledged part: sets its stream, position and route. Its
+    /// [observer](ResumableStream::observer) must be called by [`on_outcome`](Self::on_outcome).
+    #[must_use]
+    pub fn resume(self, stream: &ResumableStream) -> Self {
+        let state = stream.state();
+        self.stream(state.stream)
+            .start_at(state.acknowledged)
+            .exchange(state.exchange.clone())
+            .routing_key(state.routing_key.clone())
     }
 }
 
@@ -297,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_where_everything_before_is_acknowledged() {
+    fn resumes_at_the_first_unacknowledged_position() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
         assert!(ResumableStream::open(&path).unwrap().is_none());
@@ -358,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_another_stream_and_begins_when_the_first_is_complete() {
+    fn the_next_stream_begins_when_the_first_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.stream");
         let mut stream =
@@ -381,7 +398,7 @@ mod tests {
         let stream = ResumableStream::open(&path).unwrap().unwrap();
         assert_eq!(stream.state(), &next);
         assert_eq!((next.earlier, next.begins, next.place), (1, 11, 11));
-        // What is said of the first stream is not about this one.
+        // Outcomes of the first stream do not concern this one.
         stream.sent(0, 20);
         late(Outcome {
             message_id: &state().stream.message_id(0).unwrap(),
@@ -396,7 +413,7 @@ mod tests {
     fn a_checkpoint_of_version_1_is_opened_and_written_as_version_2() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
-        // As the versions before wrote it, the checksum by `sha256sum`.
+        // As earlier versions wrote it; the checksum is from `sha256sum`.
         let old = "ciphermq-stream 1\nstream 01992a3b-4c5d-8fff-bfff-ff0000000000\nsender \
                    sender_1\nreceiver receiver_1\n\
              exchange e\nrouting-key k\nserver localhost:5672\ninput 1401440 abc\nacknowledged 17 \
@@ -422,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_and_every_cut_is_refused_and_can_be_begun_anew() {
+    fn every_damaged_checkpoint_is_refused_and_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         drop(ResumableStream::begin_anew(&path, state()).unwrap());

@@ -1,4 +1,4 @@
-//! How far everything is acknowledged.
+//! The contiguously acknowledged beginning of a stream.
 
 use std::collections::VecDeque;
 
@@ -7,25 +7,25 @@ use ciphermq_protocol::{MessageId, StreamId};
 use super::StreamState;
 use crate::dedup::Intervals;
 
-/// Follows a stream's messages until everything before them is acknowledged.
+/// Tracks the position before which all messages of a stream are acknowledged.
 ///
-/// It keeps as many places as messages are under way, which the publisher's window bounds. Once a
-/// message has failed nothing behind it can count any more, so nothing behind it is kept.
+/// It stores one place per message in flight, which the publisher's window bounds. Once a message
+/// has failed, no later one can count any more, so none of them is stored.
 #[derive(Debug)]
 pub(super) struct Progress {
     stream: StreamId,
-    /// Everything before this position is acknowledged, and what follows begins at this place.
+    /// The first position that is not acknowledged, and its place in the input.
     acknowledged: (u64, u64),
-    /// What was sent behind it, and where the next one begins.
+    /// Later messages that were sent, each with the place of the one after it.
     sent: VecDeque<(u64, u64)>,
-    /// What is acknowledged behind it.
+    /// Later positions that are acknowledged.
     settled: Intervals,
     /// The first position that has failed.
     failed: u64,
 }
 
 impl Progress {
-    /// As far as this state says.
+    /// Returns the progress that a state records.
     pub(super) fn of(state: &StreamState) -> Self {
         Self::new(state.stream, state.acknowledged, state.place)
     }
@@ -40,7 +40,7 @@ impl Progress {
         }
     }
 
-    /// The first position that is not known to be acknowledged, and its place.
+    /// Returns the first position that is not known to be acknowledged, and its place.
     pub(super) fn acknowledged(&self) -> (u64, u64) {
         self.acknowledged
     }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_before_the_message_is_said_to_be_sent_counts_then() {
+    fn an_early_acknowledgement_counts_once_the_message_is_noted() {
         let mut progress = Progress::new(StreamId::new(1, 1), 3, 30);
         progress.settled(&id(3), true);
         assert_eq!(progress.acknowledged(), (3, 30));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_behind_a_failure_counts_or_is_kept() {
+    fn nothing_after_a_failure_counts_or_is_stored() {
         let mut progress = Progress::new(StreamId::new(1, 1), 0, 0);
         for position in 0..4 {
             progress.sent(position, position + 1);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_streams_are_none_of_its_business() {
+    fn other_streams_are_ignored() {
         let mut progress = Progress::new(StreamId::new(1, 1), 0, 0);
         progress.sent(0, 1);
         progress.settled(&StreamId::new(1, 2).message_id(0).unwrap(), true);
@@ -130,8 +130,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in whatever order: what counts is what has no gap and no failure before
-        /// it.
+        /// Whatever the order of events, only the beginning without gap or failure counts.
         #[test]
         fn counts_exactly_the_acknowledged_beginning(
             order in Just((0u64..30).collect::<Vec<_>>()).prop_shuffle(),

@@ -1,16 +1,17 @@
-//! What a stream's checkpoint holds.
+//! The content of a stream's checkpoint.
 
 use ciphermq_protocol::{ClientId, ExchangeName, MessageId, RoutingKey, StreamId};
-use jiff::Timestamp;
 
 use crate::checkpoint::Unreadable;
 use crate::client::Client;
-use crate::error::{PublishError, PublishErrorKind};
+use crate::defaults::{DEFAULT_EXCHANGE, default_routing_key};
+use crate::error::PublishError;
+use crate::publisher::{new_stream, no_route};
 
-/// A stream, where it goes, what it carries, and how far it is acknowledged.
+/// A stream: its route, its input, and its acknowledged position.
 ///
-/// A stream carries one input that never changes: so every id stands for one message, whatever copy
-/// of the checkpoint it is made from. What is added to the input is for [another
+/// A stream carries one input that never changes: so every id identifies one message, whichever
+/// copy of the checkpoint it is derived from. Additions to the input go into [another
 /// stream](StreamState::following).
 ///
 /// As text, in this order, a line each:
@@ -29,36 +30,35 @@ use crate::error::{PublishError, PublishErrorKind};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamState {
-    /// The stream whose ids the messages have.
+    /// The stream from which the message ids are derived.
     pub stream: StreamId,
-    /// Who publishes. Another client's messages with the same ids would be other messages.
+    /// The publishing client. Another client's messages with the same ids would be other messages.
     pub sender: ClientId,
-    /// Whom the messages are for.
+    /// The receiver of the messages.
     pub receiver: ClientId,
-    /// The exchange that they are published to.
+    /// The exchange to which they are published.
     pub exchange: ExchangeName,
-    /// The routing key that they are published by.
+    /// The routing key by which they are published.
     pub routing_key: RoutingKey,
-    /// The server's address, as the client was given it: another server does not have what was
-    /// acknowledged.
+    /// The server's address as configured: another server does not have the acknowledged messages.
     pub server: String,
-    /// What is sent, as the application describes it. It stays the same as long as the stream. Line
+    /// The application's description of the input. It must not change during the stream. Line
     /// endings in it become spaces.
     pub input: String,
-    /// How many messages of the input earlier streams have carried.
+    /// Messages of the input that earlier streams have carried.
     pub earlier: u64,
-    /// Where in the input this stream begins: behind what earlier ones have carried.
+    /// The place in the input where this stream begins, after earlier ones.
     pub begins: u64,
     /// The server has every message before this position.
     pub acknowledged: u64,
-    /// Where in the input the message at that position begins; at first where the stream begins.
+    /// The place in the input where the message at that position begins; initially `begins`.
     pub place: u64,
-    /// Everything of the input is acknowledged.
+    /// The whole input is acknowledged.
     pub complete: bool,
 }
 
 impl StreamState {
-    /// A new stream to `receiver`, by the default route, of which nothing is sent.
+    /// Creates a new stream to `receiver`, by the default route, of which nothing is sent.
     ///
     /// # Errors
     ///
@@ -69,20 +69,14 @@ impl StreamState {
         receiver: &ClientId,
         input: impl Into<String>,
     ) -> Result<Self, PublishError> {
-        let unnamable = |error: &dyn std::fmt::Display| {
-            PublishError::new(
-                PublishErrorKind::Refused,
-                format!("No route can be named after `{receiver}`: {error}."),
-            )
-            .advise("Name the routing key yourself.")
-        };
         Ok(Self {
             stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
-            exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE)
-                .map_err(|error| unnamable(&error))?,
-            routing_key: crate::default_routing_key(receiver).map_err(|error| unnamable(&error))?,
+            exchange: ExchangeName::new(DEFAULT_EXCHANGE)
+                .map_err(|error| no_route(receiver, &error))?,
+            routing_key: default_routing_key(receiver)
+                .map_err(|error| no_route(receiver, &error))?,
             server: client.server_address(),
             input: input.into(),
             earlier: 0,
@@ -93,8 +87,8 @@ impl StreamState {
         })
     }
 
-    /// The stream that follows this one, the same way, under ids of its own: for what follows
-    /// `place` in an `input` that has grown. Nothing of it is sent.
+    /// Creates the stream that follows this one, by the same route and with ids of its own, for
+    /// what follows `place` in an `input` that has grown. Nothing of it is sent.
     ///
     /// # Errors
     ///
@@ -132,8 +126,8 @@ impl StreamState {
         )
     }
 
-    /// Reads the lines of this version of the form; those of version 1 have no `earlier`: one
-    /// stream carried all.
+    /// Reads the lines of this version of the format; those of version 1 have no `earlier`: one
+    /// stream carried everything.
     pub(super) fn read(version: u32, text: &str) -> Result<Self, Unreadable> {
         let pair = |text: &str| {
             let (first, second) = text.split_once(' ')?;
@@ -186,11 +180,6 @@ impl StreamState {
             ..state
         })
     }
-}
-
-fn new_stream() -> Result<StreamId, PublishError> {
-    crate::start_stream(Timestamp::now())
-        .map_err(|error| PublishError::new(PublishErrorKind::Sealing, error.to_string()))
 }
 
 struct FieldLines<'a> {
@@ -268,7 +257,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_stream_that_follows_has_ids_of_its_own() {
+    fn the_following_stream_has_its_own_ids() {
         let first = StreamState {
             acknowledged: 17,
             place: 1360,
@@ -290,7 +279,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_line_that_makes_no_sense_is_named() {
+    fn malformed_lines_are_named() {
         let text = state().write();
         for (number, (old, new)) in [
             ("ff0000000000", "ff0000000001"),
@@ -321,7 +310,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_input_of_several_lines_becomes_one() {
+    fn line_endings_in_the_input_become_spaces() {
         let state = StreamState {
             input: "a\nb\r\n".to_owned(),
             ..state()

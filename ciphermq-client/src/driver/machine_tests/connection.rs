@@ -1,4 +1,4 @@
-//! Pipelining, silence, the end.
+//! Pipelining, silence and closing.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn commands_are_pipelined_and_answered_in_order() {
 }
 
 #[test]
-fn a_silent_client_pings_and_a_silent_server_is_left() {
+fn a_silent_client_pings_and_leaves_a_silent_server() {
     let mut test = Test::new(None);
     assert_eq!(test.machine.deadline(0), Some(test.now + 10 * SECOND));
     test.wait(10 * SECOND).unwrap();
@@ -67,11 +67,11 @@ fn a_silent_client_pings_and_a_silent_server_is_left() {
     test.wait(9 * SECOND).unwrap();
     assert_eq!(test.sent(), [""; 0]);
     assert_eq!(test.machine.deadline(0), Some(test.now + SECOND));
-    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+    assert_eq!(test.wait(SECOND), Err(ConnectionFault::Silent(20 * SECOND)));
 }
 
-/// Lets time pass second by second; pings that are due are sent.
-fn pass(test: &mut Test, seconds: u32) -> Result<Vec<String>, Broken> {
+/// Advances the time second by second and sends the pings that are due.
+fn pass(test: &mut Test, seconds: u32) -> Result<Vec<String>, ConnectionFault> {
     let mut sent = Vec::new();
     for _ in 0..seconds {
         test.wait(SECOND)?;
@@ -81,7 +81,7 @@ fn pass(test: &mut Test, seconds: u32) -> Result<Vec<String>, Broken> {
 }
 
 #[test]
-fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
+fn a_connection_with_a_pending_ack_survives_minutes_of_silence() {
     let mut test = Test::new(None);
     let ack = test.ack("1");
     assert_eq!(test.sent(), ["ack 1"]);
@@ -95,8 +95,7 @@ fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
         AckErrorKind::TimedOut,
         "whoever waits for the ack is told, the connection stays"
     );
-    // The store is back: everything is answered in order, what had been tried again and the pings
-    // behind it too.
+    // The store is back: all replies come in order, including those to retries and pings.
     let replies: Vec<&str> = std::iter::once("ACK_CONFIRMED 1")
         .chain(sent.iter().map(|line| {
             if line == "ping" {
@@ -107,38 +106,41 @@ fn a_connection_whose_ack_waits_for_the_store_is_up_for_minutes() {
         }))
         .collect();
     test.receive(&replies).unwrap();
-    // Nothing waits for the store any more: now silence counts again.
+    // No command waits for the store any more, so silence counts again.
     assert!(pass(&mut test, 19).is_ok());
-    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+    assert_eq!(test.wait(SECOND), Err(ConnectionFault::Silent(20 * SECOND)));
 }
 
 #[test]
-fn a_stalled_connection_is_given_up_in_the_end() {
+fn a_stalled_connection_is_given_up_after_the_stall_timeout() {
     let mut test = Test::new(None);
     let _ack = test.ack("1");
     assert_eq!(test.sent(), ["ack 1"]);
     assert!(pass(&mut test, 899).is_ok());
-    assert_eq!(pass(&mut test, 1), Err(Broken::Silent(900 * SECOND)));
+    assert_eq!(
+        pass(&mut test, 1),
+        Err(ConnectionFault::Silent(900 * SECOND))
+    );
 }
 
 #[test]
-fn an_ack_that_the_socket_has_not_taken_excuses_no_silence() {
+fn an_unsent_ack_does_not_excuse_silence() {
     let mut test = Test::new(None);
     let _ack = test.ack("1");
     assert!(test.wait(19 * SECOND).is_ok());
-    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+    assert_eq!(test.wait(SECOND), Err(ConnectionFault::Silent(20 * SECOND)));
 }
 
 #[test]
-fn a_publish_excuses_the_silence_that_the_server_has_announced() {
+fn a_pending_publish_excuses_the_announced_storage_wait() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
     let _receipt = test.publish(publisher, "1");
     assert_eq!(test.sent(), ["e k 1"]);
-    // 8 s for the store and 10 s for the answer are less than 20 s.
+    // 8 s for the store and 10 s for the reply are less than 20 s.
     assert!(pass(&mut test, 19).is_ok());
-    assert_eq!(test.wait(SECOND), Err(Broken::Silent(20 * SECOND)));
+    assert_eq!(test.wait(SECOND), Err(ConnectionFault::Silent(20 * SECOND)));
 
     let mut test = Test::new(None);
     test.connect_waiting(100_000, 60_000);
@@ -146,11 +148,11 @@ fn a_publish_excuses_the_silence_that_the_server_has_announced() {
     let _receipt = test.publish(publisher, "1");
     assert_eq!(test.sent(), ["e k 1"]);
     assert!(pass(&mut test, 69).is_ok());
-    assert_eq!(test.wait(SECOND), Err(Broken::Silent(70 * SECOND)));
+    assert_eq!(test.wait(SECOND), Err(ConnectionFault::Silent(70 * SECOND)));
 }
 
 #[test]
-fn the_end_waits_for_what_was_handed_over() {
+fn closing_waits_for_pending_messages() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -173,7 +175,7 @@ fn the_end_waits_for_what_was_handed_over() {
 }
 
 #[test]
-fn requests_that_nobody_waits_for_do_not_pile_up() {
+fn abandoned_requests_do_not_pile_up() {
     let mut test = Test::new(None);
     test.disconnect();
     for _ in 0..100 {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn deliveries_go_to_the_inbox_and_a_lost_connection_empties_it() {
+fn a_lost_connection_empties_the_delivery_queue() {
     let queued = Arc::new(DeliveryQueue::new(10));
     let mut test = Test::new(Some(queued.clone()));
     test.receive(&["Message: 1 {}", "Message: 2 {}"]).unwrap();
@@ -23,15 +23,18 @@ fn deliveries_go_to_the_inbox_and_a_lost_connection_empties_it() {
 }
 
 #[test]
-fn a_server_that_ignores_the_prefetch_is_left() {
+fn a_server_that_ignores_the_prefetch_breaks_the_protocol() {
     let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(1))));
     let lines: Vec<String> = (0..20).map(|id| format!("Message: {id} {{}}")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    assert!(matches!(test.receive(&lines), Err(Broken::Violation(_))));
+    assert!(matches!(
+        test.receive(&lines),
+        Err(ConnectionFault::Violation(_))
+    ));
 }
 
 #[test]
-fn acks_gather_while_others_are_under_way() {
+fn acks_are_batched_while_others_are_in_flight() {
     let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(10))));
     let first = test.ack("1");
     assert_eq!(test.sent(), ["ack 1"], "an ack that is alone goes at once");
@@ -57,7 +60,7 @@ fn acks_gather_while_others_are_under_way() {
 }
 
 #[test]
-fn many_acks_go_in_lines_of_512() {
+fn ack_lines_hold_at_most_512_ids() {
     let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(10))));
     let items = (0..1100).map(|id| AckItem::later(MessageId::new(&format!("m{id}")).unwrap()));
     test.machine.push_acks(test.now, items);
@@ -76,7 +79,7 @@ fn many_acks_go_in_lines_of_512() {
 }
 
 #[test]
-fn acks_are_sent_again_after_a_loss_and_given_up_after_three_tries() {
+fn acks_are_resent_after_a_loss_and_fail_after_three_attempts() {
     let mut test = Test::new(Some(Arc::new(DeliveryQueue::new(10))));
     let result = test.ack("1");
     assert_eq!(test.sent(), ["ack 1"]);
@@ -87,7 +90,7 @@ fn acks_are_sent_again_after_a_loss_and_given_up_after_three_tries() {
     for _ in 0..2 {
         test.wait(10 * SECOND).unwrap();
         assert!(test.sent().contains(&"ack 1".to_owned()));
-        // Other things come in, so the connection is alive.
+        // Other lines arrive, so the connection is alive.
         test.receive(&["Message: 9 {}"]).unwrap();
     }
     test.wait(10 * SECOND).unwrap();

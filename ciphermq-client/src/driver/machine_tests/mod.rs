@@ -1,4 +1,4 @@
-//! The whole protocol logic against a made-up server: bytes and times in, bytes out.
+//! The protocol logic against a scripted server: bytes and times in, bytes out.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,12 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::acks::AckItem;
-use super::machine::{Broken, HIGH_WATER, Machine};
-use super::{DriverSettings, Op, Outgoing, PublisherId, PublisherSetup, Request, Retry};
+use super::delivery_queue::DeliveryQueue;
+use super::machine::{ConnectionFault, HIGH_WATER, Machine};
+use super::op::{Op, Outgoing, PublisherId, PublisherSetup, Request};
+use super::outcome::{OutcomeObserver, Summary};
+use super::settings::{BatchLimits, DriverSettings, Retry};
+use super::window::Window;
 use crate::backoff::Backoff;
-use crate::consumer::DeliveryQueue;
 use crate::error::{AckError, AckErrorKind, PublishError, PublishErrorKind};
-use crate::publisher::{BatchLimits, OutcomeObserver, Summary, Window};
 
 mod connection;
 mod consuming;
@@ -27,7 +29,7 @@ mod publishing;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A machine, the time, and what it has written.
+/// A machine, its clock and its output.
 struct Test {
     machine: Machine,
     now: Instant,
@@ -65,12 +67,12 @@ impl Test {
         self.connect_waiting(max_line_bytes, 8_000);
     }
 
-    /// Connects to a server that packs.
+    /// Connects to a server that accepts packed batches.
     fn connect_packing(&mut self) {
         self.greet(100_000, 8_000, true);
     }
 
-    /// Connects to a server whose commands wait so long for its store.
+    /// Connects to a server whose commands may wait this long for its store.
     fn connect_waiting(&mut self, max_line_bytes: usize, storage_wait_ms: u64) {
         self.greet(max_line_bytes, storage_wait_ms, false);
     }
@@ -99,7 +101,7 @@ impl Test {
             .disconnected(self.now, "the cable is out.".to_owned());
     }
 
-    /// The commands that are written now. Of messages, the ids alone.
+    /// Returns the lines that are written now, with only the ids of messages.
     fn sent(&mut self) -> Vec<String> {
         self.machine.produce(self.now, &mut self.out);
         let mut lines = Vec::new();
@@ -128,7 +130,7 @@ impl Test {
         lines
     }
 
-    fn receive(&mut self, lines: &[&str]) -> Result<(), Broken> {
+    fn receive(&mut self, lines: &[&str]) -> Result<(), ConnectionFault> {
         for line in lines {
             self.input.extend_from_slice(line.as_bytes());
             self.input.extend_from_slice(b"\n");
@@ -136,7 +138,7 @@ impl Test {
         self.machine.receive(self.now, &mut self.input)
     }
 
-    fn wait(&mut self, duration: Duration) -> Result<(), Broken> {
+    fn wait(&mut self, duration: Duration) -> Result<(), ConnectionFault> {
         self.now += duration;
         self.machine.tick(self.now)
     }
@@ -199,7 +201,7 @@ fn envelope(id: &str, bytes: usize) -> Envelope {
     Envelope::parse(Bytes::from(json)).unwrap()
 }
 
-/// An envelope that shares all but its own part with others for this receiver.
+/// Creates an envelope that shares everything but its own part with others for this receiver.
 fn packed(id: &str, receiver: &str) -> Envelope {
     let own =
         format!(r#"{{"message_id":"{id}","sent_time":"t","nonce":"","ciphertext":"","tag":"""#);

@@ -1,9 +1,9 @@
-//! What has no answer, and what answers mean.
+//! Retries, and the effect of replies on messages.
 
 use super::*;
 
 #[test]
-fn publishers_take_turns() {
+fn publishers_are_served_round_robin() {
     let mut test = Test::new(None);
     let window = window();
     let (a, b) = (test.publisher("a", &window), test.publisher("b", &window));
@@ -23,7 +23,7 @@ fn publishers_take_turns() {
 }
 
 #[test]
-fn a_new_connection_gets_everything_unanswered_in_order() {
+fn a_new_connection_resends_unanswered_messages_in_order() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -58,7 +58,7 @@ fn a_new_connection_gets_everything_unanswered_in_order() {
 }
 
 #[test]
-fn a_whole_batch_is_refused_by_one_line() {
+fn one_line_refuses_a_whole_batch() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -82,7 +82,7 @@ fn a_whole_batch_is_refused_by_one_line() {
 }
 
 #[test]
-fn definite_errors_fail_one_message_each_by_their_kind() {
+fn definite_errors_fail_single_messages() {
     for (code, expected) in [
         ("no_route", PublishErrorKind::NoRoute),
         ("not_found", PublishErrorKind::NotFound),
@@ -111,7 +111,7 @@ fn definite_errors_fail_one_message_each_by_their_kind() {
 }
 
 #[test]
-fn an_unknown_outcome_is_tried_three_times() {
+fn an_unknown_outcome_is_retried_up_to_three_attempts() {
     for reply in [
         "Error: storage_unavailable: away for message 1",
         "Error: a_new_code: who knows for message 1",
@@ -142,7 +142,7 @@ fn an_unknown_outcome_is_tried_three_times() {
 }
 
 #[test]
-fn the_second_answer_to_a_message_that_was_sent_twice_is_ignored() {
+fn the_second_answer_to_a_resent_message_is_ignored() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -160,7 +160,7 @@ fn the_second_answer_to_a_message_that_was_sent_twice_is_ignored() {
 }
 
 #[test]
-fn an_answer_about_another_message_breaks_the_connection() {
+fn an_answer_about_another_message_is_a_violation() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -168,7 +168,7 @@ fn an_answer_about_another_message_breaks_the_connection() {
     test.sent();
     assert!(matches!(
         test.receive(&["ACK 2"]),
-        Err(Broken::Violation(_))
+        Err(ConnectionFault::Violation(_))
     ));
     test.disconnect();
     test.connect(100_000);
@@ -178,7 +178,7 @@ fn an_answer_about_another_message_breaks_the_connection() {
 }
 
 #[test]
-fn room_in_the_window_comes_back_with_the_answers() {
+fn answers_release_window_space() {
     let mut test = Test::new(None);
     let window = Arc::new(Window::new(2, 1_000_000));
     let publisher = test.publisher("e", &window);
@@ -209,7 +209,7 @@ fn room_in_the_window_comes_back_with_the_answers() {
 }
 
 #[test]
-fn nothing_is_produced_while_much_waits_for_the_socket() {
+fn nothing_is_produced_above_the_high_water_mark() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -226,7 +226,7 @@ fn nothing_is_produced_while_much_waits_for_the_socket() {
     assert_eq!(test.out.len(), produced);
     assert!(
         test.machine.deadline(produced).unwrap() > test.now,
-        "and no timer turns the loop meanwhile"
+        "and no timer wakes the loop meanwhile"
     );
     let mut sent = 0;
     test.wait(Duration::from_millis(5)).unwrap();
@@ -240,7 +240,7 @@ fn nothing_is_produced_while_much_waits_for_the_socket() {
 }
 
 #[test]
-fn a_server_with_a_lower_limit_gets_no_line_that_is_too_long() {
+fn lines_respect_the_current_servers_limit() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -259,7 +259,7 @@ fn a_server_with_a_lower_limit_gets_no_line_that_is_too_long() {
 }
 
 #[test]
-fn a_finished_publisher_tells_what_became_of_its_messages() {
+fn a_finished_publisher_returns_its_summary() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -300,7 +300,7 @@ fn a_finished_publisher_tells_what_became_of_its_messages() {
 }
 
 #[test]
-fn without_a_connection_messages_fail_after_all_tries_and_say_why() {
+fn without_a_connection_messages_fail_with_the_reason() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -315,7 +315,7 @@ fn without_a_connection_messages_fail_after_all_tries_and_say_why() {
 }
 
 #[test]
-fn what_one_session_has_sealed_is_packed_where_the_server_knows_that() {
+fn messages_of_one_session_are_packed_for_servers_that_accept_it() {
     let mut test = Test::new(None);
     let window = window();
     let publisher = test.publisher("e", &window);
@@ -347,7 +347,7 @@ fn what_one_session_has_sealed_is_packed_where_the_server_knows_that() {
 }
 
 #[test]
-fn one_line_for_all_is_for_all_of_one_command() {
+fn a_collective_answer_must_match_the_command() {
     for lines in [
         &["ACK_ALL 2"][..],
         &["ACK_ALL 4"],
@@ -360,7 +360,7 @@ fn one_line_for_all_is_for_all_of_one_command() {
         let receipts = ["1", "2", "3"].map(|id| test.publish(publisher, id));
         assert_eq!(test.sent(), ["e k 1 2 3"]);
         assert!(
-            matches!(test.receive(lines), Err(Broken::Violation(_))),
+            matches!(test.receive(lines), Err(ConnectionFault::Violation(_))),
             "{lines:?}"
         );
         let [_, two, three] = receipts;

@@ -1,4 +1,4 @@
-//! Runs that were cut: the same command completes what they have left, and replaces nothing.
+//! Interrupted runs: the same command completes them and replaces nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 
 use keygen::authority::{Authority, is_mismatch};
 
-/// The files of the set, in the order in which they take their places.
+/// The files of the set, in the order in which they are put in place.
 const CERTS: [&str; 8] = [
     "ca.key",
     "ca.crt",
@@ -48,7 +48,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Copies some files of a whole set into a new folder.
+/// Copies some files of a complete set into a new folder.
 fn part(whole: &Path, names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in names {
@@ -65,7 +65,7 @@ fn is_unchanged(whole: &Path, part: &Path, names: &[&str]) -> bool {
         .all(|name| fs::read(whole.join(name)).unwrap() == fs::read(part.join(name)).unwrap())
 }
 
-/// How many of these files are there.
+/// Returns the number of these files that exist.
 fn count(folder: &Path, names: &[&str]) -> usize {
     names
         .iter()
@@ -74,7 +74,7 @@ fn count(folder: &Path, names: &[&str]) -> usize {
 }
 
 #[test]
-fn certificates_that_were_cut_after_any_file_are_completed() {
+fn interrupted_certificate_runs_are_completed() {
     let whole = tempfile::tempdir().unwrap();
     let made = certs(whole.path());
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -91,7 +91,7 @@ fn certificates_that_were_cut_after_any_file_are_completed() {
         let left = &CERTS[..end];
         let folder = part(whole.path(), left);
         let at = |name: &str| folder.path().join(name);
-        // A draft of the run that was cut.
+        // A draft of the interrupted run.
         fs::write(at(".new-abcdef"), "half").unwrap();
         let again = certs(folder.path());
         assert!(
@@ -121,7 +121,7 @@ fn certificates_that_were_cut_after_any_file_are_completed() {
 }
 
 #[test]
-fn certificates_that_no_cut_can_have_left_are_refused() {
+fn other_partial_certificate_sets_are_refused() {
     let whole = tempfile::tempdir().unwrap();
     assert!(certs(whole.path()).status.success());
     for subset in 1..1_u32 << CERTS.len() {
@@ -147,7 +147,7 @@ fn certificates_that_no_cut_can_have_left_are_refused() {
 }
 
 #[test]
-fn key_pairs_that_were_cut_after_any_file_are_completed() {
+fn interrupted_key_pair_runs_are_completed() {
     for (files, option) in [(&KEYS[..2], None), (&KEYS[..], Some("--post-quantum"))] {
         let whole = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = option.into_iter().collect();
@@ -178,7 +178,7 @@ fn key_pairs_that_were_cut_after_any_file_are_completed() {
 
 #[cfg(unix)]
 #[test]
-fn keys_that_are_links_to_one_another_are_not_replaced() {
+fn keys_that_link_to_one_another_are_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     assert!(certs(folder.path()).status.success());
     let before = fs::read(folder.path().join("ca.key")).unwrap();

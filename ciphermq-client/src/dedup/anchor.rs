@@ -1,26 +1,42 @@
-//! An output of lines that went through an editor.
+//! Recognises an output by the hash of its last bytes, also after an editor has changed its lines.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-use super::checkpointed::ANCHOR_BYTES;
+/// Bytes before the offset that are hashed to recognise an output.
+const ANCHOR_BYTES: u64 = 4096;
 
-/// What some editors put at the beginning of a file.
+/// The mark that some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How many bytes are kept before those that are no longer needed are let go of.
+/// Bytes that are buffered before the obsolete ones are discarded.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// Where the first `offset` bytes of an output end in it now that an editor may have put a byte
-/// order mark before them, changed their line endings to `\r\n`, or taken away the last one.
-/// `anchor` is the hash of the last ones of them. `None` if it is not that output.
-pub(super) fn find(output: &File, offset: u64, anchor: &[u8; 32]) -> io::Result<Option<u64>> {
+/// Returns the SHA-256 of the last bytes before `offset`.
+pub(super) fn before(output: &File, offset: u64) -> io::Result<[u8; 32]> {
+    let start = offset.saturating_sub(ANCHOR_BYTES);
+    let mut bytes = Vec::new();
+    let mut reader = output;
+    reader.seek(SeekFrom::Start(start))?;
+    reader.take(offset - start).read_to_end(&mut bytes)?;
+    Ok(Sha256::digest(&bytes).into())
+}
+
+/// Returns the current end of the first `offset` bytes of an output to which an editor may have
+/// added a byte order mark, whose line endings it may have changed to `\r\n`, or whose last one it
+/// may have removed. `None` if it is another output. `anchor` is the hash of the last of these
+/// bytes.
+pub(super) fn find_edited(
+    output: &File,
+    offset: u64,
+    anchor: &[u8; 32],
+) -> io::Result<Option<u64>> {
     let mut reader = BufReader::with_capacity(256 * 1024, output);
     reader.seek(SeekFrom::Start(0))?;
     let mut original = Original::default();
-    // How many bytes of the output were read.
+    // Bytes of the output that were read.
     let mut place = 0;
     if reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
         reader.consume(BYTE_ORDER_MARK.len());
@@ -47,7 +63,7 @@ pub(super) fn find(output: &File, offset: u64, anchor: &[u8; 32]) -> io::Result<
     Ok(is_it.then_some(place))
 }
 
-/// The last bytes as they were before the editor.
+/// The last bytes as they were before the edit.
 #[derive(Default)]
 struct Original {
     length: u64,
@@ -60,12 +76,12 @@ impl Original {
         self.length < offset || self.length == offset && self.is_ended_by(byte)
     }
 
-    /// Whether this byte ends a line together with the last one.
+    /// Whether this byte ends a line together with the previous one.
     fn is_ended_by(&self, byte: u8) -> bool {
         byte == b'\n' && self.last.last() == Some(&b'\r')
     }
 
-    /// Takes a byte; always `true`.
+    /// Appends a byte; always returns `true`.
     fn push(&mut self, byte: u8) -> bool {
         if self.is_ended_by(byte) {
             self.last.pop();
@@ -84,7 +100,7 @@ impl Original {
 
     fn unneeded(&self) -> usize {
         let needed = usize::try_from(ANCHOR_BYTES).unwrap_or(usize::MAX);
-        // One more, for it may be taken back.
+        // One more, because it may be removed again.
         self.last.len().saturating_sub(needed.saturating_add(1))
     }
 

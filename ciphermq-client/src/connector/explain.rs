@@ -1,4 +1,4 @@
-//! What goes wrong on the way to a server, in words that help.
+//! Explanations of connection errors.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,22 +10,22 @@ use rustls_pki_types::ServerName;
 use super::tls::upper_first;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// How far the connection had come.
+/// The progress of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Resolving the name, TCP.
+    /// Name resolution and TCP.
     Tcp,
     /// The TLS handshake.
     Handshake,
-    /// Our certificate was sent; the server has not said anything yet. With TLS 1.3 a server
-    /// refuses a client's certificate only now.
+    /// Our certificate was sent; the server has not replied yet. With TLS 1.3 a server refuses a
+    /// client's certificate only now.
     FirstReply,
     /// Commands flow.
     Running,
 }
 
-/// `own` is what is wrong with this client's own certificate, as far as this client can see:
-/// servers say little of it.
+/// Explains an I/O error. `own` is the flaw of this client's own certificate, if it sees one:
+/// servers say little about it.
 pub(crate) fn explain(
     address: &str,
     name: &str,
@@ -45,8 +45,8 @@ pub(crate) fn explain(
     explained.caused_by(error)
 }
 
-/// Says in our words what rustls tells programmers of a connection that ended without TLS's
-/// `close_notify`.
+/// Replaces rustls's message about a connection that ended without TLS's `close_notify`, which is
+/// written for programmers.
 fn in_our_words(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof && error.to_string().contains("close_notify") {
         io::Error::new(
@@ -58,7 +58,7 @@ fn in_our_words(error: io::Error) -> io::Error {
     }
 }
 
-/// The server refused this client's certificate, which has this flaw.
+/// Reports that the server refused this client's certificate because of this flaw.
 fn refused(address: &str, flaw: &Flaw) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::CertificateRefused,
@@ -86,7 +86,7 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             )
             .advise("Check the address, the network and firewalls on the way.")
         }
-        (Stage::Tcp, _) if is_lookup(error) => ConnectError::new(
+        (Stage::Tcp, _) if is_name_resolution(error) => ConnectError::new(
             ConnectErrorKind::UnknownHost,
             format!("The host of {address} was not found: {error}."),
         )
@@ -103,7 +103,7 @@ fn explain_io(address: &str, stage: Stage, error: &io::Error, own: Option<&Flaw>
             Stage::FirstReply,
             Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe,
         ) => {
-            // A server's last words can be lost when it closes.
+            // A server's last alert can be lost when it closes.
             if let Some(flaw) = own {
                 return refused(address, flaw);
             }
@@ -141,14 +141,14 @@ fn explain_tls(
         rustls::Error::AlertReceived(alert) => explain_alert(address, stage, *alert, own),
         rustls::Error::InvalidMessage(_) if stage == Stage::Handshake => ConnectError::new(
             ConnectErrorKind::NoTls,
-            format!("What listens at {address} does not speak TLS."),
+            format!("The service at {address} does not speak TLS."),
         )
         .advise("Name the address of a CipherMQ server; set `connection_type = \"tls\"` there."),
         _ => ConnectError::new(
             ConnectErrorKind::NoTls,
             format!("No TLS connection with {address}: {error}."),
         )
-        .advise("See the server's log for its side of it."),
+        .advise("Check the server's log."),
     }
 }
 
@@ -203,13 +203,13 @@ fn explain_server_certificate(
             "The certificate of the server at {address} {flaw}."
         ))
         .advise(format!(
-            "It is the server's that must be made anew. {}",
+            "Issue a new certificate for the server. {}",
             flaw.advice()
         )),
     }
 }
 
-/// The server is another one, or its certificate does not say its name as it must.
+/// Explains a server certificate that is for another name, or does not state its name properly.
 fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> ConnectError {
     let presented: &[String] = match reason {
         CertificateError::NotValidForNameContext { presented, .. } => presented,
@@ -257,10 +257,10 @@ fn explain_server_name(address: &str, name: &str, reason: &CertificateError) -> 
     .advise(advice)
 }
 
-/// A name of a certificate as people write it, if somebody can connect by it: no e-mail address,
-/// and no address among the DNS names.
+/// Returns a name of a certificate in its bare form, if a client can connect by it: not an e-mail
+/// address, nor an IP address among the DNS names.
 fn usable_name(presented: &str) -> Option<&str> {
-    let name = plain(presented);
+    let name = bare_name(presented);
     match presented.split_once('(')?.0 {
         "DnsName" => {
             let host = name.strip_prefix("*.").unwrap_or(name);
@@ -272,31 +272,30 @@ fn usable_name(presented: &str) -> Option<&str> {
     }
 }
 
-/// The address that was connected to, if it stands there as a DNS name: `DNS:127.0.0.1` is a common
-/// slip.
+/// Returns the connected address if the certificate lists it as a DNS name: `DNS:127.0.0.1` is a
+/// common mistake.
 fn dns_address(name: &str, presented: &[String]) -> Option<String> {
     name.parse::<IpAddr>().ok()?;
     presented
         .iter()
-        .any(|entry| entry.starts_with("DnsName") && plain(entry) == name)
+        .any(|entry| entry.starts_with("DnsName") && bare_name(entry) == name)
         .then(|| format!("DNS:{name}"))
 }
 
-/// A name as people write it: `localhost` of rustls's `DnsName("localhost")`.
-fn plain(presented: &str) -> &str {
+/// Returns a name as people write it: `localhost` of rustls's `DnsName("localhost")`.
+fn bare_name(presented: &str) -> &str {
     presented
         .split_once('(')
         .and_then(|(_, name)| name.strip_suffix(')'))
         .map_or(presented, |name| name.trim_matches('"'))
 }
 
-/// Whether the flaw that we know of is what an alert speaks of. Some alerts say no more than that
-/// there is one.
-fn can_mean(alert: AlertDescription, flaw: &Flaw) -> bool {
+/// Whether an alert can refer to this flaw. Some alerts only say that there is one.
+fn can_refer_to(alert: AlertDescription, flaw: &Flaw) -> bool {
     use AlertDescription as Alert;
     match alert {
         Alert::UnknownCA => matches!(flaw, Flaw::UnknownIssuer | Flaw::OtherSignature),
-        // It stands for both (RFC 8446, section 6.2).
+        // It means both (RFC 8446, section 6.2).
         Alert::CertificateExpired => matches!(flaw, Flaw::Expired(_) | Flaw::NotYetValid(_)),
         Alert::UnsupportedCertificate => matches!(flaw, Flaw::Use),
         Alert::DecryptError => matches!(flaw, Flaw::OtherSignature | Flaw::Algorithm),
@@ -313,7 +312,7 @@ fn explain_alert(
 ) -> ConnectError {
     use AlertDescription as Alert;
 
-    if let Some(flaw) = own.filter(|flaw| can_mean(alert, flaw)) {
+    if let Some(flaw) = own.filter(|flaw| can_refer_to(alert, flaw)) {
         return refused(address, flaw);
     }
     let refused = |why: &str| {
@@ -377,12 +376,12 @@ fn explain_alert(
             ConnectErrorKind::NoTls,
             format!("The server at {address} broke the TLS handshake off ({alert:?})."),
         )
-        .advise("See the server's log for its side of it."),
+        .advise("Check the server's log."),
     }
 }
 
-/// Failing to find a host has no kind of its own in the standard library.
-fn is_lookup(error: &io::Error) -> bool {
+/// Whether name resolution failed, for which the standard library has no error kind.
+fn is_name_resolution(error: &io::Error) -> bool {
     error.to_string().contains("lookup")
 }
 
@@ -414,12 +413,12 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_cut_is_told_in_our_words() {
-        let cut = io::Error::new(
+    fn an_interrupted_connection_is_reported_in_our_words() {
+        let interrupted = io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "peer closed connection without sending TLS close_notify: https://docs.rs/rustls",
         );
-        let error = explain("h:1", "h", Stage::Running, cut, None);
+        let error = explain("h:1", "h", Stage::Running, interrupted, None);
         assert_eq!(
             error.to_string(),
             "The connection to h:1 broke: the server closed the connection without a goodbye."
@@ -428,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn alerts_about_certificates_are_told_as_such() {
+    fn certificate_alerts_have_their_own_kind() {
         for alert in [
             AlertDescription::UnknownCA,
             AlertDescription::CertificateExpired,
@@ -444,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_told_with_the_right_ones() {
+    fn a_wrong_name_is_reported_with_the_valid_ones() {
         let reason = CertificateError::NotValidForNameContext {
             expected: "example.org".try_into().unwrap(),
             presented: ["DnsName(\"localhost\")", "IpAddress(127.0.0.1)"]
@@ -468,20 +467,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_our_own_certificate_is_told_where_the_alert_can_mean_it() {
+    fn our_own_flaw_is_reported_when_the_alert_can_refer_to_it() {
         let early = Flaw::NotYetValid(None);
-        let told = |alert, own: Option<&Flaw>| {
+        let text = |alert, own: Option<&Flaw>| {
             let error = tls(rustls::Error::AlertReceived(alert));
             explain("h:1", "h", Stage::FirstReply, error, own).to_string()
         };
         assert!(
-            told(AlertDescription::CertificateExpired, Some(&early))
+            text(AlertDescription::CertificateExpired, Some(&early))
                 .contains("it is not valid yet")
         );
-        // The server speaks of something else, which it knows better.
-        let unknown = told(AlertDescription::UnknownCA, Some(&early));
+        // The server's alert refers to something else, which the server knows better.
+        let unknown = text(AlertDescription::UnknownCA, Some(&early));
         assert!(unknown.contains("its CA did not issue it"), "{unknown}");
-        let by_its_clock = told(AlertDescription::CertificateExpired, None);
+        let by_its_clock = text(AlertDescription::CertificateExpired, None);
         assert!(by_its_clock.contains("by its clock"), "{by_its_clock}");
         let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
         let silent = explain("h:1", "h", Stage::FirstReply, eof, Some(&early));
@@ -492,8 +491,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_of_a_server_is_not_told_as_one() {
-        let told = |name: &'static str, presented: &[&str]| {
+    fn unusable_names_of_a_certificate_are_not_advised() {
+        let explained = |name: &'static str, presented: &[&str]| {
             let reason = CertificateError::NotValidForNameContext {
                 expected: name.try_into().unwrap(),
                 presented: presented.iter().map(|&name| name.to_owned()).collect(),
@@ -501,13 +500,14 @@ mod tests {
             let error = tls(rustls::Error::InvalidCertificate(reason));
             explain("h:1", name, Stage::Handshake, error, None)
         };
-        // An e-mail address alone; an address as DNS name, while the server is reached otherwise.
+        // An e-mail address alone; an IP address as a DNS name, while the client connects by
+        // another name.
         for presented in [
             &["Unsupported(0x01)"][..],
             &["Unsupported(0x06)", "Unsupported(0x01)"],
             &["DnsName(\"127.0.0.1\")"],
         ] {
-            let error = told("localhost", presented);
+            let error = explained("localhost", presented);
             assert!(!error.to_string().contains("0x"), "{error}");
             assert!(error.to_string().contains("nothing among"), "{error}");
             let advice = error.advice().unwrap();
@@ -517,22 +517,22 @@ mod tests {
             );
             assert!(!advice.contains("by one of its names"), "{advice}");
         }
-        let alone = told(
+        let alone = explained(
             "127.0.0.1",
             &["DnsName(\"127.0.0.1\")", "Unsupported(0x01)"],
         );
         assert!(!alone.advice().unwrap().contains("one of its names"));
-        let other = told(
+        let other = explained(
             "127.0.0.1",
             &["DnsName(\"127.0.0.1\")", "DnsName(\"*.b.org\")"],
         );
         assert!(other.advice().unwrap().contains("one of its names"));
-        let mixed = told("c.org", &["DnsName(\"*.b.org\")", "Unsupported(0x01)"]);
+        let mixed = explained("c.org", &["DnsName(\"*.b.org\")", "Unsupported(0x01)"]);
         assert!(mixed.to_string().ends_with("but for *.b.org."), "{mixed}");
     }
 
     #[test]
-    fn an_address_among_the_dns_names_is_told_as_that() {
+    fn an_ip_address_among_the_dns_names_is_reported() {
         let reason = CertificateError::NotValidForNameContext {
             expected: "127.0.0.1".try_into().unwrap(),
             presented: vec!["DnsName(\"127.0.0.1\")".to_owned()],

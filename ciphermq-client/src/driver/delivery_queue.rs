@@ -1,58 +1,59 @@
-//! What was delivered and not yet taken, and what the application holds.
+//! Deliveries that wait for the consumer, and messages that the application holds.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{ClientId, Delivery, MessageId};
+use parking_lot::{Mutex, MutexGuard};
 
-/// Filled by the driver, emptied by the consumer. Bounded: a server never has more messages out for
-/// delivery than the consumer's prefetch.
+/// A queue that the driver fills and the consumer empties. Bounded by the prefetch, which limits
+/// the messages that a server has out for delivery.
 #[derive(Debug)]
 pub(crate) struct DeliveryQueue {
     prefetch: Arc<AtomicU32>,
     state: Mutex<State>,
-    /// Its keys are secret: nobody can make two envelopes of one hash.
+    /// Keyed with a secret: nobody can craft two envelopes with the same hash.
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Delivery>,
-    /// What is in the queue or in the application's hands.
-    present: HashMap<MessageId, Present>,
+    /// The messages in the queue or held by the application.
+    by_id: HashMap<MessageId, IdState>,
     waker: Option<Waker>,
     is_closed: bool,
 }
 
-/// What is here under one id. That may be several messages: whoever delivers them can put a forged
-/// one before the genuine one, so an id alone never makes a duplicate.
+/// The messages that are here under one id. There may be several: whoever delivers them can put a
+/// forged one before the genuine one, so an id alone never makes a duplicate.
 #[derive(Debug, Default)]
-struct Present {
-    /// How many deliveries are in the queue.
+struct IdState {
+    /// Deliveries in the queue.
     waiting: usize,
     /// Hashes of those, if there is more than one.
     waiting_hashes: HashSet<u64>,
-    /// Who has sent, verified, the opened messages that the application holds.
+    /// The verified senders of the opened messages that the application holds.
     held: Vec<Option<ClientId>>,
-    /// Hashes of the envelopes that could not be opened and that the application holds.
+    /// Hashes of the unopenable envelopes that the application holds.
     refused: Vec<u64>,
-    /// One of all that was here could be opened.
+    /// At least one of these messages could be opened.
     is_opened: bool,
 }
 
-impl Present {
+impl IdState {
     fn is_empty(&self) -> bool {
         self.waiting == 0 && self.held.is_empty() && self.refused.is_empty()
     }
 }
 
-/// The server delivers far more than was asked for.
+/// The server delivers far more than the prefetch allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
@@ -65,14 +66,14 @@ impl DeliveryQueue {
         }
     }
 
-    /// How many messages the server may have out for delivery, also on connections that are yet to
-    /// be made.
+    /// Returns the shared prefetch, which also applies to future connections.
     pub(crate) fn prefetch(&self) -> &Arc<AtomicU32> {
         &self.prefetch
     }
 
-    /// A message that its sender asked to be delivered again frees its place at the server while it
-    /// is still here: so there may be some more than the prefetch, but not without end.
+    /// Returns the most messages that may be here. A message whose sender requested a resend frees
+    /// its place at the server while it is still here, so slightly more than the prefetch is
+    /// legitimate.
     fn limit(&self) -> usize {
         usize::try_from(self.prefetch.load(Ordering::Relaxed))
             .unwrap_or(usize::MAX)
@@ -81,15 +82,15 @@ impl DeliveryQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn hash(&self, envelope: &EnvelopeBytes) -> u64 {
         self.hasher.hash_one(envelope.to_bytes())
     }
 
-    /// Puts deliveries in. Left out is what has the same bytes as a delivery that waits, or as one
-    /// that was refused and is still in the application's hands.
+    /// Queues deliveries. Skips those with the same bytes as a waiting delivery, or as an
+    /// unopenable one that the application still holds.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for delivery in deliveries {
@@ -104,46 +105,46 @@ impl DeliveryQueue {
     }
 
     fn deliver_one(&self, state: &mut State, delivery: Delivery) -> Result<(), Overflow> {
-        let State { queue, present, .. } = state;
+        let State { queue, by_id, .. } = state;
         let is_full = queue.len() >= self.limit();
-        match present.entry(delivery.message_id.clone()) {
+        match by_id.entry(delivery.message_id.clone()) {
             Entry::Vacant(_) if is_full => return Err(Overflow),
-            Entry::Vacant(place) => place.insert(Present::default()).waiting = 1,
-            Entry::Occupied(mut there) => {
-                let there = there.get_mut();
+            Entry::Vacant(place) => place.insert(IdState::default()).waiting = 1,
+            Entry::Occupied(mut entry) => {
+                let entry = entry.get_mut();
                 let hash = self.hash(&delivery.envelope);
-                if there.waiting == 1 && there.waiting_hashes.is_empty() {
+                if entry.waiting == 1 && entry.waiting_hashes.is_empty() {
                     let first = queue
                         .iter()
                         .find(|first| first.message_id == delivery.message_id);
                     let first = first.map(|first| self.hash(&first.envelope));
-                    there.waiting_hashes.extend(first);
+                    entry.waiting_hashes.extend(first);
                 }
-                if there.refused.contains(&hash) || there.waiting_hashes.contains(&hash) {
+                if entry.refused.contains(&hash) || entry.waiting_hashes.contains(&hash) {
                     return Ok(());
                 }
                 if is_full {
                     return Err(Overflow);
                 }
-                if there.waiting > 0 {
-                    there.waiting_hashes.insert(hash);
+                if entry.waiting > 0 {
+                    entry.waiting_hashes.insert(hash);
                 }
-                there.waiting += 1;
+                entry.waiting += 1;
             }
         }
         queue.push_back(delivery);
         Ok(())
     }
 
-    /// The connection is lost: what nobody has taken yet will be delivered again.
+    /// Drops the queued deliveries: the connection is lost, so the server will redeliver them.
     pub(crate) fn purge(&self) {
         let mut state = self.lock();
-        let State { queue, present, .. } = &mut *state;
+        let State { queue, by_id, .. } = &mut *state;
         queue.clear();
-        present.retain(|_, there| {
-            there.waiting = 0;
-            there.waiting_hashes.clear();
-            !there.is_empty()
+        by_id.retain(|_, entry| {
+            entry.waiting = 0;
+            entry.waiting_hashes.clear();
+            !entry.is_empty()
         });
     }
 
@@ -152,13 +153,13 @@ impl DeliveryQueue {
         self.take(&mut self.lock(), 0)
     }
 
-    /// Takes the next delivery under this id, if there is one.
+    /// Takes the next delivery with this id, if there is one.
     pub(crate) fn pop_copy(&self, message_id: &MessageId) -> Option<Delivery> {
         let mut state = self.lock();
         if state
-            .present
+            .by_id
             .get(message_id)
-            .is_none_or(|there| there.waiting == 0)
+            .is_none_or(|entry| entry.waiting == 0)
         {
             return None;
         }
@@ -169,7 +170,7 @@ impl DeliveryQueue {
         self.take(&mut state, place)
     }
 
-    /// Takes the next delivery, or `None` once the inbox is closed and empty.
+    /// Takes the next delivery, or `None` once the queue is closed and empty.
     pub(crate) fn poll_pop(&self, cx: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut state = self.lock();
         if let Some(delivery) = self.take(&mut state, 0) {
@@ -184,64 +185,65 @@ impl DeliveryQueue {
 
     fn take(&self, state: &mut State, place: usize) -> Option<Delivery> {
         let delivery = state.queue.remove(place)?;
-        change(state, &delivery.message_id, |there| {
-            there.waiting = there.waiting.saturating_sub(1);
-            if !there.waiting_hashes.is_empty() {
-                there.waiting_hashes.remove(&self.hash(&delivery.envelope));
+        change(state, &delivery.message_id, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            if !entry.waiting_hashes.is_empty() {
+                entry.waiting_hashes.remove(&self.hash(&delivery.envelope));
             }
         });
         Some(delivery)
     }
 
-    /// A message was opened, and is the application's from now on; `false` if it holds it already.
-    /// Who has sent it, if that is verified, and its id tell it from others.
+    /// Marks an opened message as held by the application; returns `false` if it already is. The
+    /// verified sender and the id identify it.
     pub(crate) fn hold(&self, message_id: &MessageId, sender: Option<&ClientId>) -> bool {
         let mut state = self.lock();
-        let there = state.present.entry(message_id.clone()).or_default();
-        there.is_opened = true;
-        if there.held.iter().any(|held| held.as_ref() == sender) {
+        let entry = state.by_id.entry(message_id.clone()).or_default();
+        entry.is_opened = true;
+        if entry.held.iter().any(|held| held.as_ref() == sender) {
             return false;
         }
-        there.held.push(sender.cloned());
+        entry.held.push(sender.cloned());
         true
     }
 
-    /// The message is no longer in the application's hands: it may come again.
+    /// Ends the hold on a message: it may be delivered again.
     pub(crate) fn release(&self, message_id: &MessageId, sender: Option<&ClientId>) {
-        change(&mut self.lock(), message_id, |there| {
-            remove(&mut there.held, |held| held.as_ref() == sender);
+        change(&mut self.lock(), message_id, |entry| {
+            remove(&mut entry.held, |held| held.as_ref() == sender);
         });
     }
 
-    /// An envelope could not be opened, and is the application's from now on. What is returned lets
-    /// go of it again; `None` if the application holds the same bytes already.
+    /// Marks an unopenable envelope as held by the application. Returns the key that releases it;
+    /// `None` if the application already holds the same bytes.
     pub(crate) fn refuse(&self, message_id: &MessageId, envelope: &Bytes) -> Option<u64> {
         let hash = self.hasher.hash_one(envelope);
         let mut state = self.lock();
-        let there = state.present.entry(message_id.clone()).or_default();
-        if there.refused.contains(&hash) {
+        let entry = state.by_id.entry(message_id.clone()).or_default();
+        if entry.refused.contains(&hash) {
             return None;
         }
-        there.refused.push(hash);
+        entry.refused.push(hash);
         Some(hash)
     }
 
-    /// What could not be opened is no longer in the application's hands.
+    /// Ends the hold on an unopenable envelope.
     pub(crate) fn release_refused(&self, message_id: &MessageId, hash: u64) {
-        change(&mut self.lock(), message_id, |there| {
-            remove(&mut there.refused, |refused| *refused == hash);
+        change(&mut self.lock(), message_id, |entry| {
+            remove(&mut entry.refused, |refused| *refused == hash);
         });
     }
 
-    /// Whether a message under this id could be opened, as far back as something under it is here.
+    /// Whether a message with this id could be opened, for as long as a message with this id is
+    /// here.
     pub(crate) fn is_opened(&self, message_id: &MessageId) -> bool {
         self.lock()
-            .present
+            .by_id
             .get(message_id)
-            .is_some_and(|there| there.is_opened)
+            .is_some_and(|entry| entry.is_opened)
     }
 
-    /// Nothing comes any more.
+    /// Closes the queue: no more deliveries are accepted.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
@@ -251,18 +253,18 @@ impl DeliveryQueue {
     }
 }
 
-/// Changes what is here under an id, and forgets the id once nothing is.
-fn change(state: &mut State, message_id: &MessageId, how: impl FnOnce(&mut Present)) {
-    if let Some(there) = state.present.get_mut(message_id) {
-        how(there);
-        if there.is_empty() {
-            state.present.remove(message_id);
+/// Changes the state of an id, and forgets the id once nothing is left of it.
+fn change(state: &mut State, message_id: &MessageId, how: impl FnOnce(&mut IdState)) {
+    if let Some(entry) = state.by_id.get_mut(message_id) {
+        how(entry);
+        if entry.is_empty() {
+            state.by_id.remove(message_id);
         }
     }
 }
 
-fn remove<T>(items: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
-    if let Some(place) = items.iter().position(is_it) {
+fn remove<T>(items: &mut Vec<T>, predicate: impl Fn(&T) -> bool) {
+    if let Some(place) = items.iter().position(predicate) {
         items.swap_remove(place);
     }
 }
@@ -288,7 +290,7 @@ mod tests {
     }
 
     fn is_forgotten(queued: &DeliveryQueue) -> bool {
-        queued.lock().present.is_empty()
+        queued.lock().by_id.is_empty()
     }
 
     fn ids(queued: &DeliveryQueue) -> Vec<String> {
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_wait_once_and_other_bytes_under_the_same_id_wait_beside_them() {
+    fn identical_deliveries_are_queued_once_and_different_ones_each() {
         let queued = DeliveryQueue::new(10);
         for envelope in ["1", "2", "1", "2", "3", "1"] {
             queued.deliver(vec![copy("a", envelope)]).unwrap();
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_held_once_for_each_sender() {
+    fn a_message_is_held_once_per_sender() {
         let queued = DeliveryQueue::new(10);
         let [one, other] = ["one", "other"].map(|name| ClientId::new(name).unwrap());
         for sender in [Some(&one), Some(&other), None] {
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_waits_no_second_time_and_knows_whether_a_copy_was_opened() {
+    fn an_unopenable_envelope_is_not_queued_again() {
         let queued = DeliveryQueue::new(10);
         let forged = Bytes::from_static(b"forged");
         let hash = queued.refuse(&id("a"), &forged).unwrap();
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_takes_what_nobody_has_taken() {
+    fn purging_drops_queued_deliveries_only() {
         let queued = DeliveryQueue::new(10);
         for id in ["a", "b", "c"] {
             deliver(&queued, id).unwrap();
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_ignores_the_prefetch_is_noticed() {
+    fn an_excess_of_deliveries_is_an_overflow() {
         let queued = DeliveryQueue::new(1);
         for index in 0..18 {
             deliver(&queued, &index.to_string()).unwrap();
@@ -386,12 +388,12 @@ mod tests {
         assert_eq!(
             deliver(&queued, "0"),
             Ok(()),
-            "what is there already needs no room"
+            "a message that is here already needs no room"
         );
     }
 
     #[test]
-    fn whoever_waits_is_woken_by_a_delivery_and_by_the_end() {
+    fn a_waiting_task_is_woken_by_a_delivery_and_by_closing() {
         let queued = std::sync::Arc::new(DeliveryQueue::new(1));
         let waiting = |queued: std::sync::Arc<DeliveryQueue>| {
             task(async move { std::future::poll_fn(|cx| queued.poll_pop(cx)).await })
@@ -408,7 +410,7 @@ mod tests {
         assert!(matches!(second.poll(), Poll::Ready(None)));
     }
 
-    /// A future with a waker that remembers being woken.
+    /// A future with a waker that records whether it was woken.
     struct Task<F>(std::pin::Pin<Box<F>>, std::sync::Arc<Flag>);
 
     struct Flag(std::sync::atomic::AtomicBool);

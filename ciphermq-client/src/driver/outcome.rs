@@ -1,4 +1,4 @@
-//! What became of messages: one by one as receipts or observed, and in sum.
+//! The outcomes of messages and acks: one by one, as receipts or callbacks, and in total.
 
 use std::fmt;
 use std::future::Future;
@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use ciphermq_protocol::MessageId;
 use tokio::sync::oneshot;
 
-use crate::error::PublishError;
+use crate::error::{AckError, PublishError, PublishErrorKind};
 
-/// How many failed messages a [`Summary`] names.
+/// The most failures that a [`Summary`] or an [`AckSummary`] lists.
 pub const MAX_FAILURES: usize = 10_000;
 
-/// Promises to tell what becomes of one message: await it for the message's id once the server has
-/// it.
+/// A future of one message's outcome. It resolves to the message's id once the server has the
+/// message.
 #[derive(Debug)]
 pub struct Receipt {
     message_id: MessageId,
@@ -33,7 +33,7 @@ impl Receipt {
         }
     }
 
-    /// The message's id.
+    /// Returns the message's id.
     #[must_use]
     pub fn message_id(&self) -> &MessageId {
         &self.message_id
@@ -48,24 +48,24 @@ impl Future for Receipt {
             .poll(cx)
             .map(|settled| match settled {
                 Ok(result) => result.map(|()| self.message_id.clone()),
-                Err(_) => Err(super::closed()),
+                Err(_) => Err(closed()),
             })
     }
 }
 
-/// What became of one message, for an observer.
+/// The outcome of one message, for a callback.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Outcome<'a> {
     /// The message.
     pub message_id: &'a MessageId,
-    /// Whether the server has it, and if not, why.
+    /// `Ok` once the server has the message.
     pub result: Result<(), &'a PublishError>,
 }
 
 type ObserverFn = dyn Fn(Outcome<'_>) + Send + Sync;
 
-/// Called for every message that is settled.
+/// The callback for settled messages.
 #[derive(Clone, Default)]
 pub(crate) struct OutcomeObserver(pub(crate) Option<Arc<ObserverFn>>);
 
@@ -79,19 +79,19 @@ impl fmt::Debug for OutcomeObserver {
     }
 }
 
-/// What became of everything that a publisher has sent.
+/// The outcomes of everything that a publisher has sent.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Summary {
-    /// How many messages the server has acknowledged.
+    /// Messages that the server has acknowledged.
     pub acknowledged: u64,
-    /// How many messages it has not.
+    /// Messages that it has not.
     pub unacknowledged: u64,
-    /// Which ones, in the order in which they failed; at most [`MAX_FAILURES`] of them.
+    /// The failures, in order; at most [`MAX_FAILURES`].
     pub failures: Vec<(MessageId, PublishError)>,
 }
 
-/// Counts outcomes as they come.
+/// A running count of outcomes.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) summary: Summary,
@@ -114,4 +114,39 @@ impl Tally {
             }
         }
     }
+}
+
+/// The outcomes of acks that no caller awaited.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct AckSummary {
+    /// Acks that the server has confirmed.
+    pub confirmed: u64,
+    /// Acks that it has not confirmed.
+    pub unconfirmed: u64,
+    /// The unconfirmed ones; at most 10,000.
+    pub failures: Vec<(MessageId, AckError)>,
+}
+
+/// A running count of confirmations.
+#[derive(Debug, Default)]
+pub(crate) struct AckTally(pub(crate) AckSummary);
+
+impl AckTally {
+    pub(crate) fn count(&mut self, message_id: MessageId, result: Result<(), AckError>) {
+        match result {
+            Ok(()) => self.0.confirmed += 1,
+            Err(error) => {
+                self.0.unconfirmed += 1;
+                if self.0.failures.len() < MAX_FAILURES {
+                    self.0.failures.push((message_id, error));
+                }
+            }
+        }
+    }
+}
+
+/// Returns the error of a message that was sent to a closed client.
+pub(crate) fn closed() -> PublishError {
+    PublishError::new(PublishErrorKind::Closed, "The client was closed.")
 }

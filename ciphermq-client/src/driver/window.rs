@@ -1,8 +1,9 @@
-//! How much may be under way: a bound in messages and one in bytes.
+//! A bound on what is in flight, in messages and in bytes.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A bound on what was sent and is not settled. The publisher takes room, the driver gives it back.
+/// A bound on messages that were sent and are not settled. The publisher acquires space, the driver
+/// releases it.
 #[derive(Debug)]
 pub(crate) struct Window {
     messages: Semaphore,
@@ -10,14 +11,15 @@ pub(crate) struct Window {
     max_bytes: u32,
 }
 
-/// Room that was taken. Dropped, it is given back; [`Room::keep`] leaves that to the driver.
-pub(crate) struct Room<'a> {
+/// Acquired space of a window. Released when dropped; [`WindowPermit::keep`] leaves that to the
+/// driver.
+pub(crate) struct WindowPermit<'a> {
     message: SemaphorePermit<'a>,
     bytes: SemaphorePermit<'a>,
     weight: u32,
 }
 
-impl Room<'_> {
+impl WindowPermit<'_> {
     pub(crate) fn keep(self) -> u32 {
         self.message.forget();
         self.bytes.forget();
@@ -39,27 +41,27 @@ impl Window {
         }
     }
 
-    /// Waits for room for one message of about `bytes`; `None` if the window was closed. A message
+    /// Waits for space for one message of about `bytes`; `None` if the window was closed. A message
     /// that is larger than the whole window takes all of it.
-    pub(crate) async fn acquire(&self, bytes: usize) -> Option<Room<'_>> {
+    pub(crate) async fn acquire(&self, bytes: usize) -> Option<WindowPermit<'_>> {
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
         let message = self.messages.acquire().await.ok()?;
         let bytes = self.bytes.acquire_many(weight).await.ok()?;
-        Some(Room {
+        Some(WindowPermit {
             message,
             bytes,
             weight,
         })
     }
 
-    /// Gives back the room of `messages` that weigh `bytes` together.
+    /// Releases the space of `messages` that weigh `bytes` together.
     pub(crate) fn release(&self, messages: usize, bytes: u64) {
         self.messages.add_permits(messages);
         self.bytes
             .add_permits(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
-    /// Lets nobody in any more.
+    /// Closes the window: every waiting and later call to `acquire` returns `None`.
     pub(crate) fn close(&self) {
         self.messages.close();
         self.bytes.close();
@@ -72,7 +74,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     #[test]
-    fn whoever_finds_no_room_waits_until_some_is_given_back() {
+    fn a_full_window_waits_for_released_space() {
         let window = Window::new(2, 100);
         let first = window.acquire(60).now_or_never().flatten().unwrap();
         assert!(
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_larger_than_the_window_goes_alone() {
+    fn a_message_larger_than_the_window_is_sent_alone() {
         let window = Window::new(10, 100);
         assert_eq!(
             window
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_window_turns_everybody_away() {
+    fn a_closed_window_refuses_every_caller() {
         let window = Window::new(1, 1);
         let _room = window.acquire(1).now_or_never().flatten().unwrap();
         window.close();
