@@ -165,7 +165,7 @@ impl SendingSession {
             exchange: header.exchange.clone(),
             routing_key: header.routing_key.clone(),
         };
-        Ok(Envelope::written(raw, names))
+        Ok(Envelope::from_parts(raw, names))
     }
 
     pub(crate) fn write_aad(&mut self, header: &Header<'_>, sent_time: &str) {

@@ -1,18 +1,18 @@
-//! Names: what queues, exchanges, routing keys, clients and messages may be called.
+//! Names of queues, exchanges, routing keys, clients and messages.
 //!
 //! All five follow one rule: 1 to 255 bytes of printable UTF-8 without spaces or control
-//! characters. Each has a type of its own, so that a queue's name cannot be taken for a routing
-//! key. Cloning is cheap.
+//! characters. Each has a type of its own, so that a queue name cannot be passed as a routing key.
+//! Cloning is cheap.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest name, in bytes.
+/// The limit for a name, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// Why a text is no name.
+/// The reason why a text is not a name.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
@@ -49,8 +49,10 @@ pub fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
-/// Spaces, controls, line and paragraph separators, and the marks that change reading direction or
-/// hide in text: two names that look alike to a person must not differ by them.
+/// Returns whether names must not contain a character.
+///
+/// These are spaces, controls, line and paragraph separators, and marks that change the reading
+/// direction or are invisible: two names that look alike must not differ by them.
 fn is_unprintable(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
@@ -64,7 +66,7 @@ macro_rules! name_type {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a text that follows the rule for names.
+            /// Creates a name from a text that follows the rule for names.
             ///
             /// # Errors
             ///
@@ -74,7 +76,7 @@ macro_rules! name_type {
                 Ok(Self(text.into()))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -129,24 +131,25 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// Who a client is: the Common Name of its certificate.
+    /// The id of a client: the Common Name of its certificate.
     ClientId
 );
 name_type!(
-    /// What a queue is called.
+    /// The name of a queue.
     QueueName
 );
 name_type!(
-    /// What an exchange is called.
+    /// The name of an exchange.
     ExchangeName
 );
 name_type!(
-    /// By what an exchange chooses the queues of a message.
+    /// The key by which an exchange selects the queues of a message.
     RoutingKey
 );
 name_type!(
-    /// What tells a message from all others. Ours are made by [`crate::StreamId`]; older clients
-    /// send other texts.
+    /// The unique id of a message.
+    ///
+    /// [`crate::StreamId`] makes those of this implementation; older clients send other texts.
     MessageId
 );
 
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_people_call_things() {
+    fn accepts_printable_names() {
         for text in [
             "q",
             "my_queue",
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_would_break_a_line_or_a_log() {
+    fn refuses_spaces_and_control_characters() {
         assert_eq!(QueueName::new(""), Err(NameError::Empty));
         assert_eq!(
             QueueName::new(&"x".repeat(256)),

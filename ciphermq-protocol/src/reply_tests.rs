@@ -15,7 +15,7 @@ fn parse(line: &str) -> Result<Reply, ReplyError> {
     Reply::parse(&Bytes::copy_from_slice(line.as_bytes()))
 }
 
-/// A delivery whose envelope shares `"a": 1`.
+/// A delivery whose envelope has the shared part `"a": 1`.
 fn packed(name: &str) -> Delivery {
     let own = format!("{{\"message_id\":\"{name}\"");
     let shared = Bytes::from_static(b",\"a\": 1}");
@@ -25,7 +25,7 @@ fn packed(name: &str) -> Delivery {
     }
 }
 
-/// Every reply and its exact text: older clients compare them.
+/// Every reply and its exact text.
 fn texts() -> Vec<(Reply, &'static str)> {
     let coded = ErrorReply::new(ErrorCode::NoRoute, "exchange 'e' has no queue bound by 'k'");
     vec![
@@ -108,7 +108,7 @@ fn texts() -> Vec<(Reply, &'static str)> {
 }
 
 #[test]
-fn every_reply_has_its_text_and_is_read_back() {
+fn every_reply_round_trips() {
     for (reply, text) in texts() {
         assert_eq!(encode(&reply), text);
         assert_eq!(parse(text.trim_end_matches('\n')).unwrap(), reply);
@@ -116,7 +116,7 @@ fn every_reply_has_its_text_and_is_read_back() {
 }
 
 #[test]
-fn the_truncation_of_a_reply_is_never_that_reply() {
+fn no_truncated_line_is_parsed_as_the_whole_reply() {
     for (reply, text) in texts() {
         let line = text.trim_end_matches('\n');
         for (end, _) in line.char_indices() {
@@ -130,7 +130,7 @@ fn the_truncation_of_a_reply_is_never_that_reply() {
 }
 
 #[test]
-fn what_no_server_sends_is_refused() {
+fn other_lines_are_refused() {
     for line in [
         "",
         "ACK",
@@ -158,7 +158,7 @@ fn only_a_known_definite_code_is_definite() {
 }
 
 #[test]
-fn a_reply_stays_one_line_whatever_it_quotes() {
+fn control_characters_in_a_reply_become_spaces() {
     let text = encode(&Reply::InvalidMessageFormat(
         "a\nACK m-1\r\u{1b}[31m".into(),
     ));
@@ -167,7 +167,7 @@ fn a_reply_stays_one_line_whatever_it_quotes() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic_and_what_is_read_is_written_back(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public \
+    fn no_bytes_panic_and_every_reply_round_trips(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public \
         key:) \\PC*") {
         if let Ok(reply) = parse(&line) {
             prop_assert_eq!(parse(encode(&reply).trim_end_matches('\n')).unwrap(), reply);
@@ -184,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn deliveries_share_a_line_as_far_as_they_share_anything() {
+fn deliveries_with_the_same_shared_part_share_a_line() {
     let other = Delivery {
         message_id: id("m-3"),
         envelope: EnvelopeBytes::packed("{\"message_id\":\"m-3\"".into(), ",\"a\": 2}".into()),
