@@ -172,7 +172,7 @@ pub enum CommandError {
     BadName {
         /// The argument.
         what: &'static str,
-        /// What is wrong with it.
+        /// The violated part of the rule.
         source: NameError,
     },
     /// The exchange or the routing key of a batch breaks the rule for names, so each message is
@@ -181,7 +181,7 @@ pub enum CommandError {
     BadRoute {
         /// The argument.
         what: &'static str,
-        /// What is wrong with it.
+        /// The violated part of the rule.
         source: NameError,
         /// The messages of the batch, in order.
         message_ids: Vec<MessageId>,

@@ -26,7 +26,7 @@ pub struct RejectedRequest {
 pub struct RejectedCursor {
     /// The time of its rejection, as the server wrote it.
     pub rejected_time: String,
-    /// Its id.
+    /// The message's id.
     pub message_id: MessageId,
 }
 
@@ -44,7 +44,7 @@ pub struct RejectedPage {
 /// A message that its receiver has rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedMessage {
-    /// Its id.
+    /// The message's id.
     pub message_id: MessageId,
     /// The sender.
     pub sender: ClientId,

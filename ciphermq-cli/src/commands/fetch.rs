@@ -122,7 +122,7 @@ async fn open(
         .certificate(sender, Some(&fingerprint.to_string()))
         .await?;
     if let Some(chain) = chain.and_then(|chain| keys::certificates(&chain)) {
-        opener.learn(chain);
+        opener.add_sender_chain(chain);
     }
     Ok(opener.open(envelope))
 }

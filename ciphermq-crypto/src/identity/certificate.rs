@@ -1,4 +1,4 @@
-//! A certificate that was verified.
+//! Verified certificates, and fingerprints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,11 +12,11 @@ use x509_parser::prelude::FromDer as _;
 
 use super::{CertificateError, SignatureAlgorithm};
 
-/// What a certificate is called: SHA-256 of its DER.
+/// The fingerprint of a certificate: SHA-256 of its DER.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
-/// A text that is no fingerprint.
+/// An error about a text that is not a fingerprint.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a fingerprint has 64 lower-case hexadecimal digits")]
 pub struct FingerprintError;
@@ -24,7 +24,7 @@ pub struct FingerprintError;
 ciphermq_protocol::debug_as_report!(FingerprintError);
 
 impl Fingerprint {
-    /// The fingerprint of a certificate's DER.
+    /// Returns the fingerprint of a certificate's DER.
     #[must_use]
     pub fn of(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
@@ -43,7 +43,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Reads the one spelling that `Display` writes.
+/// Parses exactly the form that `Display` writes.
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
@@ -80,7 +80,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate, without asking who issued it.
+    /// Parses a certificate without verifying its issuer.
     pub(super) fn read(der: &[u8]) -> Result<Self, CertificateError> {
         let unreadable = |error: &dyn fmt::Display| {
             CertificateError::Unreadable(Flaw::Unreadable(error.to_string()))
@@ -110,43 +110,43 @@ impl Certificate {
         })
     }
 
-    /// Whose it is: its one Common Name.
+    /// Returns the client that it names: its one Common Name.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         &self.client_id
     }
 
-    /// What it is called.
+    /// Returns its fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// How its key signs.
+    /// Returns the algorithm of its key.
     #[must_use]
     pub fn algorithm(&self) -> SignatureAlgorithm {
         self.algorithm
     }
 
-    /// From when on it is valid.
+    /// Returns the first second of its validity.
     #[must_use]
     pub fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
-    /// Until when it is valid.
+    /// Returns the last second of its validity.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Whether it is valid at that time.
+    /// Returns whether it is valid at a time.
     #[must_use]
     pub fn is_valid_at(&self, at: Timestamp) -> bool {
         self.not_before <= at && at <= self.not_after
     }
 
-    /// Whether its owner has signed `message`. The caller has separated domains.
+    /// Returns whether its owner has signed `message`, which must begin with a domain separator.
     #[must_use]
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.algorithm
@@ -158,7 +158,8 @@ impl Certificate {
     }
 }
 
-/// Whom a certificate names, without asking who issued it, or whether its key can sign.
+/// Returns the client that a certificate names, without verifying its issuer or the kind of its
+/// key.
 ///
 /// # Errors
 ///
@@ -174,8 +175,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fingerprints_have_one_spelling() {
-        // SHA-256 of nothing.
+    fn only_canonical_fingerprints_are_parsed() {
+        // SHA-256 of the empty input.
         let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Fingerprint::of(b"").to_string(), text);
         assert_eq!(text.parse(), Ok(Fingerprint::of(b"")));

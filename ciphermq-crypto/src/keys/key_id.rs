@@ -1,4 +1,4 @@
-//! What a key is called.
+//! Ids of keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use sha2::{Digest as _, Sha256};
 
 const KEY_ID_BYTES: usize = 8;
 
-/// What a public key is called: the first 8 bytes of its SHA-256, in lower-case hexadecimal.
+/// The id of a public key: the first 8 bytes of its SHA-256, in lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; KEY_ID_BYTES]);
 
-/// A text that is no key id.
+/// An error about a text that is not a key id.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key id has 16 lower-case hexadecimal digits")]
 pub struct KeyIdError;
@@ -41,7 +41,7 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// Reads the one spelling that `Display` writes.
+/// Parses exactly the form that `Display` writes.
 impl FromStr for KeyId {
     type Err = KeyIdError;
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_ids_have_one_spelling() {
+    fn only_canonical_key_ids_are_parsed() {
         // SHA-256 of 32 zero bytes begins 66687aadf862bd77.
         let id = KeyId::of(&[0; 32]);
         assert_eq!(id.to_string(), "66687aadf862bd77");

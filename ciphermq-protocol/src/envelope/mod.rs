@@ -30,7 +30,7 @@ pub enum EnvelopeError {
     Name {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The violated part of the rule.
         source: NameError,
     },
     /// The own part of an envelope in a packed line is malformed.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_certificates::{Flaw, NotPem, Validity, key_kind, pem};
+use ciphermq_certificates::{Flaw, PemError, Validity, key_kind, pem};
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
@@ -58,7 +58,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What stands there instead.
-        wrong: NotPem,
+        wrong: PemError,
     },
     /// The private key lies open.
     #[error("[tls] key_path: the private key {0}")]
@@ -156,7 +156,7 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
     };
-    let Some(trouble) = validity.trouble(Timestamp::now()) else {
+    let Some(trouble) = validity.error_at(Timestamp::now()) else {
         return;
     };
     let advice = if field == "ca_cert_path" {
