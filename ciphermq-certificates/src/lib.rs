@@ -10,15 +10,18 @@
 //! - [`pem`]: certificates and private keys from a file's text, or what the file holds instead
 //! - [`name`]: the client that a certificate names
 //! - [`key_kind()`]: the kind of a certificate's key, in words
+//! - [`fingerprint()`]: the fingerprint of a certificate
 //! - [`flaw`]: the reason why a certificate is refused, and what to do
 //! - [`validity`]: the validity period of a certificate
 
+mod fingerprint;
 pub mod flaw;
 pub mod key_kind;
 pub mod name;
 pub mod pem;
 pub mod validity;
 
+pub use fingerprint::fingerprint;
 pub use flaw::Flaw;
 pub use key_kind::key_kind;
 pub use name::{NameError, client_id};

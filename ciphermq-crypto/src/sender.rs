@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use crate::encoding::put_field;
-use crate::identity::{Authority, CertificateError, Fingerprint};
+use crate::identity::{Authority, CertificateError, Fingerprint, fingerprint};
 
 const DOMAIN: &[u8] = b"CipherMQ sender 1";
 
@@ -103,7 +103,7 @@ impl SenderCertificates {
     /// Adds a chain under its first certificate's fingerprint.
     pub(crate) fn add(&mut self, chain: Vec<CertificateDer<'static>>) {
         let Some(own) = chain.first() else { return };
-        let fingerprint = Fingerprint::of(own);
+        let fingerprint = fingerprint(own);
         if self.chains.len() >= MAX_CHAINS && !self.chains.contains_key(&fingerprint) {
             // Any one will do: it can be requested again.
             if let Some(&any) = self.chains.keys().next() {

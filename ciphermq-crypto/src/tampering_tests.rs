@@ -5,11 +5,11 @@ use ciphermq_protocol::{ClientId, Envelope, MessageId};
 use jiff::Timestamp;
 
 use crate::encoding::{decode, encode};
+use crate::identity::fingerprint;
 use crate::identity::testing::Ca;
 use crate::vector_tests::{header, name};
 use crate::{
-    Authority, Fingerprint, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError,
-    SendingSession,
+    Authority, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError, SendingSession,
 };
 
 struct Case {
@@ -224,7 +224,7 @@ fn errors_before_decryption_are_specific() {
 fn another_certificate_is_requested_and_does_not_verify() {
     let case = Case::new(b"payload");
     let other = case.ca.issue("sender_1");
-    let fingerprint = Fingerprint::of(&other.chain[0]);
+    let fingerprint = fingerprint(&other.chain[0]);
     let mut fields = case.fields();
     fields.sender_certificate = Some(fingerprint.to_string().into());
     let altered = Envelope::build(&fields).unwrap();

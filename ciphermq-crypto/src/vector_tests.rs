@@ -24,16 +24,10 @@ const FILE: &str = concat!(
 
 /// Decodes hexadecimal text.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
-    text.as_bytes()
-        .chunks(2)
-        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
-        .collect()
+    hex::decode(text).unwrap()
 }
 
-/// Encodes bytes as hexadecimal text.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+pub(crate) use hex::encode as to_hex;
 
 /// Parses a name of any type.
 pub(crate) fn name<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {

@@ -5,13 +5,20 @@
 use std::num::NonZeroU32;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::certificate::Fingerprint;
 use crate::envelope::{Envelope, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
+use crate::hello::HelloRequest;
+use crate::json;
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
 use crate::number;
+use crate::rejected::RejectedRequest;
 use crate::reply::{ErrorReply, Missing, Reply};
+use crate::waiting::WaitingRequest;
 
 /// A command of a client.
 ///
@@ -129,26 +136,16 @@ pub enum Command {
     GetCertificate {
         /// The client.
         client_id: ClientId,
-        /// SHA-256 of the certificate's DER, 64 lower-case hexadecimal digits; the last certificate
-        /// if left out.
-        fingerprint: Option<String>,
+        /// The certificate's fingerprint; the last certificate if left out.
+        fingerprint: Option<Fingerprint>,
     },
-    /// `hello <json>`: asks for versions, limits and the identity of this connection.
-    Hello {
-        /// A JSON object, [`crate::hello::HelloRequest`]; left out, `{}`.
-        json: String,
-    },
+    /// `hello [<json>]`: asks for versions, limits and the identity of this connection.
+    Hello(HelloRequest),
     /// `list_rejected [<json>]`: asks for rejected messages that the client sent or was to receive.
-    ListRejected {
-        /// A JSON object, [`crate::rejected::RejectedRequest`]; left out, `{}`.
-        json: String,
-    },
+    ListRejected(RejectedRequest),
     /// `list_waiting_keys [<json>]`: asks for the keys that the client's waiting messages are
     /// sealed for.
-    ListWaitingKeys {
-        /// A JSON object, [`crate::waiting::WaitingRequest`]; left out, `{}`.
-        json: String,
-    },
+    ListWaitingKeys(WaitingRequest),
     /// `ping`.
     Ping,
     /// `heartbeat`: the `ping` of older clients.
@@ -353,9 +350,9 @@ impl Command {
                     fingerprint,
                 })
             }
-            "hello" => Ok(Self::Hello { json: object(rest) }),
-            "list_rejected" => Ok(Self::ListRejected { json: object(rest) }),
-            "list_waiting_keys" => Ok(Self::ListWaitingKeys { json: object(rest) }),
+            "hello" => Ok(Self::Hello(object("hello", rest)?)),
+            "list_rejected" => Ok(Self::ListRejected(object("list_rejected", rest)?)),
+            "list_waiting_keys" => Ok(Self::ListWaitingKeys(object("list_waiting_keys", rest)?)),
             "ping" => Ok(Self::Ping),
             "heartbeat" => Ok(Self::Heartbeat),
             _ => Err(CommandError::Unknown),
@@ -465,14 +462,15 @@ impl Command {
                 client_id,
                 fingerprint: Some(fingerprint),
             } => {
+                let fingerprint = fingerprint.to_string();
                 put(
                     out,
-                    &["get_certificate ", client_id.as_str(), " ", fingerprint],
+                    &["get_certificate ", client_id.as_str(), " ", &fingerprint],
                 );
             }
-            Self::Hello { json } => put(out, &["hello ", json]),
-            Self::ListRejected { json } => put(out, &["list_rejected ", json]),
-            Self::ListWaitingKeys { json } => put(out, &["list_waiting_keys ", json]),
+            Self::Hello(request) => put_json(out, "hello ", request),
+            Self::ListRejected(request) => put_json(out, "list_rejected ", request),
+            Self::ListWaitingKeys(request) => put_json(out, "list_waiting_keys ", request),
             Self::Ping => put(out, &["ping"]),
             Self::Heartbeat => put(out, &["heartbeat"]),
         }
@@ -524,9 +522,25 @@ fn split(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
 }
 
-/// Returns the JSON object of an argument that may be left out.
-fn object(text: &str) -> String {
-    if text.is_empty() { "{}" } else { text }.to_owned()
+/// Parses the JSON object of an argument that may be left out.
+fn object<T: DeserializeOwned + Default>(command: &str, json: &str) -> Result<T, CommandError> {
+    if json.is_empty() {
+        return Ok(T::default());
+    }
+    let refused =
+        |what: &str| CommandError::BadArgument(format!("{command} takes a JSON object: {what}"));
+    let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
+    // serde accepts an array for a struct as well.
+    if json.trim_ascii_start().starts_with('{') {
+        Ok(value)
+    } else {
+        Err(refused("this is none"))
+    }
+}
+
+fn put_json<T: Serialize>(out: &mut BytesMut, word: &str, argument: &T) {
+    out.put_slice(word.as_bytes());
+    json::put(out, argument);
 }
 
 fn required(text: &str, missing: Missing) -> Result<&str, CommandError> {
@@ -654,14 +668,10 @@ fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
     })
 }
 
-fn parse_fingerprint(text: &str) -> Result<String, CommandError> {
-    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(CommandError::BadArgument(
-            "a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned(),
-        ))
-    }
+fn parse_fingerprint(text: &str) -> Result<Fingerprint, CommandError> {
+    text.to_ascii_lowercase().parse().map_err(|_| {
+        CommandError::BadArgument("a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -169,6 +169,13 @@ fn malformed_arguments_are_refused_with_a_code() {
         "consume q 1.0",
         "get_certificate r 00",
         "get_certificate r x y",
+        "hello x",
+        "hello []",
+        "hello {\"consumer\":1}",
+        "hello {} {}",
+        "list_rejected null",
+        "list_rejected {\"limit\":-1}",
+        "list_waiting_keys [null,null]",
     ] {
         assert!(
             reply_to(line).starts_with("Error: bad_argument: "),

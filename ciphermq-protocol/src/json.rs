@@ -1,11 +1,12 @@
-//! JSON objects without duplicate keys.
+//! JSON objects without duplicate keys, and JSON in lines.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, io};
 
+use bytes::{BufMut as _, BytesMut};
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A JSON object without duplicate keys, whose values are deserialized on access.
@@ -78,6 +79,35 @@ impl<'a> Deserialize<'a> for Object<'a> {
 /// A key, borrowed from the text unless it contains escapes.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Appends a value to a line as JSON, which contains no line feed.
+pub(crate) fn put<T: Serialize>(out: &mut BytesMut, value: &T) {
+    // Infallible: the protocol's objects have string keys, and `out` is memory.
+    let written = serde_json::to_writer(out.writer(), value);
+    debug_assert!(written.is_ok());
+}
+
+/// Returns the length of a value's JSON, in bytes.
+#[must_use]
+pub fn encoded_len<T: Serialize>(value: &T) -> usize {
+    struct Counter(usize);
+
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    let written = serde_json::to_writer(&mut counter, value);
+    debug_assert!(written.is_ok());
+    counter.0
+}
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,7 @@
 //! - [`envelope`]: the JSON object that carries a sealed payload
 //! - [`reply`]: the lines that the server sends
 //! - [`error_code`]: the codes in `Error: <code>: <text>`, and whether the outcome is definite
+//! - [`certificate`]: fingerprints and chains of certificates
 //! - [`hello`]: the JSON of `hello`: versions, identity and limits
 //! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
 //! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
@@ -28,6 +29,7 @@
 //! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
 //! - [`text`]: untrusted text, escaped for people
 
+pub mod certificate;
 pub mod command;
 pub mod envelope;
 pub mod error_code;
@@ -42,6 +44,7 @@ pub mod reply;
 pub mod text;
 pub mod waiting;
 
+pub use certificate::{CertificateChain, Fingerprint};
 pub use command::{Command, CommandError};
 pub use envelope::Envelope;
 pub use error_code::ErrorCode;

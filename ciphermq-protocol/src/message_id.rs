@@ -15,6 +15,9 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
 use crate::name::MessageId;
 
 /// The number of positions in a stream: 2^40.
@@ -97,37 +100,17 @@ impl fmt::Debug for StreamId {
 
 /// Formats a UUID canonically: lower-case hexadecimal, 8-4-4-4-12 (RFC 9562, section 4).
 fn text(value: u128) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = String::with_capacity(36);
-    for nibble in 0..32u32 {
-        if matches!(nibble, 8 | 12 | 16 | 20) {
-            out.push('-');
-        }
-        let digit = usize::try_from(value >> (124 - 4 * nibble) & 0xf).unwrap_or_default();
-        out.push(DIGITS.get(digit).copied().map_or('0', char::from));
-    }
-    out
+    Uuid::from_u128(value).to_string()
 }
 
 /// Parses the canonical text only.
 ///
 /// An id with two spellings would let a replay pass under the other one.
 fn parse(text: &str) -> Option<u128> {
-    if text.len() != 36 {
-        return None;
-    }
-    let mut value = 0u128;
-    for (index, byte) in text.bytes().enumerate() {
-        let digit = match byte {
-            b'-' if matches!(index, 8 | 13 | 18 | 23) => continue,
-            _ if matches!(index, 8 | 13 | 18 | 23) => return None,
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        value = value << 4 | u128::from(digit);
-    }
-    Some(value)
+    let is_canonical =
+        text.len() == Hyphenated::LENGTH && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    let uuid = is_canonical.then(|| Uuid::try_parse(text).ok())??;
+    Some(uuid.as_u128())
 }
 
 #[cfg(test)]

@@ -49,6 +49,34 @@ pub fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
+/// A name that is known and checked at compile time, and converts into any type of name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticName(&'static str);
+
+impl StaticName {
+    /// Creates a name of printable ASCII without spaces, for a `const`.
+    ///
+    /// # Panics
+    ///
+    /// If the text is something else; in a `const` it does not compile then.
+    #[must_use]
+    pub const fn new(text: &'static str) -> Self {
+        assert!(!text.is_empty() && text.len() <= MAX_NAME_BYTES);
+        let mut rest = text.as_bytes();
+        while let [first, after @ ..] = rest {
+            assert!(first.is_ascii_graphic());
+            rest = after;
+        }
+        Self(text)
+    }
+
+    /// Returns the name as text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
 /// Returns whether names must not contain a character.
 ///
 /// These are spaces, controls, line and paragraph separators, and marks that change the reading
@@ -80,6 +108,12 @@ macro_rules! name_type {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl From<StaticName> for $name {
+            fn from(name: StaticName) -> Self {
+                Self(name.0.into())
             }
         }
 

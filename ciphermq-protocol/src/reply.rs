@@ -5,10 +5,17 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::certificate::CertificateChain;
 use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
+use crate::hello::HelloReply;
+use crate::json;
 use crate::name::MessageId;
+use crate::rejected::RejectedPage;
+use crate::waiting::WaitingPage;
 
 /// A reply or a delivery.
 ///
@@ -55,15 +62,15 @@ pub enum Reply {
     /// `Signed key: <signed key>`
     SignedKey(String),
     /// `Certificate: <base64 DER>[,<base64 DER> ...]`, the client's own certificate first.
-    Certificate(Vec<String>),
+    Certificate(CertificateChain),
     /// `Certificate not found`
     CertificateNotFound,
-    /// `Hello: <json>`, [`crate::hello::HelloReply`].
-    Hello(String),
-    /// `Rejected messages: <json>`, [`crate::rejected::RejectedPage`].
-    RejectedMessages(String),
-    /// `Waiting keys: <json>`, [`crate::waiting::WaitingPage`].
-    WaitingKeys(String),
+    /// `Hello: <json>`
+    Hello(Box<HelloReply>),
+    /// `Rejected messages: <json>`
+    RejectedMessages(RejectedPage),
+    /// `Waiting keys: <json>`
+    WaitingKeys(WaitingPage),
     /// `PONG`
     Pong,
     /// `Heartbeat received`: the `PONG` of older clients.
@@ -315,15 +322,10 @@ impl Reply {
             Self::Rejected(id) => put(out, &["Rejected ", id.as_str()]),
             Self::PublicKey(key) => put(out, &["Public key: ", key]),
             Self::SignedKey(key) => put(out, &["Signed key: ", key]),
-            Self::Certificate(chain) => {
-                put(out, &["Certificate: "]);
-                for (index, certificate) in chain.iter().enumerate() {
-                    put(out, &[if index == 0 { "" } else { "," }, certificate]);
-                }
-            }
-            Self::Hello(json) => put(out, &["Hello: ", json]),
-            Self::RejectedMessages(json) => put(out, &["Rejected messages: ", json]),
-            Self::WaitingKeys(json) => put(out, &["Waiting keys: ", json]),
+            Self::Certificate(chain) => put(out, &["Certificate: ", &chain.to_string()]),
+            Self::Hello(reply) => put_json(out, "Hello: ", reply),
+            Self::RejectedMessages(page) => put_json(out, "Rejected messages: ", page),
+            Self::WaitingKeys(page) => put_json(out, "Waiting keys: ", page),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -409,26 +411,30 @@ fn parse_text(text: &str) -> Option<Reply> {
         return Some(Reply::Error(ErrorReply::parse(rest)));
     }
     if let Some(rest) = text.strip_prefix("Rejected messages: ") {
-        return Some(Reply::RejectedMessages(rest.to_owned()));
+        return parse_json(rest).map(Reply::RejectedMessages);
     }
     if let Some(rest) = text.strip_prefix("Rejected ") {
         return Some(Reply::Rejected(id(rest)?));
     }
+    if let Some(rest) = text.strip_prefix("Hello: ") {
+        return parse_json(rest).map(Reply::Hello);
+    }
+    if let Some(rest) = text.strip_prefix("Waiting keys: ") {
+        return parse_json(rest).map(Reply::WaitingKeys);
+    }
+    if let Some(rest) = text.strip_prefix("Certificate: ") {
+        return Some(Reply::Certificate(CertificateChain::from_text(rest)));
+    }
     let after = |prefix: &str| text.strip_prefix(prefix).map(str::to_owned);
     let reply = after("Public key: ").map(Reply::PublicKey);
     let reply = reply.or_else(|| after("Signed key: ").map(Reply::SignedKey));
-    let reply = reply.or_else(|| after("Hello: ").map(Reply::Hello));
-    let reply = reply.or_else(|| after("Waiting keys: ").map(Reply::WaitingKeys));
     let reply =
         reply.or_else(|| after("Invalid message format: ").map(Reply::InvalidMessageFormat));
-    let reply = reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat));
-    if reply.is_some() {
-        return reply;
-    }
-    let chain = text.strip_prefix("Certificate: ")?;
-    Some(Reply::Certificate(
-        chain.split(',').map(str::to_owned).collect(),
-    ))
+    reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat))
+}
+
+fn parse_json<T: DeserializeOwned>(json: &str) -> Option<T> {
+    serde_json::from_str(json).ok()
 }
 
 fn reply_error(line: &Bytes) -> ReplyError {
@@ -442,6 +448,11 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
     for part in parts {
         out.put_slice(part.as_bytes());
     }
+}
+
+fn put_json<T: Serialize>(out: &mut BytesMut, prefix: &str, value: &T) {
+    out.put_slice(prefix.as_bytes());
+    json::put(out, value);
 }
 
 /// Writes a text for people, which may quote a client's input.

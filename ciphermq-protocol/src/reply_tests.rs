@@ -1,4 +1,6 @@
 use super::*;
+use crate::hello::HelloLimits;
+use crate::name::ClientId;
 use proptest::prelude::*;
 
 fn id(text: &str) -> MessageId {
@@ -22,6 +24,22 @@ fn packed(name: &str) -> Delivery {
     Delivery {
         message_id: id(name),
         envelope: EnvelopeBytes::packed(own.into(), shared),
+    }
+}
+
+fn hello() -> HelloReply {
+    HelloReply {
+        server: "s".into(),
+        version: "2.0.0".into(),
+        protocol: 1,
+        client_id: ClientId::new("c").unwrap(),
+        limits: HelloLimits {
+            max_line_bytes: 1,
+            max_prefetch: 2,
+            redelivery_timeout_ms: 3,
+            storage_wait_ms: 4,
+        },
+        packed: true,
     }
 }
 
@@ -58,16 +76,27 @@ fn texts() -> Vec<(Reply, &'static str)> {
         (Reply::PublicKeyNotFound, "Public key not found\n"),
         (Reply::SignedKey("a.b.c".into()), "Signed key: a.b.c\n"),
         (
-            Reply::Certificate(vec!["AA==".into(), "AQ==".into()]),
+            Reply::Certificate(CertificateChain::from_der([[0], [1]])),
             "Certificate: AA==,AQ==\n",
         ),
         (Reply::CertificateNotFound, "Certificate not found\n"),
-        (Reply::Hello("{}".into()), "Hello: {}\n"),
         (
-            Reply::RejectedMessages("{}".into()),
-            "Rejected messages: {}\n",
+            Reply::Hello(Box::new(hello())),
+            "Hello: {\"server\":\"s\",\"version\":\"2.0.0\",\"protocol\":1,\"client_id\":\"c\",\
+             \"limits\":{\"max_line_bytes\":1,\"max_prefetch\":2,\"redelivery_timeout_ms\":3,\
+             \"storage_wait_ms\":4},\"packed\":true}\n",
         ),
-        (Reply::WaitingKeys("{}".into()), "Waiting keys: {}\n"),
+        (
+            Reply::RejectedMessages(RejectedPage {
+                messages: Vec::new(),
+                more: true,
+            }),
+            "Rejected messages: {\"messages\":[],\"more\":true}\n",
+        ),
+        (
+            Reply::WaitingKeys(WaitingPage::default()),
+            "Waiting keys: {\"keys\":[]}\n",
+        ),
         (Reply::Pong, "PONG\n"),
         (Reply::HeartbeatReceived, "Heartbeat received\n"),
         (Reply::UnknownCommand, "Unknown command\n"),
@@ -141,6 +170,9 @@ fn other_lines_are_refused() {
         "Message: m-1 ",
         "Message:  {}",
         "OK",
+        "Hello: {}",
+        "Rejected messages: []x",
+        "Waiting keys: null",
         "Queue  declared",
     ] {
         assert!(parse(line).is_err(), "{line:?}");

@@ -273,11 +273,11 @@ mod tests {
         let chain = ca.issue("receiver_1").chain;
         let certificate = ca.authority().verify(&chain, at(NOW)).unwrap();
         assert_eq!(certificate.client_id().as_str(), "receiver_1");
-        assert_eq!(certificate.fingerprint(), Fingerprint::of(&chain[0]));
+        assert_eq!(certificate.fingerprint(), fingerprint(&chain[0]));
         assert_eq!(certificate.algorithm().as_str(), "ES384");
     }
 
-    use crate::identity::Fingerprint;
+    use crate::identity::fingerprint;
 
     #[test]
     fn a_client_of_another_authority_of_the_same_name_is_refused() {

@@ -17,20 +17,21 @@ mod signer;
 
 pub use algorithm::SignatureAlgorithm;
 pub use authority::{Authority, AuthorityError, CertificateError};
-pub use certificate::{Certificate, Fingerprint, FingerprintError, client_id};
-pub use ciphermq_certificates::{Flaw, NameError as CommonNameError, Validity, ValidityError};
+pub use certificate::{Certificate, client_id};
+pub use ciphermq_certificates::{
+    Flaw, NameError as CommonNameError, Validity, ValidityError, fingerprint,
+};
+pub use ciphermq_protocol::certificate::{Fingerprint, FingerprintError};
 pub use signer::{Identity, IdentityError, SignError};
 
+use ciphermq_protocol::CertificateChain;
 use rustls_pki_types::CertificateDer;
 
-/// Decodes a chain of certificates, base64 of DER each, from a reply to `get_certificate`; `None`
-/// if one of them is not base64.
+/// Decodes a chain of certificates; `None` if one of them is not base64.
 #[must_use]
-pub fn certificates(chain: &[String]) -> Option<Vec<CertificateDer<'static>>> {
-    chain
-        .iter()
-        .map(|text| crate::encoding::decode(text).map(CertificateDer::from))
-        .collect()
+pub fn certificates(chain: &CertificateChain) -> Option<Vec<CertificateDer<'static>>> {
+    let chain = chain.to_der()?;
+    Some(chain.into_iter().map(CertificateDer::from).collect())
 }
 
 #[cfg(test)]

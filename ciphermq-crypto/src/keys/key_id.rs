@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ciphermq_protocol::certificate::parse_hex;
 use sha2::{Digest as _, Sha256};
 
 const KEY_ID_BYTES: usize = 8;
@@ -31,7 +32,7 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -46,14 +47,7 @@ impl FromStr for KeyId {
     type Err = KeyIdError;
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let is_spelled = text.len() == 2 * KEY_ID_BYTES
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        match u64::from_str_radix(text, 16) {
-            Ok(value) if is_spelled => Ok(Self(value.to_be_bytes())),
-            _ => Err(KeyIdError),
-        }
+        parse_hex(text).map(Self).ok_or(KeyIdError)
     }
 }
 

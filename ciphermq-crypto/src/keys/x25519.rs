@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{KeyId, decode_key};
 use crate::encoding::encode;
 use crate::error::{KeyError, RandomError};
-use crate::identity::Fingerprint;
+use crate::identity::fingerprint;
 use crate::random;
 
 /// The length of a private or public key, in bytes.
@@ -136,7 +136,7 @@ impl PublicKey {
     /// It begins with the key id.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        Fingerprint::of(&self.0).to_string()
+        fingerprint(&self.0).to_string()
     }
 
     /// Returns the key's id.
@@ -189,14 +189,9 @@ mod tests {
         let key = PrivateKey::generate().unwrap();
         let printed = format!("{key:?} {:?}", Keyring::new(key.clone()));
         assert!(printed.contains(&key.public_key().key_id().to_string()));
-        let hexed: String = key
-            .as_bytes()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         for secret in [
             key.to_base64().to_string(),
-            hexed,
+            hex::encode(key.as_bytes()),
             format!("{:?}", key.as_bytes()),
         ] {
             assert!(!printed.contains(&secret), "{printed}");

@@ -18,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{decode, parse_time};
-use crate::identity::{Authority, CertificateError, Fingerprint};
+use crate::identity::{Authority, CertificateError, fingerprint};
 use crate::keys::{PrivateKey, RecipientKey};
 use crate::sender::{SenderError, SignedFields};
 use crate::signed_key::{Pin, PinError, SignedKeyError, verify};
@@ -242,7 +242,7 @@ fn every_signed_session_of_the_file_opens_with_its_sender() {
         let envelope = Envelope::parse(good.envelope.clone().into()).unwrap();
         let mut opener = file.opener(false);
         let certificates = chain(&good.certificates);
-        let fingerprint = Fingerprint::of(&certificates[0]);
+        let fingerprint = fingerprint(&certificates[0]);
         assert_eq!(fingerprint.to_string(), good.sender_certificate);
         assert!(matches!(
             opener.open(&envelope).unwrap_err(),

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{OpenKeyError, SessionKey, Suite, seal_session_key};
 use crate::keys::{Keyring, PrivateKey, RecipientKey, XWingPrivateKey};
-use crate::vector_tests::{FixedRng, hex, name};
+use crate::vector_tests::{FixedRng, hex, name, to_hex};
 
 const FILE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -50,10 +50,6 @@ const KEM: [[&str; 4]; 3] = [
 
 fn key(seed: &str) -> XWingPrivateKey {
     XWingPrivateKey::from_bytes(&hex(seed).try_into().unwrap())
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub mod waiting_keys;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, QueueName};
+use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, Fingerprint, QueueName};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
@@ -54,7 +54,7 @@ pub struct Broker {
     /// Which connection a named consumer has.
     consumers: DashMap<(ClientId, String), ConnectionId>,
     /// Chains that the store is known to hold, by client and fingerprint.
-    known_certificates: DashSet<(ClientId, String)>,
+    known_certificates: DashSet<(ClientId, Fingerprint)>,
     /// Whose turn it is to count waiting messages.
     counting: tokio::sync::Mutex<()>,
 }
@@ -111,7 +111,7 @@ impl Broker {
     /// Keeps the chain that a client has connected with, for receivers that want to verify its
     /// messages later.
     pub async fn remember_certificate(&self, peer: &Peer) {
-        let key = (peer.client_id.clone(), peer.fingerprint.clone());
+        let key = (peer.client_id.clone(), peer.fingerprint);
         if self.known_certificates.contains(&key) {
             return;
         }

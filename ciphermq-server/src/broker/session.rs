@@ -7,10 +7,9 @@ use std::time::Instant;
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{
-    ClientId, ErrorCode, ErrorReply, ExchangeName, MessageId, QueueName, Reply, RoutingKey,
+    ClientId, ErrorCode, ErrorReply, ExchangeName, Fingerprint, MessageId, QueueName, Reply,
+    RoutingKey,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::{Activity, Broker, Dispatcher, write_error};
@@ -342,20 +341,17 @@ impl ClientSession {
     pub async fn certificate(
         &self,
         client_id: &ClientId,
-        fingerprint: Option<&str>,
+        fingerprint: Option<&Fingerprint>,
     ) -> Result<Reply, ErrorReply> {
         let chain = self
             .broker
             .read(self.broker.reader.certificate(client_id, fingerprint))
             .await?;
-        let split =
-            |chain: String| Reply::Certificate(chain.split(',').map(str::to_owned).collect());
-        Ok(chain.map_or(Reply::CertificateNotFound, split))
+        Ok(chain.map_or(Reply::CertificateNotFound, Reply::Certificate))
     }
 
     /// `list_rejected`
-    pub async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: RejectedRequest = argument("list_rejected", json)?;
+    pub async fn rejected(&self, request: RejectedRequest) -> Result<Reply, ErrorReply> {
         let limit = request
             .limit
             .unwrap_or(REJECTED_PAGE)
@@ -366,10 +362,7 @@ impl ClientSession {
             .rejected(&self.client_id, request.after.as_ref(), limit);
         let messages = self.broker.read(read).await?;
         let more = u32::try_from(messages.len()).is_ok_and(|count| count == limit);
-        Ok(Reply::RejectedMessages(reply_json(&RejectedPage {
-            messages,
-            more,
-        })?))
+        Ok(Reply::RejectedMessages(RejectedPage { messages, more }))
     }
 
     /// Whether the client takes packed deliveries and replies.
@@ -379,8 +372,7 @@ impl ClientSession {
     }
 
     /// `hello`
-    pub fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: HelloRequest = argument("hello", json)?;
+    pub fn hello(&mut self, request: HelloRequest) -> Result<Reply, ErrorReply> {
         self.packs = request.packed;
         if let Some(consumer) = request.consumer {
             ciphermq_protocol::name::check(&consumer).map_err(|error| {
@@ -403,7 +395,7 @@ impl ClientSession {
             },
             packed: true,
         };
-        Ok(Reply::Hello(reply_json(&reply)?))
+        Ok(Reply::Hello(Box::new(reply)))
     }
 
     /// Ends an older connection of the same consumer; its leases return before this goes on.
@@ -526,26 +518,4 @@ impl Receipts {
         self.dispatcher
             .with_inbox(&self.client_id, |inbox, _| inbox.sent(self.id, bytes));
     }
-}
-
-/// Reads the JSON object that a command takes.
-pub(super) fn argument<T: DeserializeOwned>(command: &str, json: &str) -> Result<T, ErrorReply> {
-    let refused = |what: &str| {
-        ErrorReply::new(
-            ErrorCode::BadArgument,
-            format!("{command} takes a JSON object: {what}"),
-        )
-    };
-    let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
-    // serde reads an array into a struct as well.
-    if json.trim_ascii_start().starts_with('{') {
-        Ok(value)
-    } else {
-        Err(refused("this is none"))
-    }
-}
-
-pub(super) fn reply_json<T: Serialize>(reply: &T) -> Result<String, ErrorReply> {
-    serde_json::to_string(reply)
-        .map_err(|error| ErrorReply::new(ErrorCode::BadArgument, error.to_string()))
 }

@@ -11,7 +11,6 @@ use ciphermq_protocol::waiting::{
 use ciphermq_protocol::{ErrorReply, Reply};
 
 use super::ClientSession;
-use super::session::{argument, reply_json};
 use crate::store::{self, LaneKey, PageLimit, QueueId, Seq};
 
 /// How many messages one command looks at.
@@ -37,14 +36,13 @@ impl ClientSession {
     /// # Errors
     ///
     /// The reply for the client.
-    pub async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: WaitingRequest = argument("list_waiting_keys", json)?;
+    pub async fn waiting_keys(&self, request: WaitingRequest) -> Result<Reply, ErrorReply> {
         let limit = request.limit.unwrap_or(MESSAGES).clamp(1, MESSAGES);
         let page = self
             .broker
             .read(self.count_keys(request.after, limit))
             .await?;
-        Ok(Reply::WaitingKeys(reply_json(&page)?))
+        Ok(Reply::WaitingKeys(page))
     }
 
     async fn count_keys(

@@ -1,5 +1,6 @@
 //! The answer to a command: here already, or on its way from the store.
 
+use ciphermq_protocol::json::encoded_len;
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -52,10 +53,10 @@ impl Answer {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
-            Self::Ready(
-                Reply::RejectedMessages(text) | Reply::WaitingKeys(text) | Reply::SignedKey(text),
-            ) => text.len(),
-            Self::Ready(Reply::Certificate(chain)) => chain.iter().map(String::len).sum(),
+            Self::Ready(Reply::RejectedMessages(page)) => encoded_len(page),
+            Self::Ready(Reply::WaitingKeys(page)) => encoded_len(page),
+            Self::Ready(Reply::SignedKey(text)) => text.len(),
+            Self::Ready(Reply::Certificate(chain)) => chain.base64_len(),
             Self::Acks(message_ids, ..) => message_ids.len() * ACK_BYTES,
             _ => 0,
         }

@@ -271,7 +271,7 @@ async fn execute(session: &mut ClientSession, line: &Bytes) -> Result<Answer, Er
                 Err(error) => Err(error),
             }
         }
-        Command::Hello { json } => match session.hello(&json) {
+        Command::Hello(request) => match session.hello(request) {
             Ok(reply) => return Ok(Answer::Hello(reply, session.packs())),
             Err(error) => Err(error),
         },
@@ -293,13 +293,9 @@ async fn execute(session: &mut ClientSession, line: &Bytes) -> Result<Answer, Er
         Command::GetCertificate {
             client_id,
             fingerprint,
-        } => {
-            session
-                .certificate(&client_id, fingerprint.as_deref())
-                .await
-        }
-        Command::ListRejected { json } => session.rejected(&json).await,
-        Command::ListWaitingKeys { json } => session.waiting_keys(&json).await,
+        } => session.certificate(&client_id, fingerprint.as_ref()).await,
+        Command::ListRejected(request) => session.rejected(request).await,
+        Command::ListWaitingKeys(request) => session.waiting_keys(request).await,
         Command::Ping => Ok(session.ping()),
         Command::Heartbeat => Ok(Reply::HeartbeatReceived),
     };

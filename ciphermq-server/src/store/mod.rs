@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
-use ciphermq_protocol::{ClientId, MessageId};
+use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint, MessageId};
 
 pub use model::*;
 
@@ -155,13 +155,12 @@ pub trait Reader: Send + Sync {
     async fn sealed_keys(&self) -> Result<SealedKeys, Error>;
 
     /// A certificate chain that the client has connected with: the last one, or the one with this
-    /// SHA-256 fingerprint in lower-case hexadecimal. Base64 of DER, the client's own first, joined
-    /// by commas.
+    /// fingerprint.
     async fn certificate(
         &self,
         client_id: &ClientId,
-        fingerprint: Option<&str>,
-    ) -> Result<Option<String>, Error>;
+        fingerprint: Option<&Fingerprint>,
+    ) -> Result<Option<CertificateChain>, Error>;
 
     /// Messages that were rejected, sent by the client or for it, in the order of their rejection:
     /// at most `limit`, those after `after`.

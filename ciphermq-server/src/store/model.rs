@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use ciphermq_protocol::envelope::EnvelopeBytes;
-use ciphermq_protocol::{ClientId, Envelope, ExchangeName, MessageId, QueueName, RoutingKey};
+use ciphermq_protocol::{
+    CertificateChain, ClientId, Envelope, ExchangeName, Fingerprint, MessageId, QueueName,
+    RoutingKey,
+};
 
 use crate::at_rest::RowKind;
 
@@ -144,10 +147,10 @@ pub enum Change {
     Certificate {
         /// The client.
         client_id: ClientId,
-        /// SHA-256 of the client's certificate, lower-case hexadecimal.
-        fingerprint: String,
-        /// Base64 of DER, the client's own first, joined by commas.
-        chain: String,
+        /// The fingerprint of the client's certificate.
+        fingerprint: Fingerprint,
+        /// The chain.
+        chain: CertificateChain,
         /// When it connected.
         seen: Time,
     },

@@ -11,15 +11,13 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_certificates::{Flaw, PemError, Validity, key_kind, pem};
-use ciphermq_protocol::ClientId;
+use ciphermq_certificates::{Flaw, PemError, Validity, fingerprint, key_kind, pem};
+use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
 use zeroize::Zeroizing;
@@ -254,10 +252,10 @@ fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
 pub struct Peer {
     /// The Common Name.
     pub client_id: ClientId,
-    /// SHA-256 of the client's certificate, lower-case hexadecimal.
-    pub fingerprint: String,
-    /// The chain in base64 of DER, the client's own first, joined by commas.
-    pub chain: String,
+    /// The fingerprint of the client's certificate.
+    pub fingerprint: Fingerprint,
+    /// The chain, the client's own certificate first.
+    pub chain: CertificateChain,
 }
 
 impl Peer {
@@ -271,18 +269,10 @@ impl Peer {
             .first()
             .ok_or_else(|| NameError::Unreadable("there is none".to_owned()))?;
         let client_id = client_id(own)?;
-        let fingerprint = Sha256::digest(own)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let chain: Vec<String> = chain
-            .iter()
-            .map(|der| BASE64_STANDARD.encode(der))
-            .collect();
         Ok(Self {
             client_id,
-            fingerprint,
-            chain: chain.join(","),
+            fingerprint: fingerprint(own),
+            chain: CertificateChain::from_der(chain),
         })
     }
 }

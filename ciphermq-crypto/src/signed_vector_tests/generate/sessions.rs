@@ -13,7 +13,7 @@ use super::{
 };
 use crate::encoding::{decode, encode};
 use crate::identity::testing::{Ca, CertificateSpec};
-use crate::identity::{Authority, Fingerprint, Identity};
+use crate::identity::{Authority, Fingerprint, Identity, fingerprint};
 use crate::seal::SessionStart;
 use crate::sender::{Signature, SignedFields};
 use crate::signed_vector_tests::{BadSession, GoodSession};
@@ -237,7 +237,7 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
 fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
     let mut cases = Vec::new();
     let mut case = |about: &str, expect: &str, signer: &Signer| {
-        let certificate = Fingerprint::of(signer.chain.first().unwrap());
+        let certificate = fingerprint(signer.chain.first().unwrap());
         let sign = |signed: &[u8]| signer.sign(signed);
         let signed = |signed: SignedFields<'_>, certificate| signed.bytes(certificate);
         let (envelope, _) = sealed_by(SENDER, (certificate, &sign), now(), b"refused", signed);
@@ -481,9 +481,7 @@ fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) ->
             .bytes(certificate)
         }),
         ("another certificate", |signed, _| {
-            signed.bytes(Fingerprint::of(&CertificateDer::from(
-                b"another".as_slice(),
-            )))
+            signed.bytes(fingerprint(&CertificateDer::from(b"another".as_slice())))
         }),
     ];
     let (honest, _) = sealed_over(SENDER, sender, now(), b"honest", |signed, certificate| {
