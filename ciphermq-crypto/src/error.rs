@@ -85,13 +85,13 @@ pub enum OpenError {
     #[error("the message comes from an older client, which does not prove who sent it")]
     OlderClient,
     /// The session is not signed, and unverified senders are not admitted.
-    #[error("the message's session is not signed, so nobody knows who sent it")]
+    #[error("the message's session is not signed, so its sender is unknown")]
     UnsignedSession,
     /// The session is signed with an unknown certificate.
     ///
     /// Ask the server for it, [add it](crate::Opener::add_sender_chain) to the opener, and open the
     /// message again.
-    #[error("the certificate `{fingerprint}` of the sender `{sender}` is not known")]
+    #[error("the certificate `{fingerprint}` of the sender `{sender}` is unknown")]
     CertificateNeeded {
         /// The sender, as claimed by the envelope.
         sender: ClientId,

@@ -63,10 +63,10 @@ impl SignedFields<'_> {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SenderError {
     /// The sender's certificate is refused as of the session's start.
-    #[error("of its sender, {0}")]
+    #[error("the sender's certificate is refused: {0}")]
     Certificate(#[from] CertificateError),
     /// The certificate names another client.
-    #[error("its sender's certificate is that of `{0}`")]
+    #[error("the sender's certificate is that of `{0}`")]
     OtherClient(ClientId),
 }
 

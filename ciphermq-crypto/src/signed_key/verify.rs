@@ -25,7 +25,7 @@ pub enum SignedKeyError {
     #[error("the signed key cannot be read: {0}")]
     Malformed(String),
     /// The certificate is refused.
-    #[error("of the signed key, {0}")]
+    #[error("the certificate of the signed key is refused: {0}")]
     Certificate(#[from] CertificateError),
     /// Somebody other than the receiver has signed it.
     #[error("the signed key was signed by `{0}`, not by the receiver")]
