@@ -7,7 +7,7 @@
 //!   receiver_public.key                             X25519: base64 of 32 bytes
 //!   receiver_xwing_private.key                      `XWING `, base64 of the seed, 32 bytes
 //!   receiver_xwing_public.key                       `XWING `, base64 of 1,216 bytes
-//!   receiver_private.<key id>.key                   older keys, which still open messages sealed for them
+//!   receiver_private.<key id>.key                   older keys, which still open messages
 //!   receiver_xwing_private.<key id>.key
 //! ```
 //!

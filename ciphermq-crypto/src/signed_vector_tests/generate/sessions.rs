@@ -188,7 +188,7 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
     let relabelled = altered(&of_mallory, |f| f.sender_client_id = Some(SENDER.into()));
     cases.push(bad_session(about, "not_authentic", &mallory, &relabelled));
 
-    let about = "a certificate of another authority issue_with the same name";
+    let about = "a certificate of another authority with the same name";
     let other_ca = Ca::new(AUTHORITY);
     let other = issue(&other_ca, SENDER).identity();
     let (envelope, _) = sealed(SENDER, &other, now(), b"forged");
