@@ -107,7 +107,7 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
     .into_iter()
     .map(|(about, sender, certificate)| {
         let identity = certificate.identity();
-        let payload = format!("signed issue_with {about}");
+        let payload = format!("signed with {about}");
         let (envelope, signed) = sealed(sender, &identity, now(), payload.as_bytes());
         let fields = envelope.fields().unwrap();
         GoodSession {
