@@ -364,7 +364,7 @@ impl Command {
         match self {
             Self::DeclareQueue { queue } => put(out, &["declare_queue ", queue.as_str()]),
             Self::DeclareExchange { exchange } => {
-                put(out, &["declare_exchange ", exchange.as_str()])
+                put(out, &["declare_exchange ", exchange.as_str()]);
             }
             Self::Bind {
                 queue,
@@ -436,7 +436,7 @@ impl Command {
                 }
             }
             Self::Reject { message_id, reason } => {
-                put(out, &["reject ", message_id.as_str(), " ", reason])
+                put(out, &["reject ", message_id.as_str(), " ", reason]);
             }
             Self::Resend { message_id } => put(out, &["resend ", message_id.as_str()]),
             Self::RegisterPublicKey {
@@ -451,7 +451,7 @@ impl Command {
             }
             Self::GetPublicKey { client_id } => put(out, &["get_public_key ", client_id.as_str()]),
             Self::RegisterSignedKey { signed_key } => {
-                put(out, &["register_signed_key ", signed_key])
+                put(out, &["register_signed_key ", signed_key]);
             }
             Self::GetSignedKey { client_id } => put(out, &["get_signed_key ", client_id.as_str()]),
             Self::GetCertificate {
