@@ -1,11 +1,11 @@
 //! Names that fit together by themselves, so that a sender and a receiver need to agree on nothing
 //! but the receiver's client id.
 
-use ciphermq_protocol::name::NameError;
+use ciphermq_protocol::name::{NameError, StaticName};
 use ciphermq_protocol::{ClientId, QueueName, RoutingKey};
 
 /// The exchange that is used when none is named.
-pub const DEFAULT_EXCHANGE: &str = "ciphermq_exchange";
+pub const DEFAULT_EXCHANGE: StaticName = StaticName::new("ciphermq_exchange");
 
 /// `<receiver>_key`: the routing key that is used when none is named.
 ///

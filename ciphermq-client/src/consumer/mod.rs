@@ -312,7 +312,7 @@ impl Consumer {
             self.shared.leave_out(message_id);
             return None;
         }
-        match self.opener.open_read(&envelope, &fields) {
+        match self.opener.open_parsed(&envelope, &fields) {
             Ok(opened) => self.shared.hand_over(opened),
             Err(OpenError::CertificateNeeded {
                 sender,
@@ -337,7 +337,7 @@ impl Consumer {
         } = found;
         let message_id = envelope.message_id.clone();
         match chain {
-            Ok(chain) => self.opener.learn(chain),
+            Ok(chain) => self.opener.add_sender_chain(chain),
             Err(NotFound::Certificate) => {}
             Err(NotFound::Closed) => return None,
         }

@@ -231,7 +231,7 @@ impl Announcer {
         };
         let there = there.and_then(|text| self.own(identity, &text));
         if let Some(own) = &there
-            && !own.key_ids.iter().any(|key| keyring.holds(*key))
+            && !own.key_ids.iter().any(|key| keyring.contains(*key))
         {
             tracing::warn!(
                 client = %self.client,
@@ -324,7 +324,7 @@ impl Announcer {
             .identity
             .as_deref()
             .and_then(|identity| self.own(identity, signed_key));
-        own.is_some_and(|own| own.key_ids.iter().any(|key| keyring.holds(*key)))
+        own.is_some_and(|own| own.key_ids.iter().any(|key| keyring.contains(*key)))
     }
 
     fn own(&self, identity: &Identity, signed_key: &str) -> Option<OwnSignedKey> {
@@ -348,7 +348,7 @@ impl Announcer {
         own.map(|own| own.epoch)
             .filter(|newer| *newer >= epoch)
             .ok_or_else(|| AnnounceError::NotOurs {
-                epoch: there.as_deref().and_then(signed_key::stated_epoch),
+                epoch: there.as_deref().and_then(signed_key::unverified_epoch),
             })
     }
 
@@ -442,7 +442,7 @@ impl Announcer {
         };
         let until = verified.announcement.not_after;
         match verified.strongest() {
-            Some(key) if keyring.holds(key.key_id()) => Ok(EarlierSignedKey::InUse { until }),
+            Some(key) if keyring.contains(key.key_id()) => Ok(EarlierSignedKey::InUse { until }),
             Some(_) => Err(AnnounceError::SignedForOtherKeys { until }),
             None => Ok(EarlierSignedKey::Refused(SignedKeyError::NoKnownSuite)),
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ciphermq_crypto::Fingerprint;
+use ciphermq_crypto::identity::fingerprint;
 use ciphermq_protocol::ClientId;
 
 /// Versions before [`ciphermq_files::fit_name`] put the hash alone in the place of names that were
@@ -22,7 +22,7 @@ pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBu
 /// hash has its file there, too: so what is found there may be read, and never written.
 pub(super) fn former_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
     (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
-        let hash = Fingerprint::of(client.as_str().as_bytes());
+        let hash = fingerprint(client.as_str().as_bytes());
         folder.join(format!("{hash}{end}"))
     })
 }
@@ -70,7 +70,7 @@ mod tests {
         .into();
         // Clients that are called as the files of others are.
         for name in [&long, &longer, &cyrillic] {
-            names.push(Fingerprint::of(name.as_bytes()).to_string());
+            names.push(fingerprint(name.as_bytes()).to_string());
             let cut = client_file(folder, &client(name), "");
             names.push(cut.file_name().unwrap().to_str().unwrap().to_owned());
             names.push(name.clone());
@@ -93,7 +93,7 @@ mod tests {
     fn long_names_were_their_hash_alone() {
         let folder = Path::new("certs");
         let name = "x".repeat(201);
-        let hash = Fingerprint::of(name.as_bytes());
+        let hash = fingerprint(name.as_bytes());
         assert_eq!(
             former_client_file(folder, &client(&name), ".json"),
             Some(folder.join(format!("{hash}.json")))

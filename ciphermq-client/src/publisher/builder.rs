@@ -215,10 +215,9 @@ impl PublisherBuilder {
             )
             .advise("Name the routing key yourself.")
         };
-        let exchange = match self.exchange {
-            Some(exchange) => exchange,
-            None => ExchangeName::new(crate::DEFAULT_EXCHANGE).map_err(|error| name(&error))?,
-        };
+        let exchange = self
+            .exchange
+            .unwrap_or_else(|| crate::DEFAULT_EXCHANGE.into());
         let routing_key = match self.routing_key {
             Some(routing_key) => routing_key,
             None => crate::default_routing_key(&receiver).map_err(|error| name(&error))?,

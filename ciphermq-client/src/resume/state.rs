@@ -80,8 +80,7 @@ impl StreamState {
             stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
-            exchange: ExchangeName::new(crate::DEFAULT_EXCHANGE)
-                .map_err(|error| unnamable(&error))?,
+            exchange: crate::DEFAULT_EXCHANGE.into(),
             routing_key: crate::default_routing_key(receiver).map_err(|error| unnamable(&error))?,
             server: client.server_address(),
             input: input.into(),
