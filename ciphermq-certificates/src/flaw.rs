@@ -1,57 +1,57 @@
-//! Why a certificate is not accepted, and what to do.
+//! The reason why a certificate is refused, and what to do.
 
 use jiff::Timestamp;
 use rustls_pki_types::UnixTime;
 
 use crate::name::NameError;
-use crate::validity::{Trouble, time};
+use crate::validity::{ValidityError, time};
 
-/// What is wrong with a certificate: what stands after "the certificate".
+/// The reason why a certificate is refused; the text continues "the certificate".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// No authority that is trusted has issued it.
+    /// No trusted authority has issued it.
     #[error("was not issued by an authority that is trusted here")]
     UnknownIssuer,
-    /// It names an authority that is trusted, and bears another's signature.
-    #[error("names an authority that is trusted here, but bears another one's signature")]
+    /// The certificate names a trusted authority, but has the signature of another.
+    #[error("names an authority that is trusted here, but has the signature of another")]
     OtherSignature,
-    /// Its time is over, or that of a certificate between it and the authority.
+    /// The certificate has expired, or an intermediate certificate has.
     #[error("expired{}", at(.0))]
     Expired(Option<Timestamp>),
-    /// Its time has not come, or that of a certificate between it and the authority.
+    /// The certificate is not valid yet, or an intermediate certificate is not.
     #[error("is not valid yet{}", from(.0))]
     NotYetValid(Option<Timestamp>),
-    /// It is of X.509's first or second version.
+    /// The certificate is of version 1 or 2 of X.509.
     #[error("is of an old version of X.509, not of version 3")]
-    Version,
-    /// It has a critical extension that is not known.
-    #[error("has a critical extension that is not known here")]
+    UnsupportedVersion,
+    /// The certificate has an unknown critical extension.
+    #[error("has a critical extension that is unknown here")]
     CriticalExtension,
-    /// It is an authority's certificate, where a server's or client's is needed.
+    /// The certificate is an authority's certificate, not a server's or client's.
     #[error("is an authority's own certificate (CA:TRUE), not a server's or client's")]
     IsAuthority,
-    /// It was issued by somebody who is no authority.
-    #[error("was issued by somebody whose certificate is no authority's (CA:FALSE)")]
-    IssuerIsNoAuthority,
-    /// It states what it may be used for, and this is not among it.
-    #[error("is made for another use: its extended key usage says so")]
-    Use,
-    /// It is signed in a way that is not taken.
+    /// The certificate's issuer is not an authority.
+    #[error("was issued with a certificate that is not an authority's (CA:FALSE)")]
+    IssuerNotAuthority,
+    /// The certificate's extended key usage excludes this use.
+    #[error("is for another use, as its extended key usage states")]
+    ExtendedKeyUsage,
+    /// The certificate's signature algorithm or key is not accepted.
     #[error(
-        "is signed with an algorithm or a key that is not taken, such as SHA-1 or a short RSA key"
+        "is signed with an algorithm or a key that is not accepted, such as SHA-1 or a short RSA key"
     )]
     Algorithm,
-    /// An authority above it may not issue for its names, or not so deep.
-    #[error("goes against the limits of an authority above it")]
-    Limits,
-    /// It names no client.
+    /// The certificate violates a name constraint or the path length of an authority above it.
+    #[error("violates the constraints of an authority above it")]
+    Constraints,
+    /// The certificate names no client.
     #[error("{0}")]
     Name(#[from] NameError),
-    /// It is no certificate that can be read.
+    /// The certificate cannot be parsed.
     #[error("cannot be read: {0}")]
     Unreadable(String),
-    /// Something that is rare.
+    /// Another, rare reason.
     #[error("cannot be used: {0}")]
     Other(String),
 }
@@ -65,9 +65,10 @@ fn from(time: &Option<Timestamp>) -> String {
 }
 
 impl Flaw {
-    /// What its owner, or whoever issues certificates, can do about it. Who does not know the
-    /// issuer may as well know the wrong authority: where that can be, the side that says so says
-    /// it.
+    /// Returns what its owner, or the issuer of certificates, can do about it.
+    ///
+    /// The other side may have the wrong authority instead; callers for which that is possible add
+    /// it to the advice.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -77,8 +78,8 @@ impl Flaw {
                  one, in the same file."
             }
             Self::OtherSignature => {
-                "There are two authorities of the same name, most likely because it was made anew: \
-                 use certificates and a `ca.crt` that were made together."
+                "There are two authorities of the same name, most likely because \
+                 it was created again: use certificates and a `ca.crt` that were made together."
             }
             Self::Expired(_) => {
                 "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and check \
@@ -89,7 +90,7 @@ impl Flaw {
                 "Check the clocks of both machines and of the one that issued it; if all are \
                  right, wait, or issue it anew."
             }
-            Self::Version => {
+            Self::UnsupportedVersion => {
                 "Issue it with an extension: that makes it version 3. With OpenSSL, `openssl x509 \
                  -req ... -extfile FILE`, where FILE holds `basicConstraints=CA:FALSE`."
             }
@@ -100,11 +101,11 @@ impl Flaw {
                 "Issue a certificate for it with that authority (`ciphermq-cli certs`): a \
                  self-signed one does not do."
             }
-            Self::IssuerIsNoAuthority => {
+            Self::IssuerNotAuthority => {
                 "Issue it with the authority's certificate and key, not with a server's or \
                  client's."
             }
-            Self::Use => {
+            Self::ExtendedKeyUsage => {
                 "Issue one whose extended key usage has clientAuth for a client, serverAuth for a \
                  server, or that states none; do not swap the two."
             }
@@ -112,7 +113,7 @@ impl Flaw {
                 "Issue it with SHA-256 or SHA-384, by an authority whose key is ECDSA, Ed25519, or \
                  RSA of at least 2048 bits."
             }
-            Self::Limits => {
+            Self::Constraints => {
                 "Issue it directly by the authority, or by an intermediate one that may (path \
                  length, name constraints)."
             }
@@ -125,15 +126,16 @@ impl Flaw {
 }
 
 impl Flaw {
-    /// What there is to say of what does not parse: a parser's own words tell people nothing.
+    /// The description of a certificate that cannot be parsed; a parser's own words do not help
+    /// people.
     pub const DAMAGED: &str = "it is cut or damaged";
 }
 
-impl From<Trouble> for Flaw {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Expired(at) => Self::Expired(Some(at)),
-            Trouble::NotYetValid(at) => Self::NotYetValid(Some(at)),
+impl From<ValidityError> for Flaw {
+    fn from(error: ValidityError) -> Self {
+        match error {
+            ValidityError::Expired(at) => Self::Expired(Some(at)),
+            ValidityError::NotYetValid(at) => Self::NotYetValid(Some(at)),
         }
     }
 }
@@ -153,11 +155,11 @@ impl From<&webpki::Error> for Flaw {
             Bad::CertNotValidYet { not_before, .. } => {
                 Self::NotYetValid(Some(timestamp(*not_before)))
             }
-            Bad::UnsupportedCertVersion => Self::Version,
+            Bad::UnsupportedCertVersion => Self::UnsupportedVersion,
             Bad::UnsupportedCriticalExtension => Self::CriticalExtension,
             Bad::CaUsedAsEndEntity => Self::IsAuthority,
-            Bad::EndEntityUsedAsCa => Self::IssuerIsNoAuthority,
-            Bad::RequiredEkuNotFoundContext(_) | Bad::EmptyEkuExtension => Self::Use,
+            Bad::EndEntityUsedAsCa => Self::IssuerNotAuthority,
+            Bad::RequiredEkuNotFoundContext(_) | Bad::EmptyEkuExtension => Self::ExtendedKeyUsage,
             Bad::UnsupportedSignatureAlgorithmContext(_)
             | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::Algorithm,
             Bad::PathLenConstraintViolated
@@ -165,7 +167,7 @@ impl From<&webpki::Error> for Flaw {
             | Bad::MaximumPathDepthExceeded
             | Bad::MaximumPathBuildCallsExceeded
             | Bad::MaximumSignatureChecksExceeded
-            | Bad::MaximumNameConstraintComparisonsExceeded => Self::Limits,
+            | Bad::MaximumNameConstraintComparisonsExceeded => Self::Constraints,
             Bad::BadDer
             | Bad::BadDerTime
             | Bad::TrailingData(_)
@@ -177,7 +179,7 @@ impl From<&webpki::Error> for Flaw {
     }
 }
 
-/// A library's `BadDerTime` as words: it has no others.
+/// Splits the name of an error of webpki, such as `BadDerTime`, into words: it has no other text.
 fn words(error: &webpki::Error) -> String {
     let mut words = String::new();
     for letter in format!("{error:?}")
@@ -206,10 +208,10 @@ impl From<&rustls::CertificateError> for Flaw {
                 Self::NotYetValid(Some(timestamp(*not_before)))
             }
             Bad::UnhandledCriticalExtension => Self::CriticalExtension,
-            Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::Use,
+            Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Self::ExtendedKeyUsage,
             Bad::UnsupportedSignatureAlgorithmContext { .. }
             | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::Algorithm,
-            Bad::BadEncoding => Self::Unreadable("it is no certificate".to_owned()),
+            Bad::BadEncoding => Self::Unreadable("it is not a certificate".to_owned()),
             Bad::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
                 Some(error) => error.into(),
                 None => Self::Other(other.0.to_string()),
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flaw_stands_behind_the_certificate() {
+    fn flaws_have_text_and_advice() {
         let at = time(1_609_459_200);
         for (flaw, text) in [
             (Flaw::Expired(Some(at)), "expired at 2021-01-01T00:00:00Z"),
@@ -250,13 +252,16 @@ mod tests {
 
     #[cfg(feature = "tls")]
     #[test]
-    fn what_rustls_has_no_word_for_is_told_all_the_same() {
+    fn webpki_errors_inside_rustls_errors_are_recognised() {
         let other = |error: webpki::Error| {
             let error =
                 rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)));
             Flaw::from(&error)
         };
-        assert_eq!(other(webpki::Error::UnsupportedCertVersion), Flaw::Version);
+        assert_eq!(
+            other(webpki::Error::UnsupportedCertVersion),
+            Flaw::UnsupportedVersion
+        );
         assert_eq!(other(webpki::Error::CaUsedAsEndEntity), Flaw::IsAuthority);
         assert_eq!(
             other(webpki::Error::UnsupportedCriticalExtension),

@@ -1,9 +1,9 @@
-//! What kind of key a certificate has, in words.
+//! The kind of a certificate's key, in words.
 
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// The kind of a key, as people call it: `RSA with 2048 bits`, `ECDSA P-384`.
+/// Returns the common name of a key's kind: `RSA with 2048 bits`, `ECDSA P-384`.
 #[must_use]
 pub fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     let kind = key.algorithm.algorithm.to_id_string();
@@ -42,7 +42,7 @@ mod tests {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     #[test]
-    fn kinds_have_the_names_that_people_know() {
+    fn kinds_have_their_common_names() {
         for (algorithm, name) in [
             (&rcgen::PKCS_ECDSA_P256_SHA256, "ECDSA P-256"),
             (&rcgen::PKCS_ECDSA_P384_SHA384, "ECDSA P-384"),

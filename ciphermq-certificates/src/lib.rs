@@ -1,29 +1,32 @@
-//! Certificates as both ends of a connection read them.
+//! Reading and judging of certificates, shared by both ends of a connection.
 //!
-//! The broker takes a client's id from its certificate, and receivers take the sender's from the
-//! same one: two readings would be two clients. So what a certificate says is read in one place,
-//! and what is wrong with one is told in the same words by the broker's log, the SDK and the
-//! command line.
+//! The broker takes a client's id from its certificate, and receivers take the sender's id from the
+//! same certificate: if they read it differently, they would see two clients. So all of them parse
+//! certificates with this crate, and describe a refused one with the same words in the broker's
+//! log, the SDK and the command line.
 //!
 //! Modules in reading order:
 //!
-//! - [`pem`]: from a file's text to certificates and private keys, or to what stands there instead
-//! - [`name`]: whose a client's certificate is
-//! - [`key_kind()`]: what kind of key a certificate has
-//! - [`flaw`]: why a certificate is not accepted, and what to do
-//! - `chain` (with the feature `tls`): which of a file's certificates is the own one
-//! - [`validity`]: from when until when a certificate counts
+//! - [`pem`]: certificates and private keys from a file's text, or what the file holds instead
+//! - [`name`]: the client that a certificate names
+//! - [`key_kind()`]: the kind of a certificate's key, in words
+//! - [`fingerprint()`]: the fingerprint of a certificate
+//! - [`flaw`]: the reason why a certificate is refused, and what to do
+//! - `chain` (with the feature `tls`): the place of a client's or server's own certificate
+//! - [`validity`]: the validity period of a certificate
 
 #[cfg(feature = "tls")]
 pub mod chain;
+mod fingerprint;
 pub mod flaw;
 pub mod key_kind;
 pub mod name;
 pub mod pem;
 pub mod validity;
 
+pub use fingerprint::fingerprint;
 pub use flaw::Flaw;
 pub use key_kind::key_kind;
 pub use name::{NameError, client_id};
-pub use pem::NotPem;
-pub use validity::{Trouble, Validity};
+pub use pem::PemError;
+pub use validity::{Validity, ValidityError};

@@ -1,35 +1,37 @@
-//! Whose a client's certificate is.
+//! The client that a certificate names.
 
 use ciphermq_protocol::ClientId;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 
-/// Why a certificate names no client: what stands after "the certificate".
+/// The reason why a certificate names no client; the text continues "the certificate".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// It has no Common Name.
+    /// There is no Common Name.
     #[error("has no Common Name")]
     None,
-    /// It has more than one Common Name.
+    /// There is more than one Common Name.
     #[error("has {0} Common Names, it must have one")]
     Several(usize),
-    /// The Common Name is not what its type of string says.
-    #[error("has a Common Name that cannot be read: it is no {0}")]
+    /// The Common Name is not valid in its string type.
+    #[error("has a Common Name that cannot be read: it is not a valid {0}")]
     Unreadable(&'static str),
-    /// The Common Name has letters that different programs read differently.
-    #[error("has a Common Name with letters beyond ASCII in a T61String, which has no one reading")]
+    /// The Common Name has characters that programs decode differently.
+    #[error(
+        "has a Common Name with characters beyond ASCII in a T61String, which programs decode differently"
+    )]
     Ambiguous,
-    /// The Common Name is of a type that no name has.
-    #[error("has a Common Name that is no string")]
-    NoString,
-    /// The Common Name is no name of the protocol.
+    /// The Common Name is not of a string type.
+    #[error("has a Common Name that is not a string")]
+    NotString,
+    /// The Common Name breaks the protocol's rule for names.
     #[error("has a Common Name that cannot be a client id: {0}")]
     Invalid(#[from] ciphermq_protocol::name::NameError),
 }
 
 impl NameError {
-    /// What to do about it.
+    /// Returns what the issuer can do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -37,7 +39,7 @@ impl NameError {
                 "Issue a certificate with exactly one Common Name: it is the client id. `keygen \
                  certs --client ID` does."
             }
-            Self::Unreadable(_) | Self::Ambiguous | Self::NoString => {
+            Self::Unreadable(_) | Self::Ambiguous | Self::NotString => {
                 "Issue a certificate whose Common Name is a UTF8String, as `keygen certs` and \
                  current versions of OpenSSL do (`string_mask = utf8only`)."
             }
@@ -49,7 +51,7 @@ impl NameError {
     }
 }
 
-/// Whose a client's certificate is: its one Common Name, whatever type of string that is (RFC 5280,
+/// Returns the client that a certificate names: its one Common Name, of any string type (RFC 5280,
 /// section 4.1.2.4).
 ///
 /// # Errors
@@ -66,7 +68,7 @@ pub fn client_id(certificate: &X509Certificate<'_>) -> Result<ClientId, NameErro
     Ok(ClientId::new(&text(value.tag(), value.data)?)?)
 }
 
-/// Reads a string of one of X.520's types, with exactly one reading for every one.
+/// Decodes a string of one of X.520's types, unambiguously.
 fn text(tag: Tag, bytes: &[u8]) -> Result<String, NameError> {
     let ascii = |name| {
         bytes
@@ -82,15 +84,16 @@ fn text(tag: Tag, bytes: &[u8]) -> Result<String, NameError> {
         Tag::Ia5String => ascii("IA5String"),
         Tag::NumericString => ascii("NumericString"),
         Tag::VisibleString => ascii("VisibleString"),
-        // Beyond ASCII some read it as T.61, others as Latin-1: it would name two clients.
+        // Beyond ASCII, some programs decode it as T.61 and others as Latin-1: it would name two
+        // clients.
         Tag::T61String => ascii("T61String").map_err(|_| NameError::Ambiguous),
         Tag::BmpString => utf16(bytes).ok_or(NameError::Unreadable("BMPString")),
         Tag::UniversalString => utf32(bytes).ok_or(NameError::Unreadable("UniversalString")),
-        _ => Err(NameError::NoString),
+        _ => Err(NameError::NotString),
     }
 }
 
-/// Two bytes a letter, big-endian. A BMPString has no surrogates.
+/// Decodes two bytes per character, big-endian. A BMPString has no surrogates.
 fn utf16(bytes: &[u8]) -> Option<String> {
     let (units, rest) = bytes.as_chunks::<2>();
     if !rest.is_empty() {
@@ -102,7 +105,7 @@ fn utf16(bytes: &[u8]) -> Option<String> {
         .collect()
 }
 
-/// Four bytes a letter, big-endian.
+/// Decodes four bytes per character, big-endian.
 fn utf32(bytes: &[u8]) -> Option<String> {
     let (units, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_of_string_has_one_reading() {
+    fn every_string_type_is_decoded() {
         for (tag, bytes, read) in [
             (Tag::Utf8String, "Zürich".as_bytes(), "Zürich"),
             (Tag::PrintableString, b"receiver-1", "receiver-1"),
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_one_reading_is_refused() {
+    fn invalid_and_ambiguous_strings_are_refused() {
         for (tag, bytes, error) in [
             (
                 Tag::Utf8String,
@@ -165,7 +168,7 @@ mod tests {
                 b"\0\0\0a\0",
                 NameError::Unreadable("UniversalString"),
             ),
-            (Tag::OctetString, b"a", NameError::NoString),
+            (Tag::OctetString, b"a", NameError::NotString),
         ] {
             assert_eq!(text(tag, bytes), Err(error), "{tag}");
         }

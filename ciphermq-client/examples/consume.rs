@@ -19,8 +19,7 @@ use std::path::PathBuf;
 use ciphermq_client::keys::read_private;
 use ciphermq_client::text::Escaped;
 use ciphermq_client::{
-    Client, ClientId, ConsumeError, DEFAULT_EXCHANGE, ExchangeName, Keyring, default_queue,
-    default_routing_key,
+    Client, ClientId, ConsumeError, DEFAULT_EXCHANGE, Keyring, default_queue, default_routing_key,
 };
 
 #[tokio::main]
@@ -45,10 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             &certs.join("receiver_private.key"),
         )?))
         .register_key(true)
-        .bind(
-            ExchangeName::new(DEFAULT_EXCHANGE)?,
-            default_routing_key(&receiver)?,
-        )
+        .bind(DEFAULT_EXCHANGE.into(), default_routing_key(&receiver)?)
         .start()
         .await?;
     loop {

@@ -7,9 +7,10 @@ use ciphermq_crypto::identity::IdentityError;
 use ciphermq_crypto::{Authority, Keyring, PublicKey, SignedKeyError, VerifiedKeys};
 use ciphermq_protocol::hello::HelloReply;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedPage, RejectedRequest};
-use ciphermq_protocol::waiting::{WaitingKey, WaitingPage, WaitingRequest, WaitingTally};
+use ciphermq_protocol::waiting::{WaitingKey, WaitingRequest, WaitingTally};
 use ciphermq_protocol::{
-    ClientId, Command, Delivery, ExchangeName, MessageId, QueueName, Reply, RoutingKey,
+    CertificateChain, ClientId, Command, Delivery, ExchangeName, Fingerprint, MessageId, QueueName,
+    Reply, RoutingKey,
 };
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -292,10 +293,9 @@ impl Client {
         keys::signed_key_of(&self.core.handle, client).await
     }
 
-    /// Fetches a certificate chain with which `client` has connected, **not verified**: base64 of
-    /// DER each, its own certificate first. `None` if the server has none.
+    /// Fetches a certificate chain with which `client` has connected, **not verified**.
     ///
-    /// Returns the latest chain, or the one with this SHA-256 fingerprint (64 hexadecimal digits).
+    /// Returns the latest chain, or the one with this fingerprint; `None` if the server has none.
     ///
     /// # Errors
     ///
@@ -303,9 +303,8 @@ impl Client {
     pub async fn certificate(
         &self,
         client: &ClientId,
-        fingerprint: Option<&str>,
-    ) -> Result<Option<Vec<String>>, RequestError> {
-        let fingerprint = fingerprint.map(str::to_owned);
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<Option<CertificateChain>, RequestError> {
         self.expect(
             Command::GetCertificate {
                 client_id: client.clone(),
@@ -368,23 +367,12 @@ impl Client {
         &self,
         after: Option<RejectedCursor>,
     ) -> Result<RejectedPage, RequestError> {
-        let unreadable = |error: serde_json::Error| {
-            RequestError::new(
-                RequestErrorKind::Refused,
-                format!("The list of rejected messages cannot be read: {error}."),
-            )
-        };
-        let json =
-            serde_json::to_string(&RejectedRequest { after, limit: None }).map_err(unreadable)?;
-        let read = |reply| {
-            if let Reply::RejectedMessages(json) = reply {
-                Some(json)
-            } else {
-                None
-            }
-        };
-        let page = self.expect(Command::ListRejected { json }, read).await?;
-        serde_json::from_str(&page).map_err(unreadable)
+        let request = RejectedRequest { after, limit: None };
+        self.expect(Command::ListRejected(request), |reply| match reply {
+            Reply::RejectedMessages(page) => Some(page),
+            _ => None,
+        })
+        .await
     }
 
     /// Counts the waiting messages for each key of this client. A private key may be destroyed when
@@ -394,24 +382,16 @@ impl Client {
     ///
     /// [`RequestError`] if the server did not answer, or is too old to count them.
     pub async fn waiting_keys(&self) -> Result<Vec<WaitingKey>, RequestError> {
-        let unreadable = |error: serde_json::Error| {
-            RequestError::new(
-                RequestErrorKind::Refused,
-                format!("The count of waiting messages cannot be read: {error}."),
-            )
-        };
         let mut tally = WaitingTally::default();
         let mut after = None;
         loop {
-            let json = serde_json::to_string(&WaitingRequest { after, limit: None })
-                .map_err(unreadable)?;
+            let request = WaitingRequest { after, limit: None };
             let page = self
-                .expect(Command::ListWaitingKeys { json }, |reply| match reply {
-                    Reply::WaitingKeys(json) => Some(json),
+                .expect(Command::ListWaitingKeys(request), |reply| match reply {
+                    Reply::WaitingKeys(page) => Some(page),
                     _ => None,
                 })
                 .await?;
-            let page: WaitingPage = serde_json::from_str(&page).map_err(unreadable)?;
             for key in page.keys {
                 tally.add(key);
             }

@@ -1,11 +1,11 @@
 //! Default names, derived from the receiver's client id, so that a sender and a receiver need to
 //! agree on nothing else.
 
-use ciphermq_protocol::name::NameError;
+use ciphermq_protocol::name::{NameError, StaticName};
 use ciphermq_protocol::{ClientId, QueueName, RoutingKey};
 
 /// The default exchange.
-pub const DEFAULT_EXCHANGE: &str = "ciphermq_exchange";
+pub const DEFAULT_EXCHANGE: StaticName = StaticName::new("ciphermq_exchange");
 
 /// Returns the default routing key: `<receiver>_key`.
 ///

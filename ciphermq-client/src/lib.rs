@@ -104,13 +104,13 @@ pub use ciphermq_crypto::{
     XWingPublicKey,
 };
 pub use ciphermq_protocol::hello::{HelloLimits, HelloReply};
-pub use ciphermq_protocol::name::NameError;
+pub use ciphermq_protocol::name::{NameError, StaticName};
 pub use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage, RejectedPage};
 pub use ciphermq_protocol::text;
 pub use ciphermq_protocol::waiting::WaitingKey;
 pub use ciphermq_protocol::{
-    ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode, ExchangeName, MessageId,
-    QueueName, RoutingKey, StreamId,
+    CertificateChain, ClientId, DEFAULT_MAX_LINE_BYTES, Delivery, Envelope, ErrorCode,
+    ExchangeName, MessageId, QueueName, RoutingKey, StreamId,
 };
 pub use jiff::Timestamp;
 

@@ -1,5 +1,4 @@
-//! What sealing and opening one message costs with each suite, in a session that is used again and
-//! in a new one.
+//! Cost of sealing and opening a message with each suite, in an existing session and in a new one.
 
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 #![allow(
@@ -23,7 +22,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 const SIZES: [usize; 2] = [256, 64 * 1024];
 
-/// A sender with an ECDSA P-384 certificate, as `keygen` makes them.
+/// Creates a sender with an ECDSA P-384 certificate, as `keygen` issues them.
 fn sender() -> (Identity, Authority, Vec<CertificateDer<'static>>) {
     let key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
     let mut ca = CertificateParams::default();
@@ -83,7 +82,7 @@ fn suites(criterion: &mut Criterion) {
             ..OpenPolicy::default()
         };
         let mut opener = Opener::new(receiver.clone(), keyring.clone(), authority.clone(), policy);
-        opener.learn(chain.clone());
+        opener.add_sender_chain(chain.clone());
         opener
     };
     for bytes in SIZES {
@@ -124,7 +123,7 @@ fn suites(criterion: &mut Criterion) {
             });
             group.finish();
         }
-        // Older clients have a session key for each message.
+        // Older clients use a session key for each message.
         for form in OlderForm::ALL {
             let mut group = criterion.benchmark_group(format!("{}/{bytes}", form.as_str()));
             group.throughput(Throughput::Bytes(bytes as u64));

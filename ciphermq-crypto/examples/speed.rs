@@ -1,5 +1,5 @@
-//! How long sealing and opening take on this machine:
-//! `cargo run --release -p ciphermq-crypto --example speed`
+//! Measures sealing and opening on this machine: `cargo run --release -p ciphermq-crypto --example
+//! speed`
 
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 

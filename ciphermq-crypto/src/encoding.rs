@@ -1,17 +1,16 @@
-//! Base64, times and length-prefixed fields: the spellings that are authenticated.
+//! Canonical encodings of authenticated data: base64, times and length-prefixed fields.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-/// Decodes base64 in its one canonical spelling (RFC 4648, section 4: padded, no stray bits, no
-/// white space).
+/// Decodes canonical base64 (RFC 4648, section 4: padded, no stray bits, no white space).
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// Decodes base64 of exactly `N` bytes.
+/// Decodes canonical base64 of exactly `N` bytes.
 pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != N.div_ceil(3) * 4 {
         return None;
@@ -21,7 +20,7 @@ pub(crate) fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     (length == N).then_some(bytes)
 }
 
-/// Base64 with padding.
+/// Encodes base64 with padding.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
@@ -30,7 +29,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The slice has exactly the length of the result, so this cannot fail.
+    // Infallible: the slice has exactly the length of the result.
     if let Some(space) = out.get_mut(start..) {
         let written = STANDARD.encode_slice(bytes, space);
         debug_assert_eq!(written.ok(), Some(bytes.len().div_ceil(3) * 4));
@@ -39,26 +38,26 @@ pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends a text as a JSON string, with its quotation marks.
 pub(crate) fn put_json(out: &mut Vec<u8>, text: &str) {
-    // Writing to memory and serialising a text do not fail.
+    // Infallible: serializing a string into memory.
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok());
 }
 
-/// Appends a field with its length before it, 32 bits, big-endian.
+/// Appends a field after its length, 32 bits, big-endian.
 pub(crate) fn put_field(out: &mut Vec<u8>, field: &[u8]) {
-    // Fields are names, times, media types and hashes, far below the limit. A longer one could not
-    // be told from a shorter one by its length, so it gets a length that fits no field.
+    // Fields are names, times, media types and hashes, far below the limit. A field beyond it gets
+    // a length that no other field can have, so that it cannot collide with a shorter one.
     let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(field);
 }
 
-/// The time as text: RFC 3339, UTC, three digits of milliseconds: `2025-09-08T07:03:00.000Z`.
-pub(crate) fn time_text(time: Timestamp) -> String {
+/// Formats a time as RFC 3339 in UTC with milliseconds: `2025-09-08T07:03:00.000Z`.
+pub(crate) fn format_time(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// Reads what [`time_text`] writes, and nothing else.
+/// Parses exactly the form that [`format_time`] writes.
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     const PATTERN: &[u8] = b"0000-00-00T00:00:00.000Z";
     let spelled = text.len() == PATTERN.len()
@@ -69,12 +68,12 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
                 b'0' => byte.is_ascii_digit(),
                 _ => byte == pattern,
             });
-    // A leap second would be read as the one before it.
+    // jiff reads a leap second as the second before it.
     if !spelled || text.get(17..19) == Some("60") {
         return None;
     }
-    // The library's timestamps end 26 hours before the year 9999 does, the time of certificates
-    // that never end.
+    // jiff's timestamps end 26 hours before the end of the year 9999, which is the expiry of
+    // certificates without one.
     let is_date = || text.get(..23)?.parse::<DateTime>().ok();
     text.parse()
         .ok()
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_has_one_spelling() {
+    fn only_canonical_base64_is_decoded() {
         assert_eq!(decode("YQ=="), Some(b"a".to_vec()));
         for text in ["YQ", "YQ=", "YR==", "YQ==\n", " YQ==", "Y-==", "YQ==YQ=="] {
             assert_eq!(decode(text), None, "{text:?}");
@@ -99,13 +98,16 @@ mod tests {
     }
 
     #[test]
-    fn times_have_one_spelling() {
+    fn only_canonical_times_are_parsed() {
         let time = Timestamp::from_millisecond(1_757_314_980_007).unwrap();
-        assert_eq!(time_text(time), "2025-09-08T07:03:00.007Z");
-        assert_eq!(time_text(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
-        // Cut, not rounded: a message is never sealed later than now.
+        assert_eq!(format_time(time), "2025-09-08T07:03:00.007Z");
         assert_eq!(
-            time_text(Timestamp::from_nanosecond(1_999_999).unwrap()),
+            format_time(Timestamp::UNIX_EPOCH),
+            "1970-01-01T00:00:00.000Z"
+        );
+        // Truncated, not rounded: a message must not be sealed later than now.
+        assert_eq!(
+            format_time(Timestamp::from_nanosecond(1_999_999).unwrap()),
             "1970-01-01T00:00:00.001Z"
         );
         assert_eq!(parse_time("2025-09-08T07:03:00.007Z"), Some(time));
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_have_their_length() {
+    fn arrays_of_another_length_are_refused() {
         assert_eq!(decode_array("AAECAw=="), Some([0, 1, 2, 3]));
         assert_eq!(decode_array("AAECAwQF"), Some([0, 1, 2, 3, 4, 5]));
         for text in ["AAEC", "AAECAwQ=", "AAECAwQF", "AAECAx==", "AAECAw=", ""] {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_cannot_run_into_each_other() {
+    fn length_prefixes_separate_fields() {
         let mut one = Vec::new();
         put_field(&mut one, b"ab");
         put_field(&mut one, b"c");

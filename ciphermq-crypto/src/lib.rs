@@ -1,5 +1,7 @@
-//! CipherMQ's end-to-end encryption: what a sender seals, only the receiver opens, and nobody
-//! between them can read, alter or relabel it.
+//! End-to-end encryption of CipherMQ messages.
+//!
+//! Only the receiver can open what a sender seals, and nobody between them can read, alter or
+//! relabel it.
 //!
 //! ```text
 //!   sender                                   receiver
@@ -10,27 +12,27 @@
 //!
 //! A [`SendingSession`] seals a random session key for one receiver and uses it for many messages.
 //! Every [`Envelope`](ciphermq_protocol::Envelope) carries the sealed session key, so each can be
-//! opened on its own; the [`Opener`] remembers the session keys that it has opened. The exact bytes
-//! are described in `docs/cryptography.md`, with test vectors beside it.
+//! opened on its own; the [`Opener`] caches the session keys that it has opened.
+//! `docs/cryptography.md` specifies the exact bytes; `docs/test-vectors` has test vectors.
 //!
-//! This crate opens no connection and reads no clock: times are given. It takes randomness from the
-//! operating system and touches files in [`key_file`] only.
+//! This crate opens no connections and reads no clock: callers pass the time. It takes randomness
+//! from the operating system, and accesses files only in [`key_file`].
 //!
 //! Modules in reading order:
 //!
 //! - [`keys`]: private keys, public keys, key ids, keyrings
 //! - [`key_file`]: keys in files
-//! - [`identity`]: certificates, who a client is, and what it signs
-//! - [`signed_key`]: receivers' keys, signed by them
-//! - [`suite`]: how session keys are sealed, one file a suite, and how older clients seal
-//! - [`payload`]: the payload's cipher, and the header that it authenticates
-//! - [`session`]: how long a session key is used, on both sides
-//! - [`sender`]: sessions signed by their senders
+//! - [`identity`]: certificates, and the private keys that sign with them
+//! - [`signed_key`]: public keys of receivers, signed by them
+//! - [`suite`]: sealing of session keys, one file per suite, and the forms of older clients
+//! - [`payload`]: the cipher of payloads, and the header that it authenticates
+//! - [`session`]: limits of sessions, and the receiver's cache of them
+//! - [`sender`]: signatures of sessions
 //! - [`seal`]: the sender's side
-//! - [`seal_older`](mod@seal_older): writing what older clients read
+//! - [`seal_older`](mod@seal_older): sealing for older clients
 //! - [`open`]: the receiver's side
-//! - [`stream`]: how a stream of message ids starts
-//! - [`error`]: what can go wrong, and whose fault it is
+//! - [`stream`]: new streams of message ids
+//! - [`error`]: errors of keys, sealing and opening
 
 mod encoding;
 pub mod error;
@@ -57,10 +59,10 @@ mod vector_tests;
 #[cfg(test)]
 mod wiping_tests;
 
-/// Names of clients, which stand in this crate's interface: who only makes keys needs nothing else
+/// Names of clients, which are part of this crate's interface, for programs that need nothing else
 /// of the protocol.
 pub use ciphermq_protocol::name::{ClientId, NameError};
-/// How texts of others are shown, for programs that need nothing else of the protocol either.
+/// Display of untrusted text, for programs that need nothing else of the protocol.
 pub use ciphermq_protocol::{debug_as_report, text};
 
 pub use error::{KeyError, OpenError, RandomError, SealError};

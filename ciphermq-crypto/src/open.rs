@@ -1,4 +1,4 @@
-//! The receiver's side: envelopes in, authentic payloads out.
+//! The receiver's side: opening of envelopes.
 
 use std::fmt;
 
@@ -11,25 +11,28 @@ use crate::encoding::{decode, decode_array, parse_time, put_field};
 use crate::error::OpenError;
 use crate::identity::{Authority, Fingerprint};
 use crate::keys::{KeyId, Keyring};
-use crate::payload::{Authenticated, PayloadCipher, hash};
-use crate::sender::{Senders, Signature, Signed, Unverified};
+use crate::payload::{AuthenticatedFields, PayloadCipher, hash};
+use crate::sender::{SenderCertificates, Signature, SignedFields, VerifyError};
 use crate::session::{Session, SessionCache, info, is_within_age};
-use crate::suite::{Form, Suite, Unopened, open_older};
+use crate::suite::{Form, OpenKeyError, Suite, open_older};
 
-/// What a receiver admits.
+/// The messages that a receiver admits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenPolicy {
-    /// Whether messages are opened although nobody can say who sent them: those of sessions that
-    /// are not signed, and those of older clients, which a broker can also give another id or send
-    /// another way. A signature that stands there is verified all the same. Default: no.
+    /// Whether messages of unknown senders are opened. Default: no.
+    ///
+    /// These are messages of unsigned sessions, and those of older clients, to which a broker can
+    /// also give another id or route. A signature that exists is verified in any case.
     pub unverified_senders: bool,
-    /// Refuse messages that were published to any other exchange. Older clients' messages do not
-    /// say so in a way that could be checked, and are not asked.
+    /// The only exchange whose messages are opened.
+    ///
+    /// Messages of older clients are not checked, since they do not authenticate their exchange.
     pub exchange: Option<ExchangeName>,
-    /// Refuse messages that were published by any other routing key. Older clients' messages are
-    /// not asked.
+    /// The only routing key whose messages are opened.
+    ///
+    /// Messages of older clients are not checked.
     pub routing_key: Option<RoutingKey>,
-    /// How many opened session keys are remembered. Default: 256.
+    /// The number of opened session keys to cache. Default: 256.
     pub session_cache: usize,
 }
 
@@ -44,42 +47,43 @@ impl Default for OpenPolicy {
     }
 }
 
-/// A message that was opened. With a suite, all of it is as it was sealed; from an older client,
-/// the payload alone is.
+/// An opened message.
+///
+/// With a suite, every field is authentic; from an older client, only the payload is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// What was sealed.
+    /// The payload.
     pub payload: Vec<u8>,
-    /// What tells the message from all others.
+    /// The message's unique id.
     pub message_id: MessageId,
-    /// Who has sent it, if that is verified; else who says so, which is a claim that anybody can
-    /// make.
+    /// The sender, if verified; otherwise the sender as claimed, which anybody can do.
     pub sender: Option<ClientId>,
-    /// Whether the sender has signed the message's session with its certificate.
+    /// Whether the sender's signature of the session was verified.
     pub is_sender_verified: bool,
-    /// How it was sealed.
+    /// The suite or older form of the message.
     pub form: Form,
-    /// When it was sealed, by the sender's clock. `None` if an older client did not say so, or not
-    /// in RFC 3339.
+    /// The time of sealing by the sender's clock; `None` if an older client did not state it in RFC
+    /// 3339.
     pub sent_time: Option<Timestamp>,
-    /// What the payload is, a media type. Older clients do not say so.
+    /// The payload's media type. Older clients do not state it.
     pub content_type: Option<String>,
 }
 
-/// Opens the messages of one receiver, and remembers their session keys. They are wiped when it is
-/// dropped.
+/// An opener of one receiver's messages, which caches their session keys.
+///
+/// The keys are wiped on drop.
 pub struct Opener {
     receiver: ClientId,
     keyring: Keyring,
     policy: OpenPolicy,
     sessions: SessionCache,
-    senders: Senders,
-    name: Vec<u8>,
+    senders: SenderCertificates,
+    cache_key: Vec<u8>,
     aad: Vec<u8>,
 }
 
 impl Opener {
-    /// An opener for the client `receiver`, with its private keys, and the authority that names its
+    /// Creates an opener for the client `receiver` with its private keys, and the authority of its
     /// senders.
     #[must_use]
     pub fn new(
@@ -94,43 +98,43 @@ impl Opener {
             keyring,
             policy,
             sessions,
-            senders: Senders::new(authority),
-            name: Vec::new(),
+            senders: SenderCertificates::new(authority),
+            cache_key: Vec::new(),
             aad: Vec::new(),
         }
     }
 
-    /// The keys that it opens with.
+    /// Returns the keys that it opens with.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
     }
 
-    /// Takes note of a sender's certificate chain, its own certificate first. Whoever gave it need
-    /// not be trusted: it is verified when a message needs it.
-    pub fn learn(&mut self, chain: Vec<CertificateDer<'static>>) {
-        self.senders.learn(chain);
+    /// Adds a sender's certificate chain, its own certificate first.
+    ///
+    /// The source need not be trusted: the chain is verified when a message needs it.
+    pub fn add_sender_chain(&mut self, chain: Vec<CertificateDer<'static>>) {
+        self.senders.add(chain);
     }
 
     /// Opens a message.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]: one and the same, [`OpenError::NotAuthentic`], for whatever was altered.
-    /// [`OpenError::CertificateNeeded`] is no refusal: [teach](Opener::learn) the certificate, and
-    /// open the message again. If that error comes once more, what was taught was another
-    /// certificate.
+    /// [`OpenError`]: the same one, [`OpenError::NotAuthentic`], for any alteration. After
+    /// [`OpenError::CertificateNeeded`], [add](Opener::add_sender_chain) the certificate and open
+    /// the message again. If the error recurs, another certificate was added.
     pub fn open(&mut self, envelope: &Envelope) -> Result<Opened, OpenError> {
         let fields = envelope.fields().map_err(|_| OpenError::NotAuthentic)?;
-        self.open_read(envelope, &fields)
+        self.open_parsed(envelope, &fields)
     }
 
-    /// Opens a message whose fields were read already: they must be the envelope's own.
+    /// Opens a message whose fields, which must be those of `envelope`, were parsed before.
     ///
     /// # Errors
     ///
     /// As [`Opener::open`].
-    pub fn open_read(
+    pub fn open_parsed(
         &mut self,
         envelope: &Envelope,
         fields: &Fields<'_>,
@@ -158,86 +162,86 @@ impl Opener {
         envelope: &Envelope,
         fields: &Fields<'_>,
     ) -> Result<Opened, OpenError> {
-        let stated = Stated::read(fields).ok_or(OpenError::NotAuthentic)?;
-        if stated.session.signature.is_none() && !self.policy.unverified_senders {
+        let message = MessageFields::decode(fields).ok_or(OpenError::NotAuthentic)?;
+        if message.session.signature.is_none() && !self.policy.unverified_senders {
             return Err(OpenError::UnsignedSession);
         }
 
-        // A session is known by all that it was opened with: the same one with another signature
-        // must be verified anew.
-        stated.session.write(suite, &mut self.name);
+        // The cache key covers the signature: the same session with another one must be verified
+        // anew.
+        message.session.write_cache_key(suite, &mut self.cache_key);
         let session = self
             .sessions
-            .find_or_open(&self.name, || {
-                let opening = stated.session.read().ok_or(OpenError::NotAuthentic)?;
+            .find_or_open(&self.cache_key, || {
+                let decoded = message.session.decode().ok_or(OpenError::NotAuthentic)?;
                 let info = info(
                     suite.as_str(),
-                    stated.session.sender,
+                    message.session.sender,
                     self.receiver.as_str(),
-                    stated.session.receiver_key_id,
-                    stated.session.time,
+                    message.session.receiver_key_id,
+                    message.session.time,
                 );
                 let session_key = suite
                     .open_session_key(
                         &self.keyring,
-                        opening.key_id,
+                        decoded.key_id,
                         &info,
-                        &opening.enc_session_key,
+                        &decoded.enc_session_key,
                     )
                     .map_err(|error| match error {
-                        Unopened::NoPrivateKey => OpenError::NoPrivateKey(opening.key_id),
-                        Unopened::NotAuthentic => OpenError::NotAuthentic,
+                        OpenKeyError::NoPrivateKey => OpenError::NoPrivateKey(decoded.key_id),
+                        OpenKeyError::NotAuthentic => OpenError::NotAuthentic,
                     })?;
-                if let Some(signature) = &opening.signature {
-                    let signed = Signed {
+                if let Some(signature) = &decoded.signature {
+                    let signed = SignedFields {
                         suite: suite.as_str(),
-                        sender: stated.session.sender,
+                        sender: message.session.sender,
                         receiver: self.receiver.as_str(),
-                        receiver_key_id: stated.session.receiver_key_id,
-                        session_time: stated.session.time,
-                        enc_session_key: &opening.enc_session_key,
+                        receiver_key_id: message.session.receiver_key_id,
+                        session_time: message.session.time,
+                        enc_session_key: &decoded.enc_session_key,
                     };
                     self.senders
-                        .verify(&signed, opening.time, signature)
+                        .verify(&signed, decoded.time, signature)
                         .map_err(|error| match error {
-                            Unverified::CertificateNeeded => {
+                            VerifyError::CertificateNeeded => {
                                 certificate_needed(envelope, signature.certificate)
                             }
-                            Unverified::Forged => OpenError::NotAuthentic,
-                            Unverified::Sender(error) => OpenError::Sender(error),
+                            VerifyError::Forged => OpenError::NotAuthentic,
+                            VerifyError::Sender(error) => OpenError::Sender(error),
                         })?;
                 }
                 Ok::<_, OpenError>(Session {
                     cipher: PayloadCipher::new(&session_key),
-                    time: opening.time,
-                    enc_session_key_hash: hash(&opening.enc_session_key),
-                    is_verified: opening.signature.is_some(),
+                    time: decoded.time,
+                    enc_session_key_hash: hash(&decoded.enc_session_key),
+                    is_verified: decoded.signature.is_some(),
                 })
             })?
             .ok_or(OpenError::NotAuthentic)?;
 
-        Authenticated {
+        AuthenticatedFields {
             suite: suite.as_str(),
             message_id: &fields.message_id,
-            sender: stated.session.sender,
+            sender: message.session.sender,
             receiver: self.receiver.as_str(),
-            receiver_key_id: stated.session.receiver_key_id,
-            exchange: stated.exchange,
-            routing_key: stated.routing_key,
-            sent_time: stated.sent_time_text,
+            receiver_key_id: message.session.receiver_key_id,
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            sent_time: message.sent_time_text,
             enc_session_key_hash: &session.enc_session_key_hash,
-            content_type: stated.content_type,
-            session_time: stated.session.time,
+            content_type: message.content_type,
+            session_time: message.session.time,
         }
         .write(&mut self.aad);
-        let mut payload = stated.ciphertext;
+        let mut payload = message.ciphertext;
         session
             .cipher
-            .open(stated.nonce, &self.aad, &mut payload, stated.tag)
+            .open(message.nonce, &self.aad, &mut payload, message.tag)
             .ok_or(OpenError::NotAuthentic)?;
 
-        // From here on the message is what its sender sealed; the question is whether we want it.
-        if !is_within_age(session.time, stated.sent_time) {
+        // The message is authentic from here on; what remains is policy.
+        if !is_within_age(session.time, message.sent_time) {
             return Err(OpenError::OutsideSession);
         }
         if let (Some(expected), Some(exchange)) = (&self.policy.exchange, &envelope.exchange)
@@ -257,8 +261,8 @@ impl Opener {
             sender: envelope.sender_client_id.clone(),
             is_sender_verified: session.is_verified,
             form: Form::Suite(suite),
-            sent_time: Some(stated.sent_time),
-            content_type: Some(stated.content_type.to_owned()),
+            sent_time: Some(message.sent_time),
+            content_type: Some(message.content_type.to_owned()),
         })
     }
 
@@ -279,9 +283,9 @@ impl Opener {
     }
 }
 
-/// What an envelope with a suite states, each field in its one spelling.
-struct Stated<'a> {
-    session: StatedSession<'a>,
+/// The decoded fields of an envelope with a suite.
+struct MessageFields<'a> {
+    session: SessionFields<'a>,
     exchange: &'a str,
     routing_key: &'a str,
     content_type: &'a str,
@@ -292,18 +296,20 @@ struct Stated<'a> {
     tag: [u8; crate::payload::TAG_BYTES],
 }
 
-/// What it states of its session. Many messages state the same, so it is read once for all of them.
-struct StatedSession<'a> {
+/// The undecoded fields of an envelope's session.
+///
+/// Messages of a session have the same ones, so they are decoded once per session.
+struct SessionFields<'a> {
     receiver_key_id: &'a str,
     sender: &'a str,
     time: &'a str,
     enc_session_key: &'a str,
-    /// The certificate's fingerprint, and the signature.
+    /// The certificate's fingerprint and the signature.
     signature: Option<(&'a str, &'a str)>,
 }
 
-/// A session to open.
-struct Opening {
+/// The decoded fields of an envelope's session.
+struct DecodedSession {
     key_id: KeyId,
     time: Timestamp,
     enc_session_key: Vec<u8>,
@@ -320,11 +326,11 @@ fn certificate_needed(envelope: &Envelope, fingerprint: Fingerprint) -> OpenErro
     }
 }
 
-impl<'a> Stated<'a> {
-    fn read(fields: &'a Fields<'_>) -> Option<Self> {
+impl<'a> MessageFields<'a> {
+    fn decode(fields: &'a Fields<'_>) -> Option<Self> {
         let sent_time_text = fields.sent_time.as_deref()?;
         Some(Self {
-            session: StatedSession {
+            session: SessionFields {
                 receiver_key_id: fields.receiver_key_id.as_deref()?,
                 sender: fields.sender_client_id.as_deref()?,
                 time: fields.session_time.as_deref()?,
@@ -332,7 +338,7 @@ impl<'a> Stated<'a> {
                 signature: match (&fields.sender_certificate, &fields.sender_signature) {
                     (Some(certificate), Some(signature)) => Some((certificate, signature)),
                     (None, None) => None,
-                    // One without the other is neither signed nor unsigned.
+                    // With only one of them, the session is neither signed nor unsigned.
                     _ => return None,
                 },
             },
@@ -348,9 +354,9 @@ impl<'a> Stated<'a> {
     }
 }
 
-impl StatedSession<'_> {
-    /// Writes all of it over what is in `out`.
-    fn write(&self, suite: Suite, out: &mut Vec<u8>) {
+impl SessionFields<'_> {
+    /// Writes the cache key to `out`, replacing its contents.
+    fn write_cache_key(&self, suite: Suite, out: &mut Vec<u8>) {
         out.clear();
         for text in [
             suite.as_str(),
@@ -367,7 +373,7 @@ impl StatedSession<'_> {
         }
     }
 
-    fn read(&self) -> Option<Opening> {
+    fn decode(&self) -> Option<DecodedSession> {
         let signature = match self.signature {
             Some((certificate, signature)) => Some(Signature {
                 certificate: certificate.parse().ok()?,
@@ -375,7 +381,7 @@ impl StatedSession<'_> {
             }),
             None => None,
         };
-        Some(Opening {
+        Some(DecodedSession {
             key_id: self.receiver_key_id.parse().ok()?,
             time: parse_time(self.time)?,
             enc_session_key: decode(self.enc_session_key)?,
@@ -394,7 +400,7 @@ impl fmt::Debug for Opener {
     }
 }
 
-/// The payload is not printed: logs are not the place for it.
+/// Omits the payload, which does not belong in logs.
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened")

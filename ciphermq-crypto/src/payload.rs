@@ -1,4 +1,4 @@
-//! The payload's cipher, and the header that it authenticates.
+//! The cipher of payloads, and the header that it authenticates.
 //!
 //! ```text
 //!   ciphertext, tag = AES-256-GCM(session key, nonce, payload, AAD)       NIST SP 800-38D
@@ -8,8 +8,8 @@
 //!                     SHA-256 of the bytes of enc_session_key, content_type, session_time
 //! ```
 //!
-//! Every field stands in the envelope and is authenticated as the text that stands there. The
-//! envelope itself, a JSON object, is never written anew to be checked.
+//! Every field is authenticated as the text that the envelope has. The envelope, a JSON object,
+//! need not be serialized again to be checked.
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::inout::InOutBuf;
@@ -26,23 +26,23 @@ pub(crate) const TAG_BYTES: usize = 16;
 
 const DOMAIN: &[u8] = b"CipherMQ message 1";
 
-/// What the sender says of one message. All of it is authenticated, nothing of it is secret.
+/// The header of a message: authenticated, but not secret.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
-    /// What tells the message from all others.
+    /// The message's unique id.
     pub message_id: &'a MessageId,
-    /// The exchange that it is published to.
+    /// The exchange of the publication.
     pub exchange: &'a ExchangeName,
-    /// The routing key that it is published by.
+    /// The routing key of the publication.
     pub routing_key: &'a RoutingKey,
-    /// What the payload is, a media type, for example `text/plain` or `application/json`.
+    /// The payload's media type, for example `text/plain` or `application/json`.
     pub content_type: &'a str,
-    /// When it is sealed, by the sender's clock; written with milliseconds.
+    /// The time of sealing by the sender's clock; written with milliseconds.
     pub sent_time: Timestamp,
 }
 
-/// The authenticated fields, as the texts that stand in the envelope.
-pub(crate) struct Authenticated<'a> {
+/// The authenticated fields, as the envelope's texts.
+pub(crate) struct AuthenticatedFields<'a> {
     pub(crate) suite: &'a str,
     pub(crate) message_id: &'a str,
     pub(crate) sender: &'a str,
@@ -56,8 +56,8 @@ pub(crate) struct Authenticated<'a> {
     pub(crate) session_time: &'a str,
 }
 
-impl Authenticated<'_> {
-    /// Writes the additional data over what is in `out`.
+impl AuthenticatedFields<'_> {
+    /// Writes the additional authenticated data to `out`, replacing its contents.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.clear();
         put_field(out, DOMAIN);
@@ -79,7 +79,7 @@ pub(crate) fn hash(enc_session_key: &[u8]) -> [u8; 32] {
     Sha256::digest(enc_session_key).into()
 }
 
-/// AES-256-GCM under one session key. The key is wiped when it is dropped.
+/// AES-256-GCM with one session key, which is wiped on drop.
 pub(crate) struct PayloadCipher(Aes256Gcm);
 
 impl PayloadCipher {
@@ -87,7 +87,7 @@ impl PayloadCipher {
         Self(Aes256Gcm::new((&**key).into()))
     }
 
-    /// Seals `payload` in its place. `None` if it is longer than the cipher allows.
+    /// Seals `payload` in place; `None` if it is longer than the cipher allows.
     pub(crate) fn seal(
         &self,
         nonce: [u8; NONCE_BYTES],
@@ -100,7 +100,7 @@ impl PayloadCipher {
             .map(Into::into)
     }
 
-    /// Opens `payload` in its place. `None` if anything was altered; then `payload` is as it was.
+    /// Opens `payload` in place; `None` if anything was altered, which leaves `payload` unchanged.
     pub(crate) fn open(
         &self,
         nonce: [u8; NONCE_BYTES],

@@ -1,4 +1,4 @@
-//! The sender's side: a session with one receiver, and the envelopes that it seals.
+//! The sender's side: sessions that seal envelopes for one receiver.
 
 use std::fmt;
 
@@ -9,18 +9,19 @@ use jiff::Timestamp;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::encoding::{put_base64, put_json, time_text};
+use crate::encoding::{format_time, put_base64, put_json};
 use crate::error::SealError;
 use crate::identity::Identity;
 use crate::keys::RecipientKey;
-use crate::payload::{Authenticated, Header, NONCE_BYTES, PayloadCipher, hash};
+use crate::payload::{AuthenticatedFields, Header, NONCE_BYTES, PayloadCipher, hash};
 use crate::random;
-use crate::sender::{Signature, Signed};
+use crate::sender::{Signature, SignedFields};
 use crate::session::{MAX_MESSAGES, info_of, is_within_age};
 use crate::suite::{SESSION_KEY_BYTES, SessionKey, Suite, seal_session_key};
 
-/// A session key and what every envelope of the session has in common. Its key is wiped when it is
-/// dropped.
+/// A session of a sender with one receiver, which seals messages.
+///
+/// Its key is wiped on drop.
 pub struct SendingSession {
     suite: Suite,
     sender: ClientId,
@@ -36,18 +37,18 @@ pub struct SendingSession {
     ciphertext: Vec<u8>,
 }
 
-/// What the session's envelopes share: the end of the JSON object, after the fields that are a
-/// message's own.
+/// The shared part of a session's envelopes: the end of the JSON object, after a message's own
+/// fields.
 struct SharedFields {
-    /// Up to the exchange.
+    /// The bytes up to the exchange.
     start: Vec<u8>,
-    /// After the content type.
+    /// The bytes after the content type.
     end: Vec<u8>,
-    /// The whole for the last route and content type: they rarely change.
-    last: Option<LastShared>,
+    /// The whole part for the last route and content type, which rarely change.
+    last: Option<CachedShared>,
 }
 
-struct LastShared {
+struct CachedShared {
     exchange: ExchangeName,
     routing_key: RoutingKey,
     content_type: String,
@@ -55,8 +56,8 @@ struct LastShared {
 }
 
 impl SendingSession {
-    /// Starts a session: a fresh session key from the operating system, sealed for the receiver's
-    /// key, and signed by the sender.
+    /// Starts a session with a random session key, sealed for the receiver's key and signed by the
+    /// sender.
     ///
     /// # Errors
     ///
@@ -68,7 +69,7 @@ impl SendingSession {
         key: &RecipientKey,
         now: Timestamp,
     ) -> Result<Self, SealError> {
-        let start = Start::fresh(sender.client_id(), receiver, key, now)?;
+        let start = SessionStart::fresh(sender.client_id(), receiver, key, now)?;
         let certificate = sender.fingerprint();
         let signature = sender.sign(&start.signed().bytes(certificate))?;
         Ok(start.session(Some(&Signature {
@@ -77,9 +78,10 @@ impl SendingSession {
         })))
     }
 
-    /// [`SendingSession::start`] without a signature: whoever has the receiver's public key could
-    /// have made it, so receivers refuse its messages unless they were told to admit unverified
-    /// senders. For senders whose certificates' keys cannot sign.
+    /// Starts a session without a signature, for senders whose certificates' keys cannot sign.
+    ///
+    /// Anybody with the receiver's public key could have made it, so receivers refuse its messages
+    /// unless they admit unverified senders.
     ///
     /// # Errors
     ///
@@ -90,22 +92,22 @@ impl SendingSession {
         key: &RecipientKey,
         now: Timestamp,
     ) -> Result<Self, SealError> {
-        Ok(Start::fresh(sender, receiver, key, now)?.session(None))
+        Ok(SessionStart::fresh(sender, receiver, key, now)?.session(None))
     }
 
-    /// The suite that it seals with.
+    /// Returns the suite of the session.
     #[must_use]
     pub fn suite(&self) -> Suite {
         self.suite
     }
 
-    /// Whether the session can seal no message at `now`, and a new one must be started.
+    /// Returns whether the session cannot seal a message at `now`, so that a new one is needed.
     #[must_use]
     pub fn is_exhausted(&self, now: Timestamp) -> bool {
         self.sealed >= MAX_MESSAGES || !is_within_age(self.start, now)
     }
 
-    /// Seals a payload into an envelope, under a fresh nonce from the operating system.
+    /// Seals a payload into an envelope, with a random nonce.
     ///
     /// # Errors
     ///
@@ -121,15 +123,16 @@ impl SendingSession {
         self.seal_with_nonce(header, payload, nonce)
     }
 
-    /// [`SendingSession::seal`] with a given nonce and without limits, for reproducible test
-    /// vectors: a nonce must never meet the same session key twice.
+    /// Seals with a given nonce and without limits, for reproducible test vectors.
+    ///
+    /// A nonce must never be used twice with the same session key.
     pub(crate) fn seal_with_nonce(
         &mut self,
         header: &Header<'_>,
         payload: &[u8],
         nonce: [u8; NONCE_BYTES],
     ) -> Result<Envelope, SealError> {
-        let sent_time = time_text(header.sent_time);
+        let sent_time = format_time(header.sent_time);
         self.write_aad(header, &sent_time);
         self.ciphertext.clear();
         self.ciphertext.extend_from_slice(payload);
@@ -139,7 +142,7 @@ impl SendingSession {
             .ok_or(SealError::PayloadTooLong)?;
 
         let shared = self.shared.bytes(header);
-        // The form of a packed line's own part: these fields in this order, and no white space.
+        // The own part of a packed line: these fields in this order, without white space.
         let mut own = Vec::with_capacity(self.ciphertext.len().div_ceil(3) * 4 + 192);
         own.extend_from_slice(b"{\"message_id\":");
         put_json(&mut own, header.message_id.as_str());
@@ -165,11 +168,11 @@ impl SendingSession {
             exchange: header.exchange.clone(),
             routing_key: header.routing_key.clone(),
         };
-        Ok(Envelope::written(raw, names))
+        Ok(Envelope::from_parts(raw, names))
     }
 
     pub(crate) fn write_aad(&mut self, header: &Header<'_>, sent_time: &str) {
-        Authenticated {
+        AuthenticatedFields {
             suite: self.suite.as_str(),
             message_id: header.message_id.as_str(),
             sender: self.sender.as_str(),
@@ -191,8 +194,8 @@ impl SendingSession {
     }
 }
 
-/// A session whose key is sealed, and not yet signed.
-pub(crate) struct Start<'a> {
+/// A session whose key is sealed, but which is not signed yet.
+pub(crate) struct SessionStart<'a> {
     suite: Suite,
     sender: &'a ClientId,
     receiver: &'a ClientId,
@@ -203,7 +206,7 @@ pub(crate) struct Start<'a> {
     enc_session_key: Vec<u8>,
 }
 
-impl<'a> Start<'a> {
+impl<'a> SessionStart<'a> {
     pub(crate) fn fresh(
         sender: &'a ClientId,
         receiver: &'a ClientId,
@@ -222,7 +225,7 @@ impl<'a> Start<'a> {
         )
     }
 
-    /// With a given key and given randomness, for reproducible test vectors.
+    /// Starts a session with a given key and randomness, for reproducible test vectors.
     pub(crate) fn with_key(
         sender: &'a ClientId,
         receiver: &'a ClientId,
@@ -240,15 +243,15 @@ impl<'a> Start<'a> {
             receiver,
             receiver_key_id: key.key_id().to_string(),
             time: now,
-            session_time: time_text(now),
+            session_time: format_time(now),
             session_key,
             enc_session_key,
         })
     }
 
-    /// What the sender signs.
-    pub(crate) fn signed(&self) -> Signed<'_> {
-        Signed {
+    /// Returns the fields that the sender signs.
+    pub(crate) fn signed(&self) -> SignedFields<'_> {
+        SignedFields {
             suite: self.suite.as_str(),
             sender: self.sender.as_str(),
             receiver: self.receiver.as_str(),
@@ -277,7 +280,7 @@ impl<'a> Start<'a> {
 }
 
 impl SharedFields {
-    fn new(session: &Signed<'_>, signature: Option<&Signature>) -> Self {
+    fn new(session: &SignedFields<'_>, signature: Option<&Signature>) -> Self {
         let mut start = b",\"receiver_client_id\":".to_vec();
         put_json(&mut start, session.receiver);
         start.extend_from_slice(b",\"enc_session_key\":\"");
@@ -310,7 +313,7 @@ impl SharedFields {
         }
     }
 
-    /// The whole for a message's route and content type.
+    /// Returns the shared part for a message's route and content type.
     fn bytes(&mut self, header: &Header<'_>) -> Bytes {
         let last = self.last.as_ref().filter(|last| {
             last.exchange == *header.exchange
@@ -328,7 +331,7 @@ impl SharedFields {
         put_json(&mut bytes, header.content_type);
         bytes.extend_from_slice(&self.end);
         let bytes = Bytes::from(bytes);
-        self.last = Some(LastShared {
+        self.last = Some(CachedShared {
             exchange: header.exchange.clone(),
             routing_key: header.routing_key.clone(),
             content_type: header.content_type.to_owned(),
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_seals_its_number_of_messages() {
+    fn a_session_seals_at_most_max_messages() {
         let start = Timestamp::from_second(1_757_314_980).unwrap();
         let mut session = session(start);
         let message_id = name("m-1");
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_with_its_time() {
+    fn a_session_ends_at_max_age() {
         let start = Timestamp::from_second(1_757_314_980).unwrap();
         let mut session = session(start);
         let message_id = name("m-1");
@@ -403,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_repeats() {
+    fn nonces_and_session_keys_differ() {
         let start = Timestamp::from_second(1_757_314_980).unwrap();
         let mut session = session(start);
         let message_id = name("m-1");
@@ -423,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receivers_key_that_agrees_on_zeros_is_refused() {
+    fn a_receivers_key_of_small_order_is_refused() {
         let zeros = PublicKey::from_bytes([0; 32]).into();
         let started =
             SendingSession::start_unsigned(&name("s"), &name("r"), &zeros, Timestamp::UNIX_EPOCH);
@@ -431,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_not_printed() {
+    fn debug_omits_the_session_key() {
         let printed = format!("{:?}", session(Timestamp::UNIX_EPOCH));
         assert!(
             printed.contains("sender_1") && printed.ends_with(".. }"),

@@ -1,5 +1,4 @@
-//! Writing what older clients read: for receivers that have no signed key yet, and only when
-//! somebody says so.
+//! Sealing for older clients: receivers without a signed key, and only on request.
 //!
 //! ```text
 //!               enc_session_key            payload            tag         further fields
@@ -9,11 +8,11 @@
 //!   LEGACY-C    the older Rust clients'    ChaCha20-Poly1305  appended    sent_time
 //! ```
 //!
-//! Of LEGACY-0 the tag stands at the end of the ciphertext, and once more in `tag`.
+//! In LEGACY-0 the tag is both at the end of the ciphertext and in `tag`.
 //!
-//! Nothing but the payload is authenticated, and nothing says who sealed it: whoever passes such a
-//! message on can give it another id and send it elsewhere. Every message has a session key of its
-//! own, as older clients do it.
+//! Only the payload is authenticated, and nothing proves who sealed it: whoever passes such a
+//! message on can give it another id or route. Every message has a session key of its own, as older
+//! clients do it.
 
 use std::borrow::Cow;
 
@@ -26,14 +25,15 @@ use crate::error::SealError;
 use crate::keys::PublicKey;
 use crate::payload::Header;
 use crate::suite::OlderForm;
-use crate::suite::older::{self, Once};
+use crate::suite::older::{self, OneTimeSecrets};
 
-/// Seals a payload as older clients do, with a fresh session key. Of the header it writes what they
-/// write: the message id, the time but for [`OlderForm::Zero`], and for [`OlderForm::A`] the
-/// routing key.
+/// Seals a payload as older clients do, with a random session key.
 ///
-/// Older receivers take the payload for UTF-8 text, and do not ack what they cannot read. The
-/// Python ones drop their connection at a line longer than 64 KiB.
+/// It writes the header fields that they write: the message id, the time except in
+/// [`OlderForm::Zero`], and the routing key in [`OlderForm::A`].
+///
+/// Older receivers expect UTF-8 payloads, and do not ack others. The Python ones drop their
+/// connection at a line longer than 64 KiB.
 ///
 /// # Errors
 ///
@@ -45,7 +45,14 @@ pub fn seal_older(
     header: &Header<'_>,
     payload: &[u8],
 ) -> Result<Envelope, SealError> {
-    seal_with(form, receiver, key, header, payload, Once::fresh()?)
+    seal_with(
+        form,
+        receiver,
+        key,
+        header,
+        payload,
+        OneTimeSecrets::fresh()?,
+    )
 }
 
 fn seal_with(
@@ -54,7 +61,7 @@ fn seal_with(
     key: &PublicKey,
     header: &Header<'_>,
     payload: &[u8],
-    once: Once,
+    once: OneTimeSecrets,
 ) -> Result<Envelope, SealError> {
     let sealed = older::seal(form, key, payload, once)?;
     let routing_key = (form == OlderForm::A).then(|| header.routing_key.as_str().into());
@@ -78,7 +85,7 @@ fn seal_with(
     })?)
 }
 
-/// The time as the generation spells it, with microseconds; the oldest says none.
+/// Formats the time as the generation of clients does, with microseconds; the oldest sends none.
 fn sent_time(form: OlderForm, time: Timestamp) -> Option<String> {
     let text = format!("{time:.6}");
     match form {
@@ -121,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn our_reader_opens_every_form() {
+    fn every_form_is_opened() {
         let [key, other] = [(); 2].map(|()| PrivateKey::generate().unwrap());
         for form in OlderForm::ALL {
             for payload in [TEXT.as_bytes(), b"", &[b'x'; 100_000]] {
@@ -136,11 +143,11 @@ mod tests {
         }
     }
 
-    /// What libsodium (`crypto_box`, `crypto_secretbox`, through PyNaCl 1.6.2), Python's BLAKE2b
-    /// and OpenSSL's ChaCha20-Poly1305 and AES-256-GCM make of the same keys, for the receiver of
+    /// Expected values from libsodium (`crypto_box`, `crypto_secretbox`, through PyNaCl 1.6.2),
+    /// Python's BLAKE2b and OpenSSL's ChaCha20-Poly1305 and AES-256-GCM, for the receiver of
     /// `docs/test-vectors/older-envelopes.json`.
     #[test]
-    fn libsodium_seals_the_same() {
+    fn sealing_agrees_with_libsodium() {
         let key = PrivateKey::from_base64("K4VbXlsVnBp9LHug8g4ossvvOYkMdCXM3oKpDzrCJg8=").unwrap();
         let id = name("m-1");
         let ephemeral = "736845d54e87de09d6bb114aa7042c50a4a015bd9901d1a0026f5956533a1519";
@@ -154,7 +161,7 @@ mod tests {
             (OlderForm::B, libsodium, chacha),
             (OlderForm::C, raw_agreement, chacha),
         ] {
-            let once = Once {
+            let once = OneTimeSecrets {
                 session_key: Zeroizing::new([0x51; 32]),
                 ephemeral: PrivateKey::from_bytes(&std::array::from_fn(|index| {
                     0xe0 + u8::try_from(index).unwrap()
@@ -189,12 +196,14 @@ mod tests {
         }
     }
 
-    /// Found with the one-time key of Poly1305, which who knows the session key knows: a tag that
-    /// is the ciphertext itself. So it looks like generation 0's, and is A's.
+    /// A message of generation A that looks like one of generation 0: its ciphertext equals its
+    /// tag.
+    ///
+    /// It was computed with Poly1305's one-time key, which follows from the session key.
     #[test]
     fn a_ciphertext_of_generation_a_may_end_with_its_tag() {
         let key = PrivateKey::generate().unwrap();
-        let once = Once {
+        let once = OneTimeSecrets {
             session_key: Zeroizing::new([0x51; 32]),
             ephemeral: PrivateKey::generate().unwrap(),
             nonce: hex("000102030405060708090a00").try_into().unwrap(),
@@ -217,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_are_those_that_older_senders_write() {
+    fn fields_are_those_of_older_senders() {
         let key = PrivateKey::generate().unwrap();
         let common = [
             "message_id",
@@ -270,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_repeats() {
+    fn nonces_and_session_keys_differ() {
         let key = PrivateKey::generate().unwrap();
         for form in OlderForm::ALL {
             let [one, other] = [(); 2].map(|()| seal(form, &key, b"the same"));
@@ -282,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_agrees_on_zeros_is_refused() {
+    fn a_key_of_small_order_is_refused() {
         let id = name("m-1");
         let zeros = PublicKey::from_bytes([0; 32]);
         for form in OlderForm::ALL {

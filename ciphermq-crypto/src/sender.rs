@@ -1,4 +1,4 @@
-//! Who sent it: a sender signs each of its sessions once, with its certificate's private key.
+//! Signatures of sessions: a sender signs each session once, with its certificate's private key.
 //!
 //! ```text
 //!   signed    = each of these fields, its length before it (32 bits, big-endian):
@@ -7,9 +7,9 @@
 //!   signature = by the certificate's key over signed: ES384, ES256 or EdDSA, as the key dictates
 //! ```
 //!
-//! Whoever can open the session key knows that only the sender has had it besides; so what is
-//! authenticated under it comes from who signed. The broker is not believed in any of this: the
-//! receiver verifies the certificate against its own authority, as of the session's time.
+//! Only the sender and the receiver have the session key, so a message that is authentic under it
+//! comes from the sender that signed the session. The broker is not trusted: the receiver verifies
+//! the certificate against its own authority, as of the session's start.
 
 use std::collections::HashMap;
 
@@ -18,23 +18,23 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use crate::encoding::put_field;
-use crate::identity::{Authority, CertificateError, Fingerprint};
+use crate::identity::{Authority, CertificateError, Fingerprint, fingerprint};
 
 const DOMAIN: &[u8] = b"CipherMQ sender 1";
 
-/// How many senders' chains are kept. They are a few kilobytes each.
+/// The limit of cached chains, of a few kilobytes each.
 const MAX_CHAINS: usize = 1024;
 
-/// A session's certificate and signature, as they stand in the envelope.
+/// The sender's signature of a session, and its certificate's fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signature {
     pub(crate) certificate: Fingerprint,
     pub(crate) signature: Vec<u8>,
 }
 
-/// What a sender signs of a session.
+/// The fields of a session that its sender signs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Signed<'a> {
+pub(crate) struct SignedFields<'a> {
     pub(crate) suite: &'a str,
     pub(crate) sender: &'a str,
     pub(crate) receiver: &'a str,
@@ -43,8 +43,8 @@ pub(crate) struct Signed<'a> {
     pub(crate) enc_session_key: &'a [u8],
 }
 
-impl Signed<'_> {
-    /// The bytes that are signed with this certificate's key.
+impl SignedFields<'_> {
+    /// Returns the bytes to sign with this certificate's key.
     pub(crate) fn bytes(&self, certificate: Fingerprint) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512 + self.enc_session_key.len());
         put_field(&mut bytes, DOMAIN);
@@ -59,39 +59,40 @@ impl Signed<'_> {
     }
 }
 
-/// Why a session is not its sender's.
+/// The reason why a signature does not prove the session's sender.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SenderError {
-    /// The sender's certificate is not accepted as of the session's time.
-    #[error("of its sender, {0}")]
+    /// The sender's certificate is refused as of the session's start.
+    #[error("the sender's certificate is refused: {0}")]
     Certificate(#[from] CertificateError),
     /// The certificate names another client.
-    #[error("its sender's certificate is that of `{0}`")]
+    #[error("the sender's certificate is that of `{0}`")]
     OtherClient(ClientId),
 }
 
 ciphermq_protocol::debug_as_report!(SenderError);
 
-/// Why a session was not verified, inside this crate.
+/// The reason why the signature of a session was not verified.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unverified {
-    /// The chain is not known.
+pub(crate) enum VerifyError {
+    /// The certificate chain is unknown.
     CertificateNeeded,
     /// The signature is wrong.
     Forged,
-    /// The signature is right, or was not looked at: the certificate is not the sender's.
+    /// The certificate is not the sender's, whether the signature is right or not.
     Sender(SenderError),
 }
 
-/// The senders' certificate chains that are known, whoever gave them: they are verified whenever
-/// they are used.
+/// A cache of senders' certificate chains from untrusted sources.
+///
+/// Each use verifies the chain.
 #[derive(Debug)]
-pub(crate) struct Senders {
+pub(crate) struct SenderCertificates {
     authority: Authority,
     chains: HashMap<Fingerprint, Vec<CertificateDer<'static>>>,
 }
 
-impl Senders {
+impl SenderCertificates {
     pub(crate) fn new(authority: Authority) -> Self {
         Self {
             authority,
@@ -99,12 +100,12 @@ impl Senders {
         }
     }
 
-    /// Keeps a chain under its first certificate's fingerprint.
-    pub(crate) fn learn(&mut self, chain: Vec<CertificateDer<'static>>) {
+    /// Adds a chain under its first certificate's fingerprint.
+    pub(crate) fn add(&mut self, chain: Vec<CertificateDer<'static>>) {
         let Some(own) = chain.first() else { return };
-        let fingerprint = Fingerprint::of(own);
+        let fingerprint = fingerprint(own);
         if self.chains.len() >= MAX_CHAINS && !self.chains.contains_key(&fingerprint) {
-            // Which one is let go of matters little: it can be asked for again.
+            // Any one will do: it can be requested again.
             if let Some(&any) = self.chains.keys().next() {
                 self.chains.remove(&any);
             }
@@ -112,29 +113,29 @@ impl Senders {
         self.chains.insert(fingerprint, chain);
     }
 
-    /// Verifies a session's signature as of the time when it began.
+    /// Verifies the signature of a session as of its start.
     pub(crate) fn verify(
         &self,
-        signed: &Signed<'_>,
+        signed: &SignedFields<'_>,
         session_time: Timestamp,
         signature: &Signature,
-    ) -> Result<(), Unverified> {
+    ) -> Result<(), VerifyError> {
         let chain = self
             .chains
             .get(&signature.certificate)
-            .ok_or(Unverified::CertificateNeeded)?;
+            .ok_or(VerifyError::CertificateNeeded)?;
         let certificate = self
             .authority
             .verify(chain, session_time)
-            .map_err(|error| Unverified::Sender(error.into()))?;
+            .map_err(|error| VerifyError::Sender(error.into()))?;
         if certificate.client_id().as_str() != signed.sender {
             let other = certificate.client_id().clone();
-            return Err(Unverified::Sender(SenderError::OtherClient(other)));
+            return Err(VerifyError::Sender(SenderError::OtherClient(other)));
         }
         if certificate.has_signed(&signed.bytes(signature.certificate), &signature.signature) {
             Ok(())
         } else {
-            Err(Unverified::Forged)
+            Err(VerifyError::Forged)
         }
     }
 }
@@ -142,9 +143,9 @@ impl Senders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::testing::{Ca, Wish};
+    use crate::identity::testing::{Ca, CertificateSpec};
 
-    const SIGNED: Signed<'_> = Signed {
+    const SIGNED: SignedFields<'_> = SignedFields {
         suite: "X25519-AES256GCM",
         sender: "sender_1",
         receiver: "receiver_1",
@@ -168,80 +169,83 @@ mod tests {
     }
 
     #[test]
-    fn a_senders_own_signature_is_verified_once_its_chain_is_known() {
+    fn a_senders_signature_is_verified_once_its_chain_is_known() {
         let ca = Ca::new("ca");
         let sender = ca.issue("sender_1");
         let signature = sign(&sender);
-        let mut senders = Senders::new(ca.authority());
-        let verify = |senders: &Senders| senders.verify(&SIGNED, start(), &signature);
-        assert_eq!(verify(&senders), Err(Unverified::CertificateNeeded));
-        senders.learn(ca.issue("sender_1").chain);
-        assert_eq!(verify(&senders), Err(Unverified::CertificateNeeded));
-        senders.learn(sender.chain);
-        assert_eq!(verify(&senders), Ok(()));
+        let mut certificates = SenderCertificates::new(ca.authority());
+        let verify =
+            |certificates: &SenderCertificates| certificates.verify(&SIGNED, start(), &signature);
+        assert_eq!(verify(&certificates), Err(VerifyError::CertificateNeeded));
+        certificates.add(ca.issue("sender_1").chain);
+        assert_eq!(verify(&certificates), Err(VerifyError::CertificateNeeded));
+        certificates.add(sender.chain);
+        assert_eq!(verify(&certificates), Ok(()));
     }
 
     #[test]
-    fn each_field_is_signed() {
+    fn altering_any_signed_field_breaks_the_signature() {
         let ca = Ca::new("ca");
         let sender = ca.issue("sender_1");
         let signature = sign(&sender);
-        let mut senders = Senders::new(ca.authority());
-        senders.learn(sender.chain);
+        let mut certificates = SenderCertificates::new(ca.authority());
+        certificates.add(sender.chain);
         for altered in [
-            Signed {
+            SignedFields {
                 suite: "XWING-AES256GCM",
                 ..SIGNED
             },
-            Signed {
+            SignedFields {
                 receiver: "receiver_2",
                 ..SIGNED
             },
-            Signed {
+            SignedFields {
                 receiver_key_id: "66687aadf862bd78",
                 ..SIGNED
             },
-            Signed {
+            SignedFields {
                 session_time: "2027-01-15T08:00:00.001Z",
                 ..SIGNED
             },
-            Signed {
+            SignedFields {
                 enc_session_key: &[8; 80],
                 ..SIGNED
             },
-            Signed {
+            SignedFields {
                 enc_session_key: &[7; 79],
                 ..SIGNED
             },
         ] {
             assert_eq!(
-                senders.verify(&altered, start(), &signature),
-                Err(Unverified::Forged)
+                certificates.verify(&altered, start(), &signature),
+                Err(VerifyError::Forged)
             );
         }
-        let other = Signed {
+        let other = SignedFields {
             sender: "sender_2",
             ..SIGNED
         };
         assert!(matches!(
-            senders.verify(&other, start(), &signature),
-            Err(Unverified::Sender(SenderError::OtherClient(client))) if client.as_str() == "sender_1"
+            certificates.verify(&other, start(), &signature),
+            Err(VerifyError::Sender(SenderError::OtherClient(client))) if client.as_str() == "sender_1"
         ));
     }
 
     #[test]
     fn another_client_cannot_sign_for_the_sender() {
         let [ca, evil] = ["ca", "ca"].map(Ca::new);
-        let mut senders = Senders::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority());
         for (sender, is_other_client) in
             [(ca.issue("mallory"), true), (evil.issue("sender_1"), false)]
         {
             let signature = sign(&sender);
-            senders.learn(sender.chain);
-            let error = senders.verify(&SIGNED, start(), &signature).unwrap_err();
+            certificates.add(sender.chain);
+            let error = certificates
+                .verify(&SIGNED, start(), &signature)
+                .unwrap_err();
             match error {
-                Unverified::Sender(SenderError::OtherClient(_)) => assert!(is_other_client),
-                Unverified::Sender(SenderError::Certificate(CertificateError::NotTrusted(_))) => {
+                VerifyError::Sender(SenderError::OtherClient(_)) => assert!(is_other_client),
+                VerifyError::Sender(SenderError::Certificate(CertificateError::NotTrusted(_))) => {
                     assert!(!is_other_client);
                 }
                 error => panic!("{error:?}"),
@@ -250,35 +254,35 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_must_be_valid_when_the_session_began_not_now() {
+    fn the_certificate_must_be_valid_when_the_session_started() {
         let ca = Ca::new("ca");
         let second = start().as_second();
-        let wish = Wish {
+        let spec = CertificateSpec {
             valid: Some((second - 60, second + 60)),
-            ..Wish::default()
+            ..CertificateSpec::default()
         };
-        let sender = ca.issue_as("sender_1", &wish);
+        let sender = ca.issue_as("sender_1", &spec);
         let signature = sign(&sender);
-        let mut senders = Senders::new(ca.authority());
-        senders.learn(sender.chain);
-        assert_eq!(senders.verify(&SIGNED, start(), &signature), Ok(()));
+        let mut certificates = SenderCertificates::new(ca.authority());
+        certificates.add(sender.chain);
+        assert_eq!(certificates.verify(&SIGNED, start(), &signature), Ok(()));
         let later = start() + std::time::Duration::from_secs(61);
         assert!(matches!(
-            senders.verify(&SIGNED, later, &signature),
-            Err(Unverified::Sender(SenderError::Certificate(
+            certificates.verify(&SIGNED, later, &signature),
+            Err(VerifyError::Sender(SenderError::Certificate(
                 CertificateError::Expired(_)
             )))
         ));
     }
 
     #[test]
-    fn the_chains_that_are_kept_are_bounded() {
+    fn the_number_of_cached_chains_is_bounded() {
         let ca = Ca::new("ca");
-        let mut senders = Senders::new(ca.authority());
+        let mut certificates = SenderCertificates::new(ca.authority());
         for index in 0..MAX_CHAINS + 10 {
-            senders.learn(vec![CertificateDer::from(index.to_be_bytes().to_vec())]);
-            assert!(senders.chains.len() <= MAX_CHAINS);
+            certificates.add(vec![CertificateDer::from(index.to_be_bytes().to_vec())]);
+            assert!(certificates.chains.len() <= MAX_CHAINS);
         }
-        senders.learn(Vec::new());
+        certificates.add(Vec::new());
     }
 }

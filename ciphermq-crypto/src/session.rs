@@ -1,31 +1,31 @@
-//! How long a session key is used.
+//! Limits of sessions, and the receiver's cache of them.
 //!
-//! Sealing a session key costs a key agreement, so it is used for many messages: at most
-//! [`MAX_MESSAGES`] or [`MAX_AGE`], whichever comes first, and never across a process start. Nonces
-//! are 96 random bits; with 2^16 messages a key, two meet with a probability below 2^-64.
+//! Sealing a session key costs a key agreement, so a session key is used for many messages: until
+//! [`MAX_MESSAGES`] or [`MAX_AGE`], whichever comes first, and never across a restart. Nonces are
+//! 96 random bits; with 2^16 messages per key, the probability of a collision is below 2^-64.
 //!
-//! The sender keeps both limits. The receiver can check the age, which every message states and
-//! authenticates; it does not count, since the same message may rightly come to it more than once.
+//! The sender observes both limits. The receiver checks the age, which every message states and
+//! authenticates; it does not count messages, since redelivery is legitimate.
 
 use std::time::Duration;
 
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
 
-use crate::encoding::{put_field, time_text};
+use crate::encoding::{format_time, put_field};
 use crate::keys::KeyId;
 use crate::payload::PayloadCipher;
 use crate::suite::Suite;
 
-/// How many messages one session key seals at most.
+/// The limit of messages that one session key seals.
 pub const MAX_MESSAGES: u32 = 65_536;
 
-/// How old a session is at most when it seals a message.
+/// The limit of a session's age when it seals a message.
 pub const MAX_AGE: Duration = Duration::from_secs(600);
 
 const DOMAIN: &[u8] = b"CipherMQ session 1";
 
-/// What a session key is sealed for, HPKE's `info`: fields with their lengths before them.
+/// Returns HPKE's `info` of a session: length-prefixed fields.
 pub(crate) fn info(
     suite: &str,
     sender: &str,
@@ -43,7 +43,7 @@ pub(crate) fn info(
     info
 }
 
-/// [`info`] of a session that begins now.
+/// Returns [`info`] of a session that starts at `start`.
 pub(crate) fn info_of(
     suite: Suite,
     sender: &ClientId,
@@ -56,11 +56,11 @@ pub(crate) fn info_of(
         sender.as_str(),
         receiver.as_str(),
         &key.to_string(),
-        &time_text(start),
+        &format_time(start),
     )
 }
 
-/// Whether a message sealed at `sent` lies inside a session that started at `start`, to the
+/// Returns whether a session that started at `start` may seal a message at `sent`, to the
 /// millisecond.
 pub(crate) fn is_within_age(start: Timestamp, sent: Timestamp) -> bool {
     let age = sent.as_millisecond().checked_sub(start.as_millisecond());
@@ -68,20 +68,20 @@ pub(crate) fn is_within_age(start: Timestamp, sent: Timestamp) -> bool {
         .is_some_and(|age| Duration::from_millis(age) <= MAX_AGE)
 }
 
-/// The session keys that a receiver has opened, the most recently used ones.
+/// An LRU cache of the sessions that a receiver has opened.
 pub(crate) struct SessionCache {
     capacity: usize,
-    /// By name, the most recently used one last: nearly always it is the one that is wanted.
+    /// By cache key, the most recently used last, since nearly every lookup is for it.
     sessions: Vec<(Vec<u8>, Session)>,
 }
 
-/// An opened session.
+/// A session that a receiver has opened.
 pub(crate) struct Session {
     pub(crate) cipher: PayloadCipher,
-    /// When it began.
+    /// The session's start.
     pub(crate) time: Timestamp,
     pub(crate) enc_session_key_hash: [u8; 32],
-    /// Whether its sender has signed it.
+    /// Whether the sender's signature was verified.
     pub(crate) is_verified: bool,
 }
 
@@ -93,14 +93,16 @@ impl SessionCache {
         }
     }
 
-    /// The session under this name, opened with `open` if it is not known. The name holds
-    /// everything that the session key was sealed for, and the sealed key itself.
+    /// Returns the session with this cache key, opened with `open` if it is not cached.
+    ///
+    /// The cache key covers everything that the session key was sealed for, and the sealed key
+    /// itself.
     pub(crate) fn find_or_open<E>(
         &mut self,
-        name: &[u8],
+        key: &[u8],
         open: impl FnOnce() -> Result<Session, E>,
     ) -> Result<Option<&Session>, E> {
-        match self.sessions.iter().rposition(|(known, _)| known == name) {
+        match self.sessions.iter().rposition(|(cached, _)| cached == key) {
             Some(last) if last + 1 == self.sessions.len() => {}
             Some(at) => {
                 let session = self.sessions.remove(at);
@@ -111,7 +113,7 @@ impl SessionCache {
                 if self.sessions.len() >= self.capacity {
                     self.sessions.remove(0);
                 }
-                self.sessions.push((name.to_owned(), session));
+                self.sessions.push((key.to_owned(), session));
             }
         }
         Ok(self.sessions.last().map(|(_, session)| session))
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_sessions_that_were_used_last() {
+    fn evicts_the_least_recently_used_session() {
         let mut cache = SessionCache::new(2);
         let mut opened = Vec::new();
         for name in ["a", "b", "a", "c", "a", "b"] {
@@ -160,6 +162,6 @@ mod tests {
         }
         assert_eq!(opened, ["a", "b", "c", "b"]);
         assert!(cache.find_or_open(b"d", || Err(())).is_err());
-        assert_eq!(cache.len(), 2, "what does not open displaces nothing");
+        assert_eq!(cache.len(), 2, "a failed opening evicts nothing");
     }
 }

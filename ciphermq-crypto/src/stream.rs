@@ -1,4 +1,4 @@
-//! How a stream of message ids starts: with the time, and with randomness of the operating system.
+//! New streams of message ids, from the time and the operating system's randomness.
 
 use ciphermq_protocol::StreamId;
 use jiff::Timestamp;
@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use crate::error::RandomError;
 use crate::random;
 
-/// A new stream that starts at `now`, told from all others of the same millisecond by 34 random
-/// bits.
+/// Creates the id of a stream that starts at `now`.
+///
+/// 34 random bits distinguish it from other streams of the same millisecond.
 ///
 /// # Errors
 ///
@@ -15,7 +16,7 @@ use crate::random;
 pub fn start(now: Timestamp) -> Result<StreamId, RandomError> {
     let mut random = [0; 8];
     random::fill(&mut random)?;
-    // A clock before 1970 is wrong anyway, and ids need not tell the time: they must only differ.
+    // A clock before 1970 is wrong, which is harmless: ids must only differ.
     let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
     Ok(StreamId::new(millis, u64::from_be_bytes(random)))
 }
@@ -25,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_at_its_time_and_differs() {
+    fn streams_start_at_their_time_and_differ() {
         let now = Timestamp::from_millisecond(1_757_314_980_007).unwrap();
         let [one, other] = [(); 2].map(|()| start(now).unwrap());
         assert_eq!(one.started_millis(), 1_757_314_980_007);

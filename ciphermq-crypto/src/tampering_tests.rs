@@ -1,15 +1,15 @@
-//! Whatever is altered in an envelope, it does not open, and the error does not tell what it was.
+//! An altered envelope does not open, and the error does not reveal what was altered.
 
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::{ClientId, Envelope, MessageId};
 use jiff::Timestamp;
 
 use crate::encoding::{decode, encode};
+use crate::identity::fingerprint;
 use crate::identity::testing::Ca;
 use crate::vector_tests::{header, name};
 use crate::{
-    Authority, Fingerprint, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError,
-    SendingSession,
+    Authority, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, SenderError, SendingSession,
 };
 
 struct Case {
@@ -55,7 +55,7 @@ impl Case {
 
     fn opener_with(&self, receiver: &str, keyring: Keyring, policy: OpenPolicy) -> Opener {
         let mut opener = Opener::new(name(receiver), keyring, self.authority.clone(), policy);
-        opener.learn(self.sender.chain.clone());
+        opener.add_sender_chain(self.sender.chain.clone());
         opener
     }
 
@@ -63,7 +63,7 @@ impl Case {
         self.envelope.fields().unwrap()
     }
 
-    /// Opens the altered envelope: with the session unknown, and with the session known.
+    /// Opens the altered envelope, with the session not cached and cached.
     fn open_altered(&self, alter: impl FnOnce(&mut Fields<'_>)) -> [Result<Vec<u8>, OpenError>; 2] {
         let mut fields = self.fields();
         alter(&mut fields);
@@ -82,11 +82,11 @@ impl Case {
     }
 }
 
-/// A part of an envelope by name, so that tests can go through all of them.
+/// An accessor of a part of an envelope, for iteration.
 type Part = for<'a, 'b> fn(&'b mut Fields<'a>) -> &'b mut std::borrow::Cow<'a, str>;
 
 #[test]
-fn every_bit_of_every_sealed_part() {
+fn every_flipped_bit_of_every_sealed_part_is_detected() {
     let case = Case::new(b"a payload of 24 bytes...");
     let parts: [(&str, Part); 5] = [
         ("enc_session_key", |f| &mut f.enc_session_key),
@@ -112,7 +112,7 @@ fn every_bit_of_every_sealed_part() {
 }
 
 #[test]
-fn every_length_of_every_sealed_part() {
+fn every_other_length_of_every_sealed_part_is_detected() {
     let case = Case::new(b"a payload of 24 bytes...");
     for length in [0, 1, 31, 32, 47, 79, 81, 160] {
         let mut bytes = decode(&case.fields().enc_session_key).unwrap();
@@ -139,7 +139,7 @@ fn every_length_of_every_sealed_part() {
 }
 
 #[test]
-fn every_field_of_the_header() {
+fn every_altered_header_field_is_detected() {
     let case = Case::new(b"payload");
     let other_key = case
         .keyring
@@ -172,13 +172,13 @@ fn every_field_of_the_header() {
     case.assert_not_authentic("exchange and routing key exchanged", |f| {
         std::mem::swap(&mut f.exchange, &mut f.routing_key);
     });
-    // A text that moves from one field into the next leaves the same characters.
+    // Moving characters from one field into the next leaves the concatenation unchanged.
     case.assert_not_authentic("the border between exchange and routing key", |f| {
         f.exchange = Some("ciphermq_exchang".into());
         f.routing_key = Some("ereceiver_1_key".into());
     });
 
-    // For another receiver who has the same key: not even he can be made to take it for his.
+    // Another receiver with the same key does not accept the message either.
     let mut fields = case.fields();
     fields.receiver_client_id = "receiver_2".into();
     let envelope = Envelope::build(&fields).unwrap();
@@ -187,7 +187,7 @@ fn every_field_of_the_header() {
 }
 
 #[test]
-fn every_field_taken_away() {
+fn every_removed_field_is_detected() {
     let case = Case::new(b"payload");
     case.assert_not_authentic("tag", |f| f.tag = None);
     case.assert_not_authentic("sender_client_id", |f| f.sender_client_id = None);
@@ -199,12 +199,12 @@ fn every_field_taken_away() {
     case.assert_not_authentic("session_time", |f| f.session_time = None);
     case.assert_not_authentic("sender_signature", |f| f.sender_signature = None);
     case.assert_not_authentic("sender_certificate", |f| f.sender_certificate = None);
-    // Without a suite it passes for an older client's, and does not open as one either.
+    // Without a suite it looks like an older client's, and does not open as one either.
     case.assert_not_authentic("suite", |f| f.suite = None);
 }
 
 #[test]
-fn what_is_known_before_opening_is_said() {
+fn errors_before_decryption_are_specific() {
     let case = Case::new(b"payload");
     let unknown = case.open_altered(|f| f.suite = Some("XYZ".into()));
     assert_eq!(
@@ -221,10 +221,10 @@ fn what_is_known_before_opening_is_said() {
 }
 
 #[test]
-fn another_certificate_is_asked_for_and_proves_nothing() {
+fn another_certificate_is_requested_and_does_not_verify() {
     let case = Case::new(b"payload");
     let other = case.ca.issue("sender_1");
-    let fingerprint = Fingerprint::of(&other.chain[0]);
+    let fingerprint = fingerprint(&other.chain[0]);
     let mut fields = case.fields();
     fields.sender_certificate = Some(fingerprint.to_string().into());
     let altered = Envelope::build(&fields).unwrap();
@@ -234,7 +234,7 @@ fn another_certificate_is_asked_for_and_proves_nothing() {
         fingerprint,
     };
     assert_eq!(opener.open(&altered), Err(needed));
-    opener.learn(other.chain);
+    opener.add_sender_chain(other.chain);
     assert_eq!(opener.open(&altered), Err(OpenError::NotAuthentic));
     for text in ["", "x", &fingerprint.to_string().to_uppercase()] {
         case.assert_not_authentic("sender_certificate", |f| {
@@ -244,7 +244,7 @@ fn another_certificate_is_asked_for_and_proves_nothing() {
 }
 
 #[test]
-fn who_signed_is_known_and_who_did_not_is_not_admitted() {
+fn signed_sessions_are_verified_and_unsigned_ones_refused() {
     let case = Case::new(b"payload");
     let strict = || case.opener_with("receiver_1", case.keyring.clone(), OpenPolicy::default());
     let opened = strict().open(&case.envelope).unwrap();
@@ -255,17 +255,16 @@ fn who_signed_is_known_and_who_did_not_is_not_admitted() {
     (fields.sender_certificate, fields.sender_signature) = (None, None);
     let stripped = Envelope::build(&fields).unwrap();
     assert_eq!(strict().open(&stripped), Err(OpenError::UnsignedSession));
-    // Who admits unverified senders gets it, as what it is; and the signed one is still verified.
+    // With unverified senders admitted, it opens as unverified; the signed one is still verified.
     let mut lenient = case.opener("receiver_1");
     assert!(!lenient.open(&stripped).unwrap().is_sender_verified);
     assert!(lenient.open(&case.envelope).unwrap().is_sender_verified);
 }
 
 #[test]
-fn a_certificate_that_was_not_the_senders_then_is_refused() {
+fn a_certificate_not_valid_at_the_sessions_start_is_refused() {
     let mut case = Case::new(b"payload");
-    // The same authority's name, other keys: the receiver trusts another authority than the
-    // sender's.
+    // The receiver trusts another authority of the same name.
     case.authority = Ca::new("ca").authority();
     let error = case.opener("receiver_1").open(&case.envelope).unwrap_err();
     assert!(
@@ -275,7 +274,7 @@ fn a_certificate_that_was_not_the_senders_then_is_refused() {
 }
 
 #[test]
-fn parts_of_two_messages_do_not_fit_together() {
+fn parts_of_two_messages_cannot_be_combined() {
     let [case, other] = [Case::new(b"payload"), Case::new(b"payload")];
     let other = other.fields();
     case.assert_not_authentic("enc_session_key", |f| {
@@ -318,7 +317,7 @@ fn another_exchange_or_routing_key_than_expected_is_refused() {
 }
 
 #[test]
-fn a_key_that_is_no_longer_the_newest_still_opens() {
+fn an_older_key_still_opens() {
     let case = Case::new(b"payload");
     let newest = PrivateKey::generate().unwrap();
     let keyring = Keyring::new(newest.clone()).with_older(case.keyring.newest().clone());
@@ -339,7 +338,7 @@ fn a_key_that_is_no_longer_the_newest_still_opens() {
 }
 
 #[test]
-fn payloads_are_not_printed() {
+fn debug_omits_the_payload() {
     let case = Case::new(b"payload in words");
     let opened = case.opener("receiver_1").open(&case.envelope).unwrap();
     let printed = format!("{opened:?} {:?}", case.opener("receiver_1"));

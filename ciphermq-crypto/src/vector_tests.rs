@@ -1,6 +1,6 @@
-//! The test vectors of `docs/test-vectors/x25519-aes256gcm.json`: made here from fixed inputs, and
-//! compared with the file. With `CIPHERMQ_WRITE_VECTORS=1` in the environment the file is written
-//! instead.
+//! Test vectors of `docs/test-vectors/x25519-aes256gcm.json`, generated from fixed inputs.
+//!
+//! With `CIPHERMQ_WRITE_VECTORS=1` in the environment the file is written instead of compared.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::encoding::{decode, encode};
-use crate::seal::Start;
+use crate::seal::SessionStart;
 use crate::{Authority, Header, Keyring, OpenError, OpenPolicy, Opener, PrivateKey, Suite};
 
 const FILE: &str = concat!(
@@ -22,25 +22,19 @@ const FILE: &str = concat!(
     "/../docs/test-vectors/x25519-aes256gcm.json"
 );
 
-/// Bytes of a hexadecimal text.
+/// Decodes hexadecimal text.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
-    text.as_bytes()
-        .chunks(2)
-        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
-        .collect()
+    hex::decode(text).unwrap()
 }
 
-/// Bytes as hexadecimal text.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+pub(crate) use hex::encode as to_hex;
 
-/// A name of whatever kind is asked for.
+/// Parses a name of any type.
 pub(crate) fn name<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
-/// A header of which only id and time matter.
+/// Returns a header with this id and time.
 pub(crate) fn header(message_id: &MessageId, sent_time: Timestamp) -> Header<'_> {
     use std::sync::LazyLock;
     static EXCHANGE: LazyLock<ciphermq_protocol::ExchangeName> =
@@ -56,16 +50,16 @@ pub(crate) fn header(message_id: &MessageId, sent_time: Timestamp) -> Header<'_>
     }
 }
 
-/// Randomness that is known, and used up after that.
-pub(crate) struct Fixed<'a>(&'a [u8]);
+/// A generator of given bytes, which panics when they are used up.
+pub(crate) struct FixedRng<'a>(&'a [u8]);
 
-impl<'a> Fixed<'a> {
+impl<'a> FixedRng<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 }
 
-impl TryRng for Fixed<'_> {
+impl TryRng for FixedRng<'_> {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -84,16 +78,16 @@ impl TryRng for Fixed<'_> {
     }
 }
 
-impl TryCryptoRng for Fixed<'_> {}
+impl TryCryptoRng for FixedRng<'_> {}
 
-/// The file. All bytes are hexadecimal; envelopes are the exact text.
+/// The contents of the file. All bytes are hexadecimal; envelopes are the exact text.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Vectors {
     about: Vec<String>,
     suite: String,
     receiver: Receiver,
     messages: Vec<Message>,
-    /// The first message, in other spellings of its envelope.
+    /// Equivalent envelopes of the first message.
     other_spellings: Vec<OtherSpelling>,
     must_fail: Vec<MustFail>,
 }
@@ -110,7 +104,7 @@ struct Receiver {
     private_key: String,
     public_key: String,
     key_id: String,
-    /// A second key pair of the same receiver, which opens nothing here.
+    /// A second key pair of the same receiver, which opens none of these.
     other_private_key: String,
     other_key_id: String,
 }
@@ -224,13 +218,13 @@ fn seal(input: &Input) -> Message {
     let ikm = [0xe0 + input.session; 32];
     let start = time(input.session_millis);
     let key = (*private.public_key()).into();
-    let mut session = Start::with_key(
+    let mut session = SessionStart::with_key(
         &sender,
         &receiver,
         &key,
         start,
         session_key.clone(),
-        &mut Fixed::new(&ikm),
+        &mut FixedRng::new(&ikm),
     )
     .unwrap()
     .session(None);
@@ -282,7 +276,7 @@ fn flip(base64: &str, byte: usize) -> String {
     encode(&bytes)
 }
 
-/// What is true of one envelope alone is authenticated; how its JSON is written is not.
+/// Returns equivalent envelopes: the fields are authenticated, their JSON is not.
 fn other_spellings() -> Vec<OtherSpelling> {
     let good = seal(&inputs().remove(0)).envelope;
     let inner = good.trim_start_matches('{').trim_end_matches('}');
@@ -321,7 +315,7 @@ fn other_spellings() -> Vec<OtherSpelling> {
     ]
 }
 
-/// What is no envelope; the broker does not accept it either.
+/// Returns texts that are not envelopes, which the broker refuses, too.
 fn no_envelopes(good: &str) -> Vec<(&'static str, String)> {
     let more = |more: &str| good.replacen('{', &format!("{{{more},"), 1);
     let value = |field: &str, value: &str| {
@@ -649,7 +643,7 @@ fn envelope(text: &str) -> Envelope {
 }
 
 #[test]
-fn the_file_is_what_this_version_writes() {
+fn the_file_matches_this_version() {
     if std::env::var_os("CIPHERMQ_WRITE_VECTORS").is_some() {
         std::fs::create_dir_all(Path::new(FILE).parent().unwrap()).unwrap();
         std::fs::write(
@@ -688,7 +682,7 @@ fn every_message_of_the_file_opens() {
 }
 
 #[test]
-fn every_bad_message_of_the_file_fails_as_it_says() {
+fn every_bad_message_of_the_file_fails_as_stated() {
     let file = file();
     assert!(file.must_fail.len() > 55);
     for bad in &file.must_fail {
@@ -697,9 +691,8 @@ fn every_bad_message_of_the_file_fails_as_it_says() {
             assert!(read.is_err(), "{}", bad.about);
             continue;
         }
-        // With the session known and unknown: both ways end in the same error. The vectors'
-        // sessions are not signed; but an older client's message is refused by those who ask for
-        // proof.
+        // With the session cached and not cached: the error is the same. The sessions of the
+        // vectors are not signed; a receiver that requires proof refuses an older client's message.
         let admits = bad.expect != "older_client";
         let mut fresh = opener(&file.receiver, admits);
         let mut warm = opener(&file.receiver, admits);

@@ -1,4 +1,4 @@
-//! Messages that the older generations of clients sealed, with the key that opens them.
+//! Messages that older generations of clients have sealed, and the key that opens them.
 
 #![allow(
     clippy::unwrap_used,
@@ -63,7 +63,7 @@ fn opener(keyring: Keyring, older_clients: bool) -> Opener {
 }
 
 #[test]
-fn the_key_is_the_files() {
+fn the_key_matches_the_file() {
     assert_eq!(
         *key().public_key(),
         PublicKey::from_base64(&file().receiver_public_key).unwrap()
@@ -72,7 +72,7 @@ fn the_key_is_the_files() {
 
 #[test]
 fn every_case_opens() {
-    // Also with a key that is not the newest: the envelopes do not name theirs.
+    // With an older key as well: the envelopes do not name theirs.
     for keyring in [
         Keyring::new(key()),
         Keyring::new(PrivateKey::generate().unwrap()).with_older(key()),
@@ -102,7 +102,7 @@ fn every_case_opens() {
 }
 
 #[test]
-fn they_are_refused_unless_admitted() {
+fn older_clients_are_refused_unless_admitted() {
     let mut opener = opener(Keyring::new(key()), false);
     for case in file().cases {
         assert_eq!(opener.open(&case.envelope()), Err(OpenError::OlderClient));
@@ -110,7 +110,7 @@ fn they_are_refused_unless_admitted() {
 }
 
 #[test]
-fn another_key_does_not_open_them() {
+fn another_key_opens_none() {
     let mut opener = opener(Keyring::new(PrivateKey::generate().unwrap()), true);
     for case in file().cases {
         assert_eq!(opener.open(&case.envelope()), Err(OpenError::NotAuthentic));
@@ -118,7 +118,7 @@ fn another_key_does_not_open_them() {
 }
 
 #[test]
-fn sealed_parts_that_were_altered_do_not_open() {
+fn altered_messages_do_not_open() {
     let mut opener = opener(Keyring::new(key()), true);
     let flip = |base64: &str, at: usize| {
         let mut text = base64.as_bytes().to_vec();
@@ -173,10 +173,10 @@ fn sealed_parts_that_were_altered_do_not_open() {
     }
 }
 
-/// The tag of generation 0 stands there twice: whichever of them is another, the message is
-/// refused, also if the one that is left is right in another form.
+/// Generation 0 has its tag twice: if either differs, the message is refused, even if the other one
+/// is right in another form.
 #[test]
-fn both_tags_of_generation_0_count() {
+fn both_tags_of_generation_0_are_checked() {
     let mut opener = opener(Keyring::new(key()), true);
     let of_0: Vec<Case<'_>> = file()
         .cases
@@ -210,7 +210,7 @@ fn both_tags_of_generation_0_count() {
         for (ciphertext, tag) in [
             (&ciphertext[..], Some(&other[..])),
             (&with_other, Some(&tag)),
-            // Both are another, and agree.
+            // Both differ, but agree with each other.
             (&with_other, Some(&other)),
             // As generation A, and as B.
             (payload, Some(&tag)),

@@ -1,4 +1,4 @@
-//! What is sealed opens, whatever the names and the payload are.
+//! Sealed messages open, whatever their names and payload.
 
 use ciphermq_crypto::{
     Authority, Form, Header, Keyring, OpenPolicy, Opener, PrivateKey, SendingSession, Suite, stream,
@@ -7,7 +7,7 @@ use ciphermq_protocol::{ClientId, ExchangeName, RoutingKey};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-/// Names with everything in them that a name may hold, and that JSON escapes.
+/// Generates names with all allowed kinds of characters, including those that JSON escapes.
 fn names() -> impl Strategy<Value = String> {
     prop_oneof![
         "[!-~]{1,255}",
@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn opens_what_was_sealed(
+    fn sealed_messages_open(
         sender in names(),
         receiver in names(),
         exchange in names(),

@@ -1,4 +1,4 @@
-//! What reading costs at the server's and the receiver's ends: lines, commands, envelopes.
+//! Cost of parsing lines, commands and envelopes, at the server and at the receiver.
 
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 #![allow(clippy::unwrap_used, reason = "a measurement fails by panicking")]
@@ -12,7 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 const LIMIT: usize = 1 << 20;
 
-/// What is a message's own, with a ciphertext of so many characters.
+/// An own part with a ciphertext of `ciphertext` characters.
 fn own(position: usize, ciphertext: usize) -> String {
     format!(
         r#"{{"message_id":"01a20937-573d-8b38-8abe-0a{position:010x}","sent_time":"2025-09-08T07:03:00.123Z","nonce":"AAECAwQFBgcICQoL","ciphertext":"{}","tag":"AAECAwQFBgcICQoLDA0ODw=="}}"#,
@@ -20,7 +20,7 @@ fn own(position: usize, ciphertext: usize) -> String {
     )
 }
 
-/// What the messages of a signed session share.
+/// The shared part of a signed session.
 fn shared() -> String {
     format!(
         r#"{{"receiver_client_id":"receiver_1","enc_session_key":"{}","suite":"X25519-AES256GCM","sender_client_id":"sender_1","receiver_key_id":"6636bbd97ffc80ee","exchange":"ciphermq_exchange","routing_key":"receiver_1_key","content_type":"application/json","session_time":"2025-09-08T07:03:00.000Z","sender_certificate":"{}","sender_signature":"{}"}}"#,
@@ -30,7 +30,7 @@ fn shared() -> String {
     )
 }
 
-/// An envelope such as a sender with a signed session writes.
+/// An envelope of a signed session.
 fn envelope(position: usize, ciphertext: usize) -> String {
     let (own, shared) = (own(position, ciphertext), shared());
     format!(

@@ -1,34 +1,42 @@
-//! What a client says: one line, a word and its arguments.
+//! Commands of the client, one line each: a word and its arguments.
 //!
-//! Words and arguments are separated by single spaces; the last argument runs to the end of the
-//! line.
+//! Single spaces separate words and arguments; the last argument extends to the end of the line.
 
 use std::num::NonZeroU32;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::certificate::Fingerprint;
 use crate::envelope::{Envelope, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
+use crate::hello::HelloRequest;
+use crate::json;
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, QueueName, RoutingKey};
 use crate::number;
+use crate::rejected::RejectedRequest;
 use crate::reply::{ErrorReply, Missing, Reply};
+use crate::waiting::WaitingRequest;
 
-/// A command. [`Command::parse`] reads it, [`Command::encode`] writes it.
+/// A command of a client.
+///
+/// [`Command::parse`] reads it, [`Command::encode`] writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// `declare_queue <queue>`: makes the queue unless it exists.
+    /// `declare_queue <queue>`: creates the queue unless it exists.
     DeclareQueue {
         /// The queue.
         queue: QueueName,
     },
-    /// `declare_exchange <exchange>`: makes the exchange unless it exists.
+    /// `declare_exchange <exchange>`: creates the exchange unless it exists.
     DeclareExchange {
         /// The exchange.
         exchange: ExchangeName,
     },
-    /// `bind <queue> <exchange> <routing_key>`: messages of the exchange with this key go to the
-    /// queue, too.
+    /// `bind <queue> <exchange> <routing_key>`: routes messages of the exchange with this key to
+    /// the queue as well.
     Bind {
         /// The queue.
         queue: QueueName,
@@ -37,7 +45,7 @@ pub enum Command {
         /// The routing key.
         routing_key: RoutingKey,
     },
-    /// `publish <exchange> <routing_key> <json>`: one envelope.
+    /// `publish <exchange> <routing_key> <json>`: publishes one envelope.
     Publish {
         /// The exchange.
         exchange: ExchangeName,
@@ -46,7 +54,8 @@ pub enum Command {
         /// The envelope.
         envelope: Envelope,
     },
-    /// `publish_batch <exchange> <routing_key> <json array>`: envelopes, answered one line each.
+    /// `publish_batch <exchange> <routing_key> <json array>`: publishes envelopes, each answered by
+    /// a line of its own.
     PublishBatch {
         /// The exchange.
         exchange: ExchangeName,
@@ -55,104 +64,98 @@ pub enum Command {
         /// The envelopes, at least one.
         envelopes: Vec<Envelope>,
     },
-    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`: the same for
-    /// envelopes that share most of their fields, which are sent once.
+    /// `publish_packed <exchange> <routing_key> <count> <own> ... <own> <shared>`: publishes
+    /// envelopes that share most of their fields.
+    ///
+    /// The shared fields are sent once.
     PublishPacked {
         /// The exchange.
         exchange: ExchangeName,
         /// The routing key.
         routing_key: RoutingKey,
-        /// The envelopes, at least one. They share one piece of their bytes.
+        /// The envelopes, at least one. All have the same [shared
+        /// part](crate::envelope::EnvelopeBytes::shared).
         envelopes: Vec<Envelope>,
     },
-    /// `consume <queue> [prefetch]`: deliver the queue's messages for this client.
+    /// `consume <queue> [prefetch]`: delivers the queue's messages for this client.
     Consume {
         /// The queue.
         queue: QueueName,
-        /// How many messages may be delivered and not yet acked. Left out: 1. One that does not fit
-        /// is read as the largest.
+        /// The limit of delivered and not yet acknowledged messages; 1 if left out. A number that
+        /// does not fit is read as the largest that does.
         prefetch: Option<NonZeroU32>,
     },
-    /// `fetch <queue>`: one message, now or not at all.
+    /// `fetch <queue>`: delivers one message if one is waiting.
     Fetch {
         /// The queue.
         queue: QueueName,
     },
-    /// `ack <message_id> [<message_id> ...]`: the messages were processed, answered one line each.
+    /// `ack <message_id> [<message_id> ...]`: acknowledges messages, each answered by a line of its
+    /// own.
     Ack {
-        /// The messages, at least one.
+        /// The processed messages, at least one.
         message_ids: Vec<MessageId>,
     },
-    /// `reject <message_id> <reason>`: the receiver cannot use the message; set it aside.
+    /// `reject <message_id> <reason>`: sets aside a message that the receiver cannot use.
     Reject {
         /// The message.
         message_id: MessageId,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// `resend <message_id>`: the sender asks to deliver an unacknowledged message again.
+    /// `resend <message_id>`: asks, as the sender, for redelivery of an unacknowledged message.
     Resend {
         /// The message.
         message_id: MessageId,
     },
-    /// `register_public_key <base64 key>`, or `register_key <client_id> <base64 key>`: the client's
-    /// X25519 key.
+    /// `register_public_key <base64 key>`, or `register_key <client_id> <base64 key>`: registers
+    /// the client's X25519 key.
     RegisterPublicKey {
-        /// Whose key it says to be; it must be the caller's own.
+        /// The client that the line names; it must be the caller itself.
         client_id: Option<ClientId>,
-        /// Base64 of 32 bytes.
+        /// The key: base64 of 32 bytes.
         key: String,
     },
-    /// `get_public_key <client_id>` or `get_key <client_id>`.
+    /// `get_public_key <client_id>`, or `get_key <client_id>`: asks for a registered key.
     GetPublicKey {
-        /// Whose key.
+        /// The client that registered it.
         client_id: ClientId,
     },
-    /// `register_signed_key <signed key>`: the client's signed keys, a compact JWS.
+    /// `register_signed_key <signed key>`: registers the client's signed keys, a compact JWS.
     RegisterSignedKey {
-        /// The signed key; it holds no space.
+        /// The signed key, without spaces.
         signed_key: String,
     },
-    /// `get_signed_key <client_id>`.
+    /// `get_signed_key <client_id>`: asks for a registered signed key.
     GetSignedKey {
-        /// Whose signed key.
+        /// The client that registered it.
         client_id: ClientId,
     },
-    /// `get_certificate <client_id> [<sha256 fingerprint>]`: a chain that the client has connected
-    /// with.
+    /// `get_certificate <client_id> [<sha256 fingerprint>]`: asks for a certificate chain that the
+    /// client has connected with.
     GetCertificate {
-        /// Whose certificate.
+        /// The client.
         client_id: ClientId,
-        /// SHA-256 of the certificate's DER, 64 lower-case hexadecimal digits. Left out: the last
-        /// one.
-        fingerprint: Option<String>,
+        /// The certificate's fingerprint; the last certificate if left out.
+        fingerprint: Option<Fingerprint>,
     },
-    /// `hello <json>`: versions and limits, and who this connection is.
-    Hello {
-        /// A JSON object, [`crate::hello::HelloRequest`]; left out, `{}`.
-        json: String,
-    },
-    /// `list_rejected [<json>]`: the client's messages that were rejected, sent by it or for it.
-    ListRejected {
-        /// A JSON object, [`crate::rejected::RejectedRequest`]; left out, `{}`.
-        json: String,
-    },
-    /// `list_waiting_keys [<json>]`: by which of the client's keys the messages that wait for it
-    /// are sealed.
-    ListWaitingKeys {
-        /// A JSON object, [`crate::waiting::WaitingRequest`]; left out, `{}`.
-        json: String,
-    },
+    /// `hello [<json>]`: asks for versions, limits and the identity of this connection.
+    Hello(HelloRequest),
+    /// `list_rejected [<json>]`: asks for rejected messages that the client sent or was to receive.
+    ListRejected(RejectedRequest),
+    /// `list_waiting_keys [<json>]`: asks for the keys that the client's waiting messages are
+    /// sealed for.
+    ListWaitingKeys(WaitingRequest),
     /// `ping`.
     Ping,
-    /// `heartbeat`: what older clients say in place of `ping`.
+    /// `heartbeat`: the `ping` of older clients.
     Heartbeat,
 }
 
-/// Why a line is no command.
+/// The reason why a line is not a command.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The first word is none of the commands.
+    /// The first word is not a known command.
     #[error("unknown command")]
     Unknown,
     /// An argument is missing.
@@ -161,39 +164,39 @@ pub enum CommandError {
     /// The line is not UTF-8.
     #[error("a line must be UTF-8")]
     NotUtf8,
-    /// An argument that must be a name is none.
+    /// An argument breaks the rule for names.
     #[error("{what}: {source}")]
     BadName {
-        /// Which argument.
+        /// The argument.
         what: &'static str,
-        /// What is wrong with it.
+        /// The violated part of the rule.
         source: NameError,
     },
-    /// The exchange or the routing key of a batch is no name, so each of its messages is refused.
+    /// The exchange or the routing key of a batch breaks the rule for names, so each message is
+    /// refused.
     #[error("{what}: {source}")]
     BadRoute {
-        /// Which of them.
+        /// The argument.
         what: &'static str,
-        /// What is wrong with it.
+        /// The violated part of the rule.
         source: NameError,
-        /// The batch's messages, in order.
+        /// The messages of the batch, in order.
         message_ids: Vec<MessageId>,
     },
-    /// An argument is not of its form.
+    /// An argument is malformed.
     #[error("{0}")]
     BadArgument(String),
-    /// The envelope of a `publish` is none.
+    /// The envelope of a `publish` is malformed.
     #[error("{0}")]
     InvalidMessage(EnvelopeError),
-    /// The array of a `publish_batch` is none, is empty, or holds something that is no envelope; or
-    /// the list of a `publish_packed`.
+    /// The array of a `publish_batch`, or the list of a `publish_packed`, is malformed, empty, or
+    /// holds something other than envelopes.
     #[error("{0}")]
     InvalidBatch(String),
 }
 
 impl CommandError {
-    /// How a server answers such a line: with one reply, or one a message where the messages are
-    /// known.
+    /// Returns the server's replies: one, or one per message where the messages are known.
     #[must_use]
     pub fn replies(&self) -> Vec<Reply> {
         let reply = match self {
@@ -216,8 +219,9 @@ impl CommandError {
     }
 }
 
-/// How many messages one `ack` may name: each of them takes far more memory than its place in the
-/// line.
+/// The limit of message ids in one `ack`.
+///
+/// A parsed id takes far more memory than its text in the line.
 pub const MAX_ACKS: usize = 16_384;
 
 impl Command {
@@ -225,7 +229,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`CommandError`], which knows its replies.
+    /// [`CommandError`], which provides the server's [replies](CommandError::replies).
     pub fn parse(line: &Bytes) -> Result<Self, CommandError> {
         let text = std::str::from_utf8(line).map_err(|_| CommandError::NotUtf8)?;
         let (word, rest) = split(text);
@@ -346,9 +350,9 @@ impl Command {
                     fingerprint,
                 })
             }
-            "hello" => Ok(Self::Hello { json: object(rest) }),
-            "list_rejected" => Ok(Self::ListRejected { json: object(rest) }),
-            "list_waiting_keys" => Ok(Self::ListWaitingKeys { json: object(rest) }),
+            "hello" => Ok(Self::Hello(object("hello", rest)?)),
+            "list_rejected" => Ok(Self::ListRejected(object("list_rejected", rest)?)),
+            "list_waiting_keys" => Ok(Self::ListWaitingKeys(object("list_waiting_keys", rest)?)),
             "ping" => Ok(Self::Ping),
             "heartbeat" => Ok(Self::Heartbeat),
             _ => Err(CommandError::Unknown),
@@ -360,7 +364,7 @@ impl Command {
         match self {
             Self::DeclareQueue { queue } => put(out, &["declare_queue ", queue.as_str()]),
             Self::DeclareExchange { exchange } => {
-                put(out, &["declare_exchange ", exchange.as_str()])
+                put(out, &["declare_exchange ", exchange.as_str()]);
             }
             Self::Bind {
                 queue,
@@ -432,7 +436,7 @@ impl Command {
                 }
             }
             Self::Reject { message_id, reason } => {
-                put(out, &["reject ", message_id.as_str(), " ", reason])
+                put(out, &["reject ", message_id.as_str(), " ", reason]);
             }
             Self::Resend { message_id } => put(out, &["resend ", message_id.as_str()]),
             Self::RegisterPublicKey {
@@ -447,7 +451,7 @@ impl Command {
             }
             Self::GetPublicKey { client_id } => put(out, &["get_public_key ", client_id.as_str()]),
             Self::RegisterSignedKey { signed_key } => {
-                put(out, &["register_signed_key ", signed_key])
+                put(out, &["register_signed_key ", signed_key]);
             }
             Self::GetSignedKey { client_id } => put(out, &["get_signed_key ", client_id.as_str()]),
             Self::GetCertificate {
@@ -458,22 +462,24 @@ impl Command {
                 client_id,
                 fingerprint: Some(fingerprint),
             } => {
+                let fingerprint = fingerprint.to_string();
                 put(
                     out,
-                    &["get_certificate ", client_id.as_str(), " ", fingerprint],
+                    &["get_certificate ", client_id.as_str(), " ", &fingerprint],
                 );
             }
-            Self::Hello { json } => put(out, &["hello ", json]),
-            Self::ListRejected { json } => put(out, &["list_rejected ", json]),
-            Self::ListWaitingKeys { json } => put(out, &["list_waiting_keys ", json]),
+            Self::Hello(request) => put_json(out, "hello ", request),
+            Self::ListRejected(request) => put_json(out, "list_rejected ", request),
+            Self::ListWaitingKeys(request) => put_json(out, "list_waiting_keys ", request),
             Self::Ping => put(out, &["ping"]),
             Self::Heartbeat => put(out, &["heartbeat"]),
         }
         out.put_u8(b'\n');
     }
 
-    /// How many lines answer the command when it is carried out. A refusal of the whole is one
-    /// line.
+    /// Returns the number of lines that answer the command when the server carries it out.
+    ///
+    /// A command that is refused as a whole gets one line.
     #[must_use]
     pub fn reply_lines(&self) -> usize {
         match self {
@@ -488,7 +494,7 @@ impl Command {
 
 fn put(out: &mut BytesMut, parts: &[&str]) {
     for part in parts {
-        // What ends a line never stands inside one; names and JSON hold none, reasons may.
+        // A line ending must not occur inside a line. Names and JSON contain none; reasons may.
         if part.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
             out.extend(part.bytes().map(|byte| {
                 if matches!(byte, b'\n' | b'\r') {
@@ -503,7 +509,7 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
     }
 }
 
-/// The beginning of a publish, up to what is published.
+/// Writes the beginning of a publish, up to the envelopes.
 fn put_route(out: &mut BytesMut, word: &str, exchange: &ExchangeName, routing_key: &RoutingKey) {
     put(
         out,
@@ -511,14 +517,30 @@ fn put_route(out: &mut BytesMut, word: &str, exchange: &ExchangeName, routing_ke
     );
 }
 
-/// The text up to the first space, and what comes after it.
+/// Splits a text at the first space.
 fn split(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
 }
 
-/// A JSON object that may be left out.
-fn object(text: &str) -> String {
-    if text.is_empty() { "{}" } else { text }.to_owned()
+/// Parses the JSON object of an argument that may be left out.
+fn object<T: DeserializeOwned + Default>(command: &str, json: &str) -> Result<T, CommandError> {
+    if json.is_empty() {
+        return Ok(T::default());
+    }
+    let refused =
+        |what: &str| CommandError::BadArgument(format!("{command} takes a JSON object: {what}"));
+    let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
+    // serde accepts an array for a struct as well.
+    if json.trim_ascii_start().starts_with('{') {
+        Ok(value)
+    } else {
+        Err(refused("this is none"))
+    }
+}
+
+fn put_json<T: Serialize>(out: &mut BytesMut, word: &str, argument: &T) {
+    out.put_slice(word.as_bytes());
+    json::put(out, argument);
 }
 
 fn required(text: &str, missing: Missing) -> Result<&str, CommandError> {
@@ -558,7 +580,7 @@ fn client_id(text: &str) -> Result<ClientId, CommandError> {
     name(text, Missing::ClientId, "client id", ClientId::new)
 }
 
-/// Where a publish goes, and what it publishes. None of them is empty.
+/// Splits a publish into exchange, routing key and envelopes, none of them empty.
 fn route(rest: &str) -> Result<(&str, &str, &str), CommandError> {
     let (exchange, rest) = split(rest);
     let (routing_key, published) = split(rest);
@@ -579,8 +601,9 @@ fn route_names(
     ))
 }
 
-/// Who sends a batch reads a line for each of its messages, also if none of them can go where it
-/// says.
+/// Checks the names of a batch's route.
+///
+/// The sender of a batch expects a line for each message, even if the route is invalid.
 fn batch_route(
     exchange_name: &str,
     routing_key_name: &str,
@@ -645,14 +668,10 @@ fn parse_prefetch(text: &str) -> Result<NonZeroU32, CommandError> {
     })
 }
 
-fn parse_fingerprint(text: &str) -> Result<String, CommandError> {
-    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(CommandError::BadArgument(
-            "a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned(),
-        ))
-    }
+fn parse_fingerprint(text: &str) -> Result<Fingerprint, CommandError> {
+    text.to_ascii_lowercase().parse().map_err(|_| {
+        CommandError::BadArgument("a fingerprint is SHA-256 in 64 hexadecimal digits".to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -25,10 +25,10 @@ fn encode(command: &Command) -> String {
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-/// Own parts of a packed line, and what they share.
+/// Two own parts of a packed line, and their shared part.
 const PACKED: &str = r#"2 {"message_id":"m-1","sent_time":"t","nonce":"Yg==","ciphertext":"Yw==","tag":"ZA=="} {"message_id":"m-2","sent_time":"t","nonce":"Yg==","ciphertext":"","tag":"ZA=="} {"receiver_client_id":"r","enc_session_key":"YQ==","suite":"a b"}"#;
 
-/// Every command in every form, as it stands on the wire.
+/// Every command in every form, as on the wire.
 fn lines() -> Vec<String> {
     let fingerprint = "0123456789abcdef".repeat(4);
     vec![
@@ -65,14 +65,14 @@ fn lines() -> Vec<String> {
 }
 
 #[test]
-fn every_command_is_written_as_it_was_read() {
+fn every_command_round_trips() {
     for line in lines() {
         assert_eq!(encode(&parse(&line).unwrap()), format!("{line}\n"));
     }
 }
 
 #[test]
-fn the_older_spellings_mean_the_same() {
+fn older_spellings_are_equivalent() {
     assert_eq!(
         parse("get_key r").unwrap(),
         parse("get_public_key r").unwrap()
@@ -89,7 +89,7 @@ fn the_older_spellings_mean_the_same() {
 }
 
 #[test]
-fn missing_arguments_are_answered_to_the_letter() {
+fn missing_arguments_get_the_documented_replies() {
     for (line, reply) in [
         ("declare_queue", "Missing queue name\n"),
         ("declare_queue ", "Missing queue name\n"),
@@ -122,7 +122,7 @@ fn missing_arguments_are_answered_to_the_letter() {
 }
 
 #[test]
-fn what_is_no_command_is_unknown() {
+fn other_lines_are_unknown_commands() {
     for line in [
         "",
         " ",
@@ -138,7 +138,7 @@ fn what_is_no_command_is_unknown() {
 }
 
 #[test]
-fn names_that_break_the_rule_are_refused_with_a_code() {
+fn invalid_names_are_refused_with_a_code() {
     for line in [
         "declare_queue a b",
         "declare_queue a\u{7}",
@@ -160,7 +160,7 @@ fn names_that_break_the_rule_are_refused_with_a_code() {
 }
 
 #[test]
-fn arguments_of_the_wrong_form_are_refused_with_a_code() {
+fn malformed_arguments_are_refused_with_a_code() {
     for line in [
         "consume q 0",
         "consume q -1",
@@ -169,6 +169,13 @@ fn arguments_of_the_wrong_form_are_refused_with_a_code() {
         "consume q 1.0",
         "get_certificate r 00",
         "get_certificate r x y",
+        "hello x",
+        "hello []",
+        "hello {\"consumer\":1}",
+        "hello {} {}",
+        "list_rejected null",
+        "list_rejected {\"limit\":-1}",
+        "list_waiting_keys [null,null]",
     ] {
         assert!(
             reply_to(line).starts_with("Error: bad_argument: "),
@@ -180,7 +187,7 @@ fn arguments_of_the_wrong_form_are_refused_with_a_code() {
 }
 
 #[test]
-fn a_prefetch_that_does_not_fit_is_the_largest() {
+fn a_prefetch_that_overflows_is_clamped() {
     for prefetch in ["4294967296", "18446744073709551616", &"9".repeat(300)] {
         let line = format!("consume q {prefetch}");
         assert_eq!(
@@ -190,9 +197,10 @@ fn a_prefetch_that_does_not_fit_is_the_largest() {
     }
 }
 
-/// A sender reads a line for each message of a batch; only one that is none has one line.
+/// The sender expects a line for each message of a batch; only a malformed batch gets a single
+/// line.
 #[test]
-fn a_batch_that_cannot_go_where_it_says_is_refused_message_by_message() {
+fn a_batch_with_an_invalid_route_is_refused_message_by_message() {
     let other = ENVELOPE.replace("m-1", "m-2");
     let name = "x".repeat(256);
     for (route, what) in [
@@ -230,7 +238,7 @@ fn a_batch_that_cannot_go_where_it_says_is_refused_message_by_message() {
 }
 
 #[test]
-fn envelopes_that_are_none_are_answered_to_the_letter() {
+fn malformed_envelopes_get_the_documented_replies() {
     for json in ["x", "[]", "{}", "null", r#"{"message_id":"m"}"#] {
         assert!(
             reply_to(&format!("publish e k {json}")).starts_with("Invalid message format: "),
@@ -272,7 +280,7 @@ fn the_envelopes_of_a_batch_are_kept_byte_for_byte_and_share_its_memory() {
 }
 
 #[test]
-fn every_truncation_is_answered_and_none_is_taken_for_a_publish() {
+fn no_truncated_line_is_parsed_as_a_publish() {
     for line in lines() {
         for end in 0..line.len() {
             match parse(&line[..end]) {
@@ -313,7 +321,7 @@ fn reply_lines_are_counted() {
 
 proptest! {
     #[test]
-    fn no_line_panics_and_what_is_read_is_written_back(line in "\\PC*|(publish|publish_packed|ack|bind|consume|hello|reject|get_certificate) \
+    fn no_line_panics_and_every_command_round_trips(line in "\\PC*|(publish|publish_packed|ack|bind|consume|hello|reject|get_certificate) \
         \\PC*") {
         if let Ok(command) = parse(&line) {
             prop_assert_eq!(parse(encode(&command).trim_end_matches('\n')).unwrap(), command);
@@ -326,7 +334,7 @@ proptest! {
     }
 
     #[test]
-    fn names_go_round(queue in "[!-~]{1,255}", exchange in "[a-zÀ-ž温]{1,40}", key in "[!-~]{1,50}") {
+    fn names_round_trip(queue in "[!-~]{1,255}", exchange in "[a-zÀ-ž温]{1,40}", key in "[!-~]{1,50}") {
         let bind = Command::Bind {
             queue: QueueName::new(&queue).unwrap(),
             exchange: ExchangeName::new(&exchange).unwrap(),

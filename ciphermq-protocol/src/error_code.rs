@@ -9,8 +9,9 @@ use std::str::FromStr;
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, definite: $definite:literal;)*) => {
-        /// What went wrong, for programs. [`ErrorCode::is_definite`] tells whether the command had
-        /// no effect.
+        /// A kind of error, for programs.
+        ///
+        /// [`ErrorCode::is_definite`] returns whether the command had no effect.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
@@ -21,7 +22,7 @@ macro_rules! error_codes {
             /// Every code, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The code as it stands in the protocol.
+            /// Returns the code's spelling in the protocol.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -29,8 +30,9 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Whether the command had no effect for certain. If not, the same message id may be
-            /// sent again: the server recognises it.
+            /// Returns whether the command certainly had no effect.
+            ///
+            /// If not, the client may send the same message id again: the server recognises it.
             #[must_use]
             pub fn is_definite(self) -> bool {
                 match self {
@@ -57,43 +59,45 @@ error_codes! {
     NoRoute = "no_route", definite: true;
     /// The queue, exchange or message does not exist.
     NotFound = "not_found", definite: true;
-    /// Another client's right: only the receiver acks, only the owner registers a key.
+    /// The right belongs to another client: only the receiver acks, only the owner registers a key.
     NotAuthorized = "not_authorized", definite: true;
-    /// The envelope names a sender that is not the certificate's.
+    /// The envelope names another sender than the certificate.
     SenderMismatch = "sender_mismatch", definite: true;
-    /// The envelope names an exchange or a routing key that are not the command's.
+    /// The envelope names another exchange or routing key than the command.
     RouteMismatch = "route_mismatch", definite: true;
     /// Another message has this id.
     IdInUse = "id_in_use", definite: true;
-    /// The message is larger than the server or its store takes.
+    /// The message is larger than the server or its store accepts.
     TooLarge = "too_large", definite: true;
     /// A name breaks the rule for names.
     BadName = "bad_name", definite: true;
-    /// A public key or signed key that is none, or a stored one that the server cannot open.
+    /// A public key or signed key is invalid, or the server cannot open a stored one.
     BadKey = "bad_key", definite: true;
-    /// A signed key that is older than the one that the server holds.
+    /// A signed key is older than the one that the server has.
     StaleKey = "stale_key", definite: true;
-    /// An argument that is not of the command's form.
+    /// An argument is malformed.
     BadArgument = "bad_argument", definite: true;
-    /// A line that is not UTF-8.
+    /// The line is not UTF-8.
     NotUtf8 = "not_utf8", definite: true;
-    /// A line longer than `limits.max_line_bytes`; the connection is closed.
+    /// The line is longer than `limits.max_line_bytes`; the server closes the connection.
     LineTooLong = "line_too_long", definite: true;
-    /// `fetch` on a connection that consumes.
+    /// The command is `fetch` on a connection that consumes.
     Consuming = "consuming", definite: true;
-    /// The store has no room; acks still work and make some.
+    /// The store is full; acks still work and free space.
     StorageFull = "storage_full", definite: true;
-    /// The store refuses this message and no other.
+    /// The store refuses this one message.
     StorageRefused = "storage_refused", definite: true;
     /// The store did not answer in time: the message may or may not be stored.
     StorageUnavailable = "storage_unavailable", definite: false;
-    /// The server holds as many unprocessed bytes as it may; the connection is closed.
+    /// The server has reached its limit of unprocessed bytes; it closes the connection.
     Overloaded = "overloaded", definite: true;
     /// The server is stopping; the message may or may not be stored.
     ShuttingDown = "shutting_down", definite: false;
 }
 
-/// A code that this version does not know. Treat it as leaving the outcome unknown.
+/// An error about a code that this version does not know.
+///
+/// Such a code leaves the outcome unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown error code")]
 pub struct UnknownCode;
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_one_word_and_read_back() {
+    fn codes_are_one_word_and_round_trip() {
         for &code in ErrorCode::ALL {
             assert!(
                 code.as_str()
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lost_store_and_a_stop_leave_the_outcome_open() {
+    fn only_an_unavailable_store_and_a_shutdown_leave_the_outcome_unknown() {
         let open: Vec<_> = ErrorCode::ALL.iter().filter(|c| !c.is_definite()).collect();
         assert_eq!(
             open,

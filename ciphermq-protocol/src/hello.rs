@@ -1,22 +1,28 @@
-//! The two JSON objects of `hello`.
+//! The JSON of `hello` and of its reply.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::name::ClientId;
 
-/// What a client says of itself. Unknown fields are ignored, so that newer clients can say more.
+/// The JSON object of `hello`: a client's description of itself.
+///
+/// Unknown fields are ignored, so that newer clients can send more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "an object")]
 pub struct HelloRequest {
-    /// Names one consumer across its connections: an older connection of the same client with the
-    /// same consumer id is ended first, and its leases return.
+    /// The id of one consumer across its connections.
+    ///
+    /// The server first closes an older connection of the same client with the same consumer id,
+    /// and returns its leases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
     /// The client's program and version, for logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The client takes deliveries in [`Reply::Messages`](crate::Reply::Messages), and one line for
-    /// a command of which everything was done: [`Reply::AckAll`](crate::Reply::AckAll),
+    /// Whether the client understands packed deliveries and replies.
+    ///
+    /// These are [`Reply::Messages`](crate::Reply::Messages), and one line for a command that
+    /// succeeded for all its messages: [`Reply::AckAll`](crate::Reply::AckAll),
     /// [`Reply::AckConfirmedAll`](crate::Reply::AckConfirmedAll).
     #[serde(
         default,
@@ -35,7 +41,9 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// What a server says of itself. Unknown fields are ignored.
+/// The JSON object of the reply to `hello`: a server's description of itself.
+///
+/// Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloReply {
     /// The server's program.
@@ -44,26 +52,27 @@ pub struct HelloReply {
     pub version: String,
     /// The protocol's version: 1.
     pub protocol: u32,
-    /// Who the server takes this connection for.
+    /// The client that the server has identified at this connection.
     pub client_id: ClientId,
     /// The limits in force.
     pub limits: HelloLimits,
-    /// The server knows `publish_packed`, and delivers and answers packed to those who ask for it.
+    /// Whether the server accepts `publish_packed`, and packs deliveries and replies for clients
+    /// that ask for it.
     #[serde(default)]
     pub packed: bool,
 }
 
-/// The limits that a client should know.
+/// A server's limits, as far as clients need them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloLimits {
-    /// The longest line, in bytes, without its ending.
+    /// The limit for a line, in bytes, without its ending.
     pub max_line_bytes: usize,
-    /// The largest prefetch; larger ones are cut to it.
+    /// The largest prefetch; the server reduces a larger one to it.
     pub max_prefetch: u32,
-    /// After how many milliseconds of silence a connection loses its leases.
+    /// The time after which a silent connection loses its leases, in milliseconds.
     pub redelivery_timeout_ms: u64,
-    /// How many milliseconds a publish waits for the store before it is answered
-    /// `storage_unavailable`.
+    /// The time that a publish waits for the store before the server replies `storage_unavailable`,
+    /// in milliseconds.
     pub storage_wait_ms: u64,
 }
 

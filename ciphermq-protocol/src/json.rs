@@ -1,17 +1,19 @@
-//! JSON objects that read one way only.
+//! JSON objects without duplicate keys, and JSON in lines.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, io};
 
+use bytes::{BufMut as _, BytesMut};
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// A JSON object in which no key stands twice, its values as they stand in the text.
+/// A JSON object without duplicate keys, whose values are deserialized on access.
 ///
-/// Two readers of an object with a key that stands twice may take another value each: who signs it, and who believes it.
-/// Values are read when they are asked for, objects among them as objects of their own.
+/// Readers differ in which of two values of a duplicate key they take, so the reader that verifies
+/// a signature and the reader that uses the value might disagree. A nested object is checked when
+/// it is read as an [`Object`] of its own.
 #[derive(Debug)]
 pub struct Object<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
 
@@ -20,21 +22,21 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     ///
-    /// If it is something else, or a key stands twice, however it is escaped.
+    /// If the text is not an object, or a key occurs twice, however it is escaped.
     pub fn parse(json: &'a str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(json)
     }
 
-    /// Its keys, sorted, unescaped.
+    /// Returns the keys, sorted and unescaped.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|key| &**key)
     }
 
-    /// The value of a key, read as what is wanted; `null` is a value.
+    /// Deserializes the value of a key; `null` is a value.
     ///
     /// # Errors
     ///
-    /// If the key is missing, or its value is something else. The error names the key.
+    /// If the key is missing, or its value has another type. The error names the key.
     pub fn get<T: Deserialize<'a>>(&self, key: &'static str) -> Result<T, serde_json::Error> {
         let value = self
             .0
@@ -74,16 +76,45 @@ impl<'a> Deserialize<'a> for Object<'a> {
     }
 }
 
-/// A key that borrows from the text where nothing is escaped.
+/// A key, borrowed from the text unless it contains escapes.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Appends a value to a line as JSON, which contains no line feed.
+pub(crate) fn put<T: Serialize>(out: &mut BytesMut, value: &T) {
+    // Infallible: the protocol's objects have string keys, and `out` is memory.
+    let written = serde_json::to_writer(out.writer(), value);
+    debug_assert!(written.is_ok());
+}
+
+/// Returns the length of a value's JSON, in bytes.
+#[must_use]
+pub fn encoded_len<T: Serialize>(value: &T) -> usize {
+    struct Counter(usize);
+
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    let written = serde_json::to_writer(&mut counter, value);
+    debug_assert!(written.is_ok());
+    counter.0
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_as_what_is_asked_for() {
+    fn values_are_deserialized_by_key() {
         let object =
             Object::parse(r#"{"n":18446744073709551615,"t":"x","list":[{"a":1}],"null":null}"#)
                 .unwrap();
@@ -100,13 +131,13 @@ mod tests {
             ("missing", "missing field `missing`"),
             ("t", "`t`: invalid type"),
         ] {
-            let told = object.get::<u64>(key).unwrap_err().to_string();
-            assert!(told.starts_with(error), "{told}");
+            let message = object.get::<u64>(key).unwrap_err().to_string();
+            assert!(message.starts_with(error), "{message}");
         }
     }
 
     #[test]
-    fn what_reads_two_ways_is_no_object() {
+    fn duplicate_keys_are_refused() {
         for json in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"\u0061":2}"#,
@@ -119,7 +150,7 @@ mod tests {
         ] {
             assert!(Object::parse(json).is_err(), "{json}");
         }
-        // The object inside is one of its own.
+        // Nested objects are checked when they are read.
         let object = Object::parse(r#"{"a":{"b":1,"b":2}}"#).unwrap();
         assert!(object.get::<Object<'_>>("a").is_err());
     }

@@ -1,4 +1,4 @@
-//! The CipherMQ wire protocol, once, for both ends.
+//! The CipherMQ wire protocol, shared by clients and servers.
 //!
 //! ```text
 //!   bytes ──► LineDecoder ──► line ──► Command::parse ──► the broker
@@ -6,28 +6,30 @@
 //!   bytes ◄── Reply::encode ◄────────────────────────────────┘
 //! ```
 //!
-//! The protocol is made of UTF-8 lines over mutual TLS. A client sends [`Command`]s, the server
+//! The protocol consists of UTF-8 lines over mutual TLS. A client sends [`Command`]s; the server
 //! answers each with [`Reply`]s in the order of the commands, and pushes [`Reply::Message`]
-//! deliveries between them. Payloads travel in an [`Envelope`], which the broker keeps byte for
+//! deliveries between them. A payload travels in an [`Envelope`], which the broker keeps byte for
 //! byte.
 //!
 //! This crate does no I/O and no cryptography: bytes in, values out.
 //!
 //! Modules in reading order:
 //!
-//! - [`name`]: what queues, exchanges, routing keys, clients and messages may be called
+//! - [`name`]: names of queues, exchanges, routing keys, clients and messages
 //! - [`line`](mod@line): bytes to lines, with a length limit
-//! - [`command`]: what a client says
+//! - [`command`]: the lines that a client sends
 //! - [`envelope`]: the JSON object that carries a sealed payload
-//! - [`reply`]: what the server answers
+//! - [`reply`]: the lines that the server sends
 //! - [`error_code`]: the codes in `Error: <code>: <text>`, and whether the outcome is definite
-//! - [`hello`]: who is at the other end, and the limits in force
-//! - [`rejected`]: messages that receivers could not use
-//! - [`waiting`]: by which of a receiver's keys waiting messages are sealed
-//! - [`json`]: objects that read one way only
-//! - [`message_id`]: our own message ids, which grow with time and name their stream
-//! - [`text`]: what others chose, shown to people
+//! - [`certificate`]: fingerprints and chains of certificates
+//! - [`hello`]: the JSON of `hello`: versions, identity and limits
+//! - [`rejected`]: the JSON of `list_rejected`: messages that receivers could not use
+//! - [`waiting`]: the JSON of `list_waiting_keys`: the keys that waiting messages are sealed for
+//! - [`json`]: JSON objects without duplicate keys
+//! - [`message_id`]: message ids of this implementation, which sort by time and name their stream
+//! - [`text`]: untrusted text, escaped for people
 
+pub mod certificate;
 pub mod command;
 pub mod envelope;
 pub mod error_code;
@@ -42,6 +44,7 @@ pub mod reply;
 pub mod text;
 pub mod waiting;
 
+pub use certificate::{CertificateChain, Fingerprint};
 pub use command::{Command, CommandError};
 pub use envelope::Envelope;
 pub use error_code::ErrorCode;
@@ -50,5 +53,5 @@ pub use message_id::StreamId;
 pub use name::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
 pub use reply::{Delivery, ErrorReply, Missing, Reply};
 
-/// The longest line that a server accepts by default, in bytes, without its line ending.
+/// The default limit for a line that a server accepts, in bytes, without the line ending.
 pub const DEFAULT_MAX_LINE_BYTES: usize = 16 * 1024 * 1024;

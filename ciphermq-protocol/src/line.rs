@@ -1,8 +1,10 @@
-//! Bytes to lines.
+//! Splitting of a byte stream into lines.
 
 use bytes::{Bytes, BytesMut};
 
-/// A line is longer than the limit. What follows cannot be read any more: close the connection.
+/// An error about a line that exceeds the limit.
+///
+/// The rest of the stream cannot be decoded: close the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a line is longer than {limit} bytes")]
 pub struct LineTooLong {
@@ -10,38 +12,36 @@ pub struct LineTooLong {
     pub limit: usize,
 }
 
-/// Splits a growing buffer into lines, looking at every byte once.
+/// A decoder that splits a growing buffer into lines and examines every byte once.
 ///
-/// Lines end with `\n`; a `\r` before it belongs to the ending. The buffer is the caller's, so that
-/// it can read from a socket right into it.
+/// A line ends with `\n` or `\r\n`. The caller owns the buffer and can read from a socket directly
+/// into it.
 #[derive(Debug, Clone)]
 pub struct LineDecoder {
     limit: usize,
-    /// How much of the buffer is known to hold no `\n`.
+    /// Length of the buffer's start that is known to contain no `\n`.
     searched: usize,
 }
 
 impl LineDecoder {
-    /// A decoder for lines of at most `limit` bytes, line ending not counted.
+    /// Creates a decoder for lines of at most `limit` bytes, without the line ending.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit, searched: 0 }
     }
 
-    /// Takes the next whole line off the front of `buffer`, without its ending; `None` if it holds
-    /// none yet.
+    /// Removes the next complete line from the front of `buffer`; `None` if there is none yet.
     ///
-    /// The line shares the buffer's memory.
+    /// The returned line lacks its ending, and shares the buffer's memory.
     ///
     /// # Errors
     ///
-    /// [`LineTooLong`] as soon as a line cannot end within the limit any more, however little of it
-    /// has come.
+    /// [`LineTooLong`] as soon as the line exceeds the limit, even if its end has not arrived.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, LineTooLong> {
         let unsearched = buffer.get(self.searched..).unwrap_or_default();
         let Some(offset) = memchr::memchr(b'\n', unsearched) else {
             self.searched = buffer.len();
-            // One byte past the limit may still be the `\r` of an ending.
+            // The first byte past the limit may be the `\r` of an ending.
             let longest = self.limit + usize::from(buffer.last() == Some(&b'\r'));
             return if buffer.len() > longest {
                 Err(LineTooLong { limit: self.limit })
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Feeds `pieces` one after the other and collects the lines.
+    /// Decodes `pieces` one after the other and collects the lines.
     fn lines_of(limit: usize, pieces: &[&[u8]]) -> Result<Vec<Vec<u8>>, LineTooLong> {
         let mut decoder = LineDecoder::new(limit);
         let mut buffer = BytesMut::new();
@@ -103,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_do_not_matter(
+        fn lines_do_not_depend_on_the_pieces(
             lines in proptest::collection::vec(proptest::collection::vec(any::<u8>().prop_filter("ending", |b| !b"\r\n".contains(b)), 0..40), 0..20),
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
         ) {

@@ -1,4 +1,5 @@
-//! Our own message ids: UUIDv8 (RFC 9562, section 5.8) that grow with time and name their stream.
+//! Message ids of this implementation: UUIDv8 (RFC 9562, section 5.8), sorted by time, naming their
+//! stream.
 //!
 //! ```text
 //!   48 bits  Unix milliseconds of the stream's start
@@ -9,14 +10,17 @@
 //!   40 bits  position in the stream, from 0
 //! ```
 //!
-//! Ids of one stream differ in their position alone. So they sort in the order of sending, a sender
-//! that starts again can make them again, and a set of them is a few intervals.
+//! Ids of one stream differ only in their position. So they sort in the order of sending, a
+//! restarted sender can make the same ids again, and a set of them is a few intervals.
 
 use std::fmt;
 
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
 use crate::name::MessageId;
 
-/// Positions in a stream are below this: 2^40.
+/// The number of positions in a stream: 2^40.
 pub const POSITIONS: u64 = 1 << 40;
 
 const VERSION: u128 = 8 << 76;
@@ -25,13 +29,14 @@ const VARIANT: u128 = 0b10 << 62;
 const VARIANT_MASK: u128 = 0b11 << 62;
 const POSITION_MASK: u128 = (POSITIONS - 1) as u128;
 
-/// A stream of messages: everything of a message id but the position.
+/// The id of a stream of messages: a message id without its position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u128);
 
 impl StreamId {
-    /// A stream that starts at `unix_millis` (48 bits count), told from others of the same
-    /// millisecond by 34 bits of `random`.
+    /// Creates the id of a stream that starts at `unix_millis`, of which 48 bits are used.
+    ///
+    /// 34 bits of `random` distinguish it from other streams of the same millisecond.
     #[must_use]
     pub fn new(unix_millis: u64, random: u64) -> Self {
         let time = u128::from(unix_millis & ((1 << 48) - 1)) << 80;
@@ -40,8 +45,8 @@ impl StreamId {
         Self(time | VERSION | high | VARIANT | low)
     }
 
-    /// The id of the message at `position`; `None` at [`POSITIONS`] and beyond, where the stream
-    /// has ended.
+    /// Returns the id of the message at `position`; `None` from [`POSITIONS`] on, where the stream
+    /// ends.
     #[must_use]
     pub fn message_id(self, position: u64) -> Option<MessageId> {
         (position < POSITIONS)
@@ -49,7 +54,7 @@ impl StreamId {
             .and_then(|id| MessageId::new(&id).ok())
     }
 
-    /// The stream and the position of an id that this module made; `None` for other clients' ids.
+    /// Splits an id of this form into stream and position; `None` for other clients' ids.
     #[must_use]
     pub fn split(id: &MessageId) -> Option<(Self, u64)> {
         let value = parse(id.as_str())?;
@@ -58,19 +63,19 @@ impl StreamId {
         ours.then_some((Self(value & !POSITION_MASK), position))
     }
 
-    /// When the stream started, in Unix milliseconds by its sender's clock.
+    /// Returns the start of the stream by its sender's clock, in Unix milliseconds.
     #[must_use]
     pub fn started_millis(self) -> u64 {
         u64::try_from(self.0 >> 80).unwrap_or_default()
     }
 
-    /// The stream as a number: the message id at position 0, big-endian.
+    /// Returns the id as a number: the message id at position 0, big-endian.
     #[must_use]
     pub fn to_u128(self) -> u128 {
         self.0
     }
 
-    /// The stream of a number that [`StreamId::to_u128`] gave; `None` for any other.
+    /// Converts a number of [`StreamId::to_u128`]; `None` for any other.
     #[must_use]
     pub fn from_u128(value: u128) -> Option<Self> {
         let ours = value & VERSION_MASK == VERSION
@@ -80,7 +85,7 @@ impl StreamId {
     }
 }
 
-/// The id at position 0.
+/// Writes the message id at position 0.
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&text(self.0))
@@ -93,37 +98,19 @@ impl fmt::Debug for StreamId {
     }
 }
 
-/// The canonical text of a UUID: lower-case hexadecimal, 8-4-4-4-12 (RFC 9562, section 4).
+/// Formats a UUID canonically: lower-case hexadecimal, 8-4-4-4-12 (RFC 9562, section 4).
 fn text(value: u128) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = String::with_capacity(36);
-    for nibble in 0..32u32 {
-        if matches!(nibble, 8 | 12 | 16 | 20) {
-            out.push('-');
-        }
-        let digit = usize::try_from(value >> (124 - 4 * nibble) & 0xf).unwrap_or_default();
-        out.push(DIGITS.get(digit).copied().map_or('0', char::from));
-    }
-    out
+    Uuid::from_u128(value).to_string()
 }
 
-/// Reads the canonical text only: an id has one spelling, or a replay could pass under another.
+/// Parses the canonical text only.
+///
+/// An id with two spellings would let a replay pass under the other one.
 fn parse(text: &str) -> Option<u128> {
-    if text.len() != 36 {
-        return None;
-    }
-    let mut value = 0u128;
-    for (index, byte) in text.bytes().enumerate() {
-        let digit = match byte {
-            b'-' if matches!(index, 8 | 13 | 18 | 23) => continue,
-            _ if matches!(index, 8 | 13 | 18 | 23) => return None,
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        value = value << 4 | u128::from(digit);
-    }
-    Some(value)
+    let is_canonical =
+        text.len() == Hyphenated::LENGTH && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    let uuid = is_canonical.then(|| Uuid::try_parse(text).ok())??;
+    Some(uuid.as_u128())
 }
 
 #[cfg(test)]
@@ -132,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_layout_is_rfc_9562s() {
+    fn ids_have_the_layout_of_uuid_v8() {
         let stream = StreamId::new(0x0199_2a3b_4c5d, 0x3_ffff_ffff);
         assert_eq!(
             stream.message_id(0).unwrap().as_str(),
@@ -150,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ids_are_not_ours() {
+    fn other_ids_have_no_stream() {
         for id in [
             "bf9c702b-0b6d-4e49-b4ac-f77efb0be277",
             "sender_1-1a2b3c4d-receiver_1",
@@ -165,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn splits_what_it_made(millis in 0u64..1 << 48, random: u64, position in 0..POSITIONS) {
+        fn stream_and_position_round_trip(millis in 0u64..1 << 48, random: u64, position in 0..POSITIONS) {
             let stream = StreamId::new(millis, random);
             let id = stream.message_id(position).unwrap();
             prop_assert_eq!(StreamId::split(&id), Some((stream, position)));
@@ -174,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn ids_sort_as_they_were_sent(millis in 0u64..1 << 48, random: u64, a in 0..POSITIONS, b in 0..POSITIONS) {
+        fn ids_sort_by_position(millis in 0u64..1 << 48, random: u64, a in 0..POSITIONS, b in 0..POSITIONS) {
             let stream = StreamId::new(millis, random);
             prop_assert_eq!(stream.message_id(a).cmp(&stream.message_id(b)), a.cmp(&b));
         }

@@ -1,19 +1,19 @@
-//! Names: what queues, exchanges, routing keys, clients and messages may be called.
+//! Names of queues, exchanges, routing keys, clients and messages.
 //!
 //! All five follow one rule, [`check`]: 1 to 255 bytes of printable UTF-8 without spaces or control
-//! characters. What a server makes anew follows a stricter one, [`check_new`], which names that are
-//! in use from before need not. Each has a type of its own, so that a queue's name cannot be taken
-//! for a routing key. Cloning is cheap.
+//! characters. A name that is new to a server follows a stricter one, [`check_new`], which older
+//! names need not. Each has a type of its own, so that a queue name cannot be passed as a routing
+//! key. Cloning is cheap.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest name, in bytes.
+/// The limit for a name, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// Why a text is no name.
+/// The reason why a text is not a name.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
@@ -25,7 +25,7 @@ pub enum NameError {
     /// The text holds white space, a control character or an invisible format character.
     #[error("a name holds no spaces and no control characters, this one has {0:?}")]
     Unprintable(char),
-    /// The text of a new name holds a character that shows nothing, or turns the text around it.
+    /// The text of a new name holds a character that is invisible or changes the text direction.
     #[error("a new name holds no invisible characters, this one has {0:?}")]
     Invisible(char),
 }
@@ -53,10 +53,9 @@ pub fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks the rule for names that a server is to keep and does not know yet: of two names that look
-/// alike to a person, one would be taken for the other.
+/// Checks the rule for names that are new to a server.
 ///
-/// Beyond [`check`] it refuses what Unicode calls default-ignorable (the property
+/// Two names that look alike to a person would be mistaken for each other. Beyond [`check`] it refuses what Unicode calls default-ignorable (the property
 /// `Default_Ignorable_Code_Point` of Unicode 16, unassigned code points included): characters that
 /// show nothing, such as the soft hyphen, fillers, variation selectors and tags, or that change the
 /// direction of the text, such as the Arabic letter mark.
@@ -72,7 +71,8 @@ pub fn check_new(text: &str) -> Result<(), NameError> {
     }
 }
 
-/// `Default_Ignorable_Code_Point`, without those that [`is_unprintable`] has.
+/// Returns whether a character is a `Default_Ignorable_Code_Point` that [`is_unprintable`] does not
+/// include.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}'
         | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{3164}'
@@ -80,8 +80,38 @@ fn is_invisible(c: char) -> bool {
         | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// Spaces, controls, line and paragraph separators, and the marks that change reading direction or
-/// hide in text: two names that look alike to a person must not differ by them.
+/// A name that is known and checked at compile time, and converts into any type of name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticName(&'static str);
+
+impl StaticName {
+    /// Creates a name of printable ASCII without spaces, for a `const`.
+    ///
+    /// # Panics
+    ///
+    /// If the text is something else; in a `const` it does not compile then.
+    #[must_use]
+    pub const fn new(text: &'static str) -> Self {
+        assert!(!text.is_empty() && text.len() <= MAX_NAME_BYTES);
+        let mut rest = text.as_bytes();
+        while let [first, after @ ..] = rest {
+            assert!(first.is_ascii_graphic());
+            rest = after;
+        }
+        Self(text)
+    }
+
+    /// Returns the name as text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+/// Returns whether names must not contain a character.
+///
+/// These are spaces, controls, line and paragraph separators, and marks that change the reading
+/// direction or are invisible: two names that look alike must not differ by them.
 fn is_unprintable(c: char) -> bool {
     c.is_whitespace()
         || c.is_control()
@@ -95,7 +125,7 @@ macro_rules! name_type {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes a text that follows the rule for names.
+            /// Creates a name from a text that follows the rule for names.
             ///
             /// # Errors
             ///
@@ -105,10 +135,16 @@ macro_rules! name_type {
                 Ok(Self(text.into()))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl From<StaticName> for $name {
+            fn from(name: StaticName) -> Self {
+                Self(name.0.into())
             }
         }
 
@@ -160,24 +196,25 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// Who a client is: the Common Name of its certificate.
+    /// The id of a client: the Common Name of its certificate.
     ClientId
 );
 name_type!(
-    /// What a queue is called.
+    /// The name of a queue.
     QueueName
 );
 name_type!(
-    /// What an exchange is called.
+    /// The name of an exchange.
     ExchangeName
 );
 name_type!(
-    /// By what an exchange chooses the queues of a message.
+    /// The key by which an exchange selects the queues of a message.
     RoutingKey
 );
 name_type!(
-    /// What tells a message from all others. Ours are made by [`crate::StreamId`]; older clients
-    /// send other texts.
+    /// The unique id of a message.
+    ///
+    /// [`crate::StreamId`] makes those of this implementation; older clients send other texts.
     MessageId
 );
 
@@ -186,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_people_call_things() {
+    fn accepts_printable_names() {
         for text in [
             "q",
             "my_queue",
@@ -200,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_would_break_a_line_or_a_log() {
+    fn refuses_spaces_and_control_characters() {
         assert_eq!(QueueName::new(""), Err(NameError::Empty));
         assert_eq!(
             QueueName::new(&"x".repeat(256)),
@@ -231,7 +268,7 @@ mod tests {
         ] {
             let text = format!("a{c}b");
             assert_eq!(check_new(&text), Err(NameError::Invisible(c)), "{c:?}");
-            // Those that are in use go on.
+            // Names in use stay valid.
             assert_eq!(QueueName::new(&text).unwrap().as_str(), text);
         }
         assert_eq!(check_new("a b"), Err(NameError::Unprintable(' ')));

@@ -1,12 +1,13 @@
-//! Counts that clients ask for. What is larger than any server's limit is cut to it, however large
-//! it is.
+//! Counts in requests, clamped to `u32::MAX`.
+//!
+//! Servers have far lower limits, so a count that overflows means "as many as allowed".
 
 use std::num::NonZeroU32;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// A number in decimal digits, from 1 on; one that does not fit is the largest that does.
+/// Parses a decimal number of at least 1; one that overflows is clamped.
 pub(crate) fn parse(text: &str) -> Option<NonZeroU32> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -18,14 +19,14 @@ pub(crate) fn parse(text: &str) -> Option<NonZeroU32> {
     Some(significant.parse().unwrap_or(NonZeroU32::MAX))
 }
 
-/// The same of a JSON number, from 0 on, that may be left out.
+/// Deserializes an optional JSON integer of at least 0; one that overflows is clamped.
 pub(crate) fn deserialize<'a, D: Deserializer<'a>>(
     deserializer: D,
 ) -> Result<Option<u32>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    // Integers above 64 bits are read as floating point.
+    // serde_json reads integers above 64 bits as floating point.
     let is_huge = || {
         number
             .as_f64()
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_numbers_are_the_largest() {
+    fn large_numbers_are_clamped() {
         for (text, number) in [
             ("1", 1),
             ("0000000000000000000007", 7),
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn json_numbers_too() {
+    fn large_json_numbers_are_clamped() {
         fn read(text: &str) -> Option<Option<u32>> {
             deserialize(&mut serde_json::Deserializer::from_str(text)).ok()
         }

@@ -1,17 +1,19 @@
-//! The two JSON objects of `list_rejected`.
+//! The JSON of `list_rejected` and of its reply.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ClientId, ExchangeName, MessageId, RoutingKey};
 
-/// Which rejected messages to list. Unknown fields are ignored.
+/// The JSON object of `list_rejected`: a page of rejected messages.
+///
+/// Unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "an object")]
 pub struct RejectedRequest {
-    /// Those after this one; left out, from the first on.
+    /// The end of the last page; the list starts at the first message if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<RejectedCursor>,
-    /// At most so many; the server has a limit of its own.
+    /// The most messages to list; the server has a limit of its own.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -20,47 +22,48 @@ pub struct RejectedRequest {
     pub limit: Option<u32>,
 }
 
-/// Where a list goes on.
+/// The position of a message in the list, after which the next page starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "an object of `rejected_time` and `message_id`")]
 pub struct RejectedCursor {
-    /// When the last message of the list so far was rejected, as the server wrote it.
+    /// The time of its rejection, as the server wrote it.
     pub rejected_time: String,
-    /// Its id.
+    /// The message's id.
     pub message_id: MessageId,
 }
 
-/// Rejected messages in the order of their rejection: those that the client has sent, and those
-/// that were for it.
+/// Rejected messages in the order of their rejection.
+///
+/// They are those that the client sent, and those that were for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedPage {
     /// The messages.
     pub messages: Vec<RejectedMessage>,
-    /// Whether there may be more after them.
+    /// Whether more may follow.
     pub more: bool,
 }
 
-/// A message that its receiver could not use.
+/// A message that its receiver has rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedMessage {
-    /// Its id.
+    /// The message's id.
     pub message_id: MessageId,
-    /// Who sent it.
+    /// The sender.
     pub sender: ClientId,
-    /// Whom it was for.
+    /// The receiver.
     pub receiver: ClientId,
-    /// The exchange that it was published to.
+    /// The exchange of its publication.
     pub exchange: ExchangeName,
-    /// The routing key that it was published by.
+    /// The routing key of its publication.
     pub routing_key: RoutingKey,
-    /// Why it was rejected, in the receiver's words.
+    /// The receiver's reason.
     pub reason: String,
-    /// When, RFC 3339 in UTC, by the server's clock.
+    /// The time of its rejection by the server's clock, RFC 3339 in UTC.
     pub rejected_time: String,
 }
 
 impl RejectedMessage {
-    /// Where a list that ends with this message goes on.
+    /// Returns the position of this message, for the page after it.
     #[must_use]
     pub fn cursor(&self) -> RejectedCursor {
         RejectedCursor {

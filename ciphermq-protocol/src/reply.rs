@@ -1,15 +1,25 @@
-//! What the server answers, one line each. The texts are fixed to the letter: older clients compare
-//! them.
+//! Replies of the server, one line each.
+//!
+//! The texts are fixed: older clients compare them literally.
 
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::certificate::CertificateChain;
 use crate::envelope::{Envelope, EnvelopeBytes, EnvelopeError, EnvelopeReader, packed};
 use crate::error_code::ErrorCode;
+use crate::hello::HelloReply;
+use crate::json;
 use crate::name::MessageId;
+use crate::rejected::RejectedPage;
+use crate::waiting::WaitingPage;
 
-/// A reply, or a delivery. [`Reply::encode`] writes it, [`Reply::parse`] reads it.
+/// A reply or a delivery.
+///
+/// [`Reply::encode`] writes it, [`Reply::parse`] reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// `Queue declared`
@@ -26,14 +36,13 @@ pub enum Reply {
     NoMessages,
     /// `Message: <message_id> <json>`: a delivery, or the reply to `fetch`.
     Message(Delivery),
-    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most of their
-    /// fields.
+    /// `Messages: <count> <own> ... <own> <shared>`: deliveries whose envelopes share most fields.
     Messages(Vec<Delivery>),
-    /// `ACK_CONFIRMED <message_id>`: the message will never be delivered again.
+    /// `ACK_CONFIRMED <message_id>`: the message is never delivered again.
     AckConfirmed(MessageId),
-    /// `ACK_ALL <count>`: so many messages, all of one command, are durable.
+    /// `ACK_ALL <count>`: all messages of a command, `count` of them, are durable.
     AckAll(usize),
-    /// `ACK_CONFIRMED_ALL <count>`: so many messages, all of one command, will never be delivered
+    /// `ACK_CONFIRMED_ALL <count>`: all messages of a command, `count` of them, are never delivered
     /// again.
     AckConfirmedAll(usize),
     /// `Rejected <message_id>`
@@ -53,22 +62,22 @@ pub enum Reply {
     /// `Signed key: <signed key>`
     SignedKey(String),
     /// `Certificate: <base64 DER>[,<base64 DER> ...]`, the client's own certificate first.
-    Certificate(Vec<String>),
+    Certificate(CertificateChain),
     /// `Certificate not found`
     CertificateNotFound,
-    /// `Hello: <json>`, [`crate::hello::HelloReply`].
-    Hello(String),
-    /// `Rejected messages: <json>`, [`crate::rejected::RejectedPage`].
-    RejectedMessages(String),
-    /// `Waiting keys: <json>`, [`crate::waiting::WaitingPage`].
-    WaitingKeys(String),
+    /// `Hello: <json>`
+    Hello(Box<HelloReply>),
+    /// `Rejected messages: <json>`
+    RejectedMessages(RejectedPage),
+    /// `Waiting keys: <json>`
+    WaitingKeys(WaitingPage),
     /// `PONG`
     Pong,
-    /// `Heartbeat received`: what older clients get in place of `PONG`.
+    /// `Heartbeat received`: the `PONG` of older clients.
     HeartbeatReceived,
     /// `Unknown command`
     UnknownCommand,
-    /// `Missing queue name` and the like.
+    /// `Missing queue name` and similar: an argument is missing.
     Missing(Missing),
     /// `Invalid message format: <text>`
     InvalidMessageFormat(String),
@@ -78,21 +87,21 @@ pub enum Reply {
     Error(ErrorReply),
 }
 
-/// A message on its way to a receiver.
+/// A message that the server delivers to a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// Which message.
+    /// The message's id.
     pub message_id: MessageId,
-    /// The envelope's bytes, as they came.
+    /// The envelope's bytes, as the sender wrote them.
     pub envelope: EnvelopeBytes,
 }
 
 impl Delivery {
-    /// Reads the envelope.
+    /// Parses the envelope.
     ///
     /// # Errors
     ///
-    /// [`EnvelopeError`] if what the server delivered is none.
+    /// [`EnvelopeError`] if the server delivered something else.
     pub fn parse_envelope(&self) -> Result<Envelope, EnvelopeError> {
         Ok(EnvelopeReader::default().read(&self.envelope)?.0)
     }
@@ -105,8 +114,9 @@ impl Delivery {
         out.put_u8(b'\n');
     }
 
-    /// Appends deliveries to `out` in as few lines as their envelopes allow, [`Reply::Messages`]
-    /// where they are packed.
+    /// Appends deliveries to `out`, packed into as few lines as their envelopes allow.
+    ///
+    /// Packed ones are written as [`Reply::Messages`].
     pub fn encode_packed(mut deliveries: &[Self], out: &mut BytesMut) {
         while let Some(first) = deliveries.first() {
             let Some(shared) = first.envelope.shared() else {
@@ -119,7 +129,7 @@ impl Delivery {
                 .iter()
                 .take_while(|delivery| {
                     let with_this = bytes + delivery.envelope.own().len();
-                    let joins = (bytes == 0 || with_this <= PACKED_BYTES)
+                    let joins = (bytes == 0 || with_this <= MAX_PACKED_OWN_BYTES)
                         && delivery.envelope.shares_with(&first.envelope);
                     if joins {
                         bytes = with_this;
@@ -137,10 +147,11 @@ impl Delivery {
     }
 }
 
-/// Packed deliveries share a line up to so many bytes. Clients have a limit for a line, too.
-const PACKED_BYTES: usize = 64 * 1024;
+/// The limit of own parts in a line of packed deliveries, in bytes. Clients limit the length of
+/// lines, too.
+const MAX_PACKED_OWN_BYTES: usize = 64 * 1024;
 
-/// Which argument is missing.
+/// A missing argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// `Missing queue name`
@@ -167,7 +178,7 @@ impl Missing {
         Self::ClientId,
     ];
 
-    /// The reply's text.
+    /// Returns the reply's text.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -190,16 +201,16 @@ impl fmt::Display for Missing {
 /// `Error: <code>: <text>[ for message <message_id>]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorReply {
-    /// The code; `None` if this version does not know it, and then the outcome is unknown.
+    /// The code; `None` if this version does not know it, which leaves the outcome unknown.
     pub code: Option<ErrorCode>,
-    /// What happened, for people. Where the code is not known, it stands at the text's beginning.
+    /// The description, for people. An unknown code is at its beginning.
     pub text: String,
-    /// Which message of a batch it is about.
+    /// The message of a batch that the error is about.
     pub message_id: Option<MessageId>,
 }
 
 impl ErrorReply {
-    /// An error about the whole command.
+    /// Creates an error about a whole command.
     #[must_use]
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
         Self {
@@ -209,7 +220,7 @@ impl ErrorReply {
         }
     }
 
-    /// The same error about one message of a batch.
+    /// Limits the error to one message of a batch.
     #[must_use]
     pub fn for_message(self, message_id: MessageId) -> Self {
         Self {
@@ -218,7 +229,7 @@ impl ErrorReply {
         }
     }
 
-    /// Whether the command had no effect for certain.
+    /// Returns whether the command certainly had no effect.
     #[must_use]
     pub fn is_definite(&self) -> bool {
         self.code.is_some_and(ErrorCode::is_definite)
@@ -269,7 +280,7 @@ impl From<ErrorReply> for Reply {
     }
 }
 
-/// A line that no server of this protocol sends.
+/// An error about a line that is not a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no reply of the protocol: {line:?}")]
 pub struct ReplyError {
@@ -278,26 +289,28 @@ pub struct ReplyError {
 }
 
 impl Reply {
-    /// Reads a line, without its ending. A delivery's envelope shares the line's memory and is not
-    /// looked into.
+    /// Parses a line, without its ending.
+    ///
+    /// A delivery's envelope shares the line's memory and is not parsed.
     ///
     /// # Errors
     ///
-    /// [`ReplyError`] if it is no reply.
+    /// [`ReplyError`] if it is not a reply.
     pub fn parse(line: &Bytes) -> Result<Self, ReplyError> {
-        // Deliveries are the long replies: their envelopes are not checked here, only their ids.
+        // Deliveries are long, so only their ids are checked here, not their envelopes.
         if let Some(rest) = line.strip_prefix(b"Message: ") {
-            return parse_delivery(line, rest).ok_or_else(|| no_reply(line));
+            return parse_delivery(line, rest).ok_or_else(|| reply_error(line));
         }
         if let Some(rest) = line.strip_prefix(b"Messages: ") {
-            return parse_deliveries(line, rest).ok_or_else(|| no_reply(line));
+            return parse_deliveries(line, rest).ok_or_else(|| reply_error(line));
         }
-        let text = std::str::from_utf8(line).map_err(|_| no_reply(line))?;
-        parse_text(text).ok_or_else(|| no_reply(line))
+        let text = std::str::from_utf8(line).map_err(|_| reply_error(line))?;
+        parse_text(text).ok_or_else(|| reply_error(line))
     }
 
-    /// Appends the reply to `out`, with its line ending. Line endings inside of texts become
-    /// spaces.
+    /// Appends the reply to `out`, with its line ending.
+    ///
+    /// Control characters inside texts become spaces.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(delivery) => return delivery.encode(out),
@@ -309,15 +322,10 @@ impl Reply {
             Self::Rejected(id) => put(out, &["Rejected ", id.as_str()]),
             Self::PublicKey(key) => put(out, &["Public key: ", key]),
             Self::SignedKey(key) => put(out, &["Signed key: ", key]),
-            Self::Certificate(chain) => {
-                put(out, &["Certificate: "]);
-                for (index, certificate) in chain.iter().enumerate() {
-                    put(out, &[if index == 0 { "" } else { "," }, certificate]);
-                }
-            }
-            Self::Hello(json) => put(out, &["Hello: ", json]),
-            Self::RejectedMessages(json) => put(out, &["Rejected messages: ", json]),
-            Self::WaitingKeys(json) => put(out, &["Waiting keys: ", json]),
+            Self::Certificate(chain) => put(out, &["Certificate: ", &chain.to_string()]),
+            Self::Hello(reply) => put_json(out, "Hello: ", reply),
+            Self::RejectedMessages(page) => put_json(out, "Rejected messages: ", page),
+            Self::WaitingKeys(page) => put_json(out, "Waiting keys: ", page),
             Self::Missing(missing) => put(out, &[missing.as_str()]),
             Self::InvalidMessageFormat(text) => put_text(out, "Invalid message format: ", text),
             Self::InvalidBatchFormat(text) => put_text(out, "Invalid batch format: ", text),
@@ -328,15 +336,15 @@ impl Reply {
     }
 
     fn fixed_text(&self) -> Option<&'static str> {
-        FIXED
+        FIXED_REPLIES
             .iter()
             .find(|(reply, _)| reply == self)
             .map(|(_, text)| *text)
     }
 }
 
-/// The replies that are always the same.
-const FIXED: &[(Reply, &str)] = &[
+/// The replies without arguments, with their texts.
+const FIXED_REPLIES: &[(Reply, &str)] = &[
     (Reply::QueueDeclared, "Queue declared"),
     (Reply::ExchangeDeclared, "Exchange declared"),
     (Reply::QueueBound, "Queue bound"),
@@ -390,7 +398,7 @@ fn parse_text(text: &str) -> Option<Reply> {
     if let Some(rest) = text.strip_prefix("ACK_CONFIRMED_ALL ") {
         return Some(Reply::AckConfirmedAll(rest.parse().ok()?));
     }
-    if let Some((fixed, _)) = FIXED.iter().find(|(_, fixed)| *fixed == text) {
+    if let Some((fixed, _)) = FIXED_REPLIES.iter().find(|(_, fixed)| *fixed == text) {
         return Some(fixed.clone());
     }
     if let Some(missing) = Missing::ALL
@@ -403,29 +411,33 @@ fn parse_text(text: &str) -> Option<Reply> {
         return Some(Reply::Error(ErrorReply::parse(rest)));
     }
     if let Some(rest) = text.strip_prefix("Rejected messages: ") {
-        return Some(Reply::RejectedMessages(rest.to_owned()));
+        return parse_json(rest).map(Reply::RejectedMessages);
     }
     if let Some(rest) = text.strip_prefix("Rejected ") {
         return Some(Reply::Rejected(id(rest)?));
     }
+    if let Some(rest) = text.strip_prefix("Hello: ") {
+        return parse_json(rest).map(Reply::Hello);
+    }
+    if let Some(rest) = text.strip_prefix("Waiting keys: ") {
+        return parse_json(rest).map(Reply::WaitingKeys);
+    }
+    if let Some(rest) = text.strip_prefix("Certificate: ") {
+        return Some(Reply::Certificate(CertificateChain::from_text(rest)));
+    }
     let after = |prefix: &str| text.strip_prefix(prefix).map(str::to_owned);
     let reply = after("Public key: ").map(Reply::PublicKey);
     let reply = reply.or_else(|| after("Signed key: ").map(Reply::SignedKey));
-    let reply = reply.or_else(|| after("Hello: ").map(Reply::Hello));
-    let reply = reply.or_else(|| after("Waiting keys: ").map(Reply::WaitingKeys));
     let reply =
         reply.or_else(|| after("Invalid message format: ").map(Reply::InvalidMessageFormat));
-    let reply = reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat));
-    if reply.is_some() {
-        return reply;
-    }
-    let chain = text.strip_prefix("Certificate: ")?;
-    Some(Reply::Certificate(
-        chain.split(',').map(str::to_owned).collect(),
-    ))
+    reply.or_else(|| after("Invalid batch format: ").map(Reply::InvalidBatchFormat))
 }
 
-fn no_reply(line: &Bytes) -> ReplyError {
+fn parse_json<T: DeserializeOwned>(json: &str) -> Option<T> {
+    serde_json::from_str(json).ok()
+}
+
+fn reply_error(line: &Bytes) -> ReplyError {
     let start = line.get(..line.len().min(120)).unwrap_or_default();
     ReplyError {
         line: String::from_utf8_lossy(start).into_owned(),
@@ -438,7 +450,12 @@ fn put(out: &mut BytesMut, parts: &[&str]) {
     }
 }
 
-/// A text for people that may quote what a client sent.
+fn put_json<T: Serialize>(out: &mut BytesMut, prefix: &str, value: &T) {
+    out.put_slice(prefix.as_bytes());
+    json::put(out, value);
+}
+
+/// Writes a text for people, which may quote a client's input.
 fn put_text(out: &mut BytesMut, prefix: &str, text: &str) {
     out.put_slice(prefix.as_bytes());
     if text.chars().any(char::is_control) {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::hello::HelloLimits;
+use crate::name::ClientId;
 use proptest::prelude::*;
 
 fn id(text: &str) -> MessageId {
@@ -15,7 +17,7 @@ fn parse(line: &str) -> Result<Reply, ReplyError> {
     Reply::parse(&Bytes::copy_from_slice(line.as_bytes()))
 }
 
-/// A delivery whose envelope shares `"a": 1`.
+/// A delivery whose envelope has the shared part `"a": 1`.
 fn packed(name: &str) -> Delivery {
     let own = format!("{{\"message_id\":\"{name}\"");
     let shared = Bytes::from_static(b",\"a\": 1}");
@@ -25,7 +27,23 @@ fn packed(name: &str) -> Delivery {
     }
 }
 
-/// Every reply and its exact text: older clients compare them.
+fn hello() -> HelloReply {
+    HelloReply {
+        server: "s".into(),
+        version: "2.0.0".into(),
+        protocol: 1,
+        client_id: ClientId::new("c").unwrap(),
+        limits: HelloLimits {
+            max_line_bytes: 1,
+            max_prefetch: 2,
+            redelivery_timeout_ms: 3,
+            storage_wait_ms: 4,
+        },
+        packed: true,
+    }
+}
+
+/// Every reply and its exact text.
 fn texts() -> Vec<(Reply, &'static str)> {
     let coded = ErrorReply::new(ErrorCode::NoRoute, "exchange 'e' has no queue bound by 'k'");
     vec![
@@ -58,16 +76,27 @@ fn texts() -> Vec<(Reply, &'static str)> {
         (Reply::PublicKeyNotFound, "Public key not found\n"),
         (Reply::SignedKey("a.b.c".into()), "Signed key: a.b.c\n"),
         (
-            Reply::Certificate(vec!["AA==".into(), "AQ==".into()]),
+            Reply::Certificate(CertificateChain::from_der([[0], [1]])),
             "Certificate: AA==,AQ==\n",
         ),
         (Reply::CertificateNotFound, "Certificate not found\n"),
-        (Reply::Hello("{}".into()), "Hello: {}\n"),
         (
-            Reply::RejectedMessages("{}".into()),
-            "Rejected messages: {}\n",
+            Reply::Hello(Box::new(hello())),
+            "Hello: {\"server\":\"s\",\"version\":\"2.0.0\",\"protocol\":1,\"client_id\":\"c\",\
+             \"limits\":{\"max_line_bytes\":1,\"max_prefetch\":2,\"redelivery_timeout_ms\":3,\
+             \"storage_wait_ms\":4},\"packed\":true}\n",
         ),
-        (Reply::WaitingKeys("{}".into()), "Waiting keys: {}\n"),
+        (
+            Reply::RejectedMessages(RejectedPage {
+                messages: Vec::new(),
+                more: true,
+            }),
+            "Rejected messages: {\"messages\":[],\"more\":true}\n",
+        ),
+        (
+            Reply::WaitingKeys(WaitingPage::default()),
+            "Waiting keys: {\"keys\":[]}\n",
+        ),
         (Reply::Pong, "PONG\n"),
         (Reply::HeartbeatReceived, "Heartbeat received\n"),
         (Reply::UnknownCommand, "Unknown command\n"),
@@ -108,7 +137,7 @@ fn texts() -> Vec<(Reply, &'static str)> {
 }
 
 #[test]
-fn every_reply_has_its_text_and_is_read_back() {
+fn every_reply_round_trips() {
     for (reply, text) in texts() {
         assert_eq!(encode(&reply), text);
         assert_eq!(parse(text.trim_end_matches('\n')).unwrap(), reply);
@@ -116,7 +145,7 @@ fn every_reply_has_its_text_and_is_read_back() {
 }
 
 #[test]
-fn the_truncation_of_a_reply_is_never_that_reply() {
+fn no_truncated_line_is_parsed_as_the_whole_reply() {
     for (reply, text) in texts() {
         let line = text.trim_end_matches('\n');
         for (end, _) in line.char_indices() {
@@ -130,7 +159,7 @@ fn the_truncation_of_a_reply_is_never_that_reply() {
 }
 
 #[test]
-fn what_no_server_sends_is_refused() {
+fn other_lines_are_refused() {
     for line in [
         "",
         "ACK",
@@ -141,6 +170,9 @@ fn what_no_server_sends_is_refused() {
         "Message: m-1 ",
         "Message:  {}",
         "OK",
+        "Hello: {}",
+        "Rejected messages: []x",
+        "Waiting keys: null",
         "Queue  declared",
     ] {
         assert!(parse(line).is_err(), "{line:?}");
@@ -158,7 +190,7 @@ fn only_a_known_definite_code_is_definite() {
 }
 
 #[test]
-fn a_reply_stays_one_line_whatever_it_quotes() {
+fn control_characters_in_a_reply_become_spaces() {
     let text = encode(&Reply::InvalidMessageFormat(
         "a\nACK m-1\r\u{1b}[31m".into(),
     ));
@@ -167,7 +199,7 @@ fn a_reply_stays_one_line_whatever_it_quotes() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic_and_what_is_read_is_written_back(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public \
+    fn no_bytes_panic_and_every_reply_round_trips(line in "\\PC*|(ACK|Message:|Error:|Certificate:|Public \
         key:) \\PC*") {
         if let Ok(reply) = parse(&line) {
             prop_assert_eq!(parse(encode(&reply).trim_end_matches('\n')).unwrap(), reply);
@@ -184,7 +216,7 @@ proptest! {
 }
 
 #[test]
-fn deliveries_share_a_line_as_far_as_they_share_anything() {
+fn deliveries_with_the_same_shared_part_share_a_line() {
     let other = Delivery {
         message_id: id("m-3"),
         envelope: EnvelopeBytes::packed("{\"message_id\":\"m-3\"".into(), ",\"a\": 2}".into()),

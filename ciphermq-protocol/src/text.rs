@@ -1,18 +1,17 @@
-//! Text for people: what others chose is shown without breaking lines or steering terminals.
+//! Untrusted text, shown to people without breaking lines or controlling terminals.
 //!
-//! Ids, reasons and error texts come from the other end, and names of files from whoever made them.
-//! On a terminal an escape sequence in one of them could hide lines, forge them, or worse; a mark
-//! for the reading direction shows text in another order than it stands. [`Escaped`] writes such
-//! characters as Rust does: `\n`, `\u{1b}`, `\u{202e}`.
+//! Ids, reasons and error texts come from the other end, and file names from whoever created the
+//! files. An escape sequence in one of them could hide or forge lines on a terminal, or worse; a
+//! mark for the reading direction shows text in another order than it is stored. [`Escaped`] writes
+//! such characters as Rust does: `\n`, `\u{1b}`, `\u{202e}`.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Whether a character could break a line, steer a terminal, or show text in another order than it
-/// stands.
+/// Returns whether a character could break a line, control a terminal, or reorder text.
 ///
 /// These are C0, DEL and C1, the separators of lines and paragraphs, all marks for the reading
-/// direction, and the byte order mark. All of them are in the Basic Multilingual Plane.
+/// direction, and the byte order mark. All are in the Basic Multilingual Plane.
 #[must_use]
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -27,7 +26,8 @@ pub fn is_unsafe(c: char) -> bool {
         )
 }
 
-/// A value whose text is written with everything [unsafe](is_unsafe) escaped, line ends included.
+/// A value whose text is displayed with all [unsafe](is_unsafe) characters escaped, line endings
+/// included.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<T>(pub T);
 
@@ -55,8 +55,10 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// Data as it may be shown on a terminal: lines stay lines, all else that is [unsafe](is_unsafe) is
-/// written as in JSON, `\u001b`, and what is no UTF-8 as `\x9b`. JSON keeps its meaning by that.
+/// Escapes data for a terminal, except line feeds.
+///
+/// [Unsafe](is_unsafe) characters are written as in JSON, `\u001b`, so that JSON keeps its meaning.
+/// Bytes that are not UTF-8 are written as `\x9b`.
 #[must_use]
 pub fn data_for_terminal(data: &[u8]) -> Cow<'_, [u8]> {
     let is_safe = |text: &str| !text.contains(|c| c != '\n' && is_unsafe(c));
@@ -79,7 +81,8 @@ pub fn data_for_terminal(data: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(shown.into_bytes())
 }
 
-/// A text made of sentences, where one that was put into another has brought its own full stop:
+/// Replaces doubled full stops, which arise when a sentence quotes another.
+///
 /// `refused: no route..` becomes `refused: no route.`
 #[must_use]
 pub fn one_full_stop(text: String) -> String {
@@ -92,7 +95,7 @@ pub fn one_full_stop(text: String) -> String {
         if index > 0 {
             tidy.push(' ');
         }
-        // `..` by itself is a folder.
+        // A word `..` is a folder.
         let is_doubled = part != ".." && !part.ends_with("/..") && doubled(part);
         tidy.push_str(
             part.strip_suffix('.')
@@ -103,36 +106,38 @@ pub fn one_full_stop(text: String) -> String {
     tidy
 }
 
-/// Writes an error as a person needs it, for its `Debug`, which is what `main() -> Result` prints:
-/// what happened, below it what to do, and what lies behind it, unless that was said already.
+/// Writes an error for people: what happened, what to do, and the causes.
+///
+/// It is for `Debug`, which `main() -> Result` prints. A cause whose text was already written is
+/// left out.
 ///
 /// # Errors
 ///
-/// As the formatter's.
+/// If the formatter fails.
 pub fn write_report(
     f: &mut fmt::Formatter<'_>,
     error: &dyn std::error::Error,
     advice: Option<&str>,
 ) -> fmt::Result {
-    let mut told = error.to_string();
-    write!(f, "{}", Escaped(&told))?;
-    // Below the text, which stands behind `Error: `.
+    let mut written = error.to_string();
+    write!(f, "{}", Escaped(&written))?;
+    // Aligned with the text, which `main` prints after `Error: `.
     for line in advice.into_iter().flat_map(str::lines) {
         write!(f, "\n       {}", Escaped(line))?;
     }
     let mut source = error.source();
     while let Some(cause) = source {
         let text = cause.to_string();
-        if !told.contains(text.trim_end_matches('.')) {
+        if !written.contains(text.trim_end_matches('.')) {
             write!(f, "\n       because: {}", Escaped(&text))?;
-            told = text;
+            written = text;
         }
         source = cause.source();
     }
     Ok(())
 }
 
-/// `Debug` of error types as [`write_report`] writes it.
+/// Implements `Debug` for an error type with [`write_report`].
 #[macro_export]
 macro_rules! debug_as_report {
     ($type:ty) => {
@@ -153,12 +158,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_steers_a_terminal_is_escaped_and_nothing_else() {
+    fn control_characters_are_escaped_and_nothing_else() {
         let wrong = ('\0'..=char::MAX).find(|&c| {
-            // What the Unicode Standard calls Bidi_Control, the two separators, and the byte order
-            // mark.
-            let steers = matches!(u32::from(c), 0x61c | 0x200e | 0x200f | 0x2028 | 0x2029 | 0x202a..=0x202e | 0x2066..=0x2069 | 0xfeff);
-            is_unsafe(c) != (steers || c.is_control())
+            // Bidi_Control of the Unicode Standard, the two separators, and the byte order mark.
+            let is_mark = matches!(u32::from(c), 0x61c | 0x200e | 0x200f | 0x2028 | 0x2029 | 0x202a..=0x202e | 0x2066..=0x2069 | 0xfeff);
+            is_unsafe(c) != (is_mark || c.is_control())
         });
         assert_eq!(wrong, None);
         let shown =
@@ -168,12 +172,12 @@ mod tests {
             shown,
             "a\\n\\u{1b}[31mZürich\\u{7f}\\u{9b}2J\\u{202e}\\u{61c}\\u{2028}温度 👩\u{200d}🔬\\"
         );
-        assert_eq!(Escaped(&shown).to_string(), shown, "once is enough");
+        assert_eq!(Escaped(&shown).to_string(), shown, "escaping is idempotent");
         assert_eq!(Escaped(format_args!("{}{}", "a\r", 1)).to_string(), "a\\r1");
     }
 
     #[test]
-    fn data_on_a_terminal_stays_the_same_json() {
+    fn json_for_a_terminal_keeps_its_meaning() {
         let json = "{\"a\":\"x\u{7f}\u{9b}\u{202e}\u{feff}y\\u001b\"}\n";
         let shown = data_for_terminal(json.as_bytes());
         assert_eq!(
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_end_once() {
+    fn doubled_full_stops_are_removed() {
         for (text, tidy) in [
             ("no route..", "no route."),
             ("a.. Nothing was sent.", "a. Nothing was sent."),
@@ -211,7 +215,7 @@ mod tests {
     #[derive(thiserror::Error)]
     #[error("it broke")]
     struct Broke(#[source] std::io::Error);
-    debug_as_report!(Broke, |_| Some("Mend it.\nRun it again.".to_owned()));
+    debug_as_report!(Broke, |_| Some("Fix it.\nRun it again.".to_owned()));
 
     #[derive(thiserror::Error)]
     #[error("no: {0}")]
@@ -219,11 +223,11 @@ mod tests {
     debug_as_report!(Wrapped);
 
     #[test]
-    fn an_error_of_main_is_told_once_and_with_what_to_do() {
+    fn a_report_has_advice_and_causes() {
         let broke = || Broke(std::io::Error::other("\x1b[2Jfull"));
         assert_eq!(
             format!("{:?}", broke()),
-            "it broke\n       Mend it.\n       Run it again.\n       because: \\u{1b}[2Jfull"
+            "it broke\n       Fix it.\n       Run it again.\n       because: \\u{1b}[2Jfull"
         );
         assert_eq!(
             format!("{:?}", Wrapped(broke())),

@@ -1,21 +1,23 @@
-//! The two JSON objects of `list_waiting_keys`.
+//! The JSON of `list_waiting_keys` and of its reply.
 //!
 //! A receiver that has changed its keys must keep an old private key for as long as messages wait
-//! that were sealed by it. The server counts them, a bounded part of them for each command;
-//! [`WaitingTally`] adds up.
+//! that were sealed for it. The server counts them, a bounded number for each command;
+//! [`WaitingTally`] adds the pages up.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Which part of the waiting messages to count. Unknown fields are ignored.
+/// The JSON object of `list_waiting_keys`: a page of the waiting messages.
+///
+/// Unknown fields are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "an object")]
 pub struct WaitingRequest {
-    /// Where the last reply ended; left out, from the first message on.
+    /// The end of the last page; counting starts at the first message if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<WaitingCursor>,
-    /// Look at so many messages at most; the server has a limit of its own.
+    /// The most messages to count; the server has a limit of its own.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -24,66 +26,71 @@ pub struct WaitingRequest {
     pub limit: Option<u32>,
 }
 
-/// Where counting goes on. Hand it back as it came: what it says is the server's affair.
+/// The position at which counting continues.
+///
+/// It is opaque: clients return it unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "an object, as `next` was")]
 pub struct WaitingCursor {
     /// The number of a queue.
     #[serde(deserialize_with = "crate::number::integer")]
     pub queue: i64,
-    /// The number of the last message in it that was looked at.
+    /// The number of the last message in it that was counted.
     #[serde(deserialize_with = "crate::number::integer")]
     pub seq: i64,
 }
 
-/// The keys by which a part of the waiting messages is sealed. The same key may come again in the
-/// next part.
+/// The keys that a page of the waiting messages is sealed for.
+///
+/// The same key may occur again in the next page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingPage {
-    /// The keys, each with a suite once.
+    /// The keys; each pair of key and suite occurs once.
     pub keys: Vec<WaitingKey>,
-    /// Where counting goes on; left out: that was all. A part without a key need not be the last
-    /// one.
+    /// The position of the next page; `None` after the last page.
+    ///
+    /// A page without keys need not be the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<WaitingCursor>,
 }
 
-/// How many messages wait for one key of their receiver.
+/// The number of messages that wait for one key of their receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingKey {
-    /// The key's id, 16 lower-case hexadecimal digits. `None`: the envelopes do not say, as those
-    /// of older clients.
+    /// The key's id, 16 lower-case hexadecimal digits; `None` for older clients' envelopes, which
+    /// do not name it.
     pub key_id: Option<String>,
-    /// The suite that they are sealed with. `None`: they name none, as those of older clients.
+    /// The suite of the messages; `None` for older clients' envelopes, which do not name it.
     pub suite: Option<String>,
-    /// How many messages, each counted once, whatever the number of queues that it waits in.
+    /// The number of messages. A message that waits in several queues is counted once.
     pub messages: u64,
-    /// When the server accepted the oldest of them, RFC 3339 in UTC with microseconds.
+    /// The time when the server accepted the oldest of them, RFC 3339 in UTC with microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_sent_time: Option<String>,
 }
 
-/// Adds up keys, those of messages or of whole pages.
+/// A sum of [`WaitingKey`]s, of single messages or of pages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WaitingTally(BTreeMap<KeyAndSuite, (u64, Option<String>)>);
 
 type KeyAndSuite = (Option<String>, Option<String>);
 
 impl WaitingTally {
-    /// Adds messages that wait for a key.
+    /// Adds the messages that wait for a key.
     pub fn add(&mut self, key: WaitingKey) {
         let (messages, oldest) = self.0.entry((key.key_id, key.suite)).or_default();
         *messages = messages.saturating_add(key.messages);
-        // The server writes all its times in one form and length, so that the smaller text is the
-        // earlier time.
+        // The server writes all times in one form and length, so the lesser text is the earlier
+        // time.
         *oldest = match (oldest.take(), key.oldest_sent_time) {
             (Some(before), Some(time)) => Some(before.min(time)),
             (before, time) => before.or(time),
         };
     }
 
-    /// The keys, each with a suite once, in the order of their ids; those that are not known come
-    /// first.
+    /// Returns the keys in the order of their ids, unknown ones first.
+    ///
+    /// Each pair of key and suite occurs once.
     #[must_use]
     pub fn into_keys(self) -> Vec<WaitingKey> {
         let key = |((key_id, suite), (messages, oldest_sent_time))| WaitingKey {
@@ -118,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn both_objects_go_round() {
+    fn request_and_page_round_trip() {
         for text in ["{}", r#"{"after":{"queue":1,"seq":7},"limit":10}"#] {
             let request: WaitingRequest = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
@@ -141,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_is_added_up_and_the_oldest_time_kept() {
+    fn counts_of_a_key_are_added_and_its_oldest_time_kept() {
         let mut tally = WaitingTally::default();
         let (early, late) = ("2025-09-08T07:03:00.000000Z", "2025-09-08T07:03:00.000001Z");
         tally.extend([key(Some("b"), 2, Some(late)), key(None, 1, None)]);

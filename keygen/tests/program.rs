@@ -91,7 +91,7 @@ fn adds_a_post_quantum_key_pair() {
     assert_eq!(std::fs::read(at("receiver_private.key")).unwrap(), before);
     let public = key_file::read_x_wing_public(&at("receiver_xwing_public.key")).unwrap();
     let keyring = key_file::read_keyring(&at("receiver_private.key")).unwrap();
-    assert!(keyring.holds(public.key_id()));
+    assert!(keyring.contains(public.key_id()));
     assert_eq!(keyring.recipient_keys().len(), 2);
     assert!(text(&added.stderr).contains(&public.key_id().to_string()));
     let private = key_file::read_x_wing_private(&at("receiver_xwing_private.key")).unwrap();
@@ -155,7 +155,7 @@ fn rotates_existing_keys() {
     );
     let keyring = key_file::read_keyring(&private).unwrap();
     let new = keyring.newest().public_key();
-    assert!(keyring.holds(old) && new.key_id() != old);
+    assert!(keyring.contains(old) && new.key_id() != old);
     assert_eq!(
         key_file::read_public(&folder.path().join("certs/receiver_public.key")).unwrap(),
         *new
@@ -186,7 +186,7 @@ fn rotates_existing_keys() {
     assert!(text(&rotated.stderr).contains("The new X-Wing key has the key id"));
     let keyring = key_file::read_keyring(&private).unwrap();
     assert_eq!(keyring.key_ids().count(), before.len() + 2);
-    assert!(before.iter().all(|id| keyring.holds(*id)));
+    assert!(before.iter().all(|id| keyring.contains(*id)));
 }
 
 #[cfg(unix)]

@@ -592,7 +592,7 @@ async fn a_session_ends_after_65536_messages() {
         .await
         .unwrap()
         .unwrap();
-    opener.learn(certificates(&chain).unwrap());
+    opener.add_sender_chain(certificates(&chain).unwrap());
     let mut sessions: BTreeMap<String, u64> = BTreeMap::new();
     let mut nonces = BTreeSet::new();
     let (mut came, mut acks) = (0, String::from("ack"));

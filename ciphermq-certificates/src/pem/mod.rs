@@ -1,66 +1,66 @@
-//! From a file's text to certificates and private keys, or to what stands there instead.
+//! Certificates and private keys from a file's text.
 //!
-//! PEM (RFC 7468) as it is found: with CRLF, a byte order mark, blanks around its lines, other text
-//! and other sections beside those that are wanted, also in UTF-16 as some editors save it.
+//! The parser accepts PEM (RFC 7468) as found in practice: with CRLF, a byte order mark, blanks
+//! around lines, other text and other sections, and in UTF-16, as some editors save it.
 
-mod instead;
+mod error;
 mod sections;
 
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-pub use instead::NotPem;
+pub use error::PemError;
 
-use instead::instead;
+use error::describe;
 use sections::{Section, sections};
 
-/// What a file is to hold.
+/// The expected contents of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Expected {
     /// One or more certificates.
     Certificates,
     /// An unencrypted private key.
     PrivateKey,
 }
 
-/// Reads the certificates of a text, in order; at least one.
+/// Reads the certificates in a text, in order; at least one.
 ///
 /// # Errors
 ///
-/// [`NotPem`] says what is there instead, and what to do.
-pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, NotPem> {
+/// [`PemError`], which describes what the text holds instead, and what to do.
+pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let sections = sections(text);
     let wanted = sections.iter().filter(|section| section.is_certificate());
     let found = wanted
         .map(|section| {
             let certificate = CertificateDer::from_pem_slice(&section.text);
-            certificate.map_err(|_| NotPem::Broken(Wanted::Certificates))
+            certificate.map_err(|_| PemError::Broken(Expected::Certificates))
         })
         .collect::<Result<Vec<_>, _>>()?;
     if found.is_empty() {
-        return Err(instead(text, &sections, Wanted::Certificates));
+        return Err(describe(text, &sections, Expected::Certificates));
     }
     Ok(found)
 }
 
-/// Reads the first private key of a text.
+/// Reads the first private key in a text.
 ///
 /// # Errors
 ///
-/// [`NotPem`] says what is there instead, and what to do.
-pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, NotPem> {
+/// [`PemError`], which describes what the text holds instead, and what to do.
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     let sections = sections(text);
     let Some(section) = sections.iter().find(|section| section.is_private_key()) else {
-        return Err(instead(text, &sections, Wanted::PrivateKey));
+        return Err(describe(text, &sections, Expected::PrivateKey));
     };
     if section.is_encrypted {
-        return Err(NotPem::Encrypted);
+        return Err(PemError::Encrypted);
     }
-    PrivateKeyDer::from_pem_slice(&section.text).map_err(|_| NotPem::Broken(Wanted::PrivateKey))
+    PrivateKeyDer::from_pem_slice(&section.text).map_err(|_| PemError::Broken(Expected::PrivateKey))
 }
 
-/// A text whose copies are wiped: it may be a private key.
+/// A text that is wiped on drop: it may be a private key.
 type Secret = Zeroizing<Vec<u8>>;
 
 impl Section {

@@ -1,4 +1,4 @@
-//! A text cut into its sections.
+//! The sections of a PEM text.
 
 use zeroize::Zeroizing;
 
@@ -11,17 +11,19 @@ const DASHES: &[u8] = b"-----";
 /// Longer than any label there is.
 const MAX_LABEL_BYTES: usize = 64;
 
-/// What stands between a `BEGIN` and its `END`.
+/// A section from `BEGIN` to `END`.
 pub(super) struct Section {
-    /// Of what kind it says that it is. The older `X509 CERTIFICATE` is a `CERTIFICATE`.
+    /// The label. The older `X509 CERTIFICATE` becomes `CERTIFICATE`.
     pub(super) label: String,
-    /// All of it with both lines, one `\n` behind each, nothing around them.
+    /// The lines from `BEGIN` to `END`, trimmed, each with a `\n`.
     pub(super) text: Secret,
-    /// Its header says so (RFC 1421, section 4.6.1.1).
+    /// Whether the header states encryption (RFC 1421, section 4.6.1.1).
     pub(super) is_encrypted: bool,
 }
 
-/// Cuts a text into its sections. One without an end is there, too: it cannot be read.
+/// Splits a text into its sections.
+///
+/// A section without an end is included, so that parsing it reports the damage.
 pub(super) fn sections(text: &[u8]) -> Vec<Section> {
     let text = utf8(text);
     let mut sections: Vec<Section> = Vec::new();
@@ -32,7 +34,7 @@ pub(super) fn sections(text: &[u8]) -> Vec<Section> {
             .unwrap_or(line)
             .trim_ascii();
         if let Some(label) = label(line, BEGIN) {
-            // Room for all that can follow: a buffer that grows leaves copies behind.
+            // Enough capacity for the rest: a buffer that grows leaves copies in memory.
             let mut text = Zeroizing::new(Vec::with_capacity(text.len() + 1));
             put_line(&mut text, BEGIN, &label);
             sections.push(Section {
@@ -89,7 +91,7 @@ fn label(line: &[u8], mark: &[u8]) -> Option<String> {
     })
 }
 
-/// The text in UTF-8, if it is UTF-16 with a byte order mark; else as it is.
+/// Converts UTF-16 with a byte order mark to UTF-8, and copies any other text.
 fn utf8(text: &[u8]) -> Secret {
     let unit: fn([u8; 2]) -> u16 = match text {
         [0xff, 0xfe, ..] => u16::from_le_bytes,

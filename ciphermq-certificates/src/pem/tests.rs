@@ -1,4 +1,4 @@
-use super::instead::Binary;
+use super::error::BinaryFormat;
 use super::*;
 
 fn pair() -> (String, String) {
@@ -16,7 +16,7 @@ fn utf16(text: &str, mark: [u8; 2], bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 }
 
 #[test]
-fn pem_is_read_as_it_is_found() {
+fn variants_of_pem_are_read() {
     let (certificate, key) = pair();
     let der = certificates(certificate.as_bytes()).unwrap();
     let secret = private_key(key.as_bytes()).unwrap();
@@ -34,7 +34,7 @@ fn pem_is_read_as_it_is_found() {
     for form in forms {
         assert_eq!(certificates(&form(&certificate)), Ok(der.clone()));
         assert_eq!(private_key(&form(&key)).unwrap(), secret);
-        // Both in one file, which then is both.
+        // A file may hold both.
         let both = form(&format!("{key}{certificate}"));
         assert_eq!(certificates(&both), Ok(der.clone()));
         assert_eq!(private_key(&both).unwrap(), secret);
@@ -47,23 +47,23 @@ fn pem_is_read_as_it_is_found() {
 }
 
 #[test]
-fn an_encrypted_key_beside_a_certificate_is_in_nobodys_way() {
+fn an_encrypted_key_does_not_hide_a_certificate() {
     let (certificate, _) = pair();
     let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: \
                      AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
     let both = format!("{encrypted}{certificate}");
     assert_eq!(certificates(both.as_bytes()).unwrap().len(), 1);
-    assert_eq!(private_key(both.as_bytes()), Err(NotPem::Encrypted));
+    assert_eq!(private_key(both.as_bytes()), Err(PemError::Encrypted));
 }
 
 #[test]
-fn what_is_there_instead_is_named_with_what_to_do() {
+fn errors_describe_the_contents_and_advise() {
     let (certificate, key) = pair();
     let relabelled =
         |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
     let der = certificates(certificate.as_bytes()).unwrap()[0].to_vec();
     let secret = private_key(key.as_bytes()).unwrap().secret_der().to_vec();
-    for (text, reason, mend) in [
+    for (text, reason, advice) in [
         (b"".to_vec(), "no certificate", "empty"),
         (b" \n".to_vec(), "no certificate", "empty"),
         (b"hello".to_vec(), "no certificate", "must be PEM"),
@@ -107,9 +107,9 @@ fn what_is_there_instead_is_named_with_what_to_do() {
     ] {
         let error = certificates(&text).unwrap_err();
         assert_eq!(error.reason(), reason, "{error:?}");
-        assert!(error.advice("F").contains(mend), "{}", error.advice("F"));
+        assert!(error.advice("F").contains(advice), "{}", error.advice("F"));
     }
-    for (text, reason, mend) in [
+    for (text, reason, advice) in [
         (b"".to_vec(), "no unencrypted private key", "empty"),
         (
             certificate.clone().into_bytes(),
@@ -140,34 +140,34 @@ fn what_is_there_instead_is_named_with_what_to_do() {
     ] {
         let error = private_key(&text).unwrap_err();
         assert_eq!(error.reason(), reason, "{error:?}");
-        assert!(error.advice("F").contains(mend), "{}", error.advice("F"));
+        assert!(error.advice("F").contains(advice), "{}", error.advice("F"));
     }
 }
 
 #[test]
-fn binary_forms_are_known_by_what_stands_first() {
+fn binary_formats_are_recognised_by_their_first_bytes() {
     let pkcs7 = [
         0x30, 0x82, 1, 0, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2, 0xa0,
     ];
     for (bytes, form) in [
-        (&[0x30, 0x82, 9, 9, 2, 1, 3, 0x30][..], Binary::Pkcs12),
-        (&[0x30, 0x80, 2, 1, 3, 0x30], Binary::Pkcs12),
-        (&pkcs7, Binary::Pkcs7),
-        (&[0x30, 0x77, 2, 1, 1, 4], Binary::PrivateKey),
+        (&[0x30, 0x82, 9, 9, 2, 1, 3, 0x30][..], BinaryFormat::Pkcs12),
+        (&[0x30, 0x80, 2, 1, 3, 0x30], BinaryFormat::Pkcs12),
+        (&pkcs7, BinaryFormat::Pkcs7),
+        (&[0x30, 0x77, 2, 1, 1, 4], BinaryFormat::PrivateKey),
         (
             &[
                 0x30, 0x81, 0xef, 0x30, 0x5a, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13,
             ],
-            Binary::EncryptedPrivateKey,
+            BinaryFormat::EncryptedPrivateKey,
         ),
-        (&[0x30, 0x05, 0x30, 3], Binary::Other),
+        (&[0x30, 0x05, 0x30, 3], BinaryFormat::Other),
     ] {
         let error = certificates(bytes).unwrap_err();
-        assert_eq!(error, NotPem::Binary(Wanted::Certificates, form));
+        assert_eq!(error, PemError::Binary(Expected::Certificates, form));
     }
 }
 
-/// What a paste, a variable or an editor makes of a file.
+/// Files as a paste, a variable or an editor leaves them.
 #[test]
 fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
     let (certificate, key) = pair();
@@ -182,7 +182,12 @@ fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
     let secret: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
     for form in forms {
         let error = private_key(form(&key).as_bytes()).unwrap_err();
-        assert_eq!(error, NotPem::Joined(Wanted::PrivateKey), "{}", form(&key));
+        assert_eq!(
+            error,
+            PemError::Joined(Expected::PrivateKey),
+            "{}",
+            form(&key)
+        );
         let told = format!("{error:?} {} {}", error.reason(), error.advice("F"));
         assert!(told.contains("line breaks"), "{told}");
         assert!(
@@ -190,14 +195,14 @@ fn of_a_file_whose_line_breaks_are_lost_nothing_is_shown() {
             "{told}"
         );
         let error = certificates(form(&certificate).as_bytes()).unwrap_err();
-        assert_eq!(error, NotPem::Joined(Wanted::Certificates));
+        assert_eq!(error, PemError::Joined(Expected::Certificates));
         // A key that was named as the certificate is no less secret.
         let error = certificates(form(&key).as_bytes()).unwrap_err();
-        assert_eq!(error, NotPem::Joined(Wanted::Certificates));
+        assert_eq!(error, PemError::Joined(Expected::Certificates));
     }
     let long = format!("-----BEGIN {}-----\n", "A".repeat(65));
     let error = private_key(long.as_bytes()).unwrap_err();
-    assert_eq!(error, NotPem::Joined(Wanted::PrivateKey));
+    assert_eq!(error, PemError::Joined(Expected::PrivateKey));
 }
 
 #[test]

@@ -120,11 +120,9 @@ async fn open(
     else {
         return Ok(opened);
     };
-    let chain = client
-        .certificate(sender, Some(&fingerprint.to_string()))
-        .await?;
+    let chain = client.certificate(sender, Some(*fingerprint)).await?;
     if let Some(chain) = chain.and_then(|chain| keys::certificates(&chain)) {
-        opener.learn(chain);
+        opener.add_sender_chain(chain);
     }
     Ok(opener.open(envelope))
 }

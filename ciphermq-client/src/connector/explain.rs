@@ -195,7 +195,7 @@ fn explain_server_certificate(
             ))
         ))
         .advise("Check both clocks."),
-        Flaw::Use => untrusted(format!(
+        Flaw::ExtendedKeyUsage => untrusted(format!(
             "The certificate of the server at {address} is not made for servers."
         ))
         .advise("Give the server its own certificate, not a client's."),
@@ -297,7 +297,7 @@ fn can_refer_to(alert: AlertDescription, flaw: &Flaw) -> bool {
         Alert::UnknownCA => matches!(flaw, Flaw::UnknownIssuer | Flaw::OtherSignature),
         // It means both (RFC 8446, section 6.2).
         Alert::CertificateExpired => matches!(flaw, Flaw::Expired(_) | Flaw::NotYetValid(_)),
-        Alert::UnsupportedCertificate => matches!(flaw, Flaw::Use),
+        Alert::UnsupportedCertificate => matches!(flaw, Flaw::ExtendedKeyUsage),
         Alert::DecryptError => matches!(flaw, Flaw::OtherSignature | Flaw::Algorithm),
         Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied => true,
         _ => false,

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ciphermq_certificates::{Flaw, NotPem, chain, key_kind, pem};
+use ciphermq_certificates::{Flaw, PemError, chain, key_kind, pem};
 use ciphermq_crypto::identity::{CertificateError, IdentityError, client_id};
 use ciphermq_crypto::{Authority, Identity};
 use ciphermq_files::exposed_mode;
@@ -118,7 +118,7 @@ impl Pem {
         }
     }
 
-    fn not_pem(&self, what: &str, error: &NotPem) -> ConnectError {
+    fn not_pem(&self, what: &str, error: &PemError) -> ConnectError {
         broken(what, error.reason()).advise(error.advice(&self.file()))
     }
 }

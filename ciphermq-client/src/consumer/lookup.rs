@@ -75,7 +75,7 @@ async fn chain(
     loop {
         let command = Command::GetCertificate {
             client_id: sender.clone(),
-            fingerprint: Some(fingerprint.to_string()),
+            fingerprint: Some(fingerprint),
         };
         let asked = shared.handle.expect(command, |reply| match reply {
             Reply::Certificate(chain) => Some(Some(chain)),

@@ -291,7 +291,7 @@ impl Consumer {
             self.shared.skip_processed(message_id);
             return None;
         }
-        match self.opener.open_read(&envelope, &fields) {
+        match self.opener.open_parsed(&envelope, &fields) {
             Ok(opened) => self.accept(opened),
             Err(OpenError::CertificateNeeded {
                 sender,
@@ -320,7 +320,7 @@ impl Consumer {
         } = found;
         let message_id = envelope.message_id.clone();
         match chain {
-            Ok(chain) => self.opener.learn(chain),
+            Ok(chain) => self.opener.add_sender_chain(chain),
             Err(NotFound::Certificate) => {}
             Err(NotFound::Closed) => return None,
         }

@@ -35,10 +35,7 @@ impl Opening {
             client: Some(program.to_owned()),
             packed: true,
         };
-        let json = serde_json::to_string(&request).map_err(|error| {
-            ConnectError::new(ConnectErrorKind::Protocol, error.to_string()).caused_by(error)
-        })?;
-        Command::Hello { json }.encode(out);
+        Command::Hello(request).encode(out);
         let mut waiting = VecDeque::new();
         for command in &setup.commands {
             let start = out.len();
@@ -96,15 +93,12 @@ fn with_prefetch(command: &Command, setup: &Setup) -> Command {
 }
 
 fn read_hello(reply: Reply) -> Result<HelloReply, ConnectError> {
-    let json = match reply {
-        Reply::Hello(json) => json,
+    let hello = match reply {
+        Reply::Hello(hello) => *hello,
         Reply::UnknownCommand => return Err(protocol("it does not know the command `hello`")),
         Reply::Error(error) => return Err(refused("hello", error.code, &error.to_string())),
         other => return Err(protocol(&format!("it answers `hello` with {other:?}"))),
     };
-    let hello: HelloReply = serde_json::from_str(&json).map_err(|error| {
-        protocol(&format!("its hello cannot be read: {error}")).caused_by(error)
-    })?;
     if hello.protocol != PROTOCOL {
         return Err(protocol(&format!(
             "it speaks version {} of the protocol, this client version {PROTOCOL}",

@@ -80,7 +80,7 @@ impl Announcer {
         };
         let on_server = on_server.and_then(|text| self.parse_own(identity, &text));
         if let Some(own) = &on_server
-            && !own.key_ids.iter().any(|key| keyring.holds(*key))
+            && !own.key_ids.iter().any(|key| keyring.contains(*key))
         {
             tracing::warn!(
                 client = %self.client,
@@ -175,7 +175,7 @@ impl Announcer {
             .identity
             .as_deref()
             .and_then(|identity| self.parse_own(identity, signed_key));
-        own.is_some_and(|own| own.key_ids.iter().any(|key| keyring.holds(*key)))
+        own.is_some_and(|own| own.key_ids.iter().any(|key| keyring.contains(*key)))
     }
 
     fn parse_own(&self, identity: &Identity, signed_key: &str) -> Option<OwnSignedKey> {
@@ -201,7 +201,7 @@ impl Announcer {
         own.map(|own| own.epoch)
             .filter(|newer| *newer >= epoch)
             .ok_or_else(|| AnnounceError::NotOurs {
-                epoch: on_server.as_deref().and_then(signed_key::stated_epoch),
+                epoch: on_server.as_deref().and_then(signed_key::unverified_epoch),
             })
     }
 
@@ -289,7 +289,7 @@ impl Announcer {
         };
         let until = verified.announcement.not_after;
         match verified.strongest() {
-            Some(key) if keyring.holds(key.key_id()) => Ok(EarlierSignedKey::InUse { until }),
+            Some(key) if keyring.contains(key.key_id()) => Ok(EarlierSignedKey::InUse { until }),
             Some(_) => Err(AnnounceError::SignedForOtherKeys { until }),
             None => Ok(EarlierSignedKey::Refused(SignedKeyError::NoKnownSuite)),
         }

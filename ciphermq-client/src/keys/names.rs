@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ciphermq_crypto::Fingerprint;
+use ciphermq_crypto::identity::fingerprint;
 use ciphermq_protocol::ClientId;
 
 /// The longest name that versions before [`ciphermq_files::fit_name`] wrote in full; they replaced
@@ -22,7 +22,7 @@ pub(super) fn client_file(folder: &Path, client: &ClientId, end: &str) -> PathBu
 /// whose name is that hash has its own file there, so the path may be read, but never written.
 pub(super) fn legacy_client_file(folder: &Path, client: &ClientId, end: &str) -> Option<PathBuf> {
     (encoded(client).len() > MAX_HASHLESS_BYTES).then(|| {
-        let hash = Fingerprint::of(client.as_str().as_bytes());
+        let hash = fingerprint(client.as_str().as_bytes());
         folder.join(format!("{hash}{end}"))
     })
 }
@@ -73,7 +73,7 @@ mod tests {
         .into();
         // Clients whose names equal other clients' file names.
         for name in [&long, &longer, &cyrillic] {
-            names.push(Fingerprint::of(name.as_bytes()).to_string());
+            names.push(fingerprint(name.as_bytes()).to_string());
             let cut = client_file(folder, &client(name), "");
             names.push(cut.file_name().unwrap().to_str().unwrap().to_owned());
             names.push(name.clone());
@@ -96,7 +96,7 @@ mod tests {
     fn long_names_have_a_legacy_path() {
         let folder = Path::new("certs");
         let name = "x".repeat(201);
-        let hash = Fingerprint::of(name.as_bytes());
+        let hash = fingerprint(name.as_bytes());
         assert_eq!(
             legacy_client_file(folder, &client(&name), ".json"),
             Some(folder.join(format!("{hash}.json")))

@@ -1,7 +1,8 @@
 //! Pins in memory and in a folder.
 
 use super::*;
-use ciphermq_crypto::{Fingerprint, PublicKey};
+use ciphermq_crypto::PublicKey;
+use ciphermq_crypto::identity::fingerprint;
 
 fn receiver() -> ClientId {
     ClientId::new("receiver_1").unwrap()
@@ -53,7 +54,7 @@ async fn pins_behave_alike_in_memory_and_in_a_folder() {
 async fn the_pin_of_a_long_name_is_found_where_earlier_versions_kept_it() {
     let folder = tempfile::tempdir().unwrap();
     let long = ClientId::new(&"x".repeat(250)).unwrap();
-    let hash = Fingerprint::of(long.as_str().as_bytes()).to_string();
+    let hash = fingerprint(long.as_str().as_bytes()).to_string();
     let former = folder.path().join(format!("{hash}_public.pin.json"));
     fs::write(
         &former,

@@ -156,12 +156,7 @@ impl PublisherBuilder {
             observer,
             ..
         } = self;
-        let exchange = match self.exchange {
-            Some(exchange) => exchange,
-            None => {
-                ExchangeName::new(DEFAULT_EXCHANGE).map_err(|error| no_route(&receiver, &error))?
-            }
-        };
+        let exchange = self.exchange.unwrap_or_else(|| DEFAULT_EXCHANGE.into());
         let routing_key = match self.routing_key {
             Some(routing_key) => routing_key,
             None => default_routing_key(&receiver).map_err(|error| no_route(&receiver, &error))?,

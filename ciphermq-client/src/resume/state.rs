@@ -73,8 +73,7 @@ impl StreamState {
             stream: new_stream()?,
             sender: client.id().clone(),
             receiver: receiver.clone(),
-            exchange: ExchangeName::new(DEFAULT_EXCHANGE)
-                .map_err(|error| no_route(receiver, &error))?,
+            exchange: DEFAULT_EXCHANGE.into(),
             routing_key: default_routing_key(receiver)
                 .map_err(|error| no_route(receiver, &error))?,
             server: client.server_address(),

@@ -1,4 +1,6 @@
-//! How a certificate's key signs. The key dictates it, so nothing can be talked down.
+//! Signature algorithms.
+//!
+//! The certificate's key determines the algorithm, so there is no downgrade.
 
 use std::fmt;
 
@@ -11,8 +13,10 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// A signature algorithm, by its name in JOSE. Signatures have a fixed length: of ECDSA, `r ‖ s`
-/// (RFC 7518, section 3.4), of Ed25519 as it is (RFC 8037, section 3.1).
+/// A signature algorithm of JOSE.
+///
+/// Signatures have a fixed length: `r ‖ s` for ECDSA (RFC 7518, section 3.4), the plain signature
+/// for Ed25519 (RFC 8037, section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignatureAlgorithm {
@@ -25,7 +29,7 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// Its name (RFC 7518, section 3.1; RFC 8037, section 3.1).
+    /// Returns the name in JOSE (RFC 7518, section 3.1; RFC 8037, section 3.1).
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +39,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// The one algorithm of this key; `None` for kinds of keys that sign nothing here.
+    /// Returns the algorithm of a key; `None` for kinds of keys that are not supported.
     pub(super) fn of_key(key: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
         let kind = &key.algorithm.algorithm;
         if *kind == OID_SIG_ED25519 {
@@ -54,7 +58,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// Whether `signature` over `message` was made with the private key of `public_key`.
+    /// Returns whether `signature` of `message` was made with the private key of `public_key`.
     pub(super) fn verifies(self, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match self {
             Self::Es256 => &ECDSA_P256_SHA256_FIXED,

@@ -1,9 +1,9 @@
-//! Verifying that a chain of certificates leads to an authority that is trusted.
+//! Verification of certificate chains against trusted authorities.
 
 use std::fmt;
 use std::time::Duration;
 
-use ciphermq_certificates::{Flaw, NameError, Trouble, Validity};
+use ciphermq_certificates::{Flaw, NameError, Validity, ValidityError};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
@@ -11,54 +11,55 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Certificate;
 
-/// More certificates than any real chain has: what is longer is refused unread.
+/// The limit of certificates in a chain, above that of real chains; longer ones are refused
+/// unparsed.
 const MAX_CHAIN: usize = 8;
-/// More bytes than any real chain has.
+/// The limit of bytes in a chain, above that of real chains.
 const MAX_CHAIN_BYTES: usize = 64 * 1024;
 
-/// The certificate authorities that a client was told to trust. Nothing else decides who is who.
+/// The certificate authorities that a client trusts to name others.
 #[derive(Clone)]
 pub struct Authority {
     anchors: Vec<TrustAnchor<'static>>,
     validities: Vec<Validity>,
 }
 
-/// Why a certificate cannot be that of an authority.
+/// The reason why a certificate cannot be that of an authority.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not the certificate of an authority: {0}")]
 pub struct AuthorityError(String);
 
 ciphermq_protocol::debug_as_report!(AuthorityError);
 
-/// Why a chain was not accepted as a client's.
+/// The reason why a chain was refused as a client's.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// There is none.
+    /// The chain is empty.
     #[error("there is no certificate")]
     Missing,
-    /// The chain is longer than any real one.
+    /// The chain is longer than any real one, in certificates or bytes.
     #[error("the certificate chain is too long")]
     TooLong,
-    /// It is none, or one that cannot be read.
+    /// The certificate cannot be parsed.
     #[error("the certificate {0}")]
     Unreadable(Flaw),
-    /// It does not lead to an authority that is trusted.
+    /// The chain does not lead to a trusted authority.
     #[error("the certificate {0}")]
     NotTrusted(Flaw),
-    /// Its time is over.
+    /// The certificate has expired.
     #[error("the certificate expired at {0}")]
     Expired(Timestamp),
-    /// Its time has not come.
+    /// The certificate is not valid yet.
     #[error("the certificate is valid only from {0} on")]
     NotYetValid(Timestamp),
-    /// It states usages, and this one is not among them.
+    /// The certificate states usages that exclude this one.
     #[error("the certificate may not be used for client authentication and signatures")]
     Usage,
-    /// It names no client.
+    /// The certificate names no client.
     #[error("the certificate names no client: it {0}")]
     Name(NameError),
-    /// Its key cannot sign in a way that is known here.
+    /// The key is of a kind that is not supported for signatures.
     #[error("the certificate's key is neither ECDSA P-384, ECDSA P-256 nor Ed25519")]
     KeyKind,
 }
@@ -66,7 +67,7 @@ pub enum CertificateError {
 ciphermq_protocol::debug_as_report!(CertificateError);
 
 impl CertificateError {
-    /// What the certificate's owner can do about it.
+    /// Returns what the certificate's owner can do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -94,11 +95,11 @@ impl CertificateError {
 }
 
 impl Authority {
-    /// Trusts these certificates, and no others.
+    /// Creates an authority that trusts exactly these certificates.
     ///
     /// # Errors
     ///
-    /// [`AuthorityError`] if one of them cannot be an authority's, or there is none.
+    /// [`AuthorityError`] if one of them cannot be an authority's, or the list is empty.
     pub fn new<'a>(
         certificates: impl IntoIterator<Item = CertificateDer<'a>>,
     ) -> Result<Self, AuthorityError> {
@@ -121,7 +122,7 @@ impl Authority {
         })
     }
 
-    /// Trusts nobody: no chain is ever accepted.
+    /// Creates an authority that accepts no chain.
     #[must_use]
     pub fn nobody() -> Self {
         Self {
@@ -130,31 +131,34 @@ impl Authority {
         }
     }
 
-    /// The authorities whose own certificates are not valid at the time `at`, and what is wrong
-    /// with each. It changes nothing here: an authority is trusted because it was named, whatever
-    /// its dates say.
-    pub fn out_of_date(&self, at: Timestamp) -> impl Iterator<Item = (&Validity, Trouble)> {
+    /// Returns the authorities whose own certificates are not valid at the time `at`, with the
+    /// reason.
+    ///
+    /// They are trusted nevertheless: trust comes from the configuration, whatever their dates.
+    pub fn out_of_date(&self, at: Timestamp) -> impl Iterator<Item = (&Validity, ValidityError)> {
         self.validities
             .iter()
-            .filter_map(move |validity| Some((validity, validity.trouble(at)?)))
+            .filter_map(move |validity| Some((validity, validity.error_at(at)?)))
     }
 
-    /// Why this authority's server would not let the owner of the chain in, if it would not. TLS
-    /// asks for less than [`Authority::verify`]: it takes other kinds of keys, too.
+    /// Returns why TLS would refuse a chain that this authority should have issued; `None` if it
+    /// accepts it.
+    ///
+    /// TLS is more lenient than [`Authority::verify`]: it accepts other kinds of keys, too.
     #[must_use]
     pub fn flaw(&self, chain: &[CertificateDer<'_>], at: Timestamp) -> Option<Flaw> {
         let (own, intermediates) = chain.split_first()?;
         let Ok((_, certificate)) = X509Certificate::from_der(own) else {
-            return Some(Flaw::Unreadable("it is no certificate".to_owned()));
+            return Some(Flaw::Unreadable("it is not a certificate".to_owned()));
         };
         if let Err(error) = ciphermq_certificates::client_id(&certificate) {
             return Some(error.into());
         }
-        if let Some(trouble) = Validity::of(&certificate).trouble(at) {
-            return Some(trouble.into());
+        if let Some(error) = Validity::of(&certificate).error_at(at) {
+            return Some(error.into());
         }
         match end_entity(own) {
-            Ok(end) => self.path(&end, intermediates, at).err(),
+            Ok(end) => self.verify_path(&end, intermediates, at).err(),
             Err(flaw) => Some(flaw),
         }
     }
@@ -175,9 +179,9 @@ impl Authority {
             return Err(CertificateError::TooLong);
         }
         let certificate = Certificate::read(own)?;
-        // Certificates count in whole seconds, all of them.
+        // Certificates have whole seconds, and the last one is valid to its end.
         let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
-        // Said in our own words, before the library says it in its.
+        // Checked before webpki does, for the precise error.
         if at > certificate.not_after() {
             return Err(CertificateError::Expired(certificate.not_after()));
         }
@@ -185,17 +189,17 @@ impl Authority {
             return Err(CertificateError::NotYetValid(certificate.not_before()));
         }
         let end = end_entity(own).map_err(CertificateError::Unreadable)?;
-        self.path(&end, intermediates, at)
+        self.verify_path(&end, intermediates, at)
             .map_err(|flaw| match flaw {
-                Flaw::Use => CertificateError::Usage,
+                Flaw::ExtendedKeyUsage => CertificateError::Usage,
                 flaw => CertificateError::NotTrusted(flaw),
             })?;
         Ok(certificate)
     }
 
-    /// Whether a path leads from a client's certificate to one of the authorities (RFC 5280,
-    /// section 6).
-    fn path(
+    /// Verifies that a path leads from a client's certificate to an authority (RFC 5280, section
+    /// 6).
+    fn verify_path(
         &self,
         end: &EndEntityCert<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -214,12 +218,12 @@ impl Authority {
         Ok(())
     }
 
-    /// Verifies a chain as of `now`, or if its own certificate is not valid then, as of the nearest
-    /// time at which it is.
+    /// Verifies a chain as of `now`, or as of the nearest time at which its own certificate is
+    /// valid.
     ///
-    /// For what a client has once signed itself: it was signed, whether the certificate still
-    /// counts or not.
-    pub(crate) fn verify_in_its_time(
+    /// It is for a client's own earlier signatures, which remain its own after the certificate has
+    /// expired.
+    pub(crate) fn verify_at_nearest_validity(
         &self,
         chain: &[CertificateDer<'_>],
         now: Timestamp,
@@ -254,7 +258,7 @@ impl fmt::Debug for Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::testing::{Ca, Wish};
+    use crate::identity::testing::{Ca, CertificateSpec};
     use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
     fn at(second: i64) -> Timestamp {
@@ -264,26 +268,26 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     #[test]
-    fn the_authoritys_own_client_is_verified() {
+    fn a_client_of_the_authority_is_verified() {
         let ca = Ca::new("ca");
         let chain = ca.issue("receiver_1").chain;
         let certificate = ca.authority().verify(&chain, at(NOW)).unwrap();
         assert_eq!(certificate.client_id().as_str(), "receiver_1");
-        assert_eq!(certificate.fingerprint(), Fingerprint::of(&chain[0]));
+        assert_eq!(certificate.fingerprint(), fingerprint(&chain[0]));
         assert_eq!(certificate.algorithm().as_str(), "ES384");
     }
 
-    use crate::identity::Fingerprint;
+    use crate::identity::fingerprint;
 
     #[test]
-    fn another_authoritys_is_not_even_of_the_same_name() {
+    fn a_client_of_another_authority_of_the_same_name_is_refused() {
         let [ca, other] = ["ca", "ca"].map(Ca::new);
         let error = ca
             .authority()
             .verify(&other.issue("receiver_1").chain, at(NOW))
             .unwrap_err();
         assert!(matches!(error, CertificateError::NotTrusted(_)), "{error}");
-        // Nor when the other authority's certificate stands in the chain.
+        // Not even with the other authority's certificate in the chain.
         let mut chain = other.issue("receiver_1").chain;
         chain.push(other.certificate());
         let error = ca.authority().verify(&chain, at(NOW)).unwrap_err();
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_name_clients() {
+    fn a_client_cannot_issue_certificates() {
         let ca = Ca::new("ca");
         let client = ca.issue("receiver_1");
         let forged = client.issue("sender_1");
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intermediate_authority_may_stand_between() {
+    fn an_intermediate_authority_is_accepted() {
         let ca = Ca::new("ca");
         let intermediate = ca.intermediate("department");
         let client = intermediate.issue("receiver_1");
@@ -312,14 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn only_within_its_time() {
+    fn a_certificate_is_refused_outside_its_validity() {
         let ca = Ca::new("ca");
         let chain = ca
             .issue_as(
                 "receiver_1",
-                &Wish {
+                &CertificateSpec {
                     valid: Some((NOW, NOW + 60)),
-                    ..Wish::default()
+                    ..CertificateSpec::default()
                 },
             )
             .chain;
@@ -335,17 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn usages_count_if_they_are_stated() {
+    fn stated_usages_must_permit_signing() {
         let ca = Ca::new("ca");
-        let verify = |wish: Wish| {
-            let chain = ca.issue_as("receiver_1", &wish).chain;
+        let verify = |spec: CertificateSpec| {
+            let chain = ca.issue_as("receiver_1", &spec).chain;
             ca.authority().verify(&chain, at(NOW)).map(|_| ())
         };
         use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
         let extended = |usages: &[ExtendedKeyUsagePurpose]| {
-            verify(Wish {
+            verify(CertificateSpec {
                 extended_usages: usages.to_vec(),
-                ..Wish::default()
+                ..CertificateSpec::default()
             })
         };
         assert_eq!(extended(&[]), Ok(()));
@@ -353,9 +357,9 @@ mod tests {
         assert_eq!(extended(&[ServerAuth, ClientAuth]), Ok(()));
         assert_eq!(extended(&[ServerAuth]), Err(CertificateError::Usage));
         let usages = |usages: &[KeyUsagePurpose]| {
-            verify(Wish {
+            verify(CertificateSpec {
                 usages: usages.to_vec(),
-                ..Wish::default()
+                ..CertificateSpec::default()
             })
         };
         assert_eq!(usages(&[KeyUsagePurpose::DigitalSignature]), Ok(()));
@@ -366,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_and_can_be_a_clients() {
+    fn invalid_common_names_are_refused() {
         let ca = Ca::new("ca");
         for name in ["", "with space", "line\nbreak"] {
             let chain = ca.issue(name).chain;
@@ -379,14 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_other_kinds_cannot_sign() {
+    fn other_kinds_of_keys_are_refused() {
         let ca = Ca::new("ca");
         let chain = ca
             .issue_as(
                 "receiver_1",
-                &Wish {
+                &CertificateSpec {
                     key: &rcgen::PKCS_ECDSA_P521_SHA512,
-                    ..Wish::default()
+                    ..CertificateSpec::default()
                 },
             )
             .chain;
@@ -427,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_is_noticed() {
+    fn every_flipped_bit_is_detected() {
         let ca = Ca::new("ca");
         let authority = ca.authority();
         let own = ca.issue("receiver_1").chain[0].clone();

@@ -1,13 +1,13 @@
-//! Who a client is, and what it signs: certificates, and the private keys that belong to them.
+//! Identities of clients: certificates, and the private keys that sign with them.
 //!
-//! The certificate authority names clients, and nobody else does: not the broker, not its database.
-//! A signature counts when the certificate beside it leads to an authority that the verifier was
-//! given itself (RFC 5280, section 6), is valid at the time in question, may be used for client
-//! authentication if it states usages at all, and names the client in its Common Name.
+//! Only the certificate authority names clients, neither the broker nor its database. A signature
+//! is accepted if its certificate chains to an authority of the verifier's own configuration (RFC
+//! 5280, section 6), is valid at the time in question, permits client authentication if it states
+//! usages at all, and names the client in its Common Name.
 //!
-//! - `algorithm`: how a certificate's key signs
-//! - [`Authority`]: verifies chains
-//! - [`Certificate`]: one that was verified, and whose signatures can be
+//! - `algorithm`: signature algorithms
+//! - [`Authority`]: trusted authorities, which verify chains
+//! - [`Certificate`]: a verified certificate, which verifies signatures
 //! - [`Identity`]: a client's own chain and private key
 
 mod algorithm;
@@ -17,20 +17,21 @@ mod signer;
 
 pub use algorithm::SignatureAlgorithm;
 pub use authority::{Authority, AuthorityError, CertificateError};
-pub use certificate::{Certificate, Fingerprint, FingerprintError, client_id};
-pub use ciphermq_certificates::{Flaw, NameError as CommonNameError, Trouble, Validity};
+pub use certificate::{Certificate, client_id};
+pub use ciphermq_certificates::{
+    Flaw, NameError as CommonNameError, Validity, ValidityError, fingerprint,
+};
+pub use ciphermq_protocol::certificate::{Fingerprint, FingerprintError};
 pub use signer::{Identity, IdentityError, SignError};
 
+use ciphermq_protocol::CertificateChain;
 use rustls_pki_types::CertificateDer;
 
-/// Reads a chain of certificates, base64 of DER each, as it stands in a reply to `get_certificate`;
-/// `None` if one of them is no base64.
+/// Decodes a chain of certificates; `None` if one of them is not base64.
 #[must_use]
-pub fn certificates(chain: &[String]) -> Option<Vec<CertificateDer<'static>>> {
-    chain
-        .iter()
-        .map(|text| crate::encoding::decode(text).map(CertificateDer::from))
-        .collect()
+pub fn certificates(chain: &CertificateChain) -> Option<Vec<CertificateDer<'static>>> {
+    let chain = chain.to_der()?;
+    Some(chain.into_iter().map(CertificateDer::from).collect())
 }
 
 #[cfg(test)]

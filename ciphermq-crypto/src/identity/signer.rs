@@ -1,4 +1,4 @@
-//! A client's own certificate chain, and the private key that signs for it.
+//! A client's own certificate chain and private key.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{Authority, Certificate, CertificateError, Fingerprint, SignatureAlgorithm};
 
-/// A client's certificate chain with its private key: what it signs its keys and its sessions with.
+/// A client's certificate chain and private key, which sign its keys and sessions.
 ///
-/// The private key is wiped when it is dropped (by the cryptographic library), and never printed.
+/// The cryptographic library wipes the private key on drop; `Debug` omits it.
 pub struct Identity {
     certificate: Certificate,
     chain: Vec<CertificateDer<'static>>,
@@ -27,20 +27,20 @@ enum Key {
     Ed25519(Ed25519KeyPair),
 }
 
-/// Why a chain and a private key are no identity.
+/// The reason why a chain and a private key are not an identity.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The certificate cannot be used.
+    /// The certificate is unusable.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The private key cannot be read.
+    /// The private key cannot be parsed, or is of another kind than the certificate's.
     #[error("the private key cannot be read, or is not of the certificate's kind")]
     Key,
-    /// Certificate and private key do not belong together.
+    /// The private key is not the certificate's.
     #[error("certificate and private key do not belong together")]
     Mismatch,
-    /// There is no randomness to sign with.
+    /// Signing failed for lack of randomness.
     #[error(transparent)]
     Sign(#[from] SignError),
 }
@@ -48,7 +48,7 @@ pub enum IdentityError {
 ciphermq_protocol::debug_as_report!(IdentityError);
 
 impl IdentityError {
-    /// What the client can do about it.
+    /// Returns what the client can do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
@@ -61,11 +61,12 @@ impl IdentityError {
     }
 }
 
-/// What is signed to see whether signing works. It begins with what it is, as all that is signed,
-/// and is sent nowhere.
+/// The message of a test signature, which is never sent.
+///
+/// Like all signed messages, it begins with a domain separator.
 const PROBE: &[u8] = b"CipherMQ probe 1";
 
-/// The cryptographic library could not sign; it has no randomness.
+/// An error about a failed signature, for lack of randomness.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no signature could be made")]
 pub struct SignError;
@@ -73,9 +74,10 @@ pub struct SignError;
 ciphermq_protocol::debug_as_report!(SignError);
 
 impl Identity {
-    /// An identity of a chain, the client's own certificate first, and its private key: PKCS#8 (RFC
-    /// 5958), or SEC 1 (RFC 5915) for elliptic curves. Whether others trust the chain is their
-    /// decision.
+    /// Creates an identity from a chain, the client's own certificate first, and a private key.
+    ///
+    /// The key is PKCS#8 (RFC 5958), or SEC 1 (RFC 5915) for elliptic curves. The chain is not
+    /// verified: see [`Identity::verify`].
     ///
     /// # Errors
     ///
@@ -108,13 +110,14 @@ impl Identity {
         })
     }
 
-    /// Whether others accept what this client signs at the time `at`, if they trust the same
-    /// authority: what they will do is done here, with its own chain, and with a signature of its
-    /// own.
+    /// Verifies that others who trust `authority` accept signatures of this client at the time
+    /// `at`.
+    ///
+    /// It verifies the own chain and a test signature as they do.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`]: why nobody would.
+    /// [`IdentityError`]: the reason why others refuse them.
     pub fn verify(&self, authority: &Authority, at: Timestamp) -> Result<(), IdentityError> {
         let certificate = authority.verify(&self.chain, at)?;
         let signature = self.sign(PROBE)?;
@@ -125,45 +128,44 @@ impl Identity {
         }
     }
 
-    /// Who this is.
+    /// Returns the client's id.
     #[must_use]
     pub fn client_id(&self) -> &ClientId {
         self.certificate.client_id()
     }
 
-    /// What the certificate is called.
+    /// Returns the certificate's fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.certificate.fingerprint()
     }
 
-    /// How it signs.
+    /// Returns the signature algorithm.
     #[must_use]
     pub fn algorithm(&self) -> SignatureAlgorithm {
         self.certificate.algorithm()
     }
 
-    /// Until when its certificate is valid.
+    /// Returns the last second of its certificate's validity.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.certificate.not_after()
     }
 
-    /// The chain, its own certificate first.
+    /// Returns the chain, the client's own certificate first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The certificate that a chain begins with, if it is for this private key, whoever issued it
-    /// and whenever.
+    /// Returns the first certificate of a chain if it is for this private key, whatever its issuer
+    /// and dates.
     pub(crate) fn own_certificate(&self, chain: &[CertificateDer<'_>]) -> Option<Certificate> {
         let certificate = Certificate::read(chain.first()?).ok()?;
         (certificate.public_key() == self.certificate.public_key()).then_some(certificate)
     }
 
-    /// Signs. The caller has separated domains: what is signed here begins with the text that says
-    /// what it is.
+    /// Signs a message, which must begin with a domain separator.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.key {
             Key::Ecdsa(key) => {
@@ -196,10 +198,10 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::testing::{Ca, Wish};
+    use crate::identity::testing::{Ca, CertificateSpec};
 
     #[test]
-    fn every_kind_of_key_signs_and_is_verified() {
+    fn every_kind_of_key_signs_and_verifies() {
         let ca = Ca::new("ca");
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         for (kind, name, bytes) in [
@@ -207,11 +209,11 @@ mod tests {
             (&rcgen::PKCS_ECDSA_P256_SHA256, "ES256", 64),
             (&rcgen::PKCS_ED25519, "EdDSA", 64),
         ] {
-            let wish = Wish {
+            let spec = CertificateSpec {
                 key: kind,
-                ..Wish::default()
+                ..CertificateSpec::default()
             };
-            let identity = ca.issue_as("sender_1", &wish).identity();
+            let identity = ca.issue_as("sender_1", &spec).identity();
             let certificate = ca.authority().verify(identity.chain(), now).unwrap();
             assert_eq!(identity.algorithm().as_str(), name);
             let signature = identity.sign(b"message").unwrap();
@@ -233,29 +235,29 @@ mod tests {
     }
 
     #[test]
-    fn another_clients_key_is_no_identity() {
+    fn another_clients_key_is_refused() {
         let ca = Ca::new("ca");
         let [one, other] = ["a", "a"].map(|name| ca.issue(name));
         let made = Identity::new(one.chain.clone(), &other.private_key());
         assert_eq!(made.map(|_| ()), Err(IdentityError::Mismatch));
-        let wish = Wish {
+        let spec = CertificateSpec {
             key: &rcgen::PKCS_ED25519,
-            ..Wish::default()
+            ..CertificateSpec::default()
         };
-        let made = Identity::new(one.chain, &ca.issue_as("a", &wish).private_key());
+        let made = Identity::new(one.chain, &ca.issue_as("a", &spec).private_key());
         assert_eq!(made.map(|_| ()), Err(IdentityError::Key));
     }
 
     #[test]
-    fn an_identity_is_verified_as_others_will() {
+    fn an_identity_is_verified_with_its_authority_and_dates() {
         let ca = Ca::new("ca");
         let now: Timestamp = "2027-01-15T08:00:00Z".parse().unwrap();
         let second = now.as_second();
-        let wish = Wish {
+        let spec = CertificateSpec {
             valid: Some((second, second + 60)),
-            ..Wish::default()
+            ..CertificateSpec::default()
         };
-        let identity = ca.issue_as("a", &wish).identity();
+        let identity = ca.issue_as("a", &spec).identity();
         let verify = |authority: &Authority, second| {
             identity.verify(authority, Timestamp::from_second(second).unwrap())
         };
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn private_keys_are_not_printed() {
+    fn debug_omits_the_private_key() {
         let issued = Ca::new("ca").issue("sender_1");
         let printed = format!("{:?}", issued.identity());
         assert!(

@@ -8,28 +8,28 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{Authority, Identity};
 
-/// An authority, or a client that behaves like one.
+/// A key pair with its certificate chain, of an authority or a client.
 pub(crate) struct Ca {
     params: CertificateParams,
     key: KeyPair,
     pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
-/// What a certificate is to be like.
-pub(crate) struct Wish {
+/// The properties of a certificate to issue.
+pub(crate) struct CertificateSpec {
     pub(crate) key: &'static SignatureAlgorithm,
     pub(crate) extended_usages: Vec<ExtendedKeyUsagePurpose>,
     pub(crate) usages: Vec<KeyUsagePurpose>,
-    /// Unix seconds.
+    /// First and last second of its validity, in Unix time.
     pub(crate) valid: Option<(i64, i64)>,
     pub(crate) is_authority: bool,
-    /// How many authorities may stand below it, if it is one. Left out: any number.
+    /// The path length of an authority; unlimited if left out.
     pub(crate) path_length: Option<u8>,
-    /// Its Common Names. Left out: the one that it is issued for.
+    /// The Common Names; that of the client if left out.
     pub(crate) common_names: Option<Vec<String>>,
 }
 
-impl Default for Wish {
+impl Default for CertificateSpec {
     fn default() -> Self {
         Self {
             key: &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -43,27 +43,27 @@ impl Default for Wish {
     }
 }
 
-fn params(name: &str, wish: &Wish) -> CertificateParams {
+fn params(name: &str, spec: &CertificateSpec) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let one = vec![name.to_owned()];
-    for (index, name) in wish
+    for (index, name) in spec
         .common_names
         .as_ref()
         .unwrap_or(&one)
         .iter()
         .enumerate()
     {
-        // The library keeps one of each type, and takes these for different ones.
+        // rcgen keeps one attribute per type, but distinguishes these types.
         let kind = match index {
             0 => DnType::CommonName,
             _ => DnType::CustomDnType(vec![2, 5, 4, 3]),
         };
         params.distinguished_name.push(kind, name.as_str());
     }
-    params.extended_key_usages.clone_from(&wish.extended_usages);
-    params.key_usages.clone_from(&wish.usages);
-    if let Some((from, until)) = wish.valid {
+    params.extended_key_usages.clone_from(&spec.extended_usages);
+    params.key_usages.clone_from(&spec.usages);
+    if let Some((from, until)) = spec.valid {
         let time = |second: i64| {
             rcgen::date_time_ymd(1970, 1, 1)
                 + std::time::Duration::from_secs(second.try_into().unwrap())
@@ -71,8 +71,8 @@ fn params(name: &str, wish: &Wish) -> CertificateParams {
         params.not_before = time(from);
         params.not_after = time(until);
     }
-    params.is_ca = if wish.is_authority {
-        IsCa::Ca(match wish.path_length {
+    params.is_ca = if spec.is_authority {
+        IsCa::Ca(match spec.path_length {
             Some(length) => BasicConstraints::Constrained(length),
             None => BasicConstraints::Unconstrained,
         })
@@ -84,17 +84,17 @@ fn params(name: &str, wish: &Wish) -> CertificateParams {
 
 impl Ca {
     pub(crate) fn new(name: &str) -> Self {
-        Self::new_as(name, Wish::default())
+        Self::new_as(name, CertificateSpec::default())
     }
 
-    /// An authority that is like this.
-    pub(crate) fn new_as(name: &str, wish: Wish) -> Self {
-        let wish = Wish {
+    /// Creates an authority with these properties.
+    pub(crate) fn new_as(name: &str, spec: CertificateSpec) -> Self {
+        let spec = CertificateSpec {
             is_authority: true,
-            ..wish
+            ..spec
         };
-        let params = params(name, &wish);
-        let key = KeyPair::generate_for(wish.key).unwrap();
+        let params = params(name, &spec);
+        let key = KeyPair::generate_for(spec.key).unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self {
             params,
@@ -112,22 +112,22 @@ impl Ca {
     }
 
     pub(crate) fn issue(&self, name: &str) -> Self {
-        self.issue_as(name, &Wish::default())
+        self.issue_as(name, &CertificateSpec::default())
     }
 
     pub(crate) fn intermediate(&self, name: &str) -> Self {
         self.issue_as(
             name,
-            &Wish {
+            &CertificateSpec {
                 is_authority: true,
-                ..Wish::default()
+                ..CertificateSpec::default()
             },
         )
     }
 
-    pub(crate) fn issue_as(&self, name: &str, wish: &Wish) -> Self {
-        let params = params(name, wish);
-        let key = KeyPair::generate_for(wish.key).unwrap();
+    pub(crate) fn issue_as(&self, name: &str, spec: &CertificateSpec) -> Self {
+        let params = params(name, spec);
+        let key = KeyPair::generate_for(spec.key).unwrap();
         let issuer = Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).unwrap();
         Self {
@@ -137,9 +137,9 @@ impl Ca {
         }
     }
 
-    /// A certificate for the key pair that `issued` has.
+    /// Issues a certificate for the key pair of `issued`.
     pub(crate) fn renew(&self, issued: &Self, name: &str) -> Self {
-        let params = params(name, &Wish::default());
+        let params = params(name, &CertificateSpec::default());
         let key = KeyPair::try_from(issued.key.serialize_der()).unwrap();
         let issuer = Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).unwrap();

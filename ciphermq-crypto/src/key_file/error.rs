@@ -1,4 +1,4 @@
-//! Why a key file was not read or written.
+//! Errors of key files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,12 @@ use crate::error::{KeyError, RandomError};
 use crate::keys::KeyId;
 use ciphermq_files::FileError;
 
-/// Why a key file was not read or written. The text says what happened, [`KeyFileError::help`] what
-/// to do.
+/// The reason why a key file was not read or written.
+///
+/// `Display` says what happened, [`KeyFileError::advice`] what to do.
 #[derive(thiserror::Error)]
 pub enum KeyFileError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no key file {}", .0.display())]
     NotFound(PathBuf),
     /// The file cannot be read.
@@ -20,42 +21,42 @@ pub enum KeyFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The folder in which older keys are looked for cannot be read.
+    /// The folder of older keys cannot be read.
     #[error("cannot look for older keys in {}: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// A private key file that others than its owner may read.
+    /// Others than the owner may read the private key file.
     #[error("the private key file {} may be read by others than its owner (mode \
              {mode:04o})", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits.
         mode: u32,
     },
-    /// The file holds something else than a key.
+    /// The file holds something other than a key.
     #[error("the key file {} holds no {kind} key: {source}", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected kind.
         kind: Kind,
-        /// What is wrong with it.
+        /// The error of the key.
         source: KeyError,
     },
-    /// The file holds no text, or too much of it.
-    #[error("the key file {} holds no {kind} key: it is no short text", path.display())]
+    /// The file holds no UTF-8 text, or too much of it.
+    #[error("the key file {} holds no {kind} key: it is not a short text", path.display())]
     NoText {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected kind.
         kind: Kind,
     },
     /// The file holds a key of another kind.
@@ -64,13 +65,13 @@ pub enum KeyFileError {
     OtherKind {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// The kind of the key in the file.
         found: Kind,
-        /// What it should hold.
+        /// The expected kind.
         expected: Kind,
     },
-    /// The file of an older key is named for another key.
-    #[error("the key file {} is named for the key `{named}`, but holds the key \
+    /// The file of an older key is named after another key.
+    #[error("the key file {} is named after the key `{named}`, but holds the key \
              `{found}`", path.display())]
     Misnamed {
         /// The file.
@@ -80,15 +81,15 @@ pub enum KeyFileError {
         /// The id of the key that it holds.
         found: KeyId,
     },
-    /// The files that belong to a private key are named after it, and this one's name leaves no
-    /// room for that.
-    #[error("the private key file {} has not a name like \
+    /// The name of the private key file lacks the ending from which those of the other files
+    /// derive.
+    #[error("the private key file {} does not have a name like \
              {}", .0.display(), super::PRIVATE_KEY_FILE)]
     Unnamed(PathBuf),
-    /// There is no randomness to make keys with.
+    /// The operating system has no randomness for new keys.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// The files were not written.
+    /// Writing the files failed.
     #[error(transparent)]
     Write(#[from] FileError),
 }
@@ -96,7 +97,7 @@ pub enum KeyFileError {
 ciphermq_protocol::debug_as_report!(KeyFileError, |error| Some(error.advice()));
 
 impl KeyFileError {
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
@@ -144,9 +145,9 @@ impl KeyFileError {
             ),
             Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
             Self::Write(FileError::Exists(_)) => {
-                "make new keys with `keygen rotate`, which keeps the old ones, or choose another \
-                 folder; or say --force to replace it: what was sealed for the old key can then no \
-                 longer be opened"
+                "make new keys with `keygen rotate`, which keeps the old ones, choose another folder, \
+                 or replace it with --force, after which messages that were sealed for the old key \
+                 can no longer be opened"
                     .to_owned()
             }
             Self::Write(FileError::Io { .. }) => {

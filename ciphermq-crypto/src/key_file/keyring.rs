@@ -1,4 +1,4 @@
-//! All private keys of a receiver, from the files in one folder.
+//! Reading of all private keys of a receiver from one folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use super::{KeyFileError, KeyNames, Kind, read_private, read_x_wing_private};
 use crate::keys::{KeyId, Keyring};
 
-/// Reads the X25519 private key in `path`, and what stands beside it: the X-Wing key, if there is
-/// one, and older keys of both kinds (see [`KeyNames`]). A file that is not named
-/// `<something>_private.key` stands alone.
+/// Reads the X25519 private key in `path` and the other private keys in its folder.
+///
+/// These are the X-Wing key, if it exists, and older keys of both kinds (see [`KeyNames`]). A key
+/// whose file is not named `<something>_private.key` has no others.
 ///
 /// # Errors
 ///
-/// [`KeyFileError`] if one of the files cannot be read, may be read by others than its owner, holds
-/// no key of its kind, or another one than its name says. A file that is named otherwise is no
-/// concern.
+/// [`KeyFileError`] if one of the files cannot be read, may be read by others than its owner, or
+/// holds something other than the key of its name. Files with other names are ignored.
 pub fn read_keyring(path: &Path) -> Result<Keyring, KeyFileError> {
-    // The newest keys first, then the older ones: were it the other way round, a key that is being
-    // rotated meanwhile could be missed in both places.
+    // The newest keys first, then the older ones: in the other order, a concurrent rotation could
+    // hide a key in both places.
     let mut keyring = Keyring::new(read_private(path)?);
     let Some(names) = KeyNames::find(path) else {
         return Ok(keyring);
@@ -49,7 +49,7 @@ pub fn read_keyring(path: &Path) -> Result<Keyring, KeyFileError> {
     Ok(keyring)
 }
 
-/// The files of older keys, in the order of their names.
+/// Returns the files of older keys, sorted by name.
 fn archived(names: &KeyNames) -> Result<Vec<(PathBuf, Kind, KeyId)>, KeyFileError> {
     let failed = |source| KeyFileError::Folder {
         path: names.folder().to_owned(),

@@ -1,22 +1,24 @@
-//! Keys in files, one line each. A newline at the end is written, and may be missing.
+//! Key files, of one line each.
+//!
+//! A newline is written at the end, and is optional when read.
 //!
 //! ```text
 //!   receiver_private.key                            X25519: base64 of 32 bytes
 //!   receiver_public.key                             X25519: base64 of 32 bytes
 //!   receiver_xwing_private.key                      `XWING `, base64 of the seed, 32 bytes
 //!   receiver_xwing_public.key                       `XWING `, base64 of 1,216 bytes
-//!   receiver_private.<key id>.key                   older keys, which still open what was sealed for them
+//!   receiver_private.<key id>.key                   older keys, which still open messages
 //!   receiver_xwing_private.<key id>.key
 //! ```
 //!
-//! The X-Wing files and the older keys are found beside the X25519 private key, by its name.
+//! The names of all other files derive from that of the X25519 private key, in the same folder.
 //!
-//! - [`KeyNames`]: which file is which
-//! - [`read_private`], [`read_x_wing_private`] ...: one file
-//! - [`write_pairs`]: new keys, all files or none; [`complete_pair`]: what a power cut has left of
-//!   them
-//! - [`read_keyring`]: all private keys of a receiver
-//! - [`rotate()`]: new keys in place of those that are there, which are kept
+//! - [`KeyNames`]: the names of the files
+//! - [`read_private`], [`read_x_wing_private`] ...: reading one file
+//! - [`write_pairs`]: writing new keys, all files or none; [`complete_pair`]: repair after a power
+//!   cut
+//! - [`read_keyring`]: reading all private keys of a receiver
+//! - [`rotate()`]: replacing keys, while keeping the old private ones
 
 mod error;
 mod keyring;
@@ -44,10 +46,10 @@ pub const PRIVATE_KEY_FILE: &str = "receiver_private.key";
 /// The usual name of a receiver's public key file.
 pub const PUBLIC_KEY_FILE: &str = "receiver_public.key";
 
-/// Stands before the base64 of an X-Wing key. No base64 contains a space.
+/// The text before the base64 of an X-Wing key. Base64 contains no space.
 const X_WING_MARK: &str = "XWING ";
 
-/// More than any key file has; what is longer is not read to its end.
+/// The limit of bytes to read, above that of any key file.
 const MAX_FILE_BYTES: u64 = 4096;
 
 /// The kind of a key in a file.
@@ -69,11 +71,11 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Reads an X25519 private key.
+/// Reads an X25519 private key from a file.
 ///
 /// # Errors
 ///
-/// [`KeyFileError`]; among others if the file's mode lets anybody but its owner read it (Unix
+/// [`KeyFileError`]; among others if the file's mode permits anybody but its owner to read it (Unix
 /// only).
 pub fn read_private(path: &Path) -> Result<PrivateKey, KeyFileError> {
     let file = open(path)?;
@@ -81,7 +83,7 @@ pub fn read_private(path: &Path) -> Result<PrivateKey, KeyFileError> {
     parse(path, file, Kind::X25519, PrivateKey::from_base64)
 }
 
-/// Reads an X25519 public key.
+/// Reads an X25519 public key from a file.
 ///
 /// # Errors
 ///
@@ -90,7 +92,7 @@ pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
     parse(path, open(path)?, Kind::X25519, PublicKey::from_base64)
 }
 
-/// Reads an X-Wing private key.
+/// Reads an X-Wing private key from a file.
 ///
 /// # Errors
 ///
@@ -101,7 +103,7 @@ pub fn read_x_wing_private(path: &Path) -> Result<XWingPrivateKey, KeyFileError>
     parse(path, file, Kind::XWing, XWingPrivateKey::from_base64)
 }
 
-/// Reads an X-Wing public key.
+/// Reads an X-Wing public key from a file.
 ///
 /// # Errors
 ///
@@ -110,12 +112,13 @@ pub fn read_x_wing_public(path: &Path) -> Result<XWingPublicKey, KeyFileError> {
     parse(path, open(path)?, Kind::XWing, XWingPublicKey::from_base64)
 }
 
-/// Writes the public key of a private key that stands alone, as a power cut between the two leaves
-/// it. Returns its file; `None` if there is no private key, or both are there.
+/// Writes the missing public key of a private key, as a power cut may have prevented it.
+///
+/// Returns its file; `None` if both files exist, or neither.
 ///
 /// # Errors
 ///
-/// [`KeyFileError`] if the private key cannot be read, or the public one not be written.
+/// [`KeyFileError`] if the private key cannot be read, or the public one cannot be written.
 pub fn complete_pair(names: &KeyNames, kind: Kind) -> Result<Option<PathBuf>, KeyFileError> {
     let (private, public) = match kind {
         Kind::X25519 => (names.private(), names.public()),
@@ -143,8 +146,9 @@ pub fn complete_pair(names: &KeyNames, kind: Kind) -> Result<Option<PathBuf>, Ke
     Ok(Some(public))
 }
 
-/// Writes an X25519 key pair, both files or none, into a folder that exists: the private key with
-/// mode 0600.
+/// Writes an X25519 key pair into an existing folder, both files or none.
+///
+/// The private key gets mode 0600.
 ///
 /// # Errors
 ///
@@ -162,8 +166,9 @@ pub fn write_pair(
     Ok(())
 }
 
-/// Writes the key pairs that are given, all files or none, into a folder that exists: private keys
-/// with mode 0600. Returns the files.
+/// Writes key pairs into an existing folder, all files or none, and returns the files.
+///
+/// Private keys get mode 0600.
 ///
 /// # Errors
 ///
@@ -231,7 +236,7 @@ fn stage_x_wing_public(
     files.stage(path, line.as_bytes(), Access::Public, existing)
 }
 
-/// A file's text, in one piece of memory that is wiped.
+/// Returns the line of a key file, in memory that is wiped and never reallocated.
 fn line(mark: &str, base64: &str) -> Zeroizing<String> {
     let mut line = Zeroizing::new(String::with_capacity(mark.len() + base64.len() + 1));
     line.push_str(mark);
@@ -265,7 +270,7 @@ fn parse<K>(
     kind: Kind,
     key: fn(&str) -> Result<K, KeyError>,
 ) -> Result<K, KeyFileError> {
-    // Room for all that is read at once: a buffer that grows leaves copies behind.
+    // Enough capacity for the limit: a buffer that grows leaves copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)

@@ -1,4 +1,4 @@
-//! Which file is which: all are named after the X25519 private key's.
+//! Names of key files, which derive from that of the X25519 private key.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ const PRIVATE_END: &str = "_private.key";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyNames {
     folder: PathBuf,
-    /// What stands before `_private.key`: `receiver`.
+    /// The name before `_private.key`: `receiver`.
     stem: String,
 }
 
 impl KeyNames {
-    /// The names that belong to an X25519 private key file.
+    /// Returns the names that derive from an X25519 private key file.
     ///
     /// # Errors
     ///
@@ -25,7 +25,8 @@ impl KeyNames {
         Self::find(private).ok_or_else(|| KeyFileError::Unnamed(private.to_owned()))
     }
 
-    /// [`KeyNames::of`], if the file is named so.
+    /// Returns the names that derive from a file; `None` if it is not named
+    /// `<something>_private.key`.
     pub(super) fn find(private: &Path) -> Option<Self> {
         let stem = private.file_name()?.to_str()?.strip_suffix(PRIVATE_END)?;
         (!stem.is_empty()).then(|| Self {
@@ -34,7 +35,7 @@ impl KeyNames {
         })
     }
 
-    /// The folder, which may be opened.
+    /// Returns the folder, as a path that can be opened.
     pub(super) fn folder(&self) -> &Path {
         if self.folder.as_os_str().is_empty() {
             Path::new(".")
@@ -43,37 +44,37 @@ impl KeyNames {
         }
     }
 
-    /// The X25519 private key.
+    /// Returns the path of the X25519 private key.
     #[must_use]
     pub fn private(&self) -> PathBuf {
         self.file("_private.key")
     }
 
-    /// The X25519 public key.
+    /// Returns the path of the X25519 public key.
     #[must_use]
     pub fn public(&self) -> PathBuf {
         self.file("_public.key")
     }
 
-    /// The X-Wing private key.
+    /// Returns the path of the X-Wing private key.
     #[must_use]
     pub fn x_wing_private(&self) -> PathBuf {
         self.file("_xwing_private.key")
     }
 
-    /// The X-Wing public key.
+    /// Returns the path of the X-Wing public key.
     #[must_use]
     pub fn x_wing_public(&self) -> PathBuf {
         self.file("_xwing_public.key")
     }
 
-    /// An older private key.
+    /// Returns the path of an older private key.
     #[must_use]
     pub fn archived(&self, kind: Kind, id: KeyId) -> PathBuf {
         self.file(&format!("{}{id}.key", archive_begin(kind)))
     }
 
-    /// Which older key a file in the folder is named for, if it is named for one.
+    /// Returns the older key that a file's name denotes; `None` for other names.
     pub(super) fn parse_archived(&self, name: &str) -> Option<(Kind, KeyId)> {
         let end = name.strip_prefix(&self.stem)?.strip_suffix(".key")?;
         [Kind::X25519, Kind::XWing].into_iter().find_map(|kind| {
@@ -87,7 +88,7 @@ impl KeyNames {
     }
 }
 
-/// What stands between the stem and the key id.
+/// Returns the text between the stem and the key id.
 fn archive_begin(kind: Kind) -> &'static str {
     match kind {
         Kind::X25519 => "_private.",
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_private_keys() {
+    fn names_derive_from_the_private_key() {
         let names = KeyNames::of(Path::new("certs/receiver_private.key")).unwrap();
         let id: KeyId = "66687aadf862bd77".parse().unwrap();
         for (path, name) in [
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_otherwise_is_no_older_key() {
+    fn other_names_are_ignored() {
         let names = KeyNames::of(Path::new("receiver_private.key")).unwrap();
         for name in [
             "receiver_private.key",

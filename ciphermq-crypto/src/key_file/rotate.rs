@@ -1,8 +1,7 @@
-//! New keys in place of those that are there.
+//! Key rotation.
 //!
-//! What was sealed for the old keys, and waits somewhere, must still open; so no private key ever
-//! leaves the folder. Each file is written in full, synced, and moved into its place before the
-//! next:
+//! Messages that were sealed for the old keys, and still wait, must open; so no private key is ever
+//! deleted. Each file is written, synced and moved into its place before the next:
 //!
 //! ```text
 //!   1. the old private keys, under the names of older keys          (never overwritten)
@@ -10,8 +9,8 @@
 //!   3. the new public keys
 //! ```
 //!
-//! A crash in between leaves a keyring that opens everything: until 2 the old keys are there twice,
-//! and a public key stands in its file only once its private key does.
+//! A crash in between leaves a keyring that opens everything: until step 2 the old keys exist
+//! twice, and a public key is moved into its place only after its private key.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,34 +22,35 @@ use super::{
 use crate::keys::{KeyId, PrivateKey, XWingPrivateKey};
 use ciphermq_files::{Existing, FileError, NewFiles, sync_parent};
 
-/// What a rotation did.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// A key of each kind that was there.
+    /// The replaced keys, one of each existing kind.
     pub keys: Vec<Rotated>,
-    /// The files that were written, in this order.
+    /// The written files, in order.
     pub written: Vec<PathBuf>,
 }
 
-/// One key that took another's place.
+/// A key that replaced another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotated {
-    /// Of which kind both are.
+    /// The kind of both.
     pub kind: Kind,
-    /// The key that was there.
+    /// The id of the replaced key.
     pub old: KeyId,
-    /// The key that is there now.
+    /// The id of the new key.
     pub new: KeyId,
-    /// Where the old private key is.
+    /// The file of the old private key.
     pub archived: PathBuf,
 }
 
-/// Makes new keys of each kind that is there, keeps the old private keys beside them, and puts the
-/// new ones in their place. The receiver uses and announces them when it reads the keyring anew.
+/// Replaces the keys of each existing kind with new ones, and archives the old private keys.
+///
+/// The receiver uses and announces the new ones when it reads the keyring again.
 ///
 /// # Errors
 ///
-/// [`KeyFileError`]; then everything can still be opened, and the rotation can be tried again.
+/// [`KeyFileError`]; the keyring still opens everything then, and the rotation can be retried.
 pub fn rotate(private: &Path) -> Result<Rotation, KeyFileError> {
     let names = KeyNames::of(private)?;
     let _lock = lock(&names);
@@ -62,26 +62,26 @@ pub fn rotate(private: &Path) -> Result<Rotation, KeyFileError> {
     Ok(Rotation { keys, written })
 }
 
-/// Keeps another rotation of the same folder waiting: of the two new keys that they make at once,
-/// one would be overwritten. Best effort: some file systems cannot lock, and then nobody else is at
-/// work most likely.
+/// Locks the folder against concurrent rotations, of whose new keys one would be overwritten.
+///
+/// Best effort: some file systems do not support locks, where a concurrent rotation is unlikely.
 fn lock(names: &KeyNames) -> Option<File> {
     let folder = File::open(names.folder()).ok()?;
     folder.lock().ok()?;
     Some(folder)
 }
 
-/// All files written beside their places, and none in it.
+/// A rotation whose files are all written, but not yet moved into their places.
 struct Prepared {
     keys: Vec<Rotated>,
-    /// One file each, to be committed in this order.
+    /// Files to commit in this order, one per step.
     steps: Vec<NewFiles>,
 }
 
 impl Prepared {
     fn new(names: &KeyNames) -> Result<Self, KeyFileError> {
-        // Also the older ones are read: what stands under the name that a key is to get is that
-        // very key.
+        // Reading the older keys verifies that an existing archive file really holds the key of its
+        // name.
         read_keyring(&names.private())?;
         let old = read_private(&names.private())?;
         let old_x_wing = match read_x_wing_private(&names.x_wing_private()) {
@@ -131,8 +131,7 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// Keeps an old private key. It may be kept already, by a rotation that did not come to its
-    /// end.
+    /// Archives an old private key, unless an interrupted rotation has done so.
     fn archive(
         &mut self,
         names: &KeyNames,
@@ -143,8 +142,8 @@ impl Prepared {
     ) -> Result<(), KeyFileError> {
         let archived = names.archived(kind, old);
         if archived.exists() {
-            // That rotation may have been cut before the name was on the disk, and the key is soon
-            // only there.
+            // The interrupted rotation may not have synced the name, and soon the key has no other
+            // file.
             sync_parent(&archived).map_err(|source| FileError::Io {
                 path: archived.clone(),
                 source,

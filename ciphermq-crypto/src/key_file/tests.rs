@@ -1,4 +1,4 @@
-//! Single key files: what is read, written and refused.
+//! Tests of reading, writing and refusing single key files.
 
 use super::*;
 use std::fs;
@@ -25,7 +25,7 @@ impl Folder {
 }
 
 #[test]
-fn reads_what_it_wrote() {
+fn keys_round_trip() {
     let folder = Folder::new();
     let key = PrivateKey::generate().unwrap();
     write_pair(&folder.private(), &folder.public(), &key, Existing::Keep).unwrap();
@@ -46,7 +46,7 @@ fn never_overwrites_unless_told_to() {
     let [old, new] = [(); 2].map(|()| PrivateKey::generate().unwrap());
     write_pair(&folder.private(), &folder.public(), &old, Existing::Keep).unwrap();
     fs::remove_file(folder.private()).unwrap();
-    // The public one alone is enough to refuse both.
+    // The public file alone suffices to refuse both.
     let error = write_pair(&folder.private(), &folder.public(), &new, Existing::Keep).unwrap_err();
     assert!(
         matches!(&error, KeyFileError::Write(FileError::Exists(path)) if *path == folder.public())
@@ -79,7 +79,7 @@ fn newlines_at_the_end_are_optional() {
 }
 
 #[test]
-fn what_is_no_key_is_named() {
+fn errors_describe_what_is_not_a_key() {
     let folder = Folder::new();
     let no_key = |contents: &[u8]| {
         folder.write_private(contents);
@@ -122,7 +122,7 @@ fn what_is_no_key_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn private_keys_that_others_may_read_are_refused() {
+fn private_keys_readable_by_others_are_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::new();
     let key = PrivateKey::generate().unwrap();
@@ -149,7 +149,7 @@ fn private_keys_that_others_may_read_are_refused() {
 }
 
 #[test]
-fn reads_the_x_wing_keys_that_it_wrote() {
+fn x_wing_keys_round_trip() {
     let folder = Folder::new();
     let names = KeyNames::of(&folder.private()).unwrap();
     let [key, x_wing] = [(); 2].map(|()| XWingPrivateKey::generate().unwrap());
@@ -165,7 +165,7 @@ fn reads_the_x_wing_keys_that_it_wrote() {
         *key.public_key()
     );
 
-    // One of the four is there: none is written.
+    // With one of the four present, none is written.
     let plain = PrivateKey::generate().unwrap();
     let error = write_pairs(&names, Some(&plain), Some(&x_wing), Existing::Keep).unwrap_err();
     assert!(
@@ -182,7 +182,7 @@ fn reads_the_x_wing_keys_that_it_wrote() {
 }
 
 #[test]
-fn a_key_of_another_kind_is_named() {
+fn errors_name_the_kind_of_another_key() {
     let folder = Folder::new();
     let names = KeyNames::of(&folder.private()).unwrap();
     let (key, x_wing) = (
@@ -211,7 +211,7 @@ fn a_key_of_another_kind_is_named() {
     let path = names.public();
     other(read_x_wing_public(&path).unwrap_err(), path, x25519, xwing);
 
-    // A public key where a private one should be.
+    // A public key in place of a private one.
     fs::copy(names.x_wing_public(), names.x_wing_private()).unwrap();
     restrict(&names.x_wing_private());
     let error = read_x_wing_private(&names.x_wing_private()).unwrap_err();
@@ -261,7 +261,7 @@ fn restrict(path: &Path) {
 }
 
 #[test]
-fn a_keyring_is_all_that_stands_beside_the_private_key() {
+fn a_keyring_has_all_private_keys_of_the_folder() {
     let folder = Folder::new();
     let names = KeyNames::of(&folder.private()).unwrap();
     let keys = [(); 3].map(|()| PrivateKey::generate().unwrap());
@@ -282,7 +282,7 @@ fn a_keyring_is_all_that_stands_beside_the_private_key() {
     assert_eq!(read().key_ids().count(), 1);
     archive(&keys[1]);
     archive(&keys[2]);
-    // The newest one too, as a rotation leaves it that did not come to its end: it counts once.
+    // An archived copy of the newest key, as an interrupted rotation leaves it, counts once.
     archive(&keys[0]);
     assert_eq!(read().keys().count(), 3);
     assert_eq!(read().newest().public_key(), keys[0].public_key());
@@ -304,7 +304,7 @@ fn a_keyring_is_all_that_stands_beside_the_private_key() {
             (*keys[0].public_key()).into()
         ]
     );
-    // Not of this receiver, or no older key by its name.
+    // Files of another receiver, and files that are not named like older keys.
     for name in [
         "other_private.66687aadf862bd77.key",
         "receiver_private.old.key",
@@ -314,14 +314,14 @@ fn a_keyring_is_all_that_stands_beside_the_private_key() {
     }
     assert_eq!(read().key_ids().count(), 6);
 
-    // A file that is named otherwise stands alone.
+    // A key file with another name has no others.
     let alone = folder.0.path().join("alone.key");
     write_pair(&alone, &unused, &keys[1], Existing::Replace).unwrap();
     assert_eq!(read_keyring(&alone).unwrap().key_ids().count(), 1);
 }
 
 #[test]
-fn a_keyring_with_a_bad_file_is_refused_by_name() {
+fn errors_name_the_bad_file_of_a_keyring() {
     let folder = Folder::new();
     let names = KeyNames::of(&folder.private()).unwrap();
     let (key, other) = (

@@ -1,17 +1,18 @@
-//! What a key is called.
+//! Ids of keys.
 
 use std::fmt;
 use std::str::FromStr;
 
+use ciphermq_protocol::certificate::parse_hex;
 use sha2::{Digest as _, Sha256};
 
 const KEY_ID_BYTES: usize = 8;
 
-/// What a public key is called: the first 8 bytes of its SHA-256, in lower-case hexadecimal.
+/// The id of a public key: the first 8 bytes of its SHA-256, in lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId([u8; KEY_ID_BYTES]);
 
-/// A text that is no key id.
+/// An error about a text that is not a key id.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key id has 16 lower-case hexadecimal digits")]
 pub struct KeyIdError;
@@ -31,7 +32,7 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -41,19 +42,12 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// Reads the one spelling that `Display` writes.
+/// Parses exactly the form that `Display` writes.
 impl FromStr for KeyId {
     type Err = KeyIdError;
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let is_spelled = text.len() == 2 * KEY_ID_BYTES
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        match u64::from_str_radix(text, 16) {
-            Ok(value) if is_spelled => Ok(Self(value.to_be_bytes())),
-            _ => Err(KeyIdError),
-        }
+        parse_hex(text).map(Self).ok_or(KeyIdError)
     }
 }
 
@@ -62,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_ids_have_one_spelling() {
+    fn only_canonical_key_ids_are_parsed() {
         // SHA-256 of 32 zero bytes begins 66687aadf862bd77.
         let id = KeyId::of(&[0; 32]);
         assert_eq!(id.to_string(), "66687aadf862bd77");

@@ -2,8 +2,10 @@
 
 use super::{KeyId, PrivateKey, RecipientKey, XWingPrivateKey};
 
-/// A receiver's private keys: the newest of each kind, which are announced, and older ones, which
-/// still open what was sealed for them.
+/// The private keys of a receiver.
+///
+/// The newest of each kind are announced; older ones still open the messages that were sealed for
+/// them.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     newest: PrivateKey,
@@ -13,7 +15,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring of one key.
+    /// Creates a keyring of one key.
     #[must_use]
     pub fn new(newest: PrivateKey) -> Self {
         Self {
@@ -24,7 +26,7 @@ impl Keyring {
         }
     }
 
-    /// Adds a key that is no longer announced, unless it is there already.
+    /// Adds an X25519 key that is no longer announced, unless it is present.
     #[must_use]
     pub fn with_older(mut self, key: PrivateKey) -> Self {
         if self.find(key.public_key().key_id()).is_none() {
@@ -33,7 +35,7 @@ impl Keyring {
         self
     }
 
-    /// Adds the X-Wing key to announce. One that was there before becomes an older one.
+    /// Adds the X-Wing key to announce; the previous one becomes an older key.
     #[must_use]
     pub fn with_x_wing(mut self, key: XWingPrivateKey) -> Self {
         let id = key.public_key().key_id();
@@ -43,7 +45,7 @@ impl Keyring {
         self
     }
 
-    /// Adds an X-Wing key that is no longer announced, unless it is there already.
+    /// Adds an X-Wing key that is no longer announced, unless it is present.
     #[must_use]
     pub fn with_older_x_wing(mut self, key: XWingPrivateKey) -> Self {
         if self.find_x_wing(key.public_key().key_id()).is_none() {
@@ -52,13 +54,13 @@ impl Keyring {
         self
     }
 
-    /// The X25519 key to register.
+    /// Returns the X25519 key to register.
     #[must_use]
     pub fn newest(&self) -> &PrivateKey {
         &self.newest
     }
 
-    /// The public keys to announce, the strongest suite's first.
+    /// Returns the public keys to announce, that of the strongest suite first.
     #[must_use]
     pub fn recipient_keys(&self) -> Vec<RecipientKey> {
         let x_wing = self
@@ -70,35 +72,35 @@ impl Keyring {
             .collect()
     }
 
-    /// All X25519 keys, the newest first.
+    /// Returns all X25519 keys, the newest first.
     pub fn keys(&self) -> impl Iterator<Item = &PrivateKey> {
         std::iter::once(&self.newest).chain(&self.older)
     }
 
-    /// All X-Wing keys, the newest first.
+    /// Returns all X-Wing keys, the newest first.
     pub fn x_wing_keys(&self) -> impl Iterator<Item = &XWingPrivateKey> {
         self.x_wing.iter().chain(&self.older_x_wing)
     }
 
-    /// The ids of all keys, announced ones and older ones.
+    /// Returns the ids of all keys, announced and older ones.
     pub fn key_ids(&self) -> impl Iterator<Item = KeyId> {
         let x_wing = self.x_wing_keys().map(|key| key.public_key().key_id());
         x_wing.chain(self.keys().map(|key| key.public_key().key_id()))
     }
 
-    /// Whether there is a key with this id.
+    /// Returns whether there is a key with this id.
     #[must_use]
-    pub fn holds(&self, id: KeyId) -> bool {
+    pub fn contains(&self, id: KeyId) -> bool {
         self.key_ids().any(|held| held == id)
     }
 
-    /// The X25519 key with this id.
+    /// Returns the X25519 key with this id.
     #[must_use]
     pub fn find(&self, id: KeyId) -> Option<&PrivateKey> {
         self.keys().find(|key| key.public_key().key_id() == id)
     }
 
-    /// The X-Wing key with this id.
+    /// Returns the X-Wing key with this id.
     #[must_use]
     pub fn find_x_wing(&self, id: KeyId) -> Option<&XWingPrivateKey> {
         self.x_wing_keys()
@@ -112,7 +114,7 @@ mod tests {
     use crate::Suite;
 
     #[test]
-    fn a_keyring_finds_its_keys() {
+    fn keys_are_found_by_id() {
         let [newest, older, other] = [(); 3].map(|()| PrivateKey::generate().unwrap());
         let keyring = Keyring::new(newest.clone()).with_older(older.clone());
         let find = |key: &PrivateKey| {
@@ -144,7 +146,7 @@ mod tests {
         assert_eq!(announced.len(), 2);
         assert!(
             ids.into_iter()
-                .all(|id| keyring.holds(id) && keyring.find_x_wing(id).is_some())
+                .all(|id| keyring.contains(id) && keyring.find_x_wing(id).is_some())
         );
         assert_eq!(keyring.key_ids().count(), 4);
     }

@@ -1,10 +1,10 @@
-//! Receivers' keys, one kind a suite, and what they are called.
+//! Keys of receivers, one kind per suite, and their ids.
 //!
 //! - [`PrivateKey`], [`PublicKey`]: X25519
 //! - [`XWingPrivateKey`], [`XWingPublicKey`]: X-Wing, the post-quantum hybrid
-//! - [`RecipientKey`]: a public key of either kind, what a session is sealed for
+//! - [`RecipientKey`]: a public key of either kind, for which sessions are sealed
 //! - [`Keyring`]: a receiver's private keys, new and old
-//! - [`KeyId`]: what a key is called in envelopes
+//! - [`KeyId`]: the id of a key in envelopes
 
 mod key_id;
 mod keyring;
@@ -23,7 +23,7 @@ pub use recipient::RecipientKey;
 pub use x_wing::{X_WING_PUBLIC_KEY_BYTES, XWingPrivateKey, XWingPublicKey};
 pub use x25519::{KEY_BYTES, PrivateKey, PublicKey};
 
-/// Base64 of exactly `N` bytes. It may be a private key: nothing of it is left in memory.
+/// Decodes a key of `N` bytes, and wipes intermediate buffers, since it may be private.
 fn decode_key<const N: usize>(text: &str) -> Result<[u8; N], KeyError> {
     let bytes = Zeroizing::new(encoding::decode(text).ok_or(KeyError::NotBase64)?);
     bytes.as_slice().try_into().map_err(|_| KeyError::Length {

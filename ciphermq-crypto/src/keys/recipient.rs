@@ -1,21 +1,21 @@
-//! A receiver's public key of any kind: what a session is sealed for.
+//! Public keys of any kind, for which sessions are sealed.
 
 use super::{KeyId, PublicKey, XWingPublicKey};
 use crate::error::KeyError;
 use crate::suite::Suite;
 
-/// A receiver's public key. Its kind decides the suite.
+/// A receiver's public key, whose kind determines the suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecipientKey {
-    /// For `X25519-AES256GCM`.
+    /// A key for `X25519-AES256GCM`.
     X25519(PublicKey),
-    /// For `XWING-AES256GCM`.
+    /// A key for `XWING-AES256GCM`.
     XWing(XWingPublicKey),
 }
 
 impl RecipientKey {
-    /// Reads base64 of a key for this suite.
+    /// Parses base64 of a key for this suite.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ impl RecipientKey {
         }
     }
 
-    /// The suite that seals for this key.
+    /// Returns the suite that seals for this key.
     #[must_use]
     pub fn suite(&self) -> Suite {
         match self {
@@ -36,7 +36,7 @@ impl RecipientKey {
         }
     }
 
-    /// What the key is called in envelopes.
+    /// Returns the key's id.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         match self {
@@ -45,7 +45,7 @@ impl RecipientKey {
         }
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -54,7 +54,7 @@ impl RecipientKey {
         }
     }
 
-    /// Base64 of the key.
+    /// Encodes the key as base64.
     #[must_use]
     pub fn to_base64(&self) -> String {
         match self {

@@ -8,13 +8,13 @@ use zeroize::Zeroizing;
 use super::{KeyId, decode_key};
 use crate::encoding::encode;
 use crate::error::{KeyError, RandomError};
-use crate::identity::Fingerprint;
+use crate::identity::fingerprint;
 use crate::random;
 
 /// The length of a private or public key, in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// A receiver's private key. It is wiped from memory when it is dropped, and never printed.
+/// A receiver's X25519 private key, which is wiped on drop and omitted by `Debug`.
 #[derive(Clone)]
 pub struct PrivateKey {
     secret: StaticSecret,
@@ -22,7 +22,7 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// Makes a new key.
+    /// Generates a new key.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl PrivateKey {
         Ok(Self::from_bytes(&bytes))
     }
 
-    /// The key of 32 bytes, any bytes.
+    /// Creates a key from any 32 bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
         let secret = StaticSecret::from(*bytes);
@@ -41,7 +41,7 @@ impl PrivateKey {
         Self { secret, public }
     }
 
-    /// Reads base64 of 32 bytes.
+    /// Parses base64 of 32 bytes.
     ///
     /// # Errors
     ///
@@ -50,13 +50,13 @@ impl PrivateKey {
         Ok(Self::from_bytes(&Zeroizing::new(decode_key(text)?)))
     }
 
-    /// Base64 of the key, for its file.
+    /// Encodes the private key as base64, for its file.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(encode(self.as_bytes()))
     }
 
-    /// The public key that belongs to it.
+    /// Returns the public key.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
         &self.public
@@ -66,9 +66,12 @@ impl PrivateKey {
         self.secret.as_bytes()
     }
 
-    /// The secret that is shared with the owner of `public`; `None` if it would be the same for
-    /// every private key (RFC 7748, section 6.1).
-    pub(crate) fn agree(&self, public: &[u8; KEY_BYTES]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+    /// Computes the shared secret with `public`; `None` if it is the same for every private key
+    /// (RFC 7748, section 6.1).
+    pub(crate) fn diffie_hellman(
+        &self,
+        public: &[u8; KEY_BYTES],
+    ) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
         let shared = self
             .secret
             .diffie_hellman(&x25519_dalek::PublicKey::from(*public));
@@ -86,26 +89,27 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// A receiver's public key.
+/// A receiver's X25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey([u8; KEY_BYTES]);
 
 impl PublicKey {
-    /// The key of 32 bytes.
+    /// Creates a key from 32 bytes, without checks.
     #[must_use]
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// Reads base64 of 32 bytes.
+    /// Parses base64 of 32 bytes.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if it is something else, or a point of small order (RFC 7748, section 7), as
-    /// that of 32 zero bytes is: the secret that would be agreed with it is the same for everybody.
+    /// [`KeyError`] if it is something else, or a point of small order (RFC 7748, section 7), such
+    /// as 32 zero bytes: the shared secret with such a point is the same for everybody.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = decode_key(text)?;
-        // Every private key is a multiple of the cofactor, so any of them tells.
+        // Private keys are multiples of the cofactor, so any of them reveals a point of small
+        // order.
         let any = StaticSecret::from([1; KEY_BYTES]);
         let shared = any.diffie_hellman(&x25519_dalek::PublicKey::from(bytes));
         if shared.was_contributory() {
@@ -115,26 +119,27 @@ impl PublicKey {
         }
     }
 
-    /// Base64 of the key: what is registered with the server.
+    /// Encodes the key as base64, for registration with the server.
     #[must_use]
     pub fn to_base64(&self) -> String {
         encode(&self.0)
     }
 
-    /// The key's 32 bytes.
+    /// Returns the key's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
-    /// SHA-256 of the key in lower-case hexadecimal, for people to compare. It begins with the key
-    /// id.
+    /// Returns SHA-256 of the key in lower-case hexadecimal, for people to compare.
+    ///
+    /// It begins with the key id.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        Fingerprint::of(&self.0).to_string()
+        fingerprint(&self.0).to_string()
     }
 
-    /// What the key is called in envelopes.
+    /// Returns the key's id.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         KeyId::of(&self.0)
@@ -161,7 +166,7 @@ mod tests {
 
     /// RFC 7748, section 6.1.
     #[test]
-    fn agrees_as_rfc_7748_does() {
+    fn key_agreement_matches_rfc_7748() {
         let key = |text| PrivateKey::from_bytes(&hex(text).try_into().unwrap());
         let alice = key("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a");
         let bob = key("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb");
@@ -169,29 +174,24 @@ mod tests {
         assert_eq!(alice.public_key().as_bytes()[..], alice_public);
         let shared = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
         assert_eq!(
-            alice.agree(bob.public_key().as_bytes()).unwrap()[..],
+            alice.diffie_hellman(bob.public_key().as_bytes()).unwrap()[..],
             shared
         );
         assert_eq!(
-            bob.agree(alice.public_key().as_bytes()).unwrap()[..],
+            bob.diffie_hellman(alice.public_key().as_bytes()).unwrap()[..],
             shared
         );
-        assert_eq!(alice.agree(&[0; 32]), None);
+        assert_eq!(alice.diffie_hellman(&[0; 32]), None);
     }
 
     #[test]
-    fn private_keys_are_not_printed() {
+    fn debug_omits_the_private_key() {
         let key = PrivateKey::generate().unwrap();
         let printed = format!("{key:?} {:?}", Keyring::new(key.clone()));
         assert!(printed.contains(&key.public_key().key_id().to_string()));
-        let hexed: String = key
-            .as_bytes()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         for secret in [
             key.to_base64().to_string(),
-            hexed,
+            hex::encode(key.as_bytes()),
             format!("{:?}", key.as_bytes()),
         ] {
             assert!(!printed.contains(&secret), "{printed}");
@@ -201,7 +201,7 @@ mod tests {
     /// All points of small order, in all their spellings of 255 bits (<https://cr.yp.to/ecdh.html>,
     /// "validation").
     #[test]
-    fn points_of_small_order_are_no_keys() {
+    fn points_of_small_order_are_refused() {
         let points = [
             "0000000000000000000000000000000000000000000000000000000000000000",
             "0100000000000000000000000000000000000000000000000000000000000000",
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_base64_of_32_bytes_only() {
+    fn other_base64_is_refused() {
         let length = |actual| KeyError::Length {
             expected: KEY_BYTES,
             actual,

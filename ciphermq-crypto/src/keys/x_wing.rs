@@ -1,5 +1,6 @@
-//! X-Wing keys (draft-connolly-cfrg-xwing-kem): X25519 and ML-KEM-768 in one. A private key is a
-//! seed of 32 bytes, a public key has 1,216 bytes.
+//! X-Wing keys (draft-connolly-cfrg-xwing-kem): a hybrid of X25519 and ML-KEM-768.
+//!
+//! A private key is a seed of 32 bytes, a public key has 1,216 bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const SEED_BYTES: usize = 32;
 /// The length of a public key, in bytes.
 pub const X_WING_PUBLIC_KEY_BYTES: usize = 1216;
 
-/// A receiver's X-Wing private key. It is wiped from memory when it is dropped, and never printed.
+/// A receiver's X-Wing private key, which is wiped on drop and omitted by `Debug`.
 #[derive(Clone)]
 pub struct XWingPrivateKey {
     seed: Zeroizing<[u8; SEED_BYTES]>,
@@ -26,7 +27,7 @@ pub struct XWingPrivateKey {
 }
 
 impl XWingPrivateKey {
-    /// Makes a new key.
+    /// Generates a new key.
     ///
     /// # Errors
     ///
@@ -37,7 +38,7 @@ impl XWingPrivateKey {
         Ok(Self::from_bytes(&seed))
     }
 
-    /// The key of a seed of 32 bytes, any bytes.
+    /// Creates a key from a seed of any 32 bytes.
     #[must_use]
     pub fn from_bytes(seed: &[u8; SEED_BYTES]) -> Self {
         let public =
@@ -48,7 +49,7 @@ impl XWingPrivateKey {
         }
     }
 
-    /// Reads base64 of 32 bytes.
+    /// Parses base64 of 32 bytes.
     ///
     /// # Errors
     ///
@@ -57,25 +58,27 @@ impl XWingPrivateKey {
         Ok(Self::from_bytes(&Zeroizing::new(decode_key(text)?)))
     }
 
-    /// Base64 of the seed, for its file.
+    /// Encodes the seed as base64, for its file.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(encode(&*self.seed))
     }
 
-    /// The public key that belongs to it.
+    /// Returns the public key.
     #[must_use]
     pub fn public_key(&self) -> &XWingPublicKey {
         &self.public
     }
 
-    /// The key, as the KEM takes it.
+    /// Expands the seed into the private key of the KEM.
     pub(crate) fn expand(&self) -> Option<<XWing as Kem>::PrivateKey> {
         expand(&self.seed)
     }
 }
 
-/// 32 bytes are always a seed; the library says so in a `Result`.
+/// Expands a seed.
+///
+/// It does not fail for 32 bytes, although hpke returns a `Result`.
 fn expand(seed: &[u8; SEED_BYTES]) -> Option<<XWing as Kem>::PrivateKey> {
     <XWing as Kem>::PrivateKey::from_bytes(seed).ok()
 }
@@ -93,11 +96,12 @@ impl fmt::Debug for XWingPrivateKey {
 pub struct XWingPublicKey(Arc<[u8]>);
 
 impl XWingPublicKey {
-    /// The key of 1,216 bytes.
+    /// Creates a key from 1,216 bytes.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if the length is another, or the bytes encode no key (FIPS 203, section 7.2).
+    /// [`KeyError`] if the length differs, or the bytes do not encode a key (FIPS 203, section
+    /// 7.2).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.len() != X_WING_PUBLIC_KEY_BYTES {
             return Err(KeyError::Length {
@@ -109,7 +113,7 @@ impl XWingPublicKey {
         Ok(Self(bytes.into()))
     }
 
-    /// Reads base64 of 1,216 bytes.
+    /// Parses base64 of 1,216 bytes.
     ///
     /// # Errors
     ///
@@ -118,19 +122,19 @@ impl XWingPublicKey {
         Self::from_bytes(&decode_key::<X_WING_PUBLIC_KEY_BYTES>(text)?)
     }
 
-    /// Base64 of the key.
+    /// Encodes the key as base64.
     #[must_use]
     pub fn to_base64(&self) -> String {
         encode(&self.0)
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// What the key is called in envelopes.
+    /// Returns the key's id.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         KeyId::of(&self.0)
@@ -148,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn keys_round_trip() {
         let key = XWingPrivateKey::generate().unwrap();
         assert_eq!(key.public_key().as_bytes().len(), X_WING_PUBLIC_KEY_BYTES);
         let read = XWingPrivateKey::from_base64(&key.to_base64()).unwrap();
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_is_refused() {
+    fn invalid_public_keys_are_refused() {
         let length = |actual| KeyError::Length {
             expected: X_WING_PUBLIC_KEY_BYTES,
             actual,
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(XWingPublicKey::from_bytes(&[0; 32]), Err(length(32)));
         assert_eq!(XWingPublicKey::from_base64(""), Err(length(0)));
         assert_eq!(XWingPublicKey::from_base64("!"), Err(KeyError::NotBase64));
-        // Coefficients of ML-KEM's keys are below 3329; 12 bits of ones are not.
+        // The 12-bit coefficients of ML-KEM's keys are below 3329.
         assert_eq!(
             XWingPublicKey::from_bytes(&[0xff; X_WING_PUBLIC_KEY_BYTES]),
             Err(KeyError::Invalid)
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn private_keys_are_not_printed() {
+    fn debug_omits_the_private_key() {
         let key = XWingPrivateKey::generate().unwrap();
         let printed = format!("{key:?}");
         assert!(printed.contains(&key.public_key().key_id().to_string()));

@@ -1,4 +1,4 @@
-//! What a receiver says of its keys.
+//! Announcements of keys, the contents of signed keys.
 
 use std::time::Duration;
 
@@ -8,41 +8,41 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::jws;
-use crate::encoding::{parse_time, time_text};
+use crate::encoding::{format_time, parse_time};
 use crate::identity::{Identity, SignError};
 use crate::keys::RecipientKey;
 use crate::suite::Suite;
 
-/// How much the clocks of sender and receiver may differ: a key is announced as valid from so long
-/// ago on.
+/// The tolerated difference between the clocks of sender and receiver, by which `not_before`
+/// precedes the time of signing.
 const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
 
-/// A receiver's public keys, one a suite that it accepts, and how long they are good for.
+/// A receiver's public keys, one per suite, and their validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Whose keys these are.
+    /// The receiver.
     pub client_id: ClientId,
-    /// One a suite, the strongest first.
+    /// The keys, one per suite, the strongest first.
     pub keys: Vec<RecipientKey>,
-    /// Unix milliseconds, growing from one announcement of a client to its next: the highest one
-    /// counts.
+    /// The version of the announcement, in Unix milliseconds; the highest of a client supersedes
+    /// the others.
     pub epoch: u64,
-    /// From when on they may be used.
+    /// The beginning of their validity.
     pub not_before: Timestamp,
-    /// Until when they may be used.
+    /// The end of their validity.
     pub not_after: Timestamp,
 }
 
-/// Why keys cannot be announced.
+/// The reason why keys cannot be announced.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnouncementError {
-    /// There is nothing to announce, or more than one key for a suite.
+    /// The announcement has no keys, or several for one suite.
     #[error("an announcement holds one key a suite, and at least one")]
     Keys,
-    /// The certificate that signs is not the receiver's, or its time is over.
+    /// The signing certificate is not the receiver's, or has expired.
     #[error("the certificate expired at {0}")]
     Expired(Timestamp),
-    /// There is no randomness to sign with.
+    /// Signing failed for lack of randomness.
     #[error(transparent)]
     Sign(#[from] SignError),
 }
@@ -50,9 +50,10 @@ pub enum AnnouncementError {
 ciphermq_protocol::debug_as_report!(AnnouncementError);
 
 impl Announcement {
-    /// What `identity` says of its keys from now on: valid for `validity`, at most as long as its
-    /// certificate. The epoch is `now`, but higher than `after`, the highest one that is known to
-    /// have been announced.
+    /// Creates an announcement of `identity`'s keys that is valid for `validity`, at most as long
+    /// as its certificate.
+    ///
+    /// The epoch is `now`, but higher than `after`, the highest epoch known to have been announced.
     #[must_use]
     pub fn new(
         identity: &Identity,
@@ -72,7 +73,7 @@ impl Announcement {
         }
     }
 
-    /// Signs it: a compact JWS, without a space in it.
+    /// Signs the announcement and returns a compact JWS.
     ///
     /// # Errors
     ///
@@ -96,15 +97,16 @@ impl Announcement {
                 })
                 .collect(),
             epoch: self.epoch,
-            not_before: time_text(self.not_before),
-            not_after: time_text(self.not_after),
+            not_before: format_time(self.not_before),
+            not_after: format_time(self.not_after),
         };
         let payload = serde_json::to_vec(&payload).map_err(|_| SignError)?;
         Ok(jws::sign(identity, &payload)?)
     }
 
-    /// Reads a payload; what is wrong with it otherwise. Keys of suites that are not known here are
-    /// left out, whatever they look like: the receiver may be newer.
+    /// Parses a payload; the error is a description.
+    ///
+    /// Keys of unknown suites are ignored, whatever their form: the receiver may be newer.
     pub(super) fn read(payload: &[u8]) -> Result<Self, String> {
         let payload = std::str::from_utf8(payload).map_err(|error| error.to_string())?;
         let payload = Object::parse(payload).map_err(|error| error.to_string())?;
@@ -121,7 +123,7 @@ impl Announcement {
         }
         let time = |name| {
             let text: String = field(&payload, name)?;
-            parse_time(&text).ok_or_else(|| format!("`{text}` is no time"))
+            parse_time(&text).ok_or_else(|| format!("`{text}` is not a time"))
         };
         Ok(Self {
             client_id: field(&payload, "client_id")?,
@@ -137,13 +139,13 @@ fn field<'a, T: Deserialize<'a>>(object: &Object<'a>, name: &'static str) -> Res
     object.get(name).map_err(|error| error.to_string())
 }
 
-/// The key of a suite that is known.
+/// Parses the key of a known suite.
 fn read_key(suite: Suite, key: &Object<'_>) -> Result<RecipientKey, String> {
     let (key_id, key): (String, String) = (field(key, "key_id")?, field(key, "key")?);
     let key =
         RecipientKey::from_suite_and_base64(suite, &key).map_err(|error| error.to_string())?;
     if key.key_id().to_string() != key_id {
-        return Err("the key id is not the key's".to_owned());
+        return Err("the key id does not match the key".to_owned());
     }
     Ok(key)
 }
@@ -156,7 +158,7 @@ fn has_suite_twice(keys: &[RecipientKey]) -> bool {
     })
 }
 
-/// The payload's JSON, as it is written.
+/// The JSON of the payload, for writing.
 #[derive(Serialize)]
 struct Payload {
     client_id: ClientId,

@@ -1,4 +1,4 @@
-//! The form of a signed key: a compact JWS (RFC 7515, section 7.1).
+//! The serialization of signed keys: compact JWS (RFC 7515, section 7.1).
 //!
 //! ```text
 //!   header    = {"alg":"ES384","typ":"ciphermq-keys","x5c":["<base64 DER>", ...]}
@@ -7,8 +7,9 @@
 //!   JWS       = signed ‖ "." ‖ base64url(signature)
 //! ```
 //!
-//! A header with any other field is refused: nothing that we do not know of may change what a
-//! signature means (`crit`, `b64`, `jwk`, `jku` among them).
+//! A header with any other field is refused, since it might change what the signature means
+//! (`crit`, `b64`, `jwk`, `jku` among them). That strictness is the reason for not using a JOSE
+//! library.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -18,10 +19,10 @@ use serde::Serialize;
 
 use crate::identity::{Identity, SignError};
 
-/// What a signed key is, and nothing else that the same certificate may sign.
+/// The type of signed keys, which separates them from other signatures with the same certificate.
 const TYPE: &str = "ciphermq-keys";
 
-/// A header's fields, sorted: all of them, and no other.
+/// The fields of a header, sorted; all are required, and no others are allowed.
 const FIELDS: [&str; 3] = ["alg", "typ", "x5c"];
 
 #[derive(Serialize)]
@@ -45,18 +46,18 @@ impl Header {
     }
 }
 
-/// A JWS that was taken apart, and not yet believed.
+/// A parsed JWS, not yet verified.
 #[derive(Debug)]
 pub(super) struct Jws<'a> {
     pub(super) algorithm: String,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) payload: Vec<u8>,
-    /// What the signature is over.
+    /// The signed part of the text.
     pub(super) signed: &'a str,
     pub(super) signature: Vec<u8>,
 }
 
-/// Signs a payload.
+/// Signs a payload and returns a compact JWS.
 pub(crate) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignError> {
     let header = Header {
         alg: identity.algorithm().as_str().to_owned(),
@@ -67,7 +68,7 @@ pub(crate) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignEr
             .map(|der| STANDARD.encode(der))
             .collect(),
     };
-    // Texts only: it cannot fail.
+    // Infallible: serializing strings into memory.
     let header = serde_json::to_vec(&header).map_err(|_| SignError)?;
     let mut jws = URL_SAFE_NO_PAD.encode(header);
     jws.push('.');
@@ -78,15 +79,19 @@ pub(crate) fn sign(identity: &Identity, payload: &[u8]) -> Result<String, SignEr
     Ok(jws)
 }
 
-/// Takes a JWS apart; what is wrong with its form otherwise.
+/// Parses a compact JWS; the error is a description.
 pub(super) fn parse(text: &str) -> Result<Jws<'_>, &'static str> {
     if text.len() > super::MAX_SIGNED_KEY_BYTES {
         return Err("it is too long");
     }
-    let (signed, signature) = text.rsplit_once('.').ok_or("it has not three parts")?;
-    let (header, payload) = signed.split_once('.').ok_or("it has not three parts")?;
+    let (signed, signature) = text
+        .rsplit_once('.')
+        .ok_or("it does not have three parts")?;
+    let (header, payload) = signed
+        .split_once('.')
+        .ok_or("it does not have three parts")?;
     if payload.contains('.') {
-        return Err("it has not three parts");
+        return Err("it does not have three parts");
     }
     let decode = |part: &str| {
         URL_SAFE_NO_PAD

@@ -1,5 +1,6 @@
-//! Signed keys: a receiver's public keys, signed with its certificate, so that nobody who hands
-//! them on can exchange them.
+//! Signed keys: a receiver's public keys, signed with its certificate.
+//!
+//! The signature prevents intermediaries from replacing the keys.
 //!
 //! ```text
 //!   receiver                                broker                    sender
@@ -11,11 +12,11 @@
 //! (section 4.1.6). The algorithm is the one that the certificate's key dictates. It contains no
 //! space.
 //!
-//! - `jws`: the form
-//! - [`Announcement`]: what a receiver says of its keys
-//! - [`verify()`]: what a sender believes of it
-//! - [`OwnSignedKey`]: what a receiver takes from a signed key of its own
-//! - [`Pin`]: what a sender has believed before, and will not go behind
+//! - `jws`: the serialization
+//! - [`Announcement`]: the contents, which a receiver signs
+//! - [`verify()`]: verification by senders
+//! - [`OwnSignedKey`]: a receiver's own earlier signed key
+//! - [`Pin`]: a sender's record of a receiver's keys, against rollback
 
 mod announcement;
 pub(crate) mod jws;
@@ -24,9 +25,9 @@ mod pin;
 mod verify;
 
 pub use announcement::{Announcement, AnnouncementError};
-pub use own::{OwnSignedKey, stated_epoch, stated_key_ids};
+pub use own::{OwnSignedKey, stated_key_ids, unverified_epoch};
 pub use pin::{Pin, PinError};
 pub use verify::{SignedKeyError, VerifiedKeys, verify};
 
-/// The longest signed key that is read, in bytes.
+/// The limit for a signed key, in bytes.
 pub const MAX_SIGNED_KEY_BYTES: usize = 64 * 1024;

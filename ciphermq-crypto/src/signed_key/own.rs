@@ -1,4 +1,4 @@
-//! What a receiver takes from a signed key of its own: the epoch, whatever its dates say.
+//! A receiver's own earlier signed keys, whose epochs the next one must exceed.
 
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
@@ -8,24 +8,24 @@ use super::jws;
 use crate::identity::{Authority, Identity};
 use crate::keys::KeyId;
 
-/// A signed key that this client has signed itself, now or before; whether it can be used is
-/// another question.
+/// A signed key that this client has signed itself, whether still valid or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnSignedKey {
-    /// Its epoch, which the next one must go beyond.
+    /// The epoch, which the next one must exceed.
     pub epoch: u64,
-    /// The ids of the keys that it announces, as far as they can be read.
+    /// The ids of the announced keys, as far as they can be parsed.
     pub key_ids: Vec<KeyId>,
 }
 
 impl OwnSignedKey {
-    /// Reads a signed key if `identity`'s client has signed it: with the same private key, under
-    /// whichever certificate, or with another one, whose certificate leads to `authority` and names
-    /// the client.
+    /// Parses a signed key if the client of `identity` has signed it; `None` otherwise.
     ///
-    /// Dates do not count: a key that is over, or not valid yet because the clock was ahead, was
-    /// signed all the same, and senders may remember its epoch. A signature counts, so that nobody
-    /// else can push the epoch up.
+    /// The client may have used the same private key with any certificate, or another private key
+    /// with a certificate of `authority` that names the client.
+    ///
+    /// Dates are ignored: senders may have pinned the epoch of a key that has expired, or that is
+    /// not valid yet because the clock was ahead. The signature is verified, so that nobody else
+    /// can raise the epoch.
     #[must_use]
     pub fn read(
         signed_key: &str,
@@ -36,7 +36,7 @@ impl OwnSignedKey {
         let jws = jws::parse(signed_key).ok()?;
         let certificate = identity
             .own_certificate(&jws.chain)
-            .or_else(|| authority.verify_in_its_time(&jws.chain, now).ok())
+            .or_else(|| authority.verify_at_nearest_validity(&jws.chain, now).ok())
             .filter(|certificate| certificate.client_id() == identity.client_id())?;
         let is_signed = jws.algorithm == certificate.algorithm().as_str()
             && certificate.has_signed(jws.signed.as_bytes(), &jws.signature);
@@ -51,10 +51,9 @@ impl OwnSignedKey {
     }
 }
 
-/// The epoch that a signed key states, **whoever has signed it**: for people, to whom an error
-/// tells it.
+/// Returns the epoch in a signed key **without verifying the signature**, for error messages.
 #[must_use]
-pub fn stated_epoch(signed_key: &str) -> Option<u64> {
+pub fn unverified_epoch(signed_key: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Stated {
         epoch: u64,
@@ -64,7 +63,7 @@ pub fn stated_epoch(signed_key: &str) -> Option<u64> {
     Some(stated.epoch)
 }
 
-/// The ids of the keys that a signed key states, **whoever has signed it**.
+/// Returns the ids of the keys in a signed key **without verifying it**.
 #[must_use]
 pub fn stated_key_ids(signed_key: &str) -> Vec<KeyId> {
     #[derive(Deserialize)]
@@ -77,8 +76,7 @@ pub fn stated_key_ids(signed_key: &str) -> Vec<KeyId> {
     stated.map_or_else(Vec::new, |stated| key_ids(&stated.keys))
 }
 
-/// The part of the payload that counts here. Keys of later versions may have a form that is not
-/// known here.
+/// The relevant fields of the payload. Keys of later versions may have an unknown form.
 #[derive(Deserialize)]
 struct Statement {
     client_id: ClientId,
@@ -96,7 +94,7 @@ fn key_ids(keys: &serde_json::Value) -> Vec<KeyId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::testing::{Ca, Wish};
+    use crate::identity::testing::{Ca, CertificateSpec};
     use crate::keys::{PrivateKey, RecipientKey};
     use crate::signed_key::Announcement;
     use std::time::Duration;
@@ -108,7 +106,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// A key that was signed at this time.
+    /// Signs a key at this time.
     fn signed(identity: &Identity, second: i64) -> String {
         let key = RecipientKey::X25519(*PrivateKey::from_bytes(&[7; 32]).public_key());
         let day = Duration::from_secs(DAY.cast_unsigned());
@@ -116,15 +114,15 @@ mod tests {
         announcement.sign(identity).unwrap()
     }
 
-    fn valid(from: i64, until: i64) -> Wish {
-        Wish {
+    fn valid(from: i64, until: i64) -> CertificateSpec {
+        CertificateSpec {
             valid: Some((from, until)),
-            ..Wish::default()
+            ..CertificateSpec::default()
         }
     }
 
     #[test]
-    fn the_epoch_counts_whatever_the_dates_say() {
+    fn the_epoch_counts_whatever_the_dates() {
         let ca = Ca::new("ca");
         let identity = ca.issue("receiver_1").identity();
         for second in [NOW, NOW + 3 * 60 * 60, NOW + 400 * DAY, NOW - 400 * DAY] {
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_certificate_has_signed_counts() {
+    fn signatures_of_earlier_certificates_count() {
         let [ca, other] = ["ca", "other"].map(Ca::new);
         let (before, after) = (
             valid(NOW - 9 * DAY, NOW - DAY),
@@ -150,15 +148,15 @@ mod tests {
         );
         let identity = ca.issue_as("receiver_1", &after).identity();
         let read = |signed: &str| OwnSignedKey::read(signed, &identity, &ca.authority(), at(NOW));
-        // Another key pair of the same client, of a certificate that is over, and of one that is to
-        // come.
+        // Other key pairs of the same client, of an expired certificate and of a future one.
         let expired = ca.issue_as("receiver_1", &before).identity();
         assert!(read(&signed(&expired, NOW - 5 * DAY)).is_some());
         let to_come = ca
             .issue_as("receiver_1", &valid(NOW + DAY, NOW + 9 * DAY))
             .identity();
         assert!(read(&signed(&to_come, NOW + 2 * DAY)).is_some());
-        // An authority that is no longer trusted counts if the private key is ours, and only then.
+        // A certificate of an authority that is no longer trusted counts only with the own private
+        // key.
         let issued = ca.issue("receiver_1");
         let renewed = other.renew(&issued, "receiver_1").identity();
         let ours = issued.identity();
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_has_signed_or_altered_does_not_count() {
+    fn signatures_of_others_and_altered_keys_do_not_count() {
         let [ca, other] = ["ca", "other"].map(Ca::new);
         let identity = ca.issue("receiver_1").identity();
         let read = |signed: &str| OwnSignedKey::read(signed, &identity, &ca.authority(), at(NOW));
@@ -180,13 +178,13 @@ mod tests {
         ] {
             assert!(read(&signed(&stranger, NOW)).is_none());
         }
-        // Mallory names the receiver; and the receiver somebody else.
+        // Mallory claims to be the receiver; the receiver claims to be another client.
         let claim = br#"{"client_id":"receiver_1","keys":[],"epoch":18446744073709551615}"#;
         let mallory = ca.issue("mallory").identity();
         assert!(read(&jws::sign(&mallory, claim).unwrap()).is_none());
         let of_other = br#"{"client_id":"receiver_2","keys":[],"epoch":1}"#;
         assert!(read(&jws::sign(&identity, of_other).unwrap()).is_none());
-        // A higher epoch is written into an own one.
+        // A higher epoch under the receiver's signature of another payload.
         use base64::Engine as _;
         use base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let parts: Vec<&str> = own.split('.').collect();
@@ -198,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_form_that_is_not_known_do_not_hide_the_epoch() {
+    fn keys_of_an_unknown_form_do_not_hide_the_epoch() {
         let ca = Ca::new("ca");
         let identity = ca.issue("receiver_1").identity();
         for keys in [r#"[{"suite":"NEW","key":{}}]"#, "7", "null"] {

@@ -1,4 +1,4 @@
-//! What a sender has believed of a receiver's keys before, and will not go behind.
+//! Pins: a sender's records of receivers' keys, which prevent rollback.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,45 +8,45 @@ use super::Announcement;
 use crate::encoding::{encode, put_field};
 use crate::keys::PublicKey;
 
-/// What is remembered of a receiver's keys. As JSON it is a sender's record of them.
+/// A sender's record of a receiver's keys, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Pin {
-    /// The receiver has announced its keys itself.
+    /// The receiver has signed its keys.
     Signed {
-        /// The highest epoch that was seen.
+        /// The highest epoch seen.
         epoch: u64,
-        /// Base64 of SHA-256 over the announced suites and keys.
+        /// Base64 of SHA-256 of the announced suites and keys.
         keys: String,
     },
-    /// The server gave a key that nobody had signed, and it was taken on request.
+    /// The server returned an unsigned key, which was accepted on request.
     Unsigned {
         /// The key, base64.
         key: String,
     },
 }
 
-/// Why what is offered is not taken after what was believed before.
+/// The reason why a key contradicts the pin.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinError {
-    /// An older announcement than one that was seen before.
+    /// The announcement is older than the pinned one.
     #[error("the signed key is older ({}) than one that was seen before \
-             ({})", millis(*.offered), millis(*.pinned))]
+             ({})", format_epoch(*.offered), format_epoch(*.pinned))]
     Older {
-        /// The epoch of what is offered.
+        /// The epoch of the announcement.
         offered: u64,
-        /// The epoch that was seen.
+        /// The pinned epoch.
         pinned: u64,
     },
-    /// Other keys under an epoch that was seen before.
+    /// The announcement has other keys with the pinned epoch.
     #[error("the signed key announces other keys than before under the same epoch \
-             ({})", millis(*.0))]
+             ({})", format_epoch(*.0))]
     OtherKeys(u64),
-    /// No announcement, although there was one before.
+    /// The key is unsigned, although the pinned one was signed.
     #[error("the key is not signed, although the receiver's key was signed before")]
     NoLongerSigned,
-    /// Another unsigned key than before.
+    /// The unsigned key differs from the pinned one.
     #[error(
         "the key is not the one that was used before, and no signature says that the receiver \
          changed it"
@@ -57,7 +57,7 @@ pub enum PinError {
 ciphermq_protocol::debug_as_report!(PinError);
 
 impl Pin {
-    /// The pin of a verified announcement.
+    /// Creates the pin of a verified announcement.
     pub(super) fn signed(announcement: &Announcement) -> Self {
         let mut fields = Vec::new();
         for key in &announcement.keys {
@@ -70,7 +70,7 @@ impl Pin {
         }
     }
 
-    /// The pin of a key that nobody has signed.
+    /// Creates the pin of an unsigned key.
     #[must_use]
     pub fn unsigned(key: &PublicKey) -> Self {
         Self::Unsigned {
@@ -78,11 +78,11 @@ impl Pin {
         }
     }
 
-    /// Whether `offered` may follow what is pinned. If so, it is the new pin.
+    /// Checks whether `offered` may replace the pin.
     ///
     /// # Errors
     ///
-    /// [`PinError`]; the pin stays as it is.
+    /// [`PinError`]; the pin must be kept.
     pub fn accept(pinned: Option<&Self>, offered: &Self) -> Result<(), PinError> {
         match (pinned, offered) {
             (None, _) | (Some(Self::Unsigned { .. }), Self::Signed { .. }) => Ok(()),
@@ -116,8 +116,8 @@ impl Pin {
     }
 }
 
-/// An epoch for people.
-fn millis(epoch: u64) -> String {
+/// Formats an epoch as a time, for people.
+fn format_epoch(epoch: u64) -> String {
     i64::try_from(epoch)
         .ok()
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_never_go_back() {
+    fn epochs_never_decrease() {
         let pinned = signed(10, "a");
         let accept = |offered: &Pin| Pin::accept(Some(&pinned), offered);
         assert_eq!(accept(&signed(10, "a")), Ok(()));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_are_json() {
+    fn pins_round_trip_as_json() {
         for pin in [signed(10, "a"), unsigned(1)] {
             let json = serde_json::to_string(&pin).unwrap();
             assert_eq!(serde_json::from_str::<Pin>(&json).unwrap(), pin, "{json}");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_times() {
+    fn errors_show_epochs_as_times() {
         let error = Pin::accept(
             Some(&signed(1_757_314_980_007, "a")),
             &signed(u64::MAX, "b"),

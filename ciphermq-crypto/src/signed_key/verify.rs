@@ -1,4 +1,4 @@
-//! What a sender believes of a signed key.
+//! Verification of signed keys by senders.
 
 use ciphermq_protocol::ClientId;
 use jiff::Timestamp;
@@ -8,61 +8,62 @@ use crate::identity::{Authority, Certificate, CertificateError};
 use crate::keys::RecipientKey;
 use crate::suite::Suite;
 
-/// A receiver's keys, verified: the receiver itself has announced them.
+/// A receiver's keys whose signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedKeys {
-    /// What the receiver has said.
+    /// The announcement.
     pub announcement: Announcement,
-    /// The certificate that it has signed with.
+    /// The certificate of the signature.
     pub certificate: Certificate,
 }
 
-/// Why a signed key is not believed.
+/// The reason why a signed key is refused.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignedKeyError {
-    /// It is no compact JWS of ours.
+    /// The signed key is not a compact JWS of this form.
     #[error("the signed key cannot be read: {0}")]
     Malformed(String),
-    /// The certificate in it is not accepted.
-    #[error("of the signed key, {0}")]
+    /// The certificate is refused.
+    #[error("the certificate of the signed key is refused: {0}")]
     Certificate(#[from] CertificateError),
-    /// It was signed by somebody else than the receiver.
+    /// Somebody other than the receiver has signed it.
     #[error("the signed key was signed by `{0}`, not by the receiver")]
     OtherSigner(ClientId),
-    /// It states another algorithm than the certificate's key has.
+    /// The header names another algorithm than that of the certificate's key.
     #[error("the signed key states the algorithm `{stated}`, its certificate's key has `{own}`")]
     Algorithm {
-        /// What it states.
+        /// The algorithm in the header.
         stated: String,
-        /// What the certificate's key has.
+        /// The algorithm of the certificate's key.
         own: &'static str,
     },
-    /// The signature is not the certificate's.
+    /// The signature does not verify.
     #[error("the signature of the signed key is wrong: it was altered, or forged")]
     Signature,
-    /// It announces somebody else's keys.
+    /// The signed key announces keys of another client.
     #[error("the signed key announces the keys of `{0}`, not the receiver's")]
     OtherClient(ClientId),
-    /// Its time is over.
+    /// The signed key has expired.
     #[error("the signed key was valid until {0}")]
     Expired(Timestamp),
-    /// Its time has not come.
+    /// The signed key is not valid yet.
     #[error("the signed key is valid only from {0} on")]
     NotYetValid(Timestamp),
-    /// It announces no suite that is known here.
+    /// The signed key announces no known suite.
     #[error("the signed key announces no suite that this version knows")]
     NoKnownSuite,
 }
 
 ciphermq_protocol::debug_as_report!(SignedKeyError);
 
-/// Verifies a signed key: chain, usage, validity, name, signature, keys. The epoch is compared by
-/// [`Pin::accept`].
+/// Verifies a signed key: chain, usage, validity, name, signature, keys.
+///
+/// [`Pin::accept`] compares the epoch.
 ///
 /// # Errors
 ///
-/// [`SignedKeyError`], the first thing that is wrong.
+/// [`SignedKeyError`], about the first failed check.
 pub fn verify(
     signed_key: &str,
     receiver: &ClientId,
@@ -82,7 +83,7 @@ pub fn verify(
     if !certificate.has_signed(jws.signed.as_bytes(), &jws.signature) {
         return Err(SignedKeyError::Signature);
     }
-    // From here on it is what the receiver has said; the question is whether it is of use.
+    // The payload is the receiver's from here on; what remains is whether it is usable.
     let announcement = Announcement::read(&jws.payload).map_err(SignedKeyError::Malformed)?;
     if announcement.client_id != *receiver {
         return Err(SignedKeyError::OtherClient(announcement.client_id));
@@ -103,7 +104,7 @@ pub fn verify(
 }
 
 impl VerifiedKeys {
-    /// The key of the strongest suite that the receiver accepts.
+    /// Returns the key of the strongest suite that the receiver accepts.
     #[must_use]
     pub fn strongest(&self) -> Option<&RecipientKey> {
         Suite::ALL
@@ -111,7 +112,7 @@ impl VerifiedKeys {
             .find_map(|suite| self.of_suite(suite))
     }
 
-    /// The key of this suite, if the receiver accepts it.
+    /// Returns the key of this suite, if the receiver accepts it.
     #[must_use]
     pub fn of_suite(&self, suite: Suite) -> Option<&RecipientKey> {
         self.announcement
@@ -120,7 +121,7 @@ impl VerifiedKeys {
             .find(|key| key.suite() == suite)
     }
 
-    /// What to remember of them.
+    /// Returns the pin of these keys.
     #[must_use]
     pub fn pin(&self) -> Pin {
         Pin::signed(&self.announcement)
@@ -131,7 +132,7 @@ impl VerifiedKeys {
 mod tests {
     use super::*;
     use crate::Keyring;
-    use crate::identity::testing::{Ca, Wish};
+    use crate::identity::testing::{Ca, CertificateSpec};
     use crate::keys::{PrivateKey, XWingPrivateKey};
     use crate::vector_tests::name;
     use base64::Engine as _;
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_receiver_announced_is_believed() {
+    fn a_receivers_announcement_is_accepted() {
         let ca = Ca::new("ca");
         let (announcement, signed) = announce(&ca, "receiver_1");
         assert!(!signed.contains(char::is_whitespace));
@@ -186,7 +187,7 @@ mod tests {
             check(&ca, &signed).unwrap_err(),
             SignedKeyError::OtherSigner(name("mallory"))
         );
-        // Nor with a payload that names the receiver.
+        // Not even with a payload that names the receiver.
         let mallory = ca.issue("mallory").identity();
         let forged =
             br#"{"client_id":"receiver_1","keys":[],"epoch":1,"not_before":"","not_after":""}"#;
@@ -195,7 +196,7 @@ mod tests {
             check(&ca, &signed).unwrap_err(),
             SignedKeyError::OtherSigner(name("mallory"))
         );
-        // Nor under the receiver's own certificate with a signature of mallory's.
+        // Not even with the receiver's certificate and mallory's signature.
         let (_, honest) = announce(&ca, "receiver_1");
         let parts: Vec<_> = honest.split('.').collect();
         let signature = signed.rsplit('.').next().unwrap();
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_within_its_time() {
+    fn a_signed_key_is_refused_outside_its_validity() {
         let ca = Ca::new("ca");
         let (announcement, signed) = announce(&ca, "receiver_1");
         let at = |time| verify(&signed, &name("receiver_1"), &ca.authority(), time).map(|_| ());
@@ -251,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_announced_for_longer_than_its_certificate() {
+    fn validity_ends_with_the_certificate() {
         let ca = Ca::new("ca");
         let until = now().as_second() + 60;
-        let wish = Wish {
+        let spec = CertificateSpec {
             valid: Some((0, until)),
-            ..Wish::default()
+            ..CertificateSpec::default()
         };
-        let identity = ca.issue_as("receiver_1", &wish).identity();
+        let identity = ca.issue_as("receiver_1", &spec).identity();
         let announcement = Announcement::new(&identity, keys(), now(), DAY, None);
         assert_eq!(announcement.not_after.as_second(), until);
         let later = now() + 2 * DAY;
@@ -272,7 +273,7 @@ mod tests {
     use crate::signed_key::AnnouncementError;
 
     #[test]
-    fn epochs_grow_even_if_the_clock_does_not() {
+    fn epochs_increase_even_if_the_clock_does_not() {
         let identity = Ca::new("ca").issue("receiver_1").identity();
         let epoch = |after| Announcement::new(&identity, keys(), now(), DAY, after).epoch;
         assert_eq!(epoch(None), 1_800_000_000_000);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_a_suite_and_at_least_one() {
+    fn an_announcement_has_one_key_per_suite_and_at_least_one() {
         let identity = Ca::new("ca").issue("receiver_1").identity();
         let twice = [keys(), keys()].concat();
         for keys in [Vec::new(), twice] {
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn suites_that_are_not_known_are_passed_over() {
+    fn unknown_suites_are_ignored() {
         let ca = Ca::new("ca");
         let key = PrivateKey::from_bytes(&[7; 32]);
         let payload = |keys: &str| {
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_say_what_ours_say_and_nothing_else() {
+    fn other_headers_are_refused() {
         let ca = Ca::new("ca");
         let (_, signed) = announce(&ca, "receiver_1");
         let (header, rest) = signed.split_once('.').unwrap();
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_bit_is_flipped_it_is_not_believed() {
+    fn every_flipped_bit_is_detected() {
         let ca = Ca::new("ca");
         let (_, signed) = announce(&ca, "receiver_1");
         for index in 0..signed.len() {

@@ -1,16 +1,16 @@
-//! The test vectors of `docs/test-vectors/signed.json`: signed keys and signed sessions, with what
-//! must become of them.
+//! Test vectors of `docs/test-vectors/signed.json`: signed keys and signed sessions, with the
+//! expected results.
 //!
-//! Most signatures are random, so the file cannot be made again and compared. It is read and judged
-//! here; and made with new keys, if need be, by
+//! Most signatures are random, so the file cannot be reproduced and compared. These tests verify
+//! it; it is generated with new keys by
 //!
 //! ```text
 //! cargo test -p ciphermq-crypto --lib signed_vector_tests -- --ignored
 //! ```
 //!
-//! All times stand in the file, so what is judged today is judged the same for ever.
+//! The file contains all times, so the results never change.
 
-mod making;
+mod generate;
 
 use ciphermq_protocol::Envelope;
 use jiff::Timestamp;
@@ -18,9 +18,9 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{decode, parse_time};
-use crate::identity::{Authority, CertificateError, Fingerprint};
+use crate::identity::{Authority, CertificateError, fingerprint};
 use crate::keys::{PrivateKey, RecipientKey};
-use crate::sender::{SenderError, Signed};
+use crate::sender::{SenderError, SignedFields};
 use crate::signed_key::{Pin, PinError, SignedKeyError, verify};
 use crate::vector_tests::{hex, name, to_hex};
 use crate::{Keyring, OpenError, OpenPolicy, Opener};
@@ -30,8 +30,8 @@ const FILE: &str = concat!(
     "/../docs/test-vectors/signed.json"
 );
 
-/// The file. Certificates are base64 of DER, the client's own first; all other bytes are
-/// hexadecimal.
+/// The contents of the file. Certificates are base64 of DER, the client's own first; all other
+/// bytes are hexadecimal.
 #[derive(Debug, Serialize, Deserialize)]
 struct Vectors {
     about: Vec<String>,
@@ -48,7 +48,7 @@ struct Vectors {
 struct GoodKey {
     about: String,
     now: String,
-    /// Whom the sender trusts, if not the file's authority.
+    /// The sender's authority, if not that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     authority: Option<String>,
     algorithm: String,
@@ -70,7 +70,7 @@ struct AnnouncedKey {
 struct BadKey {
     about: String,
     now: String,
-    /// What the sender has pinned before: a signed key of this file that it has verified.
+    /// The signed key of this file that the sender has pinned before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinned: Option<String>,
     expect: String,
@@ -95,7 +95,7 @@ struct GoodSession {
 #[derive(Debug, Serialize, Deserialize)]
 struct BadSession {
     about: String,
-    /// What the server answers when it is asked for the certificate.
+    /// The server's reply to `get_certificate`.
     certificates: Vec<String>,
     expect: String,
     envelope: String,
@@ -184,7 +184,7 @@ fn time(text: &str) -> Timestamp {
 }
 
 #[test]
-fn every_signed_key_of_the_file_is_believed() {
+fn every_signed_key_of_the_file_is_accepted() {
     let file = file();
     let receiver = name(&file.receiver_client_id);
     assert!(file.signed_keys.len() >= 20);
@@ -208,7 +208,7 @@ fn every_signed_key_of_the_file_is_believed() {
 }
 
 #[test]
-fn every_bad_signed_key_of_the_file_is_refused_as_it_says() {
+fn every_bad_signed_key_of_the_file_is_refused_as_stated() {
     let file = file();
     assert!(file.signed_keys_must_fail.len() >= 90);
     refuses_keys(&file);
@@ -235,26 +235,26 @@ fn refuses_keys(file: &Vectors) {
 }
 
 #[test]
-fn every_signed_session_of_the_file_opens_and_tells_its_sender() {
+fn every_signed_session_of_the_file_opens_with_its_sender() {
     let file = file();
     assert!(file.sessions.len() >= 8);
     for good in &file.sessions {
         let envelope = Envelope::parse(good.envelope.clone().into()).unwrap();
         let mut opener = file.opener(false);
         let certificates = chain(&good.certificates);
-        let fingerprint = Fingerprint::of(&certificates[0]);
+        let fingerprint = fingerprint(&certificates[0]);
         assert_eq!(fingerprint.to_string(), good.sender_certificate);
         assert!(matches!(
             opener.open(&envelope).unwrap_err(),
             OpenError::CertificateNeeded { fingerprint: asked, .. } if asked == fingerprint
         ));
-        opener.learn(certificates.clone());
+        opener.add_sender_chain(certificates.clone());
         let opened = opener.open(&envelope).unwrap();
         assert_eq!(to_hex(&opened.payload), good.payload, "{}", good.about);
         assert_eq!(opened.sender, Some(name(&good.sender_client_id)));
         assert!(opened.is_sender_verified);
 
-        // What stands between input and result.
+        // The intermediate values.
         let fields = envelope.fields().unwrap();
         let enc_session_key = decode(&fields.enc_session_key).unwrap();
         assert_eq!(to_hex(&enc_session_key), good.enc_session_key);
@@ -262,7 +262,7 @@ fn every_signed_session_of_the_file_opens_and_tells_its_sender() {
             fields.session_time.as_deref(),
             Some(good.session_time.as_str())
         );
-        let signed = Signed {
+        let signed = SignedFields {
             suite: fields.suite.as_deref().unwrap(),
             sender: &good.sender_client_id,
             receiver: &file.receiver_client_id,
@@ -281,7 +281,7 @@ fn every_signed_session_of_the_file_opens_and_tells_its_sender() {
 }
 
 #[test]
-fn every_bad_session_of_the_file_is_refused_as_it_says() {
+fn every_bad_session_of_the_file_is_refused_as_stated() {
     let file = file();
     assert!(file.sessions_must_fail.len() >= 35);
     refuses_sessions(&file);
@@ -290,11 +290,10 @@ fn every_bad_session_of_the_file_is_refused_as_it_says() {
 fn refuses_sessions(file: &Vectors) {
     for bad in &file.sessions_must_fail {
         let envelope = Envelope::parse(bad.envelope.clone().into()).unwrap();
-        // Who admits unverified senders admits what is not signed, and nothing that is signed
-        // wrongly.
+        // Admitting unverified senders admits unsigned sessions, but none with a wrong signature.
         for unverified_senders in [false, true] {
             let mut opener = file.opener(unverified_senders);
-            opener.learn(chain(&bad.certificates));
+            opener.add_sender_chain(chain(&bad.certificates));
             let seen = match opener.open(&envelope) {
                 Ok(opened) => {
                     assert!(
@@ -318,43 +317,42 @@ fn refuses_sessions(file: &Vectors) {
     }
 }
 
-/// Making checks of every bad case that what differs from it in the one thing that it is about is
-/// accepted.
+/// Generation verifies for every bad case that a variant without the single fault is accepted.
 #[test]
-fn every_bad_case_is_refused_for_one_reason_alone() {
-    let made = making::vectors();
-    refuses_keys(&made);
-    refuses_sessions(&made);
-    // The file has these cases, and in this order.
+fn every_bad_case_has_a_single_fault() {
+    let generated = generate::vectors();
+    refuses_keys(&generated);
+    refuses_sessions(&generated);
+    // The file has the same cases in the same order.
     let file = file();
     let good = |of: &Vectors| -> Vec<_> {
         let keys = of.signed_keys.iter().map(|case| case.about.clone());
         keys.chain(of.sessions.iter().map(|case| case.about.clone()))
             .collect()
     };
-    assert_eq!(good(&file), good(&made));
+    assert_eq!(good(&file), good(&generated));
     let keys = |of: &Vectors| -> Vec<_> {
         let cases = of.signed_keys_must_fail.iter();
         cases
             .map(|case| (case.about.clone(), case.expect.clone()))
             .collect()
     };
-    assert_eq!(keys(&file), keys(&made));
+    assert_eq!(keys(&file), keys(&generated));
     let sessions = |of: &Vectors| -> Vec<_> {
         let cases = of.sessions_must_fail.iter();
         cases
             .map(|case| (case.about.clone(), case.expect.clone()))
             .collect()
     };
-    assert_eq!(sessions(&file), sessions(&made));
+    assert_eq!(sessions(&file), sessions(&generated));
 }
 
 #[test]
-#[ignore = "writes the file anew, with new keys and signatures"]
-fn write() {
+#[ignore = "writes the file with new keys and signatures"]
+fn write_file() {
     std::fs::write(
         FILE,
-        serde_json::to_string_pretty(&making::vectors()).unwrap() + "\n",
+        serde_json::to_string_pretty(&generate::vectors()).unwrap() + "\n",
     )
     .unwrap();
 }

@@ -1,4 +1,4 @@
-//! Sealing a session key with HPKE (RFC 9180) in base mode, the same for every KEM.
+//! Sealing of session keys with HPKE (RFC 9180) in base mode, for any KEM.
 //!
 //! ```text
 //!   enc, ct         = SealBase(pkR, info, aad = "", session key)     RFC 9180, section 6.1
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{SessionKey, UnusableKey};
 
-/// `receiver`: the public key's bytes.
+/// Seals a session key for the public key whose bytes are `receiver`.
 pub(super) fn seal<K: Kem>(
     receiver: &[u8],
     info: &[u8],
@@ -23,7 +23,7 @@ pub(super) fn seal<K: Kem>(
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, UnusableKey> {
     let receiver = K::PublicKey::from_bytes(receiver).map_err(|_| UnusableKey)?;
-    // The only thing that can go wrong from here on is a shared secret of zeros.
+    // The only remaining error is an all-zero shared secret.
     let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, K>(
         &OpModeS::Base,
         &receiver,
@@ -36,7 +36,7 @@ pub(super) fn seal<K: Kem>(
     Ok([&enc.to_bytes()[..], &ciphertext].concat())
 }
 
-/// `None` if it was not sealed for this key with this `info`.
+/// Opens a session key; `None` if it was not sealed for this key with this `info`.
 pub(super) fn open<K: Kem>(key: &K::PrivateKey, info: &[u8], sealed: &[u8]) -> Option<SessionKey> {
     let (enc, ciphertext) = sealed.split_at_checked(K::EncappedKey::size())?;
     let enc = K::EncappedKey::from_bytes(enc).ok()?;

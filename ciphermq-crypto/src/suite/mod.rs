@@ -1,9 +1,8 @@
-//! How messages are sealed: the suites that this version writes and reads, and the older forms that
-//! it reads, and writes on request.
+//! Suites of this version, and the forms of older clients, which it reads, and writes on request.
 //!
-//! A suite says how a session key is sealed for a receiver; the payload's cipher is the same for
-//! all suites, see [`crate::payload`]. One file a suite, and they are told apart here and nowhere
-//! else.
+//! A suite determines how a session key is sealed for a receiver; the cipher of payloads is the
+//! same for all suites, see [`crate::payload`]. Each suite has a file, and only this module
+//! distinguishes them.
 
 mod base_mode;
 pub(crate) mod older;
@@ -29,35 +28,37 @@ pub(crate) const SESSION_KEY_BYTES: usize = 32;
 /// The key of one session's payloads.
 pub(crate) type SessionKey = Zeroizing<[u8; SESSION_KEY_BYTES]>;
 
-/// How a session key is sealed, and which cipher seals payloads with it.
+/// The algorithms that seal session keys and payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Suite {
     /// `X25519-AES256GCM`: HPKE (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256),
     /// HKDF-SHA256 and AES-256-GCM for the session key; AES-256-GCM for payloads.
     X25519Aes256Gcm,
-    /// `XWING-AES256GCM`: the same with the X-Wing KEM, X25519 and ML-KEM-768 in one, for the
-    /// session key: what is recorded today cannot be opened with a later quantum computer.
+    /// `XWING-AES256GCM`: like [`Suite::X25519Aes256Gcm`], but with the X-Wing KEM, a hybrid of
+    /// X25519 and ML-KEM-768.
+    ///
+    /// A future quantum computer cannot open messages that were recorded today.
     XWingAes256Gcm,
 }
 
-/// A text that names no suite, or no older form where one is read.
+/// An error about a text that names no suite, or no older form where one is expected.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no suite of this name is known")]
 pub struct SuiteError;
 
 ciphermq_protocol::debug_as_report!(SuiteError);
 
-/// The receiver's public key is one with which no secret can be agreed.
+/// An error about a public key with which no secret can be agreed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnusableKey;
 
-/// Why a session key was not opened.
+/// The reason why a session key was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unopened {
-    /// There is no private key of this suite and this id.
+pub(crate) enum OpenKeyError {
+    /// The keyring has no private key of this suite and id.
     NoPrivateKey,
-    /// It was not sealed for this key with this `info`.
+    /// The session key was altered, or sealed for another key or `info`.
     NotAuthentic,
 }
 
@@ -65,7 +66,7 @@ impl Suite {
     /// All suites, the strongest first.
     pub const ALL: [Self; 2] = [Self::XWingAes256Gcm, Self::X25519Aes256Gcm];
 
-    /// The suite's name in envelopes.
+    /// Returns the suite's name in envelopes.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -74,28 +75,31 @@ impl Suite {
         }
     }
 
-    /// Opens the bytes of `enc_session_key`.
+    /// Opens a session key from the bytes of `enc_session_key`.
     pub(crate) fn open_session_key(
         self,
         keyring: &Keyring,
         key_id: KeyId,
         info: &[u8],
         sealed: &[u8],
-    ) -> Result<SessionKey, Unopened> {
+    ) -> Result<SessionKey, OpenKeyError> {
         match self {
             Self::X25519Aes256Gcm => {
-                let key = keyring.find(key_id).ok_or(Unopened::NoPrivateKey)?;
-                x25519_aes256gcm::open(key, info, sealed).ok_or(Unopened::NotAuthentic)
+                let key = keyring.find(key_id).ok_or(OpenKeyError::NoPrivateKey)?;
+                x25519_aes256gcm::open(key, info, sealed).ok_or(OpenKeyError::NotAuthentic)
             }
             Self::XWingAes256Gcm => {
-                let key = keyring.find_x_wing(key_id).ok_or(Unopened::NoPrivateKey)?;
-                xwing_aes256gcm::open(key, info, sealed).ok_or(Unopened::NotAuthentic)
+                let key = keyring
+                    .find_x_wing(key_id)
+                    .ok_or(OpenKeyError::NoPrivateKey)?;
+                xwing_aes256gcm::open(key, info, sealed).ok_or(OpenKeyError::NotAuthentic)
             }
         }
     }
 }
 
-/// Seals a session key with the key's suite: the bytes of `enc_session_key`.
+/// Seals a session key with the suite of the receiver's key, and returns the bytes of
+/// `enc_session_key`.
 pub(crate) fn seal_session_key(
     receiver: &RecipientKey,
     info: &[u8],
@@ -125,20 +129,22 @@ impl FromStr for Suite {
     }
 }
 
-/// How older clients seal. Their envelopes name no suite, and authenticate nothing but the payload.
-/// The names `LEGACY-0`, `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for people to choose by, and
-/// stand in no envelope.
+/// The forms in which older clients seal.
+///
+/// Their envelopes name no suite, and authenticate only the payload. The names `LEGACY-0`,
+/// `LEGACY-A`, `LEGACY-B` and `LEGACY-C` are for configuration and do not occur in envelopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OlderForm {
-    /// `LEGACY-0`, of v1.3.1: a libsodium sealed box, AES-256-GCM for the payload, its tag at the
-    /// end of `ciphertext` and once more in `tag`.
+    /// `LEGACY-0`, of v1.3.1: a libsodium sealed box, AES-256-GCM, the tag both at the end of
+    /// `ciphertext` and in `tag`.
     Zero,
     /// `LEGACY-A`, of v1.4.0: a libsodium sealed box, ChaCha20-Poly1305, the tag in `tag`.
     A,
-    /// `LEGACY-B`, of v1.4.1 and v1.4.2: the same, the tag at the end of `ciphertext`.
+    /// `LEGACY-B`, of v1.4.1 and v1.4.2: a libsodium sealed box, ChaCha20-Poly1305, the tag at the
+    /// end of `ciphertext`.
     B,
-    /// `LEGACY-C`, of v1.5.0 and after it: a sealed box of its own kind, ChaCha20-Poly1305, the tag
-    /// at the end of `ciphertext`.
+    /// `LEGACY-C`, of v1.5.0 and later: a sealed box of its own kind, ChaCha20-Poly1305, the tag at
+    /// the end of `ciphertext`.
     C,
 }
 
@@ -146,7 +152,7 @@ impl OlderForm {
     /// All forms, the oldest first.
     pub const ALL: [Self; 4] = [Self::Zero, Self::A, Self::B, Self::C];
 
-    /// The form's name.
+    /// Returns the form's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -175,17 +181,17 @@ impl FromStr for OlderForm {
     }
 }
 
-/// How a message was sealed, or is to be sealed.
+/// The form of a sealed message: a suite, or that of an older client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// With a suite.
+    /// A suite of this version.
     Suite(Suite),
-    /// As an older client seals.
+    /// A form of older clients.
     Older(OlderForm),
 }
 
 impl Form {
-    /// The name of the suite, or of the older form.
+    /// Returns the name of the suite or the older form.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -227,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_they_are_written() {
+    fn names_round_trip() {
         let names = [
             "XWING-AES256GCM",
             "X25519-AES256GCM",
@@ -267,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_suite_opens_nothing() {
+    fn keys_open_only_their_suite() {
         use crate::keys::{PrivateKey, XWingPrivateKey};
         let x_wing = XWingPrivateKey::generate().unwrap();
         let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_x_wing(x_wing.clone());
@@ -280,9 +286,9 @@ mod tests {
                 if suite == key.suite() {
                     assert_eq!(opened, Ok(session_key.clone()));
                     let other = suite.open_session_key(&keyring, key.key_id(), b"inf0", &sealed);
-                    assert_eq!(other, Err(Unopened::NotAuthentic));
+                    assert_eq!(other, Err(OpenKeyError::NotAuthentic));
                 } else {
-                    assert_eq!(opened, Err(Unopened::NoPrivateKey));
+                    assert_eq!(opened, Err(OpenKeyError::NoPrivateKey));
                 }
             }
         }

@@ -1,18 +1,20 @@
-//! Reading and writing what older clients seal: a session key in a sealed box, the payload in a
-//! cipher without additional data. Nothing else of the envelope is authenticated.
+//! The forms in which older clients seal.
+//!
+//! A sealed box holds the session key; the cipher of the payload has no additional data, so nothing
+//! else of the envelope is authenticated.
 //!
 //! ```text
 //!        sealed box           payload                        tag
-//!   0    libsodium's          AES-256-GCM                    at the end of `ciphertext`, and in `tag` once more
+//!   0    libsodium's          AES-256-GCM                    at the end of `ciphertext`, and in `tag`
 //!   A    libsodium's          ChaCha20-Poly1305 (RFC 8439)   in `tag`
 //!   B    libsodium's          ChaCha20-Poly1305              at the end of `ciphertext`
 //!   C    older Rust clients'  ChaCha20-Poly1305              at the end of `ciphertext`
 //! ```
 //!
-//! No envelope says which of them it is, so a reader tries what fits. Only 0 and A look alike: a
-//! box of libsodium's and a `tag`. If the ciphertext ends with that tag it is tried as 0 first, and
-//! then as A, whose ciphertext may end with any bytes. What is tried depends on nothing secret, and
-//! whatever is wrong has one answer.
+//! Envelopes do not state their form, so a reader tries those that fit. Only 0 and A look alike:
+//! both have a sealed box of libsodium and a `tag`. If the ciphertext ends with that tag, the
+//! reader tries 0 and then A, whose ciphertext may end with any bytes. The choice depends on
+//! nothing secret, and every failure has the same result.
 
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::inout::InOutBuf;
@@ -28,23 +30,23 @@ use crate::keys::{Keyring, PrivateKey, PublicKey};
 use crate::payload::{NONCE_BYTES, PayloadCipher, TAG_BYTES};
 use crate::random;
 
-/// What is used once: for one message, and never for another.
-pub(crate) struct Once {
+/// The secrets and nonce of a single message, which must not be used again.
+pub(crate) struct OneTimeSecrets {
     pub(crate) session_key: SessionKey,
     pub(crate) ephemeral: PrivateKey,
     pub(crate) nonce: [u8; NONCE_BYTES],
 }
 
-/// A sealed message's parts.
-pub(crate) struct Sealed {
+/// The parts of a sealed message.
+pub(crate) struct SealedMessage {
     pub(crate) enc_session_key: Vec<u8>,
     pub(crate) nonce: [u8; NONCE_BYTES],
     pub(crate) ciphertext: Vec<u8>,
-    /// `None` if it stands at the end of the ciphertext alone.
+    /// The tag; `None` if it is only at the end of the ciphertext.
     pub(crate) tag: Option<[u8; TAG_BYTES]>,
 }
 
-impl Once {
+impl OneTimeSecrets {
     pub(crate) fn fresh() -> Result<Self, SealError> {
         let mut session_key = Zeroizing::new([0; SESSION_KEY_BYTES]);
         random::fill(&mut *session_key)?;
@@ -63,38 +65,38 @@ pub(crate) fn seal(
     form: OlderForm,
     receiver: &PublicKey,
     payload: &[u8],
-    once: Once,
-) -> Result<Sealed, SealError> {
+    secrets: OneTimeSecrets,
+) -> Result<SealedMessage, SealError> {
     let kind = match form {
         OlderForm::Zero | OlderForm::A | OlderForm::B => Kind::Libsodium,
         OlderForm::C => Kind::RawAgreement,
     };
-    let enc_session_key = sealed_box::seal(kind, receiver, &once.ephemeral, &once.session_key)
-        .ok_or(SealError::ReceiverKey)?;
+    let enc_session_key =
+        sealed_box::seal(kind, receiver, &secrets.ephemeral, &secrets.session_key)
+            .ok_or(SealError::ReceiverKey)?;
     let mut ciphertext = Vec::with_capacity(payload.len() + TAG_BYTES);
     ciphertext.extend_from_slice(payload);
     let tag = match form {
         OlderForm::Zero => {
-            PayloadCipher::new(&once.session_key).seal(once.nonce, b"", &mut ciphertext)
+            PayloadCipher::new(&secrets.session_key).seal(secrets.nonce, b"", &mut ciphertext)
         }
         OlderForm::A | OlderForm::B | OlderForm::C => {
-            seal_chacha(&once.session_key, once.nonce, &mut ciphertext)
+            seal_chacha(&secrets.session_key, secrets.nonce, &mut ciphertext)
         }
     }
     .ok_or(SealError::PayloadTooLong)?;
     if form != OlderForm::A {
         ciphertext.extend_from_slice(&tag);
     }
-    Ok(Sealed {
+    Ok(SealedMessage {
         enc_session_key,
-        nonce: once.nonce,
+        nonce: secrets.nonce,
         ciphertext,
         tag: matches!(form, OlderForm::Zero | OlderForm::A).then_some(tag),
     })
 }
 
-/// Opens an envelope that names no suite; `None` if none of the keys opens it in any of the older
-/// forms.
+/// Opens an envelope without a suite; `None` if no key opens it in any older form.
 pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, OlderForm)> {
     let sealed = decode(&fields.enc_session_key)?;
     let nonce: [u8; NONCE_BYTES] = decode_array(&fields.nonce)?;
@@ -136,7 +138,7 @@ pub(crate) fn open(keyring: &Keyring, fields: &Fields<'_>) -> Option<(Vec<u8>, O
     Some((payload, form))
 }
 
-/// Seals `payload` in its place. `None` if it is longer than the cipher allows.
+/// Seals `payload` in place; `None` if it is longer than the cipher allows.
 fn seal_chacha(
     key: &SessionKey,
     nonce: [u8; NONCE_BYTES],
@@ -148,7 +150,7 @@ fn seal_chacha(
         .map(Into::into)
 }
 
-/// Opens `payload` in its place. `None` if anything was altered.
+/// Opens `payload` in place; `None` if anything was altered.
 fn open_chacha(
     key: &SessionKey,
     nonce: [u8; NONCE_BYTES],

@@ -1,4 +1,4 @@
-//! The two sealed boxes in which older clients put their session keys.
+//! The two kinds of sealed boxes for older clients' session keys.
 //!
 //! ```text
 //!   sealed box  = ephemeral public key (32 bytes) ‖ Poly1305 tag (16 bytes) ‖ XSalsa20 ciphertext
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! XSalsa20-Poly1305 is NaCl's `crypto_secretbox` ("Cryptography in NaCl", sections 7 to 9). The
-//! stable cipher crates offer its parts; this is their composition.
+//! stable cipher crates provide its parts, which this module composes.
 
 use blake2::digest::Digest as _;
 use blake2::digest::consts::{U10, U24};
@@ -27,12 +27,12 @@ use crate::keys::{KEY_BYTES, PrivateKey, PublicKey};
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 24;
 
-/// Whose sealed box.
+/// The kind of a sealed box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// libsodium's.
+    /// That of libsodium.
     Libsodium,
-    /// Older Rust clients', which skip the key derivation.
+    /// That of older Rust clients, which skip the key derivation.
     RawAgreement,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn seal(
     ephemeral: &PrivateKey,
     session_key: &SessionKey,
 ) -> Option<Vec<u8>> {
-    let shared = ephemeral.agree(receiver.as_bytes())?;
+    let shared = ephemeral.diffie_hellman(receiver.as_bytes())?;
     let ephemeral = ephemeral.public_key().as_bytes();
     let (box_key, nonce) = derive(kind, shared, ephemeral, receiver.as_bytes())?;
     let (mut cipher, tag) = start_secretbox(&box_key, &nonce);
@@ -54,16 +54,16 @@ pub(super) fn seal(
     Some([ephemeral, tag.as_slice(), &ciphertext].concat())
 }
 
-/// Opens a session key; `None` if it was not sealed for this key in this way.
+/// Opens a session key; `None` if it was not sealed for this key in this kind of box.
 pub(super) fn open(kind: Kind, key: &PrivateKey, sealed: &[u8]) -> Option<SessionKey> {
     let (ephemeral, boxed) = sealed.split_first_chunk::<KEY_BYTES>()?;
-    let shared = key.agree(ephemeral)?;
+    let shared = key.diffie_hellman(ephemeral)?;
     let (box_key, nonce) = derive(kind, shared, ephemeral, key.public_key().as_bytes())?;
     let opened = open_secretbox(&box_key, &nonce, boxed)?;
     Some(Zeroizing::new(opened.as_slice().try_into().ok()?))
 }
 
-/// The box's key and nonce.
+/// Derives the key and nonce of a box.
 fn derive(
     kind: Kind,
     shared: Zeroizing<[u8; KEY_BYTES]>,
@@ -92,8 +92,8 @@ fn derive(
     }
 }
 
-/// XSalsa20 at the payload's begin, and Poly1305: the stream's first 32 bytes are the key of the
-/// tag.
+/// Initialises XSalsa20, positioned at the payload, and Poly1305 with the first 32 bytes of the
+/// stream.
 fn start_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (XSalsa20, Poly1305) {
     let mut cipher = XSalsa20::new(key.into(), nonce.into());
     let mut tag_key = Zeroizing::new([0; 32]);
@@ -101,7 +101,7 @@ fn start_secretbox(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (XSalsa20, Poly
     (cipher, Poly1305::new((&*tag_key).into()))
 }
 
-/// XSalsa20-Poly1305, the tag before the ciphertext.
+/// Opens XSalsa20-Poly1305 with the tag before the ciphertext.
 fn open_secretbox(
     key: &[u8; 32],
     nonce: &[u8; NONCE_BYTES],

@@ -32,7 +32,7 @@ pub(super) fn open(key: &PrivateKey, info: &[u8], sealed: &[u8]) -> Option<Sessi
 mod tests {
     use super::*;
     use crate::random;
-    use crate::vector_tests::{Fixed, hex};
+    use crate::vector_tests::{FixedRng, hex};
     use hpke::aead::{AesGcm128, AesGcm256};
     use hpke::kdf::HkdfSha256;
     use hpke::{OpModeR, OpModeS, Serializable as _};
@@ -46,7 +46,7 @@ mod tests {
 
     /// RFC 9180, appendix A.1.1: this KEM and KDF with AES-128-GCM, base mode, both sides.
     #[test]
-    fn the_kem_and_key_schedule_are_rfc_9180s() {
+    fn kem_and_key_schedule_match_rfc_9180() {
         let key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&hex(
             "4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8",
         ))
@@ -64,7 +64,7 @@ mod tests {
                 &hex(INFO),
                 &hex(PLAINTEXT),
                 &hex(AAD),
-                &mut Fixed::new(&ikm),
+                &mut FixedRng::new(&ikm),
             )
             .unwrap();
         assert_eq!(
@@ -82,7 +82,7 @@ mod tests {
     /// The CFRG's test vectors to RFC 9180 (test-vectors.json): mode 0, KEM 0x0020, KDF 0x0001,
     /// AEAD 0x0002, the first encryption. The RFC's appendix does not print this one.
     #[test]
-    fn the_suite_is_the_cfrgs() {
+    fn the_suite_matches_the_cfrgs_vector() {
         let key = PrivateKey::from_bytes(
             &hex("497b4502664cfea5d5af0b39934dac72242a74f8480451e1aee7d6a53320333d")
                 .try_into()
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_what_it_sealed_for_this_key_and_info_alone() {
+    fn opens_only_with_the_same_key_and_info() {
         let [key, other] = [(); 2].map(|()| PrivateKey::generate().unwrap());
         let session_key = Zeroizing::new([7; 32]);
         let sealed = seal(
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_agrees_on_zeros_is_refused() {
+    fn a_key_of_small_order_is_refused() {
         let zeros = PublicKey::from_bytes([0; 32]);
         let sealed = seal(
             &zeros,

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! KEM 0x647a X-Wing (draft-connolly-cfrg-xwing-kem: X25519 and ML-KEM-768 of FIPS 203;
-//! draft-ietf-hpke-pq), KDF 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM. It holds as long as one of
-//! its two halves does.
+//! draft-ietf-hpke-pq), KDF 0x0001 HKDF-SHA256, AEAD 0x0002 AES-256-GCM. It is secure as long as
+//! one of its two halves is.
 
 use hpke::kem::XWing;
 use rand::CryptoRng;
@@ -36,7 +36,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     #[test]
-    fn opens_what_it_sealed_for_this_key_and_info_alone() {
+    fn opens_only_with_the_same_key_and_info() {
         let [key, other] = [(); 2].map(|()| XWingPrivateKey::generate().unwrap());
         let session_key = Zeroizing::new([7; 32]);
         let mut rng = random::generator().unwrap();

@@ -1,6 +1,7 @@
-//! `XWING-AES256GCM` against vectors of others, and against
-//! `docs/test-vectors/xwing-aes256gcm.json`, which is made here from fixed inputs. With
-//! `CIPHERMQ_WRITE_VECTORS=1` in the environment that file is written instead.
+//! Test vectors of `XWING-AES256GCM`: published ones, and `docs/test-vectors/xwing-aes256gcm.json`.
+//!
+//! The latter is generated here from fixed inputs. With `CIPHERMQ_WRITE_VECTORS=1` in the
+//! environment the file is written instead of compared.
 
 use std::path::Path;
 
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{SessionKey, Suite, Unopened, seal_session_key};
+use super::{OpenKeyError, SessionKey, Suite, seal_session_key};
 use crate::keys::{Keyring, PrivateKey, RecipientKey, XWingPrivateKey};
-use crate::vector_tests::{Fixed, hex, name};
+use crate::vector_tests::{FixedRng, hex, name, to_hex};
 
 const FILE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -24,8 +25,8 @@ const FILE: &str = concat!(
 
 /// The three vectors of draft-connolly-cfrg-xwing-kem, appendix C, as the crate `x-wing` 0.1.1 has
 /// them in `tests/test-vectors.json`: seed, randomness of the encapsulation, SHA-256 of the public
-/// key and of the ciphertext. The shared secret stands in no message; the vector of HPKE below
-/// shows that it is right.
+/// key and of the ciphertext. The shared secret is in no message; the vector of HPKE below verifies
+/// it.
 const KEM: [[&str; 4]; 3] = [
     [
         "7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26",
@@ -51,12 +52,8 @@ fn key(seed: &str) -> XWingPrivateKey {
     XWingPrivateKey::from_bytes(&hex(seed).try_into().unwrap())
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
-fn keys_and_ciphertexts_are_the_drafts() {
+fn keys_and_ciphertexts_match_the_draft() {
     for [seed, randomness, public, ciphertext] in KEM {
         let key = key(seed);
         assert_eq!(Sha256::digest(key.public_key().as_bytes())[..], hex(public));
@@ -66,7 +63,7 @@ fn keys_and_ciphertexts_are_the_drafts() {
             &receiver,
             b"",
             &Zeroizing::new([0; 32]),
-            &mut Fixed::new(&randomness),
+            &mut FixedRng::new(&randomness),
         )
         .unwrap();
         let (enc, sealed) = sealed.split_at(1120);
@@ -81,7 +78,7 @@ fn keys_and_ciphertexts_are_the_drafts() {
 /// `x25519_aes256gcm` tests the cipher. In these vectors `info` and the plaintext are the RFC's, as
 /// hexadecimal text.
 #[test]
-fn the_key_schedule_is_hpkes() {
+fn the_key_schedule_matches_hpke() {
     let key = key("3ec47fa82dd5689d27c6190e724c74ec8f608df3331ce331929e37b829676630");
     let randomness = hex(
         "2a1c0a3745fe8a48fb62034d300f54dfe1974a5b2e169e580a8789cb1cf5fd190fc00f3fd899594e01a8b15334b9f3fa03d8de44da86e19f5776850fb689e6c8",
@@ -92,7 +89,7 @@ fn the_key_schedule_is_hpkes() {
         b"4f6465206f6e2061204772656369616e2055726e",
         b"4265617574792069732074727574682c20747275746820626561757479",
         b"Count-0",
-        &mut Fixed::new(&randomness),
+        &mut FixedRng::new(&randomness),
     )
     .unwrap();
     let enc = enc.to_bytes();
@@ -112,7 +109,7 @@ fn the_key_schedule_is_hpkes() {
     );
 }
 
-/// The file. All bytes are hexadecimal.
+/// The contents of the file. All bytes are hexadecimal.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Vectors {
     about: Vec<String>,
@@ -128,7 +125,7 @@ struct Receiver {
     seed: String,
     public_key: String,
     key_id: String,
-    /// A second key of the same receiver, which opens nothing here.
+    /// A second key of the same receiver, which opens none of these.
     other_seed: String,
     other_key_id: String,
 }
@@ -169,10 +166,10 @@ fn sealed(index: usize, sender: &str, millis: i64) -> Sealed {
     let session_key = Zeroizing::new([0x70 + u8::try_from(index).unwrap(); 32]);
     let bytes = hex(randomness);
     let enc_session_key =
-        seal_session_key(&receiver, &info, &session_key, &mut Fixed::new(&bytes)).unwrap();
+        seal_session_key(&receiver, &info, &session_key, &mut FixedRng::new(&bytes)).unwrap();
     Sealed {
         sender_client_id: sender.to_owned(),
-        session_time: crate::encoding::time_text(start),
+        session_time: crate::encoding::format_time(start),
         session_key: to_hex(&*session_key),
         encapsulation_randomness: randomness.to_owned(),
         info: to_hex(&info),
@@ -344,7 +341,7 @@ fn open(
     key_id: &str,
     info: &str,
     sealed: &str,
-) -> Result<SessionKey, Unopened> {
+) -> Result<SessionKey, OpenKeyError> {
     let suite = Suite::XWingAes256Gcm;
     suite.open_session_key(
         &keyring(receiver),
@@ -355,7 +352,7 @@ fn open(
 }
 
 #[test]
-fn the_file_is_what_this_version_writes() {
+fn the_file_matches_this_version() {
     if std::env::var_os("CIPHERMQ_WRITE_VECTORS").is_some() {
         std::fs::create_dir_all(Path::new(FILE).parent().unwrap()).unwrap();
         std::fs::write(
@@ -383,13 +380,13 @@ fn every_session_key_of_the_file_opens() {
 }
 
 #[test]
-fn every_bad_session_key_of_the_file_fails_as_it_says() {
+fn every_bad_session_key_of_the_file_fails_as_stated() {
     let file = file();
     assert_eq!(file.must_fail.len(), 16);
     for bad in &file.must_fail {
         let seen = match open(&file.receiver, &bad.key_id, &bad.info, &bad.enc_session_key) {
-            Err(Unopened::NotAuthentic) => "not_authentic",
-            Err(Unopened::NoPrivateKey) => "no_private_key",
+            Err(OpenKeyError::NotAuthentic) => "not_authentic",
+            Err(OpenKeyError::NoPrivateKey) => "no_private_key",
             Ok(_) => "opened",
         };
         assert_eq!(seen, bad.expect, "{}", bad.about);

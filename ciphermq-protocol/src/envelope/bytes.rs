@@ -1,12 +1,13 @@
-//! An envelope's bytes.
+//! The bytes of an envelope.
 
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// An envelope's bytes, a JSON object: in one piece as they came, or, of a packed line, in two. The
-/// first one is the message's own, the second one may be shared with others; written one after the
-/// other they are the object.
+/// The bytes of an envelope, a JSON object, in one part or in two.
+///
+/// An envelope of a packed line has two parts: its own part, and a shared part that other envelopes
+/// of the line have as well. The concatenation of both is the object.
 #[derive(Clone)]
 pub struct EnvelopeBytes {
     own: Bytes,
@@ -14,7 +15,7 @@ pub struct EnvelopeBytes {
 }
 
 impl EnvelopeBytes {
-    /// In two pieces.
+    /// Creates the bytes of an envelope of a packed line, in two parts.
     #[must_use]
     pub fn packed(own: Bytes, shared: Bytes) -> Self {
         Self {
@@ -23,37 +24,39 @@ impl EnvelopeBytes {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of bytes of all parts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.own.len() + self.shared.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The message's own piece: all of it where nothing is shared.
+    /// Returns the own part: the whole object if there is no shared part.
     #[must_use]
     pub fn own(&self) -> &Bytes {
         &self.own
     }
 
-    /// The piece that other messages have, too.
+    /// Returns the part that other envelopes of the line have as well.
     #[must_use]
     pub fn shared(&self) -> Option<&Bytes> {
         self.shared.as_ref()
     }
 
-    /// Whether the same piece is shared. One that is in one piece shares with none.
+    /// Returns whether both have the same shared part.
+    ///
+    /// An envelope in one part shares with none.
     #[must_use]
     pub fn shares_with(&self, other: &Self) -> bool {
         matches!((&self.shared, &other.shared), (Some(one), Some(other)) if same(one, other))
     }
 
-    /// In one piece.
+    /// Returns the whole object in one part.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         match &self.shared {
@@ -67,7 +70,7 @@ impl EnvelopeBytes {
         }
     }
 
-    /// Appends all of them to `out`.
+    /// Appends the whole object to `out`.
     pub fn put(&self, out: &mut BytesMut) {
         out.put_slice(&self.own);
         if let Some(shared) = &self.shared {
@@ -75,8 +78,9 @@ impl EnvelopeBytes {
         }
     }
 
-    /// The same with its own piece in memory of its own: the line that it came in may be sixteen
-    /// megabytes long.
+    /// Copies the own part, so that it no longer keeps its line in memory.
+    ///
+    /// The line may be sixteen megabytes long.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self {
@@ -86,7 +90,7 @@ impl EnvelopeBytes {
     }
 }
 
-/// Whether two pieces are the same bytes; at once if they are one in memory.
+/// Compares two parts, in constant time if they are the same memory.
 pub(super) fn same(one: &Bytes, other: &Bytes) -> bool {
     std::ptr::eq::<[u8]>(&**one, &**other) || one == other
 }
@@ -97,7 +101,7 @@ impl From<Bytes> for EnvelopeBytes {
     }
 }
 
-/// Pieces don't matter.
+/// Compares the objects, however they are divided into parts.
 impl PartialEq for EnvelopeBytes {
     fn eq(&self, other: &Self) -> bool {
         match (&self.shared, &other.shared) {

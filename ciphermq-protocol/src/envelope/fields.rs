@@ -1,4 +1,4 @@
-//! An envelope's fields.
+//! The fields of an envelope.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,9 +14,9 @@ macro_rules! fields {
         required { $($(#[$rdoc:meta])* $required:ident,)* }
         optional { $($(#[$odoc:meta])* $optional:ident,)* }
     ) => {
-        /// Every field of an envelope that CipherMQ knows, as text, unescaped but not decoded.
+        /// All known fields of an envelope, as unescaped text; base64 is not decoded.
         ///
-        /// Serialising writes the fields in this order and leaves out what is `None`.
+        /// Serializing writes the fields in this order and omits those that are `None`.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         pub struct Fields<'a> {
             $($(#[$rdoc])* pub $required: Cow<'a, str>,)*
@@ -24,7 +24,7 @@ macro_rules! fields {
         }
 
         impl Fields<'_> {
-            /// The same texts, borrowed.
+            /// Returns the same texts, borrowed.
             #[must_use]
             pub fn borrowed(&self) -> Fields<'_> {
                 Fields {
@@ -33,7 +33,7 @@ macro_rules! fields {
                 }
             }
 
-            /// The same texts, owned.
+            /// Returns the same texts, owned.
             #[must_use]
             pub fn into_owned(self) -> Fields<'static> {
                 Fields {
@@ -88,39 +88,39 @@ macro_rules! fields {
 
 fields! {
     required {
-        /// What tells the message from all others.
+        /// The message's unique id.
         message_id,
-        /// Whom the message is for.
+        /// The receiver.
         receiver_client_id,
-        /// Base64: the session key, sealed for the receiver. Its form is the suite's.
+        /// Base64: the session key, sealed for the receiver in the form of the suite.
         enc_session_key,
-        /// Base64: 12 bytes.
+        /// Base64: the nonce, 12 bytes.
         nonce,
-        /// Base64: the sealed payload, and at the end of it the tag where `tag` is left out.
+        /// Base64: the sealed payload, followed by the tag if `tag` is left out.
         ciphertext,
     }
     optional {
-        /// Base64: 16 bytes. Some older clients append it to the ciphertext instead.
+        /// Base64: the tag, 16 bytes. Some older clients append it to the ciphertext instead.
         tag,
-        /// How the message is sealed. An envelope without it comes from an older client.
+        /// The suite that seals the message. Older clients do not name it.
         suite,
-        /// Who says to have sent it. The broker refuses what is not the certificate's.
+        /// The sender, as claimed; the broker refuses a name that is not the certificate's.
         sender_client_id,
         /// The first 8 bytes of SHA-256 of the receiver's public key, in hexadecimal.
         receiver_key_id,
-        /// The exchange that it was published to.
+        /// The exchange of the publication.
         exchange,
-        /// The routing key that it was published by.
+        /// The routing key of the publication.
         routing_key,
-        /// When it was sealed, RFC 3339, by the sender's clock.
+        /// The time of sealing by the sender's clock, RFC 3339.
         sent_time,
-        /// What the payload is, a media type.
+        /// The payload's media type.
         content_type,
-        /// When the session began, RFC 3339, by the sender's clock.
+        /// The start of the session by the sender's clock, RFC 3339.
         session_time,
         /// SHA-256 of the sender's certificate (DER), in hexadecimal.
         sender_certificate,
-        /// Base64: the sender's signature over the session.
+        /// Base64: the sender's signature of the session.
         sender_signature,
     }
 }
@@ -134,18 +134,18 @@ impl<'a> Deserialize<'a> for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads an envelope's fields. They borrow from `json` where nothing is escaped.
+    /// Parses an envelope's fields, which borrow from `json` unless they contain escapes.
     ///
     /// # Errors
     ///
-    /// [`EnvelopeError`] if `json` is no object, lacks a required field, has a field twice, or
-    /// holds something else than a text in a field that is known.
+    /// [`EnvelopeError`] if `json` is not an object, lacks a required field, has a field twice, or
+    /// has a known field that is not a string.
     pub fn parse(json: &'a str) -> Result<Self, EnvelopeError> {
         Ok(serde_json::from_str(json)?)
     }
 }
 
-/// A text that borrows from the input where it can.
+/// A text, borrowed from the input unless it contains escapes.
 #[derive(PartialEq, Eq, Hash)]
 struct Text<'a>(Cow<'a, str>);
 

@@ -1,12 +1,11 @@
 //! The JSON object that carries a sealed payload.
 //!
-//! The broker reads a few fields of an envelope and keeps the object byte for byte as it came,
-//! fields that it does not know included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a
-//! view of them.
+//! The broker reads a few fields of an envelope and keeps the object byte for byte, unknown fields
+//! included. So [`Envelope`] holds the raw bytes, and [`Fields`] is a view of them.
 //!
-//! - `fields`: every field that CipherMQ knows
-//! - `bytes`: [`EnvelopeBytes`], in one piece or in two
-//! - `packed`: many envelopes of one session in one line; [`EnvelopeReader`]
+//! - `fields`: all known fields
+//! - `bytes`: [`EnvelopeBytes`], in one part or in two
+//! - `packed`: envelopes of one session in one line; [`EnvelopeReader`]
 
 mod bytes;
 mod fields;
@@ -20,21 +19,21 @@ pub use self::fields::Fields;
 pub use self::packed::{EnvelopeReader, can_pack};
 use crate::name::{ClientId, ExchangeName, MessageId, NameError, RoutingKey};
 
-/// Why a JSON text is no envelope.
+/// The reason why a text is not an envelope.
 #[derive(thiserror::Error)]
 pub enum EnvelopeError {
-    /// No JSON object, a field that is missing, stands twice or is no text.
+    /// The text is not a JSON object, or a field is missing, occurs twice or is not a string.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// A field that must be a name is none.
+    /// A field breaks the rule for names.
     #[error("{field}: {source}")]
     Name {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The violated part of the rule.
         source: NameError,
     },
-    /// The message's own part in a packed line is not of its form.
+    /// The own part of an envelope in a packed line is malformed.
     #[error(
         "a message's own part must be an object of message_id, sent_time, nonce, ciphertext and \
          tag, in this order, \
@@ -45,51 +44,53 @@ pub enum EnvelopeError {
 
 crate::debug_as_report!(EnvelopeError);
 
-/// An envelope as it came, with the names in it read.
+/// An envelope: its unchanged bytes, and the names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     raw: EnvelopeBytes,
-    /// What tells the message from all others.
+    /// The message's unique id.
     pub message_id: MessageId,
-    /// Whom the message is for.
+    /// The receiver.
     pub receiver_client_id: ClientId,
-    /// Who says to have sent it.
+    /// The sender, as claimed by the envelope.
     pub sender_client_id: Option<ClientId>,
-    /// The exchange that it says to be published to.
+    /// The exchange of the publication, as claimed by the envelope.
     pub exchange: Option<ExchangeName>,
-    /// The routing key that it says to be published by.
+    /// The routing key of the publication, as claimed by the envelope.
     pub routing_key: Option<RoutingKey>,
-    /// Whether it names a suite. Envelopes of older clients do not.
+    /// Whether the envelope names a suite. Those of older clients do not.
     pub has_suite: bool,
 }
 
-/// The names in an envelope that names them all, for [`Envelope::written`].
+/// The names in an envelope that has them all, for [`Envelope::from_parts`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// What tells the message from all others.
+    /// The message's unique id.
     pub message_id: MessageId,
-    /// Whom the message is for.
+    /// The receiver.
     pub receiver_client_id: ClientId,
-    /// Who sends it.
+    /// The sender.
     pub sender_client_id: ClientId,
-    /// The exchange that it is published to.
+    /// The exchange of the publication.
     pub exchange: ExchangeName,
-    /// The routing key that it is published by.
+    /// The routing key of the publication.
     pub routing_key: RoutingKey,
 }
 
 impl Envelope {
-    /// Reads an envelope and keeps its bytes.
+    /// Parses an envelope and keeps its bytes.
     ///
     /// # Errors
     ///
-    /// [`EnvelopeError`]: see [`Fields::parse`]; or one of its names is no name.
+    /// [`EnvelopeError`], as of [`Fields::parse`]; or if a field breaks the rule for names.
     pub fn parse(raw: Bytes) -> Result<Self, EnvelopeError> {
         Ok(Self::read(&raw, None)?.0)
     }
 
-    /// The same, with all the fields. Names that an envelope `like` it has too are shared with it:
-    /// envelopes that come together mostly differ in their ids alone.
+    /// Parses an envelope and returns all its fields, too.
+    ///
+    /// Names that equal those of `like` share their memory: envelopes of one batch mostly differ
+    /// only in their ids.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Envelope {
         Self::read_text(raw.clone(), utf8(raw)?, like)
     }
 
-    /// The same of bytes that are known to be this text.
+    /// Parses an envelope from bytes that are known to be `text`.
     pub(crate) fn read_text<'a>(
         raw: Bytes,
         text: &'a str,
@@ -139,11 +140,12 @@ impl Envelope {
         Ok((envelope, fields))
     }
 
-    /// An envelope whose bytes the caller has just written, with the names that it wrote into them:
-    /// nothing is read again. `raw` must be what [`Envelope::parse`] reads these names from, with a
-    /// `suite`; that is checked where debug assertions are on, as in tests.
+    /// Creates an envelope from bytes and the names in them, without parsing.
+    ///
+    /// [`Envelope::parse`] must read exactly these names from `raw`, and a `suite`. Debug
+    /// assertions check it.
     #[must_use]
-    pub fn written(raw: EnvelopeBytes, names: Names) -> Self {
+    pub fn from_parts(raw: EnvelopeBytes, names: Names) -> Self {
         let Names {
             message_id,
             receiver_client_id,
@@ -172,11 +174,11 @@ impl Envelope {
         envelope
     }
 
-    /// Writes an envelope.
+    /// Serializes fields into an envelope.
     ///
     /// # Errors
     ///
-    /// [`EnvelopeError::Name`] if one of its names is no name.
+    /// [`EnvelopeError::Name`] if a field breaks the rule for names.
     pub fn build(fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
         let length = fields.enc_session_key.len() + fields.ciphertext.len() + 768;
         let mut raw = BytesMut::with_capacity(length).writer();
@@ -184,17 +186,17 @@ impl Envelope {
         Self::parse(raw.into_inner().freeze())
     }
 
-    /// The envelope's bytes, as they came: a JSON object without white space around it.
+    /// Returns the envelope's unchanged bytes: a JSON object without white space around it.
     #[must_use]
     pub fn raw(&self) -> &EnvelopeBytes {
         &self.raw
     }
 
-    /// All the fields.
+    /// Parses all fields.
     ///
     /// # Errors
     ///
-    /// None for an envelope that was parsed; the type says so because parsing is done anew.
+    /// None for an envelope that was parsed; the `Result` is that of parsing again.
     pub fn fields(&self) -> Result<Fields<'_>, EnvelopeError> {
         match self.raw.shared() {
             None => Fields::parse(utf8(self.raw.own())?),
@@ -211,7 +213,7 @@ fn named<T>(field: &'static str, name: Result<T, NameError>) -> Result<T, Envelo
     name.map_err(|source| EnvelopeError::Name { field, source })
 }
 
-/// A name, shared with another one that is the same.
+/// Returns a name; a clone of `like` if it is the same.
 fn shared<T: Clone + AsRef<str>>(
     field: &'static str,
     (text, like): (&str, Option<&T>),
@@ -244,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn keeps_every_byte() {
+    fn keeps_the_bytes_unchanged() {
         let spaced = OLD.replace(':', " : ");
         assert_eq!(parse(&spaced).unwrap().raw().to_bytes(), spaced.as_bytes());
     }
 
     #[test]
-    fn reads_what_an_older_client_writes() {
+    fn reads_an_older_clients_envelope() {
         let envelope = parse(OLD).unwrap();
         assert_eq!(envelope.message_id.as_str(), "m-1");
         assert_eq!(envelope.receiver_client_id.as_str(), "receiver_1");
@@ -265,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn a_null_is_a_field_left_out() {
+    fn null_is_a_missing_field() {
         let envelope = parse(&OLD.replace("\"extra\"", "\"tag\":null,\"extra\"")).unwrap();
         assert_eq!(envelope.fields().unwrap().tag, None);
     }
 
     #[test]
-    fn each_required_field_is_missed_by_name() {
+    fn errors_name_the_missing_field() {
         for field in [
             "message_id",
             "receiver_client_id",
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_reads_two_ways() {
+    fn refuses_duplicate_fields() {
         for (twice, field) in [
             ("\"nonce\":\"x\",", "nonce"),
             ("\"extra\":1,", "extra"),
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_envelope() {
+    fn refuses_other_json() {
         for text in [
             "",
             "null",
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_written_need_not_be_read() {
+    fn from_parts_equals_the_parsed_envelope() {
         let text = OLD.replace(
             "\"extra\"",
             "\"suite\":\"s\",\"sender_client_id\":\"a\",\"exchange\":\"e\",\"routing_key\":\"k\",\"extra\"",
@@ -351,13 +353,13 @@ mod tests {
             exchange: ExchangeName::new("e").unwrap(),
             routing_key: RoutingKey::new("k").unwrap(),
         };
-        assert_eq!(Envelope::written(parsed.raw().clone(), names), parsed);
+        assert_eq!(Envelope::from_parts(parsed.raw().clone(), names), parsed);
     }
 
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "the names are not those in the bytes")]
-    fn names_that_do_not_stand_in_the_bytes_are_noticed_in_tests() {
+    fn from_parts_panics_on_wrong_names_in_debug_builds() {
         let names = Names {
             message_id: MessageId::new("m-1").unwrap(),
             receiver_client_id: ClientId::new("receiver_1").unwrap(),
@@ -365,7 +367,7 @@ mod tests {
             exchange: ExchangeName::new("e").unwrap(),
             routing_key: RoutingKey::new("k").unwrap(),
         };
-        let _ = Envelope::written(Bytes::from_static(OLD.as_bytes()).into(), names);
+        let _ = Envelope::from_parts(Bytes::from_static(OLD.as_bytes()).into(), names);
     }
 
     #[test]
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_fields_in_order_and_reads_them_back() {
+    fn fields_are_written_in_order_and_round_trip() {
         let old = parse(OLD).unwrap();
         let mut fields = old.fields().unwrap();
         fields.suite = Some("X25519-AES256GCM".into());

@@ -1,13 +1,13 @@
-//! Messages of one session, packed: what they share is said once.
+//! Packed envelopes of one session: their shared part is sent once.
 //!
 //! ```text
 //!   {"message_id":"…","sent_time":"…","nonce":"…","ciphertext":"…","tag":"…"}  {"receiver_client_id":"…",…}
 //!   └──────────────────────────── own, one a message ─────────────────────────┘└── shared, one a line ─────┘
 //! ```
 //!
-//! The envelope is the one object of both: the own part without its last brace, a comma, and the
+//! An envelope is the union of both objects: the own part without its last brace, a comma, and the
 //! shared part without its first brace. The own part has these five fields in this order, without
-//! white space and with nothing escaped: so it is read and checked without a JSON parser.
+//! white space and without escapes, so no JSON parser is needed to read and check it.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use super::fields::Fields;
 use super::{Envelope, EnvelopeBytes, EnvelopeError};
 use crate::name::{ClientId, ExchangeName, MessageId, RoutingKey};
 
-/// What stands before each value of an own part.
+/// The text before each value of an own part.
 const KEYS: [&str; 5] = [
     r#"{"message_id":""#,
     r#"","sent_time":""#,
@@ -27,23 +27,23 @@ const KEYS: [&str; 5] = [
     r#"","tag":""#,
 ];
 
-/// The values of an own part.
+/// The fields of an own part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Own<'a> {
-    /// What tells the message from all others.
+    /// The message's unique id.
     message_id: &'a str,
-    /// When it was sealed.
+    /// The time of sealing.
     sent_time: &'a str,
-    /// Base64: 12 bytes.
+    /// Base64: the nonce, 12 bytes.
     nonce: &'a str,
     /// Base64: the sealed payload.
     ciphertext: &'a str,
-    /// Base64: 16 bytes.
+    /// Base64: the tag, 16 bytes.
     tag: &'a str,
 }
 
 impl<'a> Own<'a> {
-    /// Reads an own part, without its last brace.
+    /// Parses an own part, without its last brace.
     fn read(text: &'a str) -> Option<Self> {
         let mut rest = text;
         let mut value = |key: &str| {
@@ -51,7 +51,7 @@ impl<'a> Own<'a> {
             let end = memchr::memchr(b'"', after.as_bytes())?;
             let (value, end) = after.split_at_checked(end)?;
             rest = end;
-            // All of them are looked at, so that many are at once.
+            // No early exit, so that the compiler vectorises the loop.
             let plain = value
                 .bytes()
                 .fold(true, |plain, byte| plain & is_plain(byte));
@@ -69,12 +69,12 @@ impl<'a> Own<'a> {
     }
 }
 
-/// Whether a byte of a value means itself in JSON, and does not end an argument of a line.
+/// Returns whether a byte needs no escape in JSON, and does not end an argument of a line.
 fn is_plain(byte: u8) -> bool {
     (byte > b' ') & (byte != b'\\') & (byte != 0x7f)
 }
 
-/// Whether a text can stand in an own part.
+/// Returns whether an envelope with this id can be packed.
 #[must_use]
 pub fn can_pack(message_id: &MessageId) -> bool {
     message_id
@@ -83,11 +83,11 @@ pub fn can_pack(message_id: &MessageId) -> bool {
         .all(|byte| is_plain(byte) && byte != b'"')
 }
 
-/// What the messages of a packed line share, read.
+/// A parsed shared part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SharedFields {
     bytes: Bytes,
-    /// With the own fields of whatever message it was read with.
+    /// The fields, including the own fields of the envelope that they were parsed from.
     fields: Fields<'static>,
     receiver_client_id: ClientId,
     sender_client_id: Option<ClientId>,
@@ -96,8 +96,9 @@ struct SharedFields {
 }
 
 impl SharedFields {
-    /// Reads it together with one of the messages: it must not name again what is the message's
-    /// own.
+    /// Parses a shared part together with one of its envelopes.
+    ///
+    /// So a shared part that repeats an own field is refused.
     fn read(bytes: &EnvelopeBytes, shared: &Bytes) -> Result<Self, EnvelopeError> {
         let whole = bytes.to_bytes();
         let (envelope, fields) = Envelope::read(&whole, None)?;
@@ -123,15 +124,14 @@ impl SharedFields {
     }
 }
 
-/// Reads envelopes that come one after the other. What packed ones share is read once, as long as
-/// it stays the same.
+/// A reader of consecutive envelopes, which parses a shared part only when it changes.
 #[derive(Debug, Default)]
 pub struct EnvelopeReader {
     shared: Option<SharedFields>,
 }
 
 impl EnvelopeReader {
-    /// Reads an envelope with all its fields.
+    /// Parses an envelope and all its fields.
     ///
     /// # Errors
     ///
@@ -168,15 +168,16 @@ impl EnvelopeReader {
     }
 }
 
-/// The id in an own part; nothing else of it is looked at.
+/// Reads the id in an own part, without checking the rest.
 pub(crate) fn message_id(own: &Bytes) -> Option<MessageId> {
     let id = own.strip_prefix(KEYS[0].as_bytes())?;
     let id = id.get(..memchr::memchr(b'"', id)?)?;
     MessageId::new(std::str::from_utf8(id).ok()?).ok()
 }
 
-/// Takes `<count> <own> ... <own> <shared>` apart; `None` if it is not of that form. Own parts
-/// share the line's memory and are not looked into.
+/// Splits `<count> <own> ... <own> <shared>`; `None` if the list has another form.
+///
+/// Own parts share the line's memory and are not checked.
 pub(crate) fn split(line: &Bytes, list: &[u8]) -> Option<Vec<EnvelopeBytes>> {
     let mut rest = list;
     let mut next = || {
@@ -197,7 +198,9 @@ pub(crate) fn split(line: &Bytes, list: &[u8]) -> Option<Vec<EnvelopeBytes>> {
     (count > 0).then(|| own.into_iter().map(pack).collect())
 }
 
-/// Appends `<count> <own> ... <own> <shared>`. All of them must share the same piece.
+/// Appends `<count> <own> ... <own> <shared>`.
+///
+/// All envelopes must have this shared part.
 pub(crate) fn put<'a>(
     envelopes: impl ExactSizeIterator<Item = &'a EnvelopeBytes>,
     shared: &Bytes,

@@ -9,7 +9,7 @@ fn own(id: &str) -> String {
     )
 }
 
-fn taken_apart(list: &str) -> Option<Vec<EnvelopeBytes>> {
+fn split_list(list: &str) -> Option<Vec<EnvelopeBytes>> {
     let line = Bytes::copy_from_slice(list.as_bytes());
     split(&line, &line)
 }
@@ -20,8 +20,8 @@ fn list(ids: &[&str]) -> String {
 }
 
 #[test]
-fn a_packed_envelope_is_the_object_of_both_parts() {
-    let parts = taken_apart(&list(&["m-1", "温度"])).unwrap();
+fn a_packed_envelope_is_the_union_of_both_parts() {
+    let parts = split_list(&list(&["m-1", "温度"])).unwrap();
     let mut reader = EnvelopeReader::default();
     for (bytes, id) in parts.iter().zip(["m-1", "温度"]) {
         let (envelope, fields) = reader.read(bytes).unwrap();
@@ -38,12 +38,12 @@ fn a_packed_envelope_is_the_object_of_both_parts() {
 }
 
 #[test]
-fn what_is_shared_is_read_again_when_it_is_another() {
+fn another_shared_part_is_parsed_anew() {
     let (one, other) = (
         list(&["a"]),
         list(&["b"]).replace("receiver_1", "receiver_2"),
     );
-    let (one, other) = (taken_apart(&one).unwrap(), taken_apart(&other).unwrap());
+    let (one, other) = (split_list(&one).unwrap(), split_list(&other).unwrap());
     let mut reader = EnvelopeReader::default();
     for (bytes, receiver) in [
         (&one[0], "receiver_1"),
@@ -58,7 +58,7 @@ fn what_is_shared_is_read_again_when_it_is_another() {
 }
 
 #[test]
-fn a_list_of_another_form_is_none() {
+fn malformed_lists_are_refused() {
     let good = list(&["a", "b"]);
     for bad in [
         "",
@@ -72,12 +72,12 @@ fn a_list_of_another_form_is_none() {
         &good.replace("} {", "}{"),
         &good.replacen("\"}", "\"", 1),
     ] {
-        assert!(taken_apart(bad).is_none(), "{bad}");
+        assert!(split_list(bad).is_none(), "{bad}");
     }
-    // Too few, or too many: what comes last is no shared part then.
+    // With a wrong count, the last word is not the shared part.
     let mut reader = EnvelopeReader::default();
     for (count, message) in [("1", 0), ("3", 2)] {
-        let parts = taken_apart(&good.replacen('2', count, 1)).unwrap_or_default();
+        let parts = split_list(&good.replacen('2', count, 1)).unwrap_or_default();
         assert!(
             parts
                 .get(message)
@@ -102,14 +102,14 @@ fn own_parts_have_one_spelling() {
         good.replace(':', ": "),
         "{}".to_owned(),
     ] {
-        let bytes = taken_apart(&format!("1 {bad} {SHARED}"));
+        let bytes = split_list(&format!("1 {bad} {SHARED}"));
         let read = bytes.map(|bytes| EnvelopeReader::default().read(&bytes[0]).is_ok());
         assert_ne!(read, Some(true), "{bad}");
     }
 }
 
 #[test]
-fn the_shared_part_names_nothing_of_the_own_and_nothing_twice() {
+fn shared_parts_with_own_or_duplicate_fields_are_refused() {
     for bad in [
         "{}".to_owned(),
         SHARED.replace("\"more\"", "\"tag\":\"x\",\"more\""),
@@ -120,13 +120,13 @@ fn the_shared_part_names_nothing_of_the_own_and_nothing_twice() {
         SHARED.replace("]}}", "]}"),
         format!("{SHARED}{SHARED}"),
     ] {
-        let bytes = taken_apart(&format!("1 {} {bad}", own("m"))).unwrap();
+        let bytes = split_list(&format!("1 {} {bad}", own("m"))).unwrap();
         assert!(EnvelopeReader::default().read(&bytes[0]).is_err(), "{bad}");
     }
 }
 
 #[test]
-fn only_ids_that_mean_themselves_are_packed() {
+fn ids_that_need_escapes_are_not_packed() {
     for (id, packs) in [
         ("m-1", true),
         ("温度", true),
@@ -138,15 +138,15 @@ fn only_ids_that_mean_themselves_are_packed() {
 }
 
 proptest! {
-    /// Whatever is read packed reads the same in one piece.
+    /// Parsing a packed envelope and parsing its whole object agree.
     #[test]
-    fn packed_or_not_is_the_same(
+    fn packed_and_whole_envelopes_are_equal(
         values in proptest::collection::vec("[ -~é]{0,6}", 5),
         shared in "(\\{\"receiver_client_id\":\"r\",\"enc_session_key\":\"[ \
                    -~]{0,4}\"(,\"[a-z]{1,3}\":[0-9]{1,2})?\\})|[ -~]{0,20}",
     ) {
         let own: String = KEYS.iter().zip(&values).map(|(key, value)| format!("{key}{value}")).collect();
-        let Some(bytes) = taken_apart(&format!("1 {own}\"}} {shared}")) else { return Ok(()) };
+        let Some(bytes) = split_list(&format!("1 {own}\"}} {shared}")) else { return Ok(()) };
         let mut reader = EnvelopeReader::default();
         if let Ok((envelope, fields)) = reader.read(&bytes[0]) {
             let whole = Envelope::parse(bytes[0].to_bytes()).unwrap();

@@ -1,5 +1,6 @@
 //! Answers to commands, ready or waiting for the store.
 
+use ciphermq_protocol::json::encoded_len;
 use ciphermq_protocol::{ErrorCode, ErrorReply, MessageId, Reply};
 
 use super::consume::{AckOutcomes, Subscription};
@@ -48,10 +49,10 @@ impl Answer {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Ready(Reply::Message(delivery)) => delivery.envelope.len(),
-            Self::Ready(
-                Reply::RejectedMessages(text) | Reply::WaitingKeys(text) | Reply::SignedKey(text),
-            ) => text.len(),
-            Self::Ready(Reply::Certificate(chain)) => chain.iter().map(String::len).sum(),
+            Self::Ready(Reply::RejectedMessages(page)) => encoded_len(page),
+            Self::Ready(Reply::WaitingKeys(page)) => encoded_len(page),
+            Self::Ready(Reply::SignedKey(text)) => text.len(),
+            Self::Ready(Reply::Certificate(chain)) => chain.base64_len(),
             Self::Acks { message_ids, .. } => message_ids.len() * ACK_BYTES,
             _ => 0,
         }

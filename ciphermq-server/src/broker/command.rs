@@ -72,7 +72,7 @@ impl ClientSession {
                 let outcome = self.reject(&message_id, reason).await;
                 return Ok(Answer::Rejection(message_id, outcome));
             }
-            Command::ListRejected { json } => self.rejected(&json).await,
+            Command::ListRejected(request) => self.rejected(request).await,
 
             Command::RegisterPublicKey { client_id, key } => {
                 self.register_public_key(client_id.as_ref(), &key).await
@@ -85,11 +85,11 @@ impl ClientSession {
             Command::GetCertificate {
                 client_id,
                 fingerprint,
-            } => self.certificate(&client_id, fingerprint.as_deref()).await,
-            Command::ListWaitingKeys { json } => self.waiting_keys(&json).await,
+            } => self.certificate(&client_id, fingerprint.as_ref()).await,
+            Command::ListWaitingKeys(request) => self.waiting_keys(request).await,
 
-            Command::Hello { json } => {
-                let hello = self.hello(&json);
+            Command::Hello(request) => {
+                let hello = self.hello(request);
                 return Ok(hello.map_or_else(refusal, |reply| Answer::Hello(reply, self.packs)));
             }
             Command::Ping => Ok(self.ping()),

@@ -7,7 +7,6 @@ use std::time::Instant;
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
 
-use super::session::{argument, reply_json};
 use super::{ClientSession, Dispatcher, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
 use crate::model::{Ack, AckOutcome, LaneKey, QueueId, Rejection, Time};
@@ -150,8 +149,7 @@ impl ClientSession {
     }
 
     /// Executes `list_rejected`.
-    pub(super) async fn rejected(&self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: RejectedRequest = argument("list_rejected", json)?;
+    pub(super) async fn rejected(&self, request: RejectedRequest) -> Result<Reply, ErrorReply> {
         let limit = request
             .limit
             .unwrap_or(REJECTED_PAGE)
@@ -162,10 +160,7 @@ impl ClientSession {
             .rejected(&self.client_id, request.after.as_ref(), limit);
         let messages = self.broker.read(read).await?;
         let more = u32::try_from(messages.len()).is_ok_and(|count| count == limit);
-        Ok(Reply::RejectedMessages(reply_json(&RejectedPage {
-            messages,
-            more,
-        })?))
+        Ok(Reply::RejectedMessages(RejectedPage { messages, more }))
     }
 }
 

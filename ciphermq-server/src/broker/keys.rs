@@ -2,7 +2,7 @@
 
 mod waiting;
 
-use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
+use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Fingerprint, Reply};
 
 use super::{Broker, ClientSession};
 use crate::keys;
@@ -13,7 +13,7 @@ impl Broker {
     /// Stores the chain that a client has connected with, for receivers that verify its messages
     /// later.
     pub async fn remember_certificate(&self, peer: &Peer) {
-        let key = (peer.client_id.clone(), peer.fingerprint.clone());
+        let key = (peer.client_id.clone(), peer.fingerprint);
         if self.known_certificates.contains(&key) {
             return;
         }
@@ -102,15 +102,13 @@ impl ClientSession {
     pub(super) async fn certificate(
         &self,
         client_id: &ClientId,
-        fingerprint: Option<&str>,
+        fingerprint: Option<&Fingerprint>,
     ) -> Result<Reply, ErrorReply> {
         let chain = self
             .broker
             .read(self.broker.reader.certificate(client_id, fingerprint))
             .await?;
-        let split =
-            |chain: String| Reply::Certificate(chain.split(',').map(str::to_owned).collect());
-        Ok(chain.map_or(Reply::CertificateNotFound, split))
+        Ok(chain.map_or(Reply::CertificateNotFound, Reply::Certificate))
     }
 
     /// Awaits the key directory within `limits.storage_wait`.

@@ -35,7 +35,7 @@ pub mod topology;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, QueueName};
+use ciphermq_protocol::{ClientId, Delivery, ErrorCode, ErrorReply, Fingerprint, QueueName};
 use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 
@@ -66,7 +66,7 @@ pub struct Broker {
     /// The connection of each named consumer.
     consumers: DashMap<(ClientId, String), ConnectionId>,
     /// Chains that the store is known to hold, by client and fingerprint.
-    known_certificates: DashSet<(ClientId, String)>,
+    known_certificates: DashSet<(ClientId, Fingerprint)>,
     /// Held by the client that counts waiting messages.
     counting: tokio::sync::Mutex<()>,
 }

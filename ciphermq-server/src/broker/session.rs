@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::{Activity, Broker, OutputObserver};
@@ -79,8 +77,7 @@ impl ClientSession {
     }
 
     /// Executes `hello`.
-    pub(super) fn hello(&mut self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: HelloRequest = argument("hello", json)?;
+    pub(super) fn hello(&mut self, request: HelloRequest) -> Result<Reply, ErrorReply> {
         self.packs = request.packed;
         if let Some(consumer) = request.consumer {
             ciphermq_protocol::name::check(&consumer).map_err(|error| {
@@ -103,7 +100,7 @@ impl ClientSession {
             },
             packed: true,
         };
-        Ok(Reply::Hello(reply_json(&reply)?))
+        Ok(Reply::Hello(Box::new(reply)))
     }
 
     /// Ends an older connection of the same consumer; its leases return before this returns.
@@ -148,26 +145,4 @@ impl Drop for ClientSession {
         }
         self.broker.dispatcher.disconnect(self.id);
     }
-}
-
-/// Parses the JSON object that a command takes.
-pub(super) fn argument<T: DeserializeOwned>(command: &str, json: &str) -> Result<T, ErrorReply> {
-    let refused = |what: &str| {
-        ErrorReply::new(
-            ErrorCode::BadArgument,
-            format!("{command} takes a JSON object: {what}"),
-        )
-    };
-    let value = serde_json::from_str(json).map_err(|error| refused(&error.to_string()))?;
-    // serde reads an array into a struct as well.
-    if json.trim_ascii_start().starts_with('{') {
-        Ok(value)
-    } else {
-        Err(refused("this is none"))
-    }
-}
-
-pub(super) fn reply_json<T: Serialize>(reply: &T) -> Result<String, ErrorReply> {
-    serde_json::to_string(reply)
-        .map_err(|error| ErrorReply::new(ErrorCode::BadArgument, error.to_string()))
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName};
+use ciphermq_protocol::{
+    CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName,
+};
 
 use super::{
     Ack, AckOutcome, AdoptedRow, Binding, CommitNumber, Publish, PublishOutcome, QueueId,
@@ -70,10 +72,10 @@ pub enum Change {
     Certificate {
         /// The client.
         client_id: ClientId,
-        /// SHA-256 of the client's certificate, lower-case hexadecimal.
-        fingerprint: String,
-        /// Base64 of DER, the client's own certificate first, joined by commas.
-        chain: String,
+        /// The fingerprint of the client's certificate.
+        fingerprint: Fingerprint,
+        /// The chain, the client's own certificate first.
+        chain: CertificateChain,
         /// When the client connected.
         seen: Time,
     },

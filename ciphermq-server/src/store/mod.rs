@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
-use ciphermq_protocol::{ClientId, MessageId};
+use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint, MessageId};
 
 use crate::model::{
     CommitNumber, Envelopes, LaneKey, Lanes, MessageState, Outcomes, Page, PageLimit, QueueId,
@@ -161,14 +161,12 @@ pub trait Reader: Send + Sync {
     async fn sealed_keys(&self) -> Result<SealedKeys, Error>;
 
     /// Returns a certificate chain that the client has connected with: the latest one, or the one
-    /// with this SHA-256 fingerprint in lower-case hexadecimal.
-    ///
-    /// The chain is base64 of DER, the client's own certificate first, joined by commas.
+    /// with this fingerprint.
     async fn certificate(
         &self,
         client_id: &ClientId,
-        fingerprint: Option<&str>,
-    ) -> Result<Option<String>, Error>;
+        fingerprint: Option<&Fingerprint>,
+    ) -> Result<Option<CertificateChain>, Error>;
 
     /// Returns rejected messages that the client sent or received, in the order of their rejection:
     /// at most `limit`, after `after`.

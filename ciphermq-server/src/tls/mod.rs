@@ -11,15 +11,13 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ciphermq_certificates::{Flaw, NotPem, Validity, chain, key_kind, pem};
-use ciphermq_protocol::ClientId;
+use ciphermq_certificates::{Flaw, PemError, Validity, chain, fingerprint, key_kind, pem};
+use ciphermq_protocol::{CertificateChain, ClientId, Fingerprint};
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
-use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 
 use zeroize::Zeroizing;
@@ -58,7 +56,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The contents found instead.
-        wrong: NotPem,
+        wrong: PemError,
     },
     /// Other users have access to the private key.
     #[error("[tls] key_path: the private key {0}")]
@@ -227,7 +225,7 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
     let Some(validity) = Validity::read(certificate) else {
         return;
     };
-    let Some(trouble) = validity.trouble(Timestamp::now()) else {
+    let Some(trouble) = validity.error_at(Timestamp::now()) else {
         return;
     };
     let advice = if field == "ca_cert_path" {
@@ -325,10 +323,10 @@ fn client_id(own: &CertificateDer<'_>) -> Result<ClientId, NameError> {
 pub struct Peer {
     /// The client id, which is the Common Name.
     pub client_id: ClientId,
-    /// SHA-256 of the client's certificate, lower-case hexadecimal.
-    pub fingerprint: String,
-    /// The chain in base64 of DER, the client's own certificate first, joined by commas.
-    pub chain: String,
+    /// The fingerprint of the client's certificate.
+    pub fingerprint: Fingerprint,
+    /// The chain, the client's own certificate first.
+    pub chain: CertificateChain,
 }
 
 impl Peer {
@@ -342,18 +340,10 @@ impl Peer {
             .first()
             .ok_or_else(|| NameError::Unreadable("there is none".to_owned()))?;
         let client_id = client_id(own)?;
-        let fingerprint = Sha256::digest(own)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let chain: Vec<String> = chain
-            .iter()
-            .map(|der| BASE64_STANDARD.encode(der))
-            .collect();
         Ok(Self {
             client_id,
-            fingerprint,
-            chain: chain.join(","),
+            fingerprint: fingerprint(own),
+            chain: CertificateChain::from_der(chain),
         })
     }
 }

@@ -78,7 +78,7 @@ async fn every_bit_of_a_packed_line_is_flipped() {
             authority,
             OpenPolicy::default(),
         );
-        opener.learn(sender.clone());
+        opener.add_sender_chain(sender.clone());
         opener
     };
     // One that knows the session already, and one that does not.
@@ -94,7 +94,7 @@ async fn every_bit_of_a_packed_line_is_flipped() {
                 let Ok((envelope, fields)) = reader.read(&delivery.envelope) else {
                     continue;
                 };
-                let Ok(message) = opener.open_read(&envelope, &fields) else {
+                let Ok(message) = opener.open_parsed(&envelope, &fields) else {
                     continue;
                 };
                 let original = originals

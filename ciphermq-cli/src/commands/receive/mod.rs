@@ -291,14 +291,14 @@ impl Route {
         let exchange = args
             .exchange
             .clone()
-            .map_or_else(|| ExchangeName::new(ciphermq_client::DEFAULT_EXCHANGE), Ok);
+            .unwrap_or_else(|| ciphermq_client::DEFAULT_EXCHANGE.into());
         let routing_key = args
             .routing_key
             .clone()
             .map_or_else(|| ciphermq_client::default_routing_key(client.id()), Ok);
         Ok(Self {
             queue: queue.map_err(unnamable)?,
-            exchange: exchange.map_err(unnamable)?,
+            exchange,
             routing_key: routing_key.map_err(unnamable)?,
         })
     }

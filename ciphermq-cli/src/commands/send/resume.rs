@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ciphermq_client::checkpoint::{CheckpointError, Unreadable};
 use ciphermq_client::resume::{ResumableStream, StreamState};
-use ciphermq_client::{Client, ClientId, ExchangeName, RoutingKey, Timestamp};
+use ciphermq_client::{Client, ClientId, RoutingKey, Timestamp};
 use ciphermq_files::{fit_name, parent, resolve};
 
 use super::Args;
@@ -285,7 +285,7 @@ fn new_state(
     let exchange = args
         .exchange
         .clone()
-        .map_or_else(|| ExchangeName::new(ciphermq_client::DEFAULT_EXCHANGE), Ok);
+        .unwrap_or_else(|| ciphermq_client::DEFAULT_EXCHANGE.into());
     let routing_key: Result<RoutingKey, _> = args
         .routing_key
         .clone()
@@ -295,7 +295,7 @@ fn new_state(
             .map_err(|error| Failure::plain(format!("No stream can be begun: {error}.")))?,
         sender: client.id().clone(),
         receiver: receiver.clone(),
-        exchange: exchange.map_err(unnamable)?,
+        exchange,
         routing_key: routing_key.map_err(unnamable)?,
         server: client.server_address(),
         input: whole.to_string(),

@@ -26,7 +26,7 @@ fn files(folder: &tempfile::TempDir) -> Vec<String> {
     files
 }
 
-/// What the public key files name is what somebody may seal for.
+/// Returns the ids of the public key files, for which senders may seal.
 fn announced(names: &KeyNames) -> Vec<KeyId> {
     let mut ids = vec![read_public(&names.public()).unwrap().key_id()];
     if names.x_wing_public().exists() {
@@ -36,7 +36,7 @@ fn announced(names: &KeyNames) -> Vec<KeyId> {
 }
 
 #[test]
-fn new_keys_take_the_place_of_the_old_ones_which_are_kept() {
+fn rotation_replaces_keys_and_archives_the_old_ones() {
     for (x_wing, kinds) in [
         (false, &[Kind::X25519][..]),
         (true, &[Kind::X25519, Kind::XWing]),
@@ -62,7 +62,7 @@ fn new_keys_take_the_place_of_the_old_ones_which_are_kept() {
                 announced(&names),
                 rotation.keys.iter().map(|key| key.new).collect::<Vec<_>>()
             );
-            assert!(known.iter().all(|id| keyring.holds(*id)));
+            assert!(known.iter().all(|id| keyring.contains(*id)));
             assert_eq!(keyring.key_ids().count(), kinds.len() * (round + 1));
             let mut newest: Vec<_> = keyring
                 .recipient_keys()
@@ -71,7 +71,7 @@ fn new_keys_take_the_place_of_the_old_ones_which_are_kept() {
                 .collect();
             newest.reverse();
             assert_eq!(newest, announced(&names));
-            // Nothing is left lying about.
+            // No temporary file remains.
             assert_eq!(files(&folder).len(), kinds.len() * (2 + round));
         }
     }
@@ -94,27 +94,29 @@ fn a_crash_at_any_point_leaves_keys_that_open_everything() {
         }
         let check = |keyring: &Keyring| {
             assert!(
-                old.iter().all(|id| keyring.holds(*id)),
+                old.iter().all(|id| keyring.contains(*id)),
                 "after {done} steps"
             );
             assert!(
-                announced(&names).iter().all(|id| keyring.holds(*id)),
+                announced(&names).iter().all(|id| keyring.contains(*id)),
                 "after {done} steps"
             );
             let keys = keyring.recipient_keys();
             assert_eq!(keys.len(), 2, "after {done} steps");
-            assert!(keys.iter().all(|key| keyring.holds(key.key_id())));
+            assert!(keys.iter().all(|key| keyring.contains(key.key_id())));
         };
         check(&keyring(&names));
         assert_eq!(
-            new.iter().filter(|id| keyring(&names).holds(**id)).count(),
+            new.iter()
+                .filter(|id| keyring(&names).contains(**id))
+                .count(),
             done.saturating_sub(2).min(2)
         );
-        // It can be tried again, and what came into use meanwhile is kept as well.
+        // A retry succeeds, and archives the keys that came into use meanwhile.
         let between: Vec<_> = keyring(&names).key_ids().collect();
         let rotation = rotate(&names.private()).unwrap();
         check(&keyring(&names));
-        assert!(between.iter().all(|id| keyring(&names).holds(*id)));
+        assert!(between.iter().all(|id| keyring(&names).contains(*id)));
         assert_eq!(
             announced(&names),
             rotation.keys.iter().map(|key| key.new).collect::<Vec<_>>()
@@ -123,7 +125,7 @@ fn a_crash_at_any_point_leaves_keys_that_open_everything() {
 }
 
 #[test]
-fn what_is_prepared_and_dropped_leaves_nothing() {
+fn a_dropped_preparation_leaves_no_files() {
     let (folder, names) = folder_with(true);
     let before = files(&folder);
     drop(Prepared::new(&names).unwrap());
@@ -131,7 +133,7 @@ fn what_is_prepared_and_dropped_leaves_nothing() {
 }
 
 #[test]
-fn a_kept_key_is_never_overwritten() {
+fn an_archived_key_is_never_overwritten() {
     let (folder, names) = folder_with(false);
     let id = keyring(&names).newest().public_key().key_id();
     let archived = names.archived(Kind::X25519, id);
@@ -152,7 +154,7 @@ fn a_kept_key_is_never_overwritten() {
         id
     );
 
-    // Somebody else makes the file between the look and the move.
+    // Another process creates the file between the check and the move.
     fs::remove_file(&archived).unwrap();
     let prepared = Prepared::new(&names).unwrap();
     fs::write(&archived, b"theirs").unwrap();
@@ -168,7 +170,7 @@ fn a_kept_key_is_never_overwritten() {
 }
 
 #[test]
-fn rotations_at_the_same_time_lose_no_key() {
+fn concurrent_rotations_lose_no_key() {
     let (_folder, names) = folder_with(true);
     let first = announced(&names);
     let rotations: Vec<Rotation> = std::thread::scope(|scope| {
@@ -180,13 +182,13 @@ fn rotations_at_the_same_time_lose_no_key() {
         .iter()
         .flat_map(|rotation| rotation.keys.iter().map(|key| key.new));
     for id in made.chain(first) {
-        assert!(keyring.holds(id), "{id}");
+        assert!(keyring.contains(id), "{id}");
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn kept_keys_are_the_owners_alone() {
+fn archived_keys_are_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let (folder, names) = folder_with(true);
     rotate(&names.private()).unwrap();
@@ -206,7 +208,7 @@ fn kept_keys_are_the_owners_alone() {
 }
 
 #[test]
-fn only_what_is_named_as_a_private_key_is_rotated() {
+fn only_files_named_as_private_keys_are_rotated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("my.key");
     let key = PrivateKey::generate().unwrap();

@@ -11,7 +11,6 @@ use ciphermq_protocol::waiting::{
 use ciphermq_protocol::{ErrorReply, Reply};
 
 use crate::broker::ClientSession;
-use crate::broker::session::{argument, reply_json};
 use crate::model::{LaneKey, PageLimit, QueueId, Seq};
 use crate::store;
 
@@ -34,14 +33,16 @@ const KEY_ID_DIGITS: usize = 16;
 
 impl ClientSession {
     /// Executes `list_waiting_keys`.
-    pub(in crate::broker) async fn waiting_keys(&self, json: &str) -> Result<Reply, ErrorReply> {
-        let request: WaitingRequest = argument("list_waiting_keys", json)?;
+    pub(in crate::broker) async fn waiting_keys(
+        &self,
+        request: WaitingRequest,
+    ) -> Result<Reply, ErrorReply> {
         let limit = request.limit.unwrap_or(MESSAGES).clamp(1, MESSAGES);
         let page = self
             .broker
             .read(self.count_keys(request.after, limit))
             .await?;
-        Ok(Reply::WaitingKeys(reply_json(&page)?))
+        Ok(Reply::WaitingKeys(page))
     }
 
     async fn count_keys(

@@ -100,8 +100,8 @@ pub(super) async fn change(
                  excluded.commit_number",
             )
             .bind(client_id.as_str())
-            .bind(fingerprint)
-            .bind(chain)
+            .bind(fingerprint.to_string())
+            .bind(chain.to_string())
             .bind(seen.to_string())
             .bind(commit.0)
             .execute(connection)

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use ciphermq_certificates::pem::{self, NotPem};
+use ciphermq_certificates::pem::{self, PemError};
 use rustls::RootCertStore;
 use sqlx::postgres::PgSslMode;
 use url::Url;
@@ -59,7 +59,7 @@ impl PemFile {
         (!is_text.starts_with(b"-----BEGIN")).then_some(Self { name, path })
     }
 
-    fn read<T>(&self, parse: fn(&[u8]) -> Result<T, NotPem>) -> Result<T, Error> {
+    fn read<T>(&self, parse: fn(&[u8]) -> Result<T, PemError>) -> Result<T, Error> {
         let text = std::fs::read(&self.path)
             .map_err(|error| self.unusable(&format!("cannot be read: {error}")))?;
         parse(&Zeroizing::new(text)).map_err(|wrong| {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
-use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
+use ciphermq_protocol::{
+    CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName, RoutingKey,
+};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, FromRow as _, PgConnection, Row as _};
 
@@ -308,14 +310,14 @@ impl Reader for PostgresReader {
     async fn certificate(
         &self,
         client_id: &ClientId,
-        fingerprint: Option<&str>,
-    ) -> Result<Option<String>, Error> {
+        fingerprint: Option<&Fingerprint>,
+    ) -> Result<Option<CertificateChain>, Error> {
         let query = match fingerprint {
             Some(fingerprint) => sqlx::query(
                 "SELECT chain FROM certificates WHERE client_id = $1 AND fingerprint = $2",
             )
             .bind(client_id.as_str())
-            .bind(fingerprint.to_owned()),
+            .bind(fingerprint.to_string()),
             None => sqlx::query(
                 "SELECT chain FROM certificates WHERE client_id = $1 \
                  ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
@@ -323,7 +325,9 @@ impl Reader for PostgresReader {
             .bind(client_id.as_str()),
         };
         let row = self.pool.row(query).await?;
-        row.map(|row| row.try_get(0)).transpose().map_err(error)
+        let chain = row.map(|row| row.try_get(0)).transpose();
+        let chain: Option<String> = chain.map_err(error)?;
+        Ok(chain.map(|chain| CertificateChain::from_text(&chain)))
     }
 
     async fn rejected(

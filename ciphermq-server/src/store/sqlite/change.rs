@@ -91,8 +91,8 @@ pub(super) fn change(
                  excluded.commit_number",
                 params![
                     client_id.as_str(),
-                    fingerprint,
-                    chain,
+                    fingerprint.to_string(),
+                    chain.to_string(),
                     seen.to_string(),
                     commit.0
                 ],

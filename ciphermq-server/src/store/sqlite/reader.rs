@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ciphermq_protocol::rejected::{RejectedCursor, RejectedMessage};
-use ciphermq_protocol::{ClientId, ExchangeName, MessageId, QueueName, RoutingKey};
+use ciphermq_protocol::{
+    CertificateChain, ClientId, ExchangeName, Fingerprint, MessageId, QueueName, RoutingKey,
+};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions, SqliteRow};
 
@@ -295,21 +297,22 @@ impl Reader for SqliteReader {
     async fn certificate(
         &self,
         client_id: &ClientId,
-        fingerprint: Option<&str>,
-    ) -> Result<Option<String>, Error> {
+        fingerprint: Option<&Fingerprint>,
+    ) -> Result<Option<CertificateChain>, Error> {
         let query = match fingerprint {
             Some(fingerprint) => sqlx::query_scalar(
                 "SELECT chain FROM certificates WHERE client_id = ? AND fingerprint = ?",
             )
             .bind(client_id.as_str())
-            .bind(fingerprint.to_owned()),
+            .bind(fingerprint.to_string()),
             None => sqlx::query_scalar(
                 "SELECT chain FROM certificates WHERE client_id = ? \
                  ORDER BY commit_number DESC, seen_time DESC LIMIT 1",
             )
             .bind(client_id.as_str()),
         };
-        query.fetch_optional(&self.pool).await.map_err(error)
+        let chain: Option<String> = query.fetch_optional(&self.pool).await.map_err(error)?;
+        Ok(chain.map(|chain| CertificateChain::from_text(&chain)))
     }
 
     async fn rejected(

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ciphermq_protocol::{Envelope, ExchangeName, QueueName, RoutingKey};
+use ciphermq_protocol::{
+    CertificateChain, Envelope, ExchangeName, Fingerprint, QueueName, RoutingKey,
+};
 
 use super::fixture::*;
 use crate::model::{
@@ -38,11 +40,15 @@ fn sealed(mark: &str, algorithm: Option<&str>) -> SealedRow {
     }
 }
 
-fn certificate(fingerprint: &str, chain: &str) -> Change {
+fn fingerprint(byte: u8) -> Fingerprint {
+    Fingerprint::from_bytes([byte; 32])
+}
+
+fn certificate(byte: u8, chain: &str) -> Change {
     Change::Certificate {
         client_id: client("r"),
-        fingerprint: fingerprint.to_owned(),
-        chain: chain.to_owned(),
+        fingerprint: fingerprint(byte),
+        chain: CertificateChain::from_text(chain),
         seen: time("2025-09-08T07:00:00Z"),
     }
 }
@@ -84,7 +90,7 @@ async fn everything_is_there_after_a_restart(database: &Database) {
         },
     )
     .await;
-    for (fingerprint, chain) in [("f1", "first"), ("f2", "second"), ("f1", "first")] {
+    for (fingerprint, chain) in [(1, "first,ca"), (2, "second"), (1, "first,ca")] {
         commit(
             &mut store,
             Transaction {
@@ -148,23 +154,21 @@ async fn everything_is_there_after_a_restart(database: &Database) {
     );
     assert_eq!(reader.signed_key(&client("s")).await.unwrap(), None);
     assert_eq!(
-        reader
-            .certificate(&client("r"), None)
-            .await
-            .unwrap()
-            .as_deref(),
-        Some("first")
+        reader.certificate(&client("r"), None).await.unwrap(),
+        Some(CertificateChain::from_text("first,ca"))
     );
     assert_eq!(
         reader
-            .certificate(&client("r"), Some("f2"))
+            .certificate(&client("r"), Some(&fingerprint(2)))
             .await
-            .unwrap()
-            .as_deref(),
-        Some("second")
+            .unwrap(),
+        Some(CertificateChain::from_text("second"))
     );
     assert_eq!(
-        reader.certificate(&client("r"), Some("f3")).await.unwrap(),
+        reader
+            .certificate(&client("r"), Some(&fingerprint(3)))
+            .await
+            .unwrap(),
         None
     );
     assert_eq!(reader.certificate(&client("s"), None).await.unwrap(), None);

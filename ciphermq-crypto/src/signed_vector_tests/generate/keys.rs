@@ -1,4 +1,4 @@
-//! Signed keys.
+//! Cases of signed keys.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
-use super::{AUTHORITY, NOW, RECEIVER, chain_text, for_servers, issue, now, receiver_key, wish};
+use super::{AUTHORITY, NOW, RECEIVER, chain_text, for_servers, issue, now, receiver_key, spec};
 use crate::Keyring;
 use crate::encoding::encode;
-use crate::identity::testing::{Ca, Wish};
+use crate::identity::testing::{Ca, CertificateSpec};
 use crate::identity::{Authority, Identity};
 use crate::keys::{PrivateKey, RecipientKey, XWingPrivateKey};
 use crate::signed_key::{Announcement, VerifiedKeys, jws, verify};
@@ -45,12 +45,12 @@ pub(super) fn good(cases: &mut Cases<'_>) {
         ),
         (
             "ECDSA P-256, one suite",
-            ca.issue_as(receiver, &wish(&rcgen::PKCS_ECDSA_P256_SHA256)),
+            ca.issue_as(receiver, &spec(&rcgen::PKCS_ECDSA_P256_SHA256)),
             Keyring::new(receiver_key()).recipient_keys(),
         ),
         (
             "Ed25519",
-            ca.issue_as(receiver, &wish(&rcgen::PKCS_ED25519)),
+            ca.issue_as(receiver, &spec(&rcgen::PKCS_ED25519)),
             announced_keys(0xa2),
         ),
         (
@@ -63,32 +63,32 @@ pub(super) fn good(cases: &mut Cases<'_>) {
     }
 }
 
-/// What shows that a signed key is refused for one reason alone: it is believed,
-pub(super) enum But<'a> {
-    /// if it is this one, which differs in what the case is about.
-    Instead(String),
-    /// at another time.
-    At(Timestamp),
-    /// under another authority.
-    Under(Authority),
-    /// if this one was not seen before, which is believed too.
-    Unless(&'a str),
+/// The control of a bad case: the change with which the signed key is accepted.
+pub(super) enum Control<'a> {
+    /// This signed key, without the fault, instead.
+    OtherKey(String),
+    /// Another time.
+    OtherTime(Timestamp),
+    /// Another authority.
+    OtherAuthority(Authority),
+    /// No pin of this signed key, which is accepted, too.
+    NoPin(&'a str),
 }
 
-fn believed(about: &str, signed_key: &str, authority: &Authority, at: Timestamp) -> VerifiedKeys {
+fn accepted(about: &str, signed_key: &str, authority: &Authority, at: Timestamp) -> VerifiedKeys {
     verify(signed_key, &name(RECEIVER), authority, at)
         .unwrap_or_else(|error| panic!("{about}: {error}"))
 }
 
-/// The cases so far, of one authority.
+/// A collection of cases of one authority.
 pub(super) struct Cases<'a> {
     pub(super) ca: &'a Ca,
     good: Vec<GoodKey>,
     bad: Vec<BadKey>,
 }
 
-/// All of them.
-pub(super) struct Made {
+/// The collected cases.
+pub(super) struct Generated {
     pub(super) good: Vec<GoodKey>,
     pub(super) bad: Vec<BadKey>,
 }
@@ -102,21 +102,21 @@ impl<'a> Cases<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> Made {
-        Made {
+    pub(super) fn finish(self) -> Generated {
+        Generated {
             good: self.good,
             bad: self.bad,
         }
     }
 
-    /// What is believed now.
+    /// Adds a signed key that is accepted now.
     pub(super) fn good(&mut self, about: &str, signed_key: &str) {
         self.good_under(self.ca, about, now(), signed_key);
     }
 
-    /// What is believed at this time, under this authority.
+    /// Adds a signed key that is accepted at this time by this authority.
     pub(super) fn good_under(&mut self, ca: &Ca, about: &str, at: Timestamp, signed_key: &str) {
-        let verified = believed(about, signed_key, &ca.authority(), at);
+        let verified = accepted(about, signed_key, &ca.authority(), at);
         let payload = URL_SAFE_NO_PAD
             .decode(signed_key.split('.').nth(1).unwrap())
             .unwrap();
@@ -136,14 +136,14 @@ impl<'a> Cases<'a> {
         });
     }
 
-    /// What is refused now, other than one that differs in this alone.
+    /// Adds a signed key that is refused now, although `good`, without the fault, is accepted.
     pub(super) fn bad(&mut self, about: &str, expect: &str, signed_key: &str, good: &str) {
         self.case(
             about,
             expect,
             now(),
             signed_key,
-            But::Instead(good.to_owned()),
+            Control::OtherKey(good.to_owned()),
         );
     }
 
@@ -153,17 +153,17 @@ impl<'a> Cases<'a> {
         expect: &str,
         at: Timestamp,
         signed_key: &str,
-        but: But<'_>,
+        control: Control<'_>,
     ) {
         let authority = self.ca.authority();
         let mut pinned = None;
-        match but {
-            But::Instead(other) => drop(believed(about, &other, &authority, at)),
-            But::At(other) => drop(believed(about, signed_key, &authority, other)),
-            But::Under(other) => drop(believed(about, signed_key, &other, at)),
-            But::Unless(seen) => {
-                believed(about, seen, &authority, at);
-                believed(about, signed_key, &authority, at);
+        match control {
+            Control::OtherKey(other) => drop(accepted(about, &other, &authority, at)),
+            Control::OtherTime(other) => drop(accepted(about, signed_key, &authority, other)),
+            Control::OtherAuthority(other) => drop(accepted(about, signed_key, &other, at)),
+            Control::NoPin(seen) => {
+                accepted(about, seen, &authority, at);
+                accepted(about, signed_key, &authority, at);
                 pinned = Some(seen.to_owned());
             }
         }
@@ -177,7 +177,7 @@ impl<'a> Cases<'a> {
     }
 }
 
-/// A signed key with any header, rightly signed.
+/// Signs a key with any header.
 fn with_header(signer: &Identity, algorithm: &str, typ: &str, more: &str, payload: &str) -> String {
     let x5c = chain_text(signer.chain()).join("\",\"");
     let header = format!(r#"{{"alg":"{algorithm}","typ":"{typ}","x5c":["{x5c}"]{more}}}"#);
@@ -186,7 +186,7 @@ fn with_header(signer: &Identity, algorithm: &str, typ: &str, more: &str, payloa
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// A signed key with any payload: an announcement of `client` that is valid for the whole year.
+/// Signs an announcement of `client` with any keys, valid for the whole year.
 pub(super) fn announcing(signer: &Identity, client: &str, keys: &[String]) -> String {
     let keys = keys.join(",");
     let times = r#""epoch":1,"not_before":"2025-01-01T00:00:00.000Z","not_after":"2026-01-01T00:00:00.000Z""#;
@@ -214,7 +214,7 @@ fn misused_signatures(ca: &Ca, cases: &mut Cases<'_>) {
     let [header, payload, signature]: [&str; 3] =
         honest.split('.').collect::<Vec<_>>().try_into().unwrap();
     let mut case = |about, expect, signed_key: &str| {
-        let honest = But::Instead(honest.clone());
+        let honest = Control::OtherKey(honest.clone());
         cases.case(about, expect, now(), signed_key, honest);
     };
     let by_mallory = with_header(&mallory, "ES384", "ciphermq-keys", "", payload);
@@ -244,7 +244,7 @@ fn misused_signatures(ca: &Ca, cases: &mut Cases<'_>) {
     case("no signature", "signature", &format!("{header}.{payload}."));
 }
 
-/// Rightly signed, so that a reader which passes over the form would believe them.
+/// The signatures are right, so a lenient parser would accept these.
 fn wrong_forms(ca: &Ca, cases: &mut Cases<'_>) {
     let receiver = issue(ca, RECEIVER).identity();
     let honest = announce(&receiver, announced_keys(0xa1), now());
@@ -252,7 +252,13 @@ fn wrong_forms(ca: &Ca, cases: &mut Cases<'_>) {
     let with_header = |algorithm, typ, more| with_header(&receiver, algorithm, typ, more, payload);
     let ours = with_header("ES384", "ciphermq-keys", "");
     let mut case = |about, expect, signed_key: &str| {
-        cases.case(about, expect, now(), signed_key, But::Instead(ours.clone()));
+        cases.case(
+            about,
+            expect,
+            now(),
+            signed_key,
+            Control::OtherKey(ours.clone()),
+        );
     };
     case(
         "the algorithm `none`",
@@ -288,7 +294,7 @@ fn wrong_certificates(ca: &Ca, cases: &mut Cases<'_>) {
         "certificate_not_trusted",
         now(),
         &of_other,
-        But::Under(other.authority()),
+        Control::OtherAuthority(other.authority()),
     );
     for (about, expect, (from, until), but) in [
         (
@@ -304,12 +310,12 @@ fn wrong_certificates(ca: &Ca, cases: &mut Cases<'_>) {
             15,
         ),
     ] {
-        let wish = Wish {
+        let spec = CertificateSpec {
             valid: Some((NOW + from, NOW + until)),
-            ..wish(&rcgen::PKCS_ECDSA_P384_SHA384)
+            ..spec(&rcgen::PKCS_ECDSA_P384_SHA384)
         };
-        let signed_key = announcing(&ca.issue_as(RECEIVER, &wish).identity(), RECEIVER, &keys);
-        let but = But::At(Timestamp::from_second(NOW + but).unwrap());
+        let signed_key = announcing(&ca.issue_as(RECEIVER, &spec).identity(), RECEIVER, &keys);
+        let but = Control::OtherTime(Timestamp::from_second(NOW + but).unwrap());
         cases.case(about, expect, now(), &signed_key, but);
     }
     let honest = announcing(&issue(ca, RECEIVER).identity(), RECEIVER, &keys);
@@ -319,7 +325,7 @@ fn wrong_certificates(ca: &Ca, cases: &mut Cases<'_>) {
         "certificate_usage",
         now(),
         &server,
-        But::Instead(honest),
+        Control::OtherKey(honest),
     );
 }
 
@@ -334,7 +340,7 @@ fn wrong_announcements(ca: &Ca, cases: &mut Cases<'_>) {
             expect,
             now(),
             signed_key,
-            But::Instead(honest.clone()),
+            Control::OtherKey(honest.clone()),
         );
     };
     case(
@@ -377,14 +383,14 @@ fn wrong_times(ca: &Ca, cases: &mut Cases<'_>) {
         "expired",
         last + MILLISECOND,
         &signed,
-        But::At(last),
+        Control::OtherTime(last),
     );
     cases.case(
         "a millisecond before its beginning, an hour before it was signed",
         "not_yet_valid",
         first - MILLISECOND,
         &signed,
-        But::At(first),
+        Control::OtherTime(first),
     );
     let newer = announce(&receiver, announced_keys(0xa2), now() + MILLISECOND);
     cases.case(
@@ -392,7 +398,7 @@ fn wrong_times(ca: &Ca, cases: &mut Cases<'_>) {
         "pinned_epoch_is_higher",
         now(),
         &signed,
-        But::Unless(&newer),
+        Control::NoPin(&newer),
     );
     let same_epoch = announce(&receiver, announced_keys(0xa2), now());
     cases.case(
@@ -400,6 +406,6 @@ fn wrong_times(ca: &Ca, cases: &mut Cases<'_>) {
         "pinned_keys_are_others",
         now(),
         &signed,
-        But::Unless(&same_epoch),
+        Control::NoPin(&same_epoch),
     );
 }

@@ -1,4 +1,4 @@
-//! Signing with any certificate, also with one that no receiver would accept.
+//! Signing with any certificate, including those that receivers refuse.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use super::chain_text;
 use crate::identity::testing::Ca;
 
-/// A chain, and the private key of its first certificate.
+/// A certificate chain and its private key.
 pub(super) struct Signer {
     pub(super) chain: Vec<CertificateDer<'static>>,
     algorithm: &'static str,
@@ -20,12 +20,12 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Of a certificate with an ECDSA P-384 key.
+    /// Creates a signer of a certificate with an ECDSA P-384 key.
     pub(super) fn p384(certificate: &Ca) -> Self {
         Self::new(certificate, "ES384", &ECDSA_P384_SHA384_FIXED_SIGNING)
     }
 
-    /// Of a certificate with an ECDSA P-521 key.
+    /// Creates a signer of a certificate with an ECDSA P-521 key.
     pub(super) fn p521(certificate: &Ca) -> Self {
         Self::new(certificate, "ES512", &ECDSA_P521_SHA512_FIXED_SIGNING)
     }
@@ -51,12 +51,12 @@ impl Signer {
             .to_vec()
     }
 
-    /// A signed key with the header that it should have.
+    /// Signs a key with the usual header.
     pub(super) fn signed_key(&self, payload: &str) -> String {
         self.with_header(&self.header(), payload)
     }
 
-    /// The header that a signed key should have.
+    /// Returns the usual header of a signed key.
     pub(super) fn header(&self) -> String {
         let x5c = serde_json::to_string(&chain_text(&self.chain)).unwrap();
         format!(
@@ -65,7 +65,7 @@ impl Signer {
         )
     }
 
-    /// A signed key with any header.
+    /// Signs a key with any header.
     pub(super) fn with_header(&self, header: &str, payload: &str) -> String {
         self.with_parts(
             &URL_SAFE_NO_PAD.encode(header),
@@ -73,7 +73,7 @@ impl Signer {
         )
     }
 
-    /// A signed key with any parts, which are signed as they are.
+    /// Signs arbitrary parts without encoding them.
     pub(super) fn with_parts(&self, header: &str, payload: &str) -> String {
         let signed = format!("{header}.{payload}");
         let signature = self.sign(signed.as_bytes());

@@ -1,5 +1,4 @@
-//! Certificates and chains, at the edges of what is accepted and past them. Each has signed
-//! rightly.
+//! Certificates and chains at the bounds of what is accepted and beyond, all with right signatures.
 
 use jiff::Timestamp;
 use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
@@ -8,29 +7,29 @@ use rustls_pki_types::CertificateDer;
 use super::announcements::Payload;
 use super::keys::Cases;
 use super::signer::Signer;
-use super::{AUTHORITY, NOW, RECEIVER, issue, now, wish};
-use crate::identity::testing::{Ca, Wish};
+use super::{AUTHORITY, NOW, RECEIVER, issue, now, spec};
+use crate::identity::testing::{Ca, CertificateSpec};
 
 const DAY: i64 = 86_400;
 
-/// A certificate as ours are, but for what `but` changes.
-pub(super) fn with(ca: &Ca, client: &str, but: impl FnOnce(&mut Wish)) -> Ca {
-    let mut wish = wish(&rcgen::PKCS_ECDSA_P384_SHA384);
-    but(&mut wish);
-    ca.issue_as(client, &wish)
+/// Issues a usual certificate, with the changes of `change`.
+pub(super) fn issue_with(ca: &Ca, client: &str, change: impl FnOnce(&mut CertificateSpec)) -> Ca {
+    let mut spec = spec(&rcgen::PKCS_ECDSA_P384_SHA384);
+    change(&mut spec);
+    ca.issue_as(client, &spec)
 }
 
-fn authority_below(ca: &Ca, but: impl FnOnce(&mut Wish)) -> Ca {
-    let mut wish = Wish {
+fn authority_below(ca: &Ca, change: impl FnOnce(&mut CertificateSpec)) -> Ca {
+    let mut spec = CertificateSpec {
         is_authority: true,
         valid: Some((NOW - 30 * DAY, NOW + 300 * DAY)),
-        ..Wish::default()
+        ..CertificateSpec::default()
     };
-    but(&mut wish);
-    ca.issue_as("An intermediate authority", &wish)
+    change(&mut spec);
+    ca.issue_as("An intermediate authority", &spec)
 }
 
-/// The client's certificate below these authorities, the last of which has issued it.
+/// Issues a client's certificate below a path of authorities, by the last of them.
 pub(super) fn below(authorities: &[&Ca], client: &str) -> Ca {
     let mut own = issue(authorities.last().unwrap(), client);
     own.chain.extend(
@@ -58,7 +57,11 @@ pub(super) fn cases(cases: &mut Cases<'_>) {
 
 fn dates(cases: &mut Cases<'_>) {
     let ca = cases.ca;
-    let valid = |from, until| signed(&with(ca, RECEIVER, |wish| wish.valid = Some((from, until))));
+    let valid = |from, until| {
+        signed(&issue_with(ca, RECEIVER, |spec| {
+            spec.valid = Some((from, until))
+        }))
+    };
     let millis = |millis| now() + std::time::Duration::from_millis(millis);
     let last = valid(NOW - DAY, NOW);
     cases.good(
@@ -78,7 +81,7 @@ fn dates(cases: &mut Cases<'_>) {
         "certificate_not_yet_valid",
         millis(999),
         &next,
-        super::keys::But::At(millis(1000)),
+        super::keys::Control::OtherTime(millis(1000)),
     );
     let ended = "a certificate that ended with the last second";
     cases.case(
@@ -86,7 +89,7 @@ fn dates(cases: &mut Cases<'_>) {
         "certificate_expired",
         millis(1000),
         &last,
-        super::keys::But::At(millis(999)),
+        super::keys::Control::OtherTime(millis(999)),
     );
 }
 
@@ -121,9 +124,9 @@ fn usages(cases: &mut Cases<'_>) {
     use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
     let ca = cases.ca;
     let of = |usages: &[KeyUsagePurpose], extended: &[ExtendedKeyUsagePurpose]| {
-        signed(&with(ca, RECEIVER, |wish| {
-            wish.usages = usages.to_vec();
-            wish.extended_usages = extended.to_vec();
+        signed(&issue_with(ca, RECEIVER, |spec| {
+            spec.usages = usages.to_vec();
+            spec.extended_usages = extended.to_vec();
         }))
     };
     let good = of(
@@ -140,8 +143,8 @@ fn usages(cases: &mut Cases<'_>) {
 fn names(cases: &mut Cases<'_>) {
     let ca = cases.ca;
     let of = |names: &[&str]| {
-        signed(&with(ca, RECEIVER, |wish| {
-            wish.common_names = Some(names.iter().map(|&name| name.to_owned()).collect());
+        signed(&issue_with(ca, RECEIVER, |spec| {
+            spec.common_names = Some(names.iter().map(|&name| name.to_owned()).collect());
         }))
     };
     let good = of(&[RECEIVER]);
@@ -171,11 +174,13 @@ fn names(cases: &mut Cases<'_>) {
 fn kinds(cases: &mut Cases<'_>) {
     let certificate = cases
         .ca
-        .issue_as(RECEIVER, &wish(&rcgen::PKCS_ECDSA_P521_SHA512));
+        .issue_as(RECEIVER, &spec(&rcgen::PKCS_ECDSA_P521_SHA512));
     let p521 = Signer::p521(&certificate).signed_key(&Payload::default().to_string());
     let good = signed(&issue(cases.ca, RECEIVER));
     cases.bad("an ECDSA P-521 key", "certificate_key_kind", &p521, &good);
-    let authority = signed(&with(cases.ca, RECEIVER, |wish| wish.is_authority = true));
+    let authority = signed(&issue_with(cases.ca, RECEIVER, |spec| {
+        spec.is_authority = true
+    }));
     let about = "a certificate that is an authority's";
     cases.bad(about, "certificate_not_trusted", &authority, &good);
 }
@@ -204,18 +209,18 @@ fn intermediates(cases: &mut Cases<'_>) {
         (
             "the intermediate authority has expired",
             "certificate_not_trusted",
-            authority_below(ca, |wish| wish.valid = Some((NOW - DAY, NOW - 1))),
+            authority_below(ca, |spec| spec.valid = Some((NOW - DAY, NOW - 1))),
         ),
         (
             "the intermediate authority is not valid yet",
             "certificate_not_trusted",
-            authority_below(ca, |wish| wish.valid = Some((NOW + 1, NOW + DAY))),
+            authority_below(ca, |spec| spec.valid = Some((NOW + 1, NOW + DAY))),
         ),
         (
             "the intermediate authority is for servers only",
             "certificate_usage",
-            authority_below(ca, |wish| {
-                wish.extended_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            authority_below(ca, |spec| {
+                spec.extended_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             }),
         ),
     ] {
@@ -228,7 +233,7 @@ fn intermediates(cases: &mut Cases<'_>) {
     }
 
     let [lower, none_below] =
-        [Some(1), Some(0)].map(|length| authority_below(ca, |wish| wish.path_length = length));
+        [Some(1), Some(0)].map(|length| authority_below(ca, |spec| spec.path_length = length));
     let two = |upper: &Ca| {
         let lower = authority_below(upper, |_| {});
         signed(&below(&[upper, &lower], RECEIVER))
@@ -251,13 +256,13 @@ fn intermediates(cases: &mut Cases<'_>) {
     cases.bad(about, "certificate_not_trusted", &path(7), &good);
 }
 
-/// Of the authority itself only name and key count, and to which names it is limited.
+/// Only name, key and name constraints of the authority itself are relevant.
 fn authorities(cases: &mut Cases<'_>) {
     let expired = Ca::new_as(
         AUTHORITY,
-        Wish {
+        CertificateSpec {
             valid: Some((NOW - DAY, NOW - 1)),
-            ..Wish::default()
+            ..CertificateSpec::default()
         },
     );
     let at: Timestamp = now();
@@ -269,9 +274,9 @@ fn authorities(cases: &mut Cases<'_>) {
     );
     let short = Ca::new_as(
         AUTHORITY,
-        Wish {
+        CertificateSpec {
             path_length: Some(0),
-            ..Wish::default()
+            ..CertificateSpec::default()
         },
     );
     let intermediate = authority_below(&short, |_| {});

@@ -1,5 +1,4 @@
-//! The form of signed keys: what reads two ways, and what is longer than it may be. All of them are
-//! rightly signed.
+//! Forms of signed keys that are ambiguous or too long, all with right signatures.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -7,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use super::announcements::Payload;
 use super::keys::Cases;
 use super::signer::Signer;
-use super::{RECEIVER, issue, now, wish};
+use super::{RECEIVER, issue, now, spec};
 use crate::signed_key::{Announcement, MAX_SIGNED_KEY_BYTES};
 
 pub(super) fn cases(cases: &mut Cases<'_>) {
@@ -20,12 +19,13 @@ pub(super) fn cases(cases: &mut Cases<'_>) {
     lengths(cases, &signer);
 }
 
-/// Text with one character in the place of its last: the same bytes, other bits that are not used.
+/// Changes the last character of a text in its unused bits, which leaves the decoded bytes the
+/// same.
 fn stray_bits(text: &str) -> String {
     let mut digits = text.trim_end_matches('=').to_owned();
     let padding = "=".repeat(text.len() - digits.len());
     let last = digits.pop().unwrap();
-    // A digit that ends a text of canonical spelling has zeros there, and the next one a one.
+    // Unused bits are zero in canonical base64; in the next digit one of them is set.
     digits.push(char::from(u8::try_from(last).unwrap() + 1));
     digits + &padding
 }
@@ -140,10 +140,10 @@ fn payloads(cases: &mut Cases<'_>, signer: &Signer) {
     );
 }
 
-/// base64url has one spelling.
+/// Non-canonical base64url is refused.
 fn parts(cases: &mut Cases<'_>, signer: &Signer) {
     let header = URL_SAFE_NO_PAD.encode(signer.header());
-    // Of a length that leaves bits over, and with both digits in which the alphabets differ.
+    // The length leaves unused bits, and both digits occur in which the alphabets differ.
     let spaced = |payload: String| format!("{payload}{}", " ".repeat((4 - payload.len() % 3) % 3));
     let payload = ["?>", " ?>", "  ?>"]
         .into_iter()
@@ -189,8 +189,8 @@ fn parts(cases: &mut Cases<'_>, signer: &Signer) {
 }
 
 fn signatures(cases: &mut Cases<'_>) {
-    // 64 bytes leave bits over.
-    let certificate = cases.ca.issue_as(RECEIVER, &wish(&rcgen::PKCS_ED25519));
+    // 64 bytes leave unused bits.
+    let certificate = cases.ca.issue_as(RECEIVER, &spec(&rcgen::PKCS_ED25519));
     let identity = certificate.identity();
     let keys = crate::Keyring::new(super::receiver_key()).recipient_keys();
     let announcement = Announcement::new(&identity, keys, now(), super::keys::DAY, None);
@@ -207,7 +207,7 @@ fn signatures(cases: &mut Cases<'_>) {
     cases.bad(about, "signature", &format!("{signed}.{der}"), &good);
 }
 
-/// An ECDSA signature as ASN.1.
+/// Encodes an ECDSA signature as ASN.1.
 fn der(fixed: &[u8]) -> Vec<u8> {
     let integer = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
@@ -224,10 +224,10 @@ fn der(fixed: &[u8]) -> Vec<u8> {
     [vec![0x30, u8::try_from(body.len()).unwrap()], body].concat()
 }
 
-/// `x5c` has base64, in its one spelling.
+/// Non-canonical base64 in `x5c` is refused.
 fn certificates(cases: &mut Cases<'_>) {
     let payload = Payload::default().to_string();
-    // Of a length that leaves bits over, and with a digit in which the alphabets differ.
+    // The length leaves unused bits, and a digit occurs in which the alphabets differ.
     let (signer, text) = std::iter::repeat_with(|| {
         let signer = Signer::p384(&issue(cases.ca, RECEIVER));
         let text = STANDARD.encode(&signer.chain[0]);
@@ -271,7 +271,7 @@ fn certificates(cases: &mut Cases<'_>) {
 fn lengths(cases: &mut Cases<'_>, signer: &Signer) {
     let of_length = |length: usize| {
         let around = signer.signed_key(&Payload::default().to_string()).len();
-        // White space in the header fills what white space in the payload leaves over.
+        // White space in the header pads the length where that in the payload cannot.
         (0..4)
             .flat_map(|header| (0..16).map(move |less| (header, (length - around) / 4 * 3 - less)))
             .map(|(header, spaces)| {

@@ -1,4 +1,4 @@
-//! Signed sessions.
+//! Cases of signed sessions.
 
 use ciphermq_protocol::envelope::Fields;
 use ciphermq_protocol::{ClientId, Envelope, StreamId};
@@ -6,53 +6,53 @@ use jiff::Timestamp;
 use rcgen::KeyUsagePurpose;
 use rustls_pki_types::CertificateDer;
 
-use super::chains::{below, with};
+use super::chains::{below, issue_with};
 use super::signer::Signer;
 use super::{
-    AUTHORITY, NOW, RECEIVER, SENDER, chain_text, for_servers, issue, now, receiver_key, wish,
+    AUTHORITY, NOW, RECEIVER, SENDER, chain_text, for_servers, issue, now, receiver_key, spec,
 };
 use crate::encoding::{decode, encode};
-use crate::identity::testing::{Ca, Wish};
-use crate::identity::{Authority, Fingerprint, Identity};
-use crate::seal::Start;
-use crate::sender::{Signature, Signed};
+use crate::identity::testing::{Ca, CertificateSpec};
+use crate::identity::{Authority, Fingerprint, Identity, fingerprint};
+use crate::seal::SessionStart;
+use crate::sender::{Signature, SignedFields};
 use crate::signed_vector_tests::{BadSession, GoodSession};
 use crate::vector_tests::{header, name, to_hex};
 use crate::{Keyring, OpenPolicy, Opener};
 
-/// An envelope of a session that `signer` has signed in the name of `sender`, and what was signed.
+/// Returns an envelope of a session of `sender` that `signer` has signed, and the signed bytes.
 fn sealed(sender: &str, signer: &Identity, time: Timestamp, payload: &[u8]) -> (Envelope, Vec<u8>) {
     sealed_over(sender, signer, time, payload, |signed, certificate| {
         signed.bytes(certificate)
     })
 }
 
-/// The same, with a signature over what `choose` makes of it.
+/// Returns such an envelope, with a signature of the bytes that `choose` returns.
 fn sealed_over(
     sender: &str,
     signer: &Identity,
     time: Timestamp,
     payload: &[u8],
-    choose: impl FnOnce(Signed<'_>, Fingerprint) -> Vec<u8>,
+    choose: impl FnOnce(SignedFields<'_>, Fingerprint) -> Vec<u8>,
 ) -> (Envelope, Vec<u8>) {
     let sign = |signed: &[u8]| signer.sign(signed).unwrap();
     sealed_by(sender, (signer.fingerprint(), &sign), time, payload, choose)
 }
 
-/// Signs bytes, in the form of the certificate's key.
+/// A function that signs bytes with the certificate's algorithm.
 type Sign<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
 
-/// The same, signed with any certificate.
+/// Returns such an envelope, signed with any certificate.
 fn sealed_by(
     sender: &str,
     (certificate, sign): (Fingerprint, &Sign<'_>),
     time: Timestamp,
     payload: &[u8],
-    choose: impl FnOnce(Signed<'_>, Fingerprint) -> Vec<u8>,
+    choose: impl FnOnce(SignedFields<'_>, Fingerprint) -> Vec<u8>,
 ) -> (Envelope, Vec<u8>) {
     let (sender, receiver): (ClientId, ClientId) = (name(sender), name(RECEIVER));
     let key = (*receiver_key().public_key()).into();
-    let start = Start::fresh(&sender, &receiver, &key, time).unwrap();
+    let start = SessionStart::fresh(&sender, &receiver, &key, time).unwrap();
     let signed = choose(start.signed(), certificate);
     let signature = sign(&signed);
     let mut session = start.session(Some(&Signature {
@@ -79,23 +79,23 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
         (
             "ECDSA P-256, a name that JSON escapes and that is not ASCII",
             "\"station\"/Zürich",
-            ca.issue_as("\"station\"/Zürich", &wish(&rcgen::PKCS_ECDSA_P256_SHA256)),
+            ca.issue_as("\"station\"/Zürich", &spec(&rcgen::PKCS_ECDSA_P256_SHA256)),
         ),
         (
             "Ed25519",
             SENDER,
-            ca.issue_as(SENDER, &wish(&rcgen::PKCS_ED25519)),
+            ca.issue_as(SENDER, &spec(&rcgen::PKCS_ED25519)),
         ),
         ("by way of an intermediate authority", SENDER, below),
         (
             "a certificate that begins in the session's second",
             SENDER,
-            with(ca, SENDER, |wish| wish.valid = Some((NOW, NOW + 60))),
+            issue_with(ca, SENDER, |spec| spec.valid = Some((NOW, NOW + 60))),
         ),
         (
             "a certificate that ends with the session's second",
             SENDER,
-            with(ca, SENDER, |wish| wish.valid = Some((NOW - 60, NOW))),
+            issue_with(ca, SENDER, |spec| spec.valid = Some((NOW - 60, NOW))),
         ),
         ("a name of 255 bytes", &long, issue(ca, &long)),
         (
@@ -127,7 +127,7 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
     .collect()
 }
 
-/// The same with another value, JSON, in a field that holds a text.
+/// Replaces the value of a string field with JSON.
 fn replaced(of: &Envelope, field: &str, value: &str) -> Envelope {
     let text = text(of);
     let start = text.find(&format!("\"{field}\":\"")).unwrap() + field.len() + 3;
@@ -141,11 +141,11 @@ fn altered(of: &Envelope, alter: impl FnOnce(&mut Fields<'_>)) -> Envelope {
     Envelope::build(&fields).unwrap()
 }
 
-/// What must open, and show `sender`, lest a case is refused for more than one reason.
+/// Asserts that an envelope opens with `sender` verified: the control of a bad case.
 fn opens(about: &str, envelope: &Envelope, sender: &str, signer: &Identity, authority: Authority) {
     let keyring = Keyring::new(receiver_key());
     let mut opener = Opener::new(name(RECEIVER), keyring, authority, OpenPolicy::default());
-    opener.learn(signer.chain().to_vec());
+    opener.add_sender_chain(signer.chain().to_vec());
     let opened = opener
         .open(envelope)
         .unwrap_or_else(|error| panic!("{about}: {error}"));
@@ -214,18 +214,18 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
             1,
         ),
     ] {
-        let wish = Wish {
+        let spec = CertificateSpec {
             valid: Some((NOW + from, NOW + until)),
-            ..wish(&rcgen::PKCS_ECDSA_P384_SHA384)
+            ..spec(&rcgen::PKCS_ECDSA_P384_SHA384)
         };
-        let identity = ca.issue_as(SENDER, &wish).identity();
+        let identity = ca.issue_as(SENDER, &spec).identity();
         let in_time = Timestamp::from_second(NOW + but).unwrap();
         let (envelope, _) = sealed(SENDER, &identity, in_time, b"in time");
         opens(about, &envelope, SENDER, &identity, ca.authority());
         let (envelope, _) = sealed(SENDER, &identity, now(), b"at the wrong time");
         cases.push(bad_session(about, expect, &identity, &envelope));
     }
-    // The same with a certificate for clients is `honest`.
+    // With a certificate for clients, it is `honest`.
     let server = for_servers(ca, SENDER);
     let (envelope, _) = sealed(SENDER, &server, now(), b"from a server");
     let about = "the certificate is for servers only";
@@ -233,13 +233,13 @@ pub(super) fn bad(ca: &Ca) -> Vec<BadSession> {
     cases
 }
 
-/// Sessions that were signed rightly, with certificates that are not accepted.
+/// Sessions with right signatures of refused certificates.
 fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
     let mut cases = Vec::new();
     let mut case = |about: &str, expect: &str, signer: &Signer| {
-        let certificate = Fingerprint::of(signer.chain.first().unwrap());
+        let certificate = fingerprint(signer.chain.first().unwrap());
         let sign = |signed: &[u8]| signer.sign(signed);
-        let signed = |signed: Signed<'_>, certificate| signed.bytes(certificate);
+        let signed = |signed: SignedFields<'_>, certificate| signed.bytes(certificate);
         let (envelope, _) = sealed_by(SENDER, (certificate, &sign), now(), b"refused", signed);
         cases.push(BadSession {
             about: about.to_owned(),
@@ -271,14 +271,16 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
         "certificate_not_trusted",
         &by_client,
     );
-    let agreement = with(ca, SENDER, |wish| {
-        wish.usages = vec![KeyUsagePurpose::KeyAgreement];
+    let agreement = issue_with(ca, SENDER, |spec| {
+        spec.usages = vec![KeyUsagePurpose::KeyAgreement];
     });
     let about = "a certificate that is not for signatures";
     case(about, "certificate_usage", &Signer::p384(&agreement));
     let names = |names: &[&str]| {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        Signer::p384(&with(ca, SENDER, |wish| wish.common_names = Some(names)))
+        Signer::p384(&issue_with(ca, SENDER, |spec| {
+            spec.common_names = Some(names)
+        }))
     };
     case(
         "a certificate without a Common Name",
@@ -301,7 +303,7 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
         "other_client",
         &names(&["Sender_1"]),
     );
-    let p521 = ca.issue_as(SENDER, &wish(&rcgen::PKCS_ECDSA_P521_SHA512));
+    let p521 = ca.issue_as(SENDER, &spec(&rcgen::PKCS_ECDSA_P521_SHA512));
     case(
         "an ECDSA P-521 key",
         "certificate_key_kind",
@@ -321,17 +323,17 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
             60,
         ),
     ] {
-        let certificate = with(ca, SENDER, |wish| {
-            wish.valid = Some((NOW + from, NOW + until))
+        let certificate = issue_with(ca, SENDER, |spec| {
+            spec.valid = Some((NOW + from, NOW + until))
         });
         case(about, expect, &Signer::p384(&certificate));
     }
     cases
 }
 
-/// What somebody on the way can do to an honest session.
+/// Alterations of an honest session in transit.
 fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
-    // Of a signature whose base64 shows which alphabet it is in.
+    // The signature's base64 must reveal its alphabet.
     let honest = || sealed(SENDER, sender, now(), b"honest").0;
     let shows = |of: &Envelope| {
         let fields = of.fields().unwrap();
@@ -429,11 +431,12 @@ fn altered_sessions(ca: &Ca, sender: &Identity) -> Vec<BadSession> {
     ]
 }
 
-/// Whoever knows the receiver's public key can seal a session in the sender's name; all that is
-/// missing is a signature of the sender over just this. Each of these is over something that
-/// differs in one field.
+/// Sessions with a signature of the sender that covers something else.
+///
+/// Anybody with the receiver's public key can seal a session in the sender's name, but lacks the
+/// sender's signature of it. Each of these signatures differs in one field.
 fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) -> Vec<BadSession> {
-    type Choose = fn(Signed<'_>, Fingerprint) -> Vec<u8>;
+    type Choose = fn(SignedFields<'_>, Fingerprint) -> Vec<u8>;
     let fields: [(&str, Choose); 7] = [
         ("another purpose", |signed, certificate| {
             let mut bytes = signed.bytes(certificate);
@@ -443,44 +446,42 @@ fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) ->
             bytes
         }),
         ("another suite", |signed, certificate| {
-            Signed {
+            SignedFields {
                 suite: "XWING-AES256GCM",
                 ..signed
             }
             .bytes(certificate)
         }),
         ("another sender", |signed, certificate| {
-            Signed {
+            SignedFields {
                 sender: "sender_2",
                 ..signed
             }
             .bytes(certificate)
         }),
         ("another receiver", |signed, certificate| {
-            Signed {
+            SignedFields {
                 receiver: "receiver_2",
                 ..signed
             }
             .bytes(certificate)
         }),
         ("another key id", |signed, certificate| {
-            Signed {
+            SignedFields {
                 receiver_key_id: "0123456789abcdef",
                 ..signed
             }
             .bytes(certificate)
         }),
         ("another session time", |signed, certificate| {
-            Signed {
+            SignedFields {
                 session_time: "2025-09-08T07:02:59.999Z",
                 ..signed
             }
             .bytes(certificate)
         }),
         ("another certificate", |signed, _| {
-            signed.bytes(Fingerprint::of(&CertificateDer::from(
-                b"another".as_slice(),
-            )))
+            signed.bytes(fingerprint(&CertificateDer::from(b"another".as_slice())))
         }),
     ];
     let (honest, _) = sealed_over(SENDER, sender, now(), b"honest", |signed, certificate| {
@@ -495,7 +496,7 @@ fn misused_session_signatures(ca: &Ca, sender: &Identity, mallory: &Identity) ->
             bad_session(&about, "not_authentic", sender, &envelope)
         })
         .collect();
-    // With the sender's certificate, and another client's private key.
+    // The sender's certificate with another client's private key.
     let (envelope, _) = sealed_over(SENDER, mallory, now(), b"forged", |signed, _| {
         signed.bytes(sender.fingerprint())
     });

@@ -1,4 +1,4 @@
-//! Makes the vectors, with new keys and signatures each time.
+//! Generation of the vectors, with new keys and signatures each time.
 
 mod announcements;
 mod chains;
@@ -14,11 +14,11 @@ use rustls_pki_types::CertificateDer;
 use super::Vectors;
 use crate::encoding::encode;
 use crate::identity::Identity;
-use crate::identity::testing::{Ca, Wish};
+use crate::identity::testing::{Ca, CertificateSpec};
 use crate::keys::PrivateKey;
 use crate::vector_tests::to_hex;
 
-/// When a signed key is judged, and when sessions begin: 2025-09-08T07:03:00Z.
+/// The time of verifying signed keys, and of starting sessions: 2025-09-08T07:03:00Z.
 const NOW: i64 = 1_757_314_980;
 
 const AUTHORITY: &str = "CipherMQ vectors";
@@ -73,23 +73,23 @@ fn chain_text(chain: &[CertificateDer<'_>]) -> Vec<String> {
     chain.iter().map(|der| encode(der)).collect()
 }
 
-fn wish(key: &'static rcgen::SignatureAlgorithm) -> Wish {
-    Wish {
+fn spec(key: &'static rcgen::SignatureAlgorithm) -> CertificateSpec {
+    CertificateSpec {
         key,
         extended_usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
         valid: Some((NOW - 30 * 86_400, NOW + 300 * 86_400)),
-        ..Wish::default()
+        ..CertificateSpec::default()
     }
 }
 
 fn issue(ca: &Ca, client: &str) -> Ca {
-    ca.issue_as(client, &wish(&rcgen::PKCS_ECDSA_P384_SHA384))
+    ca.issue_as(client, &spec(&rcgen::PKCS_ECDSA_P384_SHA384))
 }
 
 fn for_servers(ca: &Ca, client: &str) -> Identity {
-    let wish = Wish {
+    let spec = CertificateSpec {
         extended_usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
-        ..wish(&rcgen::PKCS_ECDSA_P384_SHA384)
+        ..spec(&rcgen::PKCS_ECDSA_P384_SHA384)
     };
-    ca.issue_as(client, &wish).identity()
+    ca.issue_as(client, &spec).identity()
 }

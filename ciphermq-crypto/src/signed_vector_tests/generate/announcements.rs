@@ -1,5 +1,4 @@
-//! What signed keys announce: epochs, times, names, suites and keys, at the edges of what they may
-//! be and past them.
+//! Contents of signed keys: epochs, times, names, suites and keys, at their bounds and beyond.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ use super::{RECEIVER, issue};
 use crate::encoding::encode;
 use crate::keys::{KeyId, XWingPrivateKey};
 
-/// A payload's JSON, each value as it stands there.
+/// The JSON values of a payload.
 pub(super) struct Payload {
     pub(super) client_id: String,
     pub(super) keys: Vec<String>,
@@ -206,7 +205,7 @@ fn x25519_json(public: &[u8]) -> String {
     format!(r#"{{"suite":"X25519-AES256GCM","key_id":"{key_id}","key":"{key}"}}"#)
 }
 
-/// Keys that are none, each with the key id of its bytes.
+/// Invalid keys, each with the key id of its bytes.
 fn keys(cases: &mut Cases<'_>, signer: &Signer) {
     let with = |key: String| Payload {
         keys: vec![key],
@@ -222,7 +221,7 @@ fn keys(cases: &mut Cases<'_>, signer: &Signer) {
     );
     let x_wing = XWingPrivateKey::from_bytes(&[0xa1; 32]);
     let x_wing = x_wing.public_key().as_bytes();
-    // The first coefficient's 12 bits: 3329, the modulus, is the lowest that is none.
+    // The 12 bits of the first coefficient: 3329, the modulus, is the lowest invalid value.
     let mut modulus = x_wing.to_vec();
     modulus[0] = 0x01;
     modulus[1] = modulus[1] & 0xf0 | 0x0d;
