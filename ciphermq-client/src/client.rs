@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::client_core::ClientCore;
 use crate::consumer::ConsumerBuilder;
-use crate::error::{AckError, RequestError, RequestErrorKind};
+use crate::error::{AckError, RequestError};
 use crate::event::Events;
 use crate::keys::{self, AnnounceError, PinsError, Registration};
 use crate::publisher::PublisherBuilder;

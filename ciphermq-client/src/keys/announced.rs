@@ -195,7 +195,7 @@ pub fn announced_by(folder: &Path, keyring: &Keyring) -> BTreeSet<ClientId> {
         .filter_map(|path| read_record(&path).ok().flatten())
         .filter(|record| {
             let keys = stated_key_ids(&record.signed_key);
-            keys.iter().any(|key| keyring.holds(*key))
+            keys.iter().any(|key| keyring.contains(*key))
         })
         .map(|record| record.client_id)
         .collect()

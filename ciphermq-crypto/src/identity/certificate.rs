@@ -1,7 +1,5 @@
 //! Verified certificates.
 
-use std::fmt;
-
 use ciphermq_certificates::{Flaw, Validity, fingerprint};
 use ciphermq_protocol::{ClientId, Fingerprint};
 use jiff::Timestamp;
