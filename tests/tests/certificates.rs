@@ -440,7 +440,10 @@ async fn what_is_wrong_with_a_servers_certificate_is_told() {
         (
             "authority",
             Some("basicConstraints=CA:TRUE\nsubjectAltName=IP:127.0.0.1"),
-            ["is an authority's own certificate", "made anew"],
+            [
+                "is an authority's own certificate",
+                "new certificate for the server",
+            ],
         ),
         (
             "clients",

@@ -280,7 +280,7 @@ mod tests {
 
     /// Returns an authority without certificates: a client's own signature is enough here.
     fn authority() -> Authority {
-        Authority::new(std::iter::empty()).unwrap()
+        Authority::nobody()
     }
 
     fn identity() -> Identity {

@@ -454,7 +454,7 @@ mod tests {
                 })
             )
         };
-        assert!((0..whole.len()).all(|end| is_refused(&whole[..end])));
+        assert!((1..whole.len()).all(|end| is_refused(&whole[..end])));
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x41;

@@ -285,7 +285,9 @@ pub(crate) async fn a_record_that_cannot_be_kept() {
     for _ in 0..2 {
         let registered = workspace.cli("register-key").run().await.success();
         assert!(
-            registered.stderr.contains("Warning: what was announced"),
+            registered
+                .stderr
+                .contains("Warning: the announcement is not recorded"),
             "{}",
             registered.stderr
         );

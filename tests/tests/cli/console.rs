@@ -199,6 +199,6 @@ pub(crate) async fn the_log_has_colours_on_a_terminal_only(fixture: Fixture) {
     let piped = workspace.cli("status").arg("-vvv").run().await.success();
     assert!(!piped.stderr.contains('\x1b'), "{:?}", piped.stderr);
     for log in [&terminal.stdout, &plain.stdout, &piped.stderr] {
-        assert!(log.contains("connected"), "{log:?}");
+        assert!(log.contains("Connected"), "{log:?}");
     }
 }

@@ -114,12 +114,19 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
     let keyring = settings.keyring()?;
     args.claim_files(target, &settings)?;
     let mut signals = Signals::listen()?;
-    // Nothing is made for an output that nothing can come for.
+    // An output that is there is looked at first; another one is made once messages can come.
+    let is_there = target == Target::File && args.output.exists();
+    let opened = is_there
+        .then(|| open_output(&args, target, &console))
+        .transpose()?;
     let client = tokio::select! {
         client = settings.connect() => client?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
-    let (sink, dedup) = tokio::task::block_in_place(|| open_output(&args, target, &console))?;
+    let (sink, dedup) = match opened {
+        Some(opened) => opened,
+        None => tokio::task::block_in_place(|| open_output(&args, target, &console))?,
+    };
     // In some folders two names that were free are one file, which shows now.
     args.claim_files(target, &settings)?;
     let quarantine = args.quarantine_path();
@@ -158,6 +165,8 @@ pub(crate) async fn run(mut args: Args, console: Console) -> Result<Exit, Failur
         consumer = started => consumer?,
         signal = signals.received() => return Ok(Exit::Signalled(signal)),
     };
+    // The consumer has a connection of its own.
+    drop(client);
     super::tell_events(consumer.events(), console.clone());
     console.message(format_args!("Public key registered, key id {key_id}"));
     if let Some(registration) = consumer.registration() {

@@ -719,14 +719,12 @@ async fn postgres_advice_about_settings_works() {
                 .unwrap(),
         )
         .await;
+        // It would keep the next database from being made.
+        let reset = format!("ALTER ROLE ALL RESET {READ_ONLY}");
+        run(&mut tenant.admin, &reset).await;
     }
     // A setting in the URL takes precedence over all statements.
-    let mut tenant = Tenant::new(&postgres, 100).await;
-    run(
-        &mut tenant.admin,
-        &format!("ALTER ROLE ALL RESET {READ_ONLY}"),
-    )
-    .await;
+    let tenant = Tenant::new(&postgres, 100).await;
     for setting in [READ_ONLY, "search_path"] {
         let url = format!("{}?options=-c%20{setting}%3Don", tenant.url);
         let text = refused(at(url)).await;
