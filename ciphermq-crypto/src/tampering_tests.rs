@@ -103,7 +103,7 @@ fn every_flipped_bit_of_every_sealed_part_is_detected() {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let altered = encode(&bytes);
             case.assert_not_authentic(&format!("bit {bit} of {name}"), |f| {
-                *part(f) = altered.into()
+                *part(f) = altered.into();
             });
             bits += 1;
         }
@@ -118,7 +118,7 @@ fn every_other_length_of_every_sealed_part_is_detected() {
         let mut bytes = decode(&case.fields().enc_session_key).unwrap();
         bytes.resize(length, 0);
         case.assert_not_authentic("enc_session_key", |f| {
-            f.enc_session_key = encode(&bytes).into()
+            f.enc_session_key = encode(&bytes).into();
         });
     }
     for length in [0, 11, 13, 16] {
@@ -156,7 +156,7 @@ fn every_altered_header_field_is_detected() {
         f.sender_client_id = Some("sender_2".into());
     });
     case.assert_not_authentic("receiver_key_id", |f| {
-        f.receiver_key_id = Some(other_key.into())
+        f.receiver_key_id = Some(other_key.into());
     });
     case.assert_not_authentic("exchange", |f| f.exchange = Some("x".into()));
     case.assert_not_authentic("routing_key", |f| f.routing_key = Some("x".into()));
@@ -164,7 +164,7 @@ fn every_altered_header_field_is_detected() {
         f.sent_time = Some("2025-09-08T07:03:00.001Z".into());
     });
     case.assert_not_authentic("content_type", |f| {
-        f.content_type = Some("text/plain ".into())
+        f.content_type = Some("text/plain ".into());
     });
     case.assert_not_authentic("session_time", |f| {
         f.session_time = Some("2025-09-08T07:02:59.999Z".into());

@@ -245,16 +245,16 @@ fn seal(input: &Input) -> Message {
         about: input.about.to_owned(),
         sender_client_id: input.sender.to_owned(),
         session_time: fields.session_time.clone().unwrap().into_owned(),
-        session_key: to_hex(&*session_key),
-        ephemeral_ikm: to_hex(&ikm),
-        info: to_hex(&crate::session::info_of(
+        session_key: to_hex(*session_key),
+        ephemeral_ikm: to_hex(ikm),
+        info: to_hex(crate::session::info_of(
             Suite::X25519Aes256Gcm,
             &sender,
             &receiver,
             private.public_key().key_id(),
             start,
         )),
-        enc_session_key_sha256: to_hex(&crate::payload::hash(&enc_session_key)),
+        enc_session_key_sha256: to_hex(crate::payload::hash(&enc_session_key)),
         enc_session_key: to_hex(&enc_session_key),
         message_id: input.message_id.to_string(),
         exchange: input.exchange.to_owned(),
@@ -262,10 +262,10 @@ fn seal(input: &Input) -> Message {
         sent_time: fields.sent_time.clone().unwrap().into_owned(),
         content_type: input.content_type.to_owned(),
         payload: to_hex(input.payload),
-        nonce: to_hex(&input.nonce),
+        nonce: to_hex(input.nonce),
         aad: to_hex(session.last_aad()),
-        ciphertext: to_hex(&decode(&fields.ciphertext).unwrap()),
-        tag: to_hex(&decode(fields.tag.as_deref().unwrap()).unwrap()),
+        ciphertext: to_hex(decode(&fields.ciphertext).unwrap()),
+        tag: to_hex(decode(fields.tag.as_deref().unwrap()).unwrap()),
         envelope: String::from_utf8(envelope.raw().to_bytes().to_vec()).unwrap(),
     }
 }
@@ -435,7 +435,7 @@ fn must_fail() -> Vec<MustFail> {
         f.suite = Some("x25519-aes256gcm".into());
     });
     altered("the suite was taken away", "older_client", &|f| {
-        f.suite = None
+        f.suite = None;
     });
     altered("a bit of the nonce", "not_authentic", &|f| {
         f.nonce = flip(&f.nonce, 0).into();

@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Args, console: Console) -> Result<Exit, Failure> {
             );
         }
         Some(Err(error)) => {
-            console.warn(format_args!("Its signature is not to be trusted: {error}"))
+            console.warn(format_args!("Its signature is not to be trusted: {error}"));
         }
         Some(Ok(verified)) => {
             let announced = verified.announcement;

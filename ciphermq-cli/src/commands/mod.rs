@@ -84,10 +84,10 @@ fn tell_events(mut events: Events, console: Console) {
         while let Some(event) = events.next().await {
             match &event {
                 Event::Disconnected { reason } => {
-                    console.say(format_args!("Connection lost: {reason}"))
+                    console.say(format_args!("Connection lost: {reason}"));
                 }
                 Event::ConnectFailed { reason } => {
-                    console.say(format_args!("No connection yet: {reason}"))
+                    console.say(format_args!("No connection yet: {reason}"));
                 }
                 Event::Reconnecting { after, attempt } => {
                     console.say(format_args!(

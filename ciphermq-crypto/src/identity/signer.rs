@@ -266,7 +266,7 @@ mod tests {
         for (second, is_early) in [(second - 1, true), (second + 61, false)] {
             match verify(&ca.authority(), second) {
                 Err(IdentityError::Certificate(CertificateError::NotYetValid(_))) => {
-                    assert!(is_early)
+                    assert!(is_early);
                 }
                 Err(IdentityError::Certificate(CertificateError::Expired(_))) => assert!(!is_early),
                 other => panic!("{other:?}"),

@@ -270,7 +270,7 @@ fn every_signed_session_of_the_file_opens_with_its_sender() {
             session_time: &good.session_time,
             enc_session_key: &enc_session_key,
         };
-        assert_eq!(to_hex(&signed.bytes(fingerprint)), good.signed);
+        assert_eq!(to_hex(signed.bytes(fingerprint)), good.signed);
         let certificate = file
             .authority()
             .verify(&certificates, time(&good.session_time))

@@ -170,7 +170,7 @@ fn sealed(index: usize, sender: &str, millis: i64) -> Sealed {
     Sealed {
         sender_client_id: sender.to_owned(),
         session_time: crate::encoding::format_time(start),
-        session_key: to_hex(&*session_key),
+        session_key: to_hex(*session_key),
         encapsulation_randomness: randomness.to_owned(),
         info: to_hex(&info),
         enc_session_key: to_hex(&enc_session_key),
@@ -241,7 +241,7 @@ fn vectors() -> Vectors {
         },
     );
     case("a bit of the tag", "not_authentic", &|_, bytes| {
-        bytes[1167] ^= 1
+        bytes[1167] ^= 1;
     });
     case(
         "a byte is missing at the end",
@@ -375,7 +375,7 @@ fn every_session_key_of_the_file_opens() {
             &sealed.info,
             &sealed.enc_session_key,
         );
-        assert_eq!(to_hex(&*opened.unwrap()), sealed.session_key);
+        assert_eq!(to_hex(*opened.unwrap()), sealed.session_key);
     }
 }
 

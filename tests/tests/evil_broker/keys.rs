@@ -188,7 +188,7 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
     .await;
     for suite in ["NONE", "X25519-AES256GCM"] {
         rewritten_is_refused(&fixture, |payload| {
-            payload["keys"][0]["suite"] = suite.into()
+            payload["keys"][0]["suite"] = suite.into();
         })
         .await;
     }

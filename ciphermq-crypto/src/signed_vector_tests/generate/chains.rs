@@ -59,7 +59,7 @@ fn dates(cases: &mut Cases<'_>) {
     let ca = cases.ca;
     let valid = |from, until| {
         signed(&issue_with(ca, RECEIVER, |spec| {
-            spec.valid = Some((from, until))
+            spec.valid = Some((from, until));
         }))
     };
     let millis = |millis| now() + std::time::Duration::from_millis(millis);
@@ -179,7 +179,7 @@ fn kinds(cases: &mut Cases<'_>) {
     let good = signed(&issue(cases.ca, RECEIVER));
     cases.bad("an ECDSA P-521 key", "certificate_key_kind", &p521, &good);
     let authority = signed(&issue_with(cases.ca, RECEIVER, |spec| {
-        spec.is_authority = true
+        spec.is_authority = true;
     }));
     let about = "a certificate that is an authority's";
     cases.bad(about, "certificate_not_trusted", &authority, &good);

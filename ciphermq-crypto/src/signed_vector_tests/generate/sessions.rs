@@ -117,9 +117,9 @@ pub(super) fn good(ca: &Ca) -> Vec<GoodSession> {
             certificates: chain_text(identity.chain()),
             sender_certificate: identity.fingerprint().to_string(),
             session_time: fields.session_time.clone().unwrap().into_owned(),
-            enc_session_key: to_hex(&decode(&fields.enc_session_key).unwrap()),
+            enc_session_key: to_hex(decode(&fields.enc_session_key).unwrap()),
             signed: to_hex(&signed),
-            signature: to_hex(&decode(fields.sender_signature.as_deref().unwrap()).unwrap()),
+            signature: to_hex(decode(fields.sender_signature.as_deref().unwrap()).unwrap()),
             payload: to_hex(payload.as_bytes()),
             envelope: text(&envelope),
         }
@@ -279,7 +279,7 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
     let names = |names: &[&str]| {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         Signer::p384(&issue_with(ca, SENDER, |spec| {
-            spec.common_names = Some(names)
+            spec.common_names = Some(names);
         }))
     };
     case(
@@ -324,7 +324,7 @@ fn refused_certificates(ca: &Ca) -> Vec<BadSession> {
         ),
     ] {
         let certificate = issue_with(ca, SENDER, |spec| {
-            spec.valid = Some((NOW + from, NOW + until))
+            spec.valid = Some((NOW + from, NOW + until));
         });
         case(about, expect, &Signer::p384(&certificate));
     }
