@@ -1,11 +1,12 @@
-//! The order of a chain: the own certificate first, then its issuer's, and so on.
+//! The order of a certificate chain: the own certificate first, then that of its issuer.
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Where in a chain the certificate of a private key stands, counted from 1; `None` if it is not
-/// there, or the key is of a kind that TLS does not take.
+/// Returns the place of a private key's certificate in a chain, counted from 1.
+///
+/// It is `None` if the certificate is missing, or TLS does not accept the kind of key.
 #[must_use]
 pub fn place_of_own(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> Option<usize> {
     let key = any_supported_type(key).ok()?;

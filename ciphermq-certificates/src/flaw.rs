@@ -39,7 +39,8 @@ pub enum Flaw {
     ExtendedKeyUsage,
     /// The certificate's signature algorithm or key is not accepted.
     #[error(
-        "is signed with an algorithm or a key that is not accepted, such as SHA-1 or a short RSA key"
+        "is signed with an algorithm or a key that is not accepted, such as SHA-1 or a short RSA \
+         key"
     )]
     Algorithm,
     /// The certificate violates a name constraint or the path length of an authority above it.
@@ -82,9 +83,9 @@ impl Flaw {
                  it was created again: use certificates and a `ca.crt` that were made together."
             }
             Self::Expired(_) => {
-                "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and check \
-                 the clocks of both machines. If only an intermediate authority's has expired, \
-                 renew that one."
+                "Issue a new one with the same Common Name (`ciphermq-cli certs --force`), and \
+                 check the clocks of both machines. If only an intermediate authority's has \
+                 expired, renew that one."
             }
             Self::NotYetValid(_) => {
                 "Check the clocks of both machines and of the one that issued it; if all are \

@@ -19,7 +19,8 @@ pub enum NameError {
     Unreadable(&'static str),
     /// The Common Name has characters that programs decode differently.
     #[error(
-        "has a Common Name with characters beyond ASCII in a T61String, which programs decode differently"
+        "has a Common Name with characters beyond ASCII in a T61String, which programs decode \
+         differently"
     )]
     Ambiguous,
     /// The Common Name is not of a string type.

@@ -55,10 +55,10 @@ pub fn check(text: &str) -> Result<(), NameError> {
 
 /// Checks the rule for names that are new to a server.
 ///
-/// Two names that look alike to a person would be mistaken for each other. Beyond [`check`] it refuses what Unicode calls default-ignorable (the property
-/// `Default_Ignorable_Code_Point` of Unicode 16, unassigned code points included): characters that
-/// show nothing, such as the soft hyphen, fillers, variation selectors and tags, or that change the
-/// direction of the text, such as the Arabic letter mark.
+/// Two names that look alike would be mistaken for each other. Beyond [`check`] it refuses the
+/// default-ignorable characters (`Default_Ignorable_Code_Point` of Unicode 16, unassigned code
+/// points included). They are invisible, such as the soft hyphen, fillers, variation selectors and
+/// tags, or change the direction of the text, such as the Arabic letter mark.
 ///
 /// # Errors
 ///
@@ -71,8 +71,9 @@ pub fn check_new(text: &str) -> Result<(), NameError> {
     }
 }
 
-/// Returns whether a character is a `Default_Ignorable_Code_Point` that [`is_unprintable`] does not
-/// include.
+/// Returns whether a character is default-ignorable.
+///
+/// Those that [`is_unprintable`] includes are left out.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}'
         | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{3164}'

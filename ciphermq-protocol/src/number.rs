@@ -41,7 +41,9 @@ pub(crate) fn deserialize<'a, D: Deserializer<'a>>(
     }
 }
 
-/// An integer of 64 bits. Its error names no Rust type, as those of serde do: clients see it.
+/// Deserializes an integer of 64 bits.
+///
+/// Clients see the error, so unlike serde's it names no Rust type.
 pub(crate) fn integer<'a, D: Deserializer<'a>>(deserializer: D) -> Result<i64, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)?;
     number

@@ -8,7 +8,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
-/// Longer than any label there is.
+/// The longest text that counts as a label; real labels are shorter.
 const MAX_LABEL_BYTES: usize = 64;
 
 /// A section from `BEGIN` to `END`.
@@ -64,7 +64,7 @@ fn put_line(text: &mut Vec<u8>, mark: &[u8], label: &str) {
     }
 }
 
-/// Whether a `BEGIN` stands in a line that has more in it than that, or something else.
+/// Returns whether a line holds more than its `BEGIN`, as when line breaks are lost.
 pub(super) fn are_lines_joined(text: &[u8]) -> bool {
     utf8(text)
         .split(|&byte| byte == b'\n' || byte == b'\r')
@@ -74,8 +74,10 @@ pub(super) fn are_lines_joined(text: &[u8]) -> bool {
         })
 }
 
-/// What a line says is beginning, or ending. Errors show it: where line breaks were lost, a private
-/// key stands between the dashes, and that is no label.
+/// Returns the label of a `BEGIN` or `END` line.
+///
+/// Errors show the label, so it must not be secret. If line breaks are lost, the text between the
+/// dashes may be a private key, which is not a label.
 fn label(line: &[u8], mark: &[u8]) -> Option<String> {
     let label = line.strip_prefix(mark)?.strip_suffix(DASHES)?;
     let is_label = label.len() <= MAX_LABEL_BYTES
