@@ -1,8 +1,8 @@
 //! Refuses configurations in which one file has two roles, however it is spelt or linked.
 //!
 //! A log that is the database, or a database that is a private key, would destroy it. Paths are
-//! compared by the files they lead to. The configuration's own checks, which can name the line, find
-//! only paths that are spelt alike.
+//! compared by the files they lead to. The configuration's own checks, which can name the line,
+//! find only paths that are spelt alike.
 
 use std::path::{Path, PathBuf};
 

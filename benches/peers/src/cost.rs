@@ -24,7 +24,9 @@ fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Cost> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
     let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(Cost {
         cpu: Duration::from_millis(ticks * 1000 / ticks_per_second.max(1)),

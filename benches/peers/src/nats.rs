@@ -34,7 +34,11 @@ impl IntoAddress for (&str, u16) {
     }
 }
 
-pub async fn run(plan: &Plan, work: &Arc<Work>, retention: RetentionPolicy) -> anyhow::Result<Measured> {
+pub async fn run(
+    plan: &Plan,
+    work: &Arc<Work>,
+    retention: RetentionPolicy,
+) -> anyhow::Result<Measured> {
     let (sender, receiver) = (connect(plan).await?, connect(plan).await?);
     let _ = receiver.delete_stream("PEERS").await;
     let mut stream = receiver
@@ -96,7 +100,10 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, retention: RetentionPolicy) -> a
     let measured = measure(plan, send, receive).await?;
     if retention == RetentionPolicy::WorkQueue {
         let left = stream.info().await?.state.messages;
-        anyhow::ensure!(left == 0, "{left} acknowledged messages are still in the stream");
+        anyhow::ensure!(
+            left == 0,
+            "{left} acknowledged messages are still in the stream"
+        );
     }
     Ok(measured)
 }

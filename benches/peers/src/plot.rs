@@ -49,7 +49,10 @@ const SERIES: [Series; 5] = [
 /// Draws each series into the folder, from a file of JSON lines.
 pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(measurements)?;
-    let runs: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let runs: Vec<Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
     for series in SERIES {
         let of_series = || runs.iter().filter(|run| run["series"] == series.name);
         let lines = |value: fn(&Value) -> Option<f64>| -> anyhow::Result<Lines> {
@@ -71,7 +74,9 @@ pub fn draw(measurements: &Path, folder: &Path) -> anyhow::Result<()> {
             "size" => ("MB of payloads a second", |run| {
                 Some(run["payload_bytes_per_second"].as_f64()? / 1e6)
             }),
-            _ => ("messages a second", |run| run["messages_per_second"].as_f64()),
+            _ => ("messages a second", |run| {
+                run["messages_per_second"].as_f64()
+            }),
         };
         chart(
             &folder.join(format!("{}.svg", series.name)),
@@ -100,8 +105,12 @@ fn chart(path: &Path, series: &Series, y: &str, lines: &Lines) -> anyhow::Result
             .collect()
     };
     let all: Vec<(f64, f64)> = lines.values().flat_map(points).collect();
-    let most = |pick: fn(&(f64, f64)) -> f64| all.iter().map(pick).fold(f64::MIN_POSITIVE, f64::max);
-    let least = all.iter().map(|point| point.0).fold(f64::INFINITY, f64::min);
+    let most =
+        |pick: fn(&(f64, f64)) -> f64| all.iter().map(pick).fold(f64::MIN_POSITIVE, f64::max);
+    let least = all
+        .iter()
+        .map(|point| point.0)
+        .fold(f64::INFINITY, f64::min);
     let area = SVGBackend::new(path, (760, 420)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::{AMQPValue, FieldTable};
@@ -26,14 +26,23 @@ async fn connect(plan: &Plan) -> anyhow::Result<Connection> {
         }),
         cert_chain: Some(String::from_utf8(plan.read("ca.crt")?)?),
     };
-    let uri = format!("amqps://guest:guest@localhost:{}/%2f?frame_max=131072", plan.port);
+    let uri = format!(
+        "amqps://guest:guest@localhost:{}/%2f?frame_max=131072",
+        plan.port
+    );
     let runtime = lapin::runtime::default_runtime()?;
-    Ok(Connection::connect_with_config(&uri, ConnectionProperties::default(), tls, runtime).await?)
+    Ok(
+        Connection::connect_with_config(&uri, ConnectionProperties::default(), tls, runtime)
+            .await?,
+    )
 }
 
 pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Measured> {
     let (sending, receiving) = (connect(plan).await?, connect(plan).await?);
-    let (sender, receiver) = (sending.create_channel().await?, receiving.create_channel().await?);
+    let (sender, receiver) = (
+        sending.create_channel().await?,
+        receiving.create_channel().await?,
+    );
     let _ = sending
         .create_channel()
         .await?
@@ -48,9 +57,13 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
     receiver
         .queue_declare(QUEUE.into(), durable, arguments.clone())
         .await?;
-    sender.confirm_select(ConfirmSelectOptions::default()).await?;
+    sender
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
     let prefetch = u16::try_from(plan.window.max(100)).unwrap_or(u16::MAX);
-    receiver.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    receiver
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await?;
     let mut deliveries = receiver
         .basic_consume(
             QUEUE.into(),
@@ -73,7 +86,13 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
             let message = sealing.seal()?;
             let options = BasicPublishOptions::default();
             let confirm = sender
-                .basic_publish("".into(), QUEUE.into(), options, &message, persistent.clone())
+                .basic_publish(
+                    "".into(),
+                    QUEUE.into(),
+                    options,
+                    &message,
+                    persistent.clone(),
+                )
                 .await?;
             confirms.push_back(confirm);
         }
@@ -120,12 +139,17 @@ pub async fn run(plan: &Plan, work: &Arc<Work>, kind: &str) -> anyhow::Result<Me
         .queue_declare(QUEUE.into(), durable, arguments)
         .await?
         .message_count();
-    anyhow::ensure!(left == 0, "{left} acknowledged messages are still in the queue");
+    anyhow::ensure!(
+        left == 0,
+        "{left} acknowledged messages are still in the queue"
+    );
     drop(sending);
     Ok(measured)
 }
 
-async fn confirmed(confirm: impl Future<Output = lapin::Result<Confirmation>>) -> anyhow::Result<()> {
+async fn confirmed(
+    confirm: impl Future<Output = lapin::Result<Confirmation>>,
+) -> anyhow::Result<()> {
     match confirm.await? {
         Confirmation::Ack(_) => Ok(()),
         other => anyhow::bail!("not confirmed: {other:?}"),

@@ -35,7 +35,11 @@ async fn connect(plan: &Plan) -> anyhow::Result<MultiplexedConnection> {
 
 pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
     // Reading blocks its connection, so acks have one of their own.
-    let (sender, mut receiver, acks) = (connect(plan).await?, connect(plan).await?, connect(plan).await?);
+    let (sender, mut receiver, acks) = (
+        connect(plan).await?,
+        connect(plan).await?,
+        connect(plan).await?,
+    );
     let () = receiver.del(STREAM).await?;
     let () = receiver.xgroup_create_mkstream(STREAM, GROUP, "$").await?;
 
@@ -73,7 +77,8 @@ pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
         let mut latencies = histogram()?;
         let mut under_way = VecDeque::new();
         while latencies.len() < expected {
-            let reply: Option<StreamReadReply> = receiver.xread_options(&[STREAM], &[">"], &options).await?;
+            let reply: Option<StreamReadReply> =
+                receiver.xread_options(&[STREAM], &[">"], &options).await?;
             let entries = reply
                 .into_iter()
                 .flat_map(|reply| reply.keys)
@@ -106,12 +111,18 @@ pub async fn run(plan: &Plan, work: &Arc<Work>) -> anyhow::Result<Measured> {
     };
     let measured = measure(plan, send, receive).await?;
     let left: u64 = acks.clone().xlen(STREAM).await?;
-    anyhow::ensure!(left == 0, "{left} acknowledged messages are still in the stream");
+    anyhow::ensure!(
+        left == 0,
+        "{left} acknowledged messages are still in the stream"
+    );
     Ok(measured)
 }
 
 /// A pipeline is only sent while it is polled: the task does that.
-fn in_background(pipe: Pipeline, connection: &MultiplexedConnection) -> JoinHandle<redis::RedisResult<()>> {
+fn in_background(
+    pipe: Pipeline,
+    connection: &MultiplexedConnection,
+) -> JoinHandle<redis::RedisResult<()>> {
     let mut connection = connection.clone();
     tokio::spawn(async move { pipe.exec_async(&mut connection).await })
 }

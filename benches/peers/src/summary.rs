@@ -49,15 +49,25 @@ fn table(text: &str) -> anyhow::Result<String> {
                 .as_f64()
                 .context("a run without its latency")?,
         );
-        let messages = run["messages"].as_f64().context("a run without its messages")?;
+        let messages = run["messages"]
+            .as_f64()
+            .context("a run without its messages")?;
         let cpu = run["server_cpu_seconds"].as_f64();
-        runs.server.extend(cpu.map(|seconds| seconds * 1e6 / messages));
+        runs.server
+            .extend(cpu.map(|seconds| seconds * 1e6 / messages));
     }
     let mut table = String::new();
     writeln!(
         table,
         "{:<21} {:>7} {:>5} {:>12} {:>20} {:>9} {:>9} {:>14}",
-        "system", "window", "runs", "messages/s", "from ... to", "p50 ms", "p99 ms", "server CPU µs"
+        "system",
+        "window",
+        "runs",
+        "messages/s",
+        "from ... to",
+        "p50 ms",
+        "p99 ms",
+        "server CPU µs"
     )?;
     for (system, windows) in &systems {
         for (window, runs) in windows {
@@ -171,7 +181,15 @@ mod tests {
                     "redis", "1000", "1", "100", "100", "...", "100", "0.250", "0.500", "unknown"
                 ],
                 &[],
-                &["ciphermq-sqlite", "/", "redis:", "3.00", "(300", "/", "100)"],
+                &[
+                    "ciphermq-sqlite",
+                    "/",
+                    "redis:",
+                    "3.00",
+                    "(300",
+                    "/",
+                    "100)"
+                ],
             ]
         );
     }

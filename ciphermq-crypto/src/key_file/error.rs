@@ -145,7 +145,8 @@ impl KeyFileError {
             ),
             Self::Random(_) => "this should not happen; look at the machine's logs".to_owned(),
             Self::Write(FileError::Exists(_)) => {
-                "make new keys with `keygen rotate`, which keeps the old ones, choose another folder, \
+                "make new keys with `keygen rotate`, which keeps the old ones, choose another \
+                 folder, \
                  or replace it with --force, after which messages that were sealed for the old key \
                  can no longer be opened"
                     .to_owned()

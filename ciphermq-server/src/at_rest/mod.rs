@@ -24,8 +24,8 @@
 //! The first ones have no algorithm, and were sealed with AES-256-GCM under the same key without
 //! associated data: they are bound to nobody. Later ones have the associated data
 //! `CipherMQ public key at rest v1`, a zero byte, the algorithm's name, a zero byte, the client id,
-//! whichever kind of row it is. [`AtRestCipher::open_older`] opens both, for those who take a database
-//! over, once; [`AtRestCipher::open`] never does.
+//! whichever kind of row it is. [`AtRestCipher::open_older`] opens both, for those who take a
+//! database over, once; [`AtRestCipher::open`] never does.
 //!
 //! One key seals at most a few public keys a client, far below the 2^32 random nonces of one key
 //! that SP 800-38D allows, and the two algorithms share no state under it.

@@ -207,8 +207,8 @@ fn bare_and_signed_keys_cannot_be_swapped() {
     );
 }
 
-/// An older server's database that was put back: the key is right, and configuring another one would
-/// not help.
+/// An older server's database that was put back: the key is right, and configuring another one
+/// would not help.
 #[test]
 fn older_rows_are_told_as_such_and_stay_closed() {
     let at_rest_cipher = AtRestCipher::new(key(1), Algorithm::Aes256Gcm);

@@ -156,7 +156,8 @@ fn bare(text: &str) -> Option<LevelFilter> {
     is_target.then_some(LevelFilter::TRACE)
 }
 
-/// What follows a slash was once, in the filters of env_logger, an expression that lines must match.
+/// What follows a slash was once, in the filters of env_logger, an expression that lines must
+/// match.
 fn before_slash(text: &str) -> &str {
     text.split('/').next().unwrap_or_default().trim_end()
 }

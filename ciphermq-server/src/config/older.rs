@@ -63,7 +63,8 @@ const SECTIONS: [(&str, &str); 4] = [
     ("performance", "there is nothing to be tuned there"),
 ];
 
-/// The section of an environment variable, its name without the prefix, and what is so in its place.
+/// The section of an environment variable, its name without the prefix, and what is so in its
+/// place.
 pub(super) fn section_of(variable: &str) -> Option<(&'static str, &'static str)> {
     let variable = variable.to_ascii_lowercase();
     let is_of = |section: &str| {

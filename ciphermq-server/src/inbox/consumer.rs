@@ -1,9 +1,9 @@
 //! A consumer's credit, and its probation once it has let a lease lapse.
 //!
 //! A consumer that leaves a message unanswered for the whole redelivery timeout may be one of those
-//! that never answer what they cannot open. If each such message took a whole timeout, the good ones
-//! behind twenty of them would wait for twenty timeouts. From the first one on, the consumer is on
-//! probation:
+//! that never answer what they cannot open. If each such message took a whole timeout, the good
+//! ones behind twenty of them would wait for twenty timeouts. From the first one on, the consumer
+//! is on probation:
 //!
 //! - A message lapses as soon as the consumer *stalls*: it has answered nothing for a patience that
 //!   follows from how long it has needed for its answers. A slow consumer has a longer patience.

@@ -130,7 +130,8 @@ impl Inbox {
             self.free_all(&leases);
             self.forget_if_done(message_id);
         }
-        // Also where a lease had lapsed before: its client waited for the confirmation all the same.
+        // Also where a lease had lapsed before: its client waited for the confirmation all the
+        // same.
         if self.probation {
             self.lease_again(connection, now);
         }

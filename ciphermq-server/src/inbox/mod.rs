@@ -1,8 +1,8 @@
 //! One receiver's waiting messages in memory: its lanes, leases, consumers and their credit.
 //!
-//! A message goes only to the client that it is for, and an ack names no queue. So memory is divided
-//! by receiver: an [`Inbox`] holds a `Lane` for each queue with messages or consumers of that
-//! receiver, and everything that is in flight to it. Receivers do not wait for each other.
+//! A message goes only to the client that it is for, and an ack names no queue. So memory is
+//! divided by receiver: an [`Inbox`] holds a `Lane` for each queue with messages or consumers of
+//! that receiver, and everything that is in flight to it. Receivers do not wait for each other.
 //!
 //! ```text
 //!    committed ──► fresh ──┐                      ┌─ settled ──► credit free again
@@ -19,8 +19,8 @@
 //!
 //! Modules in reading order: `types`, what goes in and out; `events`, what happens to an inbox;
 //! `poll`, what it wants to be done; `leases`, what it has handed out; `lane`, the messages of one
-//! queue; `consumer`, credit and probation; `deferred`, messages that let others go first; `budget`,
-//! the memory for messages held ready.
+//! queue; `consumer`, credit and probation; `deferred`, messages that let others go first;
+//! `budget`, the memory for messages held ready.
 
 mod budget;
 mod consumer;

@@ -103,8 +103,8 @@ pub struct Actions {
 /// The leases that [`Inbox::expire`](super::Inbox::expire) has ended.
 #[derive(Debug, Default)]
 pub struct Expired {
-    /// Connections that did not answer in time: [`Inbox::touch`](super::Inbox::touch) must be called
-    /// when something is received on them.
+    /// Connections that did not answer in time: [`Inbox::touch`](super::Inbox::touch) must be
+    /// called when something is received on them.
     pub silent: HashSet<ConnectionId>,
     /// Messages that are deferred, each with the number of times it was.
     pub deferred: Vec<(MessageId, u32)>,

@@ -232,7 +232,8 @@ fn warn_of_time(field: &str, path: &Path, certificate: &CertificateDer<'_>) {
         "Check the clock; if it is right, make a new authority and new certificates of it for the \
          server and all clients \
          (`keygen certs --force --new-ca`). Until then this server and its clients go on, as they \
-         trust the authority because its file was named; other programs (OpenSSL) refuse all its certificates"
+         trust the authority because its file was named; other programs (OpenSSL) refuse all its \
+         certificates"
     } else {
         "Check the clock; if it is right, issue a new certificate for the server (`keygen certs \
          --force --server-name NAME`) \

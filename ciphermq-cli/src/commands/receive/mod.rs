@@ -38,7 +38,8 @@ use crate::signals::Signals;
 ///
 /// A line of the output:
 ///
-/// {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…","received_time":"…"}
+/// {"message_id":"…","sender":"…","sender_verified":true,"message":…,"sent_time":"…",
+/// "received_time":"…"}
 ///
 /// The message is the JSON value if the payload is JSON, else its text, else base64 in
 /// "message_base64". A line is synced to the disk before its message is acknowledged. What the

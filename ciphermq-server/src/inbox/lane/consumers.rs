@@ -114,8 +114,8 @@ impl Lane {
         self.enlist(connection);
     }
 
-    /// Notes that an ack of a message delivered at `since` was read. Returns whether that makes room
-    /// for another one.
+    /// Notes that an ack of a message delivered at `since` was read. Returns whether that makes
+    /// room for another one.
     pub(in crate::inbox) fn acked(
         &mut self,
         connection: ConnectionId,
@@ -156,8 +156,8 @@ impl Lane {
         self.consumers.values().any(Consumer::is_on_probation)
     }
 
-    /// Returns when a message that the consumer got at `since` lapses before the redelivery timeout;
-    /// `None` if it does not.
+    /// Returns when a message that the consumer got at `since` lapses before the redelivery
+    /// timeout; `None` if it does not.
     pub(in crate::inbox) fn lapses_at(
         &self,
         connection: ConnectionId,
@@ -226,8 +226,8 @@ impl Lane {
         }
     }
 
-    /// Notes that the connection has ended. What it got and never said a word after goes back to the
-    /// head, since it was dead; nobody keeps the others any more.
+    /// Notes that the connection has ended. What it got and never said a word after goes back to
+    /// the head, since it was dead; nobody keeps the others any more.
     pub(in crate::inbox) fn release(&mut self, connection: ConnectionId, now: Instant) {
         for (seq, waiting) in self.deferred.take_silent(connection) {
             let waiting = Waiting {

@@ -182,7 +182,8 @@ impl Lane {
         });
     }
 
-    /// Takes the next message to deliver; `None` if there is none, or its envelope must be read first.
+    /// Takes the next message to deliver; `None` if there is none, or its envelope must be read
+    /// first.
     pub(super) fn next(
         &mut self,
         now: Instant,

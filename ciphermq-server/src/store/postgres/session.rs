@@ -110,8 +110,8 @@ pub(super) async fn check(
 /// Refuses a role that cannot write, or that does not find the tables.
 async fn usable(connection: &mut PgConnection, connector: &SessionFactory) -> Result<(), Error> {
     let (place, user, database) = (connector.place(), connector.user(), connector.database());
-    // Schemas that hold the server's tables, except the one where they would be created; and of that
-    // one the tables that the role may not use.
+    // Schemas that hold the server's tables, except the one where they would be created; and of
+    // that one the tables that the role may not use.
     let row = sqlx::query(
         "SELECT current_setting('default_transaction_read_only') = 'on', current_schema()::text, \
          current_setting('search_path'), \
