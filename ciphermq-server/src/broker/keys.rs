@@ -5,6 +5,7 @@ mod waiting;
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Fingerprint, Reply};
 
 use super::{Broker, ClientSession};
+use crate::at_rest;
 use crate::keys;
 use crate::model::{Change, Time};
 use crate::tls::Peer;
@@ -127,7 +128,7 @@ impl ClientSession {
                 Err(ErrorReply::new(ErrorCode::StaleKey, error.to_string()))
             }
             // A retry changes nothing: the key's owner must register it again.
-            Err(keys::Error::AtRest(error)) => {
+            Err(keys::Error::AtRest(error @ at_rest::Error::OlderForm { .. })) => {
                 tracing::error!(client_id = %self.client_id, %error, "Cannot open a stored key");
                 Err(ErrorReply::new(ErrorCode::BadKey, error.for_client()))
             }
