@@ -117,7 +117,7 @@ impl Fixture {
     }
 }
 
-/// Plays, started on one server at the same time. See [`fixtures!`](crate::scenes).
+/// Plays, started on one server at the same time. See [`fixtures!`](crate::fixtures).
 pub struct Scenes {
     server: Arc<Server>,
     running: JoinSet<&'static str>,
