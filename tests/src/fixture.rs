@@ -60,15 +60,8 @@ impl Fixture {
     ///
     /// As [`bind`](Self::bind).
     pub async fn bind_queue(&self, client: &mut RawClient, queue: &str) {
-        let (queue, exchange) = (self.id(queue), self.id("e"));
         client
-            .ask(&format!("declare_queue {queue}"), "Queue declared")
-            .await;
-        client
-            .ask(&format!("declare_exchange {exchange}"), "Exchange declared")
-            .await;
-        client
-            .ask(&format!("bind {queue} {exchange} k"), "Queue bound")
+            .declare_and_bind(&self.id(queue), &self.id("e"), "k")
             .await;
     }
 

@@ -267,6 +267,23 @@ impl RawClient {
         assert_eq!(line, expected, "in answer to {command:?}");
     }
 
+    /// Declares a queue and an exchange and binds them, a line each, as all clients begin.
+    ///
+    /// # Panics
+    ///
+    /// If a reply is another one, or none comes.
+    pub async fn declare_and_bind(&mut self, queue: &str, exchange: &str, routing_key: &str) {
+        self.ask(&format!("declare_queue {queue}"), "Queue declared")
+            .await;
+        self.ask(&format!("declare_exchange {exchange}"), "Exchange declared")
+            .await;
+        self.ask(
+            &format!("bind {queue} {exchange} {routing_key}"),
+            "Queue bound",
+        )
+        .await;
+    }
+
     /// Nothing may come for so long. Prefer sending `ping` and expecting `PONG`, which also shows
     /// that nothing was under way, and does not wait.
     ///

@@ -60,15 +60,7 @@ impl Deployment {
     /// Each line waits for its one-line reply.
     async fn declare(client: &mut RawClient) {
         let (queue, exchange, key) = BINDING;
-        client
-            .ask(&format!("declare_queue {queue}"), "Queue declared")
-            .await;
-        client
-            .ask(&format!("declare_exchange {exchange}"), "Exchange declared")
-            .await;
-        client
-            .ask(&format!("bind {queue} {exchange} {key}"), "Queue bound")
-            .await;
+        client.declare_and_bind(queue, exchange, key).await;
     }
 
     /// The options with which `ciphermq-cli` is the sender.

@@ -11,9 +11,7 @@ async fn server(backend: &Backend, timeout: &str) -> (Server, RawClient) {
         .set("limits", "redelivery_timeout", timeout);
     let server = Server::start(options.set("limits", "max_redeliveries", 2)).await;
     let mut sender = RawClient::connect(&server, "sender").await;
-    sender.ask("declare_queue q", "Queue declared").await;
-    sender.ask("declare_exchange e", "Exchange declared").await;
-    sender.ask("bind q e k", "Queue bound").await;
+    sender.declare_and_bind("q", "e", "k").await;
     (server, sender)
 }
 

@@ -55,15 +55,21 @@ fn assert_older(line: &str) {
     );
 }
 
-/// A stopped server on a database as a server of before has left it: a row bound to nobody, and one
-/// bound to its client only.
-async fn left_by_an_older_server(backend: &Backend) -> Server {
+/// A server that was started once with the at-rest key, and stopped.
+async fn stopped(backend: &Backend) -> Server {
     let options = backend
         .options()
         .await
         .set("encryption", "aes_key", text(&AT_REST));
     let mut server = Server::start(options).await;
     server.terminate().await;
+    server
+}
+
+/// A stopped server on a database as a server of before has left it: a row bound to nobody, and one
+/// bound to its client only.
+async fn left_by_an_older_server(backend: &Backend) -> Server {
+    let server = stopped(backend).await;
     let database = server.database().await;
     database.execute("DELETE FROM at_rest_adoption").await;
     put(&database, "alice", &sealed(&KEY, b""), None).await;
@@ -168,12 +174,7 @@ async fn older_rows_may_be_refused_from_the_start(backend: Backend) {
 
 /// A table that somebody has removed is told by its name, with what to do.
 async fn a_table_that_was_removed_is_named(backend: Backend) {
-    let options = backend
-        .options()
-        .await
-        .set("encryption", "aes_key", text(&AT_REST));
-    let mut server = Server::start(options).await;
-    server.terminate().await;
+    let mut server = stopped(&backend).await;
     let database = server.database().await;
     database.execute("DROP TABLE at_rest_adoption").await;
     drop(database);
