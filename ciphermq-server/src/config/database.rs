@@ -11,6 +11,7 @@ use url::Url;
 use super::{
     Error, Secret,
     file::{self, Quantity, Setting, Text},
+    quantity::Number,
     validate::{Check, Name},
 };
 
@@ -387,7 +388,7 @@ fn fields(
             advice,
         )
     };
-    let number = check.number(
+    let port = check.quantity::<Number, _>(
         ("database", "port"),
         port.as_ref(),
         5432,
@@ -395,8 +396,7 @@ fn fields(
     )?;
     Ok(Target::Fields {
         host: text("host", host)?.unwrap_or_else(|| String::from("localhost")),
-        // The range above is that of the type.
-        port: u16::try_from(number).unwrap_or(u16::MAX),
+        port,
         user: text("user", user)?.ok_or_else(|| missing("user"))?,
         password: password
             .map(|setting| setting.value)

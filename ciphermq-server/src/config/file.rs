@@ -1,7 +1,8 @@
 //! The low-level form: what stands in the file and the environment, each value with its place.
 //!
-//! The macro call below is the one list of all fields. From it come the TOML reader, the names of
-//! the environment variables, and the test that the documentation leaves out none of them.
+//! The lists of fields below, and the table of limits, are the only ones. From them come the TOML
+//! reader, the names of the environment variables, and the test that the documentation leaves out
+//! none of them.
 
 use std::{fmt, path::Path};
 
@@ -10,7 +11,9 @@ use toml::Spanned;
 
 use super::{
     Error, Secret, error,
+    limits::LimitsSection,
     older::{self, OlderSection},
+    section::{Blank, Section as _, section},
     service_link,
 };
 
@@ -71,11 +74,6 @@ impl From<String> for Switch {
     }
 }
 
-/// Whether nothing stands between the quotes.
-trait Blank {
-    fn is_blank(&self) -> bool;
-}
-
 impl Blank for Text {
     fn is_blank(&self) -> bool {
         self.0.trim().is_empty()
@@ -102,7 +100,7 @@ impl Blank for Secret {
 
 /// Fields whose emptiness is a mistake that must be told: with a default in their place the server
 /// would listen elsewhere, store elsewhere, or seal with another key than meant.
-const NEVER_BLANK: &[(&str, &str)] = &[
+pub(super) const NEVER_BLANK: &[(&str, &str)] = &[
     ("server", "address"),
     ("server", "connection_type"),
     ("database", "url"),
@@ -111,8 +109,9 @@ const NEVER_BLANK: &[(&str, &str)] = &[
     ("encryption", "aes_key"),
 ];
 
+/// Defines the file from its sections: the reader, and how a variable finds its field.
 macro_rules! sections {
-    ($($section:ident: $Section:ident { $($field:ident: $Kind:ty,)* })*) => {
+    ($($section:ident: $Section:ident,)*) => {
         /// The whole file.
         #[derive(Debug, Default, Deserialize)]
         #[serde(default, deny_unknown_fields)]
@@ -127,54 +126,58 @@ macro_rules! sections {
             pub(super) older_variables: Vec<String>,
         }
 
-        $(
-            #[derive(Debug, Default, Deserialize)]
-            #[serde(default, deny_unknown_fields, expecting = "a section: its name in brackets, \
-                its fields below")]
-            pub(super) struct $Section { $(pub(super) $field: Option<Setting<$Kind>>,)* }
-        )*
-
         /// Every section, with every one of its fields.
         pub(super) const SECTIONS: &[(&str, &[&str])] =
-            &[$((stringify!($section), &[$(stringify!($field)),*]),)*];
+            &[$(($Section::NAME, $Section::FIELDS),)*];
 
         impl File {
-            /// Takes out what is empty and has a default: older configurations leave texts empty
+            /// Removes blank values that have a default: older configurations leave texts empty
             /// for that.
             fn drop_blanks(&mut self) {
-                $($(
-                    if !NEVER_BLANK.contains(&(stringify!($section), stringify!($field))) {
-                        self.$section.$field.take_if(|setting| setting.value.is_blank());
-                    }
-                )*)*
+                $(self.$section.drop_blanks();)*
             }
 
-            /// Sets a field to what an environment variable says. `false`: there is no such field.
+            /// Sets a field to the value of an environment variable; `false` if there is no such
+            /// field.
             fn set(&mut self, section: &str, field: &str, value: String, variable: &str) -> bool {
-                let place = Place::Variable(variable.to_owned());
-                match (section, field) {
-                    $($((stringify!($section), stringify!($field)) => {
-                        self.$section.$field = Some(Setting { value: <$Kind>::from(value), place });
-                    })*)*
-                    _ => return false,
+                match section {
+                    $($Section::NAME => self.$section.set(field, value, variable),)*
+                    _ => false,
                 }
-                true
             }
         }
     };
 }
 
 sections! {
-    server: Server {
+    server: Server,
+    tls: Tls,
+    logging: Logging,
+    database: Database,
+    encryption: Encryption,
+    limits: LimitsSection,
+}
+
+section! {
+    /// `[server]` as it was written.
+    Server("server") {
         address: Text,
         connection_type: Text,
     }
-    tls: Tls {
+}
+
+section! {
+    /// `[tls]` as it was written.
+    Tls("tls") {
         cert_path: Text,
         key_path: Text,
         ca_cert_path: Text,
     }
-    logging: Logging {
+}
+
+section! {
+    /// `[logging]` as it was written.
+    Logging("logging") {
         level: Text,
         messages: Switch,
         info_file_path: Text,
@@ -183,7 +186,11 @@ sections! {
         rotation: Text,
         max_size_mb: Quantity,
     }
-    database: Database {
+}
+
+section! {
+    /// `[database]` as it was written.
+    Database("database") {
         url: Secret,
         host: Text,
         port: Quantity,
@@ -193,26 +200,15 @@ sections! {
         sslmode: Text,
         sslrootcert: Text,
     }
-    encryption: Encryption {
+}
+
+section! {
+    /// `[encryption]` as it was written.
+    Encryption("encryption") {
         algorithm: Text,
         aes_key: Secret,
         aes_key_file: Text,
         older_rows: Text,
-    }
-    limits: Limits {
-        max_line_bytes: Quantity,
-        redelivery_timeout: Quantity,
-        storage_wait: Quantity,
-        disk_reserve: Quantity,
-        handshake_timeout: Quantity,
-        max_connections: Quantity,
-        max_buffered_bytes: Quantity,
-        max_pending_bytes: Quantity,
-        max_ready_bytes: Quantity,
-        max_prefetch: Quantity,
-        shutdown_timeout: Quantity,
-        max_redeliveries: Quantity,
-        metadata_retention: Quantity,
     }
 }
 

@@ -8,15 +8,17 @@
 //!
 //! Modules, in reading order:
 //!
-//! - `file`: the low-level form, its one list of fields, and the environment variables;
+//! - `file`: the low-level form, and the environment variables;
+//! - `section`: a list of fields as a TOML reader and a table of variables;
 //! - `validate`: from the low-level form to the high-level one;
-//! - `limits`, `database`, `encryption`: the sections that need more than a line;
+//! - `limits`: the table of limits, which also makes their documentation;
+//! - `database`, `encryption`: the sections with checks of their own;
 //! - `level`: one level, or the filter of an older file;
 //! - `older`: sections of older files that have no meaning yet;
-//! - `service_link`: variables that are Kubernetes' and not ours;
-//! - `units`: sizes and durations as people write them;
+//! - `service_link`: variables that Kubernetes sets for its services;
+//! - `quantity`, `units`: numbers, sizes and durations as people write them;
 //! - `secret`: text that is never printed;
-//! - `error`: what was wrong, where, and how to mend it.
+//! - `error`: what is wrong, where, and how to correct it.
 //!
 //! Relative paths are relative to the working directory of the server, not to the configuration
 //! file: so it has always been, and so a configuration file can be moved without moving everything
@@ -37,7 +39,9 @@ mod file;
 mod level;
 mod limits;
 mod older;
+mod quantity;
 mod secret;
+mod section;
 mod service_link;
 mod units;
 mod validate;
@@ -136,7 +140,7 @@ impl Config {
     ///
     /// When the file cannot be read, is no TOML, or when a setting of the file or of the
     /// environment is unknown or unusable. The error's text names the setting, says what is wrong
-    /// with it and how to mend it, and holds no secret.
+    /// with it and how to correct it, and holds no secret.
     pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
         let text = read(path)?;
         Self::parse(&text, path, env)

@@ -1,12 +1,13 @@
 //! From the low-level form to the high-level one: defaults, units, ranges and relations.
 
-use std::{ops::RangeInclusive, path::Path, path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::Path, path::PathBuf};
 
 use super::{
     Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
     error::line_at,
     file::{self, Place, Quantity, Setting, Switch, Text},
-    level, limits, older, units,
+    level, limits, older,
+    quantity::{Kind, Number},
 };
 
 /// A section and a field of it.
@@ -152,7 +153,7 @@ fn logging(
             "Give each of the three log files a path of its own.",
         ));
     }
-    let megabytes = check.number(
+    let megabytes: u64 = check.quantity::<Number, _>(
         ("logging", "max_size_mb"),
         section.max_size_mb.as_ref(),
         100,
@@ -271,98 +272,37 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// A whole number.
-    pub(super) fn number(
-        &self,
-        name: Name,
-        setting: Option<&Setting<Quantity>>,
-        default: u64,
-        range: RangeInclusive<u64>,
-    ) -> Result<u64, Error> {
-        let read = |text: &str| text.trim().parse().ok();
-        self.quantity(
-            name,
-            setting,
-            default,
-            &range,
-            read,
-            &u64::to_string,
-            "whole number",
-        )
-    }
-
-    /// A number of bytes.
-    pub(super) fn size(
-        &self,
-        name: Name,
-        setting: Option<&Setting<Quantity>>,
-        default: u64,
-        range: RangeInclusive<u64>,
-    ) -> Result<u64, Error> {
-        let show = |bytes: &u64| units::show_size(*bytes);
-        self.quantity(
-            name,
-            setting,
-            default,
-            &range,
-            units::size,
-            &show,
-            "size in bytes, or with KiB, MiB, GiB or TiB,",
-        )
-    }
-
-    /// A duration.
-    pub(super) fn duration(
-        &self,
-        name: Name,
-        setting: Option<&Setting<Quantity>>,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Result<Duration, Error> {
-        let show = |duration: &Duration| units::show_duration(*duration);
-        self.quantity(
-            name,
-            setting,
-            default,
-            &range,
-            units::duration,
-            &show,
-            "duration with its unit, such as \"30s\",",
-        )
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the one place behind the three kinds of quantity"
-    )]
-    fn quantity<T: PartialOrd>(
+    /// A quantity within bounds, as the type that holds it.
+    pub(super) fn quantity<K: Kind, T: TryFrom<K::Value>>(
         &self,
         name: Name,
         setting: Option<&Setting<Quantity>>,
         default: T,
-        range: &RangeInclusive<T>,
-        read: impl Fn(&str) -> Option<T>,
-        show: &dyn Fn(&T) -> String,
-        kind: &str,
+        bounds: RangeInclusive<K::Bound>,
     ) -> Result<T, Error> {
         let Some(setting) = setting else {
             return Ok(default);
         };
-        let value = read(&setting.value.0);
-        let problem = match &value {
-            Some(value) if range.contains(value) => None,
-            Some(value) if value < range.start() => Some("is too small"),
-            Some(_) => Some("is too large"),
-            None => Some("cannot be read"),
+        let text = &setting.value.0;
+        let wrong = |problem: &str| {
+            let (least, most) = (K::show(*bounds.start()), K::show(*bounds.end()));
+            let advice = format!(
+                "Write a {} from {least} to {most}.{}",
+                K::DESCRIPTION,
+                K::ALTERNATIVE
+            );
+            self.wrong(
+                name,
+                Some(&setting.place),
+                format!("`{text}` {problem}"),
+                advice,
+            )
         };
-        match (value, problem) {
-            (Some(value), None) => Ok(value),
-            (_, problem) => {
-                let (from, to) = (show(range.start()), show(range.end()));
-                let problem = format!("`{}` {}", setting.value.0, problem.unwrap_or_default());
-                let advice = format!("Write a {kind} from {from} to {to}.");
-                Err(self.wrong(name, Some(&setting.place), problem, advice))
-            }
+        let value = K::read(text).ok_or_else(|| wrong("cannot be read"))?;
+        match K::bounded(value) {
+            Some(bounded) if bounded < *bounds.start() => Err(wrong("is too small")),
+            Some(bounded) if bounded > *bounds.end() => Err(wrong("is too large")),
+            _ => T::try_from(value).map_err(|_| wrong("is too large for this machine")),
         }
     }
 }

@@ -1,0 +1,127 @@
+//! The table of limits: each one's name, kind, default, bounds and documentation, once.
+//!
+//! From an entry come the field of [`Limits`] and its default, the field of the configuration file
+//! and its check, the environment variable, and the row in `docs/configuration.md`.
+
+use std::time::Duration;
+
+#[cfg(test)]
+use super::row::Row;
+use crate::config::{
+    Error,
+    file::Quantity,
+    quantity::{Number, Retention, Size, Time},
+    section::section,
+    validate::Check,
+};
+
+/// Defines every limit. An entry is `field: type = Kind(default, least..=most)`, below the text of
+/// its documentation.
+macro_rules! limits {
+    ($(
+        $(#[doc = $line:literal])+
+        $field:ident: $Type:ty = $Kind:ident($default:expr, $range:expr);
+    )*) => {
+        /// The limits in force.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $line])+ pub $field: $Type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        section! {
+            /// `[limits]` as it was written.
+            LimitsSection("limits") { $($field: Quantity,)* }
+        }
+
+        impl LimitsSection {
+            /// Fills in defaults and checks each limit against its bounds.
+            pub(in crate::config) fn within_bounds(
+                &self,
+                check: &Check<'_>,
+            ) -> Result<Limits, Error> {
+                Ok(Limits {
+                    $($field: check.quantity::<$Kind, _>(
+                        ("limits", stringify!($field)),
+                        self.$field.as_ref(),
+                        $default,
+                        $range,
+                    )?,)*
+                })
+            }
+        }
+
+        /// Every limit's row in the documentation.
+        #[cfg(test)]
+        pub(super) fn rows() -> Vec<Row> {
+            vec![$(Row::new::<$Kind, $Type>(
+                stringify!($field),
+                $default,
+                &($range),
+                concat!($($line),+),
+            ),)*]
+        }
+    };
+}
+
+limits! {
+    /// The longest command line, and therefore the largest message or batch. A longer one is
+    /// answered with `line_too_long`, and the connection is closed.
+    max_line_bytes: usize = Size(16 << 20, 1 << 10..=256 << 20);
+
+    /// A connection that holds unacknowledged messages, and is silent this long, loses them to
+    /// others; the messages are [deferred](protocol.md#deferred-messages).
+    redelivery_timeout: Duration =
+        Time(Duration::from_secs(30), Duration::from_millis(100)..=Duration::from_hours(24));
+
+    /// How long a publish waits for the database before it is answered with `storage_unavailable`.
+    storage_wait: Duration =
+        Time(Duration::from_secs(8), Duration::from_millis(100)..=Duration::from_mins(10));
+
+    /// Publishes are refused with `storage_full` while less is free on the disk of an SQLite
+    /// database, so that acks keep working.
+    disk_reserve: u64 = Size(64 << 20, 0..=1 << 40);
+
+    /// The longest TLS handshake.
+    handshake_timeout: Duration =
+        Time(Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_mins(10));
+
+    /// The most clients connected at once.
+    max_connections: usize = Number(10_000, 1..=1_000_000);
+
+    /// Memory for unfinished and unprocessed lines, over all connections. At least
+    /// `max_line_bytes`.
+    max_buffered_bytes: usize = Size(256 << 20, 1 << 10..=1 << 40);
+
+    /// Memory for messages not yet committed, over all connections. At least `max_line_bytes`.
+    max_pending_bytes: usize = Size(64 << 20, 1 << 10..=1 << 40);
+
+    /// Memory for messages ready for delivery, over all queues; the others wait in the database.
+    /// At least `max_line_bytes`.
+    max_ready_bytes: usize = Size(64 << 20, 1 << 10..=1 << 40);
+
+    /// The largest prefetch of a consumer; larger requests are reduced to it.
+    max_prefetch: u32 = Number(65_535, 1..=65_535);
+
+    /// How long the server may take to finish its work when it stops.
+    shutdown_timeout: Duration =
+        Time(Duration::from_secs(10), Duration::ZERO..=Duration::from_hours(1));
+
+    /// A message that lost connections have returned this often is deferred behind all others. It
+    /// is never dropped.
+    max_redeliveries: u32 = Number(10, 1..=1_000_000);
+
+    /// How long the metadata of acknowledged messages is kept. Their ids are forgotten with it: a
+    /// later retry of a publish is stored as a new message.
+    metadata_retention: Option<Duration> =
+        Retention(None, RETRIES..=Duration::from_secs(100 * 31_557_600));
+}
+
+/// The shortest memory of ids. It is longer than all retries of one publish together, as clients
+/// make them by default: 3 of 10 seconds.
+const RETRIES: Duration = Duration::from_mins(1);
