@@ -16,17 +16,15 @@ pub(crate) enum Answer {
     /// The replies to a line that is not a command.
     Refused(Vec<Reply>),
     /// The reply to `hello`, and whether deliveries are packed from then on.
-    Hello(Reply, bool),
+    Hello { reply: Reply, packed: bool },
     /// `Subscribed to queue`, and from then on deliveries.
     Subscribed(Subscription),
     /// The store's outcomes of these messages.
     Publishing(Publishing),
-    /// The store's outcomes of acks of these messages; answered in one line if the client takes
-    /// that and all are done.
+    /// The store's outcomes of acks of these messages.
     Acks {
         message_ids: Vec<MessageId>,
         outcomes: AckOutcomes,
-        packs: bool,
     },
     /// The store's outcome of the rejection of this message.
     Rejection(MessageId, Pending<AckOutcome>),
@@ -59,14 +57,17 @@ impl Answer {
     }
 
     /// Waits for the replies. It is cancel safe until it has returned.
-    pub(crate) async fn replies(&mut self) -> (Vec<Reply>, AfterWrite) {
+    ///
+    /// If replies are `packed`, one line answers several messages that are all stored, or all
+    /// acknowledged.
+    pub(crate) async fn replies(&mut self, packed: bool) -> (Vec<Reply>, AfterWrite) {
         match self {
             Self::Ready(reply) => (
                 vec![std::mem::replace(reply, Reply::Pong)],
                 AfterWrite::Nothing,
             ),
             Self::Refused(replies) => (std::mem::take(replies), AfterWrite::Nothing),
-            Self::Hello(reply, packed) => (
+            Self::Hello { reply, packed } => (
                 vec![std::mem::replace(reply, Reply::Pong)],
                 AfterWrite::Pack(*packed),
             ),
@@ -74,18 +75,17 @@ impl Answer {
                 vec![Reply::Subscribed],
                 AfterWrite::Subscribe(*subscription),
             ),
-            Self::Publishing(publishing) => (publishing.replies().await, AfterWrite::Nothing),
+            Self::Publishing(publishing) => (publishing.replies(packed).await, AfterWrite::Nothing),
             Self::Acks {
                 message_ids,
                 outcomes,
-                packs,
             } => {
                 let outcomes = outcomes.all().await;
                 let message_ids = std::mem::take(message_ids);
                 let is_done = |outcome: &_| {
                     matches!(outcome, Ok(AckOutcome::Done(_) | AckOutcome::AlreadyDone))
                 };
-                if *packs && outcomes.len() == message_ids.len() && outcomes.iter().all(is_done) {
+                if packed && outcomes.len() == message_ids.len() && outcomes.iter().all(is_done) {
                     return (
                         vec![Reply::AckConfirmedAll(message_ids.len())],
                         AfterWrite::Settle(message_ids),

@@ -65,7 +65,6 @@ impl ClientSession {
                 return Ok(Answer::Acks {
                     message_ids,
                     outcomes,
-                    packs: self.packs,
                 });
             }
             Command::Reject { message_id, reason } => {
@@ -89,8 +88,7 @@ impl ClientSession {
             Command::ListWaitingKeys(request) => self.waiting_keys(request).await,
 
             Command::Hello(request) => {
-                let hello = self.hello(request);
-                return Ok(hello.map_or_else(refusal, |reply| Answer::Hello(reply, self.packs)));
+                return Ok(self.hello(request).unwrap_or_else(refusal));
             }
             Command::Ping => Ok(self.ping()),
             Command::Heartbeat => Ok(Reply::HeartbeatReceived),

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ciphermq_protocol::rejected::{RejectedPage, RejectedRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, MessageId, QueueName, Reply};
 
 use super::{ClientSession, Dispatcher, write_error_reply};
 use crate::inbox::{ConnectionId, Inbox, Prefetch};
-use crate::model::{Ack, AckOutcome, LaneKey, QueueId, Rejection, Time};
+use crate::model::{Ack, AckOutcome, LaneKey, Now, QueueId, Rejection, Time};
 use crate::store::writer::{Pending, WriteError};
 
 /// The most rejected messages in one page.
@@ -48,7 +47,8 @@ impl AckOutcomes {
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
     queue: QueueId,
-    prefetch: Prefetch,
+    /// The most messages in flight.
+    messages: u32,
 }
 
 impl ClientSession {
@@ -62,12 +62,7 @@ impl ClientSession {
         let queue = self.broker.queue_id(queue).await?;
         self.consuming = true;
         let messages = prefetch.unwrap_or(1).min(self.broker.limits.max_prefetch);
-        let prefetch = if self.packs {
-            Prefetch::until_acked(messages)
-        } else {
-            Prefetch::until_confirmed(messages)
-        };
-        Ok(Subscription { queue, prefetch })
+        Ok(Subscription { queue, messages })
     }
 
     /// Executes `fetch`.
@@ -99,10 +94,13 @@ impl ClientSession {
             let acks = || {
                 self.broker
                     .dispatcher
-                    .with_inbox(&self.client_id, |inbox, now| {
+                    .with_inbox(&self.client_id, |inbox, instant| {
                         message_ids
                             .iter()
-                            .map(|message_id| self.begin_ack(inbox, message_id, (now, time)))
+                            .map(|message_id| {
+                                let now = Now { instant, time };
+                                self.begin_ack(inbox, message_id, now)
+                            })
                             .collect()
                     })
             };
@@ -125,26 +123,22 @@ impl ClientSession {
             ack: self
                 .broker
                 .dispatcher
-                .with_inbox(&self.client_id, |inbox, now| {
-                    self.begin_ack(inbox, message_id, (now, Time::now()))
+                .with_inbox(&self.client_id, |inbox, instant| {
+                    let time = Time::now();
+                    self.begin_ack(inbox, message_id, Now { instant, time })
                 }),
             reason,
         };
         self.broker.writer.reject(rejection).await
     }
 
-    fn begin_ack(
-        &self,
-        inbox: &mut Inbox,
-        message_id: &MessageId,
-        (now, time): (Instant, Time),
-    ) -> Ack {
-        let delivered_time = inbox.begin_ack(self.id, message_id, now);
+    fn begin_ack(&self, inbox: &mut Inbox, message_id: &MessageId, now: Now) -> Ack {
+        let delivered_time = inbox.begin_ack(self.id, message_id, now.instant);
         Ack {
             message_id: message_id.clone(),
             client_id: self.client_id.clone(),
             delivered_time,
-            time,
+            time: now.time,
         }
     }
 
@@ -172,9 +166,16 @@ pub struct OutputObserver {
 }
 
 impl OutputObserver {
-    /// Starts a consumer: `Subscribed to queue` is in the output, and deliveries may follow.
-    pub fn subscribed(&self, subscription: Subscription) {
-        let Subscription { queue, prefetch } = subscription;
+    /// Starts a consumer: `Subscribed to queue` is in the output, and deliveries may follow, which
+    /// are `packed` or not.
+    pub fn subscribed(&self, subscription: Subscription, packed: bool) {
+        let Subscription { queue, messages } = subscription;
+        // Only clients that take packed lines read deliveries between an ack and its confirmation.
+        let prefetch = if packed {
+            Prefetch::until_acked(messages)
+        } else {
+            Prefetch::until_confirmed(messages)
+        };
         self.dispatcher.with_inbox(&self.client_id, |inbox, _| {
             // The reading half may have ended meanwhile, and nobody would ever end this
             // subscription.

@@ -19,7 +19,7 @@ use super::observer::CommitDispatcher;
 use crate::config::Limits;
 use crate::inbox::{Budget, ConnectionId, Expired, Fetched, Inbox, LoadRequest, LoadScope, Policy};
 use crate::logging::MessageLog;
-use crate::model::{LaneKey, Page, PageLimit, Time};
+use crate::model::{LaneKey, Now, Page, PageLimit, Time};
 use crate::store::writer::CommitObserver;
 use crate::store::{self, Reader};
 
@@ -160,10 +160,10 @@ impl Dispatcher {
         act: impl FnOnce(&mut Inbox, Instant) -> T,
     ) -> T {
         let inbox = self.inbox(receiver);
-        let clock = (Instant::now(), Time::now());
+        let now = Now::read();
         let mut inbox = inbox.lock();
-        let result = act(&mut inbox, clock.0);
-        let actions = inbox.poll(clock);
+        let result = act(&mut inbox, now.instant);
+        let actions = inbox.poll(now);
         // Sent while the inbox is locked, so that no later delivery of a lane can overtake. If the
         // connection is gone, `disconnect` returns the leases.
         for dispatch in actions.dispatches {
@@ -198,7 +198,7 @@ impl Dispatcher {
                 if !self.is_connected(connection) {
                     return None;
                 }
-                inbox.fetch(lane.queue, connection, (Instant::now(), Time::now()))
+                inbox.fetch(lane.queue, connection, Now::read())
             };
             match fetched {
                 Fetched::Message(delivery) => return Some(delivery),

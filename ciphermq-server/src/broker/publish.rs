@@ -25,8 +25,6 @@ pub(crate) struct Publishing {
     deadline: Instant,
     /// Whether errors name their message, as they do for a batch.
     is_batch: bool,
-    /// Whether one line answers all messages if all of them were stored.
-    packs: bool,
 }
 
 impl ClientSession {
@@ -78,7 +76,6 @@ impl ClientSession {
             outcomes,
             deadline,
             is_batch,
-            packs: self.packs && is_batch,
         }
     }
 
@@ -164,9 +161,9 @@ impl ClientSession {
 }
 
 impl Publishing {
-    /// Waits for the store and returns the replies in order, one for each message, or one for all
-    /// if the client takes that and all were stored. It is cancel safe.
-    pub(crate) async fn replies(&mut self) -> Vec<Reply> {
+    /// Waits for the store and returns the replies in order, one for each message, or one for a
+    /// whole batch if replies are `packed` and all were stored. It is cancel safe.
+    pub(crate) async fn replies(&mut self, packed: bool) -> Vec<Reply> {
         // The writer answers at the deadline by itself; this time limit is for a writer that hangs.
         let stored = match &mut self.outcomes {
             Some(outcomes) => timeout_at(self.deadline, outcomes)
@@ -174,7 +171,7 @@ impl Publishing {
                 .unwrap_or(Err(WriteError::Unavailable)),
             None => Ok(Vec::new()),
         };
-        if self.packs && all_acknowledged(&stored, self.messages.len()) {
+        if packed && self.is_batch && all_acknowledged(&stored, self.messages.len()) {
             return vec![Reply::AckAll(self.messages.len())];
         }
         let mut stored = stored.map(Vec::into_iter);

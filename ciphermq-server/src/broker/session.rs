@@ -6,7 +6,7 @@ use ciphermq_protocol::hello::{HelloLimits, HelloReply, HelloRequest};
 use ciphermq_protocol::{ClientId, ErrorCode, ErrorReply, Reply};
 use tokio::sync::Notify;
 
-use super::{Activity, Broker, OutputObserver};
+use super::{Activity, Answer, Broker, OutputObserver};
 use crate::inbox::ConnectionId;
 
 /// A client's session on one connection, registered with the broker until it is dropped.
@@ -16,8 +16,6 @@ pub struct ClientSession {
     pub(super) client_id: ClientId,
     consumer: Option<(ClientId, String)>,
     pub(super) consuming: bool,
-    /// Whether the client takes packed deliveries and replies.
-    pub(super) packs: bool,
     /// Records that the client is alive.
     pub activity: Arc<Activity>,
     /// Notified when another connection of the same consumer takes over.
@@ -38,7 +36,6 @@ impl ClientSession {
             client_id,
             consumer: None,
             consuming: false,
-            packs: false,
             activity,
             close,
         }
@@ -77,8 +74,7 @@ impl ClientSession {
     }
 
     /// Executes `hello`.
-    pub(super) fn hello(&mut self, request: HelloRequest) -> Result<Reply, ErrorReply> {
-        self.packs = request.packed;
+    pub(super) fn hello(&mut self, request: HelloRequest) -> Result<Answer, ErrorReply> {
         if let Some(consumer) = request.consumer {
             ciphermq_protocol::name::check(&consumer).map_err(|error| {
                 ErrorReply::new(ErrorCode::BadName, format!("consumer: {error}"))
@@ -100,7 +96,10 @@ impl ClientSession {
             },
             packed: true,
         };
-        Ok(Reply::Hello(Box::new(reply)))
+        Ok(Answer::Hello {
+            reply: Reply::Hello(Box::new(reply)),
+            packed: request.packed,
+        })
     }
 
     /// Ends an older connection of the same consumer; its leases return before this returns.

@@ -51,7 +51,7 @@ struct Writer<O> {
     unsent: usize,
     /// The reservations of long replies in `out`.
     reservations: Vec<OwnedSemaphorePermit>,
-    /// Whether the client takes packed deliveries.
+    /// Whether the client takes packed deliveries and replies.
     packs: bool,
 }
 
@@ -65,7 +65,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         self.out = BytesMut::new();
         match &mut self.current {
             Some(current) => tokio::select! {
-                (replies, then) = current.answer.replies() => {
+                (replies, then) = current.answer.replies(self.packs) => {
                     self.keep_reservation();
                     self.emit(&replies, then);
                 }
@@ -91,7 +91,7 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
             if let Some((replies, then)) = self
                 .current
                 .as_mut()
-                .and_then(|current| current.answer.replies().now_or_never())
+                .and_then(|current| current.answer.replies(self.packs).now_or_never())
             {
                 self.keep_reservation();
                 self.emit(&replies, then);
@@ -124,7 +124,9 @@ impl<O: AsyncWrite + Unpin> Writer<O> {
         match then {
             AfterWrite::Nothing => {}
             AfterWrite::Pack(packs) => self.packs = packs,
-            AfterWrite::Subscribe(subscription) => self.output_observer.subscribed(subscription),
+            AfterWrite::Subscribe(subscription) => {
+                self.output_observer.subscribed(subscription, self.packs);
+            }
             AfterWrite::Settle(message_ids) => self.output_observer.settled(&message_ids),
         }
     }

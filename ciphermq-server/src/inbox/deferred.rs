@@ -16,6 +16,7 @@ use crate::model::Seq;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
+
 /// The delivery that a deferred message was not answered in.
 #[derive(Debug, Clone)]
 pub(super) struct Lapse {
@@ -27,6 +28,14 @@ pub(super) struct Lapse {
     pub(super) kept_until: Instant,
     /// The delivery's number among all of the inbox.
     pub(super) delivery_tag: u64,
+}
+
+/// A message that was not answered in time.
+#[derive(Debug)]
+pub(super) struct Lapsed {
+    pub(super) seq: Seq,
+    pub(super) waiting: Waiting,
+    pub(super) lapse: Lapse,
 }
 
 #[derive(Debug)]
@@ -129,12 +138,18 @@ impl Deferred {
         &mut self,
         connection: ConnectionId,
         delivery_tag: u64,
-    ) -> Vec<(Seq, Waiting, Lapse)> {
+    ) -> Vec<Lapsed> {
         let later =
             self.take(|_, lapse| lapse.holder == connection && lapse.delivery_tag > delivery_tag);
         let lapsed = later.into_iter();
         lapsed
-            .filter_map(|(seq, parked)| Some((seq, parked.waiting, parked.lapse?)))
+            .filter_map(|(seq, parked)| {
+                Some(Lapsed {
+                    seq,
+                    waiting: parked.waiting,
+                    lapse: parked.lapse?,
+                })
+            })
             .collect()
     }
 

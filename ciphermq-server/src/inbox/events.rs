@@ -6,7 +6,8 @@ use std::time::Instant;
 use ciphermq_protocol::MessageId;
 use ciphermq_protocol::envelope::EnvelopeBytes;
 
-use super::leases::{Lease, take_leases};
+use super::deferred::Lapsed;
+use super::leases::{Lease, TakenLeases, take_leases};
 use super::{ConnectionId, Expired, Inbox, LoadRequest, Prefetch};
 use crate::model::{AckOutcome, Page, QueueId, Seq, Time};
 
@@ -61,7 +62,7 @@ impl Inbox {
                 }
             }
         }
-        in_flight.leases.iter().map(|lease| lease.delivered).min()
+        in_flight.leases.iter().map(|lease| lease.first.time).min()
     }
 
     /// Takes the store's decision on an ack or rejection that was begun.
@@ -146,9 +147,14 @@ impl Inbox {
             let Some(lane) = self.lanes.get_mut(queue) else {
                 continue;
             };
-            for (seq, waiting, lapse) in lane.confirmed(connection, self.last_delivery_tag, now) {
+            for lapsed in lane.confirmed(connection, self.last_delivery_tag, now) {
+                let Lapsed {
+                    seq,
+                    waiting,
+                    lapse,
+                } = lapsed;
                 // Always there: it has been delivered.
-                let Some((delivered, recorded)) = waiting.delivered else {
+                let Some(first) = waiting.first else {
                     continue;
                 };
                 let in_flight = self.in_flight.entry(waiting.message_id).or_default();
@@ -159,8 +165,7 @@ impl Inbox {
                     credited: true,
                     acked: false,
                     since: lapse.since,
-                    delivered,
-                    recorded,
+                    first,
                     attempts: waiting.attempts,
                     lapses: waiting.lapses.saturating_sub(1),
                     delivery_tag: lapse.delivery_tag,
@@ -268,7 +273,12 @@ impl Inbox {
         };
         let mut expired = Expired::default();
         let mut holders = HashSet::new();
-        for (message_id, leases, gone) in take_leases(&mut self.in_flight, lapsed) {
+        for taken in take_leases(&mut self.in_flight, lapsed) {
+            let TakenLeases {
+                message_id,
+                leases,
+                gone,
+            } = taken;
             self.free_all(&leases);
             for lease in &leases {
                 holders.extend(lease.holder.map(|holder| (lease.queue, holder)));

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use ciphermq_protocol::envelope::EnvelopeBytes;
 use ciphermq_protocol::{Delivery, MessageId};
 
 use super::deferred::Lapse;
-use super::lane::{Lane, Waiting};
+use super::lane::{FirstDelivery, Lane, Ready, Waiting};
 use super::{ConnectionId, Inbox};
-use crate::model::{QueueId, Seq, Time};
+use crate::model::{Now, QueueId, Seq};
 
 /// The leases and acks of one message id.
 #[derive(Debug, Default)]
@@ -45,10 +44,8 @@ pub(super) struct Lease {
     /// Whether its holder has acked it, which may make room for another one.
     pub(super) acked: bool,
     pub(super) since: Instant,
-    /// When it was delivered first.
-    pub(super) delivered: Time,
-    /// Whether the store knows that time.
-    pub(super) recorded: bool,
+    /// Its first delivery, which may be this one.
+    pub(super) first: FirstDelivery,
     /// The number of times that it came back before, other than by lapsing.
     pub(super) attempts: u32,
     /// The number of times that it was not answered in time before.
@@ -60,12 +57,12 @@ pub(super) struct Lease {
 impl Inbox {
     /// Ends the leases that `which` names, unless an ack is under way.
     pub(super) fn end_leases(&mut self, now: Instant, which: impl FnMut(&Lease) -> bool) {
-        for (message_id, leases, gone) in take_leases(&mut self.in_flight, which) {
-            self.free_all(&leases);
-            if !gone {
-                self.give_back_all(&message_id, &leases, now);
+        for taken in take_leases(&mut self.in_flight, which) {
+            self.free_all(&taken.leases);
+            if !taken.gone {
+                self.give_back_all(&taken.message_id, &taken.leases, now);
             }
-            self.forget_if_done(&message_id);
+            self.forget_if_done(&taken.message_id);
         }
     }
 
@@ -138,7 +135,7 @@ impl Inbox {
             message_id: message_id.clone(),
             attempts,
             lapses: lease.lapses.saturating_add(u32::from(lapse.is_some())),
-            delivered: Some((lease.delivered, lease.recorded)),
+            first: Some(lease.first),
         };
         let lane = self.lanes.entry(lease.queue).or_default();
         lane.give_back(lease.seq, waiting, self.policy.max_redeliveries, lapse, now);
@@ -156,34 +153,58 @@ impl Inbox {
     }
 }
 
+/// The connection that a message is delivered to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recipient {
+    pub(super) connection: ConnectionId,
+    /// Whether the message takes a consumer's credit; a fetched one does not.
+    pub(super) credited: bool,
+    /// The delivery's number among all of the inbox.
+    pub(super) delivery_tag: u64,
+}
+
+/// Leases that have been taken out of a message's.
+pub(super) struct TakenLeases {
+    pub(super) message_id: MessageId,
+    pub(super) leases: Vec<Lease>,
+    /// Whether the store has removed the message.
+    pub(super) gone: bool,
+}
+
 /// Leases a message that has come up. `None` if it is acked already, or if an ack for it is under
 /// way: then it is set aside, and waits again only if the ack fails.
 pub(super) fn lease(
     in_flight: &mut HashMap<MessageId, InFlight>,
     lane: &mut Lane,
     queue: QueueId,
-    (seq, waiting, envelope): (Seq, Waiting, EnvelopeBytes),
-    (connection, credited, delivery_tag): (ConnectionId, bool, u64),
-    (since, time): (Instant, Time),
+    ready: Ready,
+    to: Recipient,
+    now: Now,
 ) -> Option<Delivery> {
+    let Ready {
+        seq,
+        waiting,
+        envelope,
+    } = ready;
     let in_flight = in_flight.entry(waiting.message_id.clone()).or_default();
     if in_flight.gone {
         return None;
     }
-    let holder = (in_flight.acks == 0).then_some(connection);
-    let (delivered, recorded) = waiting.delivered.unwrap_or((time, false));
+    let holder = (in_flight.acks == 0).then_some(to.connection);
     in_flight.leases.push(Lease {
         queue,
         seq,
         holder,
-        credited,
+        credited: to.credited,
         acked: false,
-        since,
-        delivered,
-        recorded,
+        since: now.instant,
+        first: waiting.first.unwrap_or(FirstDelivery {
+            time: now.time,
+            recorded: false,
+        }),
         attempts: waiting.attempts,
         lapses: waiting.lapses,
-        delivery_tag,
+        delivery_tag: to.delivery_tag,
     });
     lane.leased();
     holder.map(|_| Delivery {
@@ -192,18 +213,21 @@ pub(super) fn lease(
     })
 }
 
-/// Takes out the leases that `which` names, unless an ack is under way, and tells whether their
-/// message is gone.
+/// Takes out the leases that `which` names, unless an ack is under way.
 pub(super) fn take_leases(
     in_flight: &mut HashMap<MessageId, InFlight>,
     mut which: impl FnMut(&Lease) -> bool,
-) -> Vec<(MessageId, Vec<Lease>, bool)> {
+) -> Vec<TakenLeases> {
     let mut taken = Vec::new();
     for (message_id, in_flight) in in_flight {
         if in_flight.gone || in_flight.acks == 0 {
             let leases = in_flight.extract(&mut which);
             if !leases.is_empty() {
-                taken.push((message_id.clone(), leases, in_flight.gone));
+                taken.push(TakenLeases {
+                    message_id: message_id.clone(),
+                    leases,
+                    gone: in_flight.gone,
+                });
             }
         }
     }

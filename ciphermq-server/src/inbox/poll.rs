@@ -5,17 +5,17 @@ use std::time::Instant;
 use ciphermq_protocol::MessageId;
 
 use super::lane::Lane;
-use super::leases::{Lease, lease};
+use super::leases::{Lease, Recipient, lease};
 use super::{Actions, ConnectionId, Dispatch, Fetched, Inbox, LoadRequest};
-use crate::model::{PageLimit, QueueId, Time};
+use crate::model::{Now, PageLimit, QueueId, Time};
 
 impl Inbox {
     /// Delivers what can be delivered, to the consumers of a lane in turn, and returns what to read
     /// next.
-    pub fn poll(&mut self, clock: (Instant, Time)) -> Actions {
+    pub fn poll(&mut self, now: Now) -> Actions {
         let mut actions = Actions::default();
         for queue in std::mem::take(&mut self.dirty) {
-            self.dispatch(queue, clock, &mut actions.dispatches);
+            self.dispatch(queue, now, &mut actions.dispatches);
             let what = self
                 .lanes
                 .get_mut(&queue)
@@ -49,7 +49,7 @@ impl Inbox {
             .min()
     }
 
-    fn dispatch(&mut self, queue: QueueId, clock: (Instant, Time), dispatches: &mut Vec<Dispatch>) {
+    fn dispatch(&mut self, queue: QueueId, now: Now, dispatches: &mut Vec<Dispatch>) {
         let Some(lane) = self.lanes.get_mut(&queue) else {
             return;
         };
@@ -57,12 +57,16 @@ impl Inbox {
         while let Some(connection) =
             lane.next_consumer(|c| self.peers.get(&c).is_some_and(|p| p.unsent < unsent_bytes))
         {
-            let Some(next) = lane.next(clock.0, &self.budget) else {
+            let Some(ready) = lane.next(now.instant, &self.budget) else {
                 break;
             };
             self.last_delivery_tag += 1;
-            let to = (connection, true, self.last_delivery_tag);
-            let Some(delivery) = lease(&mut self.in_flight, lane, queue, next, to, clock) else {
+            let to = Recipient {
+                connection,
+                credited: true,
+                delivery_tag: self.last_delivery_tag,
+            };
+            let Some(delivery) = lease(&mut self.in_flight, lane, queue, ready, to, now) else {
                 continue;
             };
             lane.take_credit(connection);
@@ -83,17 +87,16 @@ impl Inbox {
     }
 
     /// Leases one message to a connection that does not consume.
-    pub fn fetch(
-        &mut self,
-        queue: QueueId,
-        connection: ConnectionId,
-        clock: (Instant, Time),
-    ) -> Fetched {
+    pub fn fetch(&mut self, queue: QueueId, connection: ConnectionId, now: Now) -> Fetched {
         let lane = self.lanes.entry(queue).or_default();
-        while let Some(next) = lane.next(clock.0, &self.budget) {
+        while let Some(ready) = lane.next(now.instant, &self.budget) {
             self.last_delivery_tag += 1;
-            let to = (connection, false, self.last_delivery_tag);
-            if let Some(delivery) = lease(&mut self.in_flight, lane, queue, next, to, clock) {
+            let to = Recipient {
+                connection,
+                credited: false,
+                delivery_tag: self.last_delivery_tag,
+            };
+            if let Some(delivery) = lease(&mut self.in_flight, lane, queue, ready, to, now) {
                 self.peers
                     .entry(connection)
                     .or_default()
@@ -127,10 +130,10 @@ impl Inbox {
             for lease in in_flight
                 .leases
                 .iter_mut()
-                .filter(|lease| !lease.recorded && lease.since <= before)
+                .filter(|lease| !lease.first.recorded && lease.since <= before)
             {
-                lease.recorded = true;
-                deliveries.push((message_id.clone(), lease.delivered));
+                lease.first.recorded = true;
+                deliveries.push((message_id.clone(), lease.first.time));
             }
         }
         deliveries.extend(self.lanes.values_mut().flat_map(Lane::unrecorded));

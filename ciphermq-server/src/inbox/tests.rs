@@ -6,7 +6,7 @@ use ciphermq_protocol::envelope::EnvelopeBytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AckOutcome, Page, PageLimit, Seq, StoredMessage, Time};
+use crate::model::{AckOutcome, Now, Page, PageLimit, Seq, StoredMessage, Time};
 
 mod unanswered;
 
@@ -65,8 +65,11 @@ impl Bench {
         }
     }
 
-    fn clock(&self) -> (Instant, Time) {
-        (self.now, Time::now())
+    fn clock(&self) -> Now {
+        Now {
+            instant: self.now,
+            time: Time::now(),
+        }
     }
 
     /// Publishes `count` messages: the store first, then the inbox, as the observer does.

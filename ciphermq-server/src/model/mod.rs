@@ -22,6 +22,6 @@ pub use message::{
     Envelopes, Lanes, MessageState, Page, PageLimit, Publish, PublishOutcome, StoredMessage,
 };
 pub use settlement::{Ack, AckOutcome, Rejection};
-pub use time::Time;
+pub use time::{Now, Time};
 pub use topology::{Binding, StoredTopology};
 pub use transaction::{Change, Outcomes, Transaction};

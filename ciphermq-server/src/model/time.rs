@@ -1,6 +1,7 @@
 //! The server's clock.
 
 use std::fmt;
+use std::time::Instant;
 
 /// A point in time, displayed as the database stores it: RFC 3339 in UTC with microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,26 @@ impl Time {
     #[must_use]
     pub fn timestamp(self) -> jiff::Timestamp {
         self.0
+    }
+}
+
+/// The present by both clocks: one to measure durations, one for dates.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The monotonic clock.
+    pub instant: Instant,
+    /// The system clock, which may be set.
+    pub time: Time,
+}
+
+impl Now {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn read() -> Self {
+        Self {
+            instant: Instant::now(),
+            time: Time::now(),
+        }
     }
 }
 

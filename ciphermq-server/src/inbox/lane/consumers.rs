@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Lane, Waiting};
 use crate::inbox::consumer::Consumer;
-use crate::inbox::deferred::Lapse;
+use crate::inbox::deferred::{Lapse, Lapsed};
 use crate::inbox::{Budget, ConnectionId, Policy, Prefetch};
 use crate::model::Seq;
 
@@ -176,7 +176,7 @@ impl Lane {
         connection: ConnectionId,
         last_delivery_tag: u64,
         now: Instant,
-    ) -> Vec<(Seq, Waiting, Lapse)> {
+    ) -> Vec<Lapsed> {
         let Some(consumer) = self.consumers.get_mut(&connection) else {
             return Vec::new();
         };

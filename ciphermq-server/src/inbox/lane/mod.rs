@@ -36,8 +36,24 @@ pub(super) struct Waiting {
     pub(super) attempts: u32,
     /// The number of times that it was not answered in time.
     pub(super) lapses: u32,
-    /// When it was delivered first, and whether the store knows that time.
-    pub(super) delivered: Option<(Time, bool)>,
+    /// Its first delivery; `None` if it has not been delivered.
+    pub(super) first: Option<FirstDelivery>,
+}
+
+/// The first delivery of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FirstDelivery {
+    pub(super) time: Time,
+    /// Whether the store knows the time.
+    pub(super) recorded: bool,
+}
+
+/// A message that is to be delivered next.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) seq: Seq,
+    pub(super) waiting: Waiting,
+    pub(super) envelope: EnvelopeBytes,
 }
 
 #[derive(Debug)]
@@ -184,17 +200,17 @@ impl Lane {
 
     /// Takes the next message to deliver; `None` if there is none, or its envelope must be read
     /// first.
-    pub(super) fn next(
-        &mut self,
-        now: Instant,
-        budget: &Budget,
-    ) -> Option<(Seq, Waiting, EnvelopeBytes)> {
+    pub(super) fn next(&mut self, now: Instant, budget: &Budget) -> Option<Ready> {
         if let Some(first) = self.returned.first_entry() {
             first.get().envelope.as_ref()?;
             let (seq, returned) = first.remove_entry();
             let envelope = returned.envelope?;
             budget.give(envelope.len());
-            return Some((seq, returned.waiting, envelope));
+            return Some(Ready {
+                seq,
+                waiting: returned.waiting,
+                envelope,
+            });
         }
         if let Some(fresh) = self.fresh.pop_front() {
             budget.give(fresh.envelope.len());
@@ -202,9 +218,13 @@ impl Lane {
                 message_id: fresh.message_id,
                 attempts: 0,
                 lapses: 0,
-                delivered: None,
+                first: None,
             };
-            return Some((fresh.seq, waiting, fresh.envelope));
+            return Some(Ready {
+                seq: fresh.seq,
+                waiting,
+                envelope: fresh.envelope,
+            });
         }
         if !self.more && !self.is_loading() {
             self.unpark(now);
@@ -296,12 +316,10 @@ impl Lane {
             .map(|returned| &mut returned.waiting);
         returned
             .chain(self.deferred.iter_mut())
-            .filter_map(|waiting| match &mut waiting.delivered {
-                Some((time, recorded @ false)) => {
-                    *recorded = true;
-                    Some((waiting.message_id.clone(), *time))
-                }
-                _ => None,
+            .filter_map(|waiting| {
+                let first = waiting.first.as_mut().filter(|first| !first.recorded)?;
+                first.recorded = true;
+                Some((waiting.message_id.clone(), first.time))
             })
     }
 
