@@ -266,11 +266,12 @@ write_starter() {
 
 # ---- Cargo's own tools ---------------------------------------------------------------------------
 
-# cargo_tool NAME VERSION: finds `cargo NAME`, or builds it beside the project and adds it to PATH.
+# cargo_tool NAME VERSION OPTION...: finds `cargo NAME`, or builds it beside the project with these
+# options of `cargo install`, and adds it to PATH.
 cargo_tool() {
   PATH="$target_dir/tools/bin:$PATH"
   export PATH
-  cargo "$1" --version >/dev/null 2>&1 || install_crate "cargo-$1@$2"
+  cargo "$1" --version >/dev/null 2>&1 || install_crate "cargo-$1@$2" "${@:3}"
 }
 
 # crate_tool PROGRAM CRATE VERSION OPTION...: sets `tool` to PROGRAM of exactly this version of

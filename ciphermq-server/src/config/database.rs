@@ -1,8 +1,6 @@
-//! `[database]`: SQLite by default, PostgreSQL by `url` or by host, port, user, password and
-//! dbname.
+//! The section `[database]`: SQLite by default, PostgreSQL by `url` or by its separate fields.
 //!
-//! Nothing here knows SQL or a database driver: the store makes its connections from what stands
-//! here.
+//! This module depends on no database driver: the store connects with the settings defined here.
 
 use std::{fmt, path::PathBuf};
 
@@ -12,68 +10,70 @@ use super::{
     Error, Secret,
     file::{self, Quantity, Setting, Text},
     quantity::Number,
-    validate::{Check, Name},
+    validate::{SettingName, Validator},
 };
 
-const URL: Name = ("database", "url");
+const URL: SettingName = ("database", "url");
 
-/// Which database keeps the messages. `Display` shows it without its password, for logs.
+/// The database that stores the messages.
+///
+/// `Display` omits the password, so its output may be logged.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// An SQLite database in this file, made if it is not there.
+    /// An SQLite database, created if its file is missing.
     Sqlite {
-        /// The file.
+        /// The path of the database file.
         path: PathBuf,
     },
     /// A database on a PostgreSQL server.
     Postgres(Postgres),
 }
 
-/// How to reach a PostgreSQL database.
+/// The connection settings of a PostgreSQL database.
 #[derive(Debug, Clone)]
 pub struct Postgres {
-    /// The server, the database in it, and who asks.
+    /// The server, the database and the credentials.
     pub target: Target,
-    /// Whether TLS is used. `None`: as the URL says, and otherwise [`SslMode::Prefer`].
+    /// The TLS mode. `None` means the mode in the URL, or else [`SslMode::Prefer`].
     pub sslmode: Option<SslMode>,
-    /// The authority that the server's certificate is verified against, PEM.
+    /// The PEM file of the authority that verifies the server's certificate.
     pub sslrootcert: Option<PathBuf>,
 }
 
-/// A PostgreSQL server, a database in it, and who asks.
+/// A PostgreSQL server, a database on it, and the credentials.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// A `postgres://` or `postgresql://` URL, known to parse, with its password if it has one.
+    /// A valid `postgres://` or `postgresql://` URL, with its password if it has one.
     Url(Secret),
-    /// The same in fields, so that a password needs no percent-encoding.
+    /// Separate fields, in which a password needs no percent-encoding.
     Fields {
-        /// Host name, address, or the folder of a Unix socket.
+        /// A host name, an IP address, or the directory of a Unix socket.
         host: String,
-        /// TCP port, or the number in the Unix socket's name.
+        /// The TCP port, or the number in the name of the Unix socket.
         port: u16,
-        /// The role that connects.
+        /// The role to connect as.
         user: String,
-        /// Its password. `None`: the server asks for none, or it stands in a password file.
+        /// The role's password. `None` if the server requires none, or a password file has it.
         password: Option<Secret>,
-        /// The database's name.
+        /// The name of the database.
         dbname: String,
     },
 }
 
-/// TLS to PostgreSQL, with libpq's names and meanings.
+/// The TLS mode of connections to PostgreSQL, with the names and meanings of libpq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
-    /// Never.
+    /// No TLS.
     Disable,
-    /// Only if the server insists.
+    /// TLS only if the server requires it.
     Allow,
-    /// If the server offers it.
+    /// TLS if the server supports it.
     Prefer,
-    /// Always; the certificate is not verified.
+    /// TLS without verification of the server's certificate.
     Require,
-    /// Always; the certificate must come from the authority.
+    /// TLS with a certificate issued by the authority.
     VerifyCa,
-    /// Always; and it must be made out to the host.
+    /// TLS with a certificate issued by the authority for the host.
     VerifyFull,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Database {
                     write!(f, "PostgreSQL {user}@{host}:{port}/{dbname}")
                 }
                 Target::Url(url) => {
-                    // Rebuilt from the parts that hold no secret; the query may hold one.
+                    // Only the parts without secrets are shown: the query may contain a password.
                     f.write_str("PostgreSQL ")?;
                     let Ok(url) = Url::parse(url.expose()) else {
                         return f.write_str("by url");
@@ -111,8 +111,15 @@ impl fmt::Display for Database {
     }
 }
 
-/// Decides between SQLite and PostgreSQL, and checks that one of them is described, and completely.
-pub(super) fn validate(section: file::Database, check: &Check<'_>) -> Result<Database, Error> {
+/// Selects SQLite or PostgreSQL, and checks that its settings are complete and consistent.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for an invalid, missing or contradictory setting.
+pub(super) fn validate(
+    section: file::Database,
+    validator: &Validator<'_>,
+) -> Result<Database, Error> {
     let file::Database {
         url,
         host,
@@ -123,85 +130,85 @@ pub(super) fn validate(section: file::Database, check: &Check<'_>) -> Result<Dat
         sslmode,
         sslrootcert,
     } = section;
-    let field = [
-        host.as_ref().map(|setting| ("host", &setting.place)),
-        port.as_ref().map(|setting| ("port", &setting.place)),
-        user.as_ref().map(|setting| ("user", &setting.place)),
+    let first_field = [
+        host.as_ref().map(|setting| ("host", &setting.location)),
+        port.as_ref().map(|setting| ("port", &setting.location)),
+        user.as_ref().map(|setting| ("user", &setting.location)),
         password
             .as_ref()
-            .map(|setting| ("password", &setting.place)),
-        dbname.as_ref().map(|setting| ("dbname", &setting.place)),
+            .map(|setting| ("password", &setting.location)),
+        dbname.as_ref().map(|setting| ("dbname", &setting.location)),
     ]
     .into_iter()
     .flatten()
     .next();
 
-    if let (Some(url), Some((field, place))) = (&url, field) {
-        let both = if url.is_variable() {
+    if let (Some(url), Some((field, location))) = (&url, first_field) {
+        let url_source = if url.is_variable() {
             "the variable that sets url"
         } else {
             "url"
         };
-        return Err(check.wrong(
+        return Err(validator.invalid(
             ("database", field),
-            Some(place),
-            format!("it contradicts {both}: the database is named twice"),
+            Some(location),
+            format!("it contradicts {url_source}: only one of them may name the database"),
             "Keep either url, or host, port, user, password and dbname.",
         ));
     }
 
-    let target = match (&url, field) {
+    let target = match (&url, first_field) {
         (None, None) => {
-            return sqlite_only(
+            return sqlite_without_tls(
                 None,
                 PathBuf::from("data/ciphermq.db"),
                 &sslmode,
                 &sslrootcert,
-                check,
+                validator,
             );
         }
-        (Some(url), _) => match kind(url, check)? {
-            Kind::Sqlite(path) => {
-                return sqlite_only(Some(url), path, &sslmode, &sslrootcert, check);
+        (Some(url), _) => match parse_url(url, validator)? {
+            ParsedUrl::Sqlite(path) => {
+                return sqlite_without_tls(Some(url), path, &sslmode, &sslrootcert, validator);
             }
-            Kind::Postgres { sslmode: true } if sslmode.is_some() => {
-                return Err(check.wrong(
+            ParsedUrl::Postgres { sslmode: true } if sslmode.is_some() => {
+                return Err(validator.invalid(
                     ("database", "sslmode"),
-                    sslmode.as_ref().map(|setting| &setting.place),
-                    "the url says sslmode too",
+                    sslmode.as_ref().map(|setting| &setting.location),
+                    "the url sets sslmode as well",
                     "Keep one of the two.",
                 ));
             }
-            Kind::Postgres { .. } => Target::Url(url.value.clone()),
+            ParsedUrl::Postgres { .. } => Target::Url(url.value.clone()),
         },
-        (None, Some(_)) => fields(host, port, user, password, dbname, check)?,
+        (None, Some(_)) => target_from_fields(host, port, user, password, dbname, validator)?,
     };
 
     let in_url = matches!(target, Target::Url(_));
     let mode = sslmode
         .as_ref()
         .map(|setting| {
-            check.choice(
+            validator.choice(
                 ("database", "sslmode"),
                 Some(setting),
                 SslMode::Prefer,
-                ssl_mode,
+                parse_ssl_mode,
                 SSL_MODES,
             )
         })
         .transpose()?;
     let root = sslrootcert
         .as_ref()
-        .map(|setting| check.path(("database", "sslrootcert"), Some(setting), ""))
+        .map(|setting| validator.path(("database", "sslrootcert"), Some(setting), ""))
         .transpose()?;
-    // Whoever names an authority believes that it is asked. In a URL's own sslmode only the driver
-    // looks.
+    // An authority that is never used would give a false sense of security. The driver checks
+    // the sslmode of a URL.
     let verifies =
         matches!(mode, Some(SslMode::VerifyCa | SslMode::VerifyFull)) || (in_url && mode.is_none());
     if root.is_some() && !verifies {
-        return Err(check.wrong(
+        return Err(validator.invalid(
             ("database", "sslrootcert"),
-            sslrootcert.as_ref().map(|setting| &setting.place),
+            sslrootcert.as_ref().map(|setting| &setting.location),
             "the server's certificate is verified against it only with sslmode verify-ca or \
              verify-full",
             "Write sslmode = \"verify-full\", or remove sslrootcert.",
@@ -216,7 +223,7 @@ pub(super) fn validate(section: file::Database, check: &Check<'_>) -> Result<Dat
 
 const SSL_MODES: &str = "disable, allow, prefer, require, verify-ca or verify-full";
 
-fn ssl_mode(text: &str) -> Option<SslMode> {
+fn parse_ssl_mode(text: &str) -> Option<SslMode> {
     Some(match text {
         "disable" => SslMode::Disable,
         "allow" => SslMode::Allow,
@@ -228,23 +235,23 @@ fn ssl_mode(text: &str) -> Option<SslMode> {
     })
 }
 
-/// SQLite, unless somebody asked for TLS to it: a security setting is never ignored in silence.
-fn sqlite_only(
+/// Returns an SQLite database, after checking that no TLS settings would be silently ignored.
+fn sqlite_without_tls(
     url: Option<&Setting<Secret>>,
     path: PathBuf,
     sslmode: &Option<Setting<Text>>,
     sslrootcert: &Option<Setting<Text>>,
-    check: &Check<'_>,
+    validator: &Validator<'_>,
 ) -> Result<Database, Error> {
     for (field, setting) in [("sslmode", sslmode), ("sslrootcert", sslrootcert)] {
         if let Some(setting) = setting
-            // A variable that moves to SQLite what the file has on PostgreSQL leaves the file's TLS
-            // behind.
+            // A variable that replaces the file's PostgreSQL database by SQLite also overrides the
+            // file's TLS settings.
             && (setting.is_variable() || !url.is_some_and(Setting::is_variable))
         {
-            return Err(check.wrong(
+            return Err(validator.invalid(
                 ("database", field),
-                Some(&setting.place),
+                Some(&setting.location),
                 "it is for PostgreSQL, and the database is SQLite",
                 "Remove it, or name a PostgreSQL database.",
             ));
@@ -253,8 +260,9 @@ fn sqlite_only(
     Ok(Database::Sqlite { path })
 }
 
-/// What may follow the `?` of a URL, as in libpq; and `options[NAME]`. The driver knows no others,
-/// and would log their values.
+/// The names of URL parameters, as in libpq; `options[NAME]` is allowed as well.
+///
+/// The driver would log the values of other parameters.
 const PARAMETERS: &[&str] = &[
     "host",
     "hostaddr",
@@ -270,14 +278,14 @@ const PARAMETERS: &[&str] = &[
     "application_name",
     "statement-cache-capacity",
 ];
-/// Other spellings of them that the driver takes.
-const OTHER_SPELLINGS: &[&str] = &["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
+/// Alternative names of parameters that the driver accepts.
+const PARAMETER_ALIASES: &[&str] = &["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
 
-/// The first parameter that is not known, and its value.
+/// Returns the name and value of the first unknown parameter.
 fn unknown_parameter(url: &Url) -> Option<(String, String)> {
     let is_known = |name: &str| {
         PARAMETERS.contains(&name)
-            || OTHER_SPELLINGS.contains(&name)
+            || PARAMETER_ALIASES.contains(&name)
             || (name.starts_with("options[") && name.ends_with(']'))
     };
     url.query_pairs()
@@ -285,18 +293,24 @@ fn unknown_parameter(url: &Url) -> Option<(String, String)> {
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
 }
 
-enum Kind {
+/// The database that a URL names.
+enum ParsedUrl {
     Sqlite(PathBuf),
-    /// Whether the URL says `sslmode` itself.
     Postgres {
+        /// Whether the URL sets `sslmode`.
         sslmode: bool,
     },
 }
 
-/// Reads the URL. No error shows any part of it, since a mistake may have put the password
-/// anywhere.
-fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
-    let wrong = |problem: &str, advice: &str| check.wrong(URL, Some(&url.place), problem, advice);
+/// Parses the database's URL.
+///
+/// # Errors
+///
+/// [`Error::Setting`] if the URL is invalid or ambiguous. Apart from the name of an unknown
+/// parameter, the message shows no part of the URL: by mistake, the password may be in any part.
+fn parse_url(url: &Setting<Secret>, validator: &Validator<'_>) -> Result<ParsedUrl, Error> {
+    let invalid =
+        |problem: &str, advice: &str| validator.invalid(URL, Some(&url.location), problem, advice);
     let text = url.value.expose().trim();
     if let Some(path) = text
         .strip_prefix("sqlite://")
@@ -304,21 +318,21 @@ fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
     {
         let path = path.strip_suffix("?mode=rwc").unwrap_or(path);
         if path.contains(['?', '#']) {
-            return Err(wrong(
-                "options after the file's name are not supported",
+            return Err(invalid(
+                "options after the file name are not supported",
                 "Write sqlite:// and the path of the file, such as sqlite://data/ciphermq.db.",
             ));
         }
         if path.is_empty() || path == ":memory:" {
-            return Err(wrong(
-                "messages would not outlive the server",
+            return Err(invalid(
+                "messages would be lost when the server stops",
                 "Name a file after sqlite://, such as sqlite://data/ciphermq.db.",
             ));
         }
-        return Ok(Kind::Sqlite(PathBuf::from(path)));
+        return Ok(ParsedUrl::Sqlite(PathBuf::from(path)));
     }
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return Err(wrong(
+        return Err(invalid(
             "it is neither sqlite:// nor postgres://",
             "Write sqlite://data/ciphermq.db, or postgres://user:password@host:5432/dbname.",
         ));
@@ -327,18 +341,18 @@ fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
                   %3A, # is %23, \
                   ? is %3F, % is %25), or remove url and write host, port, user, password and \
                   dbname.";
-    let parsed =
-        Url::parse(text).map_err(|error| wrong(&format!("it is no URL: {error}"), encode))?;
-    // An unencoded @, / or ? in a password cuts the URL elsewhere than meant. What follows the host
-    // never holds an @ then unless that happened.
+    let parsed = Url::parse(text)
+        .map_err(|error| invalid(&format!("it is not a valid URL: {error}"), encode))?;
+    // An unencoded @, / or ? in a password ends the authority early. An @ after the host is a sign
+    // of that.
     if parsed.path().contains('@')
         || parsed.query().is_some_and(|query| query.contains('@'))
         || parsed.fragment().is_some()
     {
-        return Err(wrong("it cannot be read for certain", encode));
+        return Err(invalid("it is ambiguous", encode));
     }
     if let Some((name, value)) = unknown_parameter(&parsed) {
-        // What looks like a parameter may be the end of a password with an `&` in it.
+        // An apparent parameter may be the rest of a password that contains an `&`.
         let is_password_before = parsed
             .query_pairs()
             .take_while(|(key, _)| *key != name)
@@ -348,47 +362,47 @@ fn kind(url: &Setting<Secret>, check: &Check<'_>) -> Result<Kind, Error> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-'));
         return Err(if is_password_before || !is_name {
-            wrong(
-                "there is a parameter in it that is not known",
+            invalid(
+                "it contains an unknown parameter",
                 "Remove it, or correct its name; in a value & is %26.",
             )
         } else {
-            wrong(
-                &format!("there is no parameter `{name}`"),
+            invalid(
+                &format!("the parameter `{name}` is unknown"),
                 &format!("Remove it, or correct its name: {}.", PARAMETERS.join(", ")),
             )
         });
     }
-    Ok(Kind::Postgres {
+    Ok(ParsedUrl::Postgres {
         sslmode: parsed
             .query_pairs()
             .any(|(key, _)| key == "sslmode" || key == "ssl-mode"),
     })
 }
 
-fn fields(
+fn target_from_fields(
     host: Option<Setting<Text>>,
     port: Option<Setting<Quantity>>,
     user: Option<Setting<Text>>,
     password: Option<Setting<Secret>>,
     dbname: Option<Setting<Text>>,
-    check: &Check<'_>,
+    validator: &Validator<'_>,
 ) -> Result<Target, Error> {
     let text = |field, setting: Option<Setting<Text>>| {
         setting
-            .map(|setting| check.text(("database", field), &setting))
+            .map(|setting| validator.text(("database", field), &setting))
             .transpose()
     };
     let missing = |field| {
         let advice = format!("Add {field} = \"...\" to [database], or name the database by url.");
-        check.wrong(
+        validator.invalid(
             ("database", field),
             None,
-            "it is missing, and other fields of a PostgreSQL database are there",
+            "it is missing, but other fields of a PostgreSQL database are set",
             advice,
         )
     };
-    let port = check.quantity::<Number, _>(
+    let port = validator.quantity::<Number, _>(
         ("database", "port"),
         port.as_ref(),
         5432,

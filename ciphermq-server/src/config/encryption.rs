@@ -1,33 +1,35 @@
-//! `[encryption]`: how public keys are sealed in the database, and where the key for it is.
+//! The section `[encryption]`: the encryption of public keys in the database, and its key.
 
 use std::path::{Path, PathBuf};
 
 use super::{
     Error,
     file::{self, Setting},
-    validate::Check,
+    validate::Validator,
 };
 use crate::at_rest::adopted::Notes;
 pub use crate::at_rest::{Algorithm, KeySource};
 use crate::at_rest::{AtRestKey, MAKE_KEY};
 pub use crate::keys::OlderRows;
 
-/// Where the key is kept when the configuration says nothing: made on the first start.
+/// The key file if the configuration names no key; the first start creates it.
 const DEFAULT_KEY_FILE: &str = "data/at-rest.key";
 
-/// `[encryption]`
+/// The section `[encryption]`.
 #[derive(Debug, Clone)]
 pub struct Encryption {
-    /// What new rows are sealed with. Rows say themselves what they were sealed with.
+    /// The algorithm for new rows. Existing rows name the algorithm that they were sealed with.
     pub algorithm: Algorithm,
-    /// Where the key comes from; [`KeySource::load`] reads or makes it.
+    /// The source of the key; [`KeySource::load`] reads or creates it.
     pub key: KeySource,
-    /// Whether rows that older servers have sealed are taken over.
+    /// Whether rows that older servers sealed are adopted.
     pub older_rows: OlderRows,
 }
 
 impl Encryption {
-    /// Where it is noted that they were: beside the key's file, or where that is by default.
+    /// Returns the record of adopted rows, beside the key file.
+    ///
+    /// For a key in the configuration itself, it is beside the default key file.
     #[must_use]
     pub fn notes(&self) -> Notes {
         match &self.key {
@@ -37,15 +39,22 @@ impl Encryption {
     }
 }
 
-/// Checks algorithm and key. A key file is not looked at yet.
-pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<Encryption, Error> {
+/// Validates the section without opening a key file.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for an unknown word, an invalid key, or a key that is set twice.
+pub(super) fn validate(
+    section: file::Encryption,
+    validator: &Validator<'_>,
+) -> Result<Encryption, Error> {
     let file::Encryption {
         algorithm,
         aes_key,
         aes_key_file,
         older_rows,
     } = section;
-    let algorithm = check.choice(
+    let algorithm = validator.choice(
         ("encryption", "algorithm"),
         algorithm.as_ref(),
         Algorithm::default(),
@@ -53,7 +62,7 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
         "aes-256-gcm or chacha20-poly1305",
     )?;
 
-    let older_rows = check.choice(
+    let older_rows = validator.choice(
         ("encryption", "older_rows"),
         older_rows.as_ref(),
         OlderRows::default(),
@@ -68,24 +77,24 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
         "once, refuse or accept",
     )?;
 
-    // What a variable says overrides the file, though it says it by the other field.
+    // A variable of either field overrides both fields of the file.
     let variable_file = aes_key_file.as_ref().is_some_and(Setting::is_variable);
     let variable_key = aes_key.as_ref().is_some_and(Setting::is_variable);
     let key = match (aes_key, aes_key_file) {
         (Some(_), Some(file)) if variable_file == variable_key => {
-            return Err(check.wrong(
+            return Err(validator.invalid(
                 ("encryption", "aes_key_file"),
-                Some(&file.place),
-                "aes_key is there too",
+                Some(&file.location),
+                "aes_key is set as well",
                 "Keep one of the two.",
             ));
         }
         (Some(key), file) if variable_key || file.is_none() => {
             let key = AtRestKey::from_base64(key.value.expose()).map_err(|error| {
-                let advice = format!("Make one with `{MAKE_KEY}`, or remove aes_key.");
-                check.wrong(
+                let advice = format!("Create one with `{MAKE_KEY}`, or remove aes_key.");
+                validator.invalid(
                     ("encryption", "aes_key"),
-                    Some(&key.place),
+                    Some(&key.location),
                     error.to_string(),
                     advice,
                 )
@@ -93,7 +102,7 @@ pub(super) fn validate(section: file::Encryption, check: &Check<'_>) -> Result<E
             KeySource::Given(key)
         }
         (_, Some(file)) => {
-            let path = PathBuf::from(check.text(("encryption", "aes_key_file"), &file)?);
+            let path = PathBuf::from(validator.text(("encryption", "aes_key_file"), &file)?);
             KeySource::File { path, make: false }
         }
         (_, None) => KeySource::File {

@@ -1,17 +1,17 @@
-//! What was wrong with a configuration, where it stands, and how to mend it.
+//! Errors of the configuration, with their location and advice on how to correct them.
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
 
-/// Why a configuration was refused.
+/// The reason why a configuration is refused.
 ///
-/// The text has two lines: what is wrong, and what to do. Neither ever shows the value of a setting
+/// The message has two lines: the problem, and the advice. Neither shows the value of a setting
 /// that may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error(
         "cannot read the configuration file {}: {source}\n{}",
         path.display(),
@@ -19,69 +19,68 @@ pub enum Error {
          works as it is."
     )]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// The file goes on for too long to be a configuration.
+    /// The file exceeds the size limit.
     #[error(
         "the configuration file {} is longer than {max_bytes} bytes\n{}",
         path.display(),
         "Name a configuration file with --config, not data or a device."
     )]
     TooLong {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The most that is read.
+        /// The size limit in bytes.
         max_bytes: u64,
     },
 
     /// The file is not UTF-8.
     #[error("{}, line {line}: the file is not UTF-8 text\nSave the file in UTF-8.", path.display())]
-    NotText {
-        /// The file.
+    NotUtf8 {
+        /// The path of the file.
         path: PathBuf,
-        /// The line of the first byte that is no text, counted from 1.
+        /// The line of the first invalid byte, counted from 1.
         line: usize,
     },
 
-    /// The file is no TOML, or has a section or field that does not exist, or a value of the wrong
-    /// kind.
-    #[error("{}{}: {problem}\n{advice}", path.display(), Line(*line))]
+    /// The file is not TOML, or has an unknown name or a value of the wrong type.
+    #[error("{}{}: {problem}\n{advice}", path.display(), LineSuffix(*line))]
     Syntax {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line, counted from 1, where it is known.
+        /// The line, counted from 1, if it is known.
         line: Option<usize>,
-        /// What is wrong.
+        /// The first line of the message.
         problem: String,
-        /// What to do.
+        /// The second line of the message.
         advice: String,
     },
 
     /// A setting cannot be used.
     #[error("{origin}: [{section}] {field}: {problem}\n{advice}")]
     Setting {
-        /// Where the setting was made.
+        /// The location of the setting.
         origin: Origin,
         /// The section, such as `limits`.
         section: &'static str,
         /// The field, such as `max_line_bytes`.
         field: &'static str,
-        /// What is wrong.
+        /// The first line of the message.
         problem: String,
-        /// What to do.
+        /// The second line of the message.
         advice: String,
     },
 
-    /// An environment variable begins like one of ours and is none.
+    /// An environment variable has the prefix of a section, but names no field of it.
     #[error("the environment variable {name} is unknown\n{advice}")]
     UnknownVariable {
-        /// Its name.
+        /// The name of the variable.
         name: String,
-        /// What to do.
+        /// The second line of the message.
         advice: String,
     },
 
@@ -90,20 +89,20 @@ pub enum Error {
         "the environment variable {name} is not UTF-8 text\nSet it to a value in UTF-8, or unset \
          it."
     )]
-    VariableNotText {
-        /// Its name.
+    VariableNotUtf8 {
+        /// The name of the variable.
         name: String,
     },
 }
 
-/// Where a setting was made.
+/// The location of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// In the configuration file, at this line, counted from 1.
+    /// A line of the configuration file, counted from 1.
     Line(PathBuf, usize),
-    /// In this environment variable.
+    /// The name of an environment variable.
     Variable(String),
-    /// Nowhere: it is missing from this file.
+    /// The configuration file that lacks the setting.
     Missing(PathBuf),
 }
 
@@ -117,9 +116,10 @@ impl fmt::Display for Origin {
     }
 }
 
-struct Line(Option<usize>);
+/// A line number as the end of a location, `, line N`, or nothing.
+struct LineSuffix(Option<usize>);
 
-impl fmt::Display for Line {
+impl fmt::Display for LineSuffix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(line) => write!(f, ", line {line}"),
@@ -128,7 +128,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// The line, counted from 1, in which the byte at `offset` stands.
+/// Returns the line, counted from 1, of the byte at `offset`.
 pub(super) fn line_at(text: &str, offset: usize) -> usize {
     1 + text
         .bytes()
@@ -137,19 +137,19 @@ pub(super) fn line_at(text: &str, offset: usize) -> usize {
         .count()
 }
 
-/// Turns what the TOML reader says into an [`Error`].
+/// Converts an error of the TOML parser.
 ///
-/// Its own text is not shown as it is: it quotes the offending line and value, which may hold a
-/// password.
-pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error {
+/// The parser's own text is not shown, since it quotes the line and value at fault, which may
+/// contain a password.
+pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Error {
     let message = error.message();
-    // What is expected is our own words or the reader's, and stands last; the value found stands
-    // before it.
+    // The expectation comes from our visitors or the parser, never from the file. It is the last
+    // part of the message, after the value found.
     let expected = message
         .rsplit_once(", expected ")
         .map(|(_, expected)| expected);
     let wrong_kind = message.starts_with("invalid type") || message.starts_with("invalid value");
-    let field = field_of(error);
+    let field = setting_path(error);
     let (problem, advice) = match (wrong_kind, expected) {
         (true, Some(expected)) => (
             format!("{field}has the wrong kind of value"),
@@ -157,16 +157,16 @@ pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error 
         ),
         (true, None) => (
             format!("{field}has the wrong kind of value"),
-            String::from(SEE),
+            String::from(GENERAL_ADVICE),
         ),
         (false, Some(expected)) if message.starts_with("unknown field") => {
             let found = message.split('`').nth(1).unwrap_or_default();
             (
-                format!("{field}there is no `{found}`"),
+                format!("{field}`{found}` is unknown"),
                 format!("Remove it, or correct its name: {expected}."),
             )
         }
-        _ => (format!("{field}{message}"), String::from(SEE)),
+        _ => (format!("{field}{message}"), String::from(GENERAL_ADVICE)),
     };
     let line = error.span().map(|span| line_at(text, span.start));
     Error::Syntax {
@@ -177,13 +177,12 @@ pub(super) fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> Error 
     }
 }
 
-const SEE: &str =
-    "Correct the line; texts stand in double quotes, and config.toml shows every setting's form.";
+const GENERAL_ADVICE: &str =
+    "Correct the line; text is in double quotes, and config.toml shows the form of every setting.";
 
-/// The setting that the TOML reader stumbled over, as `[section] field: `, or nothing.
-fn field_of(error: &toml::de::Error) -> String {
-    // The reader shows the path of keys only in place of the quoted line, so the quoted line must
-    // go first.
+/// Returns the setting at fault as `[section] field: `, or nothing if it is unknown.
+fn setting_path(error: &toml::de::Error) -> String {
+    // The parser shows the path of keys only if it has no input to quote.
     let mut bare = error.clone();
     bare.set_input(None);
     let shown = bare.to_string();

@@ -1,8 +1,8 @@
-//! The low-level form: what stands in the file and the environment, each value with its place.
+//! The raw form: the values of the file and the environment as written, each with its location.
 //!
-//! The lists of fields below, and the table of limits, are the only ones. From them come the TOML
-//! reader, the names of the environment variables, and the test that the documentation leaves out
-//! none of them.
+//! The lists of fields below, and the table of limits, are the single definition of the settings.
+//! They generate the deserializer and the names of the environment variables, and tests compare
+//! them with the documentation.
 
 use std::{fmt, path::Path};
 
@@ -17,44 +17,45 @@ use super::{
     service_link,
 };
 
-/// What all our environment variables begin with.
+/// The prefix of the server's environment variables.
 pub(super) const PREFIX: &str = "CIPHERMQ_";
 
-/// A value as it was written, and where.
+/// A value as written, with its location.
 #[derive(Debug, Clone)]
 pub(super) struct Setting<T> {
     pub(super) value: T,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
-/// Where a value was written.
+/// The location of a value in the file or the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In the file, at this byte.
+pub(super) enum Location {
+    /// The byte offset in the file.
     Offset(usize),
-    /// In this environment variable.
+    /// The name of the environment variable.
     Variable(String),
 }
 
 impl<T> Setting<T> {
-    /// Whether an environment variable made this setting.
+    /// Returns whether the value comes from an environment variable.
     pub(super) fn is_variable(&self) -> bool {
-        matches!(self.place, Place::Variable(_))
+        matches!(self.location, Location::Variable(_))
     }
 }
 
-/// A text in quotes.
+/// A TOML string.
 #[derive(Debug, Clone)]
 pub(super) struct Text(pub(super) String);
 
-/// A number, or a text such as `64MiB` or `30s`: kept as text, so that the file and the environment
-/// are checked by the same code.
+/// A TOML integer, or a string such as `64MiB` or `30s`.
+///
+/// It is kept as text, so that the same code validates values of the file and the environment.
 #[derive(Debug, Clone)]
 pub(super) struct Quantity(pub(super) String);
 
-/// `true` or `false`; kept as text, as a [`Quantity`] is.
+/// A TOML boolean, kept as text for the same reason as a [`Quantity`].
 #[derive(Debug, Clone)]
-pub(super) struct Switch(pub(super) String);
+pub(super) struct Boolean(pub(super) String);
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
@@ -68,7 +69,7 @@ impl From<String> for Quantity {
     }
 }
 
-impl From<String> for Switch {
+impl From<String> for Boolean {
     fn from(text: String) -> Self {
         Self(text)
     }
@@ -86,7 +87,7 @@ impl Blank for Quantity {
     }
 }
 
-impl Blank for Switch {
+impl Blank for Boolean {
     fn is_blank(&self) -> bool {
         self.0.trim().is_empty()
     }
@@ -98,8 +99,10 @@ impl Blank for Secret {
     }
 }
 
-/// Fields whose emptiness is a mistake that must be told: with a default in their place the server
-/// would listen elsewhere, store elsewhere, or seal with another key than meant.
+/// Fields for which an empty value is an error.
+///
+/// With the default instead, the server would listen on another address, use another database, or
+/// seal with another key than intended.
 pub(super) const NEVER_BLANK: &[(&str, &str)] = &[
     ("server", "address"),
     ("server", "connection_type"),
@@ -109,10 +112,10 @@ pub(super) const NEVER_BLANK: &[(&str, &str)] = &[
     ("encryption", "aes_key"),
 ];
 
-/// Defines the file from its sections: the reader, and how a variable finds its field.
+/// Defines the struct of the file from its sections, and the assignment of variables to fields.
 macro_rules! sections {
     ($($section:ident: $Section:ident,)*) => {
-        /// The whole file.
+        /// A configuration file as written, with its sections.
         #[derive(Debug, Default, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub(super) struct File {
@@ -121,18 +124,19 @@ macro_rules! sections {
             pub(super) admin: Option<OlderSection>,
             pub(super) rate_limit: Option<OlderSection>,
             pub(super) performance: Option<OlderSection>,
-            /// Environment variables of those four sections, sorted.
+            /// The names of environment variables of the four older sections, sorted.
             #[serde(skip)]
             pub(super) older_variables: Vec<String>,
         }
 
-        /// Every section, with every one of its fields.
+        /// The name of every section, with the names of its fields.
         pub(super) const SECTIONS: &[(&str, &[&str])] =
             &[$(($Section::NAME, $Section::FIELDS),)*];
 
         impl File {
-            /// Removes blank values that have a default: older configurations leave texts empty
-            /// for that.
+            /// Removes blank values of fields that have a default.
+            ///
+            /// Older configurations select a default with an empty string.
             fn drop_blanks(&mut self) {
                 $(self.$section.drop_blanks();)*
             }
@@ -159,7 +163,7 @@ sections! {
 }
 
 section! {
-    /// `[server]` as it was written.
+    /// The section `[server]` as written.
     Server("server") {
         address: Text,
         connection_type: Text,
@@ -167,7 +171,7 @@ section! {
 }
 
 section! {
-    /// `[tls]` as it was written.
+    /// The section `[tls]` as written.
     Tls("tls") {
         cert_path: Text,
         key_path: Text,
@@ -176,10 +180,10 @@ section! {
 }
 
 section! {
-    /// `[logging]` as it was written.
+    /// The section `[logging]` as written.
     Logging("logging") {
         level: Text,
-        messages: Switch,
+        messages: Boolean,
         info_file_path: Text,
         debug_file_path: Text,
         error_file_path: Text,
@@ -189,7 +193,7 @@ section! {
 }
 
 section! {
-    /// `[database]` as it was written.
+    /// The section `[database]` as written.
     Database("database") {
         url: Secret,
         host: Text,
@@ -203,7 +207,7 @@ section! {
 }
 
 section! {
-    /// `[encryption]` as it was written.
+    /// The section `[encryption]` as written.
     Encryption("encryption") {
         algorithm: Text,
         aes_key: Secret,
@@ -213,25 +217,33 @@ section! {
 }
 
 impl File {
-    /// Reads the TOML text; `path` only stands in errors.
+    /// Parses TOML text; `path` is only used in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Syntax`] if the text is not TOML, or has an unknown name or a value of the wrong
+    /// type.
     pub(super) fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        toml::from_str(text).map_err(|error| error::syntax(&error, text, path))
+        toml::from_str(text).map_err(|error| error::from_toml(&error, text, path))
     }
 
-    /// Lays environment variables over the file: `CIPHERMQ_<SECTION>_<FIELD>`.
+    /// Overrides settings with the environment variables `CIPHERMQ_<SECTION>_<FIELD>`.
     ///
-    /// An empty variable counts as not set, whatever its name, as container tools hand over what
-    /// nobody has filled in.
-    /// Variables that Kubernetes makes for its services are not ours, whatever their names begin
-    /// with.
-    pub(super) fn overlay(
+    /// An empty variable counts as not set, whatever its name, because container tools pass on
+    /// variables without a value. Variables that Kubernetes sets for its services are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownVariable`] for a variable of a section without such a field, and
+    /// [`Error::VariableNotUtf8`] for a value with U+FFFD.
+    pub(super) fn apply_environment(
         &mut self,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<(), Error> {
         self.drop_blanks();
         self.database.drop_blank_url();
         for (name, value) in env {
-            if value.is_empty() || service_link::is_one(&name, &value) {
+            if value.is_empty() || service_link::is_service_link(&name, &value) {
                 continue;
             }
             let Some(rest) = name.strip_prefix(PREFIX) else {
@@ -257,29 +269,29 @@ impl File {
                 return Err(Error::UnknownVariable { name, advice });
             }
             if value.contains(char::REPLACEMENT_CHARACTER) {
-                return Err(Error::VariableNotText { name });
+                return Err(Error::VariableNotUtf8 { name });
             }
             self.set(&section, &field, value, &name);
         }
         self.older_variables.sort_unstable();
         self.drop_blanks();
-        self.database.settle();
+        self.database.resolve_overrides();
         Ok(())
     }
 }
 
 impl Database {
-    /// An empty url beside the fields names nothing. Alone it is a mistake.
+    /// Removes a blank `url` if other fields name the database; on its own it is an error.
     fn drop_blank_url(&mut self) {
         if self.host.is_some() || self.user.is_some() || self.dbname.is_some() {
             self.url.take_if(|url| url.value.is_blank());
         }
     }
 
-    /// `url` on one side, the five fields on the other: where the environment names one side, what
-    /// the file says on the other is overridden with it. Both on the same side of the file is left
-    /// for validation.
-    fn settle(&mut self) {
+    /// Removes the file's `url` or its five fields if variables set the other of the two.
+    ///
+    /// If both come from the same source, validation reports the contradiction.
+    fn resolve_overrides(&mut self) {
         let url_set = self.url.as_ref().is_some_and(Setting::is_variable);
         let field_set = [
             self.host.as_ref().map(Setting::is_variable),
@@ -298,13 +310,13 @@ impl Database {
                 self.dbname = None;
             }
             (false, true) => self.url = None,
-            // None: nothing to override. Both: a contradiction, which validation refuses.
+            // Neither: nothing to override. Both: a contradiction, which validation refuses.
             (false, false) | (true, true) => {}
         }
     }
 }
 
-/// The environment variable of a field.
+/// Returns the name of a field's environment variable.
 pub(super) fn variable(section: &str, field: &str) -> String {
     format!(
         "{PREFIX}{}_{}",
@@ -316,10 +328,10 @@ pub(super) fn variable(section: &str, field: &str) -> String {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<T>::deserialize(deserializer)?;
-        let place = Place::Offset(spanned.span().start);
+        let location = Location::Offset(spanned.span().start);
         Ok(Self {
             value: spanned.into_inner(),
-            place,
+            location,
         })
     }
 }
@@ -327,7 +339,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
-            .deserialize_str(Words { numbers: false })
+            .deserialize_str(TextVisitor {
+                integers_allowed: false,
+            })
             .map(Self)
     }
 }
@@ -335,7 +349,9 @@ impl<'de> Deserialize<'de> for Text {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
-            .deserialize_str(Words { numbers: false })
+            .deserialize_str(TextVisitor {
+                integers_allowed: false,
+            })
             .map(Self::from)
     }
 }
@@ -343,30 +359,32 @@ impl<'de> Deserialize<'de> for Secret {
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
-            .deserialize_any(Words { numbers: true })
+            .deserialize_any(TextVisitor {
+                integers_allowed: true,
+            })
             .map(Self)
     }
 }
 
-impl<'de> Deserialize<'de> for Switch {
+impl<'de> Deserialize<'de> for Boolean {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         bool::deserialize(deserializer).map(|on| Self(on.to_string()))
     }
 }
 
-/// Takes a string and, if wanted, a whole number.
-struct Words {
-    numbers: bool,
+/// A visitor that accepts a string and, if allowed, an integer.
+struct TextVisitor {
+    integers_allowed: bool,
 }
 
-impl de::Visitor<'_> for Words {
+impl de::Visitor<'_> for TextVisitor {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.numbers {
-            "a whole number, or a text in double quotes"
+        f.write_str(if self.integers_allowed {
+            "a whole number, or text in double quotes"
         } else {
-            "a text in double quotes"
+            "text in double quotes"
         })
     }
 
@@ -379,7 +397,7 @@ impl de::Visitor<'_> for Words {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
-        if self.numbers {
+        if self.integers_allowed {
             return Ok(number.to_string());
         }
         Err(E::invalid_type(de::Unexpected::Signed(number), &self))

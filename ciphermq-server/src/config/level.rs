@@ -1,8 +1,8 @@
-//! `[logging] level`: one level, or what older servers took there, a filter by modules.
+//! The setting `[logging] level`: a level, or a filter by module as in older configurations.
 //!
-//! Older servers handed the text to tracing-subscriber's `EnvFilter`. This reads whatever that
-//! accepts, of each directive the level only: `target[span{field=value}]=level`, where every part
-//! may be left out. A directive without a level means trace, as it does there.
+//! Older servers passed the text to tracing-subscriber's `EnvFilter`. This parser accepts the same
+//! directives, `target[span{field=value}]=level` with every part optional, and uses only their
+//! levels. As in `EnvFilter`, a directive without a level means trace.
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -11,87 +11,97 @@ use tracing_subscriber::filter::Directive;
 use super::{
     Error,
     file::{Setting, Text},
-    validate::Check,
+    validate::Validator,
 };
 
 const NAME: (&str, &str) = ("logging", "level");
 
-/// Reads the setting. For a filter, a warning says which level is taken.
+/// Validates the setting, with a warning about the level in use if it is a filter.
+///
+/// # Errors
+///
+/// [`Error::Setting`] if a part of the text is neither a level nor a directive.
 pub(super) fn validate(
     setting: Option<&Setting<Text>>,
-    check: &Check<'_>,
+    validator: &Validator<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Level, Error> {
     let Some(setting) = setting else {
         return Ok(Level::INFO);
     };
     let text = setting.value.0.trim();
-    let picked = read(text).map_err(|unknown| {
+    let parsed = parse(text).map_err(|unknown| {
         let mut advice = String::from("Write error, warn, info, debug or trace.");
         if unknown.parse::<Directive>().is_ok() && !unknown.contains(char::is_whitespace) {
             let target = format!(" If it is a target in a filter, write {unknown}=trace.");
             advice.push_str(&target);
         }
         let problem = format!("`{unknown}` is unknown");
-        check.wrong(NAME, Some(&setting.place), problem, advice)
+        validator.invalid(NAME, Some(&setting.location), problem, advice)
     })?;
-    if picked.of_filter {
-        let origin = check.origin(Some(&setting.place));
-        let word = picked.level.as_str().to_ascii_lowercase();
+    if parsed.from_filter {
+        let origin = validator.origin(Some(&setting.location));
+        let word = parsed.level.as_str().to_ascii_lowercase();
         warnings.push(format!(
-            "{origin}: [logging] level: `{text}` is a filter, and one level is for all: {word} is \
-             taken; write level = \"{word}\""
+            "{origin}: [logging] level: `{text}` is a filter, but one level applies to all \
+             modules: using {word}; write level = \"{word}\""
         ));
     }
-    Ok(picked.level)
+    Ok(parsed.level)
 }
 
-/// A level, and whether it was picked out of a filter.
+/// A level, and whether it comes from a filter.
 #[derive(Debug)]
-struct Picked {
+struct ParsedLevel {
     level: Level,
-    of_filter: bool,
+    from_filter: bool,
 }
 
-/// Reads a level, or the most talkative one of a filter such as `info,ciphermq=debug`. The error is
-/// the part that cannot be read.
-fn read(text: &str) -> Result<Picked, &str> {
+/// Parses a level, or the most verbose one of a filter such as `info,ciphermq=debug`.
+///
+/// # Errors
+///
+/// The first invalid part of the text.
+fn parse(text: &str) -> Result<ParsedLevel, &str> {
     let is_number = text.bytes().any(|byte| byte.is_ascii_digit());
-    if let Some(level) = word(text)
+    if let Some(level) = parse_level(text)
         .and_then(LevelFilter::into_level)
         .filter(|_| !is_number)
     {
-        return Ok(Picked {
+        return Ok(ParsedLevel {
             level,
-            of_filter: false,
+            from_filter: false,
         });
     }
-    let mut most = None;
+    let mut most_verbose = None;
     for directive in directives(text) {
-        most = most.max(Some(level_of(directive).ok_or(directive)?));
+        most_verbose = most_verbose.max(Some(directive_level(directive).ok_or(directive)?));
     }
-    // There is no level below error here.
-    let level = most.ok_or(text)?.into_level().unwrap_or(Level::ERROR);
-    Ok(Picked {
+    // Errors are always logged, so `off` means error.
+    let level = most_verbose
+        .ok_or(text)?
+        .into_level()
+        .unwrap_or(Level::ERROR);
+    Ok(ParsedLevel {
         level,
-        of_filter: true,
+        from_filter: true,
     })
 }
 
-/// The directives of a filter.
+/// Splits a filter into its directives.
 fn directives(text: &str) -> Vec<&str> {
-    let at_commas = parts(text, |_| 0);
+    let at_commas = split_at_commas(text, |_| 0);
     let is_valid = |part: &&str| part.parse::<Directive>().is_ok();
     if at_commas.iter().all(is_valid) {
         return at_commas;
     }
-    // `EnvFilter` splits at every comma, though several fields of a span, and quoted text, were
-    // meant to hold some.
-    parts(text, brackets)
+    // `EnvFilter` splits at every comma, even between the fields of a span and in quoted text,
+    // where commas do not separate directives.
+    split_at_commas(text, bracketed_len)
 }
 
-/// The parts between commas, but for those in the first bytes of each, as many as `skip` says.
-fn parts(mut text: &str, skip: impl Fn(&str) -> usize) -> Vec<&str> {
+/// Splits text at commas, except those in the first `skip(rest)` bytes of each part.
+fn split_at_commas(mut text: &str, skip: impl Fn(&str) -> usize) -> Vec<&str> {
     let mut parts = Vec::new();
     while !text.is_empty() {
         let skipped = skip(text);
@@ -103,8 +113,8 @@ fn parts(mut text: &str, skip: impl Fn(&str) -> usize) -> Vec<&str> {
     parts
 }
 
-/// How many bytes a directive has up to the end of its brackets; 0 if it has none.
-fn brackets(text: &str) -> usize {
+/// Returns the length in bytes of a directive up to its closing bracket; 0 if it has none.
+fn bracketed_len(text: &str) -> usize {
     let Some(start) = text
         .find(['[', '=', ','])
         .filter(|&index| text.as_bytes().get(index) == Some(&b'['))
@@ -124,13 +134,13 @@ fn brackets(text: &str) -> usize {
     0
 }
 
-/// The level of one directive, trace if it says none; `None` if it is no directive.
-fn level_of(directive: &str) -> Option<LevelFilter> {
+/// Returns the level of a directive, trace by default; `None` if it is not a directive.
+fn directive_level(directive: &str) -> Option<LevelFilter> {
     let (start, rest) = directive.split_at(directive.find(['=', '[']).unwrap_or(directive.len()));
     let level = match rest.strip_prefix('=') {
         Some(level) => level,
-        None if rest.is_empty() => return bare(start),
-        // Values hold any character; what follows the last bracket is the level's.
+        None if rest.is_empty() => return word_level(start),
+        // Field values may contain any character; the level follows the last bracket.
         None => match rest.rsplit_once(']')?.1.trim_start() {
             "" => "",
             level => level.strip_prefix('=')?,
@@ -138,31 +148,32 @@ fn level_of(directive: &str) -> Option<LevelFilter> {
     };
     match level.trim() {
         "" => Some(LevelFilter::TRACE),
-        level => word(before_slash(level)),
+        level => parse_level(before_slash(level)),
     }
 }
 
-/// What a word alone means: a level, or trace for a target. A misspelt level is neither, though
-/// `EnvFilter` takes it for a target.
-fn bare(text: &str) -> Option<LevelFilter> {
-    if let Some(level) = word(before_slash(text)) {
+/// Returns the level of a single word: a level itself, or trace for a target.
+///
+/// Returns `None` for a misspelt level, which `EnvFilter` would accept as a target.
+fn word_level(text: &str) -> Option<LevelFilter> {
+    if let Some(level) = parse_level(before_slash(text)) {
         return Some(level);
     }
     let is_target = text.parse::<Directive>().is_ok()
         && !text.bytes().all(|byte| byte.is_ascii_digit())
         && !text
             .split([' ', '\t', ';', '|'])
-            .any(|part| word(part).is_some() || is_meant_as_level(part));
+            .any(|part| parse_level(part).is_some() || resembles_level(part));
     is_target.then_some(LevelFilter::TRACE)
 }
 
-/// What follows a slash was once, in the filters of env_logger, an expression that lines must
-/// match.
+/// Returns the text before a slash, which starts a regular expression in filters of env_logger.
 fn before_slash(text: &str) -> &str {
     text.split('/').next().unwrap_or_default().trim_end()
 }
 
-fn word(text: &str) -> Option<LevelFilter> {
+/// Parses a level or `warning`, in any case; `None` for empty or other text.
+fn parse_level(text: &str) -> Option<LevelFilter> {
     match text {
         "" => None,
         _ if text.eq_ignore_ascii_case("warning") => Some(LevelFilter::WARN),
@@ -170,10 +181,10 @@ fn word(text: &str) -> Option<LevelFilter> {
     }
 }
 
-/// Whether a word is a level with one slip in it, or what other programs call one.
-fn is_meant_as_level(text: &str) -> bool {
+/// Returns whether a word is a level with one typo, or the name of a level in other programs.
+fn resembles_level(text: &str) -> bool {
     const LEVELS: [&str; 7] = ["error", "warn", "warning", "info", "debug", "trace", "off"];
-    const OTHERS: [&str; 22] = [
+    const OTHER_PROGRAMS: [&str; 22] = [
         "alert",
         "all",
         "crit",
@@ -198,11 +209,12 @@ fn is_meant_as_level(text: &str) -> bool {
         "verbose",
     ];
     let text = text.to_ascii_lowercase();
-    OTHERS.contains(&&*text) || LEVELS.iter().any(|level| is_one_slip(&text, level))
+    OTHER_PROGRAMS.contains(&&*text) || LEVELS.iter().any(|level| is_one_typo(&text, level))
 }
 
-/// Whether one letter added, left out or changed, or two changed about, makes one text the other.
-fn is_one_slip(text: &str, meant: &str) -> bool {
+/// Returns whether two texts differ by at most one insertion, deletion, substitution or
+/// transposition of adjacent letters.
+fn is_one_typo(text: &str, meant: &str) -> bool {
     fn without_common<'a>(text: &'a [u8], other: &[u8]) -> &'a [u8] {
         let start = text.iter().zip(other).take_while(|(a, b)| a == b).count();
         let (text, other) = (text.get(start..), other.get(start..));

@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 use super::*;
 
 #[test]
-fn a_filter_keeps_its_most_talkative_level() {
+fn a_filter_yields_its_most_verbose_level() {
     for (text, level) in [
         ("info,ciphermq=debug", Level::DEBUG),
         ("ciphermq=trace,warn", Level::TRACE),
@@ -18,7 +18,7 @@ fn a_filter_keeps_its_most_talkative_level() {
         ("0,1", Level::ERROR),
         ("info/regex", Level::INFO),
         ("warn,ciphermq=debug/a b", Level::DEBUG),
-        // Without a level, all of it.
+        // A directive without a level means trace.
         ("ciphermq_server", Level::TRACE),
         ("hyper,tokio", Level::TRACE),
         ("hyper,info", Level::TRACE),
@@ -29,31 +29,31 @@ fn a_filter_keeps_its_most_talkative_level() {
         ("ciphermq[span]=", Level::TRACE),
         ("ciphermq[span{id=7}]", Level::TRACE),
         ("ciphermq[{id=1}]", Level::TRACE),
-        // Values are none.
+        // The values of fields are not levels.
         ("ciphermq[{id=1}]=warn", Level::WARN),
         ("ciphermq[span{id=7}]=debug,info", Level::DEBUG),
         ("warn,app[s{f=[a-z]+}]=info", Level::INFO),
         ("app[s{level=trace}]=info", Level::INFO),
         ("[s{path=/a/b}]=debug", Level::DEBUG),
         (r"[s{name=(?P<x>\D)}]=info", Level::INFO),
-        // And hold commas.
+        // Fields may contain commas.
         ("info,app[span{a=x,b=y}]", Level::TRACE),
         ("info,app[span{a=x,b=y}]=debug", Level::DEBUG),
         (r#"[span{field="a,b"}]=debug,info"#, Level::DEBUG),
         (r#"[span{field="}x],y"}]=debug,info"#, Level::DEBUG),
         (r#"warn,a[s{f="x,y",g=1}]=error,b=info"#, Level::INFO),
     ] {
-        let picked = read(text.trim()).unwrap_or_else(|part| panic!("{text}: {part}"));
-        assert_eq!(picked.level, level, "{text}");
-        assert!(picked.of_filter, "{text}");
+        let parsed = parse(text.trim()).unwrap_or_else(|part| panic!("{text}: {part}"));
+        assert_eq!(parsed.level, level, "{text}");
+        assert!(parsed.from_filter, "{text}");
     }
     for text in ["debug", "WARN", "Warning"] {
-        assert!(!read(text).unwrap().of_filter, "{text}");
+        assert!(!parse(text).unwrap().from_filter, "{text}");
     }
 }
 
 #[test]
-fn what_is_no_filter_is_an_error_that_names_the_part() {
+fn an_invalid_filter_is_an_error_that_names_the_part() {
     for (text, part) in [
         ("inof", "inof"),
         ("Debgu", "Debgu"),
@@ -74,11 +74,11 @@ fn what_is_no_filter_is_an_error_that_names_the_part() {
         ("ciphermq[span]debug", "ciphermq[span]debug"),
         ("info,!", "!"),
     ] {
-        assert_eq!(read(text).unwrap_err(), part, "{text}");
+        assert_eq!(parse(text).unwrap_err(), part, "{text}");
     }
 }
 
-/// A directive as the documentation of `EnvFilter` has it.
+/// Generates directives according to the documentation of `EnvFilter`.
 fn directive() -> impl Strategy<Value = String> {
     let field = "[a-z_.]{1,4}(=([a-z0-9.*+-]{1,4}|\"[a-z]{1,3}\"))?";
     let span =
@@ -101,11 +101,12 @@ fn directive() -> impl Strategy<Value = String> {
     prop_oneof![4 => parts, 1 => "(error|warn|INFO|debug|trace|off|[0-5])"]
 }
 
-/// What `EnvFilter` takes each of the directives for. It writes each of them with its level.
-fn most_talkative(text: &str) -> LevelFilter {
+/// Returns the most verbose level in `EnvFilter`'s own reading, which formats every directive with
+/// its level.
+fn most_verbose(text: &str) -> LevelFilter {
     let level = |directive: Directive| {
-        let written = directive.to_string();
-        written.rsplit('=').next().unwrap().parse().unwrap()
+        let formatted = directive.to_string();
+        formatted.rsplit('=').next().unwrap().parse().unwrap()
     };
     let directives = text.split(',').filter(|part| !part.is_empty());
     directives
@@ -114,40 +115,40 @@ fn most_talkative(text: &str) -> LevelFilter {
         .unwrap()
 }
 
-/// Whether a part is refused although `EnvFilter` takes it: it is read as a slip.
-fn is_slip(part: &str) -> bool {
-    part.parse::<Directive>().is_ok() && !part.contains(['=', '[']) && bare(part).is_none()
+/// Returns whether a part that `EnvFilter` accepts is refused as a misspelt level.
+fn is_taken_for_typo(part: &str) -> bool {
+    part.parse::<Directive>().is_ok() && !part.contains(['=', '[']) && word_level(part).is_none()
 }
 
 proptest! {
-    /// What `EnvFilter` accepts means here what it means there.
+    /// Filters have the same level as in `EnvFilter`.
     #[test]
-    fn filters_are_read_as_env_filter_reads_them(
+    fn filters_have_the_level_of_env_filter(
         directives in prop::collection::vec(directive(), 1..4),
     ) {
         let text = directives.join(",");
         prop_assume!(EnvFilter::try_new(&text).is_ok());
         prop_assume!(directives.iter().any(|directive| !directive.is_empty()));
-        match read(&text) {
-            Ok(picked) => {
-                let level = most_talkative(&text).into_level().unwrap_or(Level::ERROR);
-                prop_assert_eq!(picked.level, level, "{}", text);
+        match parse(&text) {
+            Ok(parsed) => {
+                let level = most_verbose(&text).into_level().unwrap_or(Level::ERROR);
+                prop_assert_eq!(parsed.level, level, "{}", text);
             }
-            Err(part) => prop_assert!(is_slip(part), "{}: {}", text, part),
+            Err(part) => prop_assert!(is_taken_for_typo(part), "{}: {}", text, part),
         }
     }
 
-    /// Of any text, nothing that `EnvFilter` accepts is refused, and nothing panics.
+    /// No text that `EnvFilter` accepts is refused, and no text causes a panic.
     #[test]
     fn nothing_that_env_filter_accepts_is_refused(
         text in "([a-f=\\[\\]{},\":_/ 0-9!]|info|=debug|\\[s\\{f=|\\}\\]){0,12}",
     ) {
         let text = text.trim();
-        if let Err(part) = read(text)
+        if let Err(part) = parse(text)
             && EnvFilter::try_new(text).is_ok()
             && text.contains(|c| c != ',' && c != ' ')
         {
-            prop_assert!(is_slip(part), "{:?}: {:?}", text, part);
+            prop_assert!(is_taken_for_typo(part), "{:?}: {:?}", text, part);
         }
     }
 }

@@ -1,30 +1,29 @@
-//! The server's configuration: `config.toml`, with environment variables laid over it.
+//! The server's configuration: `config.toml`, overridden by environment variables.
 //!
-//! A configuration is read in two steps. The low-level form (`file`) is what stands in the file and
-//! the environment, field by field, each with the place it came from. The high-level form
-//! ([`Config`]) is what the server works with: defaults filled in, units converted, ranges and
-//! relations checked. Only the second leaves this module, so that no other part of the server meets
-//! a configuration that makes no sense.
+//! A configuration is loaded in two steps. The raw form (`file`) has the values of the file and the
+//! environment as written, field by field, each with its location. The validated form ([`Config`])
+//! has defaults filled in, units converted, and ranges and relations checked. Only the validated
+//! form leaves this module, so no other part of the server has to handle an invalid configuration.
 //!
 //! Modules, in reading order:
 //!
-//! - `file`: the low-level form, and the environment variables;
-//! - `section`: a list of fields as a TOML reader and a table of variables;
-//! - `validate`: from the low-level form to the high-level one;
-//! - `limits`: the table of limits, which also makes their documentation;
+//! - `file`: the raw form, and the environment variables;
+//! - `section`: the macro that defines a section's deserializer and its variables;
+//! - `validate`: the conversion of the raw form into the validated one;
+//! - `limits`: the table of limits, which also generates their documentation;
 //! - `database`, `encryption`: the sections with checks of their own;
-//! - `level`: one level, or the filter of an older file;
-//! - `older`: sections of older files that have no meaning yet;
+//! - `level`: the log level, or the filter of an older file;
+//! - `older`: sections of older files that have no effect yet;
 //! - `service_link`: variables that Kubernetes sets for its services;
-//! - `quantity`, `units`: numbers, sizes and durations as people write them;
+//! - `quantity`, `units`: numbers, sizes and durations in human-readable form;
 //! - `secret`: text that is never printed;
-//! - `error`: what is wrong, where, and how to correct it.
+//! - `error`: errors with their location and advice.
 //!
 //! Relative paths are relative to the working directory of the server, not to the configuration
-//! file: so it has always been, and so a configuration file can be moved without moving everything
-//! that it names.
+//! file. Older servers resolved them in the same way, and a configuration file can be moved without
+//! the files that it names.
 //!
-//! Loading reads the configuration file and nothing else: no other file is opened or made.
+//! Loading reads only the configuration file: no other file is opened or created.
 
 use std::{
     fs::File,
@@ -55,117 +54,120 @@ pub use error::{Error, Origin};
 pub use limits::Limits;
 pub use secret::Secret;
 
-/// The longest configuration file that is read. A longer one is a mistake, such as a device that
-/// never ends.
+/// The size limit of the configuration file, so that a path such as `/dev/zero` is an error.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The server's configuration, complete and checked.
+/// The server's configuration, complete and validated.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the server listens.
+    /// The address to listen on.
     pub server: Server,
-    /// The server's certificate, its key, and the authority that names the clients.
+    /// The server's certificate and key, and the authority that verifies the clients.
     pub tls: Tls,
     /// Levels, files and rotation of the logs.
     pub logging: Logging,
-    /// Where messages, bindings, metadata and public keys are kept.
+    /// The database for messages, bindings, metadata and public keys.
     pub database: Database,
-    /// How public keys are sealed in the database.
+    /// The encryption of public keys in the database.
     pub encryption: Encryption,
     /// Bounds on time, memory and disk.
     pub limits: Limits,
-    /// What a person should know of it, though the server starts: log these lines.
+    /// Problems that do not prevent the server from starting, as lines to log.
     pub warnings: Vec<String>,
 }
 
-/// `[server]`
+/// The section `[server]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// `host:port`, where the host is a name, an IPv4 address or an IPv6 address in brackets. Port
-    /// 0 lets the operating system choose a free one.
+    /// The address to listen on, `host:port`.
+    ///
+    /// The host is a name, an IPv4 address, or an IPv6 address in brackets. Port 0 lets the
+    /// operating system choose a free port.
     pub address: String,
 }
 
-/// `[tls]`
+/// The section `[tls]`.
 ///
-/// `[server] connection_type` has no place here: `tls` is the only one there is.
+/// There is no field for `[server] connection_type`, since `tls` is its only value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The server's certificate chain, PEM.
+    /// The PEM file of the server's certificate chain.
     pub cert_path: PathBuf,
-    /// The private key of that certificate, PEM.
+    /// The PEM file of the certificate's private key.
     pub key_path: PathBuf,
-    /// The certificate authority that client certificates are verified against, PEM.
+    /// The PEM file of the certificate authority that verifies client certificates.
     pub ca_cert_path: PathBuf,
 }
 
-/// `[logging]`
+/// The section `[logging]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
-    /// The most talkative level that is written anywhere.
+    /// The most verbose level that is logged.
     pub level: tracing::Level,
-    /// Whether there is a line of level INFO for every message that is accepted or acknowledged.
+    /// Whether every accepted and every acknowledged message is logged, at level INFO.
     pub messages: bool,
-    /// Holds the lines of level INFO.
+    /// The file for lines of level INFO.
     pub info_file_path: PathBuf,
-    /// Holds the lines of level DEBUG and TRACE.
+    /// The file for lines of level DEBUG and TRACE.
     pub debug_file_path: PathBuf,
-    /// Holds the lines of level ERROR and WARN.
+    /// The file for lines of level ERROR and WARN.
     pub error_file_path: PathBuf,
-    /// When a new file is begun for the time's sake.
+    /// The interval at which log files are rotated.
     pub rotation: Rotation,
-    /// When a new file is begun for the size's sake, in bytes. `None`: never.
+    /// The size in bytes at which a log file is rotated; `None` for no limit.
     pub max_size_bytes: Option<u64>,
 }
 
-/// How often a new log file is begun. Hours and days are those of UTC, as the lines' timestamps
-/// are.
+/// The interval at which log files are rotated.
+///
+/// Hours and days are in UTC, like the timestamps of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotation {
-    /// At every full hour.
+    /// Rotation at every full hour.
     Hourly,
-    /// At midnight.
+    /// Rotation at midnight.
     Daily,
-    /// Only when the file is full.
+    /// Rotation by size only.
     Never,
 }
 
 impl Config {
-    /// Reads the file at `path`, lays the variables of `env` over it, and checks the whole.
+    /// Loads the file at `path`, overrides its settings with the variables of `env`, and validates
+    /// the result.
     ///
     /// Pass [`environment`] for `env`; tests pass their own. Variables whose names do not begin
-    /// with `CIPHERMQ_` and one of the six sections are left alone.
+    /// with `CIPHERMQ_` and the name of a section are ignored.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is no TOML, or when a setting of the file or of the
-    /// environment is unknown or unusable. The error's text names the setting, says what is wrong
-    /// with it and how to correct it, and holds no secret.
+    /// [`Error`] if the file cannot be read or is not TOML, or if a setting of the file or the
+    /// environment is unknown or invalid. The message names the setting, the problem and the
+    /// solution, and contains no secret.
     pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Self, Error> {
-        let text = read(path)?;
+        let text = read_file(path)?;
         Self::parse(&text, path, env)
     }
 
-    /// As [`Config::load`], with the file's text at hand; `path` only stands in errors.
+    /// Parses and validates the text of a configuration file; `path` is only used in messages.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`], but for those of reading.
+    /// [`Error`] as for [`Config::load`], except the errors of reading the file.
     pub fn parse(
         text: &str,
         path: &Path,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
         let mut file = file::File::parse(text, path)?;
-        file.overlay(env)?;
-        validate::config(file, &validate::Check::new(path, text))
+        file.apply_environment(env)?;
+        validate::config(file, &validate::Validator::new(path, text))
     }
 }
 
-/// The variables of this process that [`Config::load`] looks at.
+/// Returns the environment variables of this process that begin with `CIPHERMQ_`.
 ///
-/// Unlike [`std::env::vars`] this does not panic when some variable is not UTF-8. If it is one of
-/// ours, its broken characters are replaced by U+FFFD, which `load` refuses by the variable's name.
+/// Unlike [`std::env::vars`], the iterator does not panic on a value that is not UTF-8. Invalid
+/// sequences become U+FFFD, and [`Config::load`] then refuses the variable by its name.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
@@ -174,7 +176,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+fn read_file(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -199,7 +201,7 @@ fn read(path: &Path) -> Result<String, Error> {
             .take(valid)
             .filter(|&&byte| byte == b'\n')
             .count();
-        Error::NotText {
+        Error::NotUtf8 {
             path: path.to_owned(),
             line,
         }

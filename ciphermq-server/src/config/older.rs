@@ -1,87 +1,91 @@
-//! What stands in configurations of older servers and means nothing to this one yet.
+//! Sections of older servers' configurations that have no effect yet.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Origin, error::line_at, file, validate::Check};
+use super::{Origin, error::line_at, file, validate::Validator};
 
-/// A section whatever stands in it: files with fields that nobody remembers must start, too.
+/// A section with any content, since files of older servers must be accepted unchanged.
 #[derive(Debug)]
 pub(super) struct OlderSection {
-    /// Where it begins, in bytes.
+    /// The byte offset of the section in the file.
     offset: usize,
 }
 
 impl<'de> Deserialize<'de> for OlderSection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Anything>::deserialize(deserializer)?;
+        let spanned = Spanned::<IgnoredTable>::deserialize(deserializer)?;
         Ok(Self {
             offset: spanned.span().start,
         })
     }
 }
 
-struct Anything;
+struct IgnoredTable;
 
-impl<'de> Deserialize<'de> for Anything {
+impl<'de> Deserialize<'de> for IgnoredTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(IgnoredTableVisitor)
     }
 }
 
-struct Fields;
+struct IgnoredTableVisitor;
 
-impl<'de> de::Visitor<'de> for Fields {
-    type Value = Anything;
+impl<'de> de::Visitor<'de> for IgnoredTableVisitor {
+    type Value = IgnoredTable;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a section: its name in brackets, its fields below")
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Anything, A::Error> {
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<IgnoredTable, A::Error> {
         while map
             .next_entry::<de::IgnoredAny, de::IgnoredAny>()?
             .is_some()
         {}
-        Ok(Anything)
+        Ok(IgnoredTable)
     }
 }
 
-/// The sections, each with what is so in its place.
+/// The older sections, each with the behaviour of this server instead.
 const SECTIONS: [(&str, &str); 4] = [
     (
         "acl",
-        "every client with a certificate of the authority may send, receive and declare",
+        "every client with a certificate from the authority may send, receive and declare",
     ),
     ("admin", "there is no administration address"),
     (
         "rate_limit",
-        "no client is slowed down; [limits] bounds memory and connections",
+        "clients are not rate-limited; [limits] bounds memory and connections",
     ),
-    ("performance", "there is nothing to be tuned there"),
+    ("performance", "there is nothing to tune"),
 ];
 
-/// The section of an environment variable, its name without the prefix, and what is so in its
-/// place.
+/// Returns the older section of an environment variable, with the behaviour instead.
+///
+/// `variable` is the name without its prefix.
 pub(super) fn section_of(variable: &str) -> Option<(&'static str, &'static str)> {
     let variable = variable.to_ascii_lowercase();
-    let is_of = |section: &str| {
+    let is_in = |section: &str| {
         variable
             .strip_prefix(section)
             .is_some_and(|rest| rest.starts_with('_'))
     };
-    SECTIONS.into_iter().find(|(section, _)| is_of(section))
+    SECTIONS.into_iter().find(|(section, _)| is_in(section))
 }
 
-/// A warning for each of the sections that is there, and for each variable of one.
-pub(super) fn warnings(file: &file::File, check: &Check<'_>) -> Vec<String> {
+/// Returns a warning for each older section in the file, and for each variable of one.
+pub(super) fn warnings(file: &file::File, validator: &Validator<'_>) -> Vec<String> {
     let found = [&file.acl, &file.admin, &file.rate_limit, &file.performance];
     let sections = SECTIONS.into_iter().zip(found);
     let sections = sections.filter_map(|(section, found)| {
-        let line = line_at(check.text, found.as_ref()?.offset);
-        Some((Origin::Line(check.path.to_owned(), line), section))
+        let line = line_at(validator.config_text, found.as_ref()?.offset);
+        Some((
+            Origin::Line(validator.config_path.to_owned(), line),
+            section,
+        ))
     });
     let variables = file.older_variables.iter().filter_map(|name| {
         let section = section_of(name.strip_prefix(file::PREFIX)?)?;
@@ -89,6 +93,8 @@ pub(super) fn warnings(file: &file::File, check: &Check<'_>) -> Vec<String> {
     });
     sections
         .chain(variables)
-        .map(|(origin, (name, instead))| format!("{origin}: [{name}] has no effect yet: {instead}"))
+        .map(|(origin, (name, behaviour))| {
+            format!("{origin}: [{name}] has no effect yet: {behaviour}")
+        })
         .collect()
 }

@@ -1,35 +1,35 @@
-//! Kinds of quantities: how each is read, shown, and described in errors.
+//! Kinds of quantities: how each is parsed, formatted, and described in errors.
 
 use std::time::Duration;
 
 use super::units;
 
-/// A kind of quantity.
-pub(super) trait Kind {
-    /// A value of this kind.
+/// A kind of quantity, such as a size or a duration.
+pub(super) trait QuantityKind {
+    /// The type of a parsed value.
     type Value: Copy;
-    /// The least and the most that a value may be.
+    /// The type of a minimum or maximum.
     type Bound: PartialOrd + Copy;
-    /// What a value is called in advice: "Write a ... from ... to ...".
+    /// The name of the kind in advice, after "Write a " and before " from ... to ...".
     const DESCRIPTION: &'static str;
-    /// What may be written instead, as a further sentence of the advice.
+    /// A further sentence of the advice, with a leading space, for a value without bounds.
     const ALTERNATIVE: &'static str = "";
 
-    /// Reads a value.
-    fn read(text: &str) -> Option<Self::Value>;
+    /// Parses a value; `None` if the text is invalid.
+    fn parse(text: &str) -> Option<Self::Value>;
 
-    /// The part of a value that is compared with the bounds; `None` if it is within any.
-    fn bounded(value: Self::Value) -> Option<Self::Bound>;
+    /// Returns the value to compare with the bounds; `None` if the value satisfies all bounds.
+    fn as_bound(value: Self::Value) -> Option<Self::Bound>;
 
-    /// Writes a bound in the way that [`read`](Self::read) accepts.
-    fn show(bound: Self::Bound) -> String;
+    /// Formats a bound for people; a size of less than 1 KiB gets the unit `bytes`.
+    fn format(bound: Self::Bound) -> String;
 
-    /// A value as a configuration file has it.
+    /// Formats a value as in a configuration file.
     #[cfg(test)]
-    fn written(value: Self::Value) -> String {
+    fn to_toml(value: Self::Value) -> String {
         format!(
             "\"{}\"",
-            Self::bounded(value).map_or_else(|| String::from("forever"), Self::show)
+            Self::as_bound(value).map_or_else(|| String::from("forever"), Self::format)
         )
     }
 }
@@ -37,25 +37,25 @@ pub(super) trait Kind {
 /// A whole number.
 pub(super) struct Number;
 
-impl Kind for Number {
+impl QuantityKind for Number {
     type Value = u64;
     type Bound = u64;
     const DESCRIPTION: &'static str = "whole number";
 
-    fn read(text: &str) -> Option<u64> {
+    fn parse(text: &str) -> Option<u64> {
         text.trim().parse().ok()
     }
 
-    fn bounded(value: u64) -> Option<u64> {
+    fn as_bound(value: u64) -> Option<u64> {
         Some(value)
     }
 
-    fn show(bound: u64) -> String {
+    fn format(bound: u64) -> String {
         bound.to_string()
     }
 
     #[cfg(test)]
-    fn written(value: u64) -> String {
+    fn to_toml(value: u64) -> String {
         value.to_string()
     }
 }
@@ -63,55 +63,55 @@ impl Kind for Number {
 /// A number of bytes.
 pub(super) struct Size;
 
-impl Kind for Size {
+impl QuantityKind for Size {
     type Value = u64;
     type Bound = u64;
     const DESCRIPTION: &'static str = "size in bytes, or with KiB, MiB, GiB or TiB,";
 
-    fn read(text: &str) -> Option<u64> {
-        units::size(text)
+    fn parse(text: &str) -> Option<u64> {
+        units::parse_size(text)
     }
 
-    fn bounded(value: u64) -> Option<u64> {
+    fn as_bound(value: u64) -> Option<u64> {
         Some(value)
     }
 
-    fn show(bound: u64) -> String {
-        units::show_size(bound)
+    fn format(bound: u64) -> String {
+        units::format_size(bound)
     }
 }
 
 /// A duration.
 pub(super) struct Time;
 
-impl Kind for Time {
+impl QuantityKind for Time {
     type Value = Duration;
     type Bound = Duration;
     const DESCRIPTION: &'static str = "duration with its unit, such as \"30s\",";
 
-    fn read(text: &str) -> Option<Duration> {
-        units::duration(text)
+    fn parse(text: &str) -> Option<Duration> {
+        units::parse_duration(text)
     }
 
-    fn bounded(value: Duration) -> Option<Duration> {
+    fn as_bound(value: Duration) -> Option<Duration> {
         Some(value)
     }
 
-    fn show(bound: Duration) -> String {
-        units::show_duration(bound)
+    fn format(bound: Duration) -> String {
+        units::format_duration(bound)
     }
 }
 
 /// A duration, or `forever`, which is `None`.
 pub(super) struct Retention;
 
-impl Kind for Retention {
+impl QuantityKind for Retention {
     type Value = Option<Duration>;
     type Bound = Duration;
     const DESCRIPTION: &'static str = Time::DESCRIPTION;
     const ALTERNATIVE: &'static str = " Or write \"forever\".";
 
-    fn read(text: &str) -> Option<Option<Duration>> {
+    fn parse(text: &str) -> Option<Option<Duration>> {
         let text = text.trim();
         let is_forever = ["forever", "for ever"]
             .iter()
@@ -119,15 +119,15 @@ impl Kind for Retention {
         if is_forever {
             Some(None)
         } else {
-            Time::read(text).map(Some)
+            Time::parse(text).map(Some)
         }
     }
 
-    fn bounded(value: Option<Duration>) -> Option<Duration> {
+    fn as_bound(value: Option<Duration>) -> Option<Duration> {
         value
     }
 
-    fn show(bound: Duration) -> String {
-        Time::show(bound)
+    fn format(bound: Duration) -> String {
+        Time::format(bound)
     }
 }

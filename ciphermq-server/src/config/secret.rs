@@ -1,16 +1,17 @@
-//! Text that must not be seen: passwords, keys, and URLs that may hold a password.
+//! Text that must not be shown: passwords, keys, and URLs that may contain a password.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret text. `Debug` shows nothing of it, there is no `Display`, and its memory is wiped when
-/// dropped.
+/// A secret text.
+///
+/// `Debug` shows nothing of it, there is no `Display`, and its memory is zeroed on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The secret itself. Whoever calls this answers for where it goes.
+    /// Returns the secret text, which the caller must not log or show.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,12 +1,12 @@
-//! Sections of the low-level form: a list of fields becomes a TOML reader and a table of variables.
+//! Sections of the raw form: a list of fields defines a deserializer and a set of variables.
 
-use super::file::Place;
+use super::file::Location;
 
-/// A section of the configuration file, as it was written.
+/// A section of the configuration file, as written.
 pub(super) trait Section {
-    /// The name between the brackets.
+    /// The name in the section's header, without brackets.
     const NAME: &'static str;
-    /// The names of all its fields, in the order of the documentation.
+    /// The names of all fields, in the order of the documentation.
     const FIELDS: &'static [&'static str];
 
     /// Removes fields that are blank and have a default.
@@ -16,18 +16,18 @@ pub(super) trait Section {
     fn set(&mut self, field: &str, value: String, variable: &str) -> bool;
 }
 
-/// A value that may be blank: empty, or only white space.
+/// A value that may be blank: empty, or only whitespace.
 pub(super) trait Blank {
-    /// Whether nothing stands between the quotes.
+    /// Returns whether the value is blank.
     fn is_blank(&self) -> bool;
 }
 
-/// The place of a value that an environment variable set.
-pub(super) fn variable_place(variable: &str) -> Place {
-    Place::Variable(variable.to_owned())
+/// Returns the location of a value that comes from an environment variable.
+pub(super) fn variable_location(variable: &str) -> Location {
+    Location::Variable(variable.to_owned())
 }
 
-/// Defines a section: its struct, whose fields are all optional, and [`Section`] for it.
+/// Defines the struct of a section, with all fields optional, and implements [`Section`] for it.
 macro_rules! section {
     ($(#[$meta:meta])* $Section:ident($name:literal) { $($field:ident: $Kind:ty,)* }) => {
         $(#[$meta])*
@@ -52,11 +52,11 @@ macro_rules! section {
             }
 
             fn set(&mut self, field: &str, value: String, variable: &str) -> bool {
-                let place = $crate::config::section::variable_place(variable);
+                let location = $crate::config::section::variable_location(variable);
                 match field {
                     $(stringify!($field) => {
                         let value = <$Kind>::from(value);
-                        self.$field = Some($crate::config::file::Setting { value, place });
+                        self.$field = Some($crate::config::file::Setting { value, location });
                     })*
                     _ => return false,
                 }

@@ -1,23 +1,22 @@
-//! Variables that Kubernetes sets for every service of a namespace, in the form that Docker once
-//! had for its links.
+//! Variables that Kubernetes sets for every service of a namespace, in the form of Docker links.
 //!
-//! A service named `ciphermq-server` makes `CIPHERMQ_SERVER_PORT=tcp://10.0.0.1:5672` and more in
-//! every container, and `ciphermq-database` even one that has the name of a setting. They are known
-//! by name and value together, so that a mistake in a real setting stays one. See
-//! <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
+//! A service named `ciphermq-server` sets `CIPHERMQ_SERVER_PORT=tcp://10.0.0.1:5672` and others in
+//! every container; those of `ciphermq-database` include the name of a setting. Such variables are
+//! recognised by name and value together, so that a mistake in a real setting is still an error.
+//! See <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
 
 use std::net::{IpAddr, SocketAddr};
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// Whether a variable is one of those.
-pub(super) fn is_one(name: &str, value: &str) -> bool {
-    // CIPHERMQ_SERVER_PORT_5672_TCP, with _ADDR, _PORT or _PROTO behind it or nothing.
+/// Returns whether a variable has the name and value of a service link.
+pub(super) fn is_service_link(name: &str, value: &str) -> bool {
+    // CIPHERMQ_SERVER_PORT_5672_TCP, optionally followed by _ADDR, _PORT or _PROTO.
     if let Some((_, rest)) = name
         .rsplit_once("_PORT_")
-        .filter(|(_, rest)| !is_number(rest))
+        .filter(|(_, rest)| !is_port(rest))
         && let Some((port, rest)) = rest.split_once('_')
-        && is_number(port)
+        && is_port(port)
     {
         let (protocol, part) = rest.split_once('_').unwrap_or((rest, ""));
         let is_protocol = PROTOCOLS
@@ -26,43 +25,46 @@ pub(super) fn is_one(name: &str, value: &str) -> bool {
         return is_protocol
             && match part {
                 "" => is_url(value),
-                "ADDR" => is_address(value),
-                "PORT" => is_number(value),
+                "ADDR" => is_ip_address(value),
+                "PORT" => is_port(value),
                 "PROTO" => PROTOCOLS.contains(&value),
                 _ => false,
             };
     }
     if name.ends_with("_SERVICE_HOST") {
-        return is_address(value);
+        return is_ip_address(value);
     }
-    // The port's own name may follow.
+    // The name of the port may follow.
     if name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
-        return is_number(value);
+        return is_port(value);
     }
     name.ends_with("_PORT") && is_url(value)
 }
 
-fn is_number(text: &str) -> bool {
+fn is_port(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_digit())
         && text.parse::<u16>().is_ok()
 }
 
-fn is_address(text: &str) -> bool {
+fn is_ip_address(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
-/// `tcp://10.0.0.1:5672`; newer versions put brackets round an IPv6 address, older ones did not.
+/// Returns whether the text is a URL such as `tcp://10.0.0.1:5672`.
+///
+/// An IPv6 address may lack its brackets, as in old versions of Kubernetes.
 fn is_url(text: &str) -> bool {
     let Some((protocol, address)) = text.split_once("://") else {
         return false;
     };
-    let is_bare = || {
+    let is_without_brackets = || {
         address
             .rsplit_once(':')
-            .is_some_and(|(host, port)| is_address(host) && is_number(port))
+            .is_some_and(|(host, port)| is_ip_address(host) && is_port(port))
     };
-    PROTOCOLS.contains(&protocol) && (address.parse::<SocketAddr>().is_ok() || is_bare())
+    PROTOCOLS.contains(&protocol)
+        && (address.parse::<SocketAddr>().is_ok() || is_without_brackets())
 }
 
 #[cfg(test)]
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_are_known_by_name_and_value() {
+    fn service_links_are_recognised_by_name_and_value() {
         for (name, value) in [
             ("SERVICE_HOST", "10.0.0.1"),
             ("SERVICE_HOST", "fd00::1"),
@@ -93,7 +95,7 @@ mod tests {
                 "CIPHERMQ_SERVER_PORT",
             ] {
                 assert!(
-                    is_one(&format!("{service}_{name}"), value),
+                    is_service_link(&format!("{service}_{name}"), value),
                     "{service}_{name}={value}"
                 );
             }
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_stay_mistakes() {
+    fn other_variables_are_not_service_links() {
         for (name, value) in [
             ("CIPHERMQ_SERVER_PORT", "5672"),
             ("CIPHERMQ_SERVER_PORT", "tcp://server:5672"),
@@ -116,7 +118,7 @@ mod tests {
             ("CIPHERMQ_DATABASE_PORT", "5432"),
             ("CIPHERMQ_DATABASE_HOST", "10.0.0.1"),
         ] {
-            assert!(!is_one(name, value), "{name}={value}");
+            assert!(!is_service_link(name, value), "{name}={value}");
         }
     }
 }

@@ -13,7 +13,7 @@ fn parse_with(text: &str, env: &[(&str, &str)]) -> Result<Config, Error> {
     Config::parse(text, Path::new("config.toml"), env)
 }
 
-/// The text of the error, which must hold every part of `parts`.
+/// Returns the message of the error, after checking that it contains all `parts`.
 fn refused(text: &str, env: &[(&str, &str)], parts: &[&str]) -> String {
     let error = match parse_with(text, env) {
         Ok(config) => panic!("{text} is accepted as {config:?}"),
@@ -24,7 +24,7 @@ fn refused(text: &str, env: &[(&str, &str)], parts: &[&str]) -> String {
     }
     assert!(
         error.lines().count() == 2,
-        "what is wrong, and what to do: {error}"
+        "not a problem and its advice: {error}"
     );
     error
 }
@@ -52,7 +52,7 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
-fn the_shipped_file_says_the_defaults() {
+fn the_shipped_file_contains_the_defaults() {
     let shipped = parse(&repository("config.toml")).unwrap();
     assert_eq!(
         format!("{shipped:#?}"),
@@ -160,8 +160,8 @@ fn every_field_has_its_variable() {
                 | ("server" | "tls" | "logging" | "encryption" | "limits", _) => "",
                 _ => "[database]\nuser = \"u\"\ndbname = \"d\"\nsslmode = \"verify-full\"\n",
             };
-            // Nonsense, so that a check names the variable; a text without a check changes the
-            // configuration.
+            // An invalid value, so that the error names the variable. A field that accepts any
+            // text must change the configuration.
             match parse_with(base, &[(&name, "\u{1}")]) {
                 Ok(config) => assert_ne!(
                     format!("{config:?}"),
@@ -182,8 +182,8 @@ fn variables_override_the_file_and_empty_ones_do_not() {
         ("CIPHERMQ_LIMITS_MAX_PREFETCH", ""),
         ("CIPHERMQ_LIMITS_STORAGE_WAIT", "250ms"),
         ("CIPHERMQ_LIMITS_DISK_RESERVE", "0"),
-        ("CIPHERMQ_SERVER", "not ours: no field"),
-        ("CIPHERMQ_OTHER_THING", "not ours: no section"),
+        ("CIPHERMQ_SERVER", "ignored: no field"),
+        ("CIPHERMQ_OTHER_THING", "ignored: no section"),
         ("PATH", "/bin"),
     ];
     let config = parse_with(text, &env).unwrap();
@@ -213,7 +213,7 @@ fn an_empty_variable_is_not_set_whatever_its_name() {
 }
 
 #[test]
-fn variables_of_older_sections_are_told_as_the_sections_are() {
+fn variables_of_older_sections_cause_warnings_like_the_sections() {
     let variables = [
         ("CIPHERMQ_RATE_LIMIT_GLOBAL_RPS", "1000", "rate_limit"),
         ("CIPHERMQ_PERFORMANCE_WORKERS", "4", "performance"),
@@ -238,7 +238,7 @@ fn variables_of_older_sections_are_told_as_the_sections_are() {
 }
 
 #[test]
-fn unknown_and_broken_variables_are_named() {
+fn unknown_and_invalid_variables_are_named() {
     refused(
         "",
         &[("CIPHERMQ_LIMITS_MAX_LINE", "1")],
@@ -304,7 +304,7 @@ fn url_and_fields_override_each_other_from_the_environment() {
 }
 
 #[test]
-fn urls_are_understood_or_refused_and_never_shown() {
+fn urls_are_parsed_or_refused_and_never_shown() {
     for (url, path) in [
         ("sqlite://data/x.db", "data/x.db"),
         ("sqlite:data/x.db", "data/x.db"),
@@ -370,14 +370,18 @@ fn urls_are_understood_or_refused_and_never_shown() {
 }
 
 #[test]
-fn a_parameter_that_is_not_known_is_named_without_its_value() {
+fn an_unknown_url_parameter_is_named_without_its_value() {
     let url = "[database]\nurl = \"postgres://u:pw@h/d?passwrd=TOPSECRET\"";
-    let error = refused(url, &[], &["no parameter `passwrd`", "sslrootcert"]);
+    let error = refused(
+        url,
+        &[],
+        &["the parameter `passwrd` is unknown", "sslrootcert"],
+    );
     assert!(!error.contains("TOPSECRET"), "{error}");
 }
 
 #[test]
-fn tls_to_the_database_is_never_ignored_in_silence() {
+fn tls_to_the_database_is_never_silently_ignored() {
     let fields = "[database]\nuser = \"u\"\ndbname = \"d\"\n";
     for (word, mode) in [
         ("disable", SslMode::Disable),
@@ -412,12 +416,12 @@ fn tls_to_the_database_is_never_ignored_in_silence() {
     refused(
         "[database]\nurl = \"postgres://a/b?sslmode=require\"\nsslmode = \"disable\"",
         &[],
-        &["the url says sslmode too"],
+        &["the url sets sslmode as well"],
     );
 }
 
 #[test]
-fn what_is_missing_of_postgres_is_named() {
+fn missing_fields_of_postgres_are_named() {
     refused(
         "[database]\nhost = \"h\"\ndbname = \"d\"",
         &[],
@@ -443,7 +447,7 @@ fn what_is_missing_of_postgres_is_named() {
 }
 
 #[test]
-fn unknown_names_and_wrong_kinds_are_named_with_their_line() {
+fn unknown_names_and_wrong_types_are_reported_with_their_line() {
     refused(
         "[server]\n\nadress = \"x\"",
         &[],
@@ -503,7 +507,7 @@ fn no_error_shows_a_secret() {
 }
 
 #[test]
-fn only_tls_is_served() {
+fn only_tls_is_accepted_as_connection_type() {
     assert!(parse("[server]\nconnection_type = \"TLS\"").is_ok());
     for kind in ["tcp", "plain", ""] {
         let text = format!("[server]\nconnection_type = \"{kind}\"");
@@ -599,9 +603,9 @@ fn logging_is_checked() {
     );
 }
 
-/// Older files leave texts empty where they mean the default.
+/// Older files select a default with an empty string.
 #[test]
-fn an_empty_text_means_its_default() {
+fn an_empty_text_means_the_default() {
     let default = format!("{:?}", parse("").unwrap());
     for empty in ["", " ", "\\t"] {
         for (section, field) in [
@@ -625,7 +629,7 @@ fn an_empty_text_means_its_default() {
             assert_eq!(format!("{:?}", parse(&text).unwrap()), default, "{text}");
         }
     }
-    // An empty variable does not hide what the file says, nor an empty url the fields.
+    // An empty url does not hide the other fields.
     let text = "[database]\nurl = \"\"\nhost = \"h\"\nuser = \"u\"\ndbname = \"d\"";
     assert_eq!(
         parse(text).unwrap().database.to_string(),
@@ -640,7 +644,7 @@ fn an_empty_text_means_its_default() {
 }
 
 #[test]
-fn capitals_and_spaces_do_not_matter_where_words_are_chosen() {
+fn keywords_ignore_case_and_surrounding_spaces() {
     let config = parse(
         "[server]\naddress = \" 127.0.0.1:1 \"\nconnection_type = \" TLS \"\n\
          [logging]\nlevel = \" Debug\"\nrotation = \"HOURLY \"\n\
@@ -656,7 +660,7 @@ fn capitals_and_spaces_do_not_matter_where_words_are_chosen() {
 }
 
 #[test]
-fn a_filter_in_level_keeps_its_most_talkative_level_and_is_told() {
+fn a_filter_in_level_yields_its_most_verbose_level_and_a_warning() {
     let config = parse("[logging]\nlevel = \"Info,ciphermq=DEBUG\"").unwrap();
     assert_eq!(config.logging.level, tracing::Level::DEBUG);
     let [warning] = &config.warnings[..] else {
@@ -667,7 +671,7 @@ fn a_filter_in_level_keeps_its_most_talkative_level_and_is_told() {
         "{warning}"
     );
     assert!(warning.contains("level = \"debug\""), "{warning}");
-    // What stands in brackets keeps its capitals.
+    // Text in brackets keeps its case.
     let config = parse(
         r"[logging]
         level = '[s{name=(?P<x>\D)}]=info'",
@@ -692,7 +696,7 @@ fn a_filter_in_level_keeps_its_most_talkative_level_and_is_told() {
 }
 
 #[test]
-fn sections_of_older_servers_are_read_and_told() {
+fn sections_of_older_servers_cause_warnings() {
     let config = parse(
         r#"
         [acl]
@@ -726,12 +730,16 @@ fn sections_of_older_servers_are_read_and_told() {
         let expected = format!("config.toml, line {line}: [{section}] has no effect yet");
         assert!(warning.starts_with(&expected), "{warning}");
     }
-    assert_eq!(parse("[acl]\n").unwrap().warnings.len(), 1, "also empty");
+    assert_eq!(
+        parse("[acl]\n").unwrap().warnings.len(),
+        1,
+        "an empty section"
+    );
     refused("acl = 3", &[], &["line 1", "acl", "a section"]);
 }
 
 #[test]
-fn variables_of_kubernetes_are_none_of_ours() {
+fn service_variables_of_kubernetes_are_ignored() {
     let services = |server: &'static str| {
         [
             (format!("{server}_SERVICE_HOST"), "10.0.0.1"),
@@ -774,7 +782,7 @@ fn variables_of_kubernetes_are_none_of_ours() {
 }
 
 #[test]
-fn limits_have_ranges_and_fit_together() {
+fn limits_have_ranges_and_are_consistent() {
     for (field, value, word) in [
         ("max_line_bytes", "1023", "too small"),
         ("max_line_bytes", "\"257MiB\"", "too large"),
@@ -855,7 +863,7 @@ fn the_at_rest_key_is_checked() {
     let named = parse("[encryption]\naes_key_file = \"data/at-rest.key\"").unwrap();
     assert!(
         matches!(named.encryption.key, KeySource::File { make: false, .. }),
-        "a named file is not made"
+        "a named file is not created"
     );
     let config = parse_with(good, &[("CIPHERMQ_ENCRYPTION_AES_KEY_FILE", "k")]).unwrap();
     assert!(
@@ -871,7 +879,7 @@ fn the_at_rest_key_is_checked() {
 }
 
 #[test]
-fn files_that_are_no_configuration_are_refused() {
+fn unreadable_and_invalid_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let load = |path: &Path| Config::load(path, std::iter::empty()).unwrap_err();
     let path = folder.path().join("config.toml");
@@ -882,14 +890,14 @@ fn files_that_are_no_configuration_are_refused() {
         Error::TooLong { .. }
     ));
     std::fs::write(&path, b"[server]\n# \xff\n").unwrap();
-    assert!(matches!(load(&path), Error::NotText { line: 2, .. }));
+    assert!(matches!(load(&path), Error::NotUtf8 { line: 2, .. }));
     std::fs::write(&path, "[logging]\nlevel = \"warn\"\n").unwrap();
     let config = Config::load(&path, std::iter::empty()).unwrap();
     assert_eq!(config.logging.level, tracing::Level::WARN);
 }
 
 #[test]
-fn paths_that_are_not_ascii_are_taken_as_they_are() {
+fn non_ascii_paths_are_accepted_unchanged() {
     let config = parse("[tls]\ncert_path = \"zertifikate/schl\u{fc}ssel.crt\"").unwrap();
     assert_eq!(
         config.tls.cert_path.as_os_str().as_bytes(),

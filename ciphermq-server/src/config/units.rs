@@ -1,21 +1,28 @@
-//! Sizes and durations as people write them.
+//! Parsing and formatting of human-readable sizes and durations.
 
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 9] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
+/// The units that sizes are formatted in, largest first.
+const BINARY_UNITS: [(&str, u64); 5] = [
     ("TiB", 1 << 40),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
     ("B", 1),
 ];
 
-/// Reads a number of bytes: `1048576`, `64MiB`, `64 MiB`, `1 gb`.
-pub(super) fn size(text: &str) -> Option<u64> {
+/// Further units that are parsed.
+const DECIMAL_UNITS: [(&str, u64); 4] = [
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+];
+
+/// Parses a number of bytes, such as `1048576`, `64MiB`, `64 MiB` or `1 gb`.
+///
+/// Returns `None` if the text is invalid or the size exceeds `u64`.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '_')
@@ -26,36 +33,30 @@ pub(super) fn size(text: &str) -> Option<u64> {
     if unit.is_empty() {
         return Some(number);
     }
-    let (_, factor) = UNITS
+    let (_, factor) = BINARY_UNITS
         .iter()
+        .chain(&DECIMAL_UNITS)
         .find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
     number.checked_mul(*factor)
 }
 
-/// Writes a number of bytes in the largest unit that leaves it whole.
-pub(super) fn show_size(bytes: u64) -> String {
-    let units = [
-        ("TiB", 1_u64 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-    ];
-    let whole = units
+/// Formats a number of bytes in the largest binary unit that divides it, so that [`parse_size`]
+/// accepts it.
+pub(super) fn format_size(bytes: u64) -> String {
+    let (unit, factor) = BINARY_UNITS
         .into_iter()
-        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
-    match whole {
-        Some((unit, factor)) => format!("{}{unit}", bytes / factor),
-        None => format!("{bytes} bytes"),
-    }
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
+        .unwrap_or(("B", 1));
+    format!("{}{unit}", bytes / factor)
 }
 
-/// Reads a duration: `30s`, `1m 30s`, `250ms`, `7days`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// Parses a duration, such as `30s`, `1m 30s`, `250ms` or `7days`; `None` if it is invalid.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text.trim()).ok()
 }
 
-/// Writes a duration as [`duration`] reads it.
-pub(super) fn show_duration(duration: Duration) -> String {
+/// Formats a duration so that [`parse_duration`] accepts it.
+pub(super) fn format_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_with_and_without_units() {
+    fn sizes_are_parsed_with_and_without_units() {
         for (text, bytes) in [
             ("0", 0),
             ("16777216", 1 << 24),
@@ -76,12 +77,12 @@ mod tests {
             ("2 tb", 2_000_000_000_000),
             ("7 B", 7),
         ] {
-            assert_eq!(size(text), Some(bytes), "{text}");
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn invalid_sizes_are_refused() {
         for text in [
             "",
             "MiB",
@@ -93,20 +94,20 @@ mod tests {
             "99999999999GiB",
             "_",
         ] {
-            assert_eq!(size(text), None, "{text}");
+            assert_eq!(parse_size(text), None, "{text}");
         }
     }
 
     #[test]
-    fn shown_sizes_and_durations_are_read_back() {
-        for bytes in [1 << 10, 3 << 20, 256 << 20, 5 << 30, 1 << 40] {
-            assert_eq!(size(&show_size(bytes)), Some(bytes));
+    fn formatted_sizes_and_durations_are_parsed_back() {
+        for bytes in [0, 1, 1000, 1 << 10, 3 << 20, 256 << 20, 5 << 30, 1 << 40] {
+            assert_eq!(parse_size(&format_size(bytes)), Some(bytes));
         }
-        assert_eq!(show_size(1000), "1000 bytes");
+        assert_eq!(format_size(1000), "1000B");
         for millis in [1, 250, 8_000, 90_000, 86_400_000] {
-            let wanted = Duration::from_millis(millis);
-            assert_eq!(duration(&show_duration(wanted)), Some(wanted));
+            let expected = Duration::from_millis(millis);
+            assert_eq!(parse_duration(&format_duration(expected)), Some(expected));
         }
-        assert_eq!(duration("30"), None);
+        assert_eq!(parse_duration("30"), None);
     }
 }

@@ -1,57 +1,61 @@
-//! From the low-level form to the high-level one: defaults, units, ranges and relations.
+//! Conversion of the raw form into the validated one: defaults, units, ranges and relations.
 
 use std::{ops::RangeInclusive, path::Path, path::PathBuf};
 
 use super::{
     Config, Error, Logging, Origin, Rotation, Server, Tls, database, encryption,
     error::line_at,
-    file::{self, Place, Quantity, Setting, Switch, Text},
+    file::{self, Boolean, Location, Quantity, Setting, Text},
     level, limits, older,
-    quantity::{Kind, Number},
+    quantity::{Number, QuantityKind},
 };
 
-/// A section and a field of it.
-pub(super) type Name = (&'static str, &'static str);
+/// The name of a setting: its section and its field.
+pub(super) type SettingName = (&'static str, &'static str);
 
-/// Checks the whole configuration.
-pub(super) fn config(file: file::File, check: &Check<'_>) -> Result<Config, Error> {
-    let mut warnings = older::warnings(&file, check);
+/// Validates the whole configuration.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for the first setting that cannot be used.
+pub(super) fn config(file: file::File, validator: &Validator<'_>) -> Result<Config, Error> {
+    let mut warnings = older::warnings(&file, validator);
     Ok(Config {
-        server: server(&file.server, check)?,
+        server: server(&file.server, validator)?,
         tls: Tls {
-            cert_path: check.path(
+            cert_path: validator.path(
                 ("tls", "cert_path"),
                 file.tls.cert_path.as_ref(),
                 "certs/server.crt",
             )?,
-            key_path: check.path(
+            key_path: validator.path(
                 ("tls", "key_path"),
                 file.tls.key_path.as_ref(),
                 "certs/server.key",
             )?,
-            ca_cert_path: check.path(
+            ca_cert_path: validator.path(
                 ("tls", "ca_cert_path"),
                 file.tls.ca_cert_path.as_ref(),
                 "certs/ca.crt",
             )?,
         },
-        logging: logging(&file.logging, check, &mut warnings)?,
-        database: database::validate(file.database, check)?,
-        encryption: encryption::validate(file.encryption, check)?,
-        limits: limits::validate(&file.limits, check)?,
+        logging: logging(&file.logging, validator, &mut warnings)?,
+        database: database::validate(file.database, validator)?,
+        encryption: encryption::validate(file.encryption, validator)?,
+        limits: limits::validate(&file.limits, validator)?,
         warnings,
     })
 }
 
-fn server(section: &file::Server, check: &Check<'_>) -> Result<Server, Error> {
+fn server(section: &file::Server, validator: &Validator<'_>) -> Result<Server, Error> {
     if let Some(kind) = &section.connection_type
         && !kind.value.0.trim().eq_ignore_ascii_case("tls")
     {
-        return Err(check.wrong(
+        return Err(validator.invalid(
             ("server", "connection_type"),
-            Some(&kind.place),
+            Some(&kind.location),
             format!(
-                "`{}` is not supported: clients are known by their certificates",
+                "`{}` is not supported: clients are identified by their certificates",
                 kind.value.0
             ),
             "Write connection_type = \"tls\", or leave the line out.",
@@ -61,10 +65,10 @@ fn server(section: &file::Server, check: &Check<'_>) -> Result<Server, Error> {
         None => String::from("127.0.0.1:5672"),
         Some(address) if is_address(address.value.0.trim()) => address.value.0.trim().to_owned(),
         Some(address) => {
-            return Err(check.wrong(
+            return Err(validator.invalid(
                 ("server", "address"),
-                Some(&address.place),
-                format!("`{}` is no host and port", address.value.0),
+                Some(&address.location),
+                format!("`{}` is not a host and port", address.value.0),
                 "Write host:port, such as 127.0.0.1:5672, 0.0.0.0:5672 or [::1]:5672.",
             ));
         }
@@ -72,12 +76,12 @@ fn server(section: &file::Server, check: &Check<'_>) -> Result<Server, Error> {
     Ok(Server { address })
 }
 
-/// Whether `text` is `host:port`. The host is not looked up: that is the listener's part.
+/// Returns whether `text` has the form `host:port`. The listener resolves the host.
 fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
-    let host_fits = match host
+    let is_host_valid = match host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
     {
@@ -86,17 +90,17 @@ fn is_address(text: &str) -> bool {
             !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace())
         }
     };
-    host_fits && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    is_host_valid && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 fn logging(
     section: &file::Logging,
-    check: &Check<'_>,
+    validator: &Validator<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Logging, Error> {
-    let level = level::validate(section.level.as_ref(), check, warnings)?;
-    let messages = check.switch(("logging", "messages"), section.messages.as_ref(), true)?;
-    let rotation = check.choice(
+    let level = level::validate(section.level.as_ref(), validator, warnings)?;
+    let messages = validator.boolean(("logging", "messages"), section.messages.as_ref(), true)?;
+    let rotation = validator.choice(
         ("logging", "rotation"),
         section.rotation.as_ref(),
         Rotation::Daily,
@@ -113,30 +117,30 @@ fn logging(
     let info = ("logging", "info_file_path");
     let debug = ("logging", "debug_file_path");
     let error = ("logging", "error_file_path");
-    let info_file_path = check.path(
+    let info_file_path = validator.path(
         info,
         section.info_file_path.as_ref(),
         "logs/server_info.log",
     )?;
-    let debug_file_path = check.path(
+    let debug_file_path = validator.path(
         debug,
         section.debug_file_path.as_ref(),
         "logs/server_debug.log",
     )?;
-    let error_file_path = check.path(
+    let error_file_path = validator.path(
         error,
         section.error_file_path.as_ref(),
         "logs/server_error.log",
     )?;
-    // Two rotating writers on one file would each rename it under the other. Devices and the like
-    // are never renamed.
+    // Two writers that rotate the same file would rename it under each other. Devices and other
+    // special files are never rotated.
     let is_shared = |one: &Path, other: &Path| {
         one == other
-            && std::fs::metadata(one).map_or(true, |there| there.is_file())
+            && std::fs::metadata(one).map_or(true, |metadata| metadata.is_file())
             && !ciphermq_files::resolve(one)
-                .is_ok_and(|place| ciphermq_files::is_descriptor(&place))
+                .is_ok_and(|resolved| ciphermq_files::is_descriptor(&resolved))
     };
-    let clash = if is_shared(&debug_file_path, &info_file_path) {
+    let conflict = if is_shared(&debug_file_path, &info_file_path) {
         Some((debug, section.debug_file_path.as_ref(), "info_file_path"))
     } else if is_shared(&error_file_path, &info_file_path) {
         Some((error, section.error_file_path.as_ref(), "info_file_path"))
@@ -145,15 +149,15 @@ fn logging(
     } else {
         None
     };
-    if let Some((name, setting, other)) = clash {
-        return Err(check.wrong(
+    if let Some((name, setting, other)) = conflict {
+        return Err(validator.invalid(
             name,
-            setting.map(|setting| &setting.place),
+            setting.map(|setting| &setting.location),
             format!("it is the same file as {other}"),
-            "Give each of the three log files a path of its own.",
+            "Give each of the three log files its own path.",
         ));
     }
-    let megabytes: u64 = check.quantity::<Number, _>(
+    let megabytes: u64 = validator.quantity::<Number, _>(
         ("logging", "max_size_mb"),
         section.max_size_mb.as_ref(),
         100,
@@ -170,27 +174,30 @@ fn logging(
     })
 }
 
-/// The file that is being checked, for errors that say where.
-pub(super) struct Check<'a> {
-    pub(super) path: &'a Path,
-    pub(super) text: &'a str,
+/// Functions that validate values, with the file for the locations in errors.
+pub(super) struct Validator<'a> {
+    pub(super) config_path: &'a Path,
+    pub(super) config_text: &'a str,
 }
 
-impl<'a> Check<'a> {
-    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text }
+impl<'a> Validator<'a> {
+    pub(super) fn new(config_path: &'a Path, config_text: &'a str) -> Self {
+        Self {
+            config_path,
+            config_text,
+        }
     }
 
-    /// The error for a setting that cannot be used.
-    pub(super) fn wrong(
+    /// Returns the error for a setting that cannot be used; no `location` means it is missing.
+    pub(super) fn invalid(
         &self,
-        (section, field): Name,
-        place: Option<&Place>,
+        (section, field): SettingName,
+        location: Option<&Location>,
         problem: impl Into<String>,
         advice: impl Into<String>,
     ) -> Error {
         Error::Setting {
-            origin: self.origin(place),
+            origin: self.origin(location),
             section,
             field,
             problem: problem.into(),
@@ -198,31 +205,40 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Where a setting was made.
-    pub(super) fn origin(&self, place: Option<&Place>) -> Origin {
-        match place {
-            Some(Place::Offset(offset)) => {
-                Origin::Line(self.path.to_owned(), line_at(self.text, *offset))
-            }
-            Some(Place::Variable(name)) => Origin::Variable(name.clone()),
-            None => Origin::Missing(self.path.to_owned()),
+    /// Returns the location of a setting for messages.
+    pub(super) fn origin(&self, location: Option<&Location>) -> Origin {
+        match location {
+            Some(Location::Offset(offset)) => Origin::Line(
+                self.config_path.to_owned(),
+                line_at(self.config_text, *offset),
+            ),
+            Some(Location::Variable(name)) => Origin::Variable(name.clone()),
+            None => Origin::Missing(self.config_path.to_owned()),
         }
     }
 
-    /// A text that must not be empty.
-    pub(super) fn text(&self, name: Name, setting: &Setting<Text>) -> Result<String, Error> {
+    /// Returns a text without surrounding whitespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if nothing else is left of it.
+    pub(super) fn text(&self, name: SettingName, setting: &Setting<Text>) -> Result<String, Error> {
         let text = setting.value.0.trim();
         if text.is_empty() {
             let advice = "Write a value between the quotes, or leave the line out.";
-            return Err(self.wrong(name, Some(&setting.place), "it is empty", advice));
+            return Err(self.invalid(name, Some(&setting.location), "it is empty", advice));
         }
         Ok(text.to_owned())
     }
 
-    /// A path, relative to the working directory of the server if it is not absolute.
+    /// Returns a path as written; a relative one is relative to the server's working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if the setting is blank.
     pub(super) fn path(
         &self,
-        name: Name,
+        name: SettingName,
         setting: Option<&Setting<Text>>,
         default: &str,
     ) -> Result<PathBuf, Error> {
@@ -232,34 +248,42 @@ impl<'a> Check<'a> {
         )
     }
 
-    /// One of a few words, in any case.
+    /// Parses a case-insensitive keyword; `parse` gets it in lower case.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] with the advice to write one of `choices` if `parse` returns `None`.
     pub(super) fn choice<T>(
         &self,
-        name: Name,
+        name: SettingName,
         setting: Option<&Setting<Text>>,
         default: T,
-        read: impl Fn(&str) -> Option<T>,
+        parse: impl Fn(&str) -> Option<T>,
         choices: &str,
     ) -> Result<T, Error> {
         let Some(setting) = setting else {
             return Ok(default);
         };
-        read(&setting.value.0.trim().to_ascii_lowercase()).ok_or_else(|| {
+        parse(&setting.value.0.trim().to_ascii_lowercase()).ok_or_else(|| {
             let problem = format!("`{}` is unknown", setting.value.0);
-            self.wrong(
+            self.invalid(
                 name,
-                Some(&setting.place),
+                Some(&setting.location),
                 problem,
                 format!("Write {choices}."),
             )
         })
     }
 
-    /// Yes or no.
-    pub(super) fn switch(
+    /// Parses `true` or `false`, case-insensitively.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if the value is another word.
+    pub(super) fn boolean(
         &self,
-        name: Name,
-        setting: Option<&Setting<Switch>>,
+        name: SettingName,
+        setting: Option<&Setting<Boolean>>,
         default: bool,
     ) -> Result<bool, Error> {
         let Some(setting) = setting else {
@@ -267,15 +291,24 @@ impl<'a> Check<'a> {
         };
         let text = setting.value.0.trim();
         text.to_ascii_lowercase().parse().map_err(|_| {
-            let problem = format!("`{text}` is neither");
-            self.wrong(name, Some(&setting.place), problem, "Write true or false.")
+            let problem = format!("`{text}` is neither true nor false");
+            self.invalid(
+                name,
+                Some(&setting.location),
+                problem,
+                "Write true or false.",
+            )
         })
     }
 
-    /// A quantity within bounds, as the type that holds it.
-    pub(super) fn quantity<K: Kind, T: TryFrom<K::Value>>(
+    /// Parses a quantity, and checks that it is within `bounds` and fits into `T`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if the value is invalid, out of bounds, or does not fit into `T`.
+    pub(super) fn quantity<K: QuantityKind, T: TryFrom<K::Value>>(
         &self,
-        name: Name,
+        name: SettingName,
         setting: Option<&Setting<Quantity>>,
         default: T,
         bounds: RangeInclusive<K::Bound>,
@@ -284,25 +317,25 @@ impl<'a> Check<'a> {
             return Ok(default);
         };
         let text = &setting.value.0;
-        let wrong = |problem: &str| {
-            let (least, most) = (K::show(*bounds.start()), K::show(*bounds.end()));
+        let invalid = |problem: &str| {
+            let (min, max) = (K::format(*bounds.start()), K::format(*bounds.end()));
             let advice = format!(
-                "Write a {} from {least} to {most}.{}",
+                "Write a {} from {min} to {max}.{}",
                 K::DESCRIPTION,
                 K::ALTERNATIVE
             );
-            self.wrong(
+            self.invalid(
                 name,
-                Some(&setting.place),
+                Some(&setting.location),
                 format!("`{text}` {problem}"),
                 advice,
             )
         };
-        let value = K::read(text).ok_or_else(|| wrong("cannot be read"))?;
-        match K::bounded(value) {
-            Some(bounded) if bounded < *bounds.start() => Err(wrong("is too small")),
-            Some(bounded) if bounded > *bounds.end() => Err(wrong("is too large")),
-            _ => T::try_from(value).map_err(|_| wrong("is too large for this machine")),
+        let value = K::parse(text).ok_or_else(|| invalid("cannot be read"))?;
+        match K::as_bound(value) {
+            Some(bound) if bound < *bounds.start() => Err(invalid("is too small")),
+            Some(bound) if bound > *bounds.end() => Err(invalid("is too large")),
+            _ => T::try_from(value).map_err(|_| invalid("is too large for this machine")),
         }
     }
 }

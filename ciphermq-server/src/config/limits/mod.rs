@@ -1,6 +1,6 @@
-//! `[limits]`: bounds on time, memory and disk, which no client can make the server exceed.
+//! The section `[limits]`: bounds on time, memory and disk that no client can exceed.
 
-use super::{Error, units, validate::Check};
+use super::{Error, units, validate::Validator};
 
 #[cfg(test)]
 mod row;
@@ -9,9 +9,16 @@ mod table;
 pub use table::Limits;
 pub(super) use table::LimitsSection;
 
-/// Fills in defaults and checks each limit, then how they fit together.
-pub(super) fn validate(section: &LimitsSection, check: &Check<'_>) -> Result<Limits, Error> {
-    let limits = section.within_bounds(check)?;
+/// Fills in defaults, and checks each limit and the relations between them.
+///
+/// # Errors
+///
+/// [`Error::Setting`] for a limit out of its bounds, or a budget smaller than the longest line.
+pub(super) fn validate(
+    section: &LimitsSection,
+    validator: &Validator<'_>,
+) -> Result<Limits, Error> {
+    let limits = section.within_bounds(validator)?;
     // A budget that cannot hold one line would let that line wait forever.
     for (field, setting, budget) in [
         (
@@ -31,22 +38,21 @@ pub(super) fn validate(section: &LimitsSection, check: &Check<'_>) -> Result<Lim
         ),
     ] {
         if budget < limits.max_line_bytes {
-            // A default is not a line that can be corrected, so the error names a setting that
-            // somebody made.
+            // A default has no line to correct, so the error names a setting that is written.
             let (field, setting) = match setting {
                 Some(_) => (field, setting),
                 None => ("max_line_bytes", &section.max_line_bytes),
             };
-            return Err(check.wrong(
+            return Err(validator.invalid(
                 ("limits", field),
-                setting.as_ref().map(|setting| &setting.place),
+                setting.as_ref().map(|setting| &setting.location),
                 format!(
                     "one line of max_line_bytes ({}) does not fit into the budget of {}",
-                    units::show_size(limits.max_line_bytes as u64),
-                    units::show_size(budget as u64)
+                    units::format_size(limits.max_line_bytes as u64),
+                    units::format_size(budget as u64)
                 ),
                 "Lower max_line_bytes, or raise max_buffered_bytes, max_pending_bytes and \
-                 max_ready_bytes to it at least.",
+                 max_ready_bytes to at least its value.",
             ));
         }
     }

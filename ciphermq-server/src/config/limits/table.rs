@@ -1,6 +1,6 @@
-//! The table of limits: each one's name, kind, default, bounds and documentation, once.
+//! The table of limits: the name, kind, default, bounds and documentation of each.
 //!
-//! From an entry come the field of [`Limits`] and its default, the field of the configuration file
+//! An entry defines the field of [`Limits`] and its default, the field of the configuration file
 //! and its check, the environment variable, and the row in `docs/configuration.md`.
 
 use std::time::Duration;
@@ -12,11 +12,12 @@ use crate::config::{
     file::Quantity,
     quantity::{Number, Retention, Size, Time},
     section::section,
-    validate::Check,
+    validate::Validator,
 };
 
-/// Defines every limit. An entry is `field: type = Kind(default, least..=most)`, below the text of
-/// its documentation.
+/// Defines every limit.
+///
+/// An entry is `field: type = Kind(default, min..=max)`, below its documentation.
 macro_rules! limits {
     ($(
         $(#[doc = $line:literal])+
@@ -35,18 +36,22 @@ macro_rules! limits {
         }
 
         section! {
-            /// `[limits]` as it was written.
+            /// The section `[limits]` as written.
             LimitsSection("limits") { $($field: Quantity,)* }
         }
 
         impl LimitsSection {
-            /// Fills in defaults and checks each limit against its bounds.
+            /// Fills in defaults, and checks each limit against its bounds.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::Setting`] for the first limit that is invalid or out of its bounds.
             pub(in crate::config) fn within_bounds(
                 &self,
-                check: &Check<'_>,
+                validator: &Validator<'_>,
             ) -> Result<Limits, Error> {
                 Ok(Limits {
-                    $($field: check.quantity::<$Kind, _>(
+                    $($field: validator.quantity::<$Kind, _>(
                         ("limits", stringify!($field)),
                         self.$field.as_ref(),
                         $default,
@@ -56,7 +61,7 @@ macro_rules! limits {
             }
         }
 
-        /// Every limit's row in the documentation.
+        /// Returns the documentation of every limit.
         #[cfg(test)]
         pub(super) fn rows() -> Vec<Row> {
             vec![$(Row::new::<$Kind, $Type>(
@@ -119,9 +124,11 @@ limits! {
     /// How long the metadata of acknowledged messages is kept. Their ids are forgotten with it: a
     /// later retry of a publish is stored as a new message.
     metadata_retention: Option<Duration> =
-        Retention(None, RETRIES..=Duration::from_secs(100 * 31_557_600));
+        Retention(None, MIN_METADATA_RETENTION..=Duration::from_secs(100 * 31_557_600));
 }
 
-/// The shortest memory of ids. It is longer than all retries of one publish together, as clients
-/// make them by default: 3 of 10 seconds.
-const RETRIES: Duration = Duration::from_mins(1);
+/// The minimum of `metadata_retention`.
+///
+/// It exceeds the total time of a client's retries of a publish, by default 3 of 10 seconds each,
+/// since a retry after the id is forgotten would be stored as a new message.
+const MIN_METADATA_RETENTION: Duration = Duration::from_mins(1);
