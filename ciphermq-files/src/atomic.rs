@@ -1,7 +1,7 @@
-//! Whole files or none: written beside their place, synced, then moved into it.
+//! Atomic creation and replacement of files: written to a temporary file, synced, then renamed.
 //!
-//! A crash leaves the old file or the new one, never half of one; at worst a temporary file with a
-//! dot before its name, which is in nobody's way.
+//! A crash leaves the old file or the new one, never a part of one; at worst it also leaves a
+//! hidden temporary file, which does not affect later runs.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -15,52 +15,52 @@ use crate::folder::{parent, sync_parent};
 use crate::open::create_new;
 use crate::resolve::resolve;
 
-/// What happens to a file that is there already.
+/// The treatment of a file that already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// It is kept, and nothing is written.
+    /// Keeps it, and fails.
     Keep,
-    /// It is replaced. A link stays, and what it leads to is replaced.
+    /// Replaces it; a link is kept, and its target is replaced.
     Replace,
 }
 
-/// Why files were not written.
+/// The reason why files were not written.
 #[derive(thiserror::Error)]
 pub enum FileError {
-    /// There is a file already, and it was not to be replaced.
+    /// A file with this name already exists, and may not be replaced.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
-    /// The file system refused.
+    /// The file system reported an error.
     #[error("cannot write {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The file system's error.
         source: io::Error,
     },
 }
 
-/// The same text: `main` prints an error that it returns by `Debug`.
+/// Formats as [`Display`](fmt::Display): `main` prints a returned error with `Debug`.
 impl fmt::Debug for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A file that is written and synced, and has no name of its own yet. Dropped, it is removed.
+/// A file that is written and synced under a temporary name, and removed on drop.
 ///
-/// Its temporary name is one that nobody can foresee, made without following links.
+/// The temporary name is unpredictable, and creating it follows no link.
 #[derive(Debug)]
 pub struct Draft(NamedTempFile);
 
 impl Draft {
-    /// Writes and syncs a file in the folder of its later place, which must be there.
+    /// Writes and syncs a file in the folder of its final path, which must exist.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The operating system's error.
     pub fn write(place: &Path, contents: &[u8], access: Access) -> io::Result<Self> {
-        // Errors are the system's own: with the temporary name in them, people would look for that.
+        // `make_in` does not add the temporary name to errors: users would look for that file.
         let mut file = tempfile::Builder::new()
             .prefix(".new-")
             .make_in(parent(place), |path| create_new(path, access))?;
@@ -69,25 +69,28 @@ impl Draft {
         Ok(Self(file))
     }
 
-    /// The open file, to lock it or to change its mode.
+    /// Returns the open file, to lock it or to change its mode.
     #[must_use]
     pub fn file(&self) -> &File {
         self.0.as_file()
     }
 
-    /// Gives it its name, which nothing may have yet, and syncs the name.
+    /// Renames the file to a name that is not in use, and syncs the name.
     ///
-    /// On a file system that can neither rename without replacing nor make hard links, two that do
-    /// this in the same moment are not told apart.
+    /// On a file system that supports neither renaming without replacing nor hard links, one of two
+    /// simultaneous calls for the same name may replace the other's file.
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::AlreadyExists`]. Then there is no such file, or the
-    /// one that was.
+    /// The operating system's error; [`io::ErrorKind::AlreadyExists`] if the name is in use. An
+    /// existing file is unchanged, and no new one is left.
     pub fn place_new(self, path: &Path) -> io::Result<File> {
         let placed = self.0.persist_noclobber(path);
         let file = match placed {
-            Err(failed) if is_unsupported(&failed.error) && fs::symlink_metadata(path).is_err() => {
+            Err(failed)
+                if is_noclobber_unsupported(&failed.error)
+                    && fs::symlink_metadata(path).is_err() =>
+            {
                 Self(failed.file).rename(path)?
             }
             placed => placed.map_err(|failed| failed.error)?,
@@ -99,40 +102,41 @@ impl Draft {
         Ok(file)
     }
 
-    /// Gives it its name in place of whatever has it, and syncs the name.
+    /// Renames the file, replacing an existing one, and syncs the name.
     ///
     /// # Errors
     ///
-    /// What the system says. Then there is the old file or the new one.
+    /// The operating system's error. The path then leads to the old file or to the new one.
     pub fn replace(self, path: &Path) -> io::Result<File> {
         let file = self.rename(path)?;
         sync_parent(path)?;
         Ok(file)
     }
 
-    /// The same for whoever syncs the name itself, with [`sync_parent`], and works with the file
-    /// even if that fails.
+    /// Renames the file, replacing an existing one, and leaves syncing the name to the caller.
+    ///
+    /// It is for callers that use the file even if [`sync_parent`] fails.
     ///
     /// # Errors
     ///
-    /// What the system says. Then there is the old file.
+    /// The operating system's error. The path then leads to the old file.
     pub fn rename(self, path: &Path) -> io::Result<File> {
         self.0.persist(path).map_err(|failed| failed.error)
     }
 }
 
-/// Whether a file system says that it cannot do what keeps two from taking one name.
-fn is_unsupported(error: &io::Error) -> bool {
+/// Returns whether the error means that the file system cannot rename without replacing.
+fn is_noclobber_unsupported(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
     )
 }
 
-/// Files that belong together: all are written in full before the first stands in its place.
+/// A set of files that are all written and synced before the first one is renamed into place.
 ///
-/// They take their places in the order in which they were staged, each one durably before the next:
-/// after a power cut the first ones are there, and none of the others.
+/// They are renamed in the order in which they were staged, each durably before the next: a power
+/// failure leaves a prefix of that order.
 #[derive(Debug, Default)]
 pub struct NewFiles {
     staged: Vec<Staged>,
@@ -141,24 +145,24 @@ pub struct NewFiles {
 #[derive(Debug)]
 struct Staged {
     path: PathBuf,
-    /// Where the path leads.
+    /// The resolved path.
     place: PathBuf,
     draft: Draft,
     existing: Existing,
 }
 
 impl NewFiles {
-    /// No files yet.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Writes a file beside its place, which must be in a folder that exists.
+    /// Writes a file under a temporary name; the folder of `path` must exist.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; then nothing of the whole set is written, once the set is dropped.
+    /// [`FileError`]. Dropping the set then removes all of its temporary files.
     pub fn stage(
         &mut self,
         path: impl Into<PathBuf>,
@@ -186,12 +190,11 @@ impl NewFiles {
         Ok(())
     }
 
-    /// Moves all files into their places, and syncs the folders.
+    /// Renames all files into place, syncs their folders, and returns their paths.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; then those that are new are taken away again. Files that were replaced stay
-    /// replaced.
+    /// [`FileError`]. New files of the set are then removed again; replaced ones remain replaced.
     pub fn commit(self) -> Result<Vec<PathBuf>, FileError> {
         let mut written = Vec::with_capacity(self.staged.len());
         let mut new: Vec<PathBuf> = Vec::new();
@@ -225,11 +228,11 @@ impl NewFiles {
     }
 }
 
-/// Writes one file.
+/// Writes one file atomically and durably.
 ///
 /// # Errors
 ///
-/// [`FileError`]; then the file is as it was.
+/// [`FileError`]. An existing file is then unchanged, or replaced as a whole.
 pub fn write(
     path: impl Into<PathBuf>,
     contents: &[u8],
@@ -246,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_do_not_speak_of_temporary_names() {
+    fn errors_do_not_name_temporary_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/file");
         let error = write(&path, b"", Access::Private, Existing::Replace).unwrap_err();
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_there() {
+    fn existing_files_are_kept_unless_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         write(&path, b"one", Access::Public, Existing::Keep).unwrap();
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn all_or_none() {
+    fn a_failed_commit_removes_the_new_files() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = NewFiles::new();
         for name in ["a", "b", "c"] {
@@ -296,7 +299,7 @@ mod tests {
                 )
                 .unwrap();
         }
-        // Somebody else makes the second one meanwhile.
+        // Another process creates the second one in the meantime.
         fs::write(folder.path().join("b"), b"theirs").unwrap();
         let error = files.commit().unwrap_err();
         assert!(matches!(error, FileError::Exists(path) if path.ends_with("b")));
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_is_dropped_leaves_nothing() {
+    fn a_dropped_set_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = NewFiles::new();
         files
@@ -332,7 +335,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn private_files_are_the_owners_alone() {
+    fn private_files_are_closed_to_others() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
@@ -347,7 +350,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_stays_and_its_target_is_replaced() {
+    fn a_link_is_kept_and_its_target_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         fs::create_dir(folder.path().join("disk")).unwrap();
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_in_nobodys_way() {
+    fn leftovers_of_a_killed_run_do_not_interfere() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("a");
         let draft = Draft::write(&place, b"half", Access::Private).unwrap();
