@@ -1,6 +1,6 @@
-//! Every file that a command writes is its own: not its input, a key, a certificate, or another of
-//! its outputs, however it is spelt or linked. Otherwise a slip of the hand replaces data, or puts
-//! messages into a key.
+//! Checks that a command writes no file that it uses otherwise: its input, a key, a certificate, or
+//! another of its outputs, however the paths are spelt or linked. A mistyped option must not
+//! overwrite data, or append messages to a key.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,27 +11,27 @@ use ciphermq_files::is_same_file;
 
 use crate::exit::Failure;
 
-/// How files begin that nothing may be appended to, with what they are.
-const BEGINNINGS: [(&[u8], &str); 4] = [
+/// Files that nothing may be appended to: how they begin, and what they are.
+const KNOWN_FORMATS: [(&[u8], &str); 4] = [
     (b"-----BEGIN ", "a certificate or a key"),
     (b"SQLite format 3\0", "a database"),
     (b"ciphermq-processed ", "a checkpoint"),
     (b"ciphermq-stream ", "a checkpoint"),
 ];
 
-/// The files that a command works with, by what they are to it.
+/// The files that a command uses, each with its role.
 #[derive(Debug, Default)]
-pub(crate) struct OwnFiles {
-    taken: Vec<(String, PathBuf)>,
+pub(crate) struct FileRoles {
+    files: Vec<(String, PathBuf)>,
 }
 
-impl OwnFiles {
-    /// A file that is read, or kept beside: nothing may be written over it.
-    pub(crate) fn add(&mut self, what: impl Into<String>, path: impl Into<PathBuf>) {
-        self.taken.push((what.into(), path.into()));
+impl FileRoles {
+    /// Adds a file that must not be overwritten.
+    pub(crate) fn add(&mut self, role: impl Into<String>, path: impl Into<PathBuf>) {
+        self.files.push((role.into(), path.into()));
     }
 
-    /// The keys, certificates and pins in a folder, whichever of them is in use.
+    /// Adds all keys, certificates and pins in a folder.
     pub(crate) fn add_keys_in(&mut self, folder: &Path) {
         let Ok(entries) = fs::read_dir(folder) else {
             return;
@@ -46,42 +46,41 @@ impl OwnFiles {
         }
     }
 
-    /// A file that is to be written, named by an option; afterwards no other may be it.
+    /// Adds a file that an option names and that is to be written.
     ///
     /// # Errors
     ///
-    /// [`Failure`] of usage if it is one of those that were added or claimed before.
+    /// [`Failure`] of usage if the file has another role already.
     pub(crate) fn claim(&mut self, option: &str, path: &Path) -> Result<(), Failure> {
-        if let Some(other) = self.other(path) {
+        if let Some(role) = self.role_of(path) {
             return Err(Failure::usage(
-                format!("The file {} of {option} is also {other}.", path.display()),
-                format!("Name a file of its own with {option}: it would be overwritten."),
+                format!("The file {} of {option} is also {role}.", path.display()),
+                format!("Name another file with {option}: this one would be overwritten."),
             ));
         }
         self.add(format!("the file of {option}"), path);
         Ok(())
     }
 
-    /// What a file is already.
-    fn other(&self, path: &Path) -> Option<&str> {
-        let mut taken = self.taken.iter();
-        let (what, _) = taken.find(|(_, taken)| is_same_file(path, taken))?;
-        Some(what)
+    /// The role that a file has already, if any.
+    fn role_of(&self, path: &Path) -> Option<&str> {
+        let mut files = self.files.iter();
+        let (role, _) = files.find(|(_, file)| is_same_file(path, file))?;
+        Some(role)
     }
 
-    /// The file that standard output leads to, if it is one: afterwards no other may be it.
+    /// Adds the file that standard output leads to, if it is one.
     ///
     /// # Errors
     ///
-    /// [`Failure`] of usage if it is one of those that were added or claimed before, or holds
-    /// something else that is known.
+    /// [`Failure`] of usage if the file has another role already, or a known format.
     pub(crate) fn claim_stdout(&mut self) -> Result<(), Failure> {
         let path = Path::new("/dev/fd/1");
-        let other = self.other(path).map(|other| format!("is also {other}"));
-        match other.or_else(|| holds(path).map(|what| format!("holds {what}"))) {
-            Some(what) => Err(Failure::usage(
-                format!("The file that standard output leads to {what}."),
-                "Let it lead to a file of its own: that one would be of no use afterwards.",
+        let conflict = self.role_of(path).map(|role| format!("is also {role}"));
+        match conflict.or_else(|| known_content(path).map(|what| format!("holds {what}"))) {
+            Some(conflict) => Err(Failure::usage(
+                format!("The file that standard output leads to {conflict}."),
+                "Redirect it to another file: that one would be unusable afterwards.",
             )),
             None => {
                 self.add("the file that standard output leads to", path);
@@ -90,21 +89,18 @@ impl OwnFiles {
         }
     }
 
-    /// The same for a file that lines are appended to: one that holds something else that is known
-    /// is refused, too.
+    /// Adds a file that an option names and that lines are to be appended to.
     ///
     /// # Errors
     ///
-    /// [`Failure`] of usage.
+    /// [`Failure`] of usage if the file has another role already, or a known format.
     pub(crate) fn claim_for_lines(&mut self, option: &str, path: &Path) -> Result<(), Failure> {
         self.claim(option, path)?;
-        match holds(path) {
+        match known_content(path) {
             None => Ok(()),
             Some(what) => Err(Failure::usage(
                 format!("The file {} of {option} holds {what}.", path.display()),
-                format!(
-                    "Name another file with {option}: what it holds would be of no use afterwards."
-                ),
+                format!("Name another file with {option}: this one would be unusable afterwards."),
             )),
         }
     }
@@ -120,8 +116,8 @@ fn is_key_or_pin(path: &Path) -> bool {
     is_key || name.ends_with(b".pin.json") || name.ends_with(b"_announced.json")
 }
 
-/// What a file holds that is none of ours to append to, if that is known.
-fn holds(path: &Path) -> Option<&'static str> {
+/// The content of a file that lines must not be appended to, if its format is known.
+fn known_content(path: &Path) -> Option<&'static str> {
     if !fs::metadata(path).ok()?.is_file() {
         return None;
     }
@@ -131,7 +127,7 @@ fn holds(path: &Path) -> Option<&'static str> {
         .take(64)
         .read_to_end(&mut start)
         .ok()?;
-    BEGINNINGS
+    KNOWN_FORMATS
         .iter()
         .find(|(beginning, _)| start.starts_with(beginning))
         .map(|&(_, what)| what)
@@ -153,7 +149,7 @@ mod tests {
         fs::hard_link(at("in.jsonl"), at("hard")).unwrap();
         symlink("in.jsonl", at("soft")).unwrap();
         symlink("out.jsonl", at("to-out")).unwrap();
-        let mut files = OwnFiles::default();
+        let mut files = FileRoles::default();
         files.add("--file", at("in.jsonl"));
         files.add_keys_in(&at("certs"));
         files.claim("--output", &at("out.jsonl")).unwrap();
@@ -174,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_not_appended_to_what_is_known_to_be_something_else() {
+    fn lines_are_not_appended_to_files_of_known_formats() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for (content, is_refused) in [
@@ -184,7 +180,7 @@ mod tests {
             ("", false),
         ] {
             fs::write(&path, content).unwrap();
-            let claimed = OwnFiles::default().claim_for_lines("--quarantine", &path);
+            let claimed = FileRoles::default().claim_for_lines("--quarantine", &path);
             assert_eq!(claimed.is_err(), is_refused, "{content}");
             assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
         }

@@ -1,4 +1,4 @@
-//! What sender and receiver do, whatever is between them.
+//! The part of the workload that does not depend on the broker.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,9 @@ use hdrhistogram::Histogram;
 
 use crate::cost::{Cost, cost};
 
-/// What is asked for.
+/// Settings of a run.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Settings {
     pub port: u16,
     pub certs: PathBuf,
     pub messages: u64,
@@ -20,7 +20,7 @@ pub struct Plan {
     pub server_pid: Option<u32>,
 }
 
-impl Plan {
+impl Settings {
     pub fn read(&self, name: &str) -> anyhow::Result<Vec<u8>> {
         Ok(std::fs::read(self.certs.join(name))?)
     }
@@ -30,19 +30,20 @@ impl Plan {
     }
 }
 
-/// What came of it.
-pub struct Measured {
+/// Results of a run.
+pub struct Measurement {
     pub seconds: f64,
-    /// What broker and client have spent in that time, as far as it can be told.
+    /// Cost of the broker during the run, if known.
     pub server: Option<Cost>,
+    /// Cost of this process during the run, if known.
     pub client: Option<Cost>,
-    /// From handing a message over to having opened it, in nanoseconds.
+    /// Times from sealing a message to having opened it, in nanoseconds.
     pub latencies: Histogram<u64>,
 }
 
-/// Seals and opens: AES-256-GCM under one session key for the whole run. The nonce and the tag
-/// travel with the message.
-pub struct Work {
+/// Seals and opens messages with AES-256-GCM and one session key for the whole run. A sealed
+/// message contains the nonce and the tag.
+pub struct MessageCipher {
     cipher: Aes256Gcm,
     size: usize,
     start: Instant,
@@ -51,9 +52,12 @@ pub struct Work {
 
 const NONCE: usize = 12;
 
-impl Work {
+impl MessageCipher {
     pub fn new(size: usize) -> anyhow::Result<Self> {
-        anyhow::ensure!(size >= 8, "a payload holds its time of sending, 8 bytes");
+        anyhow::ensure!(
+            size >= 8,
+            "a payload has at least 8 bytes, which hold the time of sending"
+        );
         let cipher = Aes256Gcm::new(&[7; 32].into());
         Ok(Self {
             cipher,
@@ -67,7 +71,7 @@ impl Work {
         self.start.elapsed()
     }
 
-    /// The next message, sealed.
+    /// Creates and seals the next message.
     pub fn seal(&self) -> anyhow::Result<Vec<u8>> {
         let mut payload = vec![0x5a; self.size];
         payload[..8].copy_from_slice(&nanos(self.elapsed()).to_be_bytes());
@@ -78,7 +82,7 @@ impl Work {
         Ok([&message[..], &sealed].concat())
     }
 
-    /// Opens a message; how old it is, in nanoseconds.
+    /// Opens a message, and returns its age in nanoseconds.
     pub fn open(&self, message: &[u8]) -> anyhow::Result<u64> {
         let (nonce, sealed) = message
             .split_first_chunk::<NONCE>()
@@ -92,14 +96,14 @@ impl Work {
     }
 }
 
-/// Runs a sender and a receiver, each in a task of its own, so that neither waits for the other's
-/// work, and measures until both are done.
+/// Runs a sender and a receiver in separate tasks, so that neither blocks the other one, and
+/// measures until both have finished.
 pub async fn measure(
-    plan: &Plan,
+    settings: &Settings,
     send: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     receive: impl Future<Output = anyhow::Result<Histogram<u64>>> + Send + 'static,
-) -> anyhow::Result<Measured> {
-    let costs = || (plan.server_pid.and_then(cost), cost(std::process::id()));
+) -> anyhow::Result<Measurement> {
+    let costs = || (settings.server_pid.and_then(cost), cost(std::process::id()));
     let before = costs();
     let began = Instant::now();
     let (send, receive) = (tokio::spawn(send), tokio::spawn(receive));
@@ -107,12 +111,12 @@ pub async fn measure(
     let seconds = began.elapsed().as_secs_f64();
     let after = costs();
     anyhow::ensure!(
-        latencies.len() == plan.messages,
-        "{} messages came of {}",
+        latencies.len() == settings.messages,
+        "{} of {} messages were received",
         latencies.len(),
-        plan.messages
+        settings.messages
     );
-    Ok(Measured {
+    Ok(Measurement {
         seconds,
         server: spent(before.0, after.0),
         client: spent(before.1, after.1),
@@ -142,13 +146,13 @@ mod tests {
 
     #[test]
     fn opens_what_was_sealed_and_nothing_else() {
-        let work = Work::new(256).unwrap();
-        let mut message = work.seal().unwrap();
+        let cipher = MessageCipher::new(256).unwrap();
+        let mut message = cipher.seal().unwrap();
         assert_eq!(message.len(), NONCE + 256 + 16);
-        assert_ne!(message, work.seal().unwrap());
-        assert!(work.open(&message).unwrap() <= nanos(work.elapsed()));
+        assert_ne!(message, cipher.seal().unwrap());
+        assert!(cipher.open(&message).unwrap() <= nanos(cipher.elapsed()));
         message[NONCE + 1] ^= 1;
-        assert!(work.open(&message).is_err());
-        assert!(Work::new(7).is_err());
+        assert!(cipher.open(&message).is_err());
+        assert!(MessageCipher::new(7).is_err());
     }
 }

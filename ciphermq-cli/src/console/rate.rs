@@ -1,35 +1,35 @@
-//! How fast something goes, and how long the rest takes, for progress bars.
+//! Rates and remaining times, for progress bars.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What a rate is taken over: long enough not to flicker, short enough to show a stall.
+/// The window of a rate: long enough not to flicker, short enough to show a stall.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// The rate of the last seconds.
+/// Measures the rate of the last seconds.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// When, and how much was done by then; the first one lies about a window back.
-    looks: VecDeque<(Instant, u64)>,
+pub(crate) struct RateMeter {
+    /// Times and counts; the first sample is about one window old.
+    samples: VecDeque<(Instant, u64)>,
 }
 
-impl Pace {
-    /// So much is done by now; how much a second that is.
-    pub(crate) fn per_second(&mut self, now: Instant, done: u64) -> f64 {
-        self.looks.push_back((now, done));
+impl RateMeter {
+    /// Adds a sample of the total count, and returns the rate per second.
+    pub(crate) fn per_second(&mut self, now: Instant, total: u64) -> f64 {
+        self.samples.push_back((now, total));
         let is_old = |(at, _): &(Instant, u64)| now.duration_since(*at) >= WINDOW;
-        while self.looks.get(1).is_some_and(is_old) {
-            self.looks.pop_front();
+        while self.samples.get(1).is_some_and(is_old) {
+            self.samples.pop_front();
         }
-        match self.looks.front() {
-            Some(&(since, before)) => rate(done.saturating_sub(before), now.duration_since(since)),
+        match self.samples.front() {
+            Some(&(since, before)) => rate(total.saturating_sub(before), now.duration_since(since)),
             None => 0.0,
         }
     }
 }
 
-/// So many in this time, a second. In no time at all it is none.
+/// Computes a rate per second; 0 for an empty time.
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     if time.is_zero() {
@@ -38,20 +38,20 @@ pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// How long the rest takes at this rate: `5 s left`, `3 min 20 s left`, `2 h 5 min left`. Nothing
-/// if that is unknown.
+/// Formats the remaining time: `, 5 s left`, `, 3 min 20 s left`, `, 2 h 5 min left`. Empty if the
+/// rate is 0.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Left {
+pub(crate) struct TimeLeft {
     pub(crate) rest: u64,
     pub(crate) per_second: f64,
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for TimeLeft {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a time for people; casts of what is too large stay at the largest"
+        reason = "a time for people; casts saturate"
     )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.per_second <= 0.0 {
@@ -71,17 +71,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_that_of_the_last_seconds() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+    fn the_rate_is_that_of_the_last_seconds() {
+        let (mut meter, start) = (RateMeter::default(), Instant::now());
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        assert!(pace.per_second(at(0.0), 0).abs() < 1e-9);
-        assert!((pace.per_second(at(1.0), 100) - 100.0).abs() < 1e-9);
+        assert!(meter.per_second(at(0.0), 0).abs() < 1e-9);
+        assert!((meter.per_second(at(1.0), 100) - 100.0).abs() < 1e-9);
         // A stall shows within the window.
         for tenth in 11..=70 {
-            pace.per_second(at(f64::from(tenth) / 10.0), 100);
+            meter.per_second(at(f64::from(tenth) / 10.0), 100);
         }
-        assert!(pace.per_second(at(7.1), 100).abs() < 1e-9);
-        assert!(pace.looks.len() < 60, "{}", pace.looks.len());
+        assert!(meter.per_second(at(7.1), 100).abs() < 1e-9);
+        assert!(meter.samples.len() < 60, "{}", meter.samples.len());
     }
 
     #[test]
@@ -91,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_told_in_two_units_at_most() {
-        let left = |rest, per_second| Left { rest, per_second }.to_string();
+    fn the_remaining_time_has_at_most_two_units() {
+        let left = |rest, per_second| TimeLeft { rest, per_second }.to_string();
         assert_eq!(left(50, 10.0), ", 5 s left");
         assert_eq!(left(2000, 10.0), ", 3 min 20 s left");
         assert_eq!(left(75_000, 10.0), ", 2 h 5 min left");

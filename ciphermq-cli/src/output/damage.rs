@@ -1,4 +1,4 @@
-//! What is taken out of an output is kept beside it.
+//! Removes damage from an output, and keeps it beside the output.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -9,48 +9,49 @@ use ciphermq_files::{Access, beside, create_new, sync_file, sync_parent};
 
 use super::scan::Damage;
 
-/// So many files of this kind one output can have.
-const MAX_ASIDE: u32 = 10_000;
+/// The maximum number of copies of damage beside one output.
+const MAX_COPIES: u32 = 10_000;
 
-/// Takes damage out of an output that ends properly at `end`: copies everything behind it into a
-/// file of its own, for the owner alone, syncs that, and only then changes the output. Returns the
-/// other file, and where the output ends.
+/// Removes the damage after `end` from an output.
+///
+/// Copies everything after `end` into a new file, private to the owner, syncs that, and only then
+/// changes the output. Returns the path of the copy, and the new end of the output.
 ///
 /// # Errors
 ///
-/// What the system says. Then the output is as it was, or what the other file tells.
-pub(super) fn take_out(
+/// The system's error. Then the output is unchanged, or the copy is complete.
+pub(super) fn remove(
     output: &File,
     path: &Path,
     end: u64,
     damage: &Damage,
 ) -> io::Result<(PathBuf, u64)> {
-    let (aside, mut copy) = create(path)?;
+    let (copy_path, mut copy) = create_copy(path)?;
     let copied = copy_from(output, end, &mut copy);
     if let Err(error) = copied
         .and_then(|()| sync_file(&copy))
-        .and_then(|()| sync_parent(&aside))
+        .and_then(|()| sync_parent(&copy_path))
     {
-        let _ = std::fs::remove_file(&aside);
+        let _ = std::fs::remove_file(&copy_path);
         return Err(error);
     }
     if !damage.kept.is_empty() {
-        // Not through `output`, which appends wherever it is told to write. Killed here, the lines
-        // stand twice, and the next start takes the second ones for what they are.
+        // Not through `output`, which is in append mode. After a kill between this write and the
+        // truncation some lines are there twice; the next start recognises the second copies.
         let writer = File::options().write(true).open(path)?;
         writer.write_all_at(&damage.kept, end)?;
     }
     let end = end.saturating_add(damage.kept.len() as u64);
     output.set_len(end)?;
-    Ok((aside, end))
+    Ok((copy_path, end))
 }
 
-fn create(path: &Path) -> io::Result<(PathBuf, File)> {
-    for number in 1..=MAX_ASIDE {
-        let aside = beside(path, &format!(".damaged-{number}"));
-        match create_new(&aside, Access::Private) {
+fn create_copy(path: &Path) -> io::Result<(PathBuf, File)> {
+    for number in 1..=MAX_COPIES {
+        let copy_path = beside(path, &format!(".damaged-{number}"));
+        match create_new(&copy_path, Access::Private) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.map(|file| (aside, file)),
+            created => return created.map(|file| (copy_path, file)),
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())

@@ -1,8 +1,8 @@
-//! A server that breaks a promise: `sabotaged-server <how> <the real server, which is not used>
+//! A server with an injected defect: `faulty-server <behaviour> <path of the real server, unused>
 //! --config <file>`.
 //!
-//! All of it is the real server, but for what stands between it and its store. The fault harness
-//! has to find out.
+//! It is the real server, with a faulty layer in front of its store. It shows that the fault
+//! harness detects violated guarantees.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,41 +19,41 @@ use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
 struct Arguments {
-    how: How,
+    behaviour: Behaviour,
     _server: PathBuf,
     #[arg(long)]
     config: PathBuf,
 }
 
-/// Which promise.
+/// Defect of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum How {
-    /// None.
+enum Behaviour {
+    /// No defect.
     Honest,
-    /// The last message of each commit is acknowledged and delivered, and stored with the next
+    /// The last message of each commit is acknowledged and delivered, but only stored by the next
     /// commit.
     AcknowledgesBeforeTheCommit,
-    /// Every fiftieth message is acknowledged and not stored.
+    /// Every fiftieth message is acknowledged, but not stored.
     Drops,
 }
 
-struct Sabotaged {
-    how: How,
+struct FaultyCommitter {
+    behaviour: Behaviour,
     inner: Box<dyn Committer>,
-    /// What was acknowledged and is not stored.
+    /// A message that was acknowledged, but is not stored yet.
     held: Option<std::sync::Arc<Publish>>,
-    /// The last sequence number that was given out.
+    /// The last sequence number that was assigned.
     last: i64,
     counted: u64,
 }
 
 #[async_trait]
-impl Committer for Sabotaged {
+impl Committer for FaultyCommitter {
     async fn commit(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
-        match self.how {
-            How::Honest => self.inner.commit(transaction).await,
-            How::AcknowledgesBeforeTheCommit => self.commit_later(transaction).await,
-            How::Drops => self.commit_most(transaction).await,
+        match self.behaviour {
+            Behaviour::Honest => self.inner.commit(transaction).await,
+            Behaviour::AcknowledgesBeforeTheCommit => self.commit_later(transaction).await,
+            Behaviour::Drops => self.commit_most(transaction).await,
         }
     }
 
@@ -74,7 +74,7 @@ impl Committer for Sabotaged {
     }
 }
 
-impl Sabotaged {
+impl FaultyCommitter {
     async fn commit_later(&mut self, transaction: &Transaction) -> Result<Outcomes, CommitError> {
         let mut stored = transaction.clone();
         let held = stored.publishes.pop();
@@ -86,7 +86,7 @@ impl Sabotaged {
             outcomes.publishes.remove(0);
         }
         if held.is_some() {
-            // It will be given that number: nothing comes between.
+            // It will be assigned this number, because the next commit stores it first.
             let first = Seq(self.last + 1);
             outcomes.publishes.push(PublishOutcome::Stored { first });
         }
@@ -134,10 +134,10 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&arguments.config, config::environment())?;
     let guard = logging::init(&config.logging)?;
-    let how = arguments.how;
-    let between = |store: Store| Store {
-        committer: Box::new(Sabotaged {
-            how,
+    let behaviour = arguments.behaviour;
+    let with_defect = |store: Store| Store {
+        committer: Box::new(FaultyCommitter {
+            behaviour,
             inner: store.committer,
             held: None,
             last: 0,
@@ -151,7 +151,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let signals = Signals::listen()?;
         let prepared = server::prepare(&config).await?;
-        server::run_with(config, prepared, guard.handle(), signals, between).await?;
+        server::run_with(config, prepared, guard.handle(), signals, with_defect).await?;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     Ok(())

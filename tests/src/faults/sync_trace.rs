@@ -1,7 +1,7 @@
-//! Names of files that a power cut could take: made, and not synced in the folder that holds them.
+//! Files that a power failure could lose: created, but without a subsequent sync of their folder.
 //!
-//! A program runs under `strace`, which writes down what it makes and syncs. A name is safe once
-//! its folder was synced after it was made.
+//! A program runs under `strace`, which records the files that it creates and the folders that it
+//! syncs. A directory entry is durable once its folder was synced after it was created.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
 
-/// What makes names, and what syncs folders.
+/// System calls that create directory entries, or sync folders.
 const CALLS: &str =
     "trace=mkdir,mkdirat,link,linkat,rename,renameat,renameat2,open,openat,creat,fsync";
 
-/// The command that the program's own command line is to follow; the trace goes into `log`.
+/// The wrapper command that traces a program, and writes the trace to `log`.
 pub fn command(log: &Path) -> Vec<String> {
     let log = log.display().to_string();
     [
@@ -23,7 +23,7 @@ pub fn command(log: &Path) -> Vec<String> {
     .into()
 }
 
-/// The command that lets every sync of this folder fail with this error.
+/// The wrapper command that makes every sync of `folder` fail with `error`.
 pub fn failing_syncs(folder: &Path, error: &str) -> Vec<String> {
     let folder = folder.display().to_string();
     let inject = format!("inject=fsync:error={error}");
@@ -46,24 +46,26 @@ pub fn failing_syncs(folder: &Path, error: &str) -> Vec<String> {
     .into()
 }
 
-/// A trace, read.
+/// A parsed trace.
 #[derive(Debug, Default)]
-pub struct Names {
-    /// Made, and their folder not synced since.
+pub struct SyncTrace {
+    /// Paths that were created, and whose folder was not synced since.
     unsynced: BTreeSet<PathBuf>,
+    /// Paths that were created.
     made: BTreeSet<PathBuf>,
+    /// Folders that were synced.
     synced: Vec<PathBuf>,
-    /// The working folder, as the trace tells it: what has no folder before it is relative to this.
+    /// Working directory according to the trace, to which paths without a folder are relative.
     working: PathBuf,
 }
 
-impl Names {
-    /// Reads what `command` has written, once it is whole: strace outlives the program that it
-    /// traces.
+impl SyncTrace {
+    /// Parses the trace in `log`. Waits until it is complete, because strace outlives the program
+    /// that it traces.
     ///
     /// # Panics
     ///
-    /// If it cannot be read, or tells no end of the program within [`PATIENCE`].
+    /// If the trace does not contain the program's end within [`PATIENCE`].
     pub fn read(log: &Path) -> Self {
         let patience = Instant::now() + PATIENCE;
         let text = loop {
@@ -73,24 +75,24 @@ impl Names {
             }
             assert!(
                 Instant::now() < patience,
-                "{}: no end of the program",
+                "{}: the trace does not contain the end of the program",
                 log.display()
             );
             std::thread::sleep(Duration::from_millis(10));
         };
-        let mut names = Self::default();
-        text.lines().for_each(|line| names.note(line));
-        names
+        let mut trace = Self::default();
+        text.lines().for_each(|line| trace.parse_line(line));
+        trace
     }
 
-    /// The names in `folder`, and its own, that are there now and that a power cut could take.
+    /// The paths in `folder`, including its own, that exist and that a power failure could lose.
     pub fn unsynced(&self, folder: &Path) -> Vec<PathBuf> {
         let is_there =
             |path: &&PathBuf| path.starts_with(folder) && path.symlink_metadata().is_ok();
         self.unsynced.iter().filter(is_there).cloned().collect()
     }
 
-    /// Whether this name was made, or opened so that it would have been.
+    /// Whether this path was created, or opened with `O_CREAT`.
     pub fn made(&self, path: &Path) -> bool {
         self.made.contains(path)
     }
@@ -100,8 +102,9 @@ impl Names {
         self.synced.iter().any(|synced| synced == folder)
     }
 
-    /// `1234 openat(AT_FDCWD</folder>, "name", O_RDWR|O_CREAT, 0600) = 3</folder/name>`
-    fn note(&mut self, line: &str) {
+    /// Parses a line such as
+    /// `1234 openat(AT_FDCWD</folder>, "name", O_RDWR|O_CREAT, 0600) = 3</folder/name>`.
+    fn parse_line(&mut self, line: &str) {
         let Some((call, rest)) = line.split_once('(') else {
             return;
         };
@@ -130,7 +133,7 @@ impl Names {
         if call.starts_with("open") && !rest.contains("O_CREAT") {
             return;
         }
-        // The last name is the one that is made; a relative one is in the folder before it.
+        // The last path is the created one. A relative path follows its folder.
         let mut parts = rest.split('"');
         let mut name = None;
         while let (Some(before), Some(text)) = (parts.next(), parts.next()) {
@@ -146,7 +149,7 @@ impl Names {
     }
 }
 
-/// Whether the trace tells how the first process ended: `1234 +++ exited with 0 +++`.
+/// Whether the trace contains the end of the first process: `1234 +++ exited with 0 +++`.
 fn has_ended(text: &str) -> bool {
     let Some(first) = text.split_whitespace().next() else {
         return false;
@@ -192,16 +195,16 @@ mod tests {
                 .unwrap();
             assert!(status.success());
             let unsynced: Vec<_> = unsynced.into_iter().map(|name| root.join(name)).collect();
-            let names = Names::read(&log);
+            let trace = SyncTrace::read(&log);
             assert_eq!(
-                names.unsynced(&root.join("a")),
+                trace.unsynced(&root.join("a")),
                 unsynced
                     .iter()
                     .filter(|name| name.ends_with("a"))
                     .cloned()
                     .collect::<Vec<_>>()
             );
-            let left: Vec<_> = names
+            let left: Vec<_> = trace
                 .unsynced(&root)
                 .into_iter()
                 .filter(|name| !name.ends_with("trace"))

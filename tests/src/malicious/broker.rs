@@ -1,4 +1,4 @@
-//! The proxy: TLS on both sides, lines in between, and a script that decides on every line.
+//! A proxy that terminates TLS on both sides, and passes every line through a script.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,44 +15,44 @@ use super::tls;
 use crate::faults::proxy::Direction;
 use crate::{Pki, Server};
 
-/// A line on its way.
+/// A line in transit.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'a> {
-    /// The client whose connection it is on.
+    /// Client id of the connection.
     pub client: &'a str,
-    /// Which way it goes.
+    /// Direction of the line.
     pub direction: Direction,
-    /// The line, without its end.
+    /// The line, without its ending.
     pub text: &'a str,
 }
 
 impl Line<'_> {
-    /// What follows `prefix`, if the line is a reply or delivery to this client and begins so.
+    /// The rest of the line after `prefix`, if it is a line to `client` that begins with `prefix`.
     pub fn reply_to(&self, client: &str, prefix: &str) -> Option<&str> {
-        (self.direction == Direction::Down && self.client == client)
+        (self.direction == Direction::ToClient && self.client == client)
             .then(|| self.text.strip_prefix(prefix))
             .flatten()
     }
 
-    /// The id and the envelope, if the line is a delivery to this client.
+    /// The message id and the envelope, if the line is a delivery to `client`.
     pub fn delivery_to(&self, client: &str) -> Option<(&str, &str)> {
         self.reply_to(client, "Message: ")?.split_once(' ')
     }
 
-    /// The line itself: what an honest broker passes on.
+    /// The unchanged line, as an honest broker would forward it.
     pub fn honest(&self) -> Vec<String> {
         vec![self.text.to_owned()]
     }
 }
 
-/// A line that has come, as it came.
+/// A line as it was received, before the script changed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The client whose connection it was on.
+    /// Client id of the connection.
     pub client: String,
-    /// Which way it went.
+    /// Direction of the line.
     pub direction: Direction,
-    /// The line, without its end.
+    /// The line, without its ending.
     pub text: String,
 }
 
@@ -61,25 +61,26 @@ type Script = Arc<dyn Fn(Line<'_>) -> Vec<Vec<u8>> + Send + Sync>;
 struct State {
     pki: Arc<Pki>,
     target: SocketAddr,
-    /// Connections may pack.
+    /// Whether connections may negotiate packed lines.
     keeps_packed: AtomicBool,
     script: Mutex<Script>,
     recorded: Mutex<Vec<Recorded>>,
 }
 
-/// An evil broker on a port of its own. Dropping it ends its connections.
-pub struct Evil {
+/// A malicious broker, listening on a free port. Dropping it closes its connections.
+pub struct MaliciousBroker {
     address: SocketAddr,
     state: Arc<State>,
     listening: JoinHandle<()>,
 }
 
-impl Evil {
-    /// Starts one in front of `server`. It is honest until it is [told](Self::play) otherwise.
+impl MaliciousBroker {
+    /// Starts a broker in front of `server`. It is honest until [`intercept`](Self::intercept) is
+    /// called.
     ///
     /// # Panics
     ///
-    /// If there is no port.
+    /// If no port is free.
     pub async fn start(server: &Server) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -96,7 +97,7 @@ impl Evil {
         let listening = tokio::spawn({
             let state = Arc::clone(&state);
             async move {
-                // They end with this task.
+                // Aborted together with this task.
                 let mut connections = JoinSet::new();
                 while let Ok((client, _)) = listener.accept().await {
                     let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
@@ -114,16 +115,16 @@ impl Evil {
         }
     }
 
-    /// Where clients connect to.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on every line, of all connections, becomes the lines that `script` returns, on the
-    /// same connection in the same direction: itself, another, none, or several. A reply more or
-    /// fewer than there were commands puts the client's count out; deliveries may come and stay
-    /// away as they like. A line may be a text or any bytes.
-    pub fn play<L: Into<Vec<u8>>>(
+    /// Replaces every subsequent line, of all connections, by the lines that `script` returns, on
+    /// the same connection and in the same direction. Clients match replies to commands by their
+    /// order, so a script that adds or removes replies breaks that; it may add and remove
+    /// deliveries freely. Returned lines may be any bytes.
+    pub fn intercept<L: Into<Vec<u8>>>(
         &self,
         script: impl Fn(Line<'_>) -> Vec<L> + Send + Sync + 'static,
     ) {
@@ -131,34 +132,35 @@ impl Evil {
             Arc::new(move |line| script(line).into_iter().map(Into::into).collect());
     }
 
-    /// From now on connections may pack what they say. Until then it sees to it that they don't, so
-    /// that a script finds every envelope in one piece and every reply for itself.
+    /// Lets connections negotiate packed lines. Without it they do not, so that a script finds
+    /// every envelope complete and every reply on its own line.
     pub fn keep_packed(&self) {
         self.state.keeps_packed.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it is honest.
-    pub fn play_honest(&self) {
-        self.play(|line| line.honest());
+    /// Forwards every subsequent line unchanged, as an honest broker.
+    pub fn stop_intercepting(&self) {
+        self.intercept(|line| line.honest());
     }
 
-    /// All that has come from either side so far, as it came: what can be read behind TLS.
+    /// The lines received from both sides so far, before any change: all that TLS hides from
+    /// others.
     pub fn recorded(&self) -> Vec<Recorded> {
         lock(&self.state.recorded).clone()
     }
 
-    /// The publish commands of this client so far.
+    /// The publish commands that `client` has sent so far.
     pub fn published_by(&self, client: &str) -> Vec<String> {
         lock(&self.state.recorded)
             .iter()
-            .filter(|line| line.client == client && line.direction == Direction::Up)
+            .filter(|line| line.client == client && line.direction == Direction::ToServer)
             .filter(|line| line.text.starts_with("publish"))
             .map(|line| line.text.clone())
             .collect()
     }
 }
 
-impl Drop for Evil {
+impl Drop for MaliciousBroker {
     fn drop(&mut self) {
         self.listening.abort();
     }
@@ -184,10 +186,10 @@ async fn connection(client: TcpStream, acceptor: TlsAcceptor, state: &State) -> 
     let server = connector.connect(name, server).await?;
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = tokio::io::split(server);
-    // When one direction has ended, so has the connection.
+    // The connection ends as soon as one direction does.
     tokio::select! {
-        ended = pump(from_client, to_server, &id, Direction::Up, state) => ended,
-        ended = pump(from_server, to_client, &id, Direction::Down, state) => ended,
+        ended = pump(from_client, to_server, &id, Direction::ToServer, state) => ended,
+        ended = pump(from_server, to_client, &id, Direction::ToClient, state) => ended,
     }
 }
 
@@ -211,7 +213,7 @@ async fn pump(
             direction,
             text: text.to_owned(),
         });
-        // Neither side learns that the other one packs.
+        // Hides from each side that the other one supports packed lines.
         let unpacked = (!state.keeps_packed.load(Ordering::Relaxed))
             .then(|| text.replace(",\"packed\":true}", "}"));
         let line = Line {

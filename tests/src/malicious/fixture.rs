@@ -1,4 +1,4 @@
-//! A sender, a receiver and a bystander, all connected through an evil broker.
+//! A sender, a receiver and a bystander, all connected through a malicious broker.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use ciphermq_client::{
     default_queue, default_routing_key,
 };
 
-use super::Evil;
+use super::MaliciousBroker;
 use crate::server::Options;
 use crate::{PATIENCE, Server};
 
-/// The real server, the evil broker before it, and its clients. The bystander is a sender that
-/// nobody attacks.
-pub struct EvilFixture {
+/// The real server, the malicious broker in front of it, and its clients. The bystander is a sender
+/// that is not attacked.
+pub struct MaliciousBrokerFixture {
     /// The real server.
     pub server: Server,
-    /// What all clients connect to.
-    pub evil: Evil,
+    /// The malicious broker, which all clients connect to.
+    pub broker: MaliciousBroker,
     /// The client `sender`.
     pub sender: Client,
     /// The client `receiver`.
@@ -28,57 +28,58 @@ pub struct EvilFixture {
     x_wing: Option<String>,
 }
 
-impl EvilFixture {
-    /// All connected; the receiver's key is registered, its queue declared and bound.
+impl MaliciousBrokerFixture {
+    /// Starts the server and the broker with default options, connects the clients, registers the
+    /// receiver's key, and declares and binds its queue.
     ///
     /// # Panics
     ///
-    /// If anything of that fails.
+    /// If any of this fails.
     pub async fn new() -> Self {
         Self::with(Options::sqlite()).await
     }
 
-    /// The same with other settings of the server.
+    /// Creates a fixture like [`new`](Self::new) with these options of the server.
     ///
     /// # Panics
     ///
-    /// If anything of that fails.
+    /// See [`new`](Self::new).
     pub async fn with(options: Options) -> Self {
-        Self::set(options, None, false).await
+        Self::create(options, None, false).await
     }
 
-    /// The same with connections that pack what they say.
+    /// Creates a fixture whose connections use packed lines.
     ///
     /// # Panics
     ///
-    /// If anything of that fails.
+    /// See [`new`](Self::new).
     pub async fn packing(options: Options) -> Self {
-        Self::set(options, None, true).await
+        Self::create(options, None, true).await
     }
 
-    /// The same with a receiver that has an X-Wing key besides, which senders then use.
+    /// Creates a fixture whose receiver also has an X-Wing key, which senders prefer.
     ///
     /// # Panics
     ///
-    /// If anything of that fails.
+    /// See [`new`](Self::new).
     pub async fn post_quantum(options: Options) -> Self {
         let key = XWingPrivateKey::generate().expect("randomness");
-        Self::set(options, Some(key.to_base64().to_string()), false).await
+        Self::create(options, Some(key.to_base64().to_string()), false).await
     }
 
-    async fn set(options: Options, x_wing: Option<String>, packs: bool) -> Self {
+    async fn create(options: Options, x_wing: Option<String>, packs: bool) -> Self {
         let server = Server::start(options).await;
-        let evil = Evil::start(&server).await;
+        let broker = MaliciousBroker::start(&server).await;
         if packs {
-            evil.keep_packed();
+            broker.keep_packed();
         }
         let key = PrivateKey::generate().expect("randomness");
         let fixture = Self {
-            sender: connect(builder(&server, &evil, "sender")).await,
-            receiver: connect(builder(&server, &evil, "receiver")).await,
-            bystander: connect(builder(&server, &evil, "bystander")).await,
+            sender: connect(builder(&server, &broker, "sender")).await,
+            receiver: connect(builder(&server, &broker, "receiver")).await,
+            bystander: connect(builder(&server, &broker, "bystander")).await,
             server,
-            evil,
+            broker,
             key: key.to_base64().to_string(),
             x_wing,
         };
@@ -92,12 +93,12 @@ impl EvilFixture {
         fixture
     }
 
-    /// A client that connects through the evil broker, not connected yet.
+    /// The builder of a client that connects through the malicious broker.
     pub fn builder(&self, id: &str) -> ClientBuilder {
-        builder(&self.server, &self.evil, id)
+        builder(&self.server, &self.broker, id)
     }
 
-    /// A client of this name, connected.
+    /// Connects the client `id` through the malicious broker.
     ///
     /// # Panics
     ///
@@ -110,7 +111,7 @@ impl EvilFixture {
     ///
     /// # Panics
     ///
-    /// Never: it was made here.
+    /// Never: the key was generated here.
     pub fn private_key(&self) -> PrivateKey {
         PrivateKey::from_base64(&self.key).expect("a private key")
     }
@@ -124,7 +125,7 @@ impl EvilFixture {
     ///
     /// # Panics
     ///
-    /// Never: they were made here.
+    /// Never: the keys were generated here.
     pub fn keyring(&self) -> Keyring {
         let keyring = Keyring::new(self.private_key());
         match &self.x_wing {
@@ -142,7 +143,7 @@ impl EvilFixture {
     ///
     /// # Panics
     ///
-    /// Never: the names are good.
+    /// Never: the names are valid.
     pub fn consumer(&self) -> ConsumerBuilder {
         let queue = default_queue(self.receiver.id()).expect("a queue's name");
         let route = default_routing_key(self.receiver.id()).expect("a routing key");
@@ -154,16 +155,16 @@ impl EvilFixture {
             .bind(exchange, route)
     }
 
-    /// The sender's publisher to the receiver.
+    /// The sender's publisher for the receiver.
     pub fn publisher(&self) -> PublisherBuilder {
         self.sender.publisher(self.receiver.id())
     }
 
-    /// Publishes these from the sender, and waits until the server has them.
+    /// Publishes `payloads` from the sender, and waits until the server has acknowledged them.
     ///
     /// # Panics
     ///
-    /// If that fails.
+    /// If a message is not acknowledged.
     pub async fn publish<'a>(&self, payloads: impl IntoIterator<Item = &'a str>) -> Vec<MessageId> {
         let publisher = self.publisher().start().await.expect("a publisher");
         let mut ids = Vec::new();
@@ -172,7 +173,7 @@ impl EvilFixture {
                 publisher
                     .submit(payload)
                     .await
-                    .expect("a message that is taken"),
+                    .expect("a message that is accepted"),
             );
         }
         let summary = publisher.finish().await;
@@ -183,30 +184,31 @@ impl EvilFixture {
         ids
     }
 
-    /// Why a publisher of the sender does not start.
+    /// Starts a publisher of the sender, which must fail, and returns its error.
     ///
     /// # Panics
     ///
-    /// If it does, or if the sender has ever published anything.
+    /// If the publisher starts, or if the sender has ever published anything.
     pub async fn refused(&self, publisher: PublisherBuilder) -> PublishError {
         let error = publisher
             .start()
             .await
             .map(|_| ())
-            .expect_err("a key that must be refused was taken");
+            .expect_err("a key that must be refused was accepted");
         assert_eq!(
-            self.evil.published_by("sender"),
+            self.broker.published_by("sender"),
             [""; 0],
-            "nothing may be sent"
+            "nothing may be published"
         );
         error
     }
 
-    /// The bystander sends this, and the receiver's consumer hands it over next.
+    /// Publishes `payload` from the bystander, and checks that it is the next message of
+    /// `consumer`.
     ///
     /// # Panics
     ///
-    /// If it does not.
+    /// If it is not.
     pub async fn honest_traffic_arrives(&self, consumer: &mut Consumer, payload: &str) {
         let publisher = self
             .bystander
@@ -217,7 +219,7 @@ impl EvilFixture {
         publisher
             .submit(payload)
             .await
-            .expect("a message that is taken");
+            .expect("a message that is accepted");
         publisher.finish().await;
         let message = opened(consumer).await;
         assert_eq!(text(&message), payload);
@@ -225,7 +227,7 @@ impl EvilFixture {
         message.ack().await.expect("acked");
     }
 
-    /// The same, with a consumer of its own.
+    /// Checks with a new consumer that a message of the bystander arrives.
     ///
     /// # Panics
     ///
@@ -238,12 +240,12 @@ impl EvilFixture {
     }
 }
 
-fn builder(server: &Server, evil: &Evil, id: &str) -> ClientBuilder {
+fn builder(server: &Server, broker: &MaliciousBroker, id: &str) -> ClientBuilder {
     let identity = server.pki().client(id);
-    Client::builder(format!("localhost:{}", evil.address().port()))
+    Client::builder(format!("localhost:{}", broker.address().port()))
         .ca_file(server.pki().ca())
         .identity_files(identity.certificate, identity.key)
-        // Keys are asked for anew for every publisher.
+        // Every publisher requests the receiver's key again.
         .key_ttl(Duration::ZERO)
 }
 
@@ -254,34 +256,34 @@ async fn connect(builder: ClientBuilder) -> Client {
         .unwrap_or_else(|error| panic!("a client cannot connect: {error}"))
 }
 
-/// What a consumer yields next.
+/// Waits for the next item of a consumer.
 ///
 /// # Panics
 ///
-/// If nothing comes.
+/// If none arrives within [`PATIENCE`].
 pub async fn next(consumer: &mut Consumer) -> Result<Message, ConsumeError> {
     tokio::time::timeout(PATIENCE, consumer.next())
         .await
-        .expect("no message has come")
+        .expect("no message has arrived")
         .expect("the consumer is open")
 }
 
-/// The next message, opened.
+/// Waits for the next message, which must be openable.
 ///
 /// # Panics
 ///
-/// If none comes, or one that cannot be opened.
+/// If none arrives, or if it cannot be opened.
 pub async fn opened(consumer: &mut Consumer) -> Message {
     next(consumer)
         .await
-        .unwrap_or_else(|error| panic!("it must be opened: {error}"))
+        .unwrap_or_else(|error| panic!("the message cannot be opened: {error}"))
 }
 
-/// The next message, which cannot be opened.
+/// Waits for the next message, which must not be openable. `what` identifies it in a panic.
 ///
 /// # Panics
 ///
-/// If none comes, or one that can be opened.
+/// If none arrives, or if it can be opened.
 pub async fn unopenable(consumer: &mut Consumer, what: &str) -> Unopenable {
     match next(consumer).await {
         Err(ConsumeError::Unopenable(unopenable)) => unopenable,
@@ -290,11 +292,11 @@ pub async fn unopenable(consumer: &mut Consumer, what: &str) -> Unopenable {
     }
 }
 
-/// What was sent, as text.
+/// The payload of a message, as text.
 ///
 /// # Panics
 ///
-/// If it is none.
+/// If it is not UTF-8.
 pub fn text(message: &Message) -> &str {
     std::str::from_utf8(message.payload()).expect("a text")
 }

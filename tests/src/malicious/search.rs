@@ -1,4 +1,4 @@
-//! Where a secret must not be found, in whatever form it stands there.
+//! Searches for secrets, in any encoding, in memory and files.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 
 use crate::process::Process;
 
-/// The forms in which a secret could stand somewhere: as it is, in hexadecimal, and in base64, by
-/// itself and inside of something longer.
+/// The encodings in which a secret could appear: raw, in hexadecimal, and in base64, both on its
+/// own and as part of a longer value.
 pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let hex = |upper: bool| -> String {
         secret
@@ -24,8 +24,8 @@ pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
         hex(false).into_bytes(),
         hex(true).into_bytes(),
     ];
-    // Base64 of what follows 0, 1 or 2 other bytes; the characters that those and what comes after
-    // take part in differ.
+    // The base64 of a secret that follows 0, 1 or 2 other bytes, without the characters that also
+    // depend on its neighbours.
     for before in 0..3 {
         let padded: Vec<u8> = std::iter::repeat_n(0, before)
             .chain(secret.iter().copied())
@@ -41,25 +41,24 @@ pub fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Whether `needle` is in `hay`.
-pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    memchr::memmem::find(hay, needle).is_some()
+/// Whether `haystack` contains `needle`.
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
-/// Everything that a process holds in its memory now, by the places that the system names: what a
-/// core dump has, too. (Text of programs and libraries is left out: they hold what their files
-/// hold.)
+/// Content of the writable memory of a process, by mapping, as in a core dump. Read-only mappings,
+/// such as the code of programs and libraries, are left out: they equal their files.
 ///
 /// # Panics
 ///
-/// If its memory cannot be read: it must be the tests' own child.
+/// If the memory cannot be read: the process must be a child of the test.
 pub fn memory(process: &Process) -> Vec<(String, Vec<u8>)> {
     use std::os::unix::fs::FileExt as _;
 
     let pid = process.pid().expect("the process runs").as_raw_nonzero();
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("a list of places");
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("a list of mappings");
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("the process's memory");
-    let mut places = Vec::new();
+    let mut mappings = Vec::new();
     for map in maps.lines().filter(|map| {
         map.split(' ')
             .nth(1)
@@ -69,25 +68,25 @@ pub fn memory(process: &Process) -> Vec<(String, Vec<u8>)> {
             .split(' ')
             .next()
             .and_then(|range| range.split_once('-'))
-            .expect("where it begins and ends");
+            .expect("the range of the mapping");
         let [start, end] =
-            [start, end].map(|place| u64::from_str_radix(place, 16).expect("an address"));
+            [start, end].map(|address| u64::from_str_radix(address, 16).expect("an address"));
         let length = usize::try_from(end - start).expect("it fits into memory");
         let mut bytes = vec![0; length];
-        // A place may be given back between being listed and being read.
+        // A mapping may be removed between being listed and being read.
         if memory.read_exact_at(&mut bytes, start).is_ok() {
-            places.push((format!("memory: {map}"), bytes));
+            mappings.push((format!("memory: {map}"), bytes));
         }
     }
-    places
+    mappings
 }
 
-/// All files below a folder, with what is in them. What vanishes meanwhile, as files of a running
-/// database do, is left out.
+/// Paths and content of all files in a folder and its subfolders. Files that vanish meanwhile, as
+/// those of a running database may, are left out.
 ///
 /// # Panics
 ///
-/// If one cannot be read.
+/// If a file cannot be read.
 pub fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -115,7 +114,7 @@ mod tests {
     #[test]
     fn a_secret_is_found_in_every_form() {
         let secret = b"a secret of some length";
-        let finds = |hay: &[u8]| forms(secret).iter().any(|form| contains(hay, form));
+        let finds = |haystack: &[u8]| forms(secret).iter().any(|form| contains(haystack, form));
         assert!(finds(b"x a secret of some length y"));
         assert!(finds(b"6120736563726574206f6620736f6d65206c656e677468"));
         for before in ["", "x", "xy", "xyz", "xyza"] {

@@ -1,5 +1,5 @@
-//! The evil broker's certificates: one of its own, which the CA has issued for `localhost`, and its
-//! clients'.
+//! TLS settings of the malicious broker: its own certificate, which the CA has issued for
+//! `localhost`, and those of its clients.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn roots(pki: &Pki) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// Towards the clients: another certificate than the real server's, and just as good.
+/// TLS settings towards the clients, with a valid certificate other than the real server's.
 pub(super) fn server(pki: &Pki) -> ServerConfig {
     let identity: Identity = pki.authority().server(&["localhost", "127.0.0.1"]);
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes()).expect("a private key");
@@ -30,19 +30,19 @@ pub(super) fn server(pki: &Pki) -> ServerConfig {
     ServerConfig::builder()
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![identity.certificate_der()], key)
-        .expect("certificate and key fit")
+        .expect("certificate and key match")
 }
 
-/// Towards the real server: as the client that has connected.
+/// TLS settings towards the real server, with the certificate of the client that has connected.
 pub(super) fn client(pki: &Pki, files: &Files) -> ClientConfig {
     let key = PrivateKeyDer::from_pem_file(&files.key).expect("a private key");
     ClientConfig::builder()
         .with_root_certificates(roots(pki))
         .with_client_auth_cert(vec![certificate(&files.certificate)], key)
-        .expect("certificate and key fit")
+        .expect("certificate and key match")
 }
 
-/// Which of the test's clients shows this certificate.
+/// The client of this test that presented this certificate, if any.
 pub(super) fn client_of(pki: &Pki, shown: &CertificateDer<'_>) -> Option<String> {
     std::fs::read_dir(pki.folder())
         .ok()?

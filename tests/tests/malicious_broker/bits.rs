@@ -1,5 +1,5 @@
-//! Every bit of an envelope, as it stands on the wire, is turned over: one bit a message, in
-//! thousands of messages. There is none that does not matter.
+//! Every bit of an envelope on the wire is flipped, one bit per message, in thousands of messages.
+//! Each flip is detected.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -8,24 +8,23 @@ use std::sync::{Arc, Mutex};
 
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::{ConsumeError, OpenError, UnopenableReason};
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{next, opened, text};
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{next, opened, text};
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
 use crate::envelopes::{
-    no_certificate, no_envelope, no_private_key, not_authentic, other_id, other_receiver,
+    no_certificate, no_private_key, not_an_envelope, not_authentic, other_id, other_receiver,
 };
 use crate::published;
 
-/// Among so many attacked messages there is one that is not.
+/// One message is left unchanged for this number of attacked ones.
 const HONEST_EVERY: usize = 100;
 
-/// Every refused message keeps its place until the consumer ends.
+/// Prefetch of the consumer, where every refused message takes a place until the consumer ends.
 const PREFETCH: NonZeroU32 = NonZeroU32::new(65_535).unwrap();
 
-/// The field in whose value a byte of an envelope stands; none for names, quotes, commas and
-/// braces.
+/// The field whose value contains a byte of an envelope, or `None` for names and punctuation.
 fn field_at(envelope: &str, byte: usize) -> Option<String> {
     let fields: serde_json::Map<String, Value> = serde_json::from_str(envelope).unwrap();
     fields.into_iter().find_map(|(name, value)| {
@@ -37,12 +36,12 @@ fn field_at(envelope: &str, byte: usize) -> Option<String> {
     })
 }
 
-/// Whether this is what must be said of an envelope with one wrong bit in that field's value, or in
-/// none's.
+/// Whether `reason` is right for an envelope with a flipped bit in the value of `field`, or outside
+/// of all values.
 fn is_expected(field: Option<&str>, reason: &UnopenableReason) -> bool {
-    // A bit can make a quote, a backslash or a control character of any other, and so end or break
-    // the text.
-    if no_envelope(reason) {
+    // A flip can turn any character into a quote, a backslash or a control character, and so end or
+    // break the string.
+    if not_an_envelope(reason) {
         return true;
     }
     match field {
@@ -52,36 +51,36 @@ fn is_expected(field: Option<&str>, reason: &UnopenableReason) -> bool {
         Some("sender_certificate") => no_certificate(reason) || not_authentic(reason),
         Some("suite") => matches!(reason, UnopenableReason::Sealed(OpenError::UnknownSuite(_))),
         Some(_) => not_authentic(reason),
-        // The name of a field that is missed then.
+        // The flip changes the name of a field, which is then missing.
         None => {
             not_authentic(reason) || *reason == UnopenableReason::Sealed(OpenError::OlderClient)
         }
     }
 }
 
-/// What is done to a message.
+/// Change to a message.
 #[derive(Debug, Clone, Copy)]
-enum Plan {
-    Honest,
+enum Tampering {
+    None,
     Flip { byte: usize, bit: u8 },
 }
 
-/// With `stride` 1 all bits; with more the first one, and every so many after it.
-async fn bits(fixture: &EvilFixture, stride: usize) {
+/// Flips every `stride`-th bit of an envelope, each in a message of its own.
+async fn bits(fixture: &MaliciousBrokerFixture, stride: usize) {
     fixture.publish(["00000"]).await;
     let length = published(fixture, "sender")[0].len();
-    let mut plans = Vec::new();
+    let mut tamperings = Vec::new();
     for (number, place) in (0..length * 8).step_by(stride).enumerate() {
         if number % HONEST_EVERY == 0 {
-            plans.push(Plan::Honest);
+            tamperings.push(Tampering::None);
         }
-        plans.push(Plan::Flip {
+        tamperings.push(Tampering::Flip {
             byte: place / 8,
             bit: u8::try_from(place % 8).unwrap(),
         });
     }
-    assert!(plans.len() < PREFETCH.get() as usize);
-    let payloads: Vec<String> = (1..=plans.len())
+    assert!(tamperings.len() < PREFETCH.get() as usize);
+    let payloads: Vec<String> = (1..=tamperings.len())
         .map(|number| format!("{number:05}"))
         .collect();
     let ids = fixture.publish(payloads.iter().map(String::as_str)).await;
@@ -94,24 +93,24 @@ async fn bits(fixture: &EvilFixture, stride: usize) {
         })
         .collect();
 
-    let by_id: HashMap<String, Plan> = ids
+    let by_id: HashMap<String, Tampering> = ids
         .iter()
         .map(ToString::to_string)
-        .zip(plans.iter().copied())
+        .zip(tamperings.iter().copied())
         .collect();
-    // What would end the line is a case of its own: see `a_delivery_torn_into_two_lines`.
-    let torn: Arc<Mutex<Vec<String>>> = Arc::default();
-    fixture.evil.play({
-        let torn = Arc::clone(&torn);
+    // Flips that produce a line feed are tested in `a_delivery_split_into_two_lines`.
+    let split: Arc<Mutex<Vec<String>>> = Arc::default();
+    fixture.broker.intercept({
+        let split = Arc::clone(&split);
         move |line| {
             let mut bytes = line.text.as_bytes().to_vec();
             if let Some((id, envelope)) = line.delivery_to("receiver")
-                && let Some(Plan::Flip { byte, bit }) = by_id.get(id)
+                && let Some(Tampering::Flip { byte, bit }) = by_id.get(id)
             {
                 let start = bytes.len() - envelope.len();
                 bytes[start + byte] ^= 1 << bit;
                 if bytes[start + byte] == b'\n' {
-                    torn.lock().unwrap().push(id.to_owned());
+                    split.lock().unwrap().push(id.to_owned());
                     return Vec::new();
                 }
             }
@@ -125,29 +124,29 @@ async fn bits(fixture: &EvilFixture, stride: usize) {
     let mut consumer = consumer.start().await.unwrap();
     assert_eq!(text(&opened(&mut consumer).await), "00000");
     let mut withheld = 0;
-    let mut plan = ids.iter().zip(&plans).zip(&payloads);
-    while let Some(((mut id, mut done), mut payload)) = plan.next() {
-        let came = next(&mut consumer).await;
-        let came_id = match &came {
+    let mut sent = ids.iter().zip(&tamperings).zip(&payloads);
+    while let Some(((mut id, mut tampering), mut payload)) = sent.next() {
+        let item = next(&mut consumer).await;
+        let item_id = match &item {
             Ok(message) => message.message_id().to_string(),
             Err(ConsumeError::Unopenable(unopenable)) => unopenable.message_id().to_string(),
             Err(error) => panic!("{error}"),
         };
-        while id.as_str() != came_id {
+        while id.as_str() != item_id {
             assert!(
-                torn.lock().unwrap().contains(&id.to_string()),
-                "{id} does not come"
+                split.lock().unwrap().contains(&id.to_string()),
+                "{id} has not arrived"
             );
             withheld += 1;
-            ((id, done), payload) = plan.next().expect("all others come in order");
+            ((id, tampering), payload) = sent.next().expect("all others arrive in order");
         }
-        match (done, came) {
-            (Plan::Honest, Ok(message)) => {
+        match (tampering, item) {
+            (Tampering::None, Ok(message)) => {
                 assert_eq!(text(&message), payload);
                 assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
                 message.ack_later().unwrap();
             }
-            (Plan::Flip { byte, bit }, Err(ConsumeError::Unopenable(refused))) => {
+            (Tampering::Flip { byte, bit }, Err(ConsumeError::Unopenable(refused))) => {
                 let envelope = &envelopes[id.as_str()];
                 let field = field_at(envelope, *byte);
                 assert!(
@@ -156,24 +155,27 @@ async fn bits(fixture: &EvilFixture, stride: usize) {
                     refused.reason
                 );
             }
-            (done, came) => panic!("{done:?}: {came:?}"),
+            (tampering, item) => panic!("{tampering:?}: {item:?}"),
         }
-        let torn = torn.lock().unwrap().len();
-        assert!(torn * 20 < plans.len(), "{torn} are too many to leave out");
+        let split = split.lock().unwrap().len();
+        assert!(
+            split * 20 < tamperings.len(),
+            "{split} are too many to leave out"
+        );
     }
     fixture
         .honest_traffic_arrives(&mut consumer, "beside")
         .await;
     consumer.close().await;
 
-    // The broker becomes honest: the original of each is there, once.
-    fixture.evil.play_honest();
+    // The broker becomes honest: the original of each message arrives, once.
+    fixture.broker.stop_intercepting();
     let consumer = fixture.consumer().prefetch(PREFETCH).dedup(record());
     let mut consumer = consumer.start().await.unwrap();
-    let flipped = plans
+    let flipped = tamperings
         .iter()
         .zip(&payloads)
-        .filter(|(plan, _)| matches!(plan, Plan::Flip { .. }));
+        .filter(|(tampering, _)| matches!(tampering, Tampering::Flip { .. }));
     let first = "00000".to_owned();
     for payload in std::iter::once(&first).chain(flipped.map(|(_, payload)| payload)) {
         let message = opened(&mut consumer).await;
@@ -186,31 +188,31 @@ async fn bits(fixture: &EvilFixture, stride: usize) {
     assert_eq!(consumer.duplicates(), 0);
     let summary = consumer.close().await;
     assert_eq!(summary.unconfirmed, 0);
-    assert!(withheld <= torn.lock().unwrap().len());
+    assert!(withheld <= split.lock().unwrap().len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bit_of_an_envelope_is_flipped() {
-    bits(&EvilFixture::new().await, 1).await;
+    bits(&MaliciousBrokerFixture::new().await, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bits_all_over_a_post_quantum_envelope_are_flipped() {
-    let fixture = EvilFixture::post_quantum(Options::sqlite()).await;
-    // Another bit from byte to byte.
+async fn bits_throughout_a_post_quantum_envelope_are_flipped() {
+    let fixture = MaliciousBrokerFixture::post_quantum(Options::sqlite()).await;
+    // With this stride, each byte has another bit flipped than the one before.
     bits(&fixture, 9).await;
     let suite = "\"suite\":\"XWING-AES256GCM\"";
     assert!(published(&fixture, "sender")[0].contains(suite));
 }
 
-/// A line feed within an envelope ends the line: what stands before it is no envelope, what comes
-/// after no line of the protocol's.
+/// A line feed within an envelope ends the line: the part before it is not an envelope, and the
+/// part after it is not a line of the protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_torn_into_two_lines() {
-    let fixture = EvilFixture::new().await;
+async fn a_delivery_split_into_two_lines() {
+    let fixture = MaliciousBrokerFixture::new().await;
     fixture.publish(["torn", "behind"]).await;
     let deliveries = AtomicUsize::new(0);
-    fixture.evil.play(move |line| {
+    fixture.broker.intercept(move |line| {
         let mut bytes = line.text.as_bytes().to_vec();
         if line.delivery_to("receiver").is_some() && deliveries.fetch_add(1, Ordering::SeqCst) == 0
         {
@@ -220,14 +222,14 @@ async fn a_delivery_torn_into_two_lines() {
         vec![bytes]
     });
     let mut consumer = fixture.consumer().start().await.unwrap();
-    // The second half ends the connection, and with it what the consumer has not looked at yet.
-    let mut came = next(&mut consumer).await;
-    if let Err(ConsumeError::Unopenable(refused)) = came {
-        assert!(no_envelope(&refused.reason), "{:?}", refused.reason);
+    // The second half ends the connection, and what the consumer has not read yet is discarded.
+    let mut item = next(&mut consumer).await;
+    if let Err(ConsumeError::Unopenable(refused)) = item {
+        assert!(not_an_envelope(&refused.reason), "{:?}", refused.reason);
         drop(refused);
-        came = next(&mut consumer).await;
+        item = next(&mut consumer).await;
     }
-    let message = came.unwrap();
+    let message = item.unwrap();
     assert_eq!(text(&message), "torn");
     message.ack().await.unwrap();
     let message = opened(&mut consumer).await;

@@ -1,5 +1,4 @@
-//! `ciphermq-cli` as a user meets it, connected to an evil broker: what it says, how it ends, and
-//! what it has written.
+//! `ciphermq-cli` connected to a malicious broker: its messages, exit codes and output.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,32 +9,32 @@ use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::{Announcement, Identity, PrivateKey, RecipientKey, Timestamp};
 use ciphermq_tests::Server;
 use ciphermq_tests::cli::Outcome;
-use ciphermq_tests::evil::Evil;
+use ciphermq_tests::malicious::MaliciousBroker;
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
 use crate::workspace::{Workspace, failed};
 use crate::{identity_of_another_ca, published_through, signer};
 
-/// One user's folder, the real server, and the evil broker that everything in the folder connects
-/// to.
-struct Office {
+/// A user's workspace, the real server, and the malicious broker that the programs of the workspace
+/// connect to.
+struct CliFixture {
     workspace: Workspace,
     server: Server,
-    evil: Evil,
+    broker: MaliciousBroker,
 }
 
-impl Office {
-    /// The receiver has registered its key.
-    async fn open() -> Self {
+impl CliFixture {
+    /// Creates a fixture whose receiver has registered its key.
+    async fn new() -> Self {
         let server = Server::start(Options::sqlite()).await;
-        let evil = Evil::start(&server).await;
-        let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+        let broker = MaliciousBroker::start(&server).await;
+        let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
         workspace.introduce().await;
         Self {
             workspace,
             server,
-            evil,
+            broker,
         }
     }
 
@@ -51,48 +50,49 @@ impl Office {
         self.workspace.cli("verify-key").arg("receiver").run().await
     }
 
-    /// What the server answers when it is asked for the receiver's signed key.
+    /// The signed key of the receiver that the server last sent to the sender.
     fn signed_key_served(&self) -> String {
-        let served = self.evil.recorded().into_iter().rev();
+        let served = self.broker.recorded().into_iter().rev();
         served
             .filter(|line| line.client == "sender")
             .find_map(|line| Some(line.text.strip_prefix("Signed key: ")?.to_owned()))
-            .expect("it was asked for")
+            .expect("the key was requested")
     }
 
-    /// The sender is given this in place of the signed key.
+    /// Makes the broker send this reply to the sender in place of the signed key.
     fn serve(&self, answer: impl Into<String>) {
         let answer = answer.into();
-        self.evil
-            .play(move |line| match line.reply_to("sender", "Signed key: ") {
+        self.broker
+            .intercept(move |line| match line.reply_to("sender", "Signed key: ") {
                 Some(_) => vec![answer.clone()],
                 None => line.honest(),
             });
     }
 
-    /// `send` and `verify-key` refuse the receiver's key, with this in what they say and this in
-    /// what they say is to be done, and nothing is sent.
-    async fn expect_key_refused(&self, because: &str, mend: &str) {
-        let before = self.evil.published_by("sender").len();
+    /// Checks that `send` and `verify-key` refuse the receiver's key, with `because` in the error
+    /// and `advice_part` in the advice, and that nothing is sent.
+    async fn expect_key_refused(&self, because: &str, advice_part: &str) {
+        let before = self.broker.published_by("sender").len();
         let (what, advice) = failed(self.send("secret").await);
         assert!(
             what.contains("`receiver`") && what.contains(because),
             "{what}"
         );
-        assert!(advice.contains(mend), "{advice}");
+        assert!(advice.contains(advice_part), "{advice}");
         assert_eq!(
-            self.evil.published_by("sender").len(),
+            self.broker.published_by("sender").len(),
             before,
             "nothing may be sent"
         );
         let verified = self.verify_key().await.code(1);
-        let said = verified.stdout + &verified.stderr;
-        assert!(said.contains(because), "{said}");
+        let output = verified.stdout + &verified.stderr;
+        assert!(output.contains(because), "{output}");
     }
 
-    /// Honest traffic goes on: what is sent now is what is received next, and all that is received.
+    /// Checks that honest traffic continues: exactly a message that is sent now is received, after
+    /// the messages `before`.
     async fn expect_honest_traffic(&self, before: &[&str]) {
-        self.evil.play_honest();
+        self.broker.stop_intercepting();
         self.send("honest").await.success();
         self.workspace.receive(1).await;
         assert_eq!(self.workspace.texts(), [before, &["honest"]].concat());
@@ -101,9 +101,9 @@ impl Office {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_key_than_the_receivers() {
-    let office = Office::open().await;
-    office.verify_key().await.success();
-    let own = office.signed_key_served();
+    let fixture = CliFixture::new().await;
+    fixture.verify_key().await.success();
+    let own = fixture.signed_key_served();
     let parts: Vec<&str> = own.split('.').collect();
     let mut payload: Value =
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
@@ -111,12 +111,12 @@ async fn another_key_than_the_receivers() {
     payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
     payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
     let payload = URL_SAFE_NO_PAD.encode(payload.to_string());
-    office.serve(format!("Signed key: {}.{payload}.{}", parts[0], parts[2]));
-    office
+    fixture.serve(format!("Signed key: {}.{payload}.{}", parts[0], parts[2]));
+    fixture
         .expect_key_refused("signature", "verify-key receiver")
         .await;
-    // It only shows; and warns.
-    let shown = office
+    // `get-key` only shows the key, with a warning.
+    let shown = fixture
         .workspace
         .cli("get-key")
         .arg("receiver")
@@ -129,9 +129,9 @@ async fn another_key_than_the_receivers() {
         shown.stderr
     );
 
-    // One that nobody has signed.
+    // An unsigned key.
     let bare = stolen.public_key().to_base64();
-    office.evil.play(move |line| {
+    fixture.broker.intercept(move |line| {
         if line.reply_to("sender", "Signed key: ").is_some() {
             vec!["Public key not found".to_owned()]
         } else if line.reply_to("sender", "Public key: ").is_some() {
@@ -140,10 +140,10 @@ async fn another_key_than_the_receivers() {
             line.honest()
         }
     });
-    office
+    fixture
         .expect_key_refused("not signed", "--allow-unsigned-keys")
         .await;
-    let shown = office
+    let shown = fixture
         .workspace
         .cli("get-key")
         .arg("receiver")
@@ -152,29 +152,29 @@ async fn another_key_than_the_receivers() {
         .success();
     assert_eq!(shown.stdout.trim(), stolen.public_key().to_base64());
     assert!(shown.stderr.contains("not signed"), "{}", shown.stderr);
-    office.expect_honest_traffic(&[]).await;
+    fixture.expect_honest_traffic(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signed_keys_of_others_and_of_the_past() {
+async fn signed_keys_of_others_and_expired_ones() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    let office = Office::open().await;
+    let fixture = CliFixture::new().await;
     let announced = |by: &Identity, time: Timestamp| {
         let key = RecipientKey::X25519(*PrivateKey::generate().unwrap().public_key());
         Announcement::new(by, vec![key], time, DAY, None)
             .sign(by)
             .unwrap()
     };
-    let authority = office.server.pki().authority();
+    let authority = fixture.server.pki().authority();
     let (receiver, mallory) = (
         signer(&authority.client("receiver")),
         signer(&authority.client("mallory")),
     );
     let other_ca = identity_of_another_ca("receiver");
     let now = Timestamp::now();
-    // The certificate is good for a day before now: the announcement alone is over.
+    // The certificate is still valid; only the announcement has expired.
     let past = now - DAY - Duration::from_secs(60);
-    for (signed_key, because, mend) in [
+    for (signed_key, because, advice_part) in [
         (
             announced(&mallory, now),
             "signed by `mallory`",
@@ -191,74 +191,74 @@ async fn signed_keys_of_others_and_of_the_past() {
             "Start the receiver `receiver` again",
         ),
     ] {
-        office.serve(format!("Signed key: {signed_key}"));
-        office.expect_key_refused(because, mend).await;
+        fixture.serve(format!("Signed key: {signed_key}"));
+        fixture.expect_key_refused(because, advice_part).await;
     }
-    // The option for older clients changes nothing about keys that are signed wrongly.
-    office.serve(format!("Signed key: {}", announced(&mallory, now)));
-    let send = office
+    // The option for older clients does not affect keys with a wrong signature.
+    fixture.serve(format!("Signed key: {}", announced(&mallory, now)));
+    let send = fixture
         .workspace
         .cli("send")
         .args(["--to", "receiver", "--message", "secret"]);
     let send = send.args(["--allow-unsigned-keys", "--suite", "LEGACY-A"]);
     let (what, _) = failed(send.run().await);
     assert!(what.contains("signed by `mallory`"), "{what}");
-    office.expect_honest_traffic(&[]).await;
+    fixture.expect_honest_traffic(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_signed_key_again() {
-    let office = Office::open().await;
-    office.send("by the old key").await.success();
-    let old = office.signed_key_served();
-    office
+async fn a_replayed_older_signed_key() {
+    let fixture = CliFixture::new().await;
+    fixture.send("by the old key").await.success();
+    let old = fixture.signed_key_served();
+    fixture
         .workspace
         .cli("keygen")
         .arg("rotate")
         .run()
         .await
         .success();
-    office.workspace.cli("register-key").run().await.success();
-    office.send("by the new key").await.success();
-    assert_ne!(office.signed_key_served(), old);
-    office.serve(format!("Signed key: {old}"));
-    office
+    fixture.workspace.cli("register-key").run().await.success();
+    fixture.send("by the new key").await.success();
+    assert_ne!(fixture.signed_key_served(), old);
+    fixture.serve(format!("Signed key: {old}"));
+    fixture
         .expect_key_refused("older", "registers its key anew")
         .await;
-    office.evil.play_honest();
-    office.workspace.receive(2).await;
-    office
+    fixture.broker.stop_intercepting();
+    fixture.workspace.receive(2).await;
+    fixture
         .expect_honest_traffic(&["by the old key", "by the new key"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_certificate_and_moved_messages() {
-    let office = Office::open().await;
-    // For another receiver, whose message is then given to this one.
-    let other = Workspace::named(&office.server, "sender", "other");
+    let fixture = CliFixture::new().await;
+    // A message for another receiver is delivered to this one.
+    let other = Workspace::named(&fixture.server, "sender", "other");
     other.introduce().await;
-    let address = format!("localhost:{}", office.evil.address().port());
+    let address = format!("localhost:{}", fixture.broker.address().port());
     let send = other.cli("send").env("CIPHERMQ_SERVER", &address);
     send.args(["--to", "other", "--message", "for the other"])
         .run()
         .await
         .success();
-    office.send("original").await.success();
-    let envelopes = published_through(&office.evil, "sender");
+    fixture.send("original").await.success();
+    let envelopes = published_through(&fixture.broker, "sender");
     let fields: Vec<Value> = envelopes
         .iter()
         .map(|text| serde_json::from_str(text).unwrap())
         .collect();
     let [moved, id] = [0, 1].map(|index| fields[index]["message_id"].as_str().unwrap().to_owned());
 
-    let mallory = office.server.pki().authority().client("mallory");
+    let mallory = fixture.server.pki().authority().client("mallory");
     let certificate = format!(
         "Certificate: {}",
         BASE64_STANDARD.encode(mallory.certificate_der())
     );
     let (lied, for_other) = (AtomicBool::new(false), envelopes[0].clone());
-    office.evil.play(move |line| {
+    fixture.broker.intercept(move |line| {
         if line.reply_to("receiver", "Subscribed to queue").is_some() {
             return [line.honest(), vec![format!("Message: {moved} {for_other}")]].concat();
         }
@@ -270,16 +270,16 @@ async fn another_certificate_and_moved_messages() {
         line.honest()
     });
     let idle = || {
-        office
+        fixture
             .workspace
             .cli("receive")
             .args(["--idle-exit", "0.5"])
             .run()
     };
     let received = idle().await.success();
-    assert_eq!(office.workspace.texts(), [""; 0]);
-    let quarantine = office.workspace.quarantine();
-    let said: Vec<(&str, &str)> = quarantine
+    assert_eq!(fixture.workspace.texts(), [""; 0]);
+    let quarantine = fixture.workspace.quarantine();
+    let reasons: Vec<(&str, &str)> = quarantine
         .iter()
         .map(|line| {
             (
@@ -289,14 +289,15 @@ async fn another_certificate_and_moved_messages() {
         })
         .collect();
     let reason = |id: &str| {
-        said.iter()
+        reasons
+            .iter()
             .find(|(of, _)| *of == id)
-            .unwrap_or_else(|| panic!("{said:?}"))
+            .unwrap_or_else(|| panic!("{reasons:?}"))
             .1
     };
-    assert!(reason(&id).contains("no certificate"), "{said:?}");
+    assert!(reason(&id).contains("no certificate"), "{reasons:?}");
     let moved = fields[0]["message_id"].as_str().unwrap();
-    assert!(reason(moved).contains("for `other`"), "{said:?}");
+    assert!(reason(moved).contains("for `other`"), "{reasons:?}");
     for (line, whole) in quarantine
         .iter()
         .map(|line| (line, line["message_id"] == *moved))
@@ -304,7 +305,7 @@ async fn another_certificate_and_moved_messages() {
         assert_eq!(
             line["envelope"],
             fields[usize::from(!whole)],
-            "the envelope is kept whole"
+            "the envelope is kept unchanged"
         );
         assert!(
             received
@@ -315,10 +316,10 @@ async fn another_certificate_and_moved_messages() {
         );
     }
     assert_eq!(quarantine.len(), 2);
-    // What was set aside comes later, twice; and again to a new process, which knows it from the
-    // output.
+    // The message in quarantine is delivered later, twice; and again to a new process, which
+    // recognises it by the output.
     let again = format!("Message: {id} {}", envelopes[1]);
-    office.evil.play(
+    fixture.broker.intercept(
         move |line| match line.reply_to("receiver", "Subscribed to queue") {
             Some(_) => [line.honest(), vec![again.clone(), again.clone()]].concat(),
             None => line.honest(),
@@ -326,21 +327,22 @@ async fn another_certificate_and_moved_messages() {
     );
     for _ in 0..2 {
         idle().await.success();
-        assert_eq!(office.workspace.texts(), ["original"]);
+        assert_eq!(fixture.workspace.texts(), ["original"]);
     }
-    assert_eq!(office.workspace.quarantine().len(), 2);
-    office.expect_honest_traffic(&["original"]).await;
-    // What is the other's is still there for it.
+    assert_eq!(fixture.workspace.quarantine().len(), 2);
+    fixture.expect_honest_traffic(&["original"]).await;
+    // The other receiver's message is still there for it.
     other.receive(1).await;
     assert_eq!(other.texts(), ["for the other"]);
 }
 
-/// Who a client is its certificate says. A broker that says otherwise, or somebody on the way with
-/// a certificate of his own, is not gone on with: what is for another client is not for this one.
+/// A client's identity is given by its certificate. If the broker, or a man in the middle with a
+/// certificate of their own, claims another one, the client closes the connection, because messages
+/// on it are for another client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hello_that_names_another_client() {
-    let office = Office::open().await;
-    office.evil.play(|line| {
+    let fixture = CliFixture::new().await;
+    fixture.broker.intercept(|line| {
         let names_another = |text: &str| {
             text.replace("\"client_id\":\"receiver\"", "\"client_id\":\"mallory\"")
                 .replace("\"client_id\":\"sender\"", "\"client_id\":\"mallory\"")
@@ -355,7 +357,7 @@ async fn a_hello_that_names_another_client() {
         ("register-key", "receiver"),
         ("status", "sender"),
     ] {
-        let (what, advice) = failed(office.workspace.cli(command).run().await);
+        let (what, advice) = failed(fixture.workspace.cli(command).run().await);
         assert!(what.contains("for `mallory`"), "{command}: {what}");
         assert!(
             what.contains(&format!("names `{own}`")),
@@ -363,8 +365,8 @@ async fn a_hello_that_names_another_client() {
         );
         assert!(advice.contains("Connect to the server itself"), "{advice}");
     }
-    let (what, _) = failed(office.send("secret").await);
+    let (what, _) = failed(fixture.send("secret").await);
     assert!(what.contains("for `mallory`"), "{what}");
-    assert_eq!(office.evil.published_by("sender"), [""; 0]);
-    office.expect_honest_traffic(&[]).await;
+    assert_eq!(fixture.broker.published_by("sender"), [""; 0]);
+    fixture.expect_honest_traffic(&[]).await;
 }

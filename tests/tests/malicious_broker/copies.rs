@@ -1,5 +1,5 @@
-//! Several messages under one id, forged ones among them: the genuine one arrives, whatever comes
-//! before or behind it, and is not set aside at the server with a forged one.
+//! Several messages with one id, some of them forged: the genuine one arrives, whatever is
+//! delivered before or after it, and is not rejected at the server together with a forged one.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use ciphermq_client::{
 };
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Server;
-use ciphermq_tests::evil::fixture::{next, opened, text, unopenable};
-use ciphermq_tests::evil::{Evil, EvilFixture};
+use ciphermq_tests::malicious::fixture::{next, opened, text, unopenable};
+use ciphermq_tests::malicious::{MaliciousBroker, MaliciousBrokerFixture};
 use ciphermq_tests::server::Options;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::published_through;
 use crate::workspace::Workspace;
 
-/// The envelope with another ciphertext, a different one for each number.
+/// The envelope with an altered ciphertext, different for each number.
 fn altered(envelope: &str, number: u16) -> String {
     let mut fields: Value = serde_json::from_str(envelope).unwrap();
     let mut bytes = BASE64_STANDARD
@@ -43,8 +43,13 @@ fn of_an_unknown_certificate(envelope: &str) -> String {
     fields.to_string()
 }
 
-/// A message under the same id that `sender` has sealed and, if it may, signed.
-fn of_another(fixture: &EvilFixture, envelope: &str, sender: &str, is_signed: bool) -> String {
+/// A message with the same id that `sender` has sealed, and signed if `is_signed`.
+fn of_another(
+    fixture: &MaliciousBrokerFixture,
+    envelope: &str,
+    sender: &str,
+    is_signed: bool,
+) -> String {
     let fields: Value = serde_json::from_str(envelope).unwrap();
     let key: RecipientKey = (*fixture.private_key().public_key()).into();
     let (receiver, now) = (fixture.receiver.id(), Timestamp::now());
@@ -67,10 +72,10 @@ fn of_another(fixture: &EvilFixture, envelope: &str, sender: &str, is_signed: bo
     String::from_utf8(sealed.raw().to_bytes().to_vec()).unwrap()
 }
 
-/// Every delivery to the receiver becomes the envelopes that this makes of it, under the same id,
-/// in one write.
-fn copy(evil: &Evil, copies: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) {
-    evil.play(move |line| match line.delivery_to("receiver") {
+/// Makes the broker replace every delivery to the receiver by the envelopes that `copies` returns,
+/// with the same id.
+fn copy(broker: &MaliciousBroker, copies: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) {
+    broker.intercept(move |line| match line.delivery_to("receiver") {
         Some((id, envelope)) => copies(envelope)
             .iter()
             .map(|copy| format!("Message: {id} {copy}"))
@@ -79,7 +84,7 @@ fn copy(evil: &Evil, copies: impl Fn(&str) -> Vec<String> + Send + Sync + 'stati
     });
 }
 
-/// What the receiver's messages were rejected for.
+/// Number of messages that the server keeps as rejected.
 async fn rejections(server: &Server) -> i64 {
     let database = server.database().await;
     database
@@ -87,7 +92,7 @@ async fn rejections(server: &Server) -> i64 {
         .await
 }
 
-/// So many items of a consumer: the messages, and what could not be opened.
+/// Takes `count` items from a consumer. Returns the messages, and those that could not be opened.
 async fn take(consumer: &mut Consumer, count: usize) -> (Vec<Message>, Vec<Unopenable>) {
     let (mut messages, mut refused) = (Vec::new(), Vec::new());
     for _ in 0..count {
@@ -100,12 +105,12 @@ async fn take(consumer: &mut Consumer, count: usize) -> (Vec<Message>, Vec<Unope
     (messages, refused)
 }
 
-/// What is delivered in a genuine message's place.
+/// Function from the genuine envelope to the envelopes that are delivered in its place.
 type Copies = fn(&str) -> Vec<String>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forged_copies_before_and_behind_the_genuine_message() {
-    let fixture = EvilFixture::new().await;
+async fn forged_copies_before_and_after_the_genuine_message() {
+    let fixture = MaliciousBrokerFixture::new().await;
     let orders: [(&str, Copies, usize); 6] = [
         (
             "before",
@@ -113,12 +118,12 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
             1,
         ),
         (
-            "behind",
+            "after",
             |genuine| vec![genuine.to_owned(), altered(genuine, 1)],
             1,
         ),
         (
-            "no envelope",
+            "not an envelope",
             |genuine| vec!["{}".to_owned(), genuine.to_owned()],
             1,
         ),
@@ -128,7 +133,7 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
             1,
         ),
         (
-            "the same ones several times",
+            "repeated",
             |genuine| {
                 let forged = altered(genuine, 1);
                 vec![
@@ -154,9 +159,9 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
     for (what, copies, forged) in orders {
-        fixture.evil.play_honest();
+        fixture.broker.stop_intercepting();
         fixture.publish([what]).await;
-        copy(&fixture.evil, copies);
+        copy(&fixture.broker, copies);
         let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
         let (mut messages, refused) = take(&mut consumer, forged + 1).await;
         let message = messages.pop().expect(what);
@@ -173,7 +178,7 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
             );
         }
         message.ack().await.unwrap();
-        fixture.evil.play_honest();
+        fixture.broker.stop_intercepting();
         fixture
             .honest_traffic_arrives(&mut consumer, "beside")
             .await;
@@ -183,29 +188,29 @@ async fn forged_copies_before_and_behind_the_genuine_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forged_copy_of_what_was_processed_is_not_rejected() {
-    let fixture = EvilFixture::new().await;
+async fn a_forged_copy_of_a_processed_message_is_not_rejected() {
+    let fixture = MaliciousBrokerFixture::new().await;
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let id = fixture.publish(["once"]).await.remove(0);
     opened(&mut consumer).await.ack().await.unwrap();
     consumer.close().await;
-    // To a new process, which knows of it from the record alone.
-    let envelope = published_through(&fixture.evil, "sender").remove(0);
+    // To a new process, which recognises the message only by its record.
+    let envelope = published_through(&fixture.broker, "sender").remove(0);
     let forged = envelope.replace("\"sender\"", "\"mallory\"");
     crate::deliver_to(&fixture, "receiver", vec![(id.to_string(), forged)]);
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-    let refused = unopenable(&mut consumer, "in another's name").await;
+    let refused = unopenable(&mut consumer, "another sender").await;
     assert_eq!(refused.reject(None).await.unwrap(), Rejection::Copy);
     assert_eq!(rejections(&fixture.server).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forged_copy_alone_is_rejected_and_the_genuine_message_is_taken_later_all_the_same() {
-    let fixture = EvilFixture::new().await;
+async fn a_lone_forged_copy_is_rejected_and_the_genuine_message_still_accepted_later() {
+    let fixture = MaliciousBrokerFixture::new().await;
     fixture.publish(["original"]).await;
-    copy(&fixture.evil, |genuine| {
+    copy(&fixture.broker, |genuine| {
         vec![altered(genuine, 1), altered(genuine, 2)]
     });
     let mut consumer = fixture.consumer().start().await.unwrap();
@@ -214,7 +219,7 @@ async fn a_forged_copy_alone_is_rejected_and_the_genuine_message_is_taken_later_
     for unopenable in refused {
         assert_eq!(unopenable.reject(None).await.unwrap(), Rejection::SetAside);
     }
-    let genuine = published_through(&fixture.evil, "sender").remove(0);
+    let genuine = published_through(&fixture.broker, "sender").remove(0);
     let id: Value = serde_json::from_str(&genuine).unwrap();
     let id = id["message_id"].as_str().unwrap().to_owned();
     consumer.close().await;
@@ -226,9 +231,9 @@ async fn a_forged_copy_alone_is_rejected_and_the_genuine_message_is_taken_later_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_of_another_client_under_the_same_id_is_another_message() {
-    let fixture = Arc::new(EvilFixture::new().await);
-    // The server has the certificate of whoever has published.
+async fn a_message_of_another_client_with_the_same_id_is_another_message() {
+    let fixture = Arc::new(MaliciousBrokerFixture::new().await);
+    // The server has the certificates of all clients that have published.
     let mallory = fixture.connect("mallory").await;
     let publisher = mallory
         .publisher(fixture.receiver.id())
@@ -241,12 +246,12 @@ async fn a_message_of_another_client_under_the_same_id_is_another_message() {
     opened(&mut consumer).await.ack().await.unwrap();
     consumer.close().await;
     for (sender, is_signed, claims) in [("mallory", true, "mallory"), ("sender", false, "sender")] {
-        fixture.evil.play_honest();
+        fixture.broker.stop_intercepting();
         fixture.publish(["original"]).await;
-        copy(&fixture.evil, {
+        copy(&fixture.broker, {
             let fixture = Arc::downgrade(&fixture);
             move |genuine| {
-                let fixture = fixture.upgrade().expect("the fixture stands");
+                let fixture = fixture.upgrade().expect("the fixture still exists");
                 vec![
                     of_another(&fixture, genuine, sender, is_signed),
                     genuine.to_owned(),
@@ -272,11 +277,11 @@ async fn a_message_of_another_client_under_the_same_id_is_another_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_without_end_end_the_connection() {
-    let fixture = EvilFixture::new().await;
+async fn too_many_copies_close_the_connection() {
+    let fixture = MaliciousBrokerFixture::new().await;
     fixture.publish(["original"]).await;
     let is_over = Arc::new(AtomicBool::new(false));
-    copy(&fixture.evil, move |genuine| {
+    copy(&fixture.broker, move |genuine| {
         if is_over.swap(true, Ordering::SeqCst) {
             return vec![genuine.to_owned()];
         }
@@ -292,19 +297,19 @@ async fn copies_without_end_end_the_connection() {
         }
     };
     assert_eq!(text(&message), "original");
-    assert!(refused < 10_000, "it went on with the same connection");
+    assert!(refused < 10_000, "the connection was not closed");
     message.ack().await.unwrap();
 }
 
-/// The command line, with its quarantine.
+/// The command line keeps the forged copies in its quarantine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn receive_writes_the_genuine_message_and_sets_the_forged_ones_aside() {
+async fn receive_writes_the_genuine_message_and_quarantines_the_forged_ones() {
     let server = Server::start(Options::sqlite()).await;
-    let evil = Evil::start(&server).await;
-    let workspace = Workspace::at(evil.address(), server.pki(), "sender", "receiver");
+    let broker = MaliciousBroker::start(&server).await;
+    let workspace = Workspace::at(broker.address(), server.pki(), "sender", "receiver");
     workspace.introduce().await;
     workspace.send_messages(&["one", "two", "three"]).await;
-    copy(&evil, |genuine| {
+    copy(&broker, |genuine| {
         vec![altered(genuine, 1), genuine.to_owned(), altered(genuine, 2)]
     });
     let receive = || {
@@ -327,9 +332,9 @@ async fn receive_writes_the_genuine_message_and_sets_the_forged_ones_aside() {
         received.stderr
     );
     assert_eq!(rejections(&server).await, 0);
-    // All of it again, to a new process: it knows what it has written.
-    let envelopes = published_through(&evil, "sender");
-    evil.play(move |line| {
+    // All of it is replayed to a new process, which recognises what was written.
+    let envelopes = published_through(&broker, "sender");
+    broker.intercept(move |line| {
         let mut lines = line.honest();
         if line.reply_to("receiver", "Subscribed to queue").is_some() {
             for envelope in &envelopes {

@@ -1,5 +1,5 @@
-//! An evil database operator: the server is stopped, rows are altered, and it is started again.
-//! What was altered is refused or left out; everything else arrives.
+//! A malicious database operator: the server is stopped, rows are altered, and it is restarted.
+//! Altered messages are refused or omitted; everything else arrives.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use ciphermq_client::{
     ConsumeError, ExchangeName, Keyring, MessageId, OpenError, PrivateKey, PublishErrorKind,
     QueueName, RoutingKey, UnopenableReason, default_queue,
 };
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{next, opened, text, unopenable};
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{next, opened, text, unopenable};
 use ciphermq_tests::{Backend, Database, on_both_databases};
 use serde_json::Value;
 
 use crate::envelopes::{not_authentic, other_id, other_receiver};
 use crate::published;
 
-/// The database of a stopped server.
+/// A database operator, with access to the database of a stopped server.
 struct Operator<'a> {
     database: Database,
     backend: &'a Backend,
 }
 
 impl Operator<'_> {
-    /// The number of a message's batch; each message here is one of its own.
+    /// The number of a message's batch. In these tests every message is in a batch of its own.
     async fn batch(&self, id: &MessageId) -> i64 {
-        // The last ten digits are the position.
+        // The last ten digits of an id are the position in the stream.
         let stream = &id.as_str()[..id.as_str().len() - 10];
         self.database
             .number(&format!(
@@ -37,11 +37,12 @@ impl Operator<'_> {
             .await
     }
 
-    /// Executes what must change exactly one row.
+    /// Executes a statement that must change exactly one row.
     async fn alter(&self, sql: &str) {
         assert_eq!(self.database.execute(sql).await, 1, "{sql}");
     }
 
+    /// The SQL literal of a blob.
     fn blob(&self, bytes: &[u8]) -> String {
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self.backend.is_postgres() {
@@ -50,7 +51,7 @@ impl Operator<'_> {
         }
     }
 
-    /// Writes another envelope in the place of that one.
+    /// Replaces the envelope of a message.
     async fn replace(&self, id: &MessageId, envelope: &str) {
         let (batch, blob) = (self.batch(id).await, self.blob(envelope.as_bytes()));
         self.alter(&format!(
@@ -62,7 +63,7 @@ impl Operator<'_> {
 }
 
 async fn rows_of_messages_are_altered(backend: Backend) {
-    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let mut fixture = MaliciousBrokerFixture::with(backend.options().await).await;
     let other = fixture.connect("other").await;
     let other_key = PrivateKey::generate().unwrap();
     let (alarms, exchange, fire) = (
@@ -149,7 +150,7 @@ async fn rows_of_messages_are_altered(backend: Backend) {
             .alter(&format!("DELETE FROM {table} WHERE first_seq = {deleted}"))
             .await;
     }
-    // As a second message, under an id of its own.
+    // As a second message with an id of its own.
     let copied = operator.batch(&ids["copied"]).await;
     let copy = operator
         .database
@@ -183,7 +184,7 @@ async fn rows_of_messages_are_altered(backend: Backend) {
 
     let mut consumer = fixture.consumer().start().await.unwrap();
     let mut seen = Vec::new();
-    // In the order of the numbers: the copy is the last.
+    // In order of the sequence numbers: the copy is the last one.
     for _ in 0..7 {
         seen.push(match next(&mut consumer).await {
             Ok(message) => {
@@ -225,7 +226,7 @@ async fn rows_of_messages_are_altered(backend: Backend) {
         .await;
     consumer.close().await;
 
-    // Where it was moved to, it says itself that it does not belong there.
+    // The moved message is refused, because its envelope names another exchange.
     let consumer = fixture
         .receiver
         .consumer(&alarms)
@@ -236,15 +237,15 @@ async fn rows_of_messages_are_altered(backend: Backend) {
         .await
         .unwrap();
     let refused = unopenable(&mut consumer, "moved").await;
-    let said = ExchangeName::new("ciphermq_exchange").unwrap();
+    let named = ExchangeName::new("ciphermq_exchange").unwrap();
     assert_eq!(
         refused.reason,
-        UnopenableReason::Sealed(OpenError::OtherExchange(said))
+        UnopenableReason::Sealed(OpenError::OtherExchange(named))
     );
     drop(refused);
     consumer.close().await;
 
-    // The other receiver.
+    // The redirected message is refused by the other receiver.
     let queue = default_queue(fixture.receiver.id()).unwrap();
     let consumer = other.consumer(&queue).keyring(Keyring::new(other_key));
     let mut consumer = consumer.start().await.unwrap();
@@ -252,9 +253,9 @@ async fn rows_of_messages_are_altered(backend: Backend) {
     assert!(other_receiver(&refused.reason), "{:?}", refused.reason);
 }
 
-/// A message that was received and acknowledged is put back as it was before.
-async fn rows_are_put_back(backend: Backend) {
-    let mut fixture = EvilFixture::with(backend.options().await).await;
+/// The rows of a message that was received and acknowledged are restored.
+async fn rows_are_restored(backend: Backend) {
+    let mut fixture = MaliciousBrokerFixture::with(backend.options().await).await;
     let id = fixture.publish(["once"]).await.remove(0);
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
@@ -298,7 +299,11 @@ async fn rows_are_put_back(backend: Backend) {
     fixture
         .honest_traffic_arrives(&mut consumer, "beside")
         .await;
-    assert_eq!(consumer.duplicates(), 1, "it came, and was left out");
+    assert_eq!(
+        consumer.duplicates(),
+        1,
+        "it was delivered, and skipped as a duplicate"
+    );
     assert_eq!(
         fixture
             .server
@@ -310,10 +315,9 @@ async fn rows_are_put_back(backend: Backend) {
     );
 }
 
-/// Sealed rows of the key directory are copied to another client, exchanged or spoilt: the server
-/// does not hand them out.
+/// Sealed rows of the key directory are copied to another client: the server does not return them.
 async fn rows_of_keys_are_altered(backend: Backend) {
-    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let mut fixture = MaliciousBrokerFixture::with(backend.options().await).await;
     let mallory = fixture.connect("mallory").await;
     let theirs = Keyring::new(PrivateKey::generate().unwrap());
     mallory.register_keys(&theirs).await.unwrap();
@@ -344,15 +348,15 @@ async fn rows_of_keys_are_altered(backend: Backend) {
         .refused(hasty.publisher(fixture.receiver.id()))
         .await;
     assert_eq!(error.kind(), PublishErrorKind::KeyUnavailable, "{error}");
-    // Mallory's own is as it was.
+    // Mallory's own key is unchanged.
     let key = mallory.public_key(mallory.id()).await.unwrap();
     assert_eq!(key.unwrap(), *theirs.newest().public_key());
-    // The receiver registers its own again when it starts, and is sent to.
+    // The receiver registers its key again when it starts, and can be sent to.
     fixture.honest_traffic_still_arrives().await;
 }
 
 on_both_databases!(
     rows_of_messages_are_altered,
-    rows_are_put_back,
+    rows_are_restored,
     rows_of_keys_are_altered
 );

@@ -1,4 +1,4 @@
-//! Envelopes that are changed on their way, field by field and bit by bit.
+//! Envelopes that are altered in transit, field by field and bit by bit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::dedup::Durable;
 use ciphermq_client::{OpenError, UnopenableReason};
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
 use ciphermq_tests::server::Options;
 use serde_json::{Map, Value};
 
 type Fields = Map<String, Value>;
 
-/// A change to an envelope, and what the receiver must say of it.
+/// A change to an envelope, and the expected reason of the receiver's refusal.
 struct Attack {
     what: String,
     change: Box<dyn Fn(&mut Fields) + Send + Sync>,
@@ -33,7 +33,7 @@ fn attack(
     }
 }
 
-/// Writes this into a field.
+/// An attack that overwrites a field.
 fn write(
     field: &'static str,
     value: &'static str,
@@ -48,14 +48,14 @@ fn write(
     })
 }
 
-/// Leaves a field out.
+/// An attack that removes a field.
 fn strip(field: &'static str, refused_as: fn(&UnopenableReason) -> bool) -> Attack {
     attack(format!("without {field}"), refused_as, move |fields| {
         assert!(fields.remove(field).is_some(), "{field} was there");
     })
 }
 
-/// Turns over a bit of what a field holds in base64.
+/// An attack that flips a bit of a field's decoded base64.
 fn flip(field: &'static str, bit: Bit) -> Attack {
     attack(format!("{field}, {bit:?}"), not_authentic, move |fields| {
         let mut bytes = BASE64_STANDARD
@@ -101,37 +101,37 @@ pub(crate) fn no_certificate(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::NoCertificate { .. })
 }
 
-pub(crate) fn no_envelope(reason: &UnopenableReason) -> bool {
+pub(crate) fn not_an_envelope(reason: &UnopenableReason) -> bool {
     matches!(reason, UnopenableReason::NoEnvelope(_))
 }
 
-/// Publishes a message for each of the attacks and an honest one behind it, plays them, and expects
-/// what is said of them. Then the broker becomes honest: each original arrives, once.
-async fn expect_all(fixture: &EvilFixture, attacks: Vec<Attack>) {
+/// Publishes a message for each attack, and an unattacked one after it. Runs the attacks, and
+/// checks the refusals. Then the broker becomes honest, and each original arrives, once.
+async fn expect_all(fixture: &MaliciousBrokerFixture, attacks: Vec<Attack>) {
     let payloads: Vec<String> = attacks
         .iter()
         .flat_map(|attack| {
             [
                 format!("attacked: {}", attack.what),
-                format!("behind: {}", attack.what),
+                format!("after: {}", attack.what),
             ]
         })
         .collect();
     let ids = fixture.publish(payloads.iter().map(String::as_str)).await;
     let attacks = Arc::new(attacks);
-    let plan: BTreeMap<String, usize> = ids
+    let attacked: BTreeMap<String, usize> = ids
         .iter()
         .step_by(2)
         .enumerate()
         .map(|(index, id)| (id.to_string(), index))
         .collect();
-    fixture.evil.play({
+    fixture.broker.intercept({
         let attacks = Arc::clone(&attacks);
         move |line| {
             let Some((id, envelope)) = line.delivery_to("receiver") else {
                 return line.honest();
             };
-            let Some(index) = plan.get(id) else {
+            let Some(index) = attacked.get(id) else {
                 return line.honest();
             };
             let mut fields: Fields = serde_json::from_str(envelope).unwrap();
@@ -161,7 +161,7 @@ async fn expect_all(fixture: &EvilFixture, attacks: Vec<Attack>) {
         .await;
     consumer.close().await;
 
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     for payload in payloads.iter().step_by(2) {
         let message = opened(&mut consumer).await;
@@ -175,8 +175,8 @@ async fn expect_all(fixture: &EvilFixture, attacks: Vec<Attack>) {
     consumer.close().await;
 }
 
-async fn every_field_of_an_envelope_is_changed(fixture: EvilFixture) {
-    // Other clients that there are, and whose names are good.
+async fn every_field_of_an_envelope_is_changed(fixture: MaliciousBrokerFixture) {
+    // Another client that exists, so that its name is plausible.
     fixture.connect("mallory").await;
     let attacks = vec![
         write("message_id", "another-id", other_id),
@@ -194,7 +194,7 @@ async fn every_field_of_an_envelope_is_changed(fixture: EvilFixture) {
             "0000000000000000000000000000000000000000000000000000000000000000",
             no_certificate,
         ),
-        strip("message_id", no_envelope),
+        strip("message_id", not_an_envelope),
         strip("sender_client_id", not_authentic),
         strip("receiver_key_id", not_authentic),
         strip("exchange", not_authentic),
@@ -203,14 +203,14 @@ async fn every_field_of_an_envelope_is_changed(fixture: EvilFixture) {
         strip("session_time", not_authentic),
         strip("content_type", not_authentic),
         strip("tag", not_authentic),
-        strip("nonce", no_envelope),
-        strip("ciphertext", no_envelope),
-        strip("enc_session_key", no_envelope),
+        strip("nonce", not_an_envelope),
+        strip("ciphertext", not_an_envelope),
+        strip("enc_session_key", not_an_envelope),
     ];
     expect_all(&fixture, attacks).await;
 }
 
-async fn bits_of_an_envelope_are_flipped(fixture: EvilFixture) {
+async fn bits_of_an_envelope_are_flipped(fixture: MaliciousBrokerFixture) {
     let fields = [
         "enc_session_key",
         "nonce",
@@ -225,7 +225,7 @@ async fn bits_of_an_envelope_are_flipped(fixture: EvilFixture) {
     expect_all(&fixture, attacks).await;
 }
 
-async fn the_suite_and_the_signature_are_stripped_or_replaced(fixture: EvilFixture) {
+async fn the_suite_and_the_signature_are_stripped_or_replaced(fixture: MaliciousBrokerFixture) {
     let older =
         |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::OlderClient);
     let unknown = |reason: &UnopenableReason| {
@@ -233,7 +233,7 @@ async fn the_suite_and_the_signature_are_stripped_or_replaced(fixture: EvilFixtu
     };
     let unsigned =
         |reason: &UnopenableReason| *reason == UnopenableReason::Sealed(OpenError::UnsignedSession);
-    // Its key is of another kind.
+    // The other suite needs another kind of key.
     let other_suite = attack("the other suite", no_private_key, |fields| {
         let other = match fields["suite"].as_str() {
             Some("XWING-AES256GCM") => "X25519-AES256GCM",
@@ -256,21 +256,21 @@ async fn the_suite_and_the_signature_are_stripped_or_replaced(fixture: EvilFixtu
     expect_all(&fixture, attacks).await;
 }
 
-/// The plays with an X25519 key, and with an X-Wing key.
+/// Defines two tests for each function: one with an X25519 key, and one with an X-Wing key.
 macro_rules! with_both_suites {
-    ($($play:ident),+ $(,)?) => {
+    ($($case:ident),+ $(,)?) => {
         mod x25519 {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $play() {
-                super::$play(super::EvilFixture::new().await).await;
+            async fn $case() {
+                super::$case(super::MaliciousBrokerFixture::new().await).await;
             })+
         }
 
         mod x_wing {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $play() {
-                let fixture = super::EvilFixture::post_quantum(super::Options::sqlite()).await;
-                super::$play(fixture).await;
+            async fn $case() {
+                let fixture = super::MaliciousBrokerFixture::post_quantum(super::Options::sqlite()).await;
+                super::$case(fixture).await;
             })+
         }
     };

@@ -1,4 +1,4 @@
-//! Keys that are not the receiver's, or no longer: nothing is sent.
+//! Keys that are not, or no longer, the receiver's: nothing is sent.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use ciphermq_client::{
     Announcement, Client, Form, Identity, Keyring, PrivateKey, PublishError, PublishErrorKind,
     PublisherBuilder, RecipientKey, SignedKeyError, Suite, Timestamp, XWingPrivateKey,
 };
-use ciphermq_tests::evil::{EvilFixture, Line};
+use ciphermq_tests::malicious::{Line, MaliciousBrokerFixture};
 use ciphermq_tests::server::Options;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::{identity_of_another_ca, signer};
 
 const SUITE: Form = Form::Suite(Suite::X25519Aes256Gcm);
 
-/// A script that answers the sender's `get_signed_key` with this.
+/// A script that replies to the sender's `get_signed_key` with this signed key.
 fn serves(signed_key: &str) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sync + 'static {
     let answer = format!("Signed key: {signed_key}");
     move |line| match line.reply_to("sender", "Signed key: ") {
@@ -26,7 +26,7 @@ fn serves(signed_key: &str) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sync + 
     }
 }
 
-/// A script that hides the signed key from the sender, and gives it this bare one.
+/// A script that hides the signed key from the sender, and replies with this unsigned one.
 fn serves_bare(key: &PrivateKey) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sync + 'static {
     let answer = format!("Public key: {}", key.public_key().to_base64());
     move |line| {
@@ -40,7 +40,10 @@ fn serves_bare(key: &PrivateKey) -> impl Fn(Line<'_>) -> Vec<String> + Send + Sy
     }
 }
 
-async fn not_trusted(fixture: &EvilFixture, publisher: PublisherBuilder) -> PublishError {
+async fn not_trusted(
+    fixture: &MaliciousBrokerFixture,
+    publisher: PublisherBuilder,
+) -> PublishError {
     let error = fixture.refused(publisher).await;
     assert_eq!(error.kind(), PublishErrorKind::KeyNotTrusted, "{error}");
     error
@@ -53,23 +56,23 @@ fn reason(error: &PublishError) -> SignedKeyError {
 
 async fn signed_key(client: &Client) -> String {
     let key = client.signed_key(client.id()).await.unwrap();
-    key.expect("it is registered")
+    key.expect("the key is registered")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bare_key_in_place_of_the_signed_one() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let stolen = PrivateKey::generate().unwrap();
-    fixture.evil.play(serves_bare(&stolen));
+    fixture.broker.intercept(serves_bare(&stolen));
     let error = fixture.refused(fixture.publisher()).await;
     assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
     fixture.honest_traffic_still_arrives().await;
 
-    // Whoever allows unsigned keys is not talked down from a signed one that was seen, by a new
-    // process neither.
+    // A sender that allows unsigned keys is not downgraded from a signed one that it has seen, and
+    // neither is a new process.
     let pins = tempfile::tempdir().unwrap();
     let sender = || fixture.builder("sender").pins_in(pins.path()).connect();
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     let before = sender().await.unwrap();
     drop(
         before
@@ -78,7 +81,7 @@ async fn a_bare_key_in_place_of_the_signed_one() {
             .await
             .unwrap(),
     );
-    fixture.evil.play(serves_bare(&stolen));
+    fixture.broker.intercept(serves_bare(&stolen));
     for client in [before, sender().await.unwrap()] {
         let publisher = client
             .publisher(fixture.receiver.id())
@@ -86,28 +89,30 @@ async fn a_bare_key_in_place_of_the_signed_one() {
         not_trusted(&fixture, publisher).await;
     }
 
-    // Nor from an unsigned one that was believed at first.
-    let stubborn = fixture.connect("sender").await;
+    // Nor is it switched from an unsigned key that it has trusted on first use to another one.
+    let trusting = fixture.connect("sender").await;
     let publisher = || {
-        stubborn
+        trusting
             .publisher(fixture.receiver.id())
             .allow_unsigned_key(SUITE)
     };
     drop(publisher().start().await.unwrap());
     fixture
-        .evil
-        .play(serves_bare(&PrivateKey::generate().unwrap()));
+        .broker
+        .intercept(serves_bare(&PrivateKey::generate().unwrap()));
     not_trusted(&fixture, publisher()).await;
     fixture.honest_traffic_still_arrives().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clients_signed_key() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let mallory = fixture.connect("mallory").await;
     let key = Keyring::new(PrivateKey::generate().unwrap());
     mallory.register_keys(&key).await.unwrap();
-    fixture.evil.play(serves(&signed_key(&mallory).await));
+    fixture
+        .broker
+        .intercept(serves(&signed_key(&mallory).await));
     let error = not_trusted(&fixture, fixture.publisher()).await;
     assert_eq!(
         reason(&error),
@@ -125,10 +130,10 @@ fn announce(identity: &Identity, key: &PrivateKey) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_key_of_another_authority() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let identity = identity_of_another_ca("receiver");
     let forged = announce(&identity, &PrivateKey::generate().unwrap());
-    fixture.evil.play(serves(&forged));
+    fixture.broker.intercept(serves(&forged));
     let error = not_trusted(&fixture, fixture.publisher()).await;
     assert!(
         matches!(reason(&error), SignedKeyError::Certificate(_)),
@@ -140,7 +145,7 @@ async fn a_signed_key_of_another_authority() {
 /// A signed key with another payload under the same signature.
 fn rewritten(signed_key: &str, rewrite: impl FnOnce(&mut Value)) -> String {
     let [header, payload, signature] = signed_key.split('.').collect::<Vec<_>>()[..] else {
-        panic!("no compact JWS: {signed_key}");
+        panic!("not a compact JWS: {signed_key}");
     };
     let before: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
     let mut after = before.clone();
@@ -150,17 +155,17 @@ fn rewritten(signed_key: &str, rewrite: impl FnOnce(&mut Value)) -> String {
     format!("{header}.{payload}.{signature}")
 }
 
-async fn rewritten_is_refused(fixture: &EvilFixture, rewrite: impl FnOnce(&mut Value)) {
+async fn rewritten_is_refused(fixture: &MaliciousBrokerFixture, rewrite: impl FnOnce(&mut Value)) {
     let own = signed_key(&fixture.receiver).await;
-    fixture.evil.play(serves(&rewritten(&own, rewrite)));
+    fixture.broker.intercept(serves(&rewritten(&own, rewrite)));
     let error = not_trusted(fixture, fixture.publisher()).await;
     assert_eq!(reason(&error), SignedKeyError::Signature);
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_key_with_another_key_written_into_it() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let stolen = PrivateKey::generate().unwrap();
     rewritten_is_refused(&fixture, |payload| {
         payload["keys"][0]["key"] = stolen.public_key().to_base64().into();
@@ -171,8 +176,8 @@ async fn a_signed_key_with_another_key_written_into_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_post_quantum_key_swapped_or_taken_away() {
-    let fixture = EvilFixture::post_quantum(Options::sqlite()).await;
+async fn a_post_quantum_key_replaced_or_removed() {
+    let fixture = MaliciousBrokerFixture::post_quantum(Options::sqlite()).await;
     let stolen = XWingPrivateKey::generate().unwrap();
     rewritten_is_refused(&fixture, |payload| {
         assert_eq!(payload["keys"][0]["suite"], "XWING-AES256GCM");
@@ -180,8 +185,7 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
         payload["keys"][0]["key_id"] = stolen.public_key().key_id().to_string().into();
     })
     .await;
-    // Talked down: without the stronger suite, with one that nobody knows, or with the weaker one's
-    // name.
+    // A downgrade: without the stronger suite, with an unknown one, or with the weaker one's name.
     rewritten_is_refused(&fixture, |payload| {
         payload["keys"].as_array_mut().unwrap().remove(0);
     })
@@ -192,12 +196,14 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
         })
         .await;
     }
-    // The bare key is X25519's: nobody is talked down to it.
-    fixture.evil.play(serves_bare(&fixture.private_key()));
+    // The unsigned key is for X25519: the sender is not downgraded to it.
+    fixture
+        .broker
+        .intercept(serves_bare(&fixture.private_key()));
     let error = fixture.refused(fixture.publisher()).await;
     assert_eq!(error.kind(), PublishErrorKind::KeyNotSigned, "{error}");
 
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     let publisher = fixture.publisher().start().await.unwrap();
     assert_eq!(
         publisher.receiver_key().await.suite(),
@@ -206,11 +212,10 @@ async fn a_post_quantum_key_swapped_or_taken_away() {
     fixture.honest_traffic_still_arrives().await;
 }
 
-/// Two that the receiver has really signed in the same millisecond, as two copies of its folder
-/// could.
+/// The receiver itself has signed both in the same millisecond, as two copies of its folder could.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_signed_keys_of_one_epoch() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let identity = signer(&fixture.server.pki().authority().client("receiver"));
     let now = Timestamp::now();
     let keys = [
@@ -226,8 +231,8 @@ async fn two_signed_keys_of_one_epoch() {
     });
     let pins = tempfile::tempdir().unwrap();
     let sender = || fixture.builder("sender").pins_in(pins.path()).connect();
-    // Whoever has seen one does not take the other, neither at once nor in a new process.
-    fixture.evil.play(serves(&first));
+    // A sender that has seen one refuses the other, even in a new process.
+    fixture.broker.intercept(serves(&first));
     let before = sender().await.unwrap();
     drop(
         before
@@ -236,7 +241,7 @@ async fn two_signed_keys_of_one_epoch() {
             .await
             .unwrap(),
     );
-    fixture.evil.play(serves(&second));
+    fixture.broker.intercept(serves(&second));
     for client in [before, sender().await.unwrap()] {
         let error = not_trusted(&fixture, client.publisher(fixture.receiver.id())).await;
         let text = error.to_string();
@@ -245,13 +250,13 @@ async fn two_signed_keys_of_one_epoch() {
             "{text}"
         );
     }
-    // The one that it has seen goes on.
-    fixture.evil.play(serves(&first));
+    // The key that it has seen remains valid.
+    fixture.broker.intercept(serves(&first));
     let publisher = sender().await.unwrap().publisher(fixture.receiver.id());
     let key = publisher.start().await.unwrap().receiver_key().await;
     assert_eq!(key, RecipientKey::X25519(*keys[0].public_key()));
-    // Whoever has seen none takes either: both are the receiver's.
-    fixture.evil.play(serves(&second));
+    // A sender that has seen neither accepts either one: both are the receiver's.
+    fixture.broker.intercept(serves(&second));
     let newcomer = fixture.connect("sender").await;
     let publisher = newcomer
         .publisher(fixture.receiver.id())
@@ -260,10 +265,10 @@ async fn two_signed_keys_of_one_epoch() {
         .unwrap();
     let key = publisher.receiver_key().await;
     assert_eq!(key, RecipientKey::X25519(*keys[1].public_key()));
-    // The receiver's next announcement, of a higher epoch, ends it for all.
+    // The receiver's next announcement has a higher epoch, and is accepted by all.
     let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(fixture.private_key());
     fixture.receiver.register_keys(&keyring).await.unwrap();
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     for client in [newcomer, sender().await.unwrap()] {
         let publisher = client
             .publisher(fixture.receiver.id())
@@ -276,8 +281,8 @@ async fn two_signed_keys_of_one_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_signed_key_to_who_has_seen_a_newer_one() {
-    let fixture = EvilFixture::new().await;
+async fn an_older_signed_key_for_a_sender_that_has_seen_a_newer_one() {
+    let fixture = MaliciousBrokerFixture::new().await;
     let old = signed_key(&fixture.receiver).await;
     // The receiver changes its key.
     let keyring = Keyring::new(PrivateKey::generate().unwrap()).with_older(fixture.private_key());
@@ -298,11 +303,11 @@ async fn an_old_signed_key_to_who_has_seen_a_newer_one() {
         RecipientKey::X25519(*keyring.newest().public_key())
     );
     drop(publisher);
-    fixture.evil.play(serves(&old));
+    fixture.broker.intercept(serves(&old));
     for client in [before, sender().await.unwrap()] {
         not_trusted(&fixture, client.publisher(fixture.receiver.id())).await;
     }
-    fixture.evil.play(serves(&new));
+    fixture.broker.intercept(serves(&new));
     let publisher = sender().await.unwrap().publisher(fixture.receiver.id());
     drop(publisher.start().await.unwrap());
 }

@@ -1,27 +1,27 @@
-//! Messages that are dropped, held back, delivered in another order, and again: the broker can do
-//! all of that, and the receiver can see it; what it gets is an original all the same, once.
+//! Messages that are dropped, delayed, reordered and repeated. A broker can do all of this, and the
+//! receiver can detect it. The receiver still gets only originals, each once.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use ciphermq_client::dedup::Durable;
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{opened, text};
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{opened, text};
 use ciphermq_tests::{Backend, on_both_databases};
 
 const MESSAGES: usize = 200;
 
-/// So many deliveries are held back, and then delivered from the last to the first.
+/// Number of deliveries that are held back, and then delivered in reverse order.
 const HELD: usize = 10;
 
-/// Of so many messages one is dropped.
+/// Interval of dropped messages: one of this number.
 const DROPPED_OF: usize = 7;
 
 const PREFETCH: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
 async fn dropped_reordered_and_repeated(backend: Backend) {
-    let mut fixture = EvilFixture::with(backend.options().await).await;
+    let mut fixture = MaliciousBrokerFixture::with(backend.options().await).await;
     let payloads: Vec<String> = (0..MESSAGES)
         .map(|number| format!("number {number}"))
         .collect();
@@ -36,7 +36,7 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
         .collect();
     let (left, held) = (Mutex::new(kept.len()), Mutex::new(Vec::new()));
     let attacked: HashSet<String> = ids.iter().map(ToString::to_string).collect();
-    fixture.evil.play(move |line| {
+    fixture.broker.intercept(move |line| {
         let Some((id, _)) = line
             .delivery_to("receiver")
             .filter(|(id, _)| attacked.contains(*id))
@@ -52,7 +52,7 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
         if held.len() < HELD && *left > 0 {
             return Vec::new();
         }
-        // From the last to the first, and all of them a second time.
+        // In reverse order, and all of them twice.
         held.reverse();
         let lines: Vec<String> = held.drain(..).collect();
         [lines.clone(), lines].concat()
@@ -62,7 +62,7 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
     let consumer = fixture.consumer().prefetch(PREFETCH).dedup(record());
     let mut consumer = consumer.start().await.unwrap();
-    let mut came = Vec::new();
+    let mut arrived = Vec::new();
     for _ in &kept {
         let message = opened(&mut consumer).await;
         let number = ids
@@ -72,22 +72,22 @@ async fn dropped_reordered_and_repeated(backend: Backend) {
         assert_eq!(text(&message), payloads[number]);
         assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
         message.ack().await.unwrap();
-        came.push(number);
+        arrived.push(number);
     }
     fixture
         .honest_traffic_arrives(&mut consumer, "beside")
         .await;
     consumer.close().await;
-    // What is authenticated tells all of it: ids of one stream count up.
+    // The authenticated ids reveal all of it, because those of one stream are consecutive.
     let expected: Vec<usize> = kept
         .chunks(HELD)
         .flat_map(|group| group.iter().rev().copied())
         .collect();
-    assert_eq!(came, expected);
+    assert_eq!(arrived, expected);
 
-    // The broker becomes honest: what it had dropped comes now, once, in order; also after a
+    // The broker becomes honest: the dropped messages arrive, once and in order, even after a
     // restart of the server.
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     fixture.server.restart().await;
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     for payload in payloads.iter().step_by(DROPPED_OF) {

@@ -1,11 +1,11 @@
-//! Outputs that a loss of power has damaged, with a broker that has heard of no ack of what was
+//! Outputs damaged by a power failure, with a broker that has not received the acks of the messages
 //! written last.
 
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 use ciphermq_tests::Server;
-use ciphermq_tests::evil::Evil;
 use ciphermq_tests::faults::proxy::Direction;
+use ciphermq_tests::malicious::MaliciousBroker;
 use ciphermq_tests::server::Options;
 
 use crate::published_through;
@@ -17,14 +17,14 @@ fn texts(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("text {number}")).collect()
 }
 
-/// Of the last write the disk has kept the later pages, and one of the first ones not.
+/// The disk has lost one of the first pages of the last write, but kept the later ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_the_disk_has_lost() {
     let server = Server::start(Options::sqlite()).await;
-    let evil = Evil::start(&server).await;
+    let broker = MaliciousBroker::start(&server).await;
     for lost in 0..3 {
         let workspace = Workspace::at(
-            evil.address(),
+            broker.address(),
             server.pki(),
             "sender",
             &format!("receiver-{lost}"),
@@ -36,19 +36,19 @@ async fn a_page_that_the_disk_has_lost() {
         workspace.receive(2).await;
         let path = workspace.path("data/received_messages.jsonl");
         let synced = std::fs::metadata(&path).unwrap().len();
-        // Written, and killed before an ack got through.
-        evil.play(|line| match line.direction {
-            Direction::Up if line.text.starts_with("ack ") => Vec::new(),
+        // The receiver writes the messages, and is killed before an ack reaches the server.
+        broker.intercept(|line| match line.direction {
+            Direction::ToServer if line.text.starts_with("ack ") => Vec::new(),
             _ => line.honest(),
         });
         let mut receiver = workspace.receiving(&["-v"]).await;
         workspace.send_messages(&all[2..]).await;
-        let last = published_through(&evil, "sender").pop().unwrap();
+        let last = published_through(&broker, "sender").pop().unwrap();
         let last: serde_json::Value = serde_json::from_str(&last).unwrap();
         let stored = format!("Stored message {}", last["message_id"].as_str().unwrap());
         receiver.stderr.expect(&stored).await;
         receiver.kill().await;
-        evil.play_honest();
+        broker.stop_intercepting();
         assert_eq!(workspace.texts(), all);
 
         let file = std::fs::File::options().write(true).open(&path).unwrap();

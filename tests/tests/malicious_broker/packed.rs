@@ -1,5 +1,5 @@
-//! Packed lines that are changed on their way: whatever is done to a line, each envelope in it is
-//! what it was, or nothing.
+//! Packed lines that are altered in transit: whatever the change, each envelope in the line is
+//! either the original, or refused.
 
 use std::sync::Mutex;
 
@@ -8,9 +8,9 @@ use ciphermq_client::dedup::Durable;
 use ciphermq_crypto::{Authority, OpenPolicy, Opener};
 use ciphermq_protocol::envelope::{EnvelopeBytes, EnvelopeReader};
 use ciphermq_protocol::{Delivery, Reply};
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{opened, text, unopenable};
 use ciphermq_tests::faults::proxy::Direction;
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
 use ciphermq_tests::server::Options;
 use ciphermq_tests::{Backend, on_both_databases};
 use rustls_pki_types::CertificateDer;
@@ -36,8 +36,8 @@ fn line(deliveries: &[Delivery]) -> String {
         .to_owned()
 }
 
-/// A line with deliveries of all payloads, which have come.
-async fn delivered(fixture: &EvilFixture) -> String {
+/// Publishes and receives all payloads, and returns one line that contains their deliveries.
+async fn delivered(fixture: &MaliciousBrokerFixture) -> String {
     fixture.publish(PAYLOADS).await;
     let mut consumer = fixture.consumer().start().await.unwrap();
     for payload in PAYLOADS {
@@ -46,14 +46,14 @@ async fn delivered(fixture: &EvilFixture) -> String {
         message.ack().await.unwrap();
     }
     consumer.close().await;
-    let sent = fixture.evil.published_by("sender");
+    let sent = fixture.broker.published_by("sender");
     assert!(
         sent.iter().all(|line| line.starts_with("publish_packed ")),
         "{sent:?}"
     );
-    let recorded = fixture.evil.recorded().into_iter();
+    let recorded = fixture.broker.recorded().into_iter();
     let packed = recorded
-        .filter(|line| line.direction == Direction::Down && line.client == "receiver")
+        .filter(|line| line.direction == Direction::ToClient && line.client == "receiver")
         .filter_map(|line| deliveries(line.text.as_bytes()));
     let all: Vec<Delivery> = packed.flatten().collect();
     assert_eq!(all.len(), PAYLOADS.len());
@@ -62,7 +62,7 @@ async fn delivered(fixture: &EvilFixture) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bit_of_a_packed_line_is_flipped() {
-    let fixture = EvilFixture::packing(Options::sqlite()).await;
+    let fixture = MaliciousBrokerFixture::packing(Options::sqlite()).await;
     let line = delivered(&fixture).await;
     let originals = deliveries(line.as_bytes()).unwrap();
 
@@ -81,14 +81,14 @@ async fn every_bit_of_a_packed_line_is_flipped() {
         opener.add_sender_chain(sender.clone());
         opener
     };
-    // One that knows the session already, and one that does not.
-    let mut knows = opener();
+    // One opener knows the session already, and the other one does not.
+    let mut knows_session = opener();
     let mut open_all = |line: &[u8]| -> usize {
         let Some(deliveries) = deliveries(line) else {
             return 0;
         };
-        let mut come = 0;
-        for opener in [&mut knows, &mut opener()] {
+        let mut count = 0;
+        for opener in [&mut knows_session, &mut opener()] {
             let mut reader = EnvelopeReader::default();
             for delivery in &deliveries {
                 let Ok((envelope, fields)) = reader.read(&delivery.envelope) else {
@@ -103,43 +103,46 @@ async fn every_bit_of_a_packed_line_is_flipped() {
                     .unwrap_or_else(|| panic!("{} was never sent", message.message_id));
                 assert_eq!(message.payload, PAYLOADS[original].as_bytes());
                 assert!(message.is_sender_verified);
-                come += 1;
+                count += 1;
             }
         }
-        come
+        count
     };
     assert_eq!(open_all(line.as_bytes()), 6, "the original opens");
     let mut bytes = line.into_bytes();
-    let mut come = 0;
-    for place in 0..bytes.len() * 8 {
-        bytes[place / 8] ^= 1 << (place % 8);
+    let mut total = 0;
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
         let opened = open_all(&bytes);
-        assert!(opened < 6, "bit {place} does not matter");
-        come += opened;
-        bytes[place / 8] ^= 1 << (place % 8);
+        assert!(opened < 6, "a flip of bit {bit} is not detected");
+        total += opened;
+        bytes[bit / 8] ^= 1 << (bit % 8);
     }
-    assert!(come > 0, "what is not touched is opened beside it");
+    assert!(
+        total > 0,
+        "unchanged envelopes in an altered line are opened"
+    );
 }
 
-/// The broker joins a message's own part to what another session's messages share, repeats
-/// messages, changes their order, and takes lines apart and together.
-async fn packed_lines_are_composed_anew(backend: Backend) {
-    let fixture = EvilFixture::packing(backend.options().await).await;
+/// The broker combines a message's own part with the shared part of another session, repeats and
+/// reorders messages, and splits and joins lines.
+async fn packed_lines_are_recombined(backend: Backend) {
+    let fixture = MaliciousBrokerFixture::packing(backend.options().await).await;
     let other = delivered(&fixture).await;
     let other = deliveries(other.as_bytes()).unwrap();
     let shared = other[0].envelope.shared().unwrap().clone();
     let ids = fixture.publish(PAYLOADS).await;
     let held = Mutex::new(Vec::new());
-    fixture.evil.play(move |packed| {
-        let come = packed
+    fixture.broker.intercept(move |packed| {
+        let intercepted = packed
             .reply_to("receiver", "Messages: ")
             .and_then(|_| deliveries(packed.text.as_bytes()))
-            .filter(|come| ids.contains(&come[0].message_id));
-        let Some(come) = come else {
+            .filter(|deliveries| ids.contains(&deliveries[0].message_id));
+        let Some(intercepted) = intercepted else {
             return packed.honest();
         };
         let mut held = held.lock().unwrap();
-        held.extend(come);
+        held.extend(intercepted);
         let [first, second, third] = &held[..] else {
             return Vec::new();
         };
@@ -164,12 +167,12 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
     let refused = unopenable(&mut consumer, "another session").await;
     assert!(not_authentic(&refused.reason), "{:?}", refused.reason);
     drop(refused);
-    // Of another record's messages this one knows nothing: so the old one comes, too, and once.
+    // The record is new, so the old message, which it does not know, is delivered as well, once.
     for payload in ["the third", "the first", "the second"] {
         let message = opened(&mut consumer).await;
         assert_eq!(text(&message), payload);
         assert_eq!(message.verified_sender(), Some(fixture.sender.id()));
-        // An old message was acked long ago, and is confirmed again.
+        // The ack of the old message is confirmed again.
         message.ack().await.unwrap();
     }
     fixture
@@ -177,7 +180,7 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
         .await;
     consumer.close().await;
 
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "the first");
@@ -188,4 +191,4 @@ async fn packed_lines_are_composed_anew(backend: Backend) {
     assert_eq!(consumer.duplicates(), 0);
 }
 
-on_both_databases!(packed_lines_are_composed_anew);
+on_both_databases!(packed_lines_are_recombined);

@@ -1,5 +1,5 @@
-//! Messages that come again, elsewhere, or under another name: the receiver gets each once, where
-//! it belongs.
+//! Messages that are replayed, to other receivers and with other ids: the right receiver gets each
+//! message once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,8 @@ use ciphermq_client::{
     Consumer, ExchangeName, Keyring, OpenError, PrivateKey, QueueName, RoutingKey, Timestamp,
     UnopenableReason, default_queue, default_routing_key, start_stream,
 };
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
 use ciphermq_tests::{Backend, on_both_databases};
 use serde_json::Value;
 
@@ -21,13 +21,13 @@ const EXCHANGE: &str = "ciphermq_exchange";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_for_another_receiver() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let other = fixture.connect("other").await;
     let key = PrivateKey::generate().unwrap();
     let key_id = key.public_key().key_id().to_string();
     let ids = fixture.publish(["for the receiver"]).await;
     let stolen = published(&fixture, "sender").remove(0);
-    // As it is; made out to the other receiver; and sealed, allegedly, for its key.
+    // Unchanged; addressed to the other receiver; and also with the id of its key.
     let with = |changes: &[(&str, &str)]| {
         let mut fields: Value = serde_json::from_str(&stolen).unwrap();
         for (field, value) in changes {
@@ -58,24 +58,24 @@ async fn a_message_for_another_receiver() {
         .start()
         .await
         .unwrap();
-    let refused = unopenable(&mut consumer, "as it is").await;
+    let refused = unopenable(&mut consumer, "unchanged").await;
     assert!(other_receiver(&refused.reason), "{:?}", refused.reason);
-    let refused_too = unopenable(&mut consumer, "made out to the other").await;
+    let readdressed = unopenable(&mut consumer, "addressed to the other receiver").await;
     assert!(
         matches!(
-            refused_too.reason,
+            readdressed.reason,
             UnopenableReason::Sealed(OpenError::NoPrivateKey(_))
         ),
         "{:?}",
-        refused_too.reason
+        readdressed.reason
     );
-    let refused_as_well = unopenable(&mut consumer, "allegedly for its key").await;
+    let with_key_id = unopenable(&mut consumer, "with the id of its key").await;
     assert!(
-        not_authentic(&refused_as_well.reason),
+        not_authentic(&with_key_id.reason),
         "{:?}",
-        refused_as_well.reason
+        with_key_id.reason
     );
-    // What is really for the other arrives.
+    // A genuine message for the other receiver arrives.
     let publisher = fixture.sender.publisher(other.id()).start().await.unwrap();
     publisher.submit("for the other").await.unwrap();
     publisher.finish().await;
@@ -90,17 +90,17 @@ async fn a_message_for_another_receiver() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_under_another_id() {
-    let fixture = EvilFixture::new().await;
+async fn a_message_with_another_id() {
+    let fixture = MaliciousBrokerFixture::new().await;
     let ids = fixture.publish(["one", "two"]).await;
     let (one, two) = (ids[0].to_string(), ids[1].to_string());
     let envelopes = published(&fixture, "sender");
     let relabelled = envelopes[0].replace(&one, "fresh");
     assert_ne!(relabelled, envelopes[0]);
     fixture
-        .evil
-        .play(move |line| match line.delivery_to("receiver") {
-            // Exchanged with each other; and, before them, one under an id that nobody has seen.
+        .broker
+        .intercept(move |line| match line.delivery_to("receiver") {
+            // The two are swapped; and before them, one is delivered with a new id.
             Some((id, _)) if id == one => vec![
                 format!("Message: fresh {relabelled}"),
                 format!("Message: {one} {}", envelopes[1]),
@@ -110,7 +110,7 @@ async fn a_message_under_another_id() {
             _ => line.honest(),
         });
     let mut consumer = fixture.consumer().start().await.unwrap();
-    let fresh = unopenable(&mut consumer, "under a new id").await;
+    let fresh = unopenable(&mut consumer, "with a new id").await;
     assert!(not_authentic(&fresh.reason), "{:?}", fresh.reason);
     let mut held = vec![fresh];
     for what in ["two as one", "one as two"] {
@@ -124,7 +124,7 @@ async fn a_message_under_another_id() {
     drop(held);
     consumer.close().await;
 
-    fixture.evil.play_honest();
+    fixture.broker.stop_intercepting();
     let mut consumer = fixture.consumer().start().await.unwrap();
     for payload in ["one", "two"] {
         let message = opened(&mut consumer).await;
@@ -138,7 +138,7 @@ async fn a_message_under_another_id() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_of_another_exchange() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let (exchange, key) = (
         ExchangeName::new("alarms").unwrap(),
         RoutingKey::new("fire").unwrap(),
@@ -165,7 +165,7 @@ async fn a_message_of_another_exchange() {
         .consumer()
         .expect_route(ExchangeName::new(EXCHANGE).unwrap(), route);
     let mut consumer = consumer.start().await.unwrap();
-    let refused = unopenable(&mut consumer, "an alarm among others").await;
+    let refused = unopenable(&mut consumer, "a message of another exchange").await;
     assert_eq!(
         refused.reason,
         UnopenableReason::Sealed(OpenError::OtherExchange(exchange))
@@ -175,26 +175,30 @@ async fn a_message_of_another_exchange() {
         .await;
 }
 
-/// Nothing but honest traffic is handed over, though `at_least` replays have come.
-async fn nothing_again(fixture: &EvilFixture, consumer: &mut Consumer, at_least: u64) {
+/// Checks that only honest traffic is yielded, although at least `at_least` replays were delivered.
+async fn expect_no_replay(
+    fixture: &MaliciousBrokerFixture,
+    consumer: &mut Consumer,
+    at_least: u64,
+) {
     fixture.honest_traffic_arrives(consumer, "beside").await;
     assert!(
         consumer.duplicates() >= at_least,
-        "{} of {at_least} replays came",
+        "{} of {at_least} replays were delivered",
         consumer.duplicates()
     );
 }
 
-async fn an_acked_message_again_and_after_restarts(backend: Backend) {
-    let mut fixture = EvilFixture::with(backend.options().await).await;
+async fn an_acked_message_is_replayed_at_once_and_after_restarts(backend: Backend) {
+    let mut fixture = MaliciousBrokerFixture::with(backend.options().await).await;
     let id = fixture.publish(["once"]).await.remove(0).to_string();
     let envelope = published(&fixture, "sender").remove(0);
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
 
-    // At once after it was acked; acking it again is what the receiver answers, so this has an end.
+    // Right after it was acked. The receiver acks it again, so the number of replays is limited.
     let times = Arc::new(AtomicUsize::new(0));
-    fixture.evil.play({
+    fixture.broker.intercept({
         let (confirmed, again) = (
             format!("ACK_CONFIRMED {id}"),
             format!("Message: {id} {envelope}"),
@@ -213,27 +217,27 @@ async fn an_acked_message_again_and_after_restarts(backend: Backend) {
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "once");
     message.ack().await.unwrap();
-    nothing_again(&fixture, &mut consumer, 1).await;
+    expect_no_replay(&fixture, &mut consumer, 1).await;
     consumer.close().await;
 
-    // To a new consumer, and to another after a restart of the server.
+    // To a new consumer, and to another one after a restart of the server.
     for restart in [false, true] {
         if restart {
-            fixture.evil.play_honest();
+            fixture.broker.stop_intercepting();
             fixture.server.restart().await;
         }
         deliver_to(&fixture, "receiver", vec![(id.clone(), envelope.clone())]);
         let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-        nothing_again(&fixture, &mut consumer, 1).await;
+        expect_no_replay(&fixture, &mut consumer, 1).await;
         consumer.close().await;
     }
 }
 
-async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
-    let fixture = EvilFixture::with(backend.options().await).await;
+async fn both_envelopes_of_a_message_that_was_resent(backend: Backend) {
+    let fixture = MaliciousBrokerFixture::with(backend.options().await).await;
     let stream = start_stream(Timestamp::now()).unwrap();
     let mut id = String::new();
-    // The second is what a sender does that was killed before it had the first ACK.
+    // A sender that was killed before it received the first ACK sends the message again.
     for client in [&fixture.sender, &fixture.connect("sender").await] {
         let publisher = client.publisher(fixture.receiver.id()).stream(stream);
         let publisher = publisher.start().await.unwrap();
@@ -243,7 +247,7 @@ async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
     let [first, second] = &published(&fixture, "sender")[..] else {
         panic!("it was sent twice");
     };
-    assert_ne!(first, second, "it was sealed anew");
+    assert_ne!(first, second, "it was sealed again");
 
     let folder = tempfile::tempdir().unwrap();
     let record = || Durable::open(&folder.path().join("processed")).unwrap();
@@ -252,7 +256,7 @@ async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
             .map(|envelope| (id.clone(), envelope.clone()))
             .into()
     };
-    // Both at once, before it is acked: the second one first, in place of the one that is stored.
+    // Both before an ack. The second one comes first, in place of the one that is stored.
     deliver_to(&fixture, "receiver", deliveries([second, first]));
     let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
     let message = opened(&mut consumer).await;
@@ -262,16 +266,16 @@ async fn both_seals_of_a_message_that_was_sent_again(backend: Backend) {
         .await;
     message.ack().await.unwrap();
     consumer.close().await;
-    // And long after.
+    // And after it was acked.
     for deliveries in [deliveries([first, second]), deliveries([second, first])] {
         deliver_to(&fixture, "receiver", deliveries);
         let mut consumer = fixture.consumer().dedup(record()).start().await.unwrap();
-        nothing_again(&fixture, &mut consumer, 1).await;
+        expect_no_replay(&fixture, &mut consumer, 1).await;
         consumer.close().await;
     }
 }
 
 on_both_databases!(
-    an_acked_message_again_and_after_restarts,
-    both_seals_of_a_message_that_was_sent_again,
+    an_acked_message_is_replayed_at_once_and_after_restarts,
+    both_envelopes_of_a_message_that_was_resent,
 );

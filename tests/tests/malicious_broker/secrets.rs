@@ -1,11 +1,11 @@
-//! Neither what was sent nor a private or session key can be found anywhere on its way: not in the
-//! database, the logs, the server's memory, or what passes behind TLS.
+//! Payloads, private keys and session keys cannot be found in the database, in the logs, in the
+//! server's memory, or in the traffic inside TLS.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ciphermq_client::PrivateKey;
-use ciphermq_tests::evil::fixture::{opened, text};
-use ciphermq_tests::evil::{EvilFixture, search};
+use ciphermq_tests::malicious::fixture::{opened, text};
+use ciphermq_tests::malicious::{MaliciousBrokerFixture, search};
 use ciphermq_tests::{Backend, RawClient, on_both_databases};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -17,22 +17,25 @@ use crate::published;
 
 const CANARY: &str = "canary: the vault opens at 04:17 with 58-02-93";
 
-/// What the server is told in clear, so that a search that would find nothing is noticed.
+/// A value that the server receives in plaintext, to check that the search works.
 const PLANTED: &str = "planted-canary-31-77-20";
 
-const TRAFFIC: &str = "traffic behind TLS";
+/// Name of the recorded traffic among the places.
+const TRAFFIC: &str = "traffic inside TLS";
+
+/// Names of places that an attacker could search, with their content.
 
 type Places = Vec<(String, Vec<u8>)>;
 
-/// Every place that the operator of broker and database can look into, but the server's memory.
-fn places(fixture: &EvilFixture, backend: &Backend) -> Places {
+/// All places that an operator of the broker and the database can read, except for memory.
+fn places(fixture: &MaliciousBrokerFixture, backend: &Backend) -> Places {
     let folders = std::iter::once(fixture.server.folder()).chain(backend.folder());
     let mut places: Places = folders
         .flat_map(search::files)
         .map(|(path, bytes)| (path.display().to_string(), bytes))
         .collect();
     let lines: Vec<String> = fixture
-        .evil
+        .broker
         .recorded()
         .into_iter()
         .map(|line| line.text)
@@ -41,6 +44,7 @@ fn places(fixture: &EvilFixture, backend: &Backend) -> Places {
     places
 }
 
+/// Names of the places that contain a secret in any encoding.
 fn found(places: &Places, secret: &[u8]) -> Vec<String> {
     let forms = search::forms(secret);
     places
@@ -50,8 +54,8 @@ fn found(places: &Places, secret: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The session key of an envelope, which only the receiver can open: docs/cryptography.md, "The
-/// session key".
+/// Decrypts the session key of an envelope with the receiver's key; see "The session key" in
+/// docs/cryptography.md.
 fn session_key(envelope: &Value, key: &PrivateKey) -> Vec<u8> {
     let mut info = Vec::new();
     let fields = [
@@ -77,20 +81,20 @@ fn session_key(envelope: &Value, key: &PrivateKey) -> Vec<u8> {
         ciphertext,
         b"",
     )
-    .expect("the receiver opens it")
+    .expect("the receiver can decrypt it")
 }
 
 fn decoded(field: &Value) -> Vec<u8> {
     BASE64_STANDARD.decode(field.as_str().unwrap()).unwrap()
 }
 
-async fn expect_no_secret(mut fixture: EvilFixture, backend: &Backend) {
+async fn expect_no_secret(mut fixture: MaliciousBrokerFixture, backend: &Backend) {
     let ids = fixture.publish([CANARY, CANARY]).await;
     let mut planter = RawClient::connect(&fixture.server, "planter").await;
     planter
         .ask(&format!("declare_queue {PLANTED}"), "Queue declared")
         .await;
-    // One is delivered and acked, one waits.
+    // One message is delivered and acked, and one waits.
     let mut consumer = fixture.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), CANARY);
@@ -119,7 +123,8 @@ async fn expect_no_secret(mut fixture: EvilFixture, backend: &Backend) {
     let mut ended = places(&fixture, backend);
     ended.push(("console".to_owned(), console.into_bytes()));
 
-    // What is there is found: in the memory, the database, the traffic and, of an id, in the log.
+    // The search finds what is there: in memory, in the database, in the traffic, and ids in the
+    // log.
     assert_ne!(found(&memory, PLANTED.as_bytes()), [""; 0]);
     assert_ne!(found(&memory, ids[1].as_str().as_bytes()), [""; 0]);
     let database = match backend.folder() {
@@ -147,8 +152,16 @@ async fn expect_no_secret(mut fixture: EvilFixture, backend: &Backend) {
 
 async fn no_secret_is_stored_logged_held_or_sent(backend: Backend) {
     let options = || async { backend.options().await.set("logging", "level", "debug") };
-    expect_no_secret(EvilFixture::with(options().await).await, &backend).await;
-    expect_no_secret(EvilFixture::post_quantum(options().await).await, &backend).await;
+    expect_no_secret(
+        MaliciousBrokerFixture::with(options().await).await,
+        &backend,
+    )
+    .await;
+    expect_no_secret(
+        MaliciousBrokerFixture::post_quantum(options().await).await,
+        &backend,
+    )
+    .await;
 }
 
 on_both_databases!(no_secret_is_stored_logged_held_or_sent);

@@ -1,4 +1,4 @@
-//! Senders that are not who they say, and certificates that are not theirs.
+//! Senders that claim another identity, and certificates of others.
 
 use std::sync::Mutex;
 
@@ -10,24 +10,24 @@ use ciphermq_client::{
 };
 use ciphermq_crypto::{Header, SendingSession};
 use ciphermq_tests::Authority;
-use ciphermq_tests::evil::EvilFixture;
-use ciphermq_tests::evil::fixture::{opened, text, unopenable};
+use ciphermq_tests::malicious::MaliciousBrokerFixture;
+use ciphermq_tests::malicious::fixture::{opened, text, unopenable};
 use serde_json::Value;
 
 use crate::envelopes::no_certificate;
 use crate::signer;
 
-/// The certificate that a script serves in place of the sender's, and what the receiver must say.
+/// Serves this reply in place of the sender's certificate, and checks the receiver's refusal.
 async fn certificate_served(
-    answer: impl FnOnce(&EvilFixture) -> String,
+    answer: impl FnOnce(&MaliciousBrokerFixture) -> String,
     refused_as: impl Fn(&UnopenableReason) -> bool,
 ) {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     fixture.publish(["original"]).await;
     let answer = answer(&fixture);
-    // The bystander's certificate is asked for later: only the first answer is a lie.
+    // The bystander's certificate is requested later, so only the first reply is replaced.
     let lies = Mutex::new(1);
-    fixture.evil.play(move |line| {
+    fixture.broker.intercept(move |line| {
         let is_answer = line.reply_to("receiver", "Certificate: ").is_some();
         let mut lies = lies.lock().unwrap();
         if !is_answer || *lies == 0 {
@@ -44,7 +44,7 @@ async fn certificate_served(
         .honest_traffic_arrives(&mut consumer, "beside")
         .await;
     consumer.close().await;
-    // It is not lost.
+    // The message is not lost.
     let mut consumer = fixture.consumer().start().await.unwrap();
     let message = opened(&mut consumer).await;
     assert_eq!(text(&message), "original");
@@ -59,15 +59,17 @@ async fn no_certificate_is_served() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clients_certificate_is_served() {
-    let mallory =
-        |fixture: &EvilFixture| certificate_of(&fixture.server.pki().authority().client("mallory"));
+    let mallory = |fixture: &MaliciousBrokerFixture| {
+        certificate_of(&fixture.server.pki().authority().client("mallory"))
+    };
     certificate_served(mallory, no_certificate).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_senders_certificate_by_another_authority_is_served() {
-    let stranger =
-        |_: &EvilFixture| certificate_of(&Authority::new("CipherMQ test CA").client("sender"));
+    let stranger = |_: &MaliciousBrokerFixture| {
+        certificate_of(&Authority::new("CipherMQ test CA").client("sender"))
+    };
     certificate_served(stranger, no_certificate).await;
 }
 
@@ -79,12 +81,12 @@ fn certificate_of(identity: &ciphermq_tests::pki::Identity) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_certificate_is_served() {
+async fn an_invalid_certificate_is_served() {
     certificate_served(|_| "Certificate: AAAA".to_owned(), no_certificate).await;
 }
 
-/// A message that says to be the sender's, for the receiver's own key, in a session of `session`.
-fn forge(fixture: &EvilFixture, id: &str, mut session: SendingSession) -> Value {
+/// Seals a forged message with this id for the receiver, in `session`.
+fn forge(fixture: &MaliciousBrokerFixture, id: &str, mut session: SendingSession) -> Value {
     let header = Header {
         message_id: &MessageId::new(id).unwrap(),
         exchange: &ExchangeName::new("ciphermq_exchange").unwrap(),
@@ -98,7 +100,7 @@ fn forge(fixture: &EvilFixture, id: &str, mut session: SendingSession) -> Value 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_the_sender_has_not_sent() {
-    let fixture = EvilFixture::new().await;
+    let fixture = MaliciousBrokerFixture::new().await;
     let key: RecipientKey = (*fixture.private_key().public_key()).into();
     let (receiver, now) = (fixture.receiver.id(), Timestamp::now());
     let signed_by =
@@ -109,14 +111,14 @@ async fn messages_that_the_sender_has_not_sent() {
     let unsigned =
         SendingSession::start_unsigned(fixture.sender.id(), receiver, &key, now).unwrap();
     let unsigned = forge(&fixture, "unsigned", unsigned);
-    // With the certificate and signature of a session that the sender has really signed.
+    // With the certificate and signature of a session that the sender itself has signed.
     let session = SendingSession::start_unsigned(fixture.sender.id(), receiver, &key, now).unwrap();
     let mut grafted = forge(&fixture, "grafted", session);
     for field in ["sender_certificate", "sender_signature"] {
         grafted[field] = original[field].clone();
     }
-    // In the name of the sender, by a good certificate of somebody else; and by one in the sender's
-    // name, of another CA.
+    // In the sender's name, with another client's valid certificate; and with a certificate for the
+    // sender's name, issued by another CA.
     let mallory = signer(&fixture.server.pki().authority().client("mallory"));
     let mut relabelled = forge(&fixture, "relabelled", signed_by(&mallory));
     relabelled["sender_client_id"] = "sender".into();
@@ -141,12 +143,12 @@ async fn messages_that_the_sender_has_not_sent() {
         "Certificate: {}",
         BASE64_STANDARD.encode(&stranger.chain()[0])
     );
-    fixture.evil.play(move |line| {
+    fixture.broker.intercept(move |line| {
         let mut lines = line.honest();
         if line.reply_to("receiver", "Subscribed to queue").is_some() {
             lines.extend(deliveries.iter().cloned());
         } else if line.reply_to("receiver", "Certificate not found").is_some() {
-            // What the true server does not have: the stranger's.
+            // The stranger's certificate, which the real server does not have.
             lines = vec![chain.clone()];
         }
         lines

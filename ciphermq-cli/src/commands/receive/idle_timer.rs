@@ -1,19 +1,19 @@
-//! When nothing has come for long enough.
+//! The timer of `--idle-exit`.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// See the module.
+/// Measures the time since the last message.
 #[derive(Debug)]
-pub(super) struct Idle {
+pub(super) struct IdleTimer {
     limit: Duration,
     since: Instant,
-    /// Duplicates that are left out are signs of life, too.
+    /// The number of skipped duplicates, which count as activity.
     duplicates: u64,
 }
 
-impl Idle {
+impl IdleTimer {
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -26,16 +26,17 @@ impl Idle {
         self.since = Instant::now();
     }
 
-    /// Returns when the time is over; never if there is no limit.
-    pub(super) async fn over(idle: Option<&Self>) {
-        match idle {
-            Some(idle) => sleep_until(idle.since + idle.limit).await,
+    /// Completes when the time limit is reached; never if there is no timer.
+    pub(super) async fn expired(timer: Option<&Self>) {
+        match timer {
+            Some(timer) => sleep_until(timer.since + timer.limit).await,
             None => std::future::pending().await,
         }
     }
 
-    /// Whether nothing has come meanwhile, duplicates included; else the time begins anew.
-    pub(super) fn is_over(&mut self, duplicates: u64) -> bool {
+    /// Whether no duplicates have arrived either; if some have, the timer restarts. To be called
+    /// when the time limit is reached.
+    pub(super) fn confirm_expired(&mut self, duplicates: u64) -> bool {
         if self.duplicates == duplicates {
             return true;
         }

@@ -1,31 +1,31 @@
-//! A file as it was when sending it began: how long, and what stood in it.
+//! Length and SHA-256 of a file's beginning, as a checkpoint pins them.
 //!
-//! What may have been sent under an id must not change, or the same id would be another message. So
-//! before anything is sent the checkpoint holds the length and the SHA-256 of the file, as
-//! `<bytes> <64 hexadecimal>`, and it holds the same as long as the stream. When sending goes on,
-//! the file must begin with just that.
+//! Content that may have been sent under an id must not change, or the same id would stand for
+//! another message. So before anything is sent the checkpoint has the length and the hash of the
+//! file, as `<bytes> <64 hexadecimal digits>`, for as long as the stream lasts. Sending resumes
+//! only if the file still begins with exactly these bytes.
 
 use sha2::{Digest as _, Sha256};
 
-/// A file's beginning.
+/// Length and hash of a file's beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pinned {
-    /// How many bytes it has.
+pub(super) struct FileDigest {
+    /// The length.
     pub(super) bytes: u64,
-    /// SHA-256 of them, in hexadecimal.
+    /// The SHA-256, in hexadecimal.
     sha256: String,
 }
 
-impl Pinned {
-    /// So many bytes that were hashed.
+impl FileDigest {
+    /// Creates a digest of `bytes` bytes, all of which `hash` has been updated with.
     pub(super) fn new(bytes: u64, hash: Sha256) -> Self {
         let hash = hash.finalize();
         let sha256 = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { bytes, sha256 }
     }
 
-    /// Reads the text that the checkpoint holds.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    /// Parses the text in a checkpoint.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (bytes, sha256) = text.split_once(' ')?;
         let is_hash = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_hash.then_some(Self {
@@ -35,8 +35,8 @@ impl Pinned {
     }
 }
 
-/// The text that the checkpoint holds.
-impl std::fmt::Display for Pinned {
+/// Formats the text in a checkpoint.
+impl std::fmt::Display for FileDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.bytes, self.sha256)
     }
@@ -48,20 +48,20 @@ mod tests {
 
     #[test]
     fn the_text_is_length_and_hash() {
-        let pinned = Pinned::new(3, Sha256::new_with_prefix(b"abc"));
+        let pinned = FileDigest::new(3, Sha256::new_with_prefix(b"abc"));
         // FIPS 180-2, appendix B.1.
         assert_eq!(
             pinned.to_string(),
             "3 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!(Pinned::read(&pinned.to_string()), Some(pinned));
+        assert_eq!(FileDigest::parse(&pinned.to_string()), Some(pinned));
         for text in [
             "",
             "3",
             "3 ba78",
             "x ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         ] {
-            assert_eq!(Pinned::read(text), None);
+            assert_eq!(FileDigest::parse(text), None);
         }
     }
 }

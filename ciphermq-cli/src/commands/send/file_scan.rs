@@ -1,10 +1,10 @@
-//! One pass over a file before it is sent: its hash, the hashes of its blocks, and what checkpoints
-//! want to know of it.
+//! One pass over a file before it is sent: its hash, the hashes of its blocks, and the prefixes
+//! that its checkpoints name.
 //!
 //! ```text
-//!   file ──► whole, hashed ──► what the checkpoint pins
-//!        ├─► blocks, hashed ──► what is read again for sending is compared with these
-//!        └─► marks at the places that checkpoints name ──► is it the same file, and where does sending go on
+//!   file ──► the whole, hashed ──► pinned by the checkpoint
+//!        ├─► blocks, hashed ──► verified when the file is read again for sending
+//!        └─► prefixes that checkpoints name ──► is it the same file, and where does sending resume
 //! ```
 
 use std::collections::BTreeSet;
@@ -13,63 +13,68 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-use super::blocks::{BLOCK_BYTES, Blocks};
-use super::lines::Start;
-use super::pinned::Pinned;
+use super::digest::FileDigest;
+use super::lines::InputPosition;
+use super::verified_reader::{BLOCK_BYTES, BlockDigests};
 
-/// A file as it was during the pass.
+/// The result of the pass.
 #[derive(Debug)]
-pub(super) struct Survey {
-    /// All of it.
-    pub(super) whole: Pinned,
+pub(super) struct FileScan {
+    /// Length and hash of the whole file.
+    pub(super) digest: FileDigest,
     /// The hashes of its blocks.
-    pub(super) blocks: Blocks,
-    /// Where the last line ends that is not empty; 0 if there is none.
-    pub(super) last_message: u64,
-    marks: Vec<Mark>,
+    pub(super) blocks: BlockDigests,
+    /// The end offset of the last line that is not empty; 0 if there is none.
+    pub(super) last_message_end: u64,
+    prefixes: Vec<Prefix>,
 }
 
-/// What stood before a place, and just behind it.
+/// The beginning of a file up to an offset, and its relation to the lines there.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
-    /// What stood before it.
-    pub(super) before: Pinned,
-    /// Where the last line before it that is not empty ends, if the file ended here.
-    pub(super) last_message: u64,
-    /// How many line endings stood before it.
+pub(super) struct Prefix {
+    /// Length and hash of the prefix.
+    pub(super) digest: FileDigest,
+    /// The end offset of the last line that is not empty, if the file ended with the prefix.
+    pub(super) last_message_end: u64,
+    /// The number of line endings.
     lines: u64,
-    /// Where the line began that it is in, or follows.
-    line: u64,
-    /// Where the last whole line before it ends that is not empty.
-    pub(super) last_whole_message: u64,
-    last: Option<u8>,
-    after: Vec<u8>,
+    /// The offset of the beginning of the last line, complete or not.
+    line_start: u64,
+    /// The end offset of the last complete line that is not empty.
+    pub(super) last_whole_message_end: u64,
+    last_byte: Option<u8>,
+    /// Up to two bytes after the prefix.
+    following: Vec<u8>,
 }
 
-impl Survey {
-    /// Reads all of a file from `base` on, and marks these places in it. It may grow meanwhile:
-    /// what comes behind the length that it had at first is left out.
-    pub(super) fn of(file: &mut File, base: u64, places: &BTreeSet<u64>) -> io::Result<Self> {
-        // The system's own files (`/proc`) claim to be empty.
+impl FileScan {
+    /// Reads a file from `base` to its end, and records the prefixes that end at `offsets`. Bytes
+    /// that are appended meanwhile are ignored.
+    ///
+    /// # Errors
+    ///
+    /// The system's error if the file cannot be read.
+    pub(super) fn read(file: &mut File, base: u64, offsets: &BTreeSet<u64>) -> io::Result<Self> {
+        // Virtual files (`/proc`) have a length of 0.
         let end = match file.metadata()?.len() {
             0 => u64::MAX,
             length => length.max(base),
         };
         file.seek(SeekFrom::Start(base))?;
-        let mut scan = Scan::new(base);
-        let mut marks: Vec<Mark> = Vec::new();
-        let mut places = places
+        let mut scanner = Scanner::new(base);
+        let mut prefixes: Vec<Prefix> = Vec::new();
+        let mut offsets = offsets
             .iter()
             .copied()
-            .filter(|place| *place >= base)
+            .filter(|offset| *offset >= base)
             .peekable();
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            while places.next_if_eq(&scan.bytes).is_some() {
-                marks.push(scan.mark());
+            while offsets.next_if_eq(&scanner.bytes).is_some() {
+                prefixes.push(scanner.prefix());
             }
-            let stop = places.peek().copied().unwrap_or(u64::MAX).min(end);
-            let wanted = usize::try_from(stop - scan.bytes)
+            let stop = offsets.peek().copied().unwrap_or(u64::MAX).min(end);
+            let wanted = usize::try_from(stop - scanner.bytes)
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
             let read = match file.read(buffer.get_mut(..wanted).unwrap_or_default()) {
@@ -79,55 +84,59 @@ impl Survey {
             let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
                 break;
             };
-            for mark in marks
+            for prefix in prefixes
                 .iter_mut()
                 .rev()
-                .take_while(|mark| mark.after.len() < 2)
+                .take_while(|prefix| prefix.following.len() < 2)
             {
-                mark.after.extend(piece.iter().take(2 - mark.after.len()));
+                prefix
+                    .following
+                    .extend(piece.iter().take(2 - prefix.following.len()));
             }
-            scan.take(piece);
+            scanner.update(piece);
         }
         Ok(Self {
-            last_message: scan.last_message(),
-            whole: Pinned::new(scan.bytes, scan.hash),
-            blocks: Blocks::new(base, scan.bytes, scan.blocks.finish()),
-            marks,
+            last_message_end: scanner.last_message_end(),
+            digest: FileDigest::new(scanner.bytes, scanner.hash),
+            blocks: BlockDigests::new(base, scanner.bytes, scanner.blocks.finish()),
+            prefixes,
         })
     }
 
-    /// The mark at a place; `None` if the file is shorter.
-    pub(super) fn mark(&self, place: u64) -> Option<&Mark> {
-        self.marks.iter().find(|mark| mark.before.bytes == place)
+    /// The recorded prefix of this length; `None` if the file is shorter.
+    pub(super) fn prefix(&self, bytes: u64) -> Option<&Prefix> {
+        self.prefixes
+            .iter()
+            .find(|prefix| prefix.digest.bytes == bytes)
     }
 }
 
-impl Mark {
-    /// Where the next line begins, if the line before the place is whole: if it has its ending, or
-    /// gets it just here, or nothing follows.
-    pub(super) fn next_line(&self) -> Option<Start> {
-        let ending = ending(self.last, &self.after)?;
-        Some(Start {
-            bytes: self.before.bytes + ending,
+impl Prefix {
+    /// The position of the next line, if the prefix ends with a complete line: one that has its
+    /// ending, or whose ending follows, or that is the last one of the file.
+    pub(super) fn next_line(&self) -> Option<InputPosition> {
+        let ending = ending_length(self.last_byte, &self.following)?;
+        Some(InputPosition {
+            bytes: self.digest.bytes + ending,
             lines: self.lines + u64::from(ending > 0),
         })
     }
 
-    /// Where the line begins that the place is in.
-    pub(super) fn line(&self) -> Start {
-        Start {
-            bytes: self.line,
+    /// The position of the beginning of the last line, complete or not.
+    pub(super) fn line(&self) -> InputPosition {
+        InputPosition {
+            bytes: self.line_start,
             lines: self.lines,
         }
     }
 }
 
-/// How long the ending is that a line gets from what follows its last byte; `None` if the line goes
-/// on. One that is at the end of everything is whole without any.
-pub(super) fn ending(last: Option<u8>, after: &[u8]) -> Option<u64> {
-    match (last, after) {
+/// The length of the line ending at the beginning of `following`; `None` if the line continues
+/// there instead. The last line of a file is complete without an ending.
+pub(super) fn ending_length(last_byte: Option<u8>, following: &[u8]) -> Option<u64> {
+    match (last_byte, following) {
         (None | Some(b'\n'), _) | (_, []) => Some(0),
-        // It was a part of the message, and would be one of the ending now.
+        // The `\r` was a part of the message, and would become a part of the ending.
         (Some(b'\r'), _) => None,
         (_, [b'\n', ..]) => Some(1),
         (_, [b'\r', b'\n', ..]) => Some(2),
@@ -135,33 +144,33 @@ pub(super) fn ending(last: Option<u8>, after: &[u8]) -> Option<u64> {
     }
 }
 
-/// What is known of a file up to some byte.
-struct Scan {
+/// Accumulates the properties of a file's beginning.
+struct Scanner {
     hash: Sha256,
-    blocks: BlockHashes,
+    blocks: BlockHasher,
     bytes: u64,
     lines: u64,
-    /// Where the line begins that is being read.
-    line: u64,
-    last: Option<u8>,
-    /// Where the last whole line ended that is not empty.
-    message: u64,
+    /// The offset of the beginning of the current line.
+    line_start: u64,
+    last_byte: Option<u8>,
+    /// The end offset of the last complete line that is not empty.
+    last_whole_message_end: u64,
 }
 
-impl Scan {
+impl Scanner {
     fn new(base: u64) -> Self {
         Self {
             hash: Sha256::new(),
-            blocks: BlockHashes::default(),
+            blocks: BlockHasher::default(),
             bytes: base,
             lines: 0,
-            line: base,
-            last: None,
-            message: 0,
+            line_start: base,
+            last_byte: None,
+            last_whole_message_end: 0,
         }
     }
 
-    fn take(&mut self, piece: &[u8]) {
+    fn update(&mut self, piece: &[u8]) {
         self.hash.update(piece);
         self.blocks.update(piece);
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
@@ -171,48 +180,49 @@ impl Scan {
                     .len()
                     .checked_sub(2)
                     .and_then(|at| part.get(at).copied());
-                let is_crlf = before.or(self.last) == Some(b'\r') && self.bytes - self.line > 1;
-                if self.bytes - self.line > 1 + u64::from(is_crlf) {
-                    self.message = self.bytes;
+                let is_crlf =
+                    before.or(self.last_byte) == Some(b'\r') && self.bytes - self.line_start > 1;
+                if self.bytes - self.line_start > 1 + u64::from(is_crlf) {
+                    self.last_whole_message_end = self.bytes;
                 }
                 self.lines += 1;
-                self.line = self.bytes;
+                self.line_start = self.bytes;
             }
-            self.last = part.last().copied();
+            self.last_byte = part.last().copied();
         }
     }
 
-    fn last_message(&self) -> u64 {
-        // A last line without an ending is one, too.
-        if self.bytes > self.line {
+    fn last_message_end(&self) -> u64 {
+        // A last line without an ending is a message, too.
+        if self.bytes > self.line_start {
             self.bytes
         } else {
-            self.message
+            self.last_whole_message_end
         }
     }
 
-    fn mark(&self) -> Mark {
-        Mark {
-            before: Pinned::new(self.bytes, self.hash.clone()),
-            last_message: self.last_message(),
+    fn prefix(&self) -> Prefix {
+        Prefix {
+            digest: FileDigest::new(self.bytes, self.hash.clone()),
+            last_message_end: self.last_message_end(),
             lines: self.lines,
-            line: self.line,
-            last_whole_message: self.message,
-            last: self.last,
-            after: Vec::new(),
+            line_start: self.line_start,
+            last_whole_message_end: self.last_whole_message_end,
+            last_byte: self.last_byte,
+            following: Vec::new(),
         }
     }
 }
 
-/// The SHA-256 of every block, the last one shorter.
+/// Computes the SHA-256 of every block; the last block may be shorter.
 #[derive(Default)]
-struct BlockHashes {
+struct BlockHasher {
     done: Vec<[u8; 32]>,
     block: Sha256,
     filled: usize,
 }
 
-impl BlockHashes {
+impl BlockHasher {
     fn update(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
             let (now, rest) = piece.split_at(piece.len().min(BLOCK_BYTES - self.filled));
@@ -239,36 +249,36 @@ mod tests {
     use super::*;
     use std::io::Write as _;
 
-    fn survey(text: &[u8], places: impl IntoIterator<Item = u64>) -> Survey {
+    fn scan(text: &[u8], offsets: impl IntoIterator<Item = u64>) -> FileScan {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text).unwrap();
-        Survey::of(&mut file, 0, &places.into_iter().collect()).unwrap()
+        FileScan::read(&mut file, 0, &offsets.into_iter().collect()).unwrap()
     }
 
     #[test]
-    fn every_place_is_marked_with_what_stood_before_it() {
+    fn every_prefix_is_recorded() {
         let text = b"a\nbc\n\nd";
-        let survey = survey(text, 0..=9);
-        for place in 0..=text.len() {
-            let before = &text[..place];
-            let mark = survey.mark(u64::try_from(place).unwrap()).unwrap();
+        let scan = scan(text, 0..=9);
+        for offset in 0..=text.len() {
+            let before = &text[..offset];
+            let prefix = scan.prefix(u64::try_from(offset).unwrap()).unwrap();
             assert_eq!(
-                mark.before,
-                Pinned::new(mark.before.bytes, Sha256::new_with_prefix(before))
+                prefix.digest,
+                FileDigest::new(prefix.digest.bytes, Sha256::new_with_prefix(before))
             );
-            assert_eq!(mark.last, before.last().copied());
+            assert_eq!(prefix.last_byte, before.last().copied());
             assert_eq!(
-                mark.after,
-                text[place..].iter().take(2).copied().collect::<Vec<_>>()
+                prefix.following,
+                text[offset..].iter().take(2).copied().collect::<Vec<_>>()
             );
             let line = before
                 .iter()
                 .rposition(|byte| *byte == b'\n')
                 .map_or(0, |at| at + 1);
-            assert_eq!(mark.line().bytes, u64::try_from(line).unwrap());
+            assert_eq!(prefix.line().bytes, u64::try_from(line).unwrap());
         }
-        assert!(survey.mark(8).is_none(), "the file has seven bytes");
-        assert_eq!(survey.whole.bytes, 7);
+        assert!(scan.prefix(8).is_none(), "the file has seven bytes");
+        assert_eq!(scan.digest.bytes, 7);
     }
 
     #[test]
@@ -283,7 +293,7 @@ mod tests {
             (b"a\r\n\n", 3),
             (b"a\n\nbc\r\n\n", 7),
         ] {
-            assert_eq!(survey(text, []).last_message, expected, "{text:?}");
+            assert_eq!(scan(text, []).last_message_end, expected, "{text:?}");
         }
     }
 
@@ -292,12 +302,12 @@ mod tests {
         let text = b"a\r\n\r\n\r\r\n\nb\n\r\n";
         for first in 0..text.len() {
             for second in first..text.len() {
-                let mut scan = Scan::new(0);
+                let mut scanner = Scanner::new(0);
                 for piece in [&text[..first], &text[first..second], &text[second..]] {
-                    scan.take(piece);
+                    scanner.update(piece);
                 }
                 assert_eq!(
-                    (scan.last_message(), scan.lines),
+                    (scanner.last_message_end(), scanner.lines),
                     (11, 6),
                     "{first} {second}"
                 );
@@ -306,14 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grows_meanwhile_counts_as_long_as_it_was() {
+    fn a_file_that_grows_is_read_up_to_its_initial_length() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"a\nb\n").unwrap();
         let mut reading = file.reopen().unwrap();
-        let survey = Survey::of(&mut reading, 2, &BTreeSet::new()).unwrap();
+        let scan = FileScan::read(&mut reading, 2, &BTreeSet::new()).unwrap();
         assert_eq!(
-            survey.whole,
-            Pinned::new(4, Sha256::new_with_prefix(b"b\n"))
+            scan.digest,
+            FileDigest::new(4, Sha256::new_with_prefix(b"b\n"))
         );
     }
 }

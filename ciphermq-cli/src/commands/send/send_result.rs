@@ -1,13 +1,13 @@
-//! How sending ended, for each receiver and for all: the summary, the exit code, and what to tell.
+//! The result of sending, for each receiver and for all of them together: exit code and errors.
 
 use ciphermq_client::{ClientId, Summary};
 
-use super::lines::{LineError, Piece};
+use super::lines::{LineError, SharedChunk};
 use super::report::Report;
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Signal};
 
-/// What became of one receiver's messages.
+/// How many of one receiver's messages were acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) acknowledged: u64,
@@ -15,131 +15,133 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Adds what became of one stream's messages.
+    /// Adds the counts of one stream.
     pub(super) fn add(&mut self, summary: &Summary) {
         self.acknowledged += summary.acknowledged;
         self.unacknowledged += summary.unacknowledged;
     }
 }
 
-/// What ended the sending to one receiver before the input's end.
-pub(super) enum Stop {
-    /// The input cannot be read on.
-    Input(Piece),
-    /// A message cannot be sent, or something else of this receiver's is wrong.
+/// The reason why sending to one receiver stopped before the end of the input.
+pub(super) enum StopReason {
+    /// Reading the input failed.
+    Input(SharedChunk),
+    /// A message could not be sent, or the receiver's key or checkpoint cannot be used.
     Failed(Failure),
-    /// Something that would befall all that follow.
+    /// A message was refused for a reason that applies to all following messages.
     Refused,
+    /// A signal asked the program to end.
     Signal(Signal),
 }
 
-/// How sending to one receiver ended.
+/// The result of sending to one receiver.
 #[derive(Default)]
-pub(super) struct Ending {
+pub(super) struct SendResult {
     pub(super) counts: Counts,
-    pub(super) stop: Option<Stop>,
-    /// The number of the last line, if it was left out because somebody was still writing it.
+    pub(super) stop: Option<StopReason>,
+    /// The number of the last line, if it was skipped because it was still being written.
     pub(super) unfinished: Option<u64>,
 }
 
-impl Ending {
-    /// Nothing was sent to it, for this reason.
+impl SendResult {
+    /// The result for a receiver to whom nothing was sent.
     pub(super) fn failed(failure: Failure) -> Self {
         Self {
-            stop: Some(Stop::Failed(failure)),
+            stop: Some(StopReason::Failed(failure)),
             ..Self::default()
         }
     }
 
-    /// Whether it did not get everything.
-    pub(super) fn is_short(&self) -> bool {
+    /// Whether the receiver did not get every message.
+    pub(super) fn is_incomplete(&self) -> bool {
         self.stop.is_some() || self.counts.unacknowledged > 0
     }
 }
 
-/// What is told of it at the end.
-enum Told {
-    Done,
+/// The part of one receiver's result that decides the exit code.
+enum Verdict {
+    Complete,
     Failed(Failure),
     Signalled(Signal),
 }
 
-/// The exit of the whole, or what to tell.
+/// Combines the results of all receivers.
 ///
 /// # Errors
 ///
 /// [`Failure`] if a receiver did not get everything.
-pub(super) fn conclude(
-    endings: Vec<(ClientId, Ending)>,
+pub(super) fn overall_result(
+    results: Vec<(ClientId, SendResult)>,
     report: &Report,
     input: &str,
     console: &Console,
 ) -> Result<Exit, Failure> {
-    let told = endings
+    let verdicts = results
         .into_iter()
         .enumerate()
-        .map(|(number, (receiver, ending))| {
-            let reading = match &ending.stop {
-                Some(Stop::Input(piece)) => {
-                    let error = piece.as_ref().as_ref().err();
+        .map(|(number, (receiver, result))| {
+            let reading = match &result.stop {
+                Some(StopReason::Input(chunk)) => {
+                    let error = chunk.as_ref().as_ref().err();
                     error.map(|error| line_failure(error, input, report.can_resume()))
                 }
                 _ => None,
             };
-            let told = match (ending.counts.unacknowledged, reading, ending.stop) {
-                (0, Some(failure), _) | (0, None, Some(Stop::Failed(failure))) => {
-                    Told::Failed(failure)
+            let verdict = match (result.counts.unacknowledged, reading, result.stop) {
+                (0, Some(failure), _) | (0, None, Some(StopReason::Failed(failure))) => {
+                    Verdict::Failed(failure)
                 }
-                (0, None, Some(Stop::Signal(signal))) => Told::Signalled(signal),
-                (0, None, _) => Told::Done,
+                (0, None, Some(StopReason::Signal(signal))) => Verdict::Signalled(signal),
+                (0, None, _) => Verdict::Complete,
                 (count, reading, stop) => {
-                    if let (Some(failure), _) | (None, Some(Stop::Failed(failure))) =
+                    if let (Some(failure), _) | (None, Some(StopReason::Failed(failure))) =
                         (reading, stop)
                     {
                         console.warn(failure.in_one_line());
                     }
-                    Told::Failed(report.failure(number, count))
+                    Verdict::Failed(report.failure(number, count))
                 }
             };
-            (receiver, told)
+            (receiver, verdict)
         });
-    together(told.collect())
+    combine(verdicts.collect())
 }
 
-/// Nothing was sent to any of them, for these reasons.
+/// Combines the failures of receivers to none of whom anything was sent.
 ///
 /// # Errors
 ///
 /// [`Failure`], always.
-pub(super) fn refused(
+pub(super) fn all_failed(
     failures: impl Iterator<Item = (ClientId, Failure)>,
 ) -> Result<Exit, Failure> {
-    together(
+    combine(
         failures
-            .map(|(receiver, failure)| (receiver, Told::Failed(failure)))
+            .map(|(receiver, failure)| (receiver, Verdict::Failed(failure)))
             .collect(),
     )
 }
 
-fn together(told: Vec<(ClientId, Told)>) -> Result<Exit, Failure> {
-    let count = told.len();
+fn combine(verdicts: Vec<(ClientId, Verdict)>) -> Result<Exit, Failure> {
+    let count = verdicts.len();
     let (mut failures, mut signal) = (Vec::<(Vec<ClientId>, Failure)>::new(), None);
-    for (receiver, told) in told {
-        match told {
-            Told::Done => {}
-            Told::Signalled(came) => signal = Some(came),
-            Told::Failed(failure) => match failures.iter_mut().find(|(_, other)| *other == failure)
-            {
-                Some((receivers, _)) => receivers.push(receiver),
-                None => failures.push((vec![receiver], failure)),
-            },
+    for (receiver, verdict) in verdicts {
+        match verdict {
+            Verdict::Complete => {}
+            Verdict::Signalled(received) => signal = Some(received),
+            Verdict::Failed(failure) => {
+                match failures.iter_mut().find(|(_, other)| *other == failure) {
+                    Some((receivers, _)) => receivers.push(receiver),
+                    None => failures.push((vec![receiver], failure)),
+                }
+            }
         }
     }
     if failures.is_empty() {
         return Ok(signal.map_or(Exit::Done, Exit::Signalled));
     }
     let failed: usize = failures.iter().map(|(receivers, _)| receivers.len()).sum();
-    // What befell all of them alike is one error.
+    // A failure common to all receivers is reported once, without their names.
     if failures.len() == 1
         && failed == count
         && let Some((_, failure)) = failures.pop()
@@ -173,30 +175,30 @@ fn together(told: Vec<(ClientId, Told)>) -> Result<Exit, Failure> {
     Err(Failure::new(what, advice.join("\n")).with_exit(exit))
 }
 
-/// What to tell of an input that cannot be read on.
+/// The error for an input that cannot be read to its end.
 fn line_failure(error: &LineError, name: &str, resumes: bool) -> Failure {
     let advice = match error {
         LineError::TooLong { .. } => {
-            "The server takes no longer ones: is it a file of messages, one a line?\nWhat stood \
-             before it was sent, what follows was not."
+            "The server does not accept longer lines: is it a file of messages, one per line?\n\
+             Everything before it was sent, nothing after it."
         }
         LineError::Read { .. } => {
-            "Check that it is a file that you may read. What stood before was sent, what follows \
-             was not."
+            "Check that it is a file that you may read. Everything before it was sent, nothing \
+             after it."
         }
         LineError::Changed { .. } if resumes => {
-            "What stood before was sent, what follows was not. Put it back as it was, and run the \
-             same command again: it goes on, and nothing arrives twice.\nIf what it held is gone: \
-             --again sends what it holds now, as new messages.\nTo rotate a file that is being \
-             sent, rename it, and let a new one be begun; or wait until it is sent."
+            "Everything before it was sent, nothing after it. Restore the file as it was, and run \
+             the same command again: it resumes, and nothing arrives twice.\nIf its earlier content \
+             is gone: --again sends the current content, as new messages.\nTo rotate a file that is \
+             being sent, rename it and begin a new one; or wait until it is sent."
         }
         LineError::Changed { .. } => {
-            "What stood before was sent, what follows was not. Send what is left of it as an input \
-             of its own: sent again as a whole, all of it would be new messages.\nTo rotate a file \
-             that is being sent, rename it, and let a new one be begun; or wait until it is sent."
+            "Everything before it was sent, nothing after it. Send the rest as a separate input: \
+             sent again as a whole, all of it would be new messages.\nTo rotate a file that is \
+             being sent, rename it and begin a new one; or wait until it is sent."
         }
     };
-    Failure::new(format!("Of {name}, {error}."), advice)
+    Failure::new(format!("{name}: {error}."), advice)
 }
 
 #[cfg(test)]
@@ -207,51 +209,51 @@ mod tests {
         ClientId::new(name).unwrap()
     }
 
-    fn failed(text: &str) -> Told {
-        Told::Failed(Failure::new(text, "Mend it."))
+    fn failed(text: &str) -> Verdict {
+        Verdict::Failed(Failure::new(text, "Fix it."))
     }
 
     #[test]
-    fn what_befell_one_of_several_names_it() {
-        let told = vec![
-            (client("a"), Told::Done),
+    fn a_failure_of_some_receivers_names_them() {
+        let verdicts = vec![
+            (client("a"), Verdict::Complete),
             (client("b"), failed("It broke.")),
             (client("c"), failed("It was gone.")),
             (client("d"), failed("It broke.")),
         ];
-        let failure = together(told).unwrap_err();
+        let failure = combine(verdicts).unwrap_err();
         assert_eq!(failure.exit(), Exit::Error);
         assert_eq!(
             failure.to_string(),
             "3 of 4 receivers did not get everything: b, d, c.\n       b, d: It broke.\n       \
-             Mend it.\n       c: It was gone.\n       Mend it."
+             Fix it.\n       c: It was gone.\n       Fix it."
         );
     }
 
     #[test]
-    fn what_befell_all_alike_is_told_once() {
+    fn a_failure_common_to_all_receivers_is_reported_once() {
         for count in [1, 3] {
-            let told = (0..count)
+            let verdicts = (0..count)
                 .map(|_| (client("a"), failed("It broke.")))
                 .collect();
             assert_eq!(
-                together(told).unwrap_err().to_string(),
-                "It broke.\n       Mend it."
+                combine(verdicts).unwrap_err().to_string(),
+                "It broke.\n       Fix it."
             );
         }
     }
 
     #[test]
-    fn what_is_listed_decides_the_exit_code_and_a_signal_only_where_nothing_failed() {
-        let listed = || Told::Failed(Failure::plain("Listed.").with_exit(Exit::Unacknowledged));
-        let signalled = || Told::Signalled(Signal::Interrupt);
-        let exit = |told: Vec<Told>| {
-            let told = told.into_iter().map(|told| (client("a"), told)).collect();
-            together(told).unwrap_or_else(|failure| failure.exit())
+    fn unacknowledged_messages_decide_the_exit_code_and_a_signal_only_if_nothing_failed() {
+        let listed = || Verdict::Failed(Failure::plain("Listed.").with_exit(Exit::Unacknowledged));
+        let signalled = || Verdict::Signalled(Signal::Interrupt);
+        let exit = |verdicts: Vec<Verdict>| {
+            let verdicts = verdicts.into_iter().map(|verdict| (client("a"), verdict));
+            combine(verdicts.collect()).unwrap_or_else(|failure| failure.exit())
         };
-        assert_eq!(exit(vec![Told::Done, Told::Done]), Exit::Done);
+        assert_eq!(exit(vec![Verdict::Complete, Verdict::Complete]), Exit::Done);
         assert_eq!(
-            exit(vec![Told::Done, signalled()]),
+            exit(vec![Verdict::Complete, signalled()]),
             Exit::Signalled(Signal::Interrupt)
         );
         assert_eq!(exit(vec![failed("x"), signalled()]), Exit::Error);

@@ -1,107 +1,107 @@
-//! Reading a file again for sending: nothing of it is handed on that is not what it was during the
-//! first pass.
+//! Reads a file again for sending, and verifies that it has not changed since the first pass.
 //!
-//! A file is read twice, first to pin it, then to send it. What changes in between, or while it is
-//! sent, must not go out under ids that stand for what was pinned: so it is read a block at a time,
-//! and each block is compared before any of its lines is sent.
+//! A file is read twice, first to pin it, then to send it. Content that changes in between, or
+//! while it is sent, must not be sent under ids that stand for the pinned content. So the file is
+//! read in blocks, and each block's hash is verified before any of its lines is sent.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-/// How much is compared at once: 32 bytes of memory for each MiB of the file.
+/// The block size. It costs 32 bytes of memory for each MiB of the file.
 pub(super) const BLOCK_BYTES: usize = 1024 * 1024;
 
 /// The SHA-256 of every block of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Blocks {
+pub(super) struct BlockDigests {
     base: u64,
     end: u64,
     hashes: Vec<[u8; 32]>,
 }
 
-/// How a file differs from what it was when sending began.
+/// A change of the input since sending began.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Difference {
-    /// It ends before the length that it had.
+pub(super) enum InputChange {
+    /// The file is shorter than it was.
     #[error(
-        "the input has become shorter, it had {had} bytes when sending began, and has {has} now"
+        "the input has become shorter: it had {had} bytes when sending began, and has {has} now"
     )]
-    Shorter {
-        /// How many bytes it had.
+    Truncated {
+        /// The former length in bytes.
         had: u64,
-        /// How many it has.
+        /// The current length in bytes.
         has: u64,
     },
-    /// Something in a block is not what it was.
-    #[error("the input was changed, between the bytes {from} and {to}, since sending began")]
-    Changed {
-        /// Where the block begins.
+    /// A block has another hash.
+    #[error("the input was changed between the bytes {from} and {to} since sending began")]
+    Modified {
+        /// The offset of the block.
         from: u64,
-        /// Where it ends.
+        /// The offset of the block's end.
         to: u64,
     },
 }
 
-impl Difference {
-    /// The difference that made reading fail, if it was one.
+impl InputChange {
+    /// The change that caused an I/O error of [`VerifiedReader`], if one did.
     pub(super) fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }
 
-impl Blocks {
-    /// The blocks of a file from `base` to `end`.
+impl BlockDigests {
+    /// Creates the digests of a file's blocks from `base` to `end`.
     pub(super) fn new(base: u64, end: u64, hashes: Vec<[u8; 32]>) -> Self {
         Self { base, end, hashes }
     }
 
-    /// Where the file began to be read, and its end.
+    /// The range of offsets that the blocks cover.
     pub(super) fn range(&self) -> std::ops::Range<u64> {
         self.base..self.end
     }
 
-    /// The block with this byte: its hash, and where it begins and ends.
-    fn at(&self, place: u64) -> Option<(&[u8; 32], u64, u64)> {
+    /// The block that contains an offset: its hash, and the offsets of its beginning and end.
+    fn containing(&self, offset: u64) -> Option<(&[u8; 32], u64, u64)> {
         let size = u64::try_from(BLOCK_BYTES).unwrap_or(u64::MAX);
-        let number = place.checked_sub(self.base)? / size;
+        let number = offset.checked_sub(self.base)? / size;
         let hash = self.hashes.get(usize::try_from(number).ok()?)?;
         let from = self.base + number * size;
         Some((hash, from, from.saturating_add(size).min(self.end)))
     }
 }
 
-/// A file whose bytes are compared before they are handed on.
+/// A reader that verifies each block of a file before it returns any of its bytes.
 #[derive(Debug)]
-pub(super) struct Compared {
+pub(super) struct VerifiedReader {
     file: File,
-    blocks: Blocks,
-    /// The next byte to hand on.
-    place: u64,
-    /// What is compared and not handed on, and where in it the next byte is.
+    blocks: BlockDigests,
+    /// The offset of the next byte to return.
+    offset: u64,
+    /// The current block, verified.
     block: Vec<u8>,
+    /// The number of bytes of `block` that were returned.
     used: usize,
 }
 
-impl Compared {
-    /// Reads from `place` to the end that the file had.
-    pub(super) fn new(file: File, blocks: Blocks, place: u64) -> Self {
+impl VerifiedReader {
+    /// Creates a reader from `offset` to the end that the file had during the first pass.
+    pub(super) fn new(file: File, blocks: BlockDigests, offset: u64) -> Self {
         Self {
             file,
             blocks,
-            place,
+            offset,
             block: Vec::new(),
             used: 0,
         }
     }
 
-    /// Reads and compares the block with the next byte; whether there is one.
+    /// Reads and verifies the block with the next byte. Returns whether there is one.
     fn next_block(&mut self) -> io::Result<bool> {
         let Some((hash, from, to)) = self
             .blocks
-            .at(self.place)
-            .filter(|(.., to)| self.place < *to)
+            .containing(self.offset)
+            .filter(|(.., to)| self.offset < *to)
         else {
             return Ok(false);
         };
@@ -115,7 +115,7 @@ impl Compared {
                     let has = from + u64::try_from(filled).unwrap_or_default();
                     self.block.clear();
                     self.used = 0;
-                    return Err(io::Error::other(Difference::Shorter {
+                    return Err(io::Error::other(InputChange::Truncated {
                         had: self.blocks.end,
                         has,
                     }));
@@ -132,14 +132,14 @@ impl Compared {
         if Sha256::digest(&self.block).as_slice() != hash {
             self.block.clear();
             self.used = 0;
-            return Err(io::Error::other(Difference::Changed { from, to }));
+            return Err(io::Error::other(InputChange::Modified { from, to }));
         }
-        self.used = usize::try_from(self.place - from).unwrap_or_default();
+        self.used = usize::try_from(self.offset - from).unwrap_or_default();
         Ok(true)
     }
 }
 
-impl Read for Compared {
+impl Read for VerifiedReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.used >= self.block.len() && !self.next_block()? {
             return Ok(0);
@@ -150,14 +150,14 @@ impl Read for Compared {
             to.copy_from_slice(from);
         }
         self.used += count;
-        self.place += u64::try_from(count).unwrap_or_default();
+        self.offset += u64::try_from(count).unwrap_or_default();
         Ok(count)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::survey::Survey;
+    use super::super::file_scan::FileScan;
     use super::*;
     use std::collections::BTreeSet;
     use std::io::Write as _;
@@ -165,36 +165,36 @@ mod tests {
 
     const BLOCK: u64 = 1024 * 1024;
 
-    /// A file of two and a half blocks, and what is known of it from `base` on.
-    fn file(base: u64) -> (File, Blocks, Vec<u8>) {
+    /// A file of two and a half blocks, and its digests from `base` on.
+    fn file(base: u64) -> (File, BlockDigests, Vec<u8>) {
         let text: Vec<u8> = (0..u32::try_from(BLOCK * 5 / 8).unwrap())
             .flat_map(u32::to_le_bytes)
             .collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&text).unwrap();
-        let blocks = Survey::of(&mut file, base, &BTreeSet::new())
+        let blocks = FileScan::read(&mut file, base, &BTreeSet::new())
             .unwrap()
             .blocks;
         (file, blocks, text)
     }
 
-    /// What is handed on, and what ended the reading.
-    fn read(file: &File, blocks: &Blocks, place: u64) -> (Vec<u8>, Option<Difference>) {
+    /// The bytes that are returned, and the error that ends reading.
+    fn read(file: &File, blocks: &BlockDigests, offset: u64) -> (Vec<u8>, Option<InputChange>) {
         let mut out = Vec::new();
-        let read =
-            Compared::new(file.try_clone().unwrap(), blocks.clone(), place).read_to_end(&mut out);
+        let read = VerifiedReader::new(file.try_clone().unwrap(), blocks.clone(), offset)
+            .read_to_end(&mut out);
         (
             out,
             read.err()
-                .map(|error| Difference::of(&error).unwrap().clone()),
+                .map(|error| InputChange::of(&error).unwrap().clone()),
         )
     }
 
     #[test]
-    fn an_unchanged_file_is_read_from_anywhere_and_growth_is_left_out() {
+    fn an_unchanged_file_is_read_from_any_offset_and_appended_bytes_are_ignored() {
         let (mut file, blocks, text) = file(0);
         file.write_all(b"more").unwrap();
-        for place in [
+        for offset in [
             0,
             1,
             BLOCK - 1,
@@ -203,16 +203,16 @@ mod tests {
             BLOCK * 5 / 2 - 1,
             BLOCK * 5 / 2,
         ] {
-            let expected = &text[usize::try_from(place).unwrap()..];
-            let (out, error) = read(&file, &blocks, place);
-            assert!(out == expected && error.is_none(), "{place}");
+            let expected = &text[usize::try_from(offset).unwrap()..];
+            let (out, error) = read(&file, &blocks, offset);
+            assert!(out == expected && error.is_none(), "{offset}");
         }
         let (file, blocks, text) = self::file(5);
         assert!(read(&file, &blocks, 5) == (text[5..].to_vec(), None));
     }
 
     #[test]
-    fn a_change_is_noticed_before_anything_of_its_block_is_handed_on() {
+    fn a_change_is_detected_before_any_byte_of_its_block_is_returned() {
         for at in [0, BLOCK - 1, BLOCK, BLOCK * 2, BLOCK * 5 / 2 - 1] {
             let (file, blocks, text) = file(0);
             file.write_all_at(&[text[usize::try_from(at).unwrap()] ^ 1], at)
@@ -221,24 +221,24 @@ mod tests {
             let from = at / BLOCK * BLOCK;
             assert_eq!(u64::try_from(out.len()).unwrap(), from);
             let to = (from + BLOCK).min(BLOCK * 5 / 2);
-            assert_eq!(error, Some(Difference::Changed { from, to }));
+            assert_eq!(error, Some(InputChange::Modified { from, to }));
         }
     }
 
     #[test]
-    fn an_earlier_end_is_no_end() {
+    fn an_earlier_end_is_an_error() {
         for has in [0, 1, BLOCK - 1, BLOCK, BLOCK * 2, BLOCK * 5 / 2 - 1] {
             let (file, blocks, _) = file(0);
             file.set_len(has).unwrap();
             let (out, error) = read(&file, &blocks, 0);
             assert_eq!(u64::try_from(out.len()).unwrap(), has / BLOCK * BLOCK);
             let had = BLOCK * 5 / 2;
-            assert_eq!(error, Some(Difference::Shorter { had, has }));
+            assert_eq!(error, Some(InputChange::Truncated { had, has }));
         }
     }
 
     #[test]
-    fn a_file_that_was_cut_and_has_grown_again_is_another() {
+    fn a_file_that_was_truncated_and_extended_again_is_modified() {
         let (file, blocks, text) = file(0);
         file.set_len(BLOCK).unwrap();
         file.set_len(u64::try_from(text.len()).unwrap()).unwrap();
@@ -246,7 +246,7 @@ mod tests {
         assert!(out == text[..usize::try_from(BLOCK).unwrap()]);
         assert!(matches!(
             error,
-            Some(Difference::Changed { from: BLOCK, .. })
+            Some(InputChange::Modified { from: BLOCK, .. })
         ));
     }
 }

@@ -1,5 +1,5 @@
-//! The program in surroundings that are not kind to it: outputs that are full, closed or gone,
-//! limits, names with escape sequences, shells that complete its commands.
+//! The program in adverse environments: outputs that are full, closed or gone, resource limits,
+//! names with escape sequences; and completions in a shell.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,13 +34,13 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// What steers a terminal, line ends aside.
-fn steers(text: &str) -> bool {
+/// Whether a text has characters that control a terminal, line ends aside.
+fn has_controls(text: &str) -> bool {
     text.contains(|c| c != '\n' && ciphermq_client::text::is_unsafe(c))
 }
 
 #[test]
-fn no_output_that_fails_is_a_panic() {
+fn failing_outputs_cause_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     for (command, code) in [
         ("--help", 0),
@@ -65,46 +65,46 @@ fn no_output_that_fails_is_a_panic() {
             ">&- 2>/dev/full",
             "2> >(true)",
         ] {
-            let ran = bash(&folder, &format!("\"$cli\" {command} {outputs}"));
-            // What belongs on a closed standard output cannot be printed.
+            let outcome = bash(&folder, &format!("\"$cli\" {command} {outputs}"));
+            // Data for a closed standard output is lost.
             let is_lost = is_data && outputs.starts_with(">&-");
             let code = if is_lost { 1 } else { code };
-            assert_eq!(ran.status.code(), Some(code), "{command} {outputs}");
+            assert_eq!(outcome.status.code(), Some(code), "{command} {outputs}");
         }
-        // Nor on one that is full.
-        let ran = bash(&folder, &format!("\"$cli\" {command} >/dev/full"));
+        // So is data for one that is full.
+        let outcome = bash(&folder, &format!("\"$cli\" {command} >/dev/full"));
         let code = if is_data { 1 } else { code };
-        assert_eq!(ran.status.code(), Some(code), "{command} >/dev/full");
+        assert_eq!(outcome.status.code(), Some(code), "{command} >/dev/full");
         assert_eq!(
             is_data,
-            text(&ran.stderr).contains("Standard output cannot be written"),
+            text(&outcome.stderr).contains("Standard output cannot be written"),
             "{command}: {}",
-            text(&ran.stderr)
+            text(&outcome.stderr)
         );
-        let ran = bash(
+        let outcome = bash(
             &folder,
             &format!("\"$cli\" {command} 2>&1 | true; exit ${{PIPESTATUS[0]}}"),
         );
-        assert_ne!(ran.status.code(), Some(101), "{command} | true");
+        assert_ne!(outcome.status.code(), Some(101), "{command} | true");
     }
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_no_end() {
+fn exceeding_the_file_size_limit_is_an_error_and_not_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["keygen --out keys", "certs --out certs"] {
-        let ran = bash(&folder, &format!("ulimit -f 0; exec \"$cli\" {command}"));
-        assert_eq!(ran.status.code(), Some(1), "{command}: {ran:?}");
+        let outcome = bash(&folder, &format!("ulimit -f 0; exec \"$cli\" {command}"));
+        assert_eq!(outcome.status.code(), Some(1), "{command}: {outcome:?}");
         assert!(
-            text(&ran.stderr).contains("File too large"),
+            text(&outcome.stderr).contains("File too large"),
             "{command}: {}",
-            text(&ran.stderr)
+            text(&outcome.stderr)
         );
     }
 }
 
 #[test]
-fn names_of_files_do_not_steer_the_terminal() {
+fn file_names_do_not_control_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let evil = "$'a\\e[2J\\x7f\\u009b\\u202e\\u061c\\u2028b\\nerror: forged'";
     for command in [
@@ -124,15 +124,15 @@ fn names_of_files_do_not_steer_the_terminal() {
         evil.to_owned(),
         format!("completions {evil}"),
     ] {
-        let ran = bash(&folder, &format!("\"$cli\" {command}"));
-        let said = format!("{}{}", text(&ran.stdout), text(&ran.stderr));
-        assert!(!steers(&said), "{command}: {said:?}");
-        assert!(said.contains("u{202e}"), "{command}: {said}");
+        let outcome = bash(&folder, &format!("\"$cli\" {command}"));
+        let output = format!("{}{}", text(&outcome.stdout), text(&outcome.stderr));
+        assert!(!has_controls(&output), "{command}: {output:?}");
+        assert!(output.contains("u{202e}"), "{command}: {output}");
     }
 }
 
 #[test]
-fn addresses_names_and_durations_are_checked_before_anything_is_made() {
+fn addresses_names_and_durations_are_checked_before_anything_is_created() {
     let folder = tempfile::tempdir().unwrap();
     assert!(
         bash(
@@ -148,13 +148,15 @@ fn addresses_names_and_durations_are_checked_before_anything_is_made() {
             "send --to r --message x",
             "status",
         ] {
-            let ran = bash(&folder, &format!("\"$cli\" {command} --pins pins {line}"));
-            let said = text(&ran.stderr);
-            assert_eq!(ran.status.code(), Some(2), "{command} {line}: {said}");
-            assert!(said.contains(says), "{command} {line}: {said}");
+            let outcome = bash(&folder, &format!("\"$cli\" {command} --pins pins {line}"));
+            let output = text(&outcome.stderr);
+            assert_eq!(outcome.status.code(), Some(2), "{command} {line}: {output}");
+            assert!(output.contains(says), "{command} {line}: {output}");
             assert!(
-                said.starts_with("error: ") && !said.contains("..\n") && !said.contains(".. "),
-                "{said}"
+                output.starts_with("error: ")
+                    && !output.contains("..\n")
+                    && !output.contains(".. "),
+                "{output}"
             );
         }
         assert!(!folder.path().join("out.jsonl").exists() && !folder.path().join("pins").exists());
@@ -182,30 +184,30 @@ fn addresses_names_and_durations_are_checked_before_anything_is_made() {
         fails(&format!("--connect-timeout {seconds}"), "--connect-timeout");
     }
     fails("--retries 0", "--retries");
-    // By every way.
-    let ran = bash(&folder, "CIPHERMQ_SERVER=localhost:99999 \"$cli\" status");
-    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
-    let ran = bash(
+    // From the environment and the configuration file as well.
+    let outcome = bash(&folder, "CIPHERMQ_SERVER=localhost:99999 \"$cli\" status");
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    let outcome = bash(
         &folder,
         "echo 'server = \"localhost:99999\"' >client.toml; \"$cli\" status --config client.toml",
     );
-    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     for line in [
         "certs --client ../evil",
         "certs --server-name 'a b'",
         "bench --spawn mysql",
     ] {
-        let ran = bash(&folder, &format!("\"$cli\" {line}"));
-        assert_eq!(ran.status.code(), Some(2), "{line}: {ran:?}");
+        let outcome = bash(&folder, &format!("\"$cli\" {line}"));
+        assert_eq!(outcome.status.code(), Some(2), "{line}: {outcome:?}");
     }
 }
 
-/// What bash offers after these words, the last of which is being typed.
+/// The completions that bash offers for these words, the last of which is being typed.
 fn completed(folder: &TempDir, words: &[&str]) -> Vec<String> {
     let list: String = words.iter().map(|word| format!("'{word}' ")).collect();
     let last = words.len() - 1;
     let (word, before) = (words[last], words[last - 1]);
-    let ran = bash(
+    let outcome = bash(
         folder,
         &format!(
             "complete() {{ for name; do :; done; function=$2; bound=$name; }}
@@ -217,8 +219,8 @@ fn completed(folder: &TempDir, words: &[&str]) -> Vec<String> {
             words[0]
         ),
     );
-    assert!(ran.status.success(), "{words:?}: {ran:?}");
-    text(&ran.stdout).lines().map(str::to_owned).collect()
+    assert!(outcome.status.success(), "{words:?}: {outcome:?}");
+    text(&outcome.stdout).lines().map(str::to_owned).collect()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The server, who speaks to it, and what it costs.
+//! The server of a benchmark, its clients, and the resource usage of processes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,29 +11,29 @@ use super::plan::{PlanArgs, SpawnArgs};
 use crate::commands::keygen::failure as keygen_failure;
 use crate::connection::{ConnectionSettings, key_file_failure};
 use crate::exit::Failure;
-use crate::local::{self, Child, ENDING};
+use crate::local::{self, Child, END_TIMEOUT};
 
-/// A server, and how to reach it.
-pub(super) enum Target {
-    /// One that runs. One client speaks in all roles.
+/// The server that is measured.
+pub(super) enum BenchServer {
+    /// A running server, with one client in all roles.
     Running {
         settings: Box<ConnectionSettings>,
         pid: Option<u32>,
     },
-    /// One of our own.
+    /// A temporary server.
     Spawned(Box<Spawned>),
 }
 
+/// A temporary server, with a client for each role.
 pub(super) struct Spawned {
     server: Child,
     address: String,
-    /// Removed at the end.
     folder: TempDir,
-    /// What the names of its clients have in common.
+    /// The part that the names of all its clients share.
     run: String,
 }
 
-/// Who connects.
+/// The role of a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Role {
     Sender(u32),
@@ -41,10 +41,10 @@ pub(super) enum Role {
     Absent,
 }
 
-impl Target {
+impl BenchServer {
     pub(super) fn running(settings: ConnectionSettings, pid: Option<u32>) -> Result<Self, Failure> {
         if let Some(pid) = pid {
-            cost(pid).ok_or_else(|| {
+            usage(pid).ok_or_else(|| {
                 Failure::usage(
                     format!("There is no process {pid} on this machine whose times can be read."),
                     "Name the server's process id, or leave --server-pid out.",
@@ -57,7 +57,7 @@ impl Target {
         })
     }
 
-    /// Makes everything that a server and its clients need, and starts it.
+    /// Creates certificates, keys and configuration for a server and its clients, and starts it.
     pub(super) async fn spawn(
         database: &str,
         args: &SpawnArgs,
@@ -69,14 +69,14 @@ impl Target {
             .tempdir()
             .map_err(|error| {
                 Failure::new(
-                    format!("No temporary folder can be made: {error}."),
-                    "See that there is room, or name another place in TMPDIR.",
+                    format!("A temporary folder cannot be created: {error}."),
+                    "Check that there is room, or name another folder in TMPDIR.",
                 )
             })?;
         let senders = (0..plan.senders.get()).map(Role::Sender);
         let receivers = (0..plan.receivers.get()).map(Role::Receiver);
-        // Names of their own: the database may have been used before, with keys and certificates
-        // that are gone.
+        // Names that are unique to this run: the database may have been used before, with keys and
+        // certificates that no longer exist.
         let run = format!("{:08x}", rand::random::<u32>());
         let clients: Vec<String> = senders
             .chain(receivers)
@@ -127,20 +127,20 @@ impl Target {
         }
     }
 
-    /// What the server's process has cost up to now; `None` if that cannot be told.
-    pub(super) fn cost(&self) -> Option<Cost> {
+    /// The resources that the server's process has used so far; `None` if they are unknown.
+    pub(super) fn usage(&self) -> Option<ResourceUsage> {
         let pid = match self {
             Self::Running { pid, .. } => *pid,
             Self::Spawned(spawned) => spawned.server.id(),
         };
-        cost(pid?)
+        usage(pid?)
     }
 
-    /// Ends the server, if it is ours.
+    /// Ends a temporary server.
     pub(super) async fn end(self) -> Result<(), Failure> {
         if let Self::Spawned(mut spawned) = self {
             spawned.server.terminate()?;
-            spawned.server.ended_well(Some(ENDING)).await?;
+            spawned.server.wait_success(Some(END_TIMEOUT)).await?;
         }
         Ok(())
     }
@@ -156,30 +156,30 @@ impl Role {
     }
 }
 
-/// What a process has cost.
+/// The resources that a process has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cost {
+pub(super) struct ResourceUsage {
     pub(super) cpu: Duration,
-    /// Resident memory at its highest.
+    /// Peak resident memory in bytes.
     pub(super) peak_memory: u64,
 }
 
-/// This process.
-pub(super) fn own_cost() -> Option<Cost> {
-    cost(std::process::id())
+/// The resources that this process has used so far.
+pub(super) fn own_usage() -> Option<ResourceUsage> {
+    usage(std::process::id())
 }
 
-/// From what Linux tells of a process (proc(5)).
-fn cost(pid: u32) -> Option<Cost> {
+/// Reads the resource usage of a process from Linux (proc(5)).
+fn usage(pid: u32) -> Option<ResourceUsage> {
     let folder = Path::new("/proc").join(pid.to_string());
     let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
     let status = std::fs::read_to_string(folder.join("status")).ok()?;
     parse(&stat, &status, rustix::param::clock_ticks_per_second())
 }
 
-fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Cost> {
-    // The program's name, in brackets, may hold anything. After it, `utime` is the 12th field and
-    // `stime` the 13th.
+fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<ResourceUsage> {
+    // The program's name, in parentheses, may contain any characters. After it, `utime` is the 12th
+    // field and `stime` the 13th.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(str::parse::<u64>);
     let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
@@ -187,7 +187,7 @@ fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Cost> {
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(Cost {
+    Some(ResourceUsage {
         cpu: Duration::from_millis(ticks * 1000 / ticks_per_second.max(1)),
         peak_memory: kibibytes * 1024,
     })
@@ -198,10 +198,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_linux_tells_of_a_process() {
+    fn usage_is_parsed_from_proc() {
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 5 0 0 0 150 75 0 0 20 0 4 0 100 1 1";
         let status = "Name:\ta) b\nVmPeak:\t  9999 kB\nVmHWM:\t    2048 kB\n";
-        let expected = Cost {
+        let expected = ResourceUsage {
             cpu: Duration::from_millis(2250),
             peak_memory: 2 << 20,
         };
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn this_process_costs_something() {
-        assert!(own_cost().unwrap().peak_memory > 1 << 20);
-        assert_eq!(cost(u32::MAX), None);
+    fn this_process_uses_memory() {
+        assert!(own_usage().unwrap().peak_memory > 1 << 20);
+        assert_eq!(usage(u32::MAX), None);
     }
 }
